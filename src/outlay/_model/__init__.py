@@ -1,0 +1,1 @@
+"""Values and rules: no threads, files or sockets."""

@@ -1,0 +1,68 @@
+"""Amounts: exact decimals from the caller's argument to the wire."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Final, TypeAlias
+
+from outlay.errors import InvalidEventError
+
+Amount: TypeAlias = Decimal | int | str | float
+"""What callers may pass: a float is taken by its shortest repr, as it was typed."""
+
+MAX_EXPONENT: Final = 40
+"""An amount is 0 or between 1e-40 and 1e40: far beyond any currency, and small
+enough that no single event can make exact sums slow."""
+
+MAX_CHARS: Final = 100
+"""Longest written form of an amount: room for 40 digits on each side of the point."""
+
+_REMEDY: Final = "pass a finite Decimal, int, str or float such as '0.0042'"
+
+
+def exact(
+    value: Amount, *, allow_credits: bool = False, field: str = "amount"
+) -> Decimal:
+    """Return ``value`` as the exact decimal that will be sent and summed.
+
+    Args:
+        value: the amount in major units of the cost metric's currency; a str is
+            read as Python reads a decimal literal.
+        allow_credits: whether a negative amount is welcome.
+        field: the argument's name, for the error.
+
+    Raises:
+        InvalidEventError: ``value`` is not a finite number, is negative without
+            ``allow_credits``, or lies outside of what `MAX_EXPONENT` allows.
+    """
+    number = value if type(value) is Decimal else _decimal(value, field)
+    if not number.is_finite():
+        raise InvalidEventError(field, value, _REMEDY)
+    if not -MAX_EXPONENT <= number.adjusted() <= MAX_EXPONENT:
+        raise InvalidEventError(field, value, "must be 0 or between 1e-40 and 1e40")
+    if len(str(number)) > MAX_CHARS:
+        raise InvalidEventError(field, value, f"has over {MAX_CHARS} characters")
+    if number.is_signed():
+        if number and not allow_credits:
+            raise InvalidEventError(
+                field, value, "must not be negative; set allow_credits=True for credits"
+            )
+        return number or Decimal(0)
+    return number
+
+
+def _decimal(value: Amount, field: str) -> Decimal:
+    # Decimal's constructor is exact: it takes no notice of the context's precision.
+    if isinstance(value, str):
+        try:
+            return Decimal(value)
+        except InvalidOperation:
+            raise InvalidEventError(field, value, _REMEDY) from None
+    if isinstance(value, bool):
+        raise InvalidEventError(field, value, f"a bool is no amount; {_REMEDY}")
+    if isinstance(value, int | Decimal):
+        return Decimal(value)
+    if isinstance(value, float):
+        # float's own repr: subclasses such as numpy's print their type around it.
+        return Decimal(float.__repr__(value))
+    raise InvalidEventError(field, value, _REMEDY)

@@ -1,0 +1,197 @@
+"""Settings: argument, then environment variable, then default, resolved once.
+
+The only module that reads the environment. Each setting has one variable, named
+``OUTLAY_`` and the setting's name in capitals.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+
+from outlay._model.events import check_text
+from outlay.errors import ConfigError, InvalidEventError, shorten
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+DEFAULT_BASE_URL: Final = "http://127.0.0.1:4600"
+"""The bundled reference server's address: without a setting, nothing leaves the host."""
+
+_PREFIX: Final = "OUTLAY_"
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        message = "pass an address such as https://api.example.com"
+        raise ValueError(message)
+    if parts.username or parts.password:
+        message = "must not hold a credential; use api_key"
+        raise ValueError(message)
+    return value.rstrip("/")
+
+
+def _header_text(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not (text.isascii() and text.isprintable() and text.strip() == text and text):
+        message = "must be printable ASCII without surrounding spaces"
+        raise ValueError(message)
+    return value
+
+
+def _text(value: str) -> str:
+    try:
+        return check_text("", value)
+    except InvalidEventError as error:
+        raise ValueError(error.remedy) from None
+
+
+Text = Annotated[str, AfterValidator(_text)]
+Seconds = Annotated[float, Field(gt=0, le=7 * 86400, allow_inf_nan=False)]
+
+
+class EnvironmentModel(BaseModel):
+    """A frozen group of settings that can be read from the environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
+
+    @classmethod
+    def resolve(
+        cls,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        prefix: str = _PREFIX,
+    ) -> Self:
+        """Return the settings that ``arguments`` and the environment make.
+
+        Args:
+            arguments: settings by name; None means "not given".
+            environ: environment variables; by default the process's own.
+            prefix: what the variables' names begin with.
+
+        Raises:
+            ConfigError: a setting is unknown or malformed; the message names the
+                argument or variable, and what is allowed. It never shows a secret.
+        """
+        environ = os.environ if environ is None else environ
+        given = {k: v for k, v in (arguments or {}).items() if v is not None}
+        variables = {
+            name: variable
+            for name in cls.model_fields
+            if name not in given
+            and environ.get(variable := prefix + name.upper(), "") != ""
+        }
+        read = {name: environ[variable] for name, variable in variables.items()}
+        try:
+            return cls.model_validate({**read, **given})
+        except ValidationError as error:
+            raise ConfigError(cls._explain(error, variables)) from None
+
+    @classmethod
+    def _explain(cls, error: ValidationError, variables: Mapping[str, str]) -> str:
+        lines = []
+        for problem in error.errors(include_url=False):
+            name = str(problem["loc"][0]) if problem["loc"] else "settings"
+            shown = variables.get(name, name)
+            field = cls.model_fields.get(name)
+            if field is None and problem["type"] == "extra_forbidden":
+                known = ", ".join(sorted(cls.model_fields))
+                lines.append(f"{shown}: no such setting; there are {known}")
+                continue
+            secret = field is not None and "SecretStr" in str(field.annotation)
+            value = "" if secret else f"={shorten(problem['input'])}"
+            reason = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{shown}{value}: {reason}")
+        return "; ".join(lines)
+
+
+class Settings(EnvironmentModel):
+    """How a client tracks, keeps and ships. Immutable; see docs/settings.md."""
+
+    api_key: Annotated[SecretStr, AfterValidator(_header_text)] | None = None
+    """Credential sent as ``Authorization: Bearer``. Without one, requests carry none."""
+
+    base_url: Annotated[str, AfterValidator(_http_url)] = DEFAULT_BASE_URL
+    """Where the service is; paths such as ``/v0/events`` are appended."""
+
+    source: Text = "urn:outlay:app"
+    """URI that names this application. Part of every idempotency key: keep it stable
+    across machines and releases."""
+
+    namespace: Text | None = None
+    """Organization to write to, where the credential may write to several."""
+
+    spill_dir: Path | None = None
+    """Folder of the journal. None: the platform's state folder for outlay."""
+
+    shipping: Literal["thread", "none"] = "thread"
+    """``thread``: a background thread ships. ``none``: events stay in the journal
+    until another process with the same folder and destination ships them."""
+
+    durability: Literal["process", "memory"] = "process"
+    """``process``: an event survives the death of the process. ``memory``: it does
+    not; nothing is written to disk."""
+
+    batching: Literal["auto", "never", "always"] = "auto"
+    """``auto``: batches once the server has advertised them. ``always``: from the
+    first request. ``never``: one event a request."""
+
+    allow_credits: bool = False
+    """Whether negative amounts are taken."""
+
+    max_spill_bytes: Annotated[int, Field(ge=256 * KIB)] = GIB
+    """Limit of the destination's folder; past it, new events are dropped, counted."""
+
+    segment_bytes: Annotated[int, Field(ge=64 * KIB, le=GIB)] = 8 * MIB
+    """Size of one journal file."""
+
+    max_memory_bytes: Annotated[int, Field(ge=64 * KIB)] = 16 * MIB
+    """Limit of the memory buffer, used when no folder is writable."""
+
+    max_batch_events: Annotated[int, Field(ge=1, le=1000)] = 1000
+    """Most events in one batch request; the batch extension allows 1000."""
+
+    max_batch_bytes: Annotated[int, Field(ge=512 * KIB)] = 4 * MIB
+    """Most bytes in one batch request."""
+
+    max_senders: Annotated[int, Field(ge=1, le=32)] = 8
+    """Most requests under way at once."""
+
+    linger: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.1
+    """Seconds to wait for company after an event arrives in an idle client."""
+
+    timeout: Seconds = 10.0
+    """Seconds until a request counts as unanswered."""
+
+    retry_initial: Seconds = 0.5
+    """Seconds of the first backoff; doubles with every attempt, with full jitter."""
+
+    retry_max: Seconds = 60.0
+    """Longest backoff in seconds."""
+
+    park_interval: Seconds = 3600.0
+    """Seconds between attempts of parked events."""
+
+    dedupe_window: Seconds = 24 * 3600.0
+    """Seconds for which the server recognises a key it has seen."""
+
+    dedupe_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 3600.0
+    """Seconds before the window's end when an unanswered event stops being resent."""
+
+    exit_timeout: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 3.0
+    """Seconds the process may spend at exit on shipping; the rest stays on disk."""

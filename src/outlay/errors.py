@@ -8,7 +8,7 @@
     ├── JournalError           the spill folder cannot be used
     │   └── SpillFullError         there is no room for another segment
     └── DeliveryError          a request to the server did not do its job
-        ├── RejectedError          the server said no; sending the same again cannot help
+        ├── RejectedError          the server said no; sending it again cannot help
         └── UnavailableError       no answer, or "later"; sending again may help
 
 Only InvalidEventError and ClosedError leave ``track_cost()``. Delivery happens on

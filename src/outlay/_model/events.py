@@ -22,7 +22,7 @@ from outlay._model.money import Amount, exact
 from outlay.errors import InvalidEventError
 
 Json: TypeAlias = (
-    "str | int | float | bool | Decimal | None | Mapping[str, Json] | list[Json]"
+    "str | int | float | bool | Decimal | Mapping[str, Json] | list[Json] | None"
 )
 """What ``data`` may hold; a Decimal is sent as a JSON number with all its digits."""
 
@@ -135,7 +135,7 @@ class EventComposer:
         self._headings: dict[_Labels, _Heading] = {}
         self._instant = (0, rfc3339(0))  # the last millisecond, and its text
 
-    def compose(
+    def compose(  # noqa: PLR0917 - one caller, and keywords would cost it 0.3 µs
         self,
         event_type: str,
         amount: Amount,
@@ -289,25 +289,26 @@ def _check_json(path: str, value: object, depth: int) -> None:
     """Refuse what the encoder would change silently, such as NaN or a set."""
     if depth == 0:
         raise InvalidEventError(path, value, f"is nested over {_MAX_DEPTH} levels")
-    match value:
-        case None | bool() | int() | str():
-            return
-        case float() if math.isfinite(value):
-            return
-        case Decimal() if value.is_finite():
-            return
-        case Mapping():
-            for name, item in value.items():
-                if not isinstance(name, str):
-                    raise InvalidEventError(path, name, "JSON names must be str")
-                _check_json(f"{path}.{name}", item, depth - 1)
-        case list() | tuple():
-            for index, item in enumerate(value):
-                _check_json(f"{path}[{index}]", item, depth - 1)
-        case _:
-            raise InvalidEventError(
-                path, value, f"is not JSON ({type(value).__name__}); convert it first"
-            )
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if not isinstance(name, str):
+                raise InvalidEventError(path, name, "JSON names must be str")
+            _check_json(f"{path}.{name}", item, depth - 1)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check_json(f"{path}[{index}]", item, depth - 1)
+    elif not _is_json_scalar(value):
+        raise InvalidEventError(
+            path, value, f"is not JSON ({type(value).__name__}); convert it first"
+        )
+
+
+def _is_json_scalar(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Decimal):
+        return value.is_finite()
+    return value is None or isinstance(value, str | int)
 
 
 def _payload(event: CostEvent) -> bytes:

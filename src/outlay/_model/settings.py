@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -29,7 +29,7 @@ MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:4600"
-"""The bundled reference server's address: without a setting, nothing leaves the host."""
+"""The bundled reference server: without a setting, nothing leaves the host."""
 
 _PREFIX: Final = "OUTLAY_"
 
@@ -124,7 +124,7 @@ class Settings(EnvironmentModel):
     """How a client tracks, keeps and ships. Immutable; see docs/settings.md."""
 
     api_key: Annotated[SecretStr, AfterValidator(_header_text)] | None = None
-    """Credential sent as ``Authorization: Bearer``. Without one, requests carry none."""
+    """Credential, sent as ``Authorization: Bearer``. None: sent without one."""
 
     base_url: Annotated[str, AfterValidator(_http_url)] = DEFAULT_BASE_URL
     """Where the service is; paths such as ``/v0/events`` are appended."""

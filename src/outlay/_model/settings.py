@@ -7,9 +7,8 @@ The only module that reads the environment. Each setting has one variable, named
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -23,6 +22,9 @@ from pydantic import (
 
 from outlay._model.events import check_text
 from outlay.errors import ConfigError, InvalidEventError, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB

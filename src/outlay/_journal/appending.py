@@ -1,0 +1,89 @@
+"""The caller's side of the journal: the hot path.
+
+Each segment writer belongs to one thread for the length of one append. A call takes
+an idle writer off a list and puts it back; both steps are single operations of a
+list, atomic in CPython. So threads, signal handlers and finalisers that interrupt
+each other simply get different writers: there is no lock to wait for, and none to
+deadlock on. There are as many segments as there ever were appends at the same time.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from outlay._journal.segments import SegmentWriter
+
+
+class Appender:
+    """Appends events to whichever segment is free.
+
+    Thread safety: any thread, re-entrant.
+    """
+
+    def __init__(self, open_segment: Callable[[int], SegmentWriter]) -> None:
+        """Append to segments that ``open_segment`` makes.
+
+        Args:
+            open_segment: returns a new writer with room for an event of so many
+                bytes; raises SpillFullError when there is no place for it.
+        """
+        self._open_segment = open_segment
+        self._idle: list[SegmentWriter] = []
+        # Re-entrant: a signal handler may track a cost inside a locked block.
+        self._lock = threading.RLock()
+        self._live: dict[str, SegmentWriter] = {}  # guarded by _lock
+        self._sealed_count = 0  # events in sealed segments; guarded by _lock
+
+    def append(self, payload: bytes) -> bool:
+        """Keep an event, and say whether it survives the death of the process.
+
+        Raises:
+            SpillFullError: there is no room; the event was not kept.
+        """
+        try:
+            writer = self._idle.pop()
+        except IndexError:
+            writer = self._open(len(payload))
+        try:
+            while not writer.append(payload):
+                self._seal(writer)
+                writer = self._open(len(payload))
+        finally:
+            self._idle.append(writer)
+        return writer.durable
+
+    def appended_count(self) -> int:
+        """Return how many events were kept since the start."""
+        with self._lock:
+            live = sum(writer.frame_count for writer in self._live.values())
+            return self._sealed_count + live
+
+    def tails(self) -> dict[str, int]:
+        """Return the end of what was appended so far, by segment."""
+        with self._lock:
+            return {writer.name: writer.tail for writer in self._live.values()}
+
+    def seal_all(self) -> None:
+        """Finish all segments; the next append opens a new one."""
+        self._idle.clear()
+        with self._lock:
+            writers = list(self._live.values())
+        for writer in writers:
+            self._seal(writer)
+
+    def _open(self, payload_bytes: int) -> SegmentWriter:
+        writer = self._open_segment(payload_bytes)
+        with self._lock:
+            self._live[writer.name] = writer
+        return writer
+
+    def _seal(self, writer: SegmentWriter) -> None:
+        with self._lock:
+            # A full writer is offered again when no successor could be opened.
+            if self._live.pop(writer.name, None) is not None:
+                self._sealed_count += writer.frame_count
+                writer.seal()

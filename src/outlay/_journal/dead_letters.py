@@ -1,0 +1,98 @@
+"""Events that left the pipeline undelivered, kept on disk for people to read.
+
+One file of JSON lines for each writing process, so that two never interleave. A line
+is written before its event is marked settled: a crash between the two writes a second
+line with the same idempotency key, and loses nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from outlay._model.clock import Clock, rfc3339
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FILE_MODE: Final = 0o600
+
+Kind = Literal["dead", "quarantined"]
+
+
+class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """One line of a dead-letter file.
+
+    Attributes:
+        kind: ``dead``: the server refused the event for good. ``quarantined``: it may
+            have been counted, and resending it might double it.
+        reason: one word for machines.
+        message: one sentence for people, the server's own where it gave one.
+        buried_at: RFC 3339, UTC.
+        attempts: attempts in all.
+        event: the request body as tracked.
+        first_attempt_at: RFC 3339, UTC; absent when unknown or never attempted.
+    """
+
+    kind: Kind
+    reason: str
+    message: str
+    buried_at: str
+    attempts: int
+    event: msgspec.Raw
+    first_attempt_at: str | None = None
+
+
+class DeadLetters:
+    """Appends to the dead-letter file of this process.
+
+    Thread safety: caller holds the shipper's lock.
+    """
+
+    def __init__(self, folder: Path, writer: str, clock: Clock) -> None:
+        self._folder = folder
+        self._writer = writer
+        self._clock = clock
+
+    def write(
+        self,
+        kind: Kind,
+        reason: str,
+        message: str,
+        *,
+        payload: bytes,
+        first_attempt_ms: int | None,
+        attempts: int,
+    ) -> None:
+        """Append a dead letter.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        letter = DeadLetter(
+            kind,
+            reason,
+            message,
+            rfc3339(self._clock.now_ms()),
+            attempts,
+            msgspec.Raw(payload),
+            rfc3339(first_attempt_ms) if first_attempt_ms else None,
+        )
+        self._append(f"{self._writer}.jsonl", msgspec.json.encode(letter) + b"\n")
+
+    def write_damage(self, segment: str, offset: int, damaged: bytes) -> None:
+        """Keep bytes of a segment that are no frame.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        name = f"{segment.replace('/', '-')}-{offset}.damaged"
+        self._append(name, damaged.rstrip(b"\0"))
+
+    def _append(self, name: str, content: bytes) -> None:
+        flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
+        descriptor = os.open(self._folder / name, flags, _FILE_MODE)
+        with os.fdopen(descriptor, "ab", buffering=0) as file:
+            file.write(content)

@@ -1,0 +1,264 @@
+"""Folders of the journal on disk: names, permissions, locks, space.
+
+Two locks say who may do what with a writer's folder: the holder of ``writer.lock``
+appends to its segments, the holder of ``shipper.lock`` decides the fates of their
+events. A process holds both of its own for life; the kernel frees them when it dies,
+however it dies, and whoever then gets both has adopted the folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import platformdirs
+
+from outlay._journal.frames import FORMAT_VERSION
+from outlay._model.clock import rfc3339
+from outlay._model.keys import netstring
+from outlay.errors import JournalError, SpillFullError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_FOLDER_MODE: Final = 0o700
+_FILE_MODE: Final = 0o600
+_DIGEST_CHARS: Final = 32  # 128 bits: no two destinations of one folder meet
+_RANDOM_BYTES: Final = 4  # beside time and process id, in a writer's name
+
+WRITER_LOCK: Final = "writer.lock"
+SHIPPER_LOCK: Final = "shipper.lock"
+SEGMENT_SUFFIX: Final = ".seg"
+_DEAD: Final = "dead"
+_META: Final = "meta.json"
+_NEW_PREFIX: Final = ".new-"
+
+
+class Meta(msgspec.Struct, frozen=True):
+    """What ``meta.json`` says about a destination; never a credential."""
+
+    format_version: int
+    base_url: str
+    namespace: str | None
+    created_at: str
+
+
+def destination_digest(base_url: str, namespace: str | None, credential: str) -> str:
+    """Return the folder name of a destination.
+
+    Events for different servers, namespaces or credentials never share a folder.
+    The credential only keys the digest (HMAC-SHA-256, RFC 2104), which does not tell
+    it; but do not use a guessable one.
+    """
+    destination = netstring(base_url) + netstring(namespace or "")
+    digest = hmac.new(credential.encode(), destination, hashlib.sha256)
+    return digest.hexdigest()[:_DIGEST_CHARS]
+
+
+def default_spill_dir() -> Path:
+    """Return where journals live when no setting says so."""
+    return platformdirs.user_state_path("outlay", appauthor=False) / "spill"
+
+
+def temporary_spill_dir() -> Path:
+    """Return a private folder under the system's temporary one.
+
+    Used when the default folder cannot be made. It may not survive a reboot.
+
+    Raises:
+        JournalError: somebody else owns a folder of that name.
+    """
+    folder = Path(tempfile.gettempdir()) / f"outlay-{os.getuid()}"
+    _make_folder(folder)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise JournalError(f"{folder} belongs to somebody else; set OUTLAY_SPILL_DIR")
+    folder.chmod(_FOLDER_MODE)
+    return folder
+
+
+def _make_folder(folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+
+
+class Lock:
+    """An advisory lock on a file, held until released or the process dies.
+
+    ``flock`` belongs to the open file, so two clients in one process exclude each
+    other too. A forked child shares it: `abandon` closes the child's copy.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the lock file; created if missing."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        self._descriptor = os.open(path, flags, _FILE_MODE)
+
+    def acquire(self) -> bool:
+        """Take the lock if it is free, and say whether it was.
+
+        Raises:
+            JournalError: the file system has no locks.
+        """
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise JournalError(
+                f"the spill folder's file system does not lock files ({error}); set "
+                "OUTLAY_SPILL_DIR to a local folder"
+            ) from error
+        return True
+
+    def abandon(self) -> None:
+        """Close the file: unlocks it, unless another process shares it by fork."""
+        os.close(self._descriptor)
+
+
+class WriterFolder:
+    """The segments of one writing process, and the locks on them."""
+
+    def __init__(self, path: Path, locks: tuple[Lock, Lock]) -> None:
+        self.path = path
+        self.name = path.name
+        self._locks = locks
+
+    @classmethod
+    def create(cls, destination: Path, now_ms: int) -> WriterFolder:
+        """Create and own a new folder. Its name sorts by age and is never reused."""
+        unique = secrets.token_hex(_RANDOM_BYTES)
+        name = f"{now_ms:013d}-{os.getpid()}-{unique}"
+        # Locked before it gets its final name: a folder that can be seen without its
+        # locks held is an orphan, and would be adopted.
+        hidden = destination / f"{_NEW_PREFIX}{name}"
+        hidden.mkdir(mode=_FOLDER_MODE)
+        locks = (Lock(hidden / SHIPPER_LOCK), Lock(hidden / WRITER_LOCK))
+        for lock in locks:
+            lock.acquire()
+        path = hidden.rename(destination / name)
+        return cls(path, locks)
+
+    @classmethod
+    def adopt(cls, path: Path) -> WriterFolder | None:
+        """Own an existing folder if its writer is dead and nobody else ships it."""
+        locks: list[Lock] = []
+        try:
+            for name in (SHIPPER_LOCK, WRITER_LOCK):
+                lock = Lock(path / name)
+                locks.append(lock)
+                if not lock.acquire():
+                    break
+            else:
+                return cls(path, (locks[0], locks[1]))
+        except FileNotFoundError:  # another adopter has just finished with it
+            pass
+        for lock in locks:
+            lock.abandon()
+        return None
+
+    def segment_path(self, number: int) -> Path:
+        """Return the path of this writer's ``number``-th segment."""
+        return self.path / f"{number:08d}{SEGMENT_SUFFIX}"
+
+    def segment_paths(self) -> list[Path]:
+        """Return the segments, oldest first."""
+        return sorted(self.path.glob(f"*{SEGMENT_SUFFIX}"))
+
+    def release(self) -> None:
+        """Give up the folder; remove it if no segment is left in it."""
+        if not self.segment_paths():
+            shutil.rmtree(self.path, ignore_errors=True)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the locks and leave the folder as it is."""
+        for lock in self._locks:
+            lock.abandon()
+
+
+class DestinationFolder:
+    """Everything kept for one destination, by all processes of this host."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.dead_path = path / _DEAD
+
+    @property
+    def exists(self) -> bool:
+        """Whether any process has made the folder yet."""
+        return self.path.is_dir()
+
+    def prepare(self, *, base_url: str, namespace: str | None, now_ms: int) -> None:
+        """Create the folder with its ``meta.json``, or check the existing one.
+
+        Raises:
+            JournalError: a newer outlay owns the folder.
+            OSError: it cannot be created or written to.
+        """
+        for folder in (self.path.parent, self.path, self.dead_path):
+            _make_folder(folder)
+        self.path.chmod(_FOLDER_MODE)
+        meta_path = self.path / _META
+        if meta_path.exists():
+            self._check(meta_path)
+            return
+        meta = Meta(FORMAT_VERSION, base_url, namespace, rfc3339(now_ms))
+        # Written aside and renamed, so that nobody reads half of it.
+        aside = self.path / f"{_NEW_PREFIX}{secrets.token_hex(_RANDOM_BYTES)}"
+        descriptor = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _FILE_MODE)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(meta)))
+        aside.rename(meta_path)
+
+    def _check(self, meta_path: Path) -> None:
+        try:
+            meta = msgspec.json.decode(meta_path.read_bytes(), type=Meta)
+        except msgspec.DecodeError:
+            return  # the segments carry the version too
+        if meta.format_version > FORMAT_VERSION:
+            raise JournalError(
+                f"{self.path} was made by a newer outlay (journal format "
+                f"{meta.format_version}, this one knows {FORMAT_VERSION}); upgrade "
+                "outlay, or set OUTLAY_SPILL_DIR to another folder"
+            )
+
+    def writers(self) -> Iterator[Path]:
+        """Yield the folders of all writers, dead or alive, oldest first."""
+        if not self.exists:
+            return
+        for path in sorted(self.path.iterdir()):
+            if path.name not in {_DEAD, _META} and not path.name.startswith("."):
+                yield path
+
+    def used_bytes(self) -> int:
+        """Return the size of all segments of all writers."""
+        total = 0
+        for path in self.path.glob(f"*/*{SEGMENT_SUFFIX}"):
+            try:
+                total += path.stat().st_size
+            except FileNotFoundError:  # settled and deleted meanwhile
+                continue
+        return total
+
+    def check_room(self, size: int, max_bytes: int) -> None:
+        """Refuse another segment of ``size`` bytes past the limit.
+
+        Raises:
+            SpillFullError: the folder would exceed ``max_bytes``.
+        """
+        used = self.used_bytes()
+        if used + size > max_bytes:
+            raise SpillFullError(
+                f"the journal holds {used} of max_spill_bytes={max_bytes} bytes; bring "
+                "the server back, or raise OUTLAY_MAX_SPILL_BYTES"
+            )

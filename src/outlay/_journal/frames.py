@@ -1,0 +1,207 @@
+"""The byte layout of a segment, and nothing else: no files, no locks.
+
+    segment  =  header (64 bytes)  frame*  zeros
+    frame    =  magic · length · CRC-32 · state · stamp · payload · padding to 8 bytes
+                └────── fixed once written ─┘ └ mutable ┘  └ the exact request body
+
+A frame exists from the moment its state byte is set, which the writer does last: what
+a killed writer left half-written has state 0, and nobody was told that it was tracked.
+Afterwards only the state and the stamp change, each by one store in place, so that
+after any crash the disk says, for each event, whether and when it was first attempted.
+
+All integers are little-endian. Format changes raise `FORMAT_VERSION`.
+"""
+
+from __future__ import annotations
+
+import enum
+import mmap
+from struct import Struct
+from typing import Final, NamedTuple, TypeAlias
+from zlib import crc32
+
+Buffer: TypeAlias = mmap.mmap | bytearray
+
+FORMAT_VERSION: Final = 1
+
+# magic, format version, sealed flag, created at (ms since 1970)
+_SEGMENT_HEADER: Final = Struct("<8sHB5xQ40x")
+_SEGMENT_MAGIC: Final = b"OUTLAYSG"
+SEGMENT_HEADER_BYTES: Final = _SEGMENT_HEADER.size
+_SEALED_AT: Final = 10
+
+# magic, payload length, CRC-32 of the payload, state, stamp
+_FRAME_HEADER: Final = Struct("<4sIIB3xQ")
+_FRAME_MAGIC: Final = b"\xf0FR\xa5"
+FRAME_HEADER_BYTES: Final = _FRAME_HEADER.size
+STATE_AT: Final = 12
+_STAMP_AT: Final = 16
+_STAMP: Final = Struct("<Q")
+_ALIGNMENT: Final = 8  # frames start where a search after damage need look
+
+_pack_header = _FRAME_HEADER.pack
+_unpack_header = _FRAME_HEADER.unpack_from
+
+
+class State(enum.IntEnum):
+    """What became of an event.
+
+    The codes are words of the Reed-Muller code RM(1,3): any two differ in at least
+    four bits, so no flipped bit turns one fate into another unnoticed.
+    """
+
+    UNWRITTEN = 0x00
+    PENDING = 0x0F
+    PARKED = 0x33
+    DELIVERED = 0x55
+    DEAD = 0x3C
+    QUARANTINED = 0x5A
+
+
+SETTLED: Final = frozenset({State.DELIVERED, State.DEAD, State.QUARANTINED})
+
+_STATES: Final = frozenset(State)
+
+
+class Stamp(NamedTuple):
+    """When an event was first attempted, and how often.
+
+    Attributes:
+        first_attempt_ms: wall time in ms since 1970; 0: never attempted, or only with
+            a definite refusal. None: the stamp is damaged, so the age is unknown.
+        attempts: attempts so far; stays at 255 once there.
+    """
+
+    first_attempt_ms: int | None
+    attempts: int
+
+
+NEVER: Final = Stamp(0, 0)
+_UNKNOWN: Final = Stamp(None, 0)
+
+
+class Frame(NamedTuple):
+    """One event as it lies in a segment."""
+
+    offset: int
+    end: int
+    state: int
+    stamp: Stamp
+    payload: bytes
+
+
+class Damage(NamedTuple):
+    """Bytes that are no frame: ``offset`` up to ``end``, where reading goes on."""
+
+    offset: int
+    end: int
+
+
+def aligned(offset: int) -> int:
+    """Return the first place at or after ``offset`` where a frame may start."""
+    return -(-offset // _ALIGNMENT) * _ALIGNMENT
+
+
+def frame_bytes(payload: bytes) -> bytes:
+    """Return the frame of ``payload`` as written before it is published."""
+    return _pack_header(_FRAME_MAGIC, len(payload), crc32(payload), 0, 0) + payload
+
+
+def segment_header(created_ms: int) -> bytes:
+    """Return the first bytes of a new segment."""
+    return _SEGMENT_HEADER.pack(_SEGMENT_MAGIC, FORMAT_VERSION, 0, created_ms)
+
+
+def seal(segment: Buffer) -> None:
+    """Say that nothing will be appended to ``segment`` any more."""
+    segment[_SEALED_AT] = 1
+
+
+def is_sealed(segment: Buffer) -> bool:
+    """Return whether its writer has finished with ``segment``."""
+    return segment[_SEALED_AT] != 0
+
+
+def format_version(segment: Buffer) -> int | None:
+    """Return the version ``segment`` was written in; None if its header is damaged."""
+    magic, version, _, _ = _SEGMENT_HEADER.unpack_from(segment, 0)
+    return version if magic == _SEGMENT_MAGIC else None
+
+
+def pack_stamp(first_attempt_ms: int, attempts: int) -> bytes:
+    """Return the eight bytes of a stamp: 48 bits of time, attempts, and a check."""
+    body = first_attempt_ms << 8 | min(attempts, 255)
+    return _STAMP.pack(body << 8 | _check(body))
+
+
+def write_stamp(segment: Buffer, offset: int, packed: bytes) -> None:
+    """Write a packed stamp into the frame at ``offset``, in one aligned store."""
+    segment[offset + _STAMP_AT : offset + _STAMP_AT + _STAMP.size] = packed
+
+
+def read_frame(
+    segment: Buffer, offset: int, limit: int, *, final: bool
+) -> Frame | Damage | None:
+    """Return what lies at ``offset``.
+
+    Args:
+        segment: the mapped segment.
+        offset: where a frame may start.
+        limit: the end of the segment.
+        final: whether nobody appends any more. Then a frame that was never published
+            is damage; before, it is merely not there yet.
+
+    Returns:
+        The frame; or the damage, up to the next whole frame or ``limit``; or None if
+        nothing (more) has been published.
+    """
+    if offset + FRAME_HEADER_BYTES > limit:
+        return None
+    magic, length, checksum, state, stamp = _unpack_header(segment, offset)
+    if state == State.UNWRITTEN and not final:
+        return None
+    start = offset + FRAME_HEADER_BYTES
+    end = start + length
+    if magic == _FRAME_MAGIC and state and end <= limit:
+        payload = bytes(segment[start:end])
+        if crc32(payload) == checksum:
+            if state in _STATES:
+                return Frame(offset, aligned(end), state, _unpack_stamp(stamp), payload)
+            # The event is whole but its fate is not: it may have been sent.
+            return Frame(offset, aligned(end), State.PENDING, _UNKNOWN, payload)
+    return _damage(segment, offset, limit, final=final)
+
+
+def _damage(segment: Buffer, offset: int, limit: int, *, final: bool) -> Damage | None:
+    """Find the next whole frame after damage at ``offset``."""
+    resume = offset
+    while (resume := segment.find(_FRAME_MAGIC, resume + 1, limit)) >= 0:
+        if resume % _ALIGNMENT == 0 and _is_whole(segment, resume, limit):
+            return Damage(offset, resume)
+    # In a segment still being written, the next frame may be on its way.
+    if final and bytes(segment[offset:limit]).rstrip(b"\0"):
+        return Damage(offset, limit)
+    return None
+
+
+def _is_whole(segment: Buffer, offset: int, limit: int) -> bool:
+    if offset + FRAME_HEADER_BYTES > limit:
+        return False
+    _, length, checksum, _, _ = _unpack_header(segment, offset)
+    start = offset + FRAME_HEADER_BYTES
+    end = start + length
+    return bool(end <= limit and crc32(segment[start:end]) == checksum)
+
+
+def _unpack_stamp(value: int) -> Stamp:
+    if not value:
+        return NEVER
+    body, check = value >> 8, value & 0xFF
+    if check != _check(body):
+        return _UNKNOWN
+    return Stamp(body >> 8, body & 0xFF)
+
+
+def _check(body: int) -> int:
+    # Never 0, so that a stamp is never mistaken for "never attempted".
+    return crc32(body.to_bytes(7, "little")) & 0xFF | 1

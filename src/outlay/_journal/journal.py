@@ -1,0 +1,357 @@
+"""The journal: every pending event, kept before the caller is told that it is."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import mmap
+import threading
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from outlay._journal import folders, segments
+from outlay._journal.appending import Appender
+from outlay._journal.dead_letters import DeadLetters, Kind
+from outlay._journal.folders import DestinationFolder, WriterFolder
+from outlay._journal.frames import (
+    FRAME_HEADER_BYTES,
+    SEGMENT_HEADER_BYTES,
+    State,
+    aligned,
+)
+from outlay._journal.reading import Reader, SegmentRef
+from outlay._journal.segments import PendingEvent, SegmentWriter
+from outlay.errors import SpillFullError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from outlay._model.clock import Clock
+    from outlay._model.notices import Notices
+
+_MEMORY_SEGMENT_BYTES: Final = 1024 * 1024
+_DISK_RETRY_SECONDS: Final = 1.0  # after a failure; a dead disk must not cost each call
+_STATE_OF: Final[Mapping[Kind, State]] = {
+    "dead": State.DEAD,
+    "quarantined": State.QUARANTINED,
+}
+
+
+class Destination(NamedTuple):
+    """Where events go; events of two destinations never meet in one folder."""
+
+    base_url: str
+    namespace: str | None
+    credential: str
+
+
+class Limits(NamedTuple):
+    """Bounds of a journal, in bytes."""
+
+    segment_bytes: int
+    max_spill_bytes: int
+    max_memory_bytes: int
+
+
+class Journal:
+    """Keeps events on disk, or in bounded memory when no folder is writable.
+
+    Thread safety: `append`, `appended_count` and `adopt_orphans` may be called by any
+    thread; what goes through `reader` needs the shipper's lock.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        limits: Limits,
+        *,
+        spill_dir: Path | None,
+        in_memory: bool,
+        clock: Clock,
+        notices: Notices,
+    ) -> None:
+        """Describe a journal; nothing is written before the first event.
+
+        Args:
+            destination: where its events go.
+            limits: its bounds.
+            spill_dir: the root folder; None: the platform's state folder.
+            in_memory: never touch the disk.
+            clock: dates segments and dead letters.
+            notices: where trouble is reported.
+        """
+        self._destination = destination
+        self._limits = limits
+        self._in_memory = in_memory
+        self._clock = clock
+        self._notices = notices
+        self._spill_dir = spill_dir or folders.default_spill_dir()
+        self._digest = folders.destination_digest(*destination)
+        self._may_move = spill_dir is None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start without segments: at first, and in a forked child."""
+        self._lock = threading.RLock()  # re-entrant, see Appender
+        self._writer: WriterFolder | None = None  # guarded by _lock
+        self._adopted: dict[str, WriterFolder] = {}  # guarded by _lock
+        self._memory_bytes = 0  # guarded by _lock
+        self._disk_failed_at: float | None = None
+        self._numbers = itertools.count(1)
+        self._appender = Appender(self._open_segment)
+        self.append = self._appender.append
+        self.appended_count = self._appender.appended_count
+        self.damaged_count = 0
+        self.reader = Reader(
+            on_damage=self._keep_damaged, on_unreadable=self._report_unreadable
+        )
+
+    @property
+    def folder(self) -> DestinationFolder:
+        """The folder that this destination's events are kept in."""
+        return DestinationFolder(self._spill_dir / self._digest)
+
+    def has_orphans(self) -> bool:
+        """Return whether other writers, dead or alive, have folders here."""
+        return not self._in_memory and any(True for _ in self.folder.writers())
+
+    def adopt_orphans(self) -> int:
+        """Take over the events of dead writers; return how many writers.
+
+        The locks decide, so of several adopters only one gets each folder.
+        """
+        if self._in_memory:
+            return 0
+        adopted = 0
+        try:
+            for path in self.folder.writers():
+                adopted += self._adopt(path)
+        except OSError as error:
+            self._notices.warn(
+                "adopt", "cannot look for events of earlier processes: %s", error
+            )
+        return adopted
+
+    def _adopt(self, path: Path) -> bool:
+        with self._lock:
+            owned = self._writer is not None and self._writer.name == path.name
+            if owned or path.name in self._adopted:
+                return False
+            folder = WriterFolder.adopt(path)
+            if folder is None:
+                return False
+            self._adopted[path.name] = folder
+        paths = folder.segment_paths()
+        for segment_path in paths:
+            self.reader.add(self._file_ref(folder, segment_path, recovered=True))
+        if not paths:
+            self._let_go(folder)
+        return bool(paths)
+
+    def targets(self) -> dict[str, float]:
+        """Return up to where the journal must be settled for a flush."""
+        return self.reader.targets(self._appender.tails())
+
+    def bury(self, event: PendingEvent, kind: Kind, reason: str, message: str) -> bool:
+        """Move an event to the dead letters; return False if that failed.
+
+        Then the event is parked instead: it stays in its segment, whole.
+        """
+        letters = DeadLetters(self.folder.dead_path, self._writer_name(), self._clock)
+        try:
+            if not self._in_memory:
+                letters.write(
+                    kind,
+                    reason,
+                    message,
+                    payload=event.payload,
+                    first_attempt_ms=event.first_attempt_ms,
+                    attempts=event.attempts,
+                )
+        except OSError as error:
+            self._notices.warn("dead letter", "cannot write a dead letter: %s", error)
+            self.reader.settle(event, State.PARKED)
+            return False
+        self.reader.settle(event, _STATE_OF[kind])
+        return True
+
+    def seal(self) -> None:
+        """Finish the open segments, so that they are deleted once settled."""
+        self._appender.seal_all()
+
+    def close(self) -> None:
+        """Let go of all files; what is pending stays for the next process."""
+        self.reader.close()
+        with self._lock:
+            owned = [*self._adopted.values()]
+            if self._writer is not None:
+                owned.append(self._writer)
+            self._writer = None
+            self._adopted = {}
+        for folder in owned:
+            folder.release()
+
+    def forked(self) -> None:
+        """Begin anew in a forked child, which owns nothing of its parent's.
+
+        The child's copies of the locks are closed: kept open, they would keep the
+        parent's folder locked after the parent's death. The parent's own stay held.
+        """
+        for folder in (self._writer, *self._adopted.values()):
+            if folder is not None:
+                folder.abandon()
+        self._begin()
+
+    # Opening segments: the slow path of append.
+
+    def _open_segment(self, payload_bytes: int) -> SegmentWriter:
+        needed = SEGMENT_HEADER_BYTES + aligned(FRAME_HEADER_BYTES + payload_bytes)
+        if not self._in_memory and self._disk_is_due():
+            try:
+                return self._open_file(max(needed, self._limits.segment_bytes))
+            except SpillFullError:
+                raise
+            except OSError as error:
+                self._disk_failed_at = self._clock.monotonic()
+                self._notices.warn(
+                    "disk",
+                    "the journal cannot write to %s (%s); events are kept in memory "
+                    "only, and a crash loses them",
+                    self._spill_dir,
+                    error,
+                )
+        return self._open_memory(max(needed, _MEMORY_SEGMENT_BYTES))
+
+    def _disk_is_due(self) -> bool:
+        failed_at = self._disk_failed_at
+        return (
+            failed_at is None
+            or self._clock.monotonic() - failed_at >= _DISK_RETRY_SECONDS
+        )
+
+    def _open_file(self, size: int) -> SegmentWriter:
+        folder = self._writer_folder()
+        self.folder.check_room(size, self._limits.max_spill_bytes)
+        path = folder.segment_path(next(self._numbers))
+        try:
+            memory = segments.create_file(path, size)
+        except FileNotFoundError:
+            # Somebody deleted our folder. What was in it is out of reach; the rest of
+            # our life goes to a new one.
+            with self._lock:
+                self._writer = None
+            folder.abandon()
+            folder = self._writer_folder()
+            path = folder.segment_path(next(self._numbers))
+            memory = segments.create_file(path, size)
+        self._disk_failed_at = None
+        self._notices.resolved("disk", "the journal writes to %s again", path.parent)
+        writer = SegmentWriter(
+            f"{folder.name}/{path.name}", memory, self._clock.now_ms(), durable=True
+        )
+        self.reader.add(self._file_ref(folder, path, recovered=False))
+        return writer
+
+    def _open_memory(self, size: int) -> SegmentWriter:
+        with self._lock:
+            if self._memory_bytes + size > self._limits.max_memory_bytes:
+                raise SpillFullError(
+                    "the memory buffer is full (max_memory_bytes="
+                    f"{self._limits.max_memory_bytes}) and there is no disk to spill to"
+                )
+            self._memory_bytes += size
+        memory = mmap.mmap(-1, size)
+        name = f"memory/{next(self._numbers):08d}"
+        ref = SegmentRef(
+            name,
+            lambda: memory,
+            functools.partial(self._free_memory, size),
+            recovered=False,
+        )
+        writer = SegmentWriter(name, memory, self._clock.now_ms(), durable=False)
+        self.reader.add(ref)
+        return writer
+
+    def _free_memory(self, size: int) -> None:
+        with self._lock:
+            self._memory_bytes -= size
+
+    def _writer_folder(self) -> WriterFolder:
+        with self._lock:
+            if self._writer is None:
+                self._writer = self._make_writer_folder()
+            return self._writer
+
+    def _make_writer_folder(self) -> WriterFolder:
+        now_ms = self._clock.now_ms()
+        try:
+            self._prepare(now_ms)
+        except PermissionError as error:
+            if not self._may_move:
+                raise
+            self._may_move = False
+            moved_to = folders.temporary_spill_dir()
+            self._notices.warn(
+                "moved",
+                "cannot use %s (%s); the journal is in %s, which may not survive a "
+                "reboot: set OUTLAY_SPILL_DIR",
+                self._spill_dir,
+                error.strerror,
+                moved_to,
+            )
+            self._spill_dir = moved_to
+            self._prepare(now_ms)
+        return WriterFolder.create(self.folder.path, now_ms)
+
+    def _prepare(self, now_ms: int) -> None:
+        self.folder.prepare(
+            base_url=self._destination.base_url,
+            namespace=self._destination.namespace,
+            now_ms=now_ms,
+        )
+
+    # What the reader reports back.
+
+    def _file_ref(
+        self, folder: WriterFolder, path: Path, *, recovered: bool
+    ) -> SegmentRef:
+        return SegmentRef(
+            f"{folder.name}/{path.name}",
+            functools.partial(segments.open_file, path),
+            functools.partial(self._discard_file, folder, path),
+            recovered=recovered,
+        )
+
+    def _discard_file(self, folder: WriterFolder, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        if folder.name in self._adopted and not folder.segment_paths():
+            self._let_go(folder)
+
+    def _let_go(self, folder: WriterFolder) -> None:
+        """Remove an adopted folder that has nothing left in it."""
+        with self._lock:
+            del self._adopted[folder.name]
+        folder.release()
+
+    def _writer_name(self) -> str:
+        return self._writer.name if self._writer else "adopted"
+
+    def _keep_damaged(self, segment: str, offset: int, damaged: bytes) -> None:
+        self.damaged_count += 1
+        letters = DeadLetters(self.folder.dead_path, self._writer_name(), self._clock)
+        try:
+            letters.write_damage(segment, offset, damaged)
+        except OSError as error:
+            self._notices.warn("damage", "cannot keep damaged bytes: %s", error)
+        self._notices.warn(
+            "damaged",
+            "segment %s is damaged at byte %d; the bytes are kept in %s",
+            segment,
+            offset,
+            self.folder.dead_path,
+        )
+
+    def _report_unreadable(self, segment: str, error: Exception) -> None:
+        self._notices.warn(
+            "unreadable", "segment %s was left as it is: %s", segment, error
+        )

@@ -1,0 +1,205 @@
+"""The shipper's side of the journal: which events are next, and what became of them."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING
+
+from outlay._journal.frames import State, pack_stamp
+from outlay._journal.segments import PendingEvent, SegmentReader
+from outlay.errors import JournalError
+
+if TYPE_CHECKING:
+    import mmap
+    from collections.abc import Callable, Iterator, Mapping
+
+
+class SegmentRef:
+    """A segment that is to be read, opened only when its turn comes.
+
+    Attributes:
+        name: unique in the destination; sorts by age.
+        recovered: whether an earlier process wrote it.
+        counted_to: events before this offset were counted as recovered.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        open_memory: Callable[[], mmap.mmap],
+        discard: Callable[[], None],
+        *,
+        recovered: bool,
+    ) -> None:
+        self.name = name
+        self.recovered = recovered
+        self.counted_to = 0
+        self.open_memory = open_memory
+        self.discard = discard
+
+
+class _Opened:
+    """A segment that is being read."""
+
+    def __init__(self, ref: SegmentRef) -> None:
+        self.ref = ref
+        self.reader = SegmentReader(ref.name, ref.open_memory(), final=ref.recovered)
+
+
+class Reader:
+    """Reads pending events, oldest segments first, and writes their fates back.
+
+    A segment is deleted when all of its events are settled. Parked events pin theirs.
+
+    Thread safety: any thread may call `add`; for all else the caller holds the
+    shipper's lock.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_damage: Callable[[str, int, bytes], None],
+        on_unreadable: Callable[[str, Exception], None],
+    ) -> None:
+        self._on_damage = on_damage
+        self._on_unreadable = on_unreadable
+        self._added: deque[SegmentRef] = deque()
+        self._queued: deque[SegmentRef] = deque()  # not opened yet
+        self._reading: dict[str, _Opened] = {}  # more may come from it
+        self._drained: dict[str, _Opened] = {}  # read to the end, not all settled
+        self._parked: dict[str, tuple[SegmentRef, int]] = {}  # closed; parked events
+        self.recovered_count = 0
+
+    def add(self, ref: SegmentRef) -> None:
+        """Hand over a segment for reading."""
+        self._added.append(ref)
+
+    def take(self, max_events: int, max_bytes: int) -> list[PendingEvent]:
+        """Return pending events, at most so many and about so many bytes of them."""
+        taken: list[PendingEvent] = []
+        room = max_bytes
+        for opened in self._open_in_turn():
+            while len(taken) < max_events and room > 0:
+                event = opened.reader.take(self._damaged)
+                if event is None:
+                    break
+                if opened.ref.recovered and event.offset >= opened.ref.counted_to:
+                    opened.ref.counted_to = event.offset + 1
+                    self.recovered_count += 1
+                room -= len(event.payload)
+                taken.append(event)
+            self._move_on(opened)
+            if len(taken) >= max_events or room <= 0:
+                break
+        return taken
+
+    def stamp(self, events: list[PendingEvent], now_ms: int) -> None:
+        """Record an attempt of ``events``, before their first byte leaves.
+
+        The first attempt's time stays: the server's window began no earlier.
+        """
+        packed: dict[tuple[int, int], bytes] = {}
+        for event in events:
+            first = event.first_attempt_ms or now_ms
+            stamp = (first, event.attempts + 1)
+            if stamp not in packed:
+                packed[stamp] = pack_stamp(*stamp)
+            event.segment.stamp(event, first, packed[stamp])
+
+    def refused(self, event: PendingEvent, first_attempt_ms: int | None) -> None:
+        """Take back what `stamp` wrote: the server certainly did not count it."""
+        event.segment.restamp(event, first_attempt_ms or 0)
+
+    def settle(self, event: PendingEvent, state: State) -> None:
+        """Record the fate of ``event``."""
+        reader = event.segment
+        reader.settle(event, state)
+        if not reader.unsettled and reader.name in self._drained:
+            self._move_on(self._drained[reader.name])
+
+    def parked_count(self) -> int:
+        """Return how many events are parked."""
+        closed = sum(count for _, count in self._parked.values())
+        opened = [*self._reading.values(), *self._drained.values()]
+        return closed + sum(each.reader.parked_count for each in opened)
+
+    def unpark(self) -> None:
+        """Make all parked events pending again."""
+        for ref, _ in self._parked.values():
+            self._added.append(ref)
+        self._parked.clear()
+        for opened in [*self._reading.values(), *self._drained.values()]:
+            if opened.reader.parked_count:
+                opened.reader.rewind()
+                self._drained.pop(opened.ref.name, None)
+                self._reading[opened.ref.name] = opened
+
+    def targets(self, tails: Mapping[str, int]) -> dict[str, float]:
+        """Return up to where each segment must be settled for a flush.
+
+        Args:
+            tails: the end of each segment that is still being appended to.
+        """
+        refs = [*self._added, *self._queued]
+        names = [ref.name for ref in refs] + [*self._reading, *self._drained]
+        return {name: tails.get(name, math.inf) for name in names}
+
+    def reached(self, targets: Mapping[str, float]) -> bool:
+        """Return whether every event before ``targets`` has met its fate."""
+        queued = {ref.name for ref in [*self._added, *self._queued]}
+        return all(
+            name not in queued and self._is_settled(name, offset)
+            for name, offset in targets.items()
+        )
+
+    def close(self) -> None:
+        """Unmap everything; what is not settled stays on disk."""
+        for opened in [*self._reading.values(), *self._drained.values()]:
+            opened.reader.close()
+        self._reading.clear()
+        self._drained.clear()
+
+    def _is_settled(self, name: str, offset: float) -> bool:
+        if name in self._drained:
+            return all(at >= offset for at in self._drained[name].reader.unsettled)
+        opened = self._reading.get(name)
+        if opened is None:
+            return True
+        if opened.reader.cursor < offset:
+            return False
+        return all(at >= offset for at in opened.reader.unsettled)
+
+    def _open_in_turn(self) -> Iterator[_Opened]:
+        """Yield the segments that may have more, opening one at a time."""
+        yield from list(self._reading.values())
+        while self._added:
+            self._queued.append(self._added.popleft())
+        while self._queued:
+            ref = self._queued.popleft()
+            try:
+                opened = _Opened(ref)
+            except (OSError, JournalError) as error:
+                self._on_unreadable(ref.name, error)  # it must not hold up the rest
+                continue
+            self._reading[ref.name] = opened
+            yield opened
+
+    def _move_on(self, opened: _Opened) -> None:
+        """Put a segment where its state belongs."""
+        reader, ref = opened.reader, opened.ref
+        if not reader.exhausted:
+            return
+        self._reading.pop(ref.name, None)
+        self._drained.pop(ref.name, None)
+        if reader.unsettled:
+            self._drained[ref.name] = opened
+            return
+        reader.close()
+        if reader.parked_count:
+            self._parked[ref.name] = (ref, reader.parked_count)
+        else:
+            ref.discard()
+
+    def _damaged(self, segment: SegmentReader, damaged: bytes) -> None:
+        self._on_damage(segment.name, segment.cursor - len(damaged), damaged)

@@ -1,0 +1,254 @@
+"""One segment: a mapped file that one thread appends to and one shipper reads.
+
+Writer and reader share nothing but the mapped bytes, so a reader in another process,
+or after a crash, does exactly what the reader beside the writer does.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from outlay._journal import frames
+from outlay._journal.frames import (
+    SEGMENT_HEADER_BYTES,
+    SETTLED,
+    STATE_AT,
+    Damage,
+    Frame,
+    State,
+    aligned,
+    frame_bytes,
+)
+from outlay.errors import JournalError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FILE_MODE: Final = 0o600
+_ZEROS: Final = bytes(1024 * 1024)
+
+_PUBLISHED: Final = int(State.PENDING)
+
+OnDamage: TypeAlias = Callable[["SegmentReader", bytes], None]
+
+
+def create_file(path: Path, size: int) -> mmap.mmap:
+    """Create, allocate and map a segment file of ``size`` bytes.
+
+    All blocks are allocated now: a full disk is an error here, which the caller can
+    handle, and not a SIGBUS when a later store touches a hole.
+
+    Raises:
+        OSError: the disk is full or read-only, or the folder is gone.
+    """
+    descriptor = os.open(
+        path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, _FILE_MODE
+    )
+    try:
+        _allocate(descriptor, size)
+        return mmap.mmap(descriptor, size)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)  # the mapping keeps a descriptor of its own
+
+
+def open_file(path: Path) -> mmap.mmap:
+    """Map an existing segment file.
+
+    Raises:
+        JournalError: a newer outlay wrote it.
+        OSError: it cannot be opened, or is too short to be a segment.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_size < SEGMENT_HEADER_BYTES:
+            raise OSError(f"{path} is too short to be a segment")
+        memory = mmap.mmap(descriptor, 0)
+    finally:
+        os.close(descriptor)
+    version = frames.format_version(memory)
+    if version is not None and version > frames.FORMAT_VERSION:
+        memory.close()
+        raise JournalError(
+            f"{path} has journal format {version}, this outlay reads up to "
+            f"{frames.FORMAT_VERSION}; upgrade outlay to deliver its events"
+        )
+    return memory
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+        return
+    while size > 0:  # macOS has no posix_fallocate
+        size -= os.write(descriptor, _ZEROS[:size])
+
+
+class SegmentWriter:
+    """Appends frames to one segment.
+
+    Thread safety: one thread at a time, which must own the writer exclusively.
+    """
+
+    __slots__ = ("_memory", "_size", "_tail", "durable", "frame_count", "name")
+
+    def __init__(
+        self, name: str, memory: mmap.mmap, created_ms: int, *, durable: bool
+    ) -> None:
+        self.name = name
+        self.durable = durable
+        self.frame_count = 0
+        self._memory = memory
+        self._size = len(memory)
+        memory[:SEGMENT_HEADER_BYTES] = frames.segment_header(created_ms)
+        self._tail = SEGMENT_HEADER_BYTES
+
+    @property
+    def tail(self) -> int:
+        """Where the next frame will start, in bytes from the segment's start."""
+        return self._tail
+
+    def append(self, payload: bytes) -> bool:
+        """Append an event, and say whether there was room for it.
+
+        Once this returned True the event survives the death of the process.
+        """
+        frame = frame_bytes(payload)
+        offset = self._tail
+        end = offset + len(frame)
+        if end > self._size:
+            return False
+        try:
+            self._memory[offset:end] = frame
+            self._memory[offset + STATE_AT] = _PUBLISHED
+            self._tail = aligned(end)
+        except BaseException:
+            # A signal handler raised between two steps. The reader may have seen a
+            # published frame already: it must never be overwritten.
+            if self._memory[offset + STATE_AT]:
+                self._tail = aligned(end)
+            raise
+        self.frame_count += 1
+        return True
+
+    def seal(self) -> None:
+        """Declare the segment finished."""
+        frames.seal(self._memory)
+
+
+class PendingEvent:
+    """An event on its way from the journal to the server.
+
+    Attributes:
+        payload: the request body, byte for byte as tracked.
+        first_attempt_ms: wall time of the first attempt whose outcome is not known to
+            be a refusal; 0 if there is none; None if the journal lost it.
+        attempts: attempts so far, this process's and earlier ones'.
+    """
+
+    __slots__ = ("attempts", "first_attempt_ms", "offset", "payload", "segment")
+
+    def __init__(self, segment: SegmentReader, frame: Frame) -> None:
+        self.segment = segment
+        self.offset = frame.offset
+        self.payload = frame.payload
+        self.first_attempt_ms, self.attempts = frame.stamp
+
+
+class SegmentReader:
+    """Reads pending events from one segment and writes their fates back.
+
+    Thread safety: caller holds the shipper's lock.
+    """
+
+    def __init__(self, name: str, memory: mmap.mmap, *, final: bool) -> None:
+        """Read from the start.
+
+        Args:
+            name: unique in the destination; sorts by age.
+            memory: the mapped segment.
+            final: whether its writer is dead.
+        """
+        self.name = name
+        self.parked_count = 0
+        self.unsettled: dict[int, PendingEvent] = {}
+        self._memory = memory
+        self._limit = len(memory)
+        self._final = final
+        self._cursor = SEGMENT_HEADER_BYTES
+        self._at_end = False
+
+    @property
+    def cursor(self) -> int:
+        """Everything before this offset has been read."""
+        return self._cursor
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing of the segment is needed any more."""
+        return self._at_end and not self.unsettled and not self.parked_count
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all that the writer will ever append has been read."""
+        return self._at_end
+
+    def take(self, on_damage: OnDamage) -> PendingEvent | None:
+        """Return the next pending event, or None if there is none (yet).
+
+        Args:
+            on_damage: called with the bytes that had to be skipped.
+        """
+        while not self._at_end:
+            # Before the read: what is appended between a read that finds nothing and
+            # a look at the flag would be taken for the end.
+            final = self._final or frames.is_sealed(self._memory)
+            found = frames.read_frame(
+                self._memory, self._cursor, self._limit, final=final
+            )
+            if found is None:
+                self._at_end = final
+                return None
+            self._cursor = found.end
+            if isinstance(found, Damage):
+                on_damage(self, self._memory[found.offset : found.end])
+            elif found.state not in SETTLED and found.offset not in self.unsettled:
+                event = PendingEvent(self, found)
+                self.unsettled[event.offset] = event
+                return event
+        return None
+
+    def stamp(self, event: PendingEvent, first_attempt_ms: int, packed: bytes) -> None:
+        """Record an attempt of ``event``, before its first byte leaves."""
+        event.first_attempt_ms = first_attempt_ms
+        event.attempts += 1
+        frames.write_stamp(self._memory, event.offset, packed)
+
+    def restamp(self, event: PendingEvent, first_attempt_ms: int) -> None:
+        """Take the clock of ``event`` back after a definite refusal."""
+        event.first_attempt_ms = first_attempt_ms
+        packed = frames.pack_stamp(first_attempt_ms, event.attempts)
+        frames.write_stamp(self._memory, event.offset, packed)
+
+    def settle(self, event: PendingEvent, state: State) -> None:
+        """Record the fate of ``event``; it is not read again, unless parked."""
+        self._memory[event.offset + STATE_AT] = state
+        del self.unsettled[event.offset]
+        if state is State.PARKED:
+            self.parked_count += 1
+
+    def rewind(self) -> int:
+        """Read again from the start, for the parked events; return their count."""
+        count, self.parked_count = self.parked_count, 0
+        self._cursor = SEGMENT_HEADER_BYTES
+        self._at_end = False
+        return count
+
+    def close(self) -> None:
+        """Unmap the segment."""
+        self._memory.close()

@@ -1,0 +1,56 @@
+"""The server as an ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Router
+
+from outlay._model.clock import Clock, SystemClock
+from outlay.server._engine import Engine
+from outlay.server._routes import Dispatcher
+from outlay.server._settings import ServerSettings
+
+
+def create_app(
+    settings: ServerSettings,
+    *,
+    clock: Clock | None = None,
+    middleware: Sequence[Middleware] = (),
+) -> Starlette:
+    """Return the server as an ASGI application, to run in any ASGI server.
+
+    The database is opened when the application starts up, and closed, with everything
+    accepted on disk, when it shuts down. Run one worker process for a database.
+
+    Args:
+        settings: what can be set.
+        clock: where the time comes from; None: the machine's.
+        middleware: wrapped around all routes, outermost first. A test or a demo can
+            inject a failing server here; the settings have no switch for that.
+    """
+    return app_of(Engine(settings, clock or SystemClock()), middleware)
+
+
+def app_of(engine: Engine, middleware: Sequence[Middleware]) -> Starlette:
+    """Return the application that serves ``engine``, and starts and stops it."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await engine.start()
+        try:
+            yield
+        finally:
+            await engine.stop()
+
+    app = Starlette(middleware=middleware)
+    # One table of routes instead of a list tried in order, and never a redirect:
+    # clients turn a redirected POST into a GET.
+    app.router = Router(
+        default=Dispatcher(engine), redirect_slashes=False, lifespan=lifespan
+    )
+    app.state.engine = engine
+    return app

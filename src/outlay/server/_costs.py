@@ -1,0 +1,237 @@
+"""Costs and products: creating, listing, changing, deleting them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from outlay.server._access import Access
+from outlay.server._decimals import plain
+from outlay.server._problems import FieldError, invalid, missing
+from outlay.server._records import ApiKey, Cost, Product
+from outlay.server._schemas import (
+    CostCreate,
+    CostListQuery,
+    CostMetricCreate,
+    CostPatch,
+    ListQuery,
+    ProductCreate,
+    check_value_property,
+)
+from outlay.server._settings import ServerSettings
+from outlay.server._store import Page, Reader, Store
+from outlay.server._wire import (
+    CostAnswer,
+    CostList,
+    Pagination,
+    ProductAnswer,
+    ProductList,
+    instant,
+)
+from outlay.server._writer import Writer
+
+DEFAULT_PRODUCT: Final = "prod_default"
+"""The product of a cost metric that names none, as the older spelling cannot."""
+
+_ID_BYTES: Final = 12
+
+
+class Costs:
+    """Looks after costs and products. Thread safety: the event loop's thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        access: Access,
+        settings: ServerSettings,
+        now: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._writer = writer
+        self._access = access
+        self._settings = settings
+        self._now = now
+
+    async def create(self, key: ApiKey, wanted: CostCreate) -> CostAnswer:
+        """Keep a new cost; events that came earlier count as well."""
+        self._access.check_namespace(key, "merchantId", wanted.merchant_id)
+        await self._ensure_product(key, wanted.product_id)
+        now = self._now()
+        cost = Cost(
+            "cst_" + secrets.token_hex(_ID_BYTES),
+            key.namespace,
+            wanted.name,
+            wanted.unit_cost,
+            wanted.currency,
+            wanted.product_id,
+            wanted.event_type,
+            wanted.aggregation,
+            wanted.value_property,
+            wanted.group_by or {},
+            wanted.unit,
+            now,
+            now,
+        )
+        await self._writer.run(lambda: self._store.add_cost(cost))
+        return answer(cost)
+
+    async def create_metric(self, key: ApiKey, wanted: CostMetricCreate) -> CostAnswer:
+        """Keep a new cost that was given in the older spelling."""
+        return await self.create(
+            key,
+            CostCreate(
+                name=wanted.name,
+                unit_cost=Decimal(1),
+                currency=wanted.currency or self._settings.default_currency,
+                product_id=DEFAULT_PRODUCT,
+                event_type=wanted.event_type,
+                aggregation=wanted.aggregation,
+                value_property=wanted.value_property,
+                group_by=wanted.group_by,
+            ),
+        )
+
+    def get(self, key: ApiKey, cost_id: str) -> CostAnswer:
+        """Return a cost."""
+        with self._store.reading() as reader:
+            return answer(cost_in(reader, key, cost_id))
+
+    def list(self, key: ApiKey, query: CostListQuery) -> CostList:
+        """Return a page of the organization's costs."""
+        self._access.check_namespace(key, "merchantId", query.merchant_id)
+        with self._store.reading() as reader:
+            costs, total = reader.costs(
+                key.namespace, query.product_id, Page(query.limit, query.offset)
+            )
+        return CostList(
+            [answer(cost) for cost in costs],
+            Pagination(query.limit, query.offset, total),
+        )
+
+    async def change(self, key: ApiKey, cost_id: str, patch: CostPatch) -> CostAnswer:
+        """Change a cost; a new price holds for earlier events as well."""
+
+        def replace() -> Cost:
+            # In the writer's thread: nobody else changes the cost in between.
+            with self._store.reading() as reader:
+                old = cost_in(reader, key, cost_id)
+            new = msgspec.structs.replace(
+                old, **patch.changes(), updated_at=self._now()
+            )
+            try:
+                check_value_property(new.aggregation, new.value_property)
+            except ValueError as error:
+                raise invalid([FieldError("valueProperty", str(error))]) from None
+            self._store.replace_cost(new)
+            return new
+
+        return answer(await self._writer.run(replace))
+
+    async def delete(self, key: ApiKey, cost_id: str) -> None:
+        """Hide a cost; its events stay."""
+
+        def hide() -> None:
+            with self._store.reading() as reader:
+                cost = cost_in(reader, key, cost_id)
+            self._store.delete_cost(cost, self._now())
+
+        await self._writer.run(hide)
+
+    async def create_product(self, key: ApiKey, wanted: ProductCreate) -> ProductAnswer:
+        """Keep a new product."""
+        self._access.check_namespace(key, "merchantId", wanted.merchant_id)
+        product_id = "prod_" + secrets.token_hex(_ID_BYTES)
+        product = self._product(key, product_id, wanted)
+        await self._writer.run(lambda: self._store.add_product(product))
+        return _product_answer(product)
+
+    def get_product(self, key: ApiKey, product_id: str) -> ProductAnswer:
+        """Return a product."""
+        with self._store.reading() as reader:
+            product = reader.product(key.namespace, product_id)
+        if product is None:
+            raise missing("product", product_id)
+        return _product_answer(product)
+
+    def list_products(self, key: ApiKey, query: ListQuery) -> ProductList:
+        """Return a page of the organization's products."""
+        self._access.check_namespace(key, "merchantId", query.merchant_id)
+        with self._store.reading() as reader:
+            products, total = reader.products(
+                key.namespace, Page(query.limit, query.offset)
+            )
+        return ProductList(
+            [_product_answer(product) for product in products],
+            Pagination(query.limit, query.offset, total),
+        )
+
+    async def _ensure_product(self, key: ApiKey, product_id: str) -> None:
+        with self._store.reading() as reader:
+            if reader.product(key.namespace, product_id) is not None:
+                return
+        if self._settings.strict_products and product_id != DEFAULT_PRODUCT:
+            raise missing("product", product_id)
+        wanted = ProductCreate(name=product_id, description="Registered by a cost.")
+        product = self._product(key, product_id, wanted)
+        await self._writer.run(lambda: self._store.add_product(product))
+
+    def _product(self, key: ApiKey, product_id: str, wanted: ProductCreate) -> Product:
+        now = self._now()
+        return Product(
+            product_id,
+            key.namespace,
+            wanted.name,
+            wanted.description,
+            wanted.metadata,
+            now,
+            now,
+        )
+
+
+def cost_in(reader: Reader, key: ApiKey, cost_id: str) -> Cost:
+    """Return a cost of the key's organization.
+
+    Raises:
+        Problem: 404.
+    """
+    cost = reader.cost(key.namespace, cost_id)
+    if cost is None:
+        raise missing("cost", cost_id)
+    return cost
+
+
+def answer(cost: Cost) -> CostAnswer:
+    """Return a cost as it is written on the wire."""
+    return CostAnswer(
+        cost.id,
+        "metered",
+        cost.name,
+        cost.currency,
+        plain(cost.unit_cost),
+        cost.product_id,
+        cost.namespace,
+        instant(cost.created_at),
+        instant(cost.updated_at),
+        cost.unit,
+        cost.aggregation,
+        cost.event_type,
+        cost.value_property,
+        cost.group_by or None,
+    )
+
+
+def _product_answer(product: Product) -> ProductAnswer:
+    return ProductAnswer(
+        product.id,
+        product.name,
+        product.description,
+        product.namespace,
+        product.metadata,
+        instant(product.created_at),
+        instant(product.updated_at),
+    )

@@ -1,0 +1,141 @@
+"""Everything behind the routes, and its life: opened, started, stopped."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+
+from outlay._model.clock import Clock
+from outlay.server._access import ALL_POWERS, Access, new_key, record_of
+from outlay.server._costs import Costs
+from outlay.server._ingest import Ingest
+from outlay.server._settings import ServerSettings
+from outlay.server._sqlite import SqliteStore
+from outlay.server._summary import Summaries
+from outlay.server._writer import Writer
+
+log = logging.getLogger("outlay.server")
+
+
+class Engine:
+    """Store, writer and services of one server.
+
+    Life: `open` once, `start` and `stop` on the event loop once each.
+
+    Attributes:
+        generated_key: the all-powers key that `open` made for a database without any
+            key; None if there was one, or a fixed key is set. It is kept nowhere else.
+    """
+
+    def __init__(self, settings: ServerSettings, clock: Clock) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._opened = False
+        self.generated_key: str | None = None
+
+    def open(self) -> None:
+        """Open the database. Does nothing the second time.
+
+        Raises:
+            DatabaseError: it cannot be used; the message says what to do.
+        """
+        if self._opened:
+            return
+        settings = self.settings
+        self.store = SqliteStore(
+            self._database_path(),
+            dedupe_window=settings.dedupe_window // timedelta(microseconds=1),
+            durable=settings.database != ":memory:",
+        )
+        self.writer = Writer(
+            self.store, self.now, max_waiting_events=settings.max_waiting_events
+        )
+        self.access = Access(self.store, settings)
+        self.ingest = Ingest(self.store, self.writer, self.access, settings, self.now)
+        self.costs = Costs(self.store, self.writer, self.access, settings, self.now)
+        self.summaries = Summaries(self.store)
+        self._opened = True
+        self._ensure_a_key()
+
+    async def start(self) -> None:
+        """Start writing, on the running event loop."""
+        self.open()
+        self.writer.start()
+        log.info("started: database=%s", self.settings.database)
+
+    async def stop(self) -> None:
+        """Write what was handed over, and close the database."""
+        await self.writer.stop()
+        counts = self.ingest.counts
+        self.store.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+        log.info(
+            "stopped: accepted=%d duplicates=%d conflicts=%d refused=%d",
+            counts.accepted,
+            counts.duplicates,
+            counts.conflicts,
+            counts.refused,
+        )
+
+    def now(self) -> int:
+        """Return wall time in microseconds since 1970."""
+        return self._clock.now_ms() * 1000
+
+    def check(self) -> None:
+        """Read the database, and raise if that fails."""
+        with self.store.reading() as reader:
+            reader.namespaces()
+
+    async def create_key(
+        self, name: str, permissions: Iterable[str], *, namespace: str | None = None
+    ) -> str:
+        """Create an API key with ``permissions`` and return it, this once.
+
+        Args:
+            name: what it is for, to tell it from others.
+            permissions: see `outlay.server._access.PERMISSIONS`.
+            namespace: its organization; None: the server's own.
+
+        Raises:
+            ValueError: a permission does not exist.
+        """
+        key = new_key()
+        record = record_of(
+            key,
+            name=name,
+            namespace=namespace or self.settings.namespace,
+            permissions=permissions,
+            now=self.now(),
+        )
+        await self.writer.run(lambda: self.store.add_key(record))
+        return key
+
+    def _database_path(self) -> Path:
+        if self.settings.database == ":memory:":
+            # A file all the same: readers beside the writer need one to share.
+            self._folder = tempfile.TemporaryDirectory(prefix="outlay-server-")
+            return Path(self._folder.name) / "outlay.db"
+        return Path(self.settings.database)
+
+    def _ensure_a_key(self) -> None:
+        """Make an all-powers key if nobody could use the server otherwise."""
+        if self.settings.api_key is not None:
+            return
+        with self.store.reading() as reader:
+            if reader.namespaces():
+                return
+        self.generated_key = new_key()
+        self.store.add_key(
+            record_of(
+                self.generated_key,
+                name="first start",
+                namespace=self.settings.namespace,
+                permissions={ALL_POWERS},
+                now=self.now(),
+            )
+        )

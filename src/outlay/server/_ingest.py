@@ -1,0 +1,342 @@
+"""Taking in events: what is checked, in which order, and what is answered.
+
+A single post and an event of a batch go through the same function, so both paths give
+the same event the same fate.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from outlay.server._access import Access
+from outlay.server._problems import (
+    FieldError,
+    Problem,
+    invalid,
+    malformed,
+    too_large,
+    unmatched,
+)
+from outlay.server._records import ApiKey, Event, Receipt
+from outlay.server._settings import ServerSettings
+from outlay.server._store import Store
+from outlay.server._wire import (
+    BatchAnswer,
+    BatchCounts,
+    BatchFailure,
+    EventAnswer,
+    EventBody,
+    decode_batch,
+    decode_data,
+    decode_event,
+    instant,
+    microseconds,
+)
+from outlay.server._writer import Writer
+
+log = logging.getLogger("outlay.server")
+
+MAX_TEXT_CHARS: Final = 255
+"""Of type, source, subject and key. Precedent in the contract: external ids and the
+idempotency header of invoices."""
+
+_ID_BYTES: Final = 12  # 96 random bits
+
+_EXTERNAL_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,255}")
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+# Where msgspec says which field is at fault: "Expected `str`, got `int` - at `$.type`".
+_AT_FIELD: Final = re.compile(r"(?P<message>.*?) - at `\$\.?(?P<field>.*)`")
+_MISSING_FIELD: Final = re.compile(r"Object missing required field `(?P<field>.+)`")
+
+# Everything that decoding bytes as JSON can raise; RecursionError: nested too deeply.
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What came in since the start. Written on the event loop only.
+
+    Attributes:
+        accepted: events that were new.
+        duplicates: events whose key had been received before.
+        conflicts: duplicates that said something else than the first.
+        refused: events answered with an error.
+    """
+
+    accepted: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    refused: int = 0
+
+
+class Ingest:
+    """Takes in events. Thread safety: the event loop's thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        access: Access,
+        settings: ServerSettings,
+        now: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._writer = writer
+        self._access = access
+        self._settings = settings
+        self._now = now
+        self.counts = Counts()
+
+    async def one(self, key: ApiKey, body: bytes) -> tuple[EventAnswer, bool]:
+        """Keep one event; return its answer, and whether it is a duplicate.
+
+        Raises:
+            Problem: it was refused.
+        """
+        try:
+            _check_text(body)
+            if body.lstrip()[:1] == b"[":
+                raise malformed(
+                    "one event is posted here, as a JSON object; "
+                    "send several to /v0/events/batch"
+                )
+            event = self._read(key, body)
+        except Problem:
+            self.counts.refused += 1
+            raise
+        [receipt] = await self._writer.append([event])
+        self._count([receipt])
+        return _answer(receipt.event), receipt.duplicate
+
+    async def batch(self, key: ApiKey, body: bytes) -> BatchAnswer:
+        """Keep those events of a batch that are in order; answer for each.
+
+        Raises:
+            Problem: the envelope was refused, and nothing of it was kept.
+        """
+        events: list[Event] = []
+        failed: list[BatchFailure] = []
+        bodies = self._open_envelope(body)
+        for index, raw in enumerate(bodies):
+            try:
+                events.append(self._read(key, raw))
+            except Problem as problem:
+                failed.append(_failure(index, raw, problem))
+        receipts = await self._writer.append(events) if events else []
+        self._count(receipts)
+        self.counts.refused += len(failed)
+        return BatchAnswer(
+            [_answer(receipt.event) for receipt in receipts],
+            failed,
+            BatchCounts(
+                len(bodies),
+                len(receipts),
+                len(failed),
+                sum(receipt.duplicate for receipt in receipts),
+            ),
+        )
+
+    def _open_envelope(self, body: bytes) -> Sequence[msgspec.Raw]:
+        _check_text(body)
+        try:
+            events = decode_batch(body).events
+        except _UNREADABLE as error:
+            raise malformed(
+                f'send {{"events": […]}} with 1 to {self._settings.max_batch_events} '
+                f"events ({error})"
+            ) from None
+        if not 1 <= len(events) <= self._settings.max_batch_events:
+            raise malformed(
+                f"a batch has 1 to {self._settings.max_batch_events} events, "
+                f"this one has {len(events)}"
+            )
+        return events
+
+    def _read(self, key: ApiKey, raw: bytes | msgspec.Raw) -> Event:
+        """Return the event that ``raw`` spells, or raise why it is refused."""
+        if len(memoryview(raw)) > self._settings.max_event_bytes:
+            raise too_large(self._settings.max_event_bytes)
+        body, fields = _decode(raw)
+        at = self._checked(body)
+        self._access.check_namespace(key, "namespace", body.namespace)
+        if not self._settings.accept_unmatched and not self._store.reads_type(
+            key.namespace, body.type
+        ):
+            raise unmatched(body.type)
+        event_id = "evt_" + os.urandom(_ID_BYTES).hex()
+        return Event(
+            event_id,
+            key.namespace,
+            body.idempotency_key or event_id,
+            body.type,
+            body.source,
+            body.subject,
+            body.external_subject,
+            body.external_id,
+            at,
+            bytes(body.data),
+            fields,
+        )
+
+    def _checked(self, body: EventBody) -> int:
+        """Return the event's instant, or raise a 400 naming every field at fault."""
+        errors = _text_errors(body)
+        at = 0
+        if body.timestamp is None:
+            at = self._now()
+        elif body.timestamp.tzinfo is None and self._settings.strict_timestamps:
+            errors.append(
+                FieldError("timestamp", "add an offset, such as Z", "INVALID_TIMESTAMP")
+            )
+        else:
+            try:
+                at = microseconds(body.timestamp)
+            except OverflowError:
+                errors.append(
+                    FieldError(
+                        "timestamp",
+                        "must be in the years 1 to 9999 in UTC",
+                        "INVALID_TIMESTAMP",
+                    )
+                )
+        if errors:
+            raise invalid(errors)
+        return at
+
+    def _count(self, receipts: Sequence[Receipt]) -> None:
+        duplicates = sum(receipt.duplicate for receipt in receipts)
+        self.counts.accepted += len(receipts) - duplicates
+        self.counts.duplicates += duplicates
+        for receipt in receipts:
+            if receipt.conflict:
+                self.counts.conflicts += 1
+                log.warning(
+                    "a key came again with another payload; the first is kept: "
+                    "namespace=%s key=%r first=%s",
+                    receipt.event.namespace,
+                    receipt.event.key,
+                    receipt.event.id,
+                )
+
+
+def _check_text(body: bytes) -> None:
+    # msgspec does not look into the strings of a Raw, so it must be done up front.
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        raise malformed("the body is not UTF-8; send JSON in UTF-8") from None
+
+
+def _decode(raw: bytes | msgspec.Raw) -> tuple[EventBody, dict[str, Any]]:
+    try:
+        body = decode_event(raw)
+    except msgspec.ValidationError as error:
+        raise _field_problem(str(error), "") from None
+    except _UNREADABLE as error:
+        raise malformed(f"the event is not JSON ({error})") from None
+    try:
+        return body, decode_data(body.data)
+    except msgspec.ValidationError as error:
+        raise _field_problem(str(error), "data") from None
+    except _UNREADABLE as error:
+        raise malformed(f"data is not JSON ({error})") from None
+
+
+def _field_problem(text: str, parent: str) -> Problem:
+    """Return the 400 for a field of the wrong type, named as on the wire."""
+    if found := _MISSING_FIELD.fullmatch(text):
+        field, message, code = found["field"], "is required", "REQUIRED"
+    elif found := _AT_FIELD.fullmatch(text):
+        field, message, code = found["field"], found["message"], "INVALID_TYPE"
+    else:
+        field, message, code = "", text, "INVALID_TYPE"
+    name = ".".join(filter(None, (parent, field))) or "body"
+    return invalid([FieldError(name, message, code)])
+
+
+def _text_errors(body: EventBody) -> list[FieldError]:
+    """Return what is wrong with the texts of an event; mostly nothing."""
+    errors: list[FieldError] = []
+    for field, text in (
+        ("type", body.type),
+        ("source", body.source),
+        ("subject", body.subject),
+        ("idempotencyKey", body.idempotency_key),
+    ):
+        if text is not None and not 1 <= len(text) <= MAX_TEXT_CHARS:
+            errors.append(
+                FieldError(
+                    field,
+                    f"has {len(text)} characters, 1 to {MAX_TEXT_CHARS} are allowed",
+                    "INVALID_LENGTH",
+                )
+            )
+    if not body.type.isprintable() and _CONTROL.search(body.type):
+        errors.append(
+            FieldError("type", "must hold no control characters", "INVALID_FORMAT")
+        )
+    for field, text in (
+        ("externalSubject", body.external_subject),
+        ("externalId", body.external_id),
+    ):
+        if text is not None and not _EXTERNAL_ID.fullmatch(text):
+            errors.append(
+                FieldError(
+                    field,
+                    "has 1 to 255 letters, digits, '_' and '-'",
+                    "INVALID_FORMAT",
+                )
+            )
+    if body.subject is None and body.external_subject is None:
+        errors.append(
+            FieldError("subject", "give subject or externalSubject", "REQUIRED")
+        )
+    return errors
+
+
+def _answer(event: Event) -> EventAnswer:
+    return EventAnswer(
+        event.id,
+        event.type,
+        event.source,
+        event.namespace,
+        instant(event.at),
+        event.key,
+        event.subject,
+        event.external_subject,
+        event.external_id,
+    )
+
+
+def _failure(index: int, raw: msgspec.Raw, problem: Problem) -> BatchFailure:
+    return BatchFailure(
+        index,
+        problem.status,
+        problem.body.error,
+        str(problem),
+        problem.body.code,
+        _key_of(raw),
+    )
+
+
+def _key_of(raw: msgspec.Raw) -> str | None:
+    """Return the key of a refused event if it can be made out at all."""
+    try:
+        return _decode_key(raw).idempotency_key
+    except (*_UNREADABLE,):
+        return None
+
+
+class _Keyed(msgspec.Struct, rename="camel"):
+    idempotency_key: str | None = None
+
+
+_decode_key: Final = msgspec.json.Decoder(_Keyed).decode

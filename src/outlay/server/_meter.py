@@ -1,0 +1,227 @@
+"""A cost, compiled: what it reads from an event, and how values become one.
+
+The same meter reads events as they come in and when they are read back, so a rollup
+and the events behind it cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+
+import msgspec
+
+from outlay.server._decimals import ZERO, add, countable, divide
+from outlay.server._paths import Reader, reader
+from outlay.server._records import Aggregation, Cost, Event
+
+Instant: TypeAlias = tuple[int, int]
+"""When a value holds: (microseconds since 1970, order of receipt)."""
+
+Dimensions: TypeAlias = tuple[str, ...]
+"""One value per dimension of the cost, ordered by dimension name."""
+
+_NEVER: Final[Instant] = (-(2**63), 0)
+
+_encode_json: Final = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class Contribution(NamedTuple):
+    """What some events of one customer and one set of dimensions add to a cost.
+
+    Attributes:
+        bucket_at: an instant of theirs, in microseconds since 1970; all of them lie
+            in the same hour.
+        events: how many there are.
+        skipped: how many of them have no countable value.
+        value: their combined value, or None if none counts; text for UNIQUE_COUNT.
+        at: when the value holds; only LATEST asks.
+    """
+
+    bucket_at: int
+    customer: str
+    dimensions: Dimensions
+    events: int
+    skipped: int
+    value: Decimal | str | None
+    at: Instant
+
+
+class Tally(Protocol):
+    """Combines contributions into one quantity."""
+
+    events: int
+    skipped: int
+
+    def add(
+        self, events: int, skipped: int, value: Decimal | str | None, at: Instant
+    ) -> None:
+        """Take in one contribution."""
+        ...
+
+    def quantity(self) -> Decimal | None:
+        """Return the quantity, or None if it has no value (such as no maximum)."""
+        ...
+
+
+_Combine: TypeAlias = Callable[[Decimal, Instant, Decimal, Instant], Decimal]
+
+_COMBINE: Final[dict[Aggregation, _Combine]] = {
+    Aggregation.SUM: lambda old, _, new, __: add(old, new),
+    Aggregation.AVG: lambda old, _, new, __: add(old, new),
+    Aggregation.COUNT: lambda old, _, __, ___: old,
+    Aggregation.MIN: lambda old, _, new, __: min(old, new),
+    Aggregation.MAX: lambda old, _, new, __: max(old, new),
+    Aggregation.LATEST: lambda old, was, new, at: new if at > was else old,
+}
+
+_Finish: TypeAlias = Callable[["NumberTally"], Decimal | None]
+
+_FINISH: Final[dict[Aggregation, _Finish]] = {
+    Aggregation.SUM: lambda tally: ZERO if tally.value is None else tally.value,
+    Aggregation.AVG: lambda tally: (
+        None
+        if tally.value is None
+        else divide(tally.value, Decimal(tally.events - tally.skipped))
+    ),
+    Aggregation.COUNT: lambda tally: Decimal(tally.events),
+    Aggregation.MIN: lambda tally: tally.value,
+    Aggregation.MAX: lambda tally: tally.value,
+    Aggregation.LATEST: lambda tally: tally.value,
+}
+
+
+class NumberTally:
+    """Combines numbers by one aggregation, exactly. Not thread-safe."""
+
+    __slots__ = ("_aggregation", "_combine", "at", "events", "skipped", "value")
+
+    def __init__(self, aggregation: Aggregation) -> None:
+        self._aggregation = aggregation
+        self._combine = _COMBINE[aggregation]
+        self.events = 0
+        self.skipped = 0
+        self.value: Decimal | None = None
+        self.at = _NEVER
+
+    def add(
+        self, events: int, skipped: int, value: Decimal | str | None, at: Instant
+    ) -> None:
+        """Take in one contribution."""
+        self.events += events
+        self.skipped += skipped
+        if not isinstance(value, Decimal):
+            return
+        if self.value is None:
+            self.value = value
+        else:
+            self.value = self._combine(self.value, self.at, value, at)
+        self.at = max(self.at, at)
+
+    def quantity(self) -> Decimal | None:
+        """Return the quantity, or None for an average or extreme of nothing."""
+        return _FINISH[self._aggregation](self)
+
+
+class DistinctTally:
+    """Counts distinct values. Memory grows with their number. Not thread-safe."""
+
+    __slots__ = ("_seen", "events", "skipped")
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.skipped = 0
+        self._seen: set[str] = set()
+
+    def add(
+        self, events: int, skipped: int, value: Decimal | str | None, at: Instant
+    ) -> None:
+        """Take in one contribution."""
+        del at
+        self.events += events
+        self.skipped += skipped
+        if isinstance(value, str):
+            self._seen.add(value)
+
+    def quantity(self) -> Decimal | None:
+        """Return how many distinct values there were."""
+        return Decimal(len(self._seen))
+
+
+class Meter:
+    """Reads values and dimensions from events, for one definition of a cost.
+
+    Thread safety: any thread; it does not change.
+
+    Raises:
+        PathError: a path of the cost is not one.
+    """
+
+    __slots__ = ("_read_value", "_readers", "aggregation", "cost", "names")
+
+    def __init__(self, cost: Cost, aggregation: Aggregation) -> None:
+        self.cost = cost
+        self.aggregation = aggregation
+        self.names = tuple(sorted(cost.group_by))
+        self._readers = [reader(cost.group_by[name]) for name in self.names]
+        self._read_value = _value_reader(aggregation, cost.value_property)
+
+    @property
+    def rolls_up(self) -> bool:
+        """Whether hourly rollups can stand for the events behind them."""
+        return self.aggregation is not Aggregation.UNIQUE_COUNT
+
+    def value(self, fields: dict[str, Any]) -> Decimal | str | None:
+        """Return what an event's data counts for; None is skipped."""
+        return self._read_value(fields)
+
+    def dimensions(self, fields: dict[str, Any]) -> Dimensions:
+        """Return the event's dimension values, ordered by dimension name."""
+        return tuple([_text(read(fields)) for read in self._readers])
+
+    def tally(self) -> Tally:
+        """Return an empty tally for this aggregation."""
+        return NumberTally(self.aggregation) if self.rolls_up else DistinctTally()
+
+    def contribution(self, event: Event, order: int) -> Contribution:
+        """Return what ``event`` alone adds; ``order`` is its order of receipt."""
+        value = self._read_value(event.fields)
+        return Contribution(
+            event.at,
+            event.customer,
+            self.dimensions(event.fields),
+            1,
+            value is None,
+            value,
+            (event.at, order),
+        )
+
+
+def compiled(cost: Cost) -> Meter | None:
+    """Return the meter of ``cost``, or None if it computes nothing."""
+    if cost.aggregation is None or cost.event_type is None:
+        return None
+    return Meter(cost, cost.aggregation)
+
+
+def _value_reader(
+    aggregation: Aggregation, path: str | None
+) -> Callable[[dict[str, Any]], Decimal | str | None]:
+    if aggregation is Aggregation.COUNT or path is None:
+        return lambda _: ZERO  # every event counts, whatever it says
+    read: Reader = reader(path)
+    if aggregation is Aggregation.UNIQUE_COUNT:
+        return lambda fields: _text(read(fields)) or None
+    return lambda fields: countable(read(fields))
+
+
+def _text(value: object) -> str:
+    """Return a dimension's value as text: always a string, '' when missing."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, Decimal):
+        return str(value)
+    return _encode_json(value).decode()  # true, 42, [1,2]

@@ -1,0 +1,78 @@
+"""JSONPath (RFC 9535), compiled once into a function that reads one value.
+
+The contract allows dotted names only; any *singular* query (at most one result) is
+taken as an extension, because a value or a dimension is one value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+
+from jsonpath import JSONPathEnvironment
+from jsonpath.exceptions import JSONPathError
+
+Reader: TypeAlias = Callable[[Any], Any]
+"""Returns the value at a path inside decoded data, or None if there is none."""
+
+MAX_PATH_CHARS: Final = 1000
+
+_DOTTED: Final = re.compile(r"\$(\.[a-zA-Z0-9_]+)+")  # the contract's own pattern
+
+# strict: RFC 9535 without the library's own extensions.
+_ENVIRONMENT: Final = JSONPathEnvironment(strict=True)
+
+
+class PathError(ValueError):
+    """A path that cannot be used; the message says what is allowed."""
+
+
+@lru_cache(maxsize=4096)
+def reader(path: str) -> Reader:
+    """Return the function that reads ``path``.
+
+    Raises:
+        PathError: no RFC 9535 query, or one that may have several results.
+    """
+    if len(path) > MAX_PATH_CHARS:
+        raise PathError(f"a path has at most {MAX_PATH_CHARS} characters")
+    if _DOTTED.fullmatch(path):
+        return _by_names(path.split(".")[1:])
+    return _by_library(path)
+
+
+def _by_names(names: list[str]) -> Reader:
+    """Read dotted names without the library: they are on every event's way."""
+    if len(names) == 1:
+        [only] = names
+        return lambda fields: fields.get(only)
+
+    def read(fields: Any) -> Any:  # noqa: ANN401 - decoded JSON
+        for name in names:
+            if type(fields) is not dict:
+                return None
+            fields = fields.get(name)
+        return fields
+
+    return read
+
+
+def _by_library(path: str) -> Reader:
+    if not path.startswith("$"):
+        raise PathError("write a JSONPath that starts at the root, such as $.amount")
+    try:
+        query = _ENVIRONMENT.compile(path)
+    except (JSONPathError, RecursionError):
+        raise PathError(
+            "is not a JSONPath (RFC 9535); write one such as $.usage.amount"
+        ) from None
+    if not query.singular_query():
+        raise PathError("may find several values; name one, such as $.items[0].amount")
+
+    def read(fields: Any) -> Any:  # noqa: ANN401 - decoded JSON
+        match = query.match(fields)
+        return None if match is None else match.obj
+
+    return read

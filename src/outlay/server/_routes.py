@@ -1,0 +1,510 @@
+"""HTTP in and out: the table of routes, and the one function that serves them.
+
+A table instead of a router, because every path of the contract is fixed but for at
+most one identifier in the third place: two dictionary look-ups find the endpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+from starlette.types import Receive, Scope, Send
+
+from outlay.server._access import ANYBODY, require
+from outlay.server._engine import Engine
+from outlay.server._errors import StoreUnavailableError
+from outlay.server._problems import (
+    FieldError,
+    Problem,
+    invalid,
+    malformed,
+    too_large,
+    unavailable,
+)
+from outlay.server._records import ApiKey
+from outlay.server._schemas import (
+    CostCreate,
+    CostListQuery,
+    CostMetricCreate,
+    CostPatch,
+    ListQuery,
+    ProductCreate,
+    SummaryQuery,
+)
+from outlay.server._wire import (
+    BatchAnswer,
+    BatchBody,
+    CostAnswer,
+    CostList,
+    EventAnswer,
+    EventBody,
+    HealthAnswer,
+    ProductAnswer,
+    ProductList,
+    SummaryAnswer,
+    decode_data,
+    encode,
+)
+
+log = logging.getLogger("outlay.server")
+
+BATCH_PATH: Final = "/v0/events/batch"
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+Model = TypeVar("Model", bound=BaseModel)
+
+_JSON: Final = (b"content-type", b"application/json")
+_DUPLICATE: Final = (b"outlay-duplicate", b"true")
+
+
+class Call:
+    """One request, as an endpoint sees it.
+
+    Attributes:
+        key: the API key it came with.
+        identifier: the third part of the path, or ''.
+    """
+
+    __slots__ = ("_receive", "_scope", "headers", "identifier", "key")
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        headers: Mapping[bytes, bytes],
+        key: ApiKey,
+        identifier: str,
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self.headers = headers
+        self.key = key
+        self.identifier = identifier
+
+    async def body(self, limit: int) -> bytes:
+        """Return the JSON body, at most ``limit`` bytes.
+
+        Raises:
+            Problem: it is larger, no JSON by its media type, or incomplete.
+        """
+        _check_media_type(self.headers.get(b"content-type"))
+        length = self.headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > limit:
+            raise too_large(limit)
+        parts: list[bytes] = []
+        size = 0
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise malformed("the body ended early")
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > limit:
+                raise too_large(limit)
+            more = message.get("more_body", False)
+        return b"".join(parts)
+
+    async def model(self, model: type[Model], limit: int) -> Model:
+        """Return the JSON body as ``model``, its numbers exact.
+
+        Raises:
+            Problem: the body is unreadable, or breaks the model's rules.
+        """
+        try:
+            values = decode_data(await self.body(limit))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise malformed(f"send a JSON object ({error})") from None
+        return _validated(model, values)
+
+    def query(self, model: type[Model]) -> Model:
+        """Return the query as ``model``; a name given twice counts as given last.
+
+        Raises:
+            Problem: it breaks the model's rules.
+        """
+        pairs = parse_qsl(self._scope["query_string"].decode("latin-1"))
+        return _validated(model, dict(pairs))
+
+
+class Reply(NamedTuple):
+    """What an endpoint answers."""
+
+    status: int
+    body: bytes = b""
+    headers: Headers = []
+
+
+Handler: TypeAlias = Callable[[Engine, Call], Awaitable[Reply]]
+
+
+async def ingest(engine: Engine, call: Call) -> Reply:
+    """Record one event."""
+    body = await call.body(engine.settings.max_event_bytes)
+    answer, duplicate = await engine.ingest.one(call.key, body)
+    return Reply(202, encode(answer), [_DUPLICATE] if duplicate else [])
+
+
+async def ingest_batch(engine: Engine, call: Call) -> Reply:
+    """Record several events, each with its own outcome."""
+    body = await call.body(engine.settings.max_batch_bytes)
+    answer = await engine.ingest.batch(call.key, body)
+    return Reply(207 if answer.failed else 202, encode(answer))
+
+
+async def create_cost(engine: Engine, call: Call) -> Reply:
+    """Create a cost; events that came earlier count as well."""
+    wanted = await call.model(CostCreate, engine.settings.max_event_bytes)
+    return Reply(201, encode(await engine.costs.create(call.key, wanted)))
+
+
+async def create_cost_metric(engine: Engine, call: Call) -> Reply:
+    """Create a cost, in the older spelling."""
+    wanted = await call.model(CostMetricCreate, engine.settings.max_event_bytes)
+    return Reply(201, encode(await engine.costs.create_metric(call.key, wanted)))
+
+
+async def list_costs(engine: Engine, call: Call) -> Reply:
+    """List costs, oldest first."""
+    query = call.query(CostListQuery)
+    return Reply(200, encode(engine.costs.list(call.key, query)))
+
+
+async def get_cost(engine: Engine, call: Call) -> Reply:
+    """Get a cost."""
+    return Reply(200, encode(engine.costs.get(call.key, call.identifier)))
+
+
+async def change_cost(engine: Engine, call: Call) -> Reply:
+    """Change a cost; null clears a field, and a new price holds for earlier events."""
+    patch = await call.model(CostPatch, engine.settings.max_event_bytes)
+    return Reply(
+        200, encode(await engine.costs.change(call.key, call.identifier, patch))
+    )
+
+
+async def delete_cost(engine: Engine, call: Call) -> Reply:
+    """Delete a cost; its events stay."""
+    await engine.costs.delete(call.key, call.identifier)
+    return Reply(204)
+
+
+async def summarize(engine: Engine, call: Call) -> Reply:
+    """Sum up a cost over a period, in total, by dimension, by window of time."""
+    query = call.query(SummaryQuery)
+    # In a thread: folding many rollups takes a while, and posts must not wait for it.
+    answer = await asyncio.to_thread(
+        engine.summaries.summarize, call.key, call.identifier, query
+    )
+    return Reply(200, encode(answer))
+
+
+async def create_product(engine: Engine, call: Call) -> Reply:
+    """Create a product."""
+    wanted = await call.model(ProductCreate, engine.settings.max_event_bytes)
+    return Reply(201, encode(await engine.costs.create_product(call.key, wanted)))
+
+
+async def list_products(engine: Engine, call: Call) -> Reply:
+    """List products, oldest first."""
+    query = call.query(ListQuery)
+    return Reply(200, encode(engine.costs.list_products(call.key, query)))
+
+
+async def get_product(engine: Engine, call: Call) -> Reply:
+    """Get a product."""
+    return Reply(200, encode(engine.costs.get_product(call.key, call.identifier)))
+
+
+async def health(engine: Engine, call: Call) -> Reply:
+    """Say whether the server is up and can read its database."""
+    del call
+    engine.check()
+    return Reply(200, encode(HealthAnswer("ok")))
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One row of the table of routes.
+
+    Attributes:
+        method: HTTP method.
+        path: with ``{id}`` in its third place, if it has one.
+        handler: what answers; its docstring is the summary.
+        permission: what the key needs; None: no key is asked for.
+        status: of a success.
+        answer: type of a success's body; None: it has none.
+        body: type of the request's body.
+        query: type of the query.
+        errors: other statuses than 401, 403 and 500, which are everywhere.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    permission: str | None
+    status: int
+    answer: type[msgspec.Struct] | None = None
+    body: type[msgspec.Struct] | type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    errors: tuple[int, ...] = ()
+
+
+_BODY_ERRORS: Final = (400, 413, 415)
+
+ENDPOINTS: Final = (
+    Endpoint(
+        "POST",
+        "/v0/events",
+        ingest,
+        "events:create",
+        202,
+        EventAnswer,
+        body=EventBody,
+        errors=(*_BODY_ERRORS, 404, 422, 503),
+    ),
+    Endpoint(
+        "POST",
+        BATCH_PATH,
+        ingest_batch,
+        "events:create",
+        202,
+        BatchAnswer,
+        body=BatchBody,
+        errors=(*_BODY_ERRORS, 503),
+    ),
+    Endpoint(
+        "POST",
+        "/v0/costs",
+        create_cost,
+        "costs:write",
+        201,
+        CostAnswer,
+        body=CostCreate,
+        errors=(*_BODY_ERRORS, 404),
+    ),
+    Endpoint(
+        "GET",
+        "/v0/costs",
+        list_costs,
+        "costs:read",
+        200,
+        CostList,
+        query=CostListQuery,
+        errors=(400,),
+    ),
+    Endpoint(
+        "GET", "/v0/costs/{id}", get_cost, "costs:read", 200, CostAnswer, errors=(404,)
+    ),
+    Endpoint(
+        "PATCH",
+        "/v0/costs/{id}",
+        change_cost,
+        "costs:write",
+        200,
+        CostAnswer,
+        body=CostPatch,
+        errors=(*_BODY_ERRORS, 404),
+    ),
+    Endpoint(
+        "DELETE", "/v0/costs/{id}", delete_cost, "costs:write", 204, errors=(404,)
+    ),
+    Endpoint(
+        "GET",
+        "/v0/costs/{id}/summary",
+        summarize,
+        "costs:read",
+        200,
+        SummaryAnswer,
+        query=SummaryQuery,
+        errors=(400, 404),
+    ),
+    Endpoint(
+        "POST",
+        "/v0/costMetrics",
+        create_cost_metric,
+        "costMetrics:write",
+        201,
+        CostAnswer,
+        body=CostMetricCreate,
+        errors=_BODY_ERRORS,
+    ),
+    Endpoint(
+        "GET",
+        "/v0/costMetrics",
+        list_costs,
+        "costs:read",
+        200,
+        CostList,
+        query=CostListQuery,
+        errors=(400,),
+    ),
+    Endpoint(
+        "GET",
+        "/v0/costMetrics/{id}",
+        get_cost,
+        "costs:read",
+        200,
+        CostAnswer,
+        errors=(404,),
+    ),
+    Endpoint(
+        "DELETE",
+        "/v0/costMetrics/{id}",
+        delete_cost,
+        "costMetrics:write",
+        204,
+        errors=(404,),
+    ),
+    Endpoint(
+        "POST",
+        "/v0/products",
+        create_product,
+        "costs:write",
+        201,
+        ProductAnswer,
+        body=ProductCreate,
+        errors=_BODY_ERRORS,
+    ),
+    Endpoint(
+        "GET",
+        "/v0/products",
+        list_products,
+        "costs:read",
+        200,
+        ProductList,
+        query=ListQuery,
+        errors=(400,),
+    ),
+    Endpoint(
+        "GET",
+        "/v0/products/{id}",
+        get_product,
+        "costs:read",
+        200,
+        ProductAnswer,
+        errors=(404,),
+    ),
+    Endpoint("GET", "/healthz", health, None, 200, HealthAnswer, errors=(503,)),
+)
+
+
+class Dispatcher:
+    """The ASGI application behind the middleware: finds, admits, calls, answers."""
+
+    def __init__(
+        self, engine: Engine, endpoints: Iterable[Endpoint] = ENDPOINTS
+    ) -> None:
+        self._engine = engine
+        self._table: dict[str, dict[str, Endpoint]] = {}
+        for endpoint in endpoints:
+            self._table.setdefault(endpoint.path, {})[endpoint.method] = endpoint
+        batch = f"{BATCH_PATH}; max={engine.settings.max_batch_events}"
+        # How a client learns that there is a batch path, without ever probing for it.
+        self._event_headers = [(b"outlay-batch", batch.encode())]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        path = scope["path"].rstrip("/") or "/"
+        try:
+            reply = await self._reply(path, scope, receive)
+        except Problem as problem:
+            reply = _refusal(problem)
+        except StoreUnavailableError as error:
+            reply = _refusal(unavailable(str(error)))
+        except Exception:
+            log.exception("%s %s failed", scope["method"], path)
+            reply = _refusal(
+                Problem(500, "the server failed; its log says why", code="INTERNAL")
+            )
+        headers = [*reply.headers]
+        if reply.status != 204:
+            headers += [_JSON, (b"content-length", b"%d" % len(reply.body))]
+        if path in {"/v0/events", BATCH_PATH}:
+            headers += self._event_headers
+        await send(
+            {"type": "http.response.start", "status": reply.status, "headers": headers}
+        )
+        await send({"type": "http.response.body", "body": reply.body})
+
+    async def _reply(self, path: str, scope: Scope, receive: Receive) -> Reply:
+        methods, identifier = self._find(path)
+        endpoint = methods.get(scope["method"])
+        if endpoint is None:
+            raise _wrong_method(scope["method"], path, methods)
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        key = ANYBODY
+        if endpoint.permission is not None:
+            key = self._engine.access.admit(headers.get(b"authorization"))
+            require(key, endpoint.permission)
+        call = Call(scope, receive, headers, key, identifier)
+        return await endpoint.handler(self._engine, call)
+
+    def _find(self, path: str) -> tuple[dict[str, Endpoint], str]:
+        """Return the path's endpoints by method, and its identifier if it has one."""
+        methods = self._table.get(path)
+        if methods is not None:
+            return methods, ""
+        parts = path.split("/")
+        if len(parts) > _IDENTIFIER_PLACE:
+            identifier = parts[_IDENTIFIER_PLACE]
+            parts[_IDENTIFIER_PLACE] = "{id}"
+            methods = self._table.get("/".join(parts))
+            if methods is not None:
+                return methods, identifier
+        raise Problem(
+            404,
+            f"there is nothing at {path}; GET /openapi.json lists what there is",
+            code="ROUTE_NOT_FOUND",
+        )
+
+
+_IDENTIFIER_PLACE: Final = 3  # of "", "v0", "costs", "{id}"
+
+
+def _wrong_method(method: str, path: str, methods: Mapping[str, object]) -> Problem:
+    allowed = ", ".join(sorted(methods))
+    return Problem(
+        405,
+        f"{method} is not served at {path}; use {allowed}",
+        code="METHOD_NOT_ALLOWED",
+        headers=[(b"allow", allowed.encode())],
+    )
+
+
+def _refusal(problem: Problem) -> Reply:
+    return Reply(problem.status, encode(problem.body), [*problem.headers])
+
+
+def _check_media_type(value: bytes | None) -> None:
+    if value is None or value == b"application/json":
+        return
+    if value.split(b";")[0].strip().lower() != b"application/json":
+        raise Problem(
+            415,
+            "send the body as JSON, with the header 'Content-Type: application/json'",
+            code="UNSUPPORTED_MEDIA_TYPE",
+        )
+
+
+def _validated(model: type[Model], values: dict[str, Any]) -> Model:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise invalid(
+            [
+                FieldError(
+                    ".".join(map(str, fault["loc"])) or "body",
+                    fault["msg"].removeprefix("Value error, "),
+                    fault["type"].upper(),
+                )
+                for fault in error.errors(include_url=False, include_input=False)
+            ]
+        ) from None

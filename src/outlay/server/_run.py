@@ -1,0 +1,247 @@
+"""Running the server: in the foreground, or beside other code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from errno import EADDRINUSE
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+import uvicorn
+from starlette.middleware import Middleware
+
+from outlay._model.clock import Clock, SystemClock
+from outlay.server._app import app_of
+from outlay.server._engine import Engine
+from outlay.server._errors import AddressError, AddressInUseError, ServerError
+from outlay.server._ingest import Counts
+from outlay.server._settings import ServerSettings
+
+log = logging.getLogger("outlay.server")
+
+_BACKLOG: Final = 2048  # connections that may wait to be accepted
+_GRACE_SECONDS: Final = 10  # for requests in flight when told to stop
+
+
+class Started(NamedTuple):
+    """What whoever started the server wants to know.
+
+    Attributes:
+        url: where it listens.
+        generated_key: the key that a first start made, to be shown once; or None.
+    """
+
+    url: str
+    generated_key: str | None
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start up, then report."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def serve(
+    settings: ServerSettings,
+    *,
+    on_start: Callable[[Started], None] | None = None,
+    clock: Clock | None = None,
+    middleware: Sequence[Middleware] = (),
+) -> None:
+    """Run the server until SIGTERM or SIGINT; call from the main thread.
+
+    Told to stop, it takes no new connections, answers the requests in flight, and
+    closes the database; what was answered with 202 is on disk in any case.
+
+    Args:
+        settings: what can be set.
+        on_start: called once the server listens.
+        clock: where the time comes from; None: the machine's.
+        middleware: wrapped around all routes; see `create_app`.
+
+    Raises:
+        AddressInUseError: another program listens there.
+        AddressError: nothing can listen there.
+        DatabaseError: the database cannot be used.
+    """
+    engine = Engine(settings, clock or SystemClock())
+    with listening(settings.host, settings.port) as listener:
+        engine.open()
+        started = Started(url_of(listener), engine.generated_key)
+
+        def ready() -> None:
+            log.info("listening on %s", started.url)
+            if on_start is not None:
+                on_start(started)
+
+        _Server(_config(engine, middleware), ready).run(sockets=[listener])
+
+
+class BackgroundServer:
+    """A server in a thread of this process, for tests, demos and notebooks.
+
+    Thread safety: any thread.
+
+    Args:
+        settings: what can be set; port 0 takes any free port.
+        clock: where the time comes from; None: the machine's.
+        middleware: wrapped around all routes; see `create_app`.
+
+    Example:
+        with BackgroundServer(ServerSettings(port=0, database=":memory:")) as server:
+            print(server.url, server.api_key)
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        clock: Clock | None = None,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
+        self._settings = settings
+        self._engine = Engine(settings, clock or SystemClock())
+        self._middleware = middleware
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="outlay-server")
+        self._failure: BaseException | None = None
+
+    def start(self) -> Self:
+        """Start, and return once requests are served.
+
+        Raises:
+            ServerError: as `serve`.
+        """
+        self._listener = listening(self._settings.host, self._settings.port)
+        try:
+            self._engine.open()
+        except BaseException:
+            self._listener.close()
+            raise
+        self._server = _Server(_config(self._engine, self._middleware), self._on_ready)
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            raise ServerError("the server did not start") from self._failure
+        return self
+
+    def stop(self) -> None:
+        """Answer the requests in flight, close the database, end the thread."""
+        self._server.should_exit = True
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, such as ``http://127.0.0.1:49152``."""
+        return self._url
+
+    @property
+    def api_key(self) -> str | None:
+        """The fixed key, or the one that this start generated."""
+        return self._settings.api_key or self._engine.generated_key
+
+    @property
+    def counts(self) -> Counts:
+        """What came in since the start."""
+        return self._engine.ingest.counts
+
+    def create_key(
+        self, name: str, permissions: Iterable[str], *, namespace: str | None = None
+    ) -> str:
+        """Create an API key with ``permissions`` and return it, this once.
+
+        Raises:
+            ValueError: a permission does not exist.
+        """
+        creating = self._engine.create_key(name, permissions, namespace=namespace)
+        return asyncio.run_coroutine_threadsafe(creating, self._loop).result()
+
+    def _on_ready(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ready.set()
+
+    def _run(self) -> None:
+        try:
+            with self._listener:
+                self._url = url_of(self._listener)
+                self._server.run(sockets=[self._listener])
+        except BaseException as error:  # noqa: BLE001 - raised again by start()
+            self._failure = error
+        finally:
+            self._ready.set()
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on ``host`` and ``port``.
+
+    Raises:
+        AddressInUseError: another program listens there.
+        AddressError: nothing can listen there.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise AddressError(f"{host} is no address to listen on ({error})") from error
+    try:
+        # A restarted server must not wait for connections of the last one to fade.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == EADDRINUSE:
+            raise AddressInUseError(
+                f"port {port} on {host} is taken; stop what listens there, or choose "
+                "another port (0 takes any free one)"
+            ) from error
+        raise AddressError(
+            f"cannot listen on port {port} of {host} ({error.strerror}); "
+            "choose another host or port"
+        ) from error
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _config(engine: Engine, middleware: Sequence[Middleware]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app_of(engine, middleware),
+        http="httptools",
+        loop="uvloop",
+        ws="none",
+        lifespan="on",
+        log_config=None,  # logging belongs to the program
+        access_log=engine.settings.access_log,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )

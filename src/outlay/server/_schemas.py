@@ -1,0 +1,276 @@
+"""Requests off the hot path: what their bodies and queries may say.
+
+Bodies are decoded with exact decimals first and validated as Python values here,
+because a JSON float would lose digits on the way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+
+import msgspec
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from outlay.server._decimals import countable
+from outlay.server._paths import PathError, reader
+from outlay.server._records import Aggregation
+from outlay.server._wire import microseconds
+
+CUSTOMER_DIMENSION: Final = "subject"
+"""The dimension that every cost has: who it is attributed to."""
+
+MAX_LIST: Final = 100  # the contract's largest page
+
+_PATH_PATTERN: Final = r"^\$(\.[a-zA-Z0-9_]+)+$"
+_SPACE_BEFORE_OFFSET: Final = re.compile(r" (\d\d:\d\d)$")
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _exact(value: object) -> Decimal:
+    number = countable(value)
+    if number is None:
+        raise ValueError("must be a number such as 1 or 0.000001")
+    return number
+
+
+def _path(value: str) -> str:
+    try:
+        reader(value)
+    except PathError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _instant(value: object) -> int:
+    if not isinstance(value, str):
+        raise ValueError("must be an RFC 3339 instant such as 2026-01-01T00:00:00Z")
+    # A '+' that was not escaped in a query arrives as a space.
+    text = _SPACE_BEFORE_OFFSET.sub(r"+\1", value)
+    try:
+        return microseconds(msgspec.convert(text, datetime))
+    except (msgspec.ValidationError, OverflowError):
+        raise ValueError(
+            "must be an RFC 3339 instant such as 2026-01-01T00:00:00Z"
+        ) from None
+
+
+def _dimension_name(value: str) -> str:
+    if "," in value:
+        raise ValueError("a dimension's name holds no comma: queries separate by it")
+    return value
+
+
+Text: TypeAlias = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$"),
+]
+Path: TypeAlias = Annotated[
+    str,
+    AfterValidator(_path),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "description": "JSONPath (RFC 9535) that finds at most one value; "
+            f"portable ones match {_PATH_PATTERN}",
+        }
+    ),
+]
+Currency: TypeAlias = Annotated[
+    str, BeforeValidator(_upper), StringConstraints(pattern=r"^[A-Z]{3}$")
+]
+AnyCaseAggregation: TypeAlias = Annotated[Aggregation, BeforeValidator(_upper)]
+UnitCost: TypeAlias = Annotated[
+    Decimal,
+    BeforeValidator(_exact),
+    Field(ge=0),
+    WithJsonSchema({"type": "number", "minimum": 0}),
+]
+GroupBy: TypeAlias = dict[Annotated[Text, AfterValidator(_dimension_name)], Path]
+ProductId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^prod_[a-zA-Z0-9]+$")]
+Instant: TypeAlias = Annotated[
+    int,
+    BeforeValidator(_instant),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+
+class _Request(BaseModel):
+    """Common rules: camelCase names, unknown fields ignored, nothing coerced."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True
+    )
+
+
+class CostCreate(_Request):
+    """A new cost metric."""
+
+    type: Literal["metered"] = "metered"
+    name: Text
+    unit_cost: UnitCost
+    currency: Currency
+    product_id: ProductId
+    event_type: Text
+    aggregation: AnyCaseAggregation
+    value_property: Path | None = None
+    group_by: GroupBy | None = None
+    unit: Text | None = None
+    merchant_id: Text | None = None
+
+    @model_validator(mode="after")
+    def _has_a_value(self) -> Self:
+        check_value_property(self.aggregation, self.value_property)
+        return self
+
+
+class CostMetricCreate(_Request):
+    """A new cost metric in the older spelling: each unit costs 1."""
+
+    name: Text
+    event_type: Text
+    value_property: Path | None = None
+    aggregation: AnyCaseAggregation = Aggregation.SUM
+    currency: Currency | None = None
+    group_by: GroupBy | None = None
+
+    @model_validator(mode="after")
+    def _has_a_value(self) -> Self:
+        check_value_property(self.aggregation, self.value_property)
+        return self
+
+
+class CostPatch(_Request):
+    """Changes to a cost; null clears what may be cleared, absent fields stay."""
+
+    name: Text = ""
+    unit_cost: UnitCost = Decimal(0)
+    currency: Currency = ""
+    unit: Text | None = None
+    aggregation: AnyCaseAggregation | None = None
+    event_type: Text | None = None
+    value_property: Path | None = None
+    group_by: GroupBy | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that were given, by their Python names."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        if given.get("group_by", {}) is None:
+            given["group_by"] = {}
+        return given
+
+
+class ProductCreate(_Request):
+    """A new product."""
+
+    name: Text
+    description: Annotated[str, StringConstraints(max_length=10_000)]
+    merchant_id: Text | None = None
+    metadata: dict[str, str] = {}
+
+
+class ListQuery(_Request):
+    """Which page of a list."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 10
+    offset: Annotated[int, Field(ge=0, le=2**53)] = 0
+    merchant_id: str | None = None
+
+
+class CostListQuery(ListQuery):
+    """Which page of which costs."""
+
+    product_id: str | None = None
+
+
+class Window(StrEnum):
+    """Length of the buckets of a time series, aligned to UTC."""
+
+    MINUTE = "MINUTE"
+    HOUR = "HOUR"
+    DAY = "DAY"
+    MONTH = "MONTH"
+
+
+def _names(value: object) -> object:
+    """Split a comma-separated list, which may also be given several times."""
+    if isinstance(value, str):
+        return tuple(name for name in value.split(",") if name)
+    return value
+
+
+def _filter(value: object) -> object:
+    """Decode a JSON object of dimension name to the value, or values, it may have."""
+    if not isinstance(value, str):
+        return value
+    try:
+        wanted = msgspec.json.decode(value, type=dict[str, str | list[str]])
+    except (msgspec.DecodeError, RecursionError):
+        raise ValueError(
+            'must be a JSON object of texts such as {"provider":"anthropic"}'
+        ) from None
+    return {
+        name: frozenset([texts] if isinstance(texts, str) else texts)
+        for name, texts in wanted.items()
+    }
+
+
+class SummaryQuery(_Request):
+    """What to sum up, and how to break it down."""
+
+    start: Annotated[Instant, Field(alias="from")]
+    end: Annotated[Instant, Field(alias="to")]
+    subject: Text | None = None
+    group_by: Annotated[
+        tuple[str, ...], BeforeValidator(_names), WithJsonSchema({"type": "string"})
+    ] = ()
+    window: Annotated[Window | None, BeforeValidator(_upper)] = None
+    filter_group_by: Annotated[
+        Mapping[str, frozenset[str]],
+        BeforeValidator(_filter),
+        WithJsonSchema({"type": "string", "contentMediaType": "application/json"}),
+    ] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _window_size(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Take the name that the report and the meter use for a window."""
+        if "windowSize" in values and "window" not in values:
+            return {**values, "window": values["windowSize"]}
+        return values
+
+    @model_validator(mode="after")
+    def _runs_forward(self) -> Self:
+        if self.start >= self.end:
+            raise ValueError("'from' must be before 'to'")
+        return self
+
+
+def check_value_property(
+    aggregation: Aggregation | None, value_property: str | None
+) -> None:
+    """Refuse an aggregation that has no value to work on.
+
+    Raises:
+        ValueError: it needs a path.
+    """
+    needed = aggregation not in {None, Aggregation.COUNT}
+    if needed and value_property is None:
+        raise ValueError(f"{aggregation} needs valueProperty, such as $.amount")

@@ -1,0 +1,461 @@
+"""The store on SQLite: one file, in WAL mode, synced before anything is accepted.
+
+Rollups are folded in the transaction that keeps the events. A cost that is created or
+redefined later starts *behind*: it is folded bit by bit in `keep_up`, and until then
+readers add the raw events that its rollups do not hold yet. So every answer is exact
+at any moment; being behind only makes it slower.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import takewhile
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from outlay.server import _schema
+from outlay.server._errors import StoreUnavailableError
+from outlay.server._lock import FileLock
+from outlay.server._meter import Dimensions, Meter, NumberTally, compiled
+from outlay.server._records import (
+    MICROSECONDS_PER_HOUR,
+    Aggregation,
+    ApiKey,
+    Cost,
+    Event,
+    Product,
+    Receipt,
+)
+from outlay.server._sqlite_reader import (
+    COST_COLUMNS,
+    EVENT_COLUMNS,
+    SqliteReader,
+    cost_of,
+    event_of,
+    row_of_cost,
+)
+
+_FOLDED_AT_ONCE: Final = 5000  # events; some 40 ms, which waiting posts can bear
+_FORGOTTEN_AT_ONCE: Final = 5000  # receipts
+
+_INSERT_EVENT: Final = (
+    "INSERT INTO events (seq, received_at, id, namespace, key, type, source, subject,"
+    " external_subject, external_id, at, data) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_INSERT_RECEIPT: Final = (
+    "INSERT INTO receipts (namespace, key, seq) VALUES (?,?,?)"
+    " ON CONFLICT DO UPDATE SET seq = excluded.seq"  # its window had ended
+)
+
+# How a rollup takes in another, per aggregation; None: nothing to roll up.
+_COMBINE: Final[dict[Aggregation, str | None]] = {
+    Aggregation.SUM: "decimal_add(value, excluded.value)",
+    Aggregation.AVG: "decimal_add(value, excluded.value)",
+    Aggregation.COUNT: "value",
+    Aggregation.MIN: "decimal_min(value, excluded.value)",
+    Aggregation.MAX: "decimal_max(value, excluded.value)",
+    Aggregation.LATEST: (
+        "CASE WHEN excluded.value IS NOT NULL AND (value IS NULL OR"
+        " (excluded.value_at, excluded.value_seq) > (value_at, value_seq))"
+        " THEN excluded.value ELSE value END"
+    ),
+    Aggregation.UNIQUE_COUNT: None,
+}
+
+_encode_json: Final = msgspec.json.Encoder().encode
+
+
+class _Metered(NamedTuple):
+    """A live cost: its row number and its meter."""
+
+    number: int
+    meter: Meter
+
+
+class SqliteStore:
+    """Keeps everything in one SQLite file.
+
+    Thread safety: as `outlay.server._store.Store` says. Another process may read the
+    file meanwhile; a second server on it is refused.
+
+    Args:
+        path: the database file, created on first use.
+        dedupe_window: microseconds for which a key is remembered.
+        durable: False forgoes syncing, for files that do not outlive the process.
+
+    Raises:
+        DatabaseError: the file cannot be used; the message says what to do.
+    """
+
+    def __init__(self, path: Path, *, dedupe_window: int, durable: bool = True) -> None:
+        self._path = path
+        self._dedupe_window = dedupe_window
+        self._file_lock = FileLock(path)
+        try:
+            self._connection = _schema.open_writer(path, durable=durable)
+        except BaseException:
+            self._file_lock.release()
+            raise
+        self._seq = self._one("SELECT coalesce(max(seq), 0) FROM events")
+        self._forgotten_seq = self._one("SELECT forgotten_seq FROM progress")
+        # Both are replaced as a whole, never changed: other threads read _live.
+        self._live: dict[tuple[str, str], tuple[_Metered, ...]] = {}
+        self._behind: dict[int, int] = {}  # cost number to folded_seq
+        self._load_costs()
+        self._idle_readers: list[SqliteReader] = []  # guarded by _readers_lock
+        self._readers_lock = threading.Lock()
+
+    def close(self) -> None:
+        """Release the file; nobody may be writing or reading."""
+        with self._readers_lock:
+            readers, self._idle_readers = self._idle_readers, []
+        for reader in readers:
+            reader.close()
+        self._connection.close()
+        self._file_lock.release()
+
+    # -- reading, from any thread
+
+    def reads_type(self, namespace: str, event_type: str) -> bool:
+        """Say whether some cost reads events of this type."""
+        return (namespace, event_type) in self._live
+
+    @contextmanager
+    def reading(self) -> Iterator[SqliteReader]:
+        """Open a consistent view; it sees all that was written before."""
+        with self._readers_lock:
+            reader = self._idle_readers.pop() if self._idle_readers else None
+        if reader is None:
+            reader = SqliteReader(_schema.open_reader(self._path))
+        try:
+            with reader.snapshot():
+                yield reader
+        finally:
+            with self._readers_lock:
+                self._idle_readers.append(reader)
+
+    # -- events, in the writer's thread
+
+    def append(self, events: Sequence[Event], now: int) -> list[Receipt]:
+        """Keep ``events``, first receipt wins, and return one receipt for each."""
+        with self._transaction():
+            first = self._remembered(events, now - self._dedupe_window)
+            receipts: list[Receipt] = []
+            fresh: list[Event] = []
+            for event in events:
+                name = (event.namespace, event.key)
+                earlier = first.get(name)
+                if earlier is None:
+                    first[name] = event
+                    fresh.append(event)
+                    receipts.append(Receipt(event))
+                else:
+                    conflict = not _say_the_same(earlier, event)
+                    receipts.append(Receipt(earlier, duplicate=True, conflict=conflict))
+            start = self._seq + 1
+            self._insert(fresh, start, now)
+            self._fold_live(fresh, start)
+        # After the commit, so that a rolled back append leaves no gap.
+        self._seq += len(fresh)
+        return receipts
+
+    def _remembered(
+        self, events: Sequence[Event], cutoff: int
+    ) -> dict[tuple[str, str], Event]:
+        """Return the first events of those keys received after ``cutoff``."""
+        keys: defaultdict[str, list[str]] = defaultdict(list)
+        for event in events:
+            keys[event.namespace].append(event.key)
+        first: dict[tuple[str, str], Event] = {}
+        for namespace, wanted in keys.items():
+            rows = self._connection.execute(
+                f"SELECT {EVENT_COLUMNS} FROM events WHERE received_at > ? AND seq IN"  # noqa: S608 - a constant
+                " (SELECT seq FROM receipts WHERE namespace = ? AND key IN"
+                " (SELECT value FROM json_each(?)))",
+                (cutoff, namespace, _encode_json(wanted).decode()),
+            )
+            for row in rows:
+                event = event_of(row)
+                first[namespace, event.key] = event
+        return first
+
+    def _insert(self, events: list[Event], start: int, now: int) -> None:
+        self._connection.executemany(
+            _INSERT_EVENT,
+            [
+                (
+                    seq,
+                    now,
+                    event.id,
+                    event.namespace,
+                    event.key,
+                    event.type,
+                    event.source,
+                    event.subject,
+                    event.external_subject,
+                    event.external_id,
+                    event.at,
+                    event.data.decode(),
+                )
+                for seq, event in enumerate(events, start)
+            ],
+        )
+        self._connection.executemany(
+            _INSERT_RECEIPT,
+            [
+                (event.namespace, event.key, seq)
+                for seq, event in enumerate(events, start)
+            ],
+        )
+
+    # -- rollups, in the writer's thread
+
+    def _fold_live(self, events: list[Event], start: int) -> None:
+        """Fold new events into every cost that is not behind."""
+        by_type: defaultdict[tuple[str, str], list[tuple[int, Event]]]
+        by_type = defaultdict(list)
+        for seq, event in enumerate(events, start):
+            by_type[event.namespace, event.type].append((seq, event))
+        for name, numbered in by_type.items():
+            for metered in self._live.get(name, ()):
+                if metered.number not in self._behind:
+                    self._fold(metered, numbered)
+
+    def _fold(self, metered: _Metered, events: Iterable[tuple[int, Event]]) -> None:
+        number, meter = metered
+        combine = _COMBINE[meter.aggregation]
+        if combine is None:
+            return
+        tallies: dict[tuple[int, str, Dimensions], NumberTally] = {}
+        value_of, dimensions_of = meter.value, meter.dimensions
+        for seq, event in events:
+            fields, at = event.fields, event.at
+            name = (at // MICROSECONDS_PER_HOUR, event.customer, dimensions_of(fields))
+            tally = tallies.get(name)
+            if tally is None:
+                tally = tallies[name] = NumberTally(meter.aggregation)
+            value = value_of(fields)
+            tally.add(1, value is None, value, (at, seq))
+        self._connection.executemany(
+            "INSERT INTO rollups VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET"  # noqa: S608 - from a table of constants
+            " events = events + excluded.events, skipped = skipped + excluded.skipped,"
+            f" value = {combine},"
+            " value_seq = CASE WHEN excluded.value_at > value_at"
+            "  THEN excluded.value_seq WHEN excluded.value_at = value_at"
+            "  THEN max(value_seq, excluded.value_seq) ELSE value_seq END,"
+            " value_at = max(value_at, excluded.value_at)",
+            [
+                (
+                    number,
+                    hour,
+                    customer,
+                    _encode_json(dimensions).decode(),
+                    tally.events,
+                    tally.skipped,
+                    None if tally.value is None else format(tally.value, "f"),
+                    *tally.at,
+                )
+                for (hour, customer, dimensions), tally in tallies.items()
+            ],
+        )
+
+    def keep_up(self, now: int) -> bool:
+        """Fold some events into a cost that is behind, or forget old receipts."""
+        if self._behind:
+            self._catch_up(*next(iter(self._behind.items())))
+            return True
+        return self._forget(now - self._dedupe_window)
+
+    def _catch_up(self, number: int, folded: int) -> None:
+        metered = self._metered(number)
+        upto = min(folded + _FOLDED_AT_ONCE, self._seq)
+        rows = self._connection.execute(
+            f"SELECT seq, {EVENT_COLUMNS} FROM events NOT INDEXED"  # noqa: S608 - a constant
+            " WHERE seq > ? AND seq <= ? AND namespace = ? AND type = ?",
+            (folded, upto, metered.meter.cost.namespace, metered.meter.cost.event_type),
+        )
+        events = [(row[0], event_of(row[1:], decode=True)) for row in rows]
+        current = upto >= self._seq
+        with self._transaction():
+            self._fold(metered, events)
+            self._connection.execute(
+                "UPDATE costs SET folded_seq = ? WHERE number = ?",
+                (None if current else upto, number),
+            )
+        behind = {**self._behind, number: upto}
+        if current:
+            del behind[number]
+        self._behind = behind
+
+    def _forget(self, cutoff: int) -> bool:
+        """Drop receipts whose window has ended, in order of receipt."""
+        rows = self._connection.execute(
+            "SELECT seq, namespace, key, received_at FROM events"
+            " WHERE seq > ? ORDER BY seq LIMIT ?",
+            (self._forgotten_seq, _FORGOTTEN_AT_ONCE),
+        )
+        # Lazily: mostly the first row is too young, and nothing more is read.
+        over = [row[:3] for row in takewhile(lambda row: row[3] <= cutoff, rows)]
+        rows.close()
+        if not over:
+            return False
+        forgotten = over[-1][0]
+        with self._transaction():
+            # seq too: the key may stand for a later event by now.
+            self._connection.executemany(
+                "DELETE FROM receipts WHERE seq = ? AND namespace = ? AND key = ?", over
+            )
+            self._connection.execute(
+                "UPDATE progress SET forgotten_seq = ?", (forgotten,)
+            )
+        self._forgotten_seq = forgotten
+        return len(over) == _FORGOTTEN_AT_ONCE
+
+    # -- costs, products and keys, in the writer's thread
+
+    def add_cost(self, cost: Cost) -> None:
+        """Keep a new cost; it reads earlier events as well."""
+        with self._transaction():
+            self._connection.execute(
+                f"INSERT INTO costs ({COST_COLUMNS}, folded_seq)"  # noqa: S608 - a constant
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,0)",
+                row_of_cost(cost),
+            )
+        self._load_costs()
+
+    def replace_cost(self, cost: Cost) -> None:
+        """Keep a changed cost under its id; folds again only if it counts anew."""
+        with self._transaction():
+            number, old = self._numbered(cost.id)
+            self._connection.execute(
+                f"UPDATE costs SET ({COST_COLUMNS}) = (?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - a constant
+                " WHERE number = ?",
+                (*row_of_cost(cost), number),
+            )
+            if not cost.counts_the_same_as(old):
+                self._connection.execute(
+                    "UPDATE costs SET folded_seq = 0 WHERE number = ?", (number,)
+                )
+                self._drop_rollups(number)
+        self._load_costs()
+
+    def delete_cost(self, cost: Cost, now: int) -> None:
+        """Hide a cost; its events stay."""
+        with self._transaction():
+            number, _ = self._numbered(cost.id)
+            self._connection.execute(
+                "UPDATE costs SET deleted_at = ?, folded_seq = 0 WHERE number = ?",
+                (now, number),
+            )
+            self._drop_rollups(number)
+        self._load_costs()
+
+    def add_product(self, product: Product) -> None:
+        """Keep a product, unless its id is there."""
+        with self._transaction():
+            self._connection.execute(
+                "INSERT INTO products (id, namespace, name, description, metadata,"
+                " created_at, updated_at) VALUES (?,?,?,?,?,?,?)"
+                " ON CONFLICT DO NOTHING",
+                (
+                    product.id,
+                    product.namespace,
+                    product.name,
+                    product.description,
+                    _encode_json(product.metadata).decode(),
+                    product.created_at,
+                    product.updated_at,
+                ),
+            )
+
+    def add_key(self, key: ApiKey) -> None:
+        """Keep an API key."""
+        with self._transaction():
+            self._connection.execute(
+                "INSERT INTO api_keys (digest, name, namespace, permissions,"
+                " created_at) VALUES (?,?,?,?,?)",
+                (
+                    key.digest,
+                    key.name,
+                    key.namespace,
+                    _encode_json(sorted(key.permissions)).decode(),
+                    key.created_at,
+                ),
+            )
+
+    def _load_costs(self) -> None:
+        live: defaultdict[tuple[str, str], list[_Metered]] = defaultdict(list)
+        behind: dict[int, int] = {}
+        rows = self._connection.execute(
+            f"SELECT number, folded_seq, {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
+            " WHERE deleted_at IS NULL"
+        )
+        for number, folded, *columns in rows:
+            cost = cost_of(columns)
+            meter = compiled(cost)
+            if meter is None or cost.event_type is None:
+                continue
+            live[cost.namespace, cost.event_type].append(_Metered(number, meter))
+            if folded is not None:
+                behind[number] = folded
+        self._live = {name: tuple(metered) for name, metered in live.items()}
+        self._behind = behind
+
+    def _metered(self, number: int) -> _Metered:
+        return next(
+            metered
+            for several in self._live.values()
+            for metered in several
+            if metered.number == number
+        )
+
+    def _numbered(self, cost_id: str) -> tuple[int, Cost]:
+        number, *columns = self._connection.execute(
+            f"SELECT number, {COST_COLUMNS} FROM costs WHERE id = ?",  # noqa: S608 - a constant
+            (cost_id,),
+        ).fetchone()
+        return number, cost_of(columns)
+
+    def _drop_rollups(self, number: int) -> None:
+        self._connection.execute("DELETE FROM rollups WHERE cost = ?", (number,))
+
+    # -- plumbing
+
+    def _one(self, query: str) -> int:
+        (value,) = self._connection.execute(query).fetchone()
+        return int(value)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Commit on leaving, or roll back and raise what went wrong."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException as error:
+            # A failed COMMIT leaves the transaction open; a full disk may end it.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise StoreUnavailableError(
+                    f"the database did not take the write ({error}); nothing of this "
+                    "request was accepted"
+                ) from error
+            raise
+
+
+def _say_the_same(left: Event, right: Event) -> bool:
+    """Compare what callers say; id, time of receipt and default time are ours."""
+    return (
+        left.type == right.type
+        and left.source == right.source
+        and left.subject == right.subject
+        and left.external_subject == right.external_subject
+        and left.data == right.data
+    )

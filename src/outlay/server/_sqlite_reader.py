@@ -1,0 +1,262 @@
+"""Reading from SQLite: rows to records, and contributions from rollups and events."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from outlay.server._decimals import plain
+from outlay.server._meter import Contribution, Meter
+from outlay.server._records import (
+    MICROSECONDS_PER_HOUR,
+    Aggregation,
+    ApiKey,
+    Cost,
+    Event,
+    Product,
+)
+from outlay.server._store import Page
+from outlay.server._wire import decode_data
+
+EVENT_COLUMNS: Final = (
+    "id, namespace, key, type, source, subject, external_subject, external_id, at, data"
+)
+COST_COLUMNS: Final = (
+    "id, namespace, name, unit_cost, currency, product_id, event_type, aggregation,"
+    " value_property, group_by, unit, created_at, updated_at"
+)
+_PRODUCT_COLUMNS: Final = (
+    "id, namespace, name, description, metadata, created_at, updated_at"
+)
+
+_decode_json: Final = msgspec.json.decode
+_decode_texts: Final = msgspec.json.Decoder(tuple[str, ...]).decode
+
+
+def event_of(row: Sequence[Any], *, decode: bool = False) -> Event:
+    """Return the event of a row of `EVENT_COLUMNS`, its data decoded if asked for."""
+    *columns, text = row
+    return Event(*columns, text.encode(), decode_data(text) if decode else {})
+
+
+def cost_of(row: Sequence[Any]) -> Cost:
+    """Return the cost of a row of `COST_COLUMNS`."""
+    (
+        cost_id,
+        namespace,
+        name,
+        unit_cost,
+        currency,
+        product_id,
+        event_type,
+        aggregation,
+        value_property,
+        group_by,
+        unit,
+        created_at,
+        updated_at,
+    ) = row
+    return Cost(
+        cost_id,
+        namespace,
+        name,
+        Decimal(unit_cost),
+        currency,
+        product_id,
+        event_type,
+        None if aggregation is None else Aggregation(aggregation),
+        value_property,
+        _decode_json(group_by),
+        unit,
+        created_at,
+        updated_at,
+    )
+
+
+def row_of_cost(cost: Cost) -> tuple[Any, ...]:
+    """Return the row of `COST_COLUMNS` for a cost."""
+    return (
+        cost.id,
+        cost.namespace,
+        cost.name,
+        plain(cost.unit_cost),
+        cost.currency,
+        cost.product_id,
+        cost.event_type,
+        cost.aggregation,
+        cost.value_property,
+        msgspec.json.encode(cost.group_by).decode(),
+        cost.unit,
+        cost.created_at,
+        cost.updated_at,
+    )
+
+
+class SqliteReader:
+    """One reading connection. Thread safety: one thread at a time."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """See the database as it was at the first read, until the block is left."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
+
+    def cost(self, namespace: str, cost_id: str) -> Cost | None:
+        """Return a cost that is not deleted."""
+        row = self._connection.execute(
+            f"SELECT {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
+            " WHERE id = ? AND namespace = ? AND deleted_at IS NULL",
+            (cost_id, namespace),
+        ).fetchone()
+        return None if row is None else cost_of(row)
+
+    def costs(
+        self, namespace: str, product_id: str | None, page: Page
+    ) -> tuple[list[Cost], int]:
+        """Return a page of costs, oldest first, and how many there are in all."""
+        where = (
+            " FROM costs WHERE namespace = ?1 AND deleted_at IS NULL"
+            " AND (?2 IS NULL OR product_id = ?2)"
+        )
+        rows = self._connection.execute(
+            f"SELECT {COST_COLUMNS}{where} ORDER BY number LIMIT ?3 OFFSET ?4",
+            (namespace, product_id, *page),
+        )
+        costs = [cost_of(row) for row in rows]
+        return costs, self._count(where, namespace, product_id)
+
+    def product(self, namespace: str, product_id: str) -> Product | None:
+        """Return a product."""
+        row = self._connection.execute(
+            f"SELECT {_PRODUCT_COLUMNS} FROM products"  # noqa: S608 - a constant
+            " WHERE namespace = ? AND id = ?",
+            (namespace, product_id),
+        ).fetchone()
+        return None if row is None else _product_of(row)
+
+    def products(self, namespace: str, page: Page) -> tuple[list[Product], int]:
+        """Return a page of products, oldest first, and how many there are in all."""
+        where = " FROM products WHERE namespace = ?1"
+        rows = self._connection.execute(
+            f"SELECT {_PRODUCT_COLUMNS}{where} ORDER BY rowid LIMIT ?2 OFFSET ?3",
+            (namespace, *page),
+        )
+        return [_product_of(row) for row in rows], self._count(where, namespace)
+
+    def key(self, digest: bytes) -> ApiKey | None:
+        """Return the API key with this SHA-256."""
+        row = self._connection.execute(
+            "SELECT name, namespace, permissions, created_at FROM api_keys"
+            " WHERE digest = ?",
+            (digest,),
+        ).fetchone()
+        if row is None:
+            return None
+        name, namespace, permissions, created_at = row
+        return ApiKey(
+            digest, name, namespace, frozenset(_decode_texts(permissions)), created_at
+        )
+
+    def namespaces(self) -> set[str]:
+        """Return the organizations that have a key."""
+        rows = self._connection.execute("SELECT DISTINCT namespace FROM api_keys")
+        return {namespace for (namespace,) in rows}
+
+    def contributions(
+        self,
+        meter: Meter,
+        start: int,
+        end: int,
+        *,
+        hourly: bool,
+        customer: str | None = None,
+    ) -> Iterator[Contribution]:
+        """Yield what a cost's events in ``start <= at < end`` add to it, unordered.
+
+        Whole hours come from rollups; the ragged edges, and what the rollups do not
+        hold yet, come from the events.
+        """
+        first_hour = -(-start // MICROSECONDS_PER_HOUR)
+        last_hour = end // MICROSECONDS_PER_HOUR
+        if not (hourly and meter.rolls_up and first_hour < last_hour):
+            yield from self._raw(meter, start, end, 0, customer)
+            return
+        number, folded = self._connection.execute(
+            "SELECT number, folded_seq FROM costs WHERE id = ?", (meter.cost.id,)
+        ).fetchone()
+        whole_start = first_hour * MICROSECONDS_PER_HOUR
+        whole_end = last_hour * MICROSECONDS_PER_HOUR
+        yield from self._raw(meter, start, whole_start, 0, customer)
+        yield from self._rolled_up(number, first_hour, last_hour, customer)
+        if folded is not None:
+            yield from self._raw(meter, whole_start, whole_end, folded, customer)
+        yield from self._raw(meter, whole_end, end, 0, customer)
+
+    def _rolled_up(
+        self, number: int, first_hour: int, last_hour: int, customer: str | None
+    ) -> Iterator[Contribution]:
+        rows = self._connection.execute(
+            "SELECT hour, customer, dimensions, events, skipped, value, value_at,"
+            " value_seq FROM rollups WHERE cost = ?1 AND hour >= ?2 AND hour < ?3"
+            " AND (?4 IS NULL OR customer = ?4)",
+            (number, first_hour, last_hour, customer),
+        )
+        for hour, who, dimensions, events, skipped, value, value_at, value_seq in rows:
+            yield Contribution(
+                hour * MICROSECONDS_PER_HOUR,
+                who,
+                _decode_texts(dimensions),
+                events,
+                skipped,
+                None if value is None else Decimal(value),
+                (value_at, value_seq),
+            )
+
+    def _raw(
+        self, meter: Meter, start: int, end: int, after_seq: int, customer: str | None
+    ) -> Iterator[Contribution]:
+        if start >= end:
+            return
+        cost = meter.cost
+        rows = self._connection.execute(
+            f"SELECT seq, {EVENT_COLUMNS} FROM events"  # noqa: S608 - a constant
+            " WHERE namespace = ?1 AND type = ?2 AND at >= ?3 AND at < ?4 AND seq > ?5"
+            " AND (?6 IS NULL OR coalesce(subject, external_subject, '') = ?6)",
+            (cost.namespace, cost.event_type, start, end, after_seq, customer),
+        )
+        for seq, *columns in rows:
+            yield meter.contribution(event_of(columns, decode=True), seq)
+
+    def _count(self, where: str, *parameters: str | None) -> int:
+        (count,) = self._connection.execute(
+            f"SELECT count(*){where}", parameters
+        ).fetchone()
+        return int(count)
+
+
+def _product_of(row: Sequence[Any]) -> Product:
+    product_id, namespace, name, description, metadata, created_at, updated_at = row
+    return Product(
+        product_id,
+        namespace,
+        name,
+        description,
+        _decode_json(metadata),
+        created_at,
+        updated_at,
+    )

@@ -1,0 +1,266 @@
+"""Sums of a cost over a period: in total, by dimension, by window of time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Final, NamedTuple, TypeVar
+
+from outlay.server._costs import cost_in
+from outlay.server._decimals import multiply, plain
+from outlay.server._meter import Contribution, Meter, Tally, compiled
+from outlay.server._problems import FieldError, Problem, invalid
+from outlay.server._records import ApiKey, Cost
+from outlay.server._schemas import CUSTOMER_DIMENSION, SummaryQuery, Window
+from outlay.server._store import Store
+from outlay.server._wire import (
+    SummaryAnswer,
+    SummaryGroup,
+    SummaryPoint,
+    instant,
+    microseconds,
+    moment_of,
+    number,
+)
+
+K = TypeVar("K", bound=tuple[object, ...])
+
+_MINUTE: Final = 60_000_000  # microseconds
+_FIXED_WINDOWS: Final = {
+    Window.MINUTE: _MINUTE,
+    Window.HOUR: 60 * _MINUTE,
+    Window.DAY: 24 * 60 * _MINUTE,
+}
+
+
+class Bucket(NamedTuple):
+    """A window of time, ``start <= t < end``, in microseconds since 1970."""
+
+    start: int
+    end: int
+
+
+def bucket_of(window: Window, at: int) -> Bucket:
+    """Return the UTC-aligned window that ``at`` lies in."""
+    if window is Window.MONTH:
+        return _month_of(moment_of(at))
+    length = _FIXED_WINDOWS[window]
+    start = at - at % length
+    return Bucket(start, start + length)
+
+
+def _month_of(moment: datetime) -> Bucket:
+    first = datetime(moment.year, moment.month, 1, tzinfo=moment.tzinfo)
+    if (moment.year, moment.month) == (datetime.max.year, 12):
+        return Bucket(microseconds(first), microseconds(datetime.max))
+    year, month = divmod(moment.year * 12 + moment.month, 12)
+    following = datetime(year, month + 1, 1, tzinfo=moment.tzinfo)
+    return Bucket(microseconds(first), microseconds(following))
+
+
+class Selection(NamedTuple):
+    """Picks named dimensions out of contributions.
+
+    Attributes:
+        names: the dimensions, in the order asked for.
+        values: returns their values.
+    """
+
+    names: tuple[str, ...]
+    values: Callable[[Contribution], tuple[str, ...]]
+
+
+def selection(meter: Meter, field: str, names: Iterable[str]) -> Selection:
+    """Return the selection of ``names`` among a cost's dimensions.
+
+    Raises:
+        Problem: 400, one of them is no dimension of the cost; it names those that are.
+    """
+    wanted = tuple(dict.fromkeys(names))
+    positions: list[int | None] = []
+    for name in wanted:
+        if name in meter.names:
+            positions.append(meter.names.index(name))
+        elif name == CUSTOMER_DIMENSION:
+            positions.append(None)
+        else:
+            raise _unknown_dimension(field, name, meter.names)
+
+    def values(contribution: Contribution) -> tuple[str, ...]:
+        dimensions = contribution.dimensions
+        return tuple(
+            [
+                contribution.customer if position is None else dimensions[position]
+                for position in positions
+            ]
+        )
+
+    return Selection(wanted, values)
+
+
+def _unknown_dimension(field: str, name: str, names: tuple[str, ...]) -> Problem:
+    allowed = ", ".join([CUSTOMER_DIMENSION, *names][:20])
+    return invalid(
+        [
+            FieldError(
+                field,
+                f"no dimension {name!r}; there are {allowed}",
+                "UNKNOWN_DIMENSION",
+            )
+        ]
+    )
+
+
+class Summaries:
+    """Answers summaries. Thread safety: any thread; may take seconds."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def summarize(
+        self, key: ApiKey, cost_id: str, query: SummaryQuery
+    ) -> SummaryAnswer:
+        """Return what a cost comes to over a period.
+
+        Raises:
+            Problem: no such cost, or no such dimension.
+        """
+        with self._store.reading() as reader:
+            cost = cost_in(reader, key, cost_id)
+            meter = compiled(cost)
+            if meter is None:
+                return _nothing(cost)
+            breakdown = _Breakdown(meter, query)
+            for contribution in reader.contributions(
+                meter,
+                query.start,
+                query.end,
+                hourly=query.window is not Window.MINUTE,
+                customer=query.subject,
+            ):
+                breakdown.add(contribution)
+        return breakdown.answer()
+
+
+class _Breakdown:
+    """Tallies contributions in total, per group, and per window."""
+
+    def __init__(self, meter: Meter, query: SummaryQuery) -> None:
+        self._meter = meter
+        self._window = query.window
+        self._wanted = _filter(meter, query.filter_group_by)
+        self._grouping = selection(meter, "groupBy", query.group_by)
+        self._total = meter.tally()
+        self._groups: dict[tuple[str, ...], Tally] = {}
+        self._series: dict[Bucket, Tally] = {}
+
+    def add(self, contribution: Contribution) -> None:
+        """Take in one contribution, unless it is filtered out."""
+        if not self._wanted(contribution):
+            return
+        for tally in self._tallies(contribution):
+            tally.add(
+                contribution.events,
+                contribution.skipped,
+                contribution.value,
+                contribution.at,
+            )
+
+    def _tallies(self, contribution: Contribution) -> Iterator[Tally]:
+        yield self._total
+        if self._grouping.names:
+            values = self._grouping.values(contribution)
+            group = self._groups.get(values)
+            if group is None:
+                group = self._groups[values] = self._meter.tally()
+            yield group
+        if self._window is not None:
+            bucket = bucket_of(self._window, contribution.bucket_at)
+            point = self._series.get(bucket)
+            if point is None:
+                point = self._series[bucket] = self._meter.tally()
+            yield point
+
+    def answer(self) -> SummaryAnswer:
+        """Return the summary."""
+        cost = self._meter.cost
+        quantity = self._total.quantity()
+        total = None if quantity is None else multiply(quantity, cost.unit_cost)
+        return SummaryAnswer(
+            cost.id,
+            cost.name,
+            "metered",
+            cost.currency,
+            None if total is None else number(total),
+            None if quantity is None else number(quantity),
+            self._total.events,
+            self._total.skipped,
+            None if total is None else plain(total),
+            None if quantity is None else plain(quantity),
+            cost.event_type,
+            cost.unit,
+            self._group_answers() if self._grouping.names else None,
+            self._point_answers() if self._window is not None else None,
+        )
+
+    def _group_answers(self) -> list[SummaryGroup]:
+        return [
+            SummaryGroup(
+                dict(zip(self._grouping.names, values, strict=True)),
+                number(quantity),
+                number(cost),
+                plain(cost),
+            )
+            for values, quantity, cost in self._priced(self._groups)
+        ]
+
+    def _point_answers(self) -> list[SummaryPoint]:
+        return [
+            SummaryPoint(
+                instant(bucket.start),
+                instant(bucket.end),
+                number(quantity),
+                number(cost),
+                plain(cost),
+            )
+            for bucket, quantity, cost in self._priced(self._series)
+        ]
+
+    def _priced(
+        self, tallies: Mapping[K, Tally]
+    ) -> Iterator[tuple[K, Decimal, Decimal]]:
+        """Yield those that have a value, with it and its price, in order of key."""
+        for key in sorted(tallies):
+            quantity = tallies[key].quantity()
+            if quantity is not None:
+                yield key, quantity, multiply(quantity, self._meter.cost.unit_cost)
+
+
+def _filter(
+    meter: Meter, wanted: Mapping[str, frozenset[str]]
+) -> Callable[[Contribution], bool]:
+    if not wanted:
+        return lambda _: True
+    chosen = selection(meter, "filterGroupBy", wanted)
+    allowed = [wanted[name] for name in chosen.names]
+    return lambda contribution: all(
+        value in values
+        for value, values in zip(chosen.values(contribution), allowed, strict=True)
+    )
+
+
+def _nothing(cost: Cost) -> SummaryAnswer:
+    """Return the summary of a cost without aggregation or event type."""
+    return SummaryAnswer(
+        cost.id,
+        cost.name,
+        "metered",
+        cost.currency,
+        None,
+        None,
+        0,
+        0,
+        event_type=cost.event_type,
+        unit=cost.unit,
+    )

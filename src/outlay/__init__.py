@@ -1,0 +1,65 @@
+"""outlay: track what every customer really costs, exactly and once.
+
+    import outlay
+
+    outlay.track_cost("cost.ai.inference", "0.0042", customer_id="cus_123",
+                      operation_id="job-42", provider="anthropic")
+
+The functions here use a default client, made from ``OUTLAY_*`` variables or by
+`configure`; `Client` is the real thing.
+"""
+
+from outlay._client import Client, FlushReport, Receipt, Stats
+from outlay._default import (
+    aclose,
+    aflush,
+    close,
+    configure,
+    default_client,
+    flush,
+    stats,
+    track_cost,
+)
+from outlay._model.events import CostEvent
+from outlay._model.settings import Settings
+from outlay._shipping.transport import Answer, HttpxTransport, Transport
+from outlay.errors import (
+    ClosedError,
+    ConfigError,
+    DeliveryError,
+    InvalidEventError,
+    JournalError,
+    MissingExtraError,
+    OutlayError,
+    RejectedError,
+    UnavailableError,
+)
+
+__all__ = (
+    "Answer",
+    "Client",
+    "ClosedError",
+    "ConfigError",
+    "CostEvent",
+    "DeliveryError",
+    "FlushReport",
+    "HttpxTransport",
+    "InvalidEventError",
+    "JournalError",
+    "MissingExtraError",
+    "OutlayError",
+    "Receipt",
+    "RejectedError",
+    "Settings",
+    "Stats",
+    "Transport",
+    "UnavailableError",
+    "aclose",
+    "aflush",
+    "close",
+    "configure",
+    "default_client",
+    "flush",
+    "stats",
+    "track_cost",
+)

@@ -24,14 +24,20 @@ class Appender:
     Thread safety: any thread, re-entrant.
     """
 
-    def __init__(self, open_segment: Callable[[int], SegmentWriter]) -> None:
+    def __init__(
+        self,
+        open_segment: Callable[[int], SegmentWriter],
+        publish: Callable[[SegmentWriter], None],
+    ) -> None:
         """Append to segments that ``open_segment`` makes.
 
         Args:
             open_segment: returns a new writer with room for an event of so many
                 bytes; raises SpillFullError when there is no place for it.
+            publish: tells the reader of a writer.
         """
         self._open_segment = open_segment
+        self._publish = publish
         self._idle: list[SegmentWriter] = []
         # Re-entrant: a signal handler may track a cost inside a locked block.
         self._lock = threading.RLock()
@@ -79,6 +85,8 @@ class Appender:
         writer = self._open_segment(payload_bytes)
         with self._lock:
             self._live[writer.name] = writer
+        # Only now: a flush takes a segment that is not live for a finished one.
+        self._publish(writer)
         return writer
 
     def _seal(self, writer: SegmentWriter) -> None:

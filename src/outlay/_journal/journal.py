@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import mmap
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -98,7 +99,11 @@ class Journal:
         self._memory_bytes = 0  # guarded by _lock
         self._disk_failed_at: float | None = None
         self._numbers = itertools.count(1)
-        self._appender = Appender(self._open_segment)
+        self._refs: dict[str, SegmentRef] = {}  # of writers not published yet
+        self._appender = Appender(
+            self._open_segment,
+            publish=lambda writer: self.reader.add(self._refs.pop(writer.name)),
+        )
         self.append = self._appender.append
         self.appended_count = self._appender.appended_count
         self.damaged_count = 0
@@ -150,7 +155,10 @@ class Journal:
 
     def targets(self) -> dict[str, float]:
         """Return up to where the journal must be settled for a flush."""
-        return self.reader.targets(self._appender.tails())
+        # The names first: a segment opened after them is not waited for.
+        names = self.reader.names()
+        tails = self._appender.tails()
+        return {name: tails.get(name, math.inf) for name in names}
 
     def bury(self, event: PendingEvent, kind: Kind, reason: str, message: str) -> bool:
         """Move an event to the dead letters; return False if that failed.
@@ -246,11 +254,9 @@ class Journal:
             memory = segments.create_file(path, size)
         self._disk_failed_at = None
         self._notices.resolved("disk", "the journal writes to %s again", path.parent)
-        writer = SegmentWriter(
-            f"{folder.name}/{path.name}", memory, self._clock.now_ms(), durable=True
-        )
-        self.reader.add(self._file_ref(folder, path, recovered=False))
-        return writer
+        ref = self._file_ref(folder, path, recovered=False)
+        self._refs[ref.name] = ref
+        return SegmentWriter(ref.name, memory, self._clock.now_ms(), durable=True)
 
     def _open_memory(self, size: int) -> SegmentWriter:
         with self._lock:
@@ -268,9 +274,8 @@ class Journal:
             functools.partial(self._free_memory, size),
             recovered=False,
         )
-        writer = SegmentWriter(name, memory, self._clock.now_ms(), durable=False)
-        self.reader.add(ref)
-        return writer
+        self._refs[name] = ref
+        return SegmentWriter(name, memory, self._clock.now_ms(), durable=False)
 
     def _free_memory(self, size: int) -> None:
         with self._lock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -135,18 +134,17 @@ class Reader:
                 self._drained.pop(opened.ref.name, None)
                 self._reading[opened.ref.name] = opened
 
-    def targets(self, tails: Mapping[str, int]) -> dict[str, float]:
-        """Return up to where each segment must be settled for a flush.
-
-        Args:
-            tails: the end of each segment that is still being appended to.
-        """
+    def names(self) -> list[str]:
+        """Return the segments that may hold unsettled events."""
         refs = [*self._added, *self._queued]
-        names = [ref.name for ref in refs] + [*self._reading, *self._drained]
-        return {name: tails.get(name, math.inf) for name in names}
+        return [ref.name for ref in refs] + [*self._reading, *self._drained]
 
     def reached(self, targets: Mapping[str, float]) -> bool:
-        """Return whether every event before ``targets`` has met its fate."""
+        """Return whether every event before ``targets`` has met its fate.
+
+        Args:
+            targets: offsets by segment; infinity: the segment's end.
+        """
         queued = {ref.name for ref in [*self._added, *self._queued]}
         return all(
             name not in queued and self._is_settled(name, offset)

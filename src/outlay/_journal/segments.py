@@ -148,16 +148,25 @@ class PendingEvent:
         payload: the request body, byte for byte as tracked.
         first_attempt_ms: wall time of the first attempt whose outcome is not known to
             be a refusal; 0 if there is none; None if the journal lost it.
-        attempts: attempts so far, this process's and earlier ones'.
+        attempts: attempts so far, by this process and earlier ones.
+        failures: attempts by this process that failed for this event alone.
     """
 
-    __slots__ = ("attempts", "first_attempt_ms", "offset", "payload", "segment")
+    __slots__ = (
+        "attempts",
+        "failures",
+        "first_attempt_ms",
+        "offset",
+        "payload",
+        "segment",
+    )
 
     def __init__(self, segment: SegmentReader, frame: Frame) -> None:
         self.segment = segment
         self.offset = frame.offset
         self.payload = frame.payload
         self.first_attempt_ms, self.attempts = frame.stamp
+        self.failures = 0
 
 
 class SegmentReader:

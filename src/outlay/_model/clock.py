@@ -10,6 +10,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
+HOUR_MS: Final = 3600 * 1000
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -1,0 +1,8 @@
+"""``python -m outlay`` does what ``outlay`` does."""
+
+import sys
+
+from outlay.cli._main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,451 @@
+"""The client: what an application tracks costs with."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import enum
+import logging
+import os
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict, Unpack
+
+from outlay._journal.journal import Destination, Journal, Limits
+from outlay._model.clock import Clock, SystemClock
+from outlay._model.events import CostEvent, EventComposer, decode_event
+from outlay._model.notices import Notices
+from outlay._model.settings import Settings
+from outlay._shipping.shipper import Shipper
+from outlay.errors import ClosedError, SpillFullError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Literal, Self
+
+    from outlay._model.events import Json, OperationId, Provenance
+    from outlay._model.money import Amount
+    from outlay._shipping.dispatch import Burial
+    from outlay._shipping.transport import Transport
+
+_logger: Final = logging.getLogger("outlay")
+
+DropHook = Callable[[CostEvent, str], None]
+"""Called with an event that could not be kept, and the reason."""
+
+DeadLetterHook = Callable[[CostEvent, str, str], None]
+"""Called with an event that will not be sent again, the reason, and the message."""
+
+
+class SettingsInput(TypedDict, total=False):
+    """Settings as keyword arguments; see `Settings` for what each means."""
+
+    api_key: str | None
+    base_url: str | None
+    source: str | None
+    namespace: str | None
+    spill_dir: Path | str | None
+    shipping: Literal["thread", "none"] | None
+    durability: Literal["process", "memory"] | None
+    batching: Literal["auto", "never", "always"] | None
+    allow_credits: bool | None
+    max_spill_bytes: int | None
+    segment_bytes: int | None
+    max_memory_bytes: int | None
+    max_batch_events: int | None
+    max_batch_bytes: int | None
+    max_senders: int | None
+    linger: float | None
+    timeout: float | None
+    retry_initial: float | None
+    retry_max: float | None
+    park_interval: float | None
+    dedupe_window: float | None
+    dedupe_margin: float | None
+    exit_timeout: float | None
+
+
+class Receipt(NamedTuple):
+    """What `track_cost` answers.
+
+    Attributes:
+        idempotency_key: what the server dedupes on.
+        durable: whether the event survives the death of this process from now on.
+    """
+
+    idempotency_key: str
+    durable: bool
+
+
+class Stats(NamedTuple):
+    """Where the events of a client are; every one is in exactly one place.
+
+    ``tracked + recovered = delivered + pending + parked + dead + quarantined +
+    dropped`` holds at every moment.
+
+    Attributes:
+        tracked: events that `track_cost` took.
+        recovered: events of earlier processes found in the journal so far.
+        delivered: accepted by the server.
+        pending: in the journal, to be shipped.
+        parked: in the journal, tried again on a slow clock.
+        dead: refused for good, in the dead letters.
+        quarantined: perhaps counted already, in the dead letters.
+        dropped: given up for want of room, by reason.
+        duplicates: of the delivered, how many the server said it knew already.
+        retried: how often an event was sent again.
+        requests: how many requests were made.
+    """
+
+    tracked: int
+    recovered: int
+    delivered: int
+    pending: int
+    parked: int
+    dead: int
+    quarantined: int
+    dropped: Mapping[str, int]
+    duplicates: int
+    retried: int
+    requests: int
+
+
+class FlushReport(NamedTuple):
+    """What `flush` and `close` answer.
+
+    Attributes:
+        complete: whether everything tracked before the call has met its fate:
+            delivered, parked, dead, quarantined or dropped.
+        stats: where all events are now.
+    """
+
+    complete: bool
+    stats: Stats
+
+
+class State(enum.Enum):
+    """The life of a client.
+
+    NEW ──track──▶ RUNNING ──close──▶ CLOSED;  in a forked child RUNNING is NEW again.
+    """
+
+    NEW = "new"
+    RUNNING = "running"
+    CLOSED = "closed"
+
+
+class Client:
+    """Tracks costs, keeps them in a journal, and ships them in the background.
+
+    Each process needs one; two with different destinations do not disturb each other.
+    Use it as a context manager, or call `close`; what is not delivered by then stays
+    in the journal for the next process.
+
+    Thread safety: any thread may call any method. After a fork, parent and child each
+    go on with the same object: the child starts clean.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        transport: Callable[[], Transport] | None = None,
+        on_drop: DropHook | None = None,
+        on_dead_letter: DeadLetterHook | None = None,
+        clock: Clock | None = None,
+        **overrides: Unpack[SettingsInput],
+    ) -> None:
+        """Create a client.
+
+        Args:
+            settings: all settings at once; None: environment and defaults.
+            transport: makes what carries the requests, once in each process that
+                ships; None: httpx.
+            on_drop: called when an event cannot be kept, on the tracking thread.
+            on_dead_letter: called when an event will not be sent again, on a
+                background thread.
+            clock: where the time comes from; None: the machine.
+            **overrides: settings by name; see `Settings`.
+
+        Raises:
+            ConfigError: a setting is malformed; the message says what is allowed.
+        """
+        given = {name: value for name, value in overrides.items() if value is not None}
+        if settings is not None:
+            given = {**dict(settings), **given}
+        self.settings: Final = Settings.resolve(
+            given, environ={} if settings is not None else None
+        )
+        self._on_drop = on_drop
+        self._on_dead_letter = on_dead_letter
+        clock = clock or SystemClock()
+        self._notices = Notices(clock)
+        self._composer = EventComposer(
+            source=self.settings.source,
+            namespace=self.settings.namespace,
+            allow_credits=self.settings.allow_credits,
+            clock=clock,
+        )
+        self._journal = self._make_journal(clock)
+        self._shipper = Shipper(
+            self.settings,
+            self._journal,
+            clock=clock,
+            notices=self._notices,
+            make_transport=transport,
+            on_burial=self._buried if on_dead_letter else None,
+        )
+        self._ships = self.settings.shipping != "none"
+        self._begin()
+        _clients.add(self)
+        if self._ships and self._journal.has_orphans():
+            self._start()
+            self._shipper.wake()
+
+    def _make_journal(self, clock: Clock) -> Journal:
+        settings = self.settings
+        key = settings.api_key
+        return Journal(
+            Destination(
+                settings.base_url,
+                settings.namespace,
+                key.get_secret_value() if key else "",
+            ),
+            Limits(
+                settings.segment_bytes,
+                settings.max_spill_bytes,
+                settings.max_memory_bytes,
+            ),
+            spill_dir=settings.spill_dir,
+            in_memory=settings.durability == "memory",
+            clock=clock,
+            notices=self._notices,
+        )
+
+    def _begin(self) -> None:
+        """Start with no events: at first, and in a forked child."""
+        self._state = State.NEW
+        self._lock = threading.RLock()  # re-entrant: hooks and handlers may track
+        self._dropped: Counter[str] = Counter()  # guarded by _lock
+
+    def track_cost(
+        self,
+        event_type: str,
+        amount: Amount,
+        *,
+        customer_id: str,
+        operation_id: OperationId | None = None,
+        provider: str | None = None,
+        operation: str | None = None,
+        region: str | None = None,
+        line: str | None = None,
+        quantity: Amount | None = None,
+        unit: str | None = None,
+        provenance: Provenance = "manual",
+        timestamp: datetime | None = None,
+        data: Mapping[str, Json] | None = None,
+    ) -> Receipt:
+        """Track what one billable operation cost; call it when it has completed.
+
+        Keeps the event in the journal and returns; takes microseconds, and never
+        waits for the network. The same call serves asynchronous code.
+
+        Args:
+            event_type: such as ``cost.ai.inference``; links to cost metrics.
+            amount: actual cost in the metric's currency, exact. A float is taken by
+                its shortest repr, so 0.1 means 0.1.
+            customer_id: who the cost is attributed to.
+            operation_id: the operation's own stable id, such as the provider's
+                response id. Tracking the same operation again then counts once.
+                None: this event is never counted twice by outlay's own retries, but
+                a re-run operation is.
+            provider: who charges for it; part of the idempotency key.
+            operation: what was done, such as ``document-extraction``.
+            region: where.
+            line: which of several costs of the same operation; part of the key.
+            quantity: how much was consumed.
+            unit: of the quantity.
+            provenance: who says the amount.
+            timestamp: when the cost arose, aware; None: now.
+            data: anything else worth knowing or grouping by; JSON.
+
+        Returns:
+            The event's idempotency key, and whether the event is on disk.
+
+        Raises:
+            InvalidEventError: an argument breaks a rule; nothing was tracked.
+            ClosedError: the client is closed; nothing was tracked.
+        """
+        key, payload = self._composer.compose(
+            event_type,
+            amount,
+            customer_id,
+            operation_id,
+            provider,
+            operation,
+            region,
+            line,
+            quantity,
+            unit,
+            provenance,
+            timestamp,
+            data,
+        )
+        if self._state is not State.RUNNING:
+            self._start()
+        if operation_id is None:
+            self._notices.warn_once("random key", _NO_OPERATION_ID, event_type)
+        try:
+            durable = self._journal.append(payload)
+        except SpillFullError as error:
+            self._drop(payload, "spill_full", error)
+            return Receipt(key, durable=False)
+        if self._shipper.asleep and self._ships:
+            self._shipper.wake()
+        return Receipt(key, durable)
+
+    def flush(self, timeout: float = 5.0) -> FlushReport:
+        """Wait until everything tracked before the call has met its fate.
+
+        Args:
+            timeout: most seconds to wait.
+
+        Returns:
+            Whether it has, and where all events are. With ``shipping="none"`` there
+            is nothing to wait for, and it answers at once.
+        """
+        if not self._ships:
+            stats = self.stats()
+            return FlushReport(stats.pending == 0, stats)
+        return FlushReport(self._shipper.flush(timeout), self.stats())
+
+    def close(self, timeout: float = 5.0) -> FlushReport:
+        """Flush, then stop and refuse more; idempotent.
+
+        What is not delivered within ``timeout`` seconds stays in the journal, and the
+        next process with the same folder and destination delivers it.
+        """
+        with self._lock:
+            if self._state is State.CLOSED:
+                return FlushReport(self.stats().pending == 0, self.stats())
+            self._state = State.CLOSED
+        _clients.discard(self)
+        self._journal.seal()
+        report = self.flush(timeout)
+        self._shipper.stop(_STOP_SECONDS if report.complete else 0.0)
+        report = FlushReport(report.complete, self.stats())
+        self._journal.close()
+        return report
+
+    async def aflush(self, timeout: float = 5.0) -> FlushReport:
+        """Do what `flush` does without blocking the event loop."""
+        return await asyncio.to_thread(self.flush, timeout)
+
+    async def aclose(self, timeout: float = 5.0) -> FlushReport:
+        """Do what `close` does without blocking the event loop."""
+        return await asyncio.to_thread(self.close, timeout)
+
+    def stats(self) -> Stats:
+        """Return where the client's events are."""
+        counts = self._shipper.counts()
+        with self._lock:
+            dropped = dict(self._dropped)
+        tracked = self._journal.appended_count() + sum(dropped.values())
+        gone = sum(
+            counts[fate] for fate in ("delivered", "parked", "dead", "quarantined")
+        )
+        return Stats(
+            tracked=tracked,
+            recovered=counts["recovered"],
+            delivered=counts["delivered"],
+            pending=tracked + counts["recovered"] - gone - sum(dropped.values()),
+            parked=counts["parked"],
+            dead=counts["dead"],
+            quarantined=counts["quarantined"],
+            dropped=dropped,
+            duplicates=counts["duplicates"],
+            retried=counts["retried"],
+            requests=counts["requests"],
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._state is State.CLOSED:
+                raise ClosedError("this client is closed; create another")
+            self._state = State.RUNNING
+
+    def _drop(self, payload: bytes, reason: str, error: Exception) -> None:
+        with self._lock:
+            self._dropped[reason] += 1
+        self._notices.warn(reason, "events are dropped (%s): %s", reason, error)
+        if self._on_drop is not None:
+            self._call(self._on_drop, decode_event(payload), reason)
+
+    def _buried(self, burial: Burial) -> None:
+        if self._on_dead_letter is not None:
+            event = decode_event(burial.payload)
+            self._call(self._on_dead_letter, event, burial.reason, burial.message)
+
+    def _call(self, hook: Callable[..., None], *arguments: object) -> None:
+        try:
+            hook(*arguments)
+        except Exception:
+            _logger.exception("a hook failed")
+
+    def _forked(self) -> None:
+        """Begin anew in a forked child."""
+        if self._state is State.CLOSED:
+            return
+        self._begin()
+        self._journal.forked()
+        self._shipper.forked()
+
+
+_NO_OPERATION_ID: Final = (
+    "a %s cost was tracked without operation_id: if the operation is run again, it is "
+    "counted again. Pass the provider's response id or your job's id (said once)"
+)
+
+_STOP_SECONDS: Final = 1.0  # for a thread that has nothing left to do
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _begin_all_anew() -> None:
+    for client in list(_clients):
+        client._forked()  # noqa: SLF001 - this module's own
+
+
+def _close_all() -> None:
+    for client in list(_clients):
+        client.close(client.settings.exit_timeout)
+
+
+os.register_at_fork(after_in_child=_begin_all_anew)
+atexit.register(_close_all)

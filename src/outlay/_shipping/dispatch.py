@@ -1,0 +1,417 @@
+"""Which request to make next, and what its answer changes. No threads, no I/O.
+
+    journal ──take──▶ ready ──job──▶ in flight ──▶ delivered │ dead │ parked
+                        ▲                │
+                        └─── delayed ◀───┘ failed for this event alone
+
+Memory holds a bounded number of events; all others wait in the journal.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from outlay._journal.frames import State
+from outlay._model.clock import HOUR_MS
+from outlay._shipping.gate import Gate
+from outlay._shipping.outcomes import Counted, Effect, Outcome, Verdict
+from outlay._shipping.pacing import Pacing
+from outlay._shipping.requests import (
+    DEFAULT_OFFER,
+    EVENTS_PATH,
+    BatchOffer,
+    Judgement,
+    Reply,
+    batch_offer,
+)
+from outlay._shipping.retrying import RetryPolicy, retry_after_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from outlay._journal.dead_letters import Kind
+    from outlay._journal.journal import Journal
+    from outlay._journal.segments import PendingEvent
+    from outlay._model.clock import Clock
+    from outlay._model.notices import Notices
+    from outlay._model.settings import Settings
+    from outlay._shipping.transport import Answer
+
+WINDOW_BATCHES: Final = 4
+"""Batches' worth of events in memory at most."""
+
+WINDOW_SINGLES: Final = 256
+"""Events in memory at most, where each is a request."""
+
+MAX_FAILURES: Final = 8
+"""Of one event alone, before it is parked: some minutes of backoff."""
+
+ERRORS_IN_A_ROW: Final = 5
+"""Answers of 500 without a success between them that make it the server's trouble."""
+
+MAX_BATCHES_IN_FLIGHT: Final = 2
+"""One is prepared while the other is stored."""
+
+
+class Job(NamedTuple):
+    """One request to make.
+
+    Attributes:
+        events: what it carries, oldest first, at least one.
+        first_attempts: their ``first_attempt_ms`` as it was before this attempt.
+        path: where to post it.
+        batched: whether the batch extension is used.
+    """
+
+    events: list[PendingEvent]
+    first_attempts: list[int | None]
+    path: str
+    batched: bool
+
+
+class Burial(NamedTuple):
+    """An event that became a dead letter or was quarantined."""
+
+    payload: bytes
+    reason: str
+    message: str
+
+
+class Dispatch:
+    """Plans requests and records what became of their events.
+
+    Thread safety: caller holds the shipper's lock.
+    """
+
+    def __init__(
+        self, settings: Settings, journal: Journal, *, clock: Clock, notices: Notices
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._settings = settings
+        self._journal = journal
+        self._clock = clock
+        self._notices = notices
+        self._policy = RetryPolicy(
+            initial=settings.retry_initial, maximum=settings.retry_max
+        )
+        self._gate = Gate()
+        self._pacing = Pacing(settings.max_senders)
+        self._ready: deque[PendingEvent] = deque()
+        self._delayed: list[tuple[float, int, PendingEvent]] = []  # heap, by due time
+        self._order = itertools.count()  # breaks ties in the heap
+        self._in_flight = 0
+        self._linger_until: float | None = None
+        self._errors_in_a_row = 0
+        self._muted: set[bytes] = set()  # event types that no metric has
+        self._may_batch = settings.batching != "never"
+        self._offer: BatchOffer | None = None
+        if settings.batching == "always":
+            self._offer = DEFAULT_OFFER
+        self._unpark_at = math.inf
+        self._burials: list[Burial] = []
+
+    # Planning.
+
+    def plan(self, *, hurry: bool) -> Job | float:
+        """Return the next request, or seconds until there may be one.
+
+        Args:
+            hurry: somebody waits; do not linger for company.
+        """
+        now = self._clock.monotonic()
+        self._unpark(now)
+        self._fill(now)
+        if not self._ready:
+            return self._next_due() - now
+        if (seconds := self._linger(now, hurry=hurry)) > 0:
+            return seconds
+        if (seconds := self._gate.admit(now)) > 0:
+            return seconds
+        return self._make_job()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing at hand could be sent; new events are worth a wake-up."""
+        return not self._ready
+
+    @property
+    def wanted_senders(self) -> int:
+        """How many requests are worth having under way at once."""
+        if self._offer is not None:
+            return min(self._pacing.senders, MAX_BATCHES_IN_FLIGHT)
+        return self._pacing.senders
+
+    def has_more(self) -> bool:
+        """Return whether another sender would find something to do."""
+        self._fill(self._clock.monotonic())
+        return bool(self._ready)
+
+    def hurry(self) -> None:
+        """End all backoff: somebody waits, so try now."""
+        self._gate.hurry()
+        self._delayed = [(-math.inf, at, event) for _, at, event in self._delayed]
+
+    def burials(self) -> list[Burial]:
+        """Return the events buried since the last call."""
+        burials, self._burials = self._burials, []
+        return burials
+
+    def _capacity(self) -> int:
+        """Return how many events go into one request."""
+        if self._offer is None:
+            return 1
+        return min(self._offer.max_events, self._settings.max_batch_events)
+
+    def _fill(self, now: float) -> None:
+        """Move events to ``_ready`` until there are enough for a request."""
+        while self._delayed and self._delayed[0][0] <= now:
+            self._ready.append(heapq.heappop(self._delayed)[2])
+        capacity = self._capacity()
+        window = WINDOW_BATCHES * capacity if capacity > 1 else WINDOW_SINGLES
+        held = len(self._ready) + len(self._delayed) + self._in_flight
+        wanted = min(capacity - len(self._ready), window - held)
+        if wanted > 0:
+            self._ready.extend(
+                self._journal.reader.take(wanted, self._settings.max_batch_bytes)
+            )
+
+    def _next_due(self) -> float:
+        delayed_until = self._delayed[0][0] if self._delayed else math.inf
+        self._linger_until = None
+        return min(delayed_until, self._unpark_at)
+
+    def _linger(self, now: float, *, hurry: bool) -> float:
+        """Return how long to wait for company for the events at hand.
+
+        Each batch that is not full waits. Singles wait when the first of them arrives,
+        so that a quiet application's thread is woken once and not for each; then all
+        go that there are.
+        """
+        capacity = self._capacity()
+        if hurry or len(self._ready) >= capacity > 1:
+            return 0.0
+        if self._linger_until is None:
+            self._linger_until = now + self._settings.linger
+        if now >= self._linger_until and capacity > 1:
+            self._linger_until = None
+            return 0.0
+        return self._linger_until - now
+
+    def _make_job(self) -> Job | float:
+        capacity, room = self._capacity(), self._settings.max_batch_bytes
+        events: list[PendingEvent] = []
+        while self._ready and len(events) < capacity:
+            event = self._ready.popleft()
+            if not self._may_send(event):
+                continue
+            room -= len(event.payload) + 1
+            if room < 0 and events:
+                self._ready.appendleft(event)
+                break
+            events.append(event)
+        if not events:
+            self._gate.success()  # nothing was sent: let the next one in
+            return 0.0
+        first_attempts = [event.first_attempt_ms for event in events]
+        self.counts["requests"] += 1
+        self.counts["retried"] += sum(event.attempts > 0 for event in events)
+        # Before the first byte leaves: a crash from here on finds the stamp.
+        self._journal.reader.stamp(events, self._clock.now_ms())
+        self._in_flight += len(events)
+        batched = self._offer is not None
+        path = self._offer.path if self._offer else EVENTS_PATH
+        return Job(events, first_attempts, path, batched)
+
+    def _may_send(self, event: PendingEvent) -> bool:
+        """Apply the window rule, and hold back the types that no metric has."""
+        if self._is_stale(event):
+            self._bury(
+                event,
+                "quarantined",
+                "dedupe_window",
+                "it may have been counted, and the server may no longer recognise it",
+            )
+            return False
+        if self._muted and _type_of(event) in self._muted:
+            self._park(event)
+            return False
+        return True
+
+    def _is_stale(self, event: PendingEvent) -> bool:
+        """Return whether sending ``event`` again might count it twice."""
+        first = event.first_attempt_ms
+        if first == 0:
+            return False
+        settings = self._settings
+        usable_ms = 1000 * max(0.0, settings.dedupe_window - settings.dedupe_margin)
+        now = self._clock.now_ms()
+        # A first attempt in the future means that the clock was stepped back, and the
+        # age is unknown. An hour's grace forgives what time synchronisation does.
+        return first is None or first > now + HOUR_MS or now - first > usable_ms
+
+    def _unpark(self, now: float) -> None:
+        if now >= self._unpark_at:
+            self._unpark_at = math.inf
+            self._muted.clear()
+            self._journal.reader.unpark()
+
+    # Recording.
+
+    def record(
+        self,
+        job: Job,
+        answer: Answer | None,
+        judgement: Judgement,
+        *,
+        wall: float,
+        cpu: float,
+    ) -> None:
+        """Record what became of the events of ``job``.
+
+        Args:
+            job: as planned.
+            answer: None if there was none.
+            judgement: what was made of it.
+            wall: seconds that the request took.
+            cpu: seconds of them that the sender computed.
+        """
+        self._in_flight -= len(job.events)
+        if answer is not None:
+            self._pacing.record(wall, cpu)
+            self._learn_batching(job, answer, judgement)
+        self._apply_effect(answer, judgement.replies)
+        self.counts["duplicates"] += judgement.duplicates
+        replies = zip(job.events, job.first_attempts, judgement.replies, strict=True)
+        for event, first_attempt_ms, reply in replies:
+            self._decide(event, first_attempt_ms, reply)
+
+    def _decide(
+        self, event: PendingEvent, first_attempt_ms: int | None, reply: Reply
+    ) -> None:
+        verdict = reply.verdict
+        if verdict.outcome is Outcome.DELIVERED:
+            self._journal.reader.settle(event, State.DELIVERED)
+            self.counts["delivered"] += 1
+            return
+        if verdict.counted is Counted.NO:
+            self._journal.reader.refused(event, first_attempt_ms)
+        if verdict.outcome is Outcome.RETRY:
+            self._retry(event, verdict)
+        elif verdict.outcome is Outcome.DEAD:
+            self._bury(event, "dead", verdict.reason, reply.message)
+        else:
+            self._mute(event, reply)
+            self._park(event)
+
+    def _retry(self, event: PendingEvent, verdict: Verdict) -> None:
+        if verdict.counted is Counted.NO or verdict.effect is not Effect.NONE:
+            self._ready.appendleft(event)  # as soon as the gate admits it
+            return
+        event.failures += 1
+        if event.failures >= MAX_FAILURES:
+            self._park(event)
+            return
+        due = self._clock.monotonic() + self._policy.delay(event.failures)
+        heapq.heappush(self._delayed, (due, next(self._order), event))
+
+    def _mute(self, event: PendingEvent, reply: Reply) -> None:
+        """Stop sending events of a type that no metric has, one by one."""
+        name = _type_of(event)
+        if reply.verdict.reason == "invalid_event_type":
+            self._muted.add(name)
+        self._notices.warn(
+            f"parked {name!r}",
+            "events of %s are parked: %s. They are kept, and tried again every %g s",
+            name.decode(errors="replace").removeprefix("{"),
+            reply.message,
+            self._settings.park_interval,
+        )
+
+    def _park(self, event: PendingEvent) -> None:
+        self._journal.reader.settle(event, State.PARKED)
+        if self._unpark_at == math.inf:
+            self._unpark_at = self._clock.monotonic() + self._settings.park_interval
+
+    def _bury(self, event: PendingEvent, kind: Kind, reason: str, message: str) -> None:
+        if not self._journal.bury(event, kind, reason, message):
+            return  # parked instead, for want of a place to write to
+        self.counts[kind] += 1
+        self._burials.append(Burial(event.payload, reason, message))
+        self._notices.warn(
+            f"{kind} {reason}",
+            "an event is %s (%s): %s; it is kept in %s",
+            kind,
+            reason,
+            message,
+            self._journal.folder.dead_path,
+        )
+
+    def _learn_batching(self, job: Job, answer: Answer, judgement: Judgement) -> None:
+        if judgement.batch_failed:
+            self._stop_batching(judgement.replies[0].message)
+        elif judgement.too_large and self._offer is not None:
+            half = len(job.events) // 2
+            if half:
+                self._offer = self._offer._replace(max_events=half)
+            else:
+                self._stop_batching("not even a batch of one is small enough")
+        elif self._may_batch and self._offer is None:
+            self._offer = batch_offer(answer.headers)
+
+    def _stop_batching(self, why: str) -> None:
+        self._may_batch = False
+        self._offer = None
+        self._notices.warn(
+            "batch", "the server refuses batches (%s); events go one by one", why
+        )
+
+    def _apply_effect(self, answer: Answer | None, replies: Sequence[Reply]) -> None:
+        """Open or shut the gate, by the worst that the answer means for the others."""
+        worst = max(replies, key=lambda reply: _SEVERITY[reply.verdict.effect])
+        effect = self._escalated(worst.verdict)
+        now = self._clock.monotonic()
+        if effect is Effect.NONE:
+            self._gate.success()
+            self._notices.resolved("paused", "shipping resumes")
+            self._notices.resolved("trouble", "the server answers again")
+        elif effect is Effect.PAUSE:
+            self._gate.trouble()
+            self._gate.shut_until(now + self._settings.retry_max)
+            self._notices.warn_once(
+                "paused",
+                "shipping is paused: %s. All events are kept; it is tried again every "
+                "%g s. Check OUTLAY_API_KEY and OUTLAY_BASE_URL",
+                worst.message,
+                self._settings.retry_max,
+            )
+        else:
+            failures = self._gate.trouble()
+            asked = retry_after_seconds(
+                answer.headers if answer else {}, self._clock.now_ms()
+            )
+            self._gate.shut_until(now + self._policy.delay(failures, asked))
+            self._notices.warn(
+                "trouble", "cannot ship: %s. All events are kept", worst.message
+            )
+
+    def _escalated(self, verdict: Verdict) -> Effect:
+        """Return the effect, taking a row of faults of single events for an outage."""
+        if verdict.effect is Effect.NONE and verdict.counted is Counted.MAYBE:
+            self._errors_in_a_row += 1
+            if self._errors_in_a_row >= ERRORS_IN_A_ROW:
+                return Effect.SLOW_DOWN
+        else:
+            self._errors_in_a_row = 0
+        return verdict.effect
+
+
+_SEVERITY: Final = {Effect.NONE: 0, Effect.SLOW_DOWN: 1, Effect.PAUSE: 2}
+
+
+def _type_of(event: PendingEvent) -> bytes:
+    # The encoder writes the type first; equal types give equal bytes.
+    return event.payload.partition(b',"source":')[0]

@@ -1,0 +1,190 @@
+"""Requests made of events, and what their answers say about each of them.
+
+One event a request is what every compatible service takes. The batch extension is used
+only where the server itself has advertised it, in a response header: a service that
+does not know it never receives a request that it did not document.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from outlay._shipping.outcomes import (
+    UNANSWERED,
+    Counted,
+    Effect,
+    Outcome,
+    Verdict,
+    judge,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from outlay._shipping.transport import Answer
+
+EVENTS_PATH: Final = "/v0/events"
+_BATCH_HEADER: Final = "outlay-batch"  # /v0/events/batch; max=1000
+_DUPLICATE_HEADER: Final = "outlay-duplicate"
+
+_AS_SINGLES: Final = Verdict(Outcome.RETRY, Effect.NONE, Counted.NO, "no_batch")
+_SPLIT: Final = Verdict(Outcome.RETRY, Effect.NONE, Counted.NO, "batch_too_large")
+
+
+class BatchOffer(NamedTuple):
+    """What a server says about its batch extension."""
+
+    path: str
+    max_events: int
+
+
+DEFAULT_OFFER: Final = BatchOffer("/v0/events/batch", 1000)
+"""The batch extension as the reference server serves it."""
+
+
+class Reply(NamedTuple):
+    """One event's share of an answer."""
+
+    verdict: Verdict
+    message: str
+
+
+class Judgement(NamedTuple):
+    """What an answer says, in the order of the events sent.
+
+    Attributes:
+        replies: one for each event.
+        duplicates: how many of the delivered events the server knew already.
+        batch_failed: the batch extension is not to be used again.
+        too_large: the batch was refused for its size alone.
+    """
+
+    replies: Sequence[Reply]
+    duplicates: int = 0
+    batch_failed: bool = False
+    too_large: bool = False
+
+
+class _ErrorBody(msgspec.Struct):
+    message: str = ""
+    error: str = ""
+
+
+class _FailedItem(msgspec.Struct):
+    index: int
+    status: int
+    message: str = ""
+    error: str = ""
+
+
+class _Summary(msgspec.Struct):
+    total: int
+    successful: int
+    failed: int
+    duplicates: int = 0
+
+
+class _BatchBody(msgspec.Struct):
+    failed: list[_FailedItem]
+    summary: _Summary
+
+
+_decode_error = msgspec.json.Decoder(_ErrorBody).decode
+_decode_batch = msgspec.json.Decoder(_BatchBody).decode
+
+
+def batch_body(payloads: Sequence[bytes]) -> bytes:
+    """Return the body of a batch request; payloads go in byte for byte."""
+    return b'{"events":[%b]}' % b",".join(payloads)
+
+
+def batch_offer(headers: Mapping[str, str]) -> BatchOffer | None:
+    """Return the batch extension that the answer's headers advertise, if any."""
+    value = headers.get(_BATCH_HEADER)
+    if value is None:
+        return None
+    path, _, parameter = value.partition(";")
+    name, _, number = parameter.strip().partition("=")
+    most = (
+        int(number)
+        if name == "max" and number.isdecimal()
+        else DEFAULT_OFFER.max_events
+    )
+    if not path.startswith("/") or most < 1:
+        return None
+    return BatchOffer(path.strip(), most)
+
+
+def judge_single(answer: Answer) -> Judgement:
+    """Return what the answer to one event's request says."""
+    body = _error_body(answer)
+    verdict = judge(answer.status, body.error)
+    duplicate = answer.headers.get(_DUPLICATE_HEADER) == "true"
+    return Judgement([Reply(verdict, _message(answer, body))], int(duplicate))
+
+
+def judge_batch(answer: Answer, count: int) -> Judgement:
+    """Return what the answer to a batch of ``count`` events says about each."""
+    if 200 <= answer.status < 300:
+        return _judge_items(answer, count)
+    body = _error_body(answer)
+    message = _message(answer, body)
+    if answer.status == 413:
+        return Judgement([Reply(_SPLIT, message)] * count, too_large=True)
+    verdict = judge(answer.status, body.error)
+    if verdict.effect is Effect.NONE or answer.status == 501:
+        # 400, 404, 405 …: it is the envelope that is refused, and not the events. A
+        # 500 may be one event's doing: singly, it does not hold up the others.
+        replies = [Reply(_AS_SINGLES._replace(counted=verdict.counted), message)]
+        return Judgement(replies * count, batch_failed=True)
+    return Judgement([Reply(verdict, message)] * count)
+
+
+def unanswered(verdict: Verdict, message: str, count: int) -> Judgement:
+    """Return the judgement on ``count`` events whose request got no answer."""
+    return Judgement([Reply(verdict, message)] * count)
+
+
+def _judge_items(answer: Answer, count: int) -> Judgement:
+    try:
+        body = _decode_batch(answer.body)
+    except msgspec.DecodeError:
+        body = None
+    if body is None or not _adds_up(body, count):
+        # Something in between answers 2xx to anything: believe none of it.
+        message = f"HTTP {answer.status} without a batch result"
+        replies = [Reply(UNANSWERED, message)] * count
+        return Judgement(replies, batch_failed=True)
+    replies = [Reply(judge(answer.status), "")] * count
+    for item in body.failed:
+        replies[item.index] = Reply(judge(item.status, item.error), item.message)
+    return Judgement(replies, body.summary.duplicates)
+
+
+def _adds_up(body: _BatchBody, count: int) -> bool:
+    indexes = {item.index for item in body.failed}
+    return (
+        body.summary.total == count
+        and body.summary.successful + len(body.failed) == count
+        and len(indexes) == len(body.failed)
+        and all(0 <= index < count for index in indexes)
+    )
+
+
+def _error_body(answer: Answer) -> _ErrorBody:
+    if answer.status < 300:
+        return _ErrorBody()
+    try:
+        return _decode_error(answer.body)
+    except msgspec.DecodeError:  # HTML of a proxy, or nothing
+        return _ErrorBody()
+
+
+def _message(answer: Answer, body: _ErrorBody) -> str:
+    return (
+        f"HTTP {answer.status}: {body.message}"
+        if body.message
+        else (f"HTTP {answer.status}")
+    )

@@ -1,0 +1,338 @@
+"""The shipper: carries pending events to the server in the background.
+
+One daemon thread plans and sends. Where it mostly waits for the network, it starts more
+senders like itself (see `pacing`), which end when they find nothing to do. Each of them
+plans under the lock, posts without it, and records under it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import math
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from outlay._model.clock import thread_seconds
+from outlay._shipping.outcomes import UNANSWERED, UNSENT
+from outlay._shipping.requests import (
+    Judgement,
+    batch_body,
+    judge_batch,
+    judge_single,
+    unanswered,
+)
+from outlay.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from outlay._journal.journal import Journal
+    from outlay._model.clock import Clock
+    from outlay._model.notices import Notices
+    from outlay._model.settings import Settings
+    from outlay._shipping.dispatch import Burial, Dispatch, Job
+    from outlay._shipping.transport import Answer, Transport
+
+_logger: Final = logging.getLogger("outlay")
+
+ADOPT_SECONDS: Final = 30.0
+"""Between looks for dead writers' events."""
+
+OnBurial: TypeAlias = Callable[["Burial"], None]
+
+
+class Shipper:
+    """Ships what the journal holds.
+
+    Thread safety: any thread may call any public method; `wake` is re-entrant, too.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        *,
+        clock: Clock,
+        notices: Notices,
+        make_transport: Callable[[], Transport] | None,
+        on_burial: OnBurial | None,
+    ) -> None:
+        """Prepare to ship; the thread starts with the first `wake` or `flush`.
+
+        Args:
+            settings: the client's.
+            journal: where events come from and their fates go.
+            clock: measures waits, dates attempts.
+            notices: where trouble is reported.
+            make_transport: called once in each process that ships; None: httpx.
+            on_burial: called on a sender's thread, without locks held.
+        """
+        self._settings = settings
+        self._journal = journal
+        self._clock = clock
+        self._notices = notices
+        self._make_transport = make_transport or self._httpx_transport
+        self._on_burial = on_burial
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start without threads: at first, and in a forked child."""
+        self.asleep = True
+        """Whether `wake` must be called after an event was appended."""
+        # Re-entrant: a signal handler may flush on the thread that holds it.
+        self._lock = threading.RLock()
+        self._settled = threading.Condition(self._lock)
+        # put() of a SimpleQueue is re-entrant by contract; Event and Condition are
+        # not, and a finaliser may track a cost while this thread is inside of one.
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._primary: threading.Thread | None = None  # guarded by _lock, as the rest
+        self._extras: set[threading.Thread] = set()
+        self._dispatch: Dispatch | None = None
+        self._transport: Transport | None = None
+        self._waiting = False
+        self._stopping = False
+        self._closed = False
+        self._flushes = 0
+        self._adopt_at = -math.inf
+
+    def wake(self) -> None:
+        """Say that there is something to ship; starts the thread if need be."""
+        self.asleep = False
+        if self._primary is None:
+            self._start_primary()
+        self._wakeups.put(None)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all that is pending now has met its fate.
+
+        Tries at once, whatever backoff is running. Returns whether all of it was done
+        within ``timeout`` seconds.
+        """
+        with self._settled:
+            self._journal.adopt_orphans()
+            targets = self._journal.targets()
+            if self._journal.reader.reached(targets):
+                return True
+            if self._dispatch is not None:
+                self._dispatch.hurry()
+            self._flushes += 1
+            self.wake()
+            try:
+                return self._settled.wait_for(
+                    lambda: self._journal.reader.reached(targets), timeout
+                )
+            finally:
+                self._flushes -= 1
+
+    def stop(self, timeout: float) -> None:
+        """End the threads, waiting at most ``timeout`` seconds for requests under way.
+
+        A request that is still under way then has an unknown outcome: its events stay
+        in the journal, stamped, and the next process sends them again.
+        """
+        deadline = self._clock.monotonic() + timeout
+        with self._lock:
+            self._stopping = True
+            senders = [*self._extras]
+            if self._primary is not None:
+                senders.append(self._primary)
+        self._wakeups.put(None)
+        for sender in senders:
+            if sender is not threading.current_thread():
+                sender.join(max(0.0, deadline - self._clock.monotonic()))
+        with self._lock:
+            self._closed = True
+            transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+
+    def counts(self) -> Counter[str]:
+        """Return how many events were delivered, dead, quarantined, and so on."""
+        with self._lock:
+            counts = Counter(self._dispatch.counts if self._dispatch else ())
+            counts["parked"] = self._journal.reader.parked_count()
+            counts["recovered"] = self._journal.reader.recovered_count
+            return counts
+
+    def forked(self) -> None:
+        """Begin anew in a forked child, which has none of its parent's threads.
+
+        The parent's connections are forgotten without a word on them: both processes
+        hold the same sockets.
+        """
+        self._begin()
+
+    # Threads.
+
+    def _start_primary(self) -> None:
+        with self._lock:
+            if self._primary is None and not self._stopping:
+                self._primary = self._start(self._run_primary)
+                self.asleep = self._primary is None  # then the next event tries again
+
+    def _start(self, run: Callable[[], None]) -> threading.Thread | None:
+        sender = threading.Thread(target=run, name="outlay-shipper", daemon=True)
+        try:
+            sender.start()
+        except RuntimeError:
+            # The interpreter is shutting down, or the system has no more threads.
+            # What is pending stays in the journal.
+            return None
+        return sender
+
+    def _run_primary(self) -> None:
+        try:
+            dispatch, transport = self._prepare()
+            while not self._stopping:
+                self._adopt()
+                step = self._plan(dispatch, transport)
+                self._tell_burials(dispatch)
+                if isinstance(step, float):
+                    self._wait(step)
+                else:
+                    self._perform(step, dispatch, transport)
+            self._tell_burials(dispatch)
+        except Exception:
+            _logger.exception("the shipper stopped; pending events stay in the journal")
+
+    def _run_extra(self, dispatch: Dispatch, transport: Transport) -> None:
+        try:
+            while True:
+                step = self._plan_extra(dispatch, transport)
+                if isinstance(step, float):
+                    break
+                self._perform(step, dispatch, transport)
+        except Exception:
+            _logger.exception("a sender stopped; its events stay in the journal")
+        finally:
+            with self._lock:
+                self._extras.discard(threading.current_thread())
+
+    def _prepare(self) -> tuple[Dispatch, Transport]:
+        """Import and make what only shipping needs, off the caller's thread."""
+        from outlay._shipping.dispatch import Dispatch
+
+        _suppress_tracing()
+        dispatch = Dispatch(
+            self._settings, self._journal, clock=self._clock, notices=self._notices
+        )
+        transport = self._make_transport()
+        with self._lock:
+            self._dispatch, self._transport = dispatch, transport
+        return dispatch, transport
+
+    def _httpx_transport(self) -> Transport:
+        from outlay._shipping.transport import HttpxTransport
+
+        key = self._settings.api_key
+        return HttpxTransport(
+            self._settings.base_url,
+            api_key=key.get_secret_value() if key else None,
+            timeout=self._settings.timeout,
+            max_connections=self._settings.max_senders,
+        )
+
+    def _adopt(self) -> None:
+        now = self._clock.monotonic()
+        if now >= self._adopt_at:
+            self._adopt_at = now + ADOPT_SECONDS
+            self._journal.adopt_orphans()
+
+    # One round: plan, post, record.
+
+    def _plan(self, dispatch: Dispatch, transport: Transport) -> Job | float:
+        with self._settled:
+            step = dispatch.plan(hurry=self._hurried)
+            if isinstance(step, float) and dispatch.idle:
+                # Set, then look again: an event appended before the flag was up woke
+                # nobody, and one appended after it will.
+                self.asleep = True
+                step = dispatch.plan(hurry=self._hurried)
+                self.asleep = isinstance(step, float) and dispatch.idle
+            self._notify_flushes()  # planning may have settled events, too
+            self._waiting = isinstance(step, float)
+            if not self._waiting:
+                self._share_work(dispatch, transport)
+            return step
+
+    def _plan_extra(self, dispatch: Dispatch, transport: Transport) -> Job | float:
+        with self._settled:
+            if self._stopping or len(self._extras) >= dispatch.wanted_senders:
+                return 0.0
+            step = dispatch.plan(hurry=self._hurried)
+            if not isinstance(step, float):
+                self._share_work(dispatch, transport)
+            return step
+
+    @property
+    def _hurried(self) -> bool:
+        return self._flushes > 0 or self._stopping
+
+    def _share_work(self, dispatch: Dispatch, transport: Transport) -> None:
+        """Start another sender where that helps and there is work for it."""
+        senders = 1 + len(self._extras)
+        if senders < dispatch.wanted_senders and dispatch.has_more():
+            extra = self._start(functools.partial(self._run_extra, dispatch, transport))
+            if extra is not None:
+                self._extras.add(extra)
+
+    def _wait(self, seconds: float) -> None:
+        until_adoption = self._adopt_at - self._clock.monotonic()
+        with contextlib.suppress(queue.Empty):
+            self._wakeups.get(timeout=max(0.0, min(seconds, until_adoption)))
+        self._waiting = False
+
+    def _perform(self, job: Job, dispatch: Dispatch, transport: Transport) -> None:
+        started, cpu_started = self._clock.monotonic(), thread_seconds()
+        answer, judgement = _post(job, transport)
+        wall = self._clock.monotonic() - started
+        cpu = thread_seconds() - cpu_started
+        with self._settled:
+            if self._closed:
+                return  # too late: the journal is closed, the next process resends
+            dispatch.record(job, answer, judgement, wall=wall, cpu=cpu)
+            self._notify_flushes()
+            if self._waiting:
+                self._wakeups.put(None)
+
+    def _notify_flushes(self) -> None:
+        if self._flushes:
+            self._settled.notify_all()
+
+    def _tell_burials(self, dispatch: Dispatch) -> None:
+        if self._on_burial is None:
+            return
+        with self._lock:
+            burials = dispatch.burials()
+        for burial in burials:
+            try:
+                self._on_burial(burial)
+            except Exception:
+                _logger.exception("on_dead_letter failed")
+
+
+def _post(job: Job, transport: Transport) -> tuple[Answer | None, Judgement]:
+    count = len(job.events)
+    body = job.events[0].payload
+    if job.batched:
+        body = batch_body([event.payload for event in job.events])
+    try:
+        answer = transport.post(job.path, body)
+    except UnavailableError as error:
+        verdict = UNANSWERED if error.sent else UNSENT
+        return None, unanswered(verdict, str(error), count)
+    except Exception as error:  # noqa: BLE001 - a transport of the user's may do so
+        return None, unanswered(UNANSWERED, f"transport failed: {error!r}", count)
+    if job.batched:
+        return answer, judge_batch(answer, count)
+    return answer, judge_single(answer)
+
+
+def _suppress_tracing() -> None:
+    """Keep our own requests out of the application's traces, on this thread."""
+    from opentelemetry import context
+
+    context.attach(context.set_value("suppress_instrumentation", True))  # noqa: FBT003

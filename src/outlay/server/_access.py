@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
 from hashlib import sha256
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from outlay.server._problems import foreign, lacking, missing, unauthorized
 from outlay.server._records import ApiKey
-from outlay.server._settings import ServerSettings
-from outlay.server._store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from outlay.server._settings import ServerSettings
+    from outlay.server._store import Store
 
 ALL_POWERS: Final = "*"
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.routing import Router
 
 from outlay._model.clock import Clock, SystemClock
 from outlay.server._engine import Engine
 from outlay.server._routes import Dispatcher
-from outlay.server._settings import ServerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from starlette.middleware import Middleware
+
+    from outlay.server._settings import ServerSettings
 
 
 def create_app(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from decimal import Decimal
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from outlay.server._access import Access
 from outlay.server._decimals import plain
 from outlay.server._problems import FieldError, invalid, missing
 from outlay.server._records import ApiKey, Cost, Product
@@ -22,7 +20,6 @@ from outlay.server._schemas import (
     ProductCreate,
     check_value_property,
 )
-from outlay.server._settings import ServerSettings
 from outlay.server._store import Page, Reader, Store
 from outlay.server._wire import (
     CostAnswer,
@@ -32,7 +29,13 @@ from outlay.server._wire import (
     ProductList,
     instant,
 )
-from outlay.server._writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from outlay.server._access import Access
+    from outlay.server._settings import ServerSettings
+    from outlay.server._writer import Writer
 
 DEFAULT_PRODUCT: Final = "prod_default"
 """The product of a cost metric that names none, as the older spelling cannot."""

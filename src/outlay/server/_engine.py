@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from outlay._model.clock import Clock
 from outlay.server._access import ALL_POWERS, Access, new_key, record_of
 from outlay.server._costs import Costs
 from outlay.server._ingest import Ingest
-from outlay.server._settings import ServerSettings
 from outlay.server._sqlite import SqliteStore
 from outlay.server._summary import Summaries
 from outlay.server._writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from outlay._model.clock import Clock
+    from outlay.server._settings import ServerSettings
 
 log = logging.getLogger("outlay.server")
 

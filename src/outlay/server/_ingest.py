@@ -9,13 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from outlay.server._access import Access
 from outlay.server._problems import (
     FieldError,
     Problem,
@@ -25,8 +23,6 @@ from outlay.server._problems import (
     unmatched,
 )
 from outlay.server._records import ApiKey, Event, Receipt
-from outlay.server._settings import ServerSettings
-from outlay.server._store import Store
 from outlay.server._wire import (
     BatchAnswer,
     BatchCounts,
@@ -39,7 +35,14 @@ from outlay.server._wire import (
     instant,
     microseconds,
 )
-from outlay.server._writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from outlay.server._access import Access
+    from outlay.server._settings import ServerSettings
+    from outlay.server._store import Store
+    from outlay.server._writer import Writer
 
 log = logging.getLogger("outlay.server")
 

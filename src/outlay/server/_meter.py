@@ -97,12 +97,17 @@ class NumberTally:
 
     __slots__ = ("_aggregation", "_combine", "at", "events", "skipped", "value")
 
+    events: int
+    skipped: int
+    value: Decimal | None
+    at: Instant
+
     def __init__(self, aggregation: Aggregation) -> None:
         self._aggregation = aggregation
         self._combine = _COMBINE[aggregation]
         self.events = 0
         self.skipped = 0
-        self.value: Decimal | None = None
+        self.value = None
         self.at = _NEVER
 
     def add(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-from jsonpath import JSONPathEnvironment
+from jsonpath import JSONPath, JSONPathEnvironment
 from jsonpath.exceptions import JSONPathError
 
 Reader: TypeAlias = Callable[[Any], Any]
@@ -68,7 +68,7 @@ def _by_library(path: str) -> Reader:
         raise PathError(
             "is not a JSONPath (RFC 9535); write one such as $.usage.amount"
         ) from None
-    if not query.singular_query():
+    if not (isinstance(query, JSONPath) and query.singular_query()):
         raise PathError("may find several values; name one, such as $.items[0].amount")
 
     def read(fields: Any) -> Any:  # noqa: ANN401 - decoded JSON

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 from pydantic import BaseModel, ValidationError
-from starlette.types import Receive, Scope, Send
 
 from outlay.server._access import ANYBODY, require
 from outlay.server._engine import Engine
@@ -28,7 +27,6 @@ from outlay.server._problems import (
     too_large,
     unavailable,
 )
-from outlay.server._records import ApiKey
 from outlay.server._schemas import (
     CostCreate,
     CostListQuery,
@@ -53,11 +51,15 @@ from outlay.server._wire import (
     encode,
 )
 
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from outlay.server._records import ApiKey
+
 log = logging.getLogger("outlay.server")
 
 BATCH_PATH: Final = "/v0/events/batch"
 
-Headers: TypeAlias = list[tuple[bytes, bytes]]
 Model = TypeVar("Model", bound=BaseModel)
 
 _JSON: Final = (b"content-type", b"application/json")
@@ -139,7 +141,7 @@ class Reply(NamedTuple):
 
     status: int
     body: bytes = b""
-    headers: Headers = []
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
 
 Handler: TypeAlias = Callable[[Engine, Call], Awaitable[Reply]]

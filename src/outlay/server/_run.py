@@ -6,20 +6,24 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
 from errno import EADDRINUSE
-from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import uvicorn
-from starlette.middleware import Middleware
 
 from outlay._model.clock import Clock, SystemClock
 from outlay.server._app import app_of
 from outlay.server._engine import Engine
 from outlay.server._errors import AddressError, AddressInUseError, ServerError
-from outlay.server._ingest import Counts
-from outlay.server._settings import ServerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from types import TracebackType
+
+    from starlette.middleware import Middleware
+
+    from outlay.server._ingest import Counts
+    from outlay.server._settings import ServerSettings
 
 log = logging.getLogger("outlay.server")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from decimal import Decimal
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from outlay.server._decimals import add
 from outlay.server._errors import DatabaseError, NewerDatabaseError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 APPLICATION_ID: Final = 0x6F75_746C  # "outl"; tells our files from other SQLite files
 

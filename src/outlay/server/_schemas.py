@@ -60,10 +60,8 @@ def _path(value: str) -> str:
 
 
 def _instant(value: object) -> int:
-    if not isinstance(value, str):
-        raise ValueError("must be an RFC 3339 instant such as 2026-01-01T00:00:00Z")
     # A '+' that was not escaped in a query arrives as a space.
-    text = _SPACE_BEFORE_OFFSET.sub(r"+\1", value)
+    text = _SPACE_BEFORE_OFFSET.sub(r"+\1", str(value))
     try:
         return microseconds(msgspec.convert(text, datetime))
     except (msgspec.ValidationError, OverflowError):
@@ -82,7 +80,7 @@ Text: TypeAlias = Annotated[
     str,
     StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$"),
 ]
-Path: TypeAlias = Annotated[
+JsonPath: TypeAlias = Annotated[
     str,
     AfterValidator(_path),
     WithJsonSchema(
@@ -103,7 +101,7 @@ UnitCost: TypeAlias = Annotated[
     Field(ge=0),
     WithJsonSchema({"type": "number", "minimum": 0}),
 ]
-GroupBy: TypeAlias = dict[Annotated[Text, AfterValidator(_dimension_name)], Path]
+GroupBy: TypeAlias = dict[Annotated[Text, AfterValidator(_dimension_name)], JsonPath]
 ProductId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^prod_[a-zA-Z0-9]+$")]
 Instant: TypeAlias = Annotated[
     int,
@@ -130,7 +128,7 @@ class CostCreate(_Request):
     product_id: ProductId
     event_type: Text
     aggregation: AnyCaseAggregation
-    value_property: Path | None = None
+    value_property: JsonPath | None = None
     group_by: GroupBy | None = None
     unit: Text | None = None
     merchant_id: Text | None = None
@@ -146,7 +144,7 @@ class CostMetricCreate(_Request):
 
     name: Text
     event_type: Text
-    value_property: Path | None = None
+    value_property: JsonPath | None = None
     aggregation: AnyCaseAggregation = Aggregation.SUM
     currency: Currency | None = None
     group_by: GroupBy | None = None
@@ -166,7 +164,7 @@ class CostPatch(_Request):
     unit: Text | None = None
     aggregation: AnyCaseAggregation | None = None
     event_type: Text | None = None
-    value_property: Path | None = None
+    value_property: JsonPath | None = None
     group_by: GroupBy | None = None
 
     def changes(self) -> dict[str, Any]:

@@ -11,11 +11,9 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -40,6 +38,10 @@ from outlay.server._sqlite_reader import (
     event_of,
     row_of_cost,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
 _FOLDED_AT_ONCE: Final = 5000  # events; some 40 ms, which waiting posts can bear
 _FORGOTTEN_AT_ONCE: Final = 5000  # receipts

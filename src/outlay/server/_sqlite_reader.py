@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -20,8 +18,13 @@ from outlay.server._records import (
     Event,
     Product,
 )
-from outlay.server._store import Page
 from outlay.server._wire import decode_data
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator, Sequence
+
+    from outlay.server._store import Page
 
 EVENT_COLUMNS: Final = (
     "id, namespace, key, type, source, subject, external_subject, external_id, at, data"
@@ -40,8 +43,31 @@ _decode_texts: Final = msgspec.json.Decoder(tuple[str, ...]).decode
 
 def event_of(row: Sequence[Any], *, decode: bool = False) -> Event:
     """Return the event of a row of `EVENT_COLUMNS`, its data decoded if asked for."""
-    *columns, text = row
-    return Event(*columns, text.encode(), decode_data(text) if decode else {})
+    (
+        event_id,
+        namespace,
+        key,
+        type_,
+        source,
+        subject,
+        external,
+        external_id,
+        at,
+        text,
+    ) = row
+    return Event(
+        event_id,
+        namespace,
+        key,
+        type_,
+        source,
+        subject,
+        external,
+        external_id,
+        at,
+        text.encode(),
+        decode_data(text) if decode else {},
+    )
 
 
 def cost_of(row: Sequence[Any]) -> Cost:

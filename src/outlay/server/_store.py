@@ -7,12 +7,14 @@ what `contributions` yields is one consistent snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from outlay.server._meter import Contribution, Meter
-from outlay.server._records import ApiKey, Cost, Event, Product, Receipt
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from outlay.server._meter import Contribution, Meter
+    from outlay.server._records import ApiKey, Cost, Event, Product, Receipt
 
 
 class Page(NamedTuple):

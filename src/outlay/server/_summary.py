@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
-from decimal import Decimal
-from typing import Final, NamedTuple, TypeVar
+from datetime import MAXYEAR, datetime
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from outlay.server._costs import cost_in
 from outlay.server._decimals import multiply, plain
 from outlay.server._meter import Contribution, Meter, Tally, compiled
 from outlay.server._problems import FieldError, Problem, invalid
-from outlay.server._records import ApiKey, Cost
 from outlay.server._schemas import CUSTOMER_DIMENSION, SummaryQuery, Window
-from outlay.server._store import Store
 from outlay.server._wire import (
+    LAST_INSTANT,
     SummaryAnswer,
     SummaryGroup,
     SummaryPoint,
@@ -23,6 +20,13 @@ from outlay.server._wire import (
     moment_of,
     number,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from decimal import Decimal
+
+    from outlay.server._records import ApiKey, Cost
+    from outlay.server._store import Store
 
 K = TypeVar("K", bound=tuple[object, ...])
 
@@ -52,8 +56,8 @@ def bucket_of(window: Window, at: int) -> Bucket:
 
 def _month_of(moment: datetime) -> Bucket:
     first = datetime(moment.year, moment.month, 1, tzinfo=moment.tzinfo)
-    if (moment.year, moment.month) == (datetime.max.year, 12):
-        return Bucket(microseconds(first), microseconds(datetime.max))
+    if (moment.year, moment.month) == (MAXYEAR, 12):
+        return Bucket(microseconds(first), LAST_INSTANT)
     year, month = divmod(moment.year * 12 + moment.month, 12)
     following = datetime(year, month + 1, 1, tzinfo=moment.tzinfo)
     return Bucket(microseconds(first), microseconds(following))

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import msgspec
 
 from outlay.server._decimals import literal, plain
 
+if TYPE_CHECKING:
+    from decimal import Decimal
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+
+FIRST_INSTANT: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+LAST_INSTANT: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+"""What a datetime can hold, in microseconds since 1970."""
 
 # Encoded verbatim, hence Raw: an encoder of Decimal would choose exponents itself.
 Number: TypeAlias = Annotated[
@@ -213,13 +219,9 @@ def microseconds(moment: datetime) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     at = (moment - _EPOCH) // _MICROSECOND
-    if not _FIRST <= at <= _LAST:
+    if not FIRST_INSTANT <= at <= LAST_INSTANT:
         raise OverflowError
     return at
-
-
-_FIRST: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
-_LAST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 def moment_of(at: int) -> datetime:

@@ -12,13 +12,16 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
 from itertools import groupby, islice
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from outlay.server._problems import unavailable
-from outlay.server._records import Event, Receipt
-from outlay.server._store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from outlay.server._records import Event, Receipt
+    from outlay.server._store import Store
 
 log = logging.getLogger("outlay.server")
 

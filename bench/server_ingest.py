@@ -1,0 +1,162 @@
+"""Events per second that the reference server takes in, over real HTTP.
+
+The server runs in a process of its own, with a durable database on disk and one cost
+with three dimensions reading the events. The client is this process: raw sockets and
+ready-made requests, so that it costs little beside what it measures.
+
+Run it with ``python -m bench.server_ingest``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_KEY: Final = "sk_test_bench"
+_CUSTOMERS: Final = 500
+_PROVIDERS: Final = ("anthropic", "openai", "bedrock")
+_REGIONS: Final = ("us-east-1", "eu-west-1", "ap-south-1", "eu-north-1")
+
+_SERVER: Final = """
+import sys
+from pathlib import Path
+from outlay.server import ServerSettings, serve
+settings = ServerSettings(port=0, database=Path(sys.argv[1]), api_key=sys.argv[2])
+serve(settings, on_start=lambda started: print(started.url, flush=True))
+"""
+
+
+def main() -> None:
+    """Print a table of events per second, batch and single."""
+    print(f"{'path':<34}{'events':>9}{'seconds':>9}{'events/s':>11}")
+    for name, requests, connections, events in _loads():
+        seconds = _measure(requests, connections)
+        print(f"{name:<34}{events:>9,}{seconds:>9.2f}{events / seconds:>11,.0f}")
+
+
+def _loads() -> Iterator[tuple[str, list[bytes], int, int]]:
+    batches = [_batch(number, 1000) for number in range(200)]
+    for connections in (1, 4):
+        yield f"batches of 1000, {connections} at a time", batches, connections, 200_000
+    singles = [_single(number) for number in range(20_000)]
+    for connections in (1, 8, 32):
+        yield f"single posts, {connections} at a time", singles, connections, 20_000
+
+
+def _event(number: int) -> bytes:
+    return msgspec.json.encode(
+        {
+            "type": "cost.ai.inference",
+            "source": "https://api.myapp.com",
+            "subject": f"cus_{number % _CUSTOMERS}",
+            "data": {
+                "amount": 0.0042,
+                "provider": _PROVIDERS[number % len(_PROVIDERS)],
+                "operation": "document-extraction",
+                "region": _REGIONS[number % len(_REGIONS)],
+            },
+            "timestamp": "2026-01-01T12:00:00.123Z",
+            "idempotencyKey": f"ok1_{number:040x}",
+        }
+    )
+
+
+def _batch(number: int, size: int) -> bytes:
+    events = b",".join(_event(number * size + offset) for offset in range(size))
+    return _request("/v0/events/batch", b'{"events":[%b]}' % events)
+
+
+def _single(number: int) -> bytes:
+    return _request("/v0/events", _event(number))
+
+
+def _request(path: str, body: bytes) -> bytes:
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {_KEY}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _measure(requests: Sequence[bytes], connections: int) -> float:
+    with _server() as url:
+        _create_cost(url)
+        start = time.perf_counter()
+        asyncio.run(_post_all(url, requests, connections))
+        return time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def _server() -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SERVER, str(Path(folder) / "bench.db"), _KEY],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            os.kill(process.pid, signal.SIGTERM)
+            process.wait()
+            process.stdout.close()
+
+
+def _create_cost(url: str) -> None:
+    cost = {
+        "name": "inference",
+        "eventType": "cost.ai.inference",
+        "valueProperty": "$.amount",
+        "groupBy": {
+            "provider": "$.provider",
+            "operation": "$.operation",
+            "region": "$.region",
+        },
+    }
+    request = urllib.request.Request(  # noqa: S310 - our own loopback address
+        f"{url}/v0/costMetrics",
+        msgspec.json.encode(cost),
+        {"authorization": f"Bearer {_KEY}", "content-type": "application/json"},
+    )
+    urllib.request.urlopen(request).close()  # noqa: S310 - our own loopback address
+
+
+async def _post_all(url: str, requests: Sequence[bytes], connections: int) -> None:
+    host, port = url.removeprefix("http://").split(":")
+    # One iterator shared by all: whoever is free takes the next request.
+    rest = iter(requests)
+    await asyncio.gather(
+        *itertools.starmap(_post_some, [(host, int(port), rest)] * connections)
+    )
+
+
+async def _post_some(host: str, port: int, rest: Iterator[bytes]) -> None:
+    reader, writer = await asyncio.open_connection(host, port)
+    for request in rest:
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 202"), head
+        length = head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]
+        await reader.readexactly(int(length))
+    writer.close()
+    await writer.wait_closed()
+
+
+if __name__ == "__main__":
+    main()

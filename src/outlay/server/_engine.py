@@ -27,7 +27,8 @@ log = logging.getLogger("outlay.server")
 class Engine:
     """Store, writer and services of one server.
 
-    Life: `open` once, `start` and `stop` on the event loop once each.
+    Life: `open`, then `start` and `stop` on one event loop, once each; or `open` and
+    `close`, if nothing is ever served.
 
     Attributes:
         generated_key: the all-powers key that `open` made for a database without any
@@ -74,10 +75,8 @@ class Engine:
     async def stop(self) -> None:
         """Write what was handed over, and close the database."""
         await self.writer.stop()
+        self.close()
         counts = self.ingest.counts
-        self.store.close()
-        if self._folder is not None:
-            self._folder.cleanup()
         log.info(
             "stopped: accepted=%d duplicates=%d conflicts=%d refused=%d",
             counts.accepted,
@@ -85,6 +84,15 @@ class Engine:
             counts.conflicts,
             counts.refused,
         )
+
+    def close(self) -> None:
+        """Close the database, if it is open. `stop` does it for a started engine."""
+        if not self._opened:
+            return
+        self._opened = False
+        self.store.close()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def now(self) -> int:
         """Return wall time in microseconds since 1970."""

@@ -274,7 +274,13 @@ def _text_errors(body: EventBody) -> list[FieldError]:
         ("subject", body.subject),
         ("idempotencyKey", body.idempotency_key),
     ):
-        if text is not None and not 1 <= len(text) <= MAX_TEXT_CHARS:
+        if text is None:
+            continue
+        if not text.isprintable() and _CONTROL.search(text):
+            errors.append(
+                FieldError(field, "must hold no control characters", "INVALID_FORMAT")
+            )
+        if not 1 <= len(text) <= MAX_TEXT_CHARS:
             errors.append(
                 FieldError(
                     field,
@@ -282,10 +288,6 @@ def _text_errors(body: EventBody) -> list[FieldError]:
                     "INVALID_LENGTH",
                 )
             )
-    if not body.type.isprintable() and _CONTROL.search(body.type):
-        errors.append(
-            FieldError("type", "must hold no control characters", "INVALID_FORMAT")
-        )
     for field, text in (
         ("externalSubject", body.external_subject),
         ("externalId", body.external_id),

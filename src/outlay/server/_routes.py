@@ -10,6 +10,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
@@ -19,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from outlay.server._access import ANYBODY, require
 from outlay.server._engine import Engine
 from outlay.server._errors import StoreUnavailableError
+from outlay.server._openapi import document
 from outlay.server._problems import (
     FieldError,
     Problem,
@@ -232,6 +235,17 @@ async def health(engine: Engine, call: Call) -> Reply:
     return Reply(200, encode(HealthAnswer("ok")))
 
 
+async def describe(engine: Engine, call: Call) -> Reply:
+    """Describe this API: the OpenAPI document."""
+    del engine, call
+    return Reply(200, _description())
+
+
+@cache
+def _description() -> bytes:
+    return encode(document(ENDPOINTS, version("outlay")))
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One row of the table of routes.
@@ -245,6 +259,7 @@ class Endpoint:
         answer: type of a success's body; None: it has none.
         body: type of the request's body.
         query: type of the query.
+        more_statuses: other successes, with the same body.
         errors: other statuses than 401, 403 and 500, which are everywhere.
     """
 
@@ -256,6 +271,7 @@ class Endpoint:
     answer: type[msgspec.Struct] | None = None
     body: type[msgspec.Struct] | type[BaseModel] | None = None
     query: type[BaseModel] | None = None
+    more_statuses: tuple[int, ...] = ()
     errors: tuple[int, ...] = ()
 
 
@@ -280,6 +296,7 @@ ENDPOINTS: Final = (
         202,
         BatchAnswer,
         body=BatchBody,
+        more_statuses=(207,),
         errors=(*_BODY_ERRORS, 503),
     ),
     Endpoint(
@@ -395,6 +412,7 @@ ENDPOINTS: Final = (
         errors=(404,),
     ),
     Endpoint("GET", "/healthz", health, None, 200, HealthAnswer, errors=(503,)),
+    Endpoint("GET", "/openapi.json", describe, None, 200),
 )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 import threading
+from contextlib import contextmanager
 from errno import EADDRINUSE
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -17,7 +19,7 @@ from outlay.server._engine import Engine
 from outlay.server._errors import AddressError, AddressInUseError, ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from starlette.middleware import Middleware
@@ -56,6 +58,26 @@ class _Server(uvicorn.Server):
         if self.started:
             self._ready()
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGTERM and SIGINT, and then return to the caller.
+
+        The inherited version raises the signal again afterwards, which would end the
+        process with a failure although everything was put in order.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {
+            number: signal.signal(number, self.handle_exit)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
 
 def serve(
     settings: ServerSettings,
@@ -90,7 +112,10 @@ def serve(
             if on_start is not None:
                 on_start(started)
 
-        _Server(_config(engine, middleware), ready).run(sockets=[listener])
+        try:
+            _Server(_config(engine, middleware), ready).run(sockets=[listener])
+        finally:
+            engine.close()
 
 
 class BackgroundServer:
@@ -119,7 +144,9 @@ class BackgroundServer:
         self._engine = Engine(settings, clock or SystemClock())
         self._middleware = middleware
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="outlay-server")
+        self._thread = threading.Thread(
+            target=self._run, name="outlay-server", daemon=True
+        )
         self._failure: BaseException | None = None
 
     def start(self) -> Self:

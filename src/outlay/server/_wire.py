@@ -30,6 +30,14 @@ Number: TypeAlias = Annotated[
     msgspec.Meta(extra_json_schema={"type": "number", "description": "Exact decimal."}),
 ]
 
+_JsonObject: TypeAlias = Annotated[
+    msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})
+]
+_JsonEvent: TypeAlias = Annotated[
+    msgspec.Raw,
+    msgspec.Meta(extra_json_schema={"$ref": "#/components/schemas/EventBody"}),
+]
+
 
 class _Body(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
     """Common wire rules: camelCase names, absent instead of null."""
@@ -40,7 +48,7 @@ class EventBody(_Body):
 
     type: str
     source: str
-    data: msgspec.Raw
+    data: _JsonObject
     subject: str | None = None
     external_subject: str | None = None
     namespace: str | None = None
@@ -52,7 +60,7 @@ class EventBody(_Body):
 class BatchBody(_Body):
     """Several events; each is read on its own, so that one cannot spoil the rest."""
 
-    events: list[msgspec.Raw]
+    events: list[_JsonEvent]
 
 
 class EventAnswer(_Body, tag_field="object", tag="event"):

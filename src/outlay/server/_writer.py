@@ -91,7 +91,13 @@ class Writer:
         self._max_waiting_events = max_waiting_events
         self._waiting_events = 0  # touched on the loop only
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._write_all, name="outlay-writer")
+        self._thread = threading.Thread(
+            # daemon: what nobody stopped must not keep the process; a commit that is
+            # cut short was never acknowledged.
+            target=self._write_all,
+            name="outlay-writer",
+            daemon=True,
+        )
 
     def start(self) -> None:
         """Start the thread. Call on the loop that will append."""

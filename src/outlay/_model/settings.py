@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 
 from outlay._model.events import check_text
@@ -25,6 +26,9 @@ from outlay.errors import ConfigError, InvalidEventError, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -37,14 +41,31 @@ _PREFIX: Final = "OUTLAY_"
 
 
 def _http_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.netloc:
-        message = "pass an address such as https://api.example.com"
-        raise ValueError(message)
-    if parts.username or parts.password:
+    message = "pass an address such as https://api.example.com"
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise ValueError(message) from None
+    if parts.username is not None or parts.password is not None:
         message = "must not hold a credential; use api_key"
         raise ValueError(message)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        raise ValueError(message)
+    if " " in value or not value.isprintable():  # urlsplit forgives line breaks
+        raise ValueError(message)
+    if "?" in value or "#" in value:
+        message = "must end with its path; leave query and fragment out"
+        raise ValueError(message)
     return value.rstrip("/")
+
+
+def _folder(value: Path) -> Path:
+    try:
+        return value.expanduser()
+    except RuntimeError:  # nobody knows the user's home
+        message = "cannot resolve '~'; pass an absolute path"
+        raise ValueError(message) from None
 
 
 def _header_text(value: SecretStr) -> SecretStr:
@@ -69,7 +90,12 @@ Seconds = Annotated[float, Field(gt=0, le=7 * 86400, allow_inf_nan=False)]
 class EnvironmentModel(BaseModel):
     """A frozen group of settings that can be read from the environment."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=False,
+        hide_input_in_errors=True,  # it may be a credential
+    )
 
     @classmethod
     def resolve(
@@ -106,20 +132,32 @@ class EnvironmentModel(BaseModel):
 
     @classmethod
     def _explain(cls, error: ValidationError, variables: Mapping[str, str]) -> str:
-        lines = []
-        for problem in error.errors(include_url=False):
-            name = str(problem["loc"][0]) if problem["loc"] else "settings"
-            shown = variables.get(name, name)
-            field = cls.model_fields.get(name)
-            if field is None and problem["type"] == "extra_forbidden":
-                known = ", ".join(sorted(cls.model_fields))
-                lines.append(f"{shown}: no such setting; there are {known}")
-                continue
-            secret = field is not None and "SecretStr" in str(field.annotation)
-            value = "" if secret else f"={shorten(problem['input'])}"
-            reason = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{shown}{value}: {reason}")
-        return "; ".join(lines)
+        problems = error.errors(include_url=False)
+        return "; ".join(cls._explain_one(problem, variables) for problem in problems)
+
+    @classmethod
+    def _explain_one(cls, problem: ErrorDetails, variables: Mapping[str, str]) -> str:
+        reason = problem["msg"].removeprefix("Value error, ")
+        if not problem["loc"]:  # about several settings, which the reason names
+            return reason
+        name = str(problem["loc"][0])
+        field = cls.model_fields.get(name)
+        if field is None:
+            known = ", ".join(sorted(cls.model_fields))
+            return f"{name}: no such setting; there are {known}"
+        shown, value = variables.get(name, name), problem["input"]
+        if _is_secret(field) or _may_hold_secret(value):
+            return f"{shown}: {reason}"
+        return f"{shown}={shorten(value)}: {reason}"
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return not field.repr or "SecretStr" in str(field.annotation)
+
+
+def _may_hold_secret(value: object) -> bool:
+    # An address that was refused may have a password or a token in it.
+    return isinstance(value, str) and ("@" in value or "?" in value)
 
 
 class Settings(EnvironmentModel):
@@ -138,8 +176,8 @@ class Settings(EnvironmentModel):
     namespace: Text | None = None
     """Organization to write to, where the credential may write to several."""
 
-    spill_dir: Path | None = None
-    """Folder of the journal. None: the platform's state folder for outlay."""
+    spill_dir: Annotated[Path, AfterValidator(_folder)] | None = None
+    """Folder of the journal; ``~`` is the home. None: the platform's state folder."""
 
     shipping: Literal["thread", "none"] = "thread"
     """``thread``: a background thread ships. ``none``: events stay in the journal
@@ -157,12 +195,13 @@ class Settings(EnvironmentModel):
     """Whether negative amounts are taken."""
 
     max_spill_bytes: Annotated[int, Field(ge=256 * KIB)] = GIB
-    """Limit of the destination's folder; past it, new events are dropped, counted."""
+    """Limit of the destination's folder; past it, new events are dropped, counted.
+    Room for one segment at least."""
 
     segment_bytes: Annotated[int, Field(ge=64 * KIB, le=GIB)] = 8 * MIB
     """Size of one journal file."""
 
-    max_memory_bytes: Annotated[int, Field(ge=64 * KIB)] = 16 * MIB
+    max_memory_bytes: Annotated[int, Field(ge=MIB)] = 16 * MIB
     """Limit of the memory buffer, used when no folder is writable."""
 
     max_batch_events: Annotated[int, Field(ge=1, le=1000)] = 1000
@@ -197,3 +236,15 @@ class Settings(EnvironmentModel):
 
     exit_timeout: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 3.0
     """Seconds the process may spend at exit on shipping; the rest stays on disk."""
+
+    @model_validator(mode="after")
+    def _room_for_a_segment(self) -> Self:
+        # Segments are preallocated: without room for one, every event would be dropped.
+        if self.max_spill_bytes < self.segment_bytes:
+            message = (
+                f"max_spill_bytes={self.max_spill_bytes} holds no segment of "
+                f"segment_bytes={self.segment_bytes}: raise {_PREFIX}MAX_SPILL_BYTES, "
+                f"or lower {_PREFIX}SEGMENT_BYTES"
+            )
+            raise ValueError(message)
+        return self

@@ -11,11 +11,12 @@ Amount: TypeAlias = Decimal | int | str | float
 """What callers may pass: a float is taken by its shortest repr, as it was typed."""
 
 MAX_EXPONENT: Final = 40
-"""An amount is 0 or between 1e-40 and 1e40: far beyond any currency, and small
+"""An amount is 0, or from 1e-40 to below 1e41: far beyond any currency, and small
 enough that no single event can make exact sums slow."""
 
-MAX_CHARS: Final = 100
-"""Longest written form of an amount: room for 40 digits on each side of the point."""
+MAX_CHARS: Final = 66
+"""Longest written form of an amount: 61 digits, a point and an exponent. So every
+amount is a multiple of 1e-100, which the reference server's exact sums ask for."""
 
 _REMEDY: Final = "pass a finite Decimal, int, str or float such as '0.0042'"
 
@@ -33,15 +34,21 @@ def exact(
 
     Raises:
         InvalidEventError: ``value`` is not a finite number, is negative without
-            ``allow_credits``, or lies outside of what `MAX_EXPONENT` allows.
+            ``allow_credits``, or is beyond what `MAX_EXPONENT` and `MAX_CHARS` allow.
     """
     number = value if type(value) is Decimal else _decimal(value, field)
     if not number.is_finite():
         raise InvalidEventError(field, value, _REMEDY)
     if not -MAX_EXPONENT <= number.adjusted() <= MAX_EXPONENT:
-        raise InvalidEventError(field, value, "must be 0 or between 1e-40 and 1e40")
+        if not number:
+            return Decimal(0)  # however many zeros it was written with
+        raise InvalidEventError(
+            field, value, "must be 0, or from 1e-40 to below 1e41; check the unit"
+        )
     if len(str(number)) > MAX_CHARS:
-        raise InvalidEventError(field, value, f"has over {MAX_CHARS} characters")
+        raise InvalidEventError(
+            field, value, f"has over {MAX_CHARS} characters; round it deliberately"
+        )
     if number.is_signed():
         if number and not allow_credits:
             raise InvalidEventError(

@@ -75,11 +75,10 @@ class Appender:
 
     def seal_all(self) -> None:
         """Finish all segments; the next append opens a new one."""
-        self._idle.clear()
-        with self._lock:
-            writers = list(self._live.values())
-        for writer in writers:
-            self._seal(writer)
+        # Only idle ones. A writer that is not here is inside of an append, whose frame
+        # would come after the reader had seen the end.
+        while self._idle:
+            self._seal(self._idle.pop())
 
     def _open(self, payload_bytes: int) -> SegmentWriter:
         writer = self._open_segment(payload_bytes)
@@ -92,6 +91,8 @@ class Appender:
     def _seal(self, writer: SegmentWriter) -> None:
         with self._lock:
             # A full writer is offered again when no successor could be opened.
-            if self._live.pop(writer.name, None) is not None:
-                self._sealed_count += writer.frame_count
+            if writer.name in self._live:
+                # First: if a signal handler raises here, it is merely sealed twice.
                 writer.seal()
+                self._sealed_count += writer.frame_count
+                del self._live[writer.name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from outlay.server._errors import DatabaseBusyError, DatabaseError
@@ -32,9 +31,7 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         name = path.with_name(path.name + ".lock")
         try:
-            self._descriptor = os.open(
-                name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
+            self._file = name.open("a")
         except OSError as error:
             raise DatabaseError(
                 f"{path} cannot be used as database ({error.strerror}: {name}); "
@@ -43,13 +40,13 @@ class FileLock:
         if fcntl is None:
             return
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(self._descriptor)
+            self._file.close()
             raise DatabaseBusyError(
                 f"another outlay server has {path} open; stop it, or name another file"
             ) from error
 
     def release(self) -> None:
-        """Let others have the file."""
-        os.close(self._descriptor)
+        """Let others have the file. Does nothing the second time."""
+        self._file.close()

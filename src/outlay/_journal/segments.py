@@ -184,23 +184,23 @@ class SegmentReader:
             final: whether its writer is dead.
         """
         self.name = name
-        self.parked_count = 0
         self.unsettled: dict[int, PendingEvent] = {}
         self._memory = memory
         self._limit = len(memory)
         self._final = final
         self._cursor = SEGMENT_HEADER_BYTES
         self._at_end = False
+        self._parked: set[int] = set()  # offsets
+
+    @property
+    def parked_count(self) -> int:
+        """How many events are parked."""
+        return len(self._parked)
 
     @property
     def cursor(self) -> int:
         """Everything before this offset has been read."""
         return self._cursor
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing of the segment is needed any more."""
-        return self._at_end and not self.unsettled and not self.parked_count
 
     @property
     def exhausted(self) -> bool:
@@ -229,6 +229,7 @@ class SegmentReader:
             elif found.state not in SETTLED and found.offset not in self.unsettled:
                 event = PendingEvent(self, found)
                 self.unsettled[event.offset] = event
+                self._parked.discard(event.offset)
                 return event
         return None
 
@@ -249,15 +250,17 @@ class SegmentReader:
         self._memory[event.offset + STATE_AT] = state
         del self.unsettled[event.offset]
         if state is State.PARKED:
-            self.parked_count += 1
+            self._parked.add(event.offset)
 
-    def rewind(self) -> int:
-        """Read again from the start, for the parked events; return their count."""
-        count, self.parked_count = self.parked_count, 0
+    def rewind(self) -> None:
+        """Read again from the start, for the parked events."""
         self._cursor = SEGMENT_HEADER_BYTES
         self._at_end = False
-        return count
 
     def close(self) -> None:
-        """Unmap the segment."""
-        self._memory.close()
+        """Let go of the segment, which unmaps a file.
+
+        Not closed: one that lives in memory is read again if events in it are parked,
+        and a writer may be at its last append.
+        """
+        del self._memory

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict, Unpack
 
+import msgspec
+
 from outlay._journal.journal import Destination, Journal, Limits
 from outlay._model.clock import Clock, SystemClock
 from outlay._model.events import CostEvent, EventComposer, decode_event
@@ -69,7 +71,7 @@ class SettingsInput(TypedDict, total=False):
     exit_timeout: float | None
 
 
-class Receipt(NamedTuple):
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """What `track_cost` answers.
 
     Attributes:
@@ -138,6 +140,9 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
+_RUNNING: Final = State.RUNNING  # a global is found faster than a member of a class
+
+
 class Client:
     """Tracks costs, keeps them in a journal, and ships them in the background.
 
@@ -184,12 +189,12 @@ class Client:
         self._on_dead_letter = on_dead_letter
         clock = clock or SystemClock()
         self._notices = Notices(clock)
-        self._composer = EventComposer(
+        self._compose = EventComposer(
             source=self.settings.source,
             namespace=self.settings.namespace,
             allow_credits=self.settings.allow_credits,
             clock=clock,
-        )
+        ).compose
         self._journal = self._make_journal(clock)
         self._shipper = Shipper(
             self.settings,
@@ -231,6 +236,7 @@ class Client:
         self._state = State.NEW
         self._lock = threading.RLock()  # re-entrant: hooks and handlers may track
         self._dropped: Counter[str] = Counter()  # guarded by _lock
+        self._append = self._journal.append
 
     def track_cost(
         self,
@@ -280,31 +286,29 @@ class Client:
             InvalidEventError: an argument breaks a rule; nothing was tracked.
             ClosedError: the client is closed; nothing was tracked.
         """
-        key, payload = self._composer.compose(
+        labels = (
             event_type,
-            amount,
             customer_id,
-            operation_id,
             provider,
+            line,
             operation,
             region,
-            line,
-            quantity,
             unit,
             provenance,
-            timestamp,
-            data,
         )
-        if self._state is not State.RUNNING:
+        key, payload = self._compose(
+            labels, amount, operation_id, timestamp, quantity, data
+        )
+        if self._state is not _RUNNING:
             self._start()
         if operation_id is None:
             self._notices.warn_once("random key", _NO_OPERATION_ID, event_type)
         try:
-            durable = self._journal.append(payload)
+            durable = self._append(payload)
         except SpillFullError as error:
             self._drop(payload, "spill_full", error)
-            return Receipt(key, durable=False)
-        if self._shipper.asleep and self._ships:
+            return Receipt(key, False)  # noqa: FBT003 - see Receipt
+        if self._shipper.asleep:
             self._shipper.wake()
         return Receipt(key, durable)
 
@@ -422,9 +426,9 @@ class Client:
         """Begin anew in a forked child."""
         if self._state is State.CLOSED:
             return
-        self._begin()
         self._journal.forked()
         self._shipper.forked()
+        self._begin()
 
 
 _NO_OPERATION_ID: Final = (

@@ -50,8 +50,9 @@ class Appender:
         Raises:
             SpillFullError: there is no room; the event was not kept.
         """
+        idle = self._idle
         try:
-            writer = self._idle.pop()
+            writer = idle.pop()
         except IndexError:
             writer = self._open(len(payload))
         try:
@@ -59,7 +60,7 @@ class Appender:
                 self._seal(writer)
                 writer = self._open(len(payload))
         finally:
-            self._idle.append(writer)
+            idle.append(writer)
         return writer.durable
 
     def appended_count(self) -> int:

@@ -5,7 +5,7 @@
                 └────── fixed once written ─┘ └ mutable ┘  └ the exact request body
 
 A frame exists from the moment its state byte is set, which the writer does last: what
-a killed writer left half-written has state 0, and nobody was told that it was tracked.
+a killed writer left half-written has no state, and nobody was told that it was tracked.
 Afterwards only the state and the stamp change, each by one store in place, so that
 after any crash the disk says, for each event, whether and when it was first attempted.
 
@@ -32,14 +32,19 @@ _SEALED_AT: Final = 10
 
 # magic, payload length, CRC-32 of the payload, state, stamp
 _FRAME_HEADER: Final = Struct("<4sIIB3xQ")
-_FRAME_MAGIC: Final = b"\xf0FR\xa5"
+FRAME_MAGIC: Final = b"\xf0FR\xa5"
 FRAME_HEADER_BYTES: Final = _FRAME_HEADER.size
 STATE_AT: Final = 12
 _STAMP_AT: Final = 16
 _STAMP: Final = Struct("<Q")
 _ALIGNMENT: Final = 8  # frames start where a search after damage need look
 
-_pack_header = _FRAME_HEADER.pack
+pack_header_into = _FRAME_HEADER.pack_into
+"""Writes a frame's header: magic, payload length, CRC-32, state, stamp; in this order.
+
+A kill between two of its stores leaves a frame without a state, or one whose checksum
+fails; and nobody has been told yet that the event was tracked."""
+
 _unpack_header = _FRAME_HEADER.unpack_from
 
 
@@ -99,12 +104,7 @@ class Damage(NamedTuple):
 
 def aligned(offset: int) -> int:
     """Return the first place at or after ``offset`` where a frame may start."""
-    return -(-offset // _ALIGNMENT) * _ALIGNMENT
-
-
-def frame_bytes(payload: bytes) -> bytes:
-    """Return the frame of ``payload`` as written before it is published."""
-    return _pack_header(_FRAME_MAGIC, len(payload), crc32(payload), 0, 0) + payload
+    return (offset + _ALIGNMENT - 1) & -_ALIGNMENT
 
 
 def segment_header(created_ms: int) -> bytes:
@@ -162,7 +162,7 @@ def read_frame(
         return None
     start = offset + FRAME_HEADER_BYTES
     end = start + length
-    if magic == _FRAME_MAGIC and state and end <= limit:
+    if magic == FRAME_MAGIC and state and end <= limit:
         payload = bytes(segment[start:end])
         if crc32(payload) == checksum:
             if state in _STATES:
@@ -175,7 +175,7 @@ def read_frame(
 def _damage(segment: Buffer, offset: int, limit: int, *, final: bool) -> Damage | None:
     """Find the next whole frame after damage at ``offset``."""
     resume = offset
-    while (resume := segment.find(_FRAME_MAGIC, resume + 1, limit)) >= 0:
+    while (resume := segment.find(FRAME_MAGIC, resume + 1, limit)) >= 0:
         if resume % _ALIGNMENT == 0 and _is_whole(segment, resume, limit):
             return Damage(offset, resume)
     # In a segment still being written, the next frame may be on its way.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import mmap
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -242,7 +241,7 @@ class Journal:
         self.folder.check_room(size, self._limits.max_spill_bytes)
         path = folder.segment_path(next(self._numbers))
         try:
-            memory = segments.create_file(path, size)
+            memory = segments.create_file(path, size, self._clock.now_ms())
         except FileNotFoundError:
             # Somebody deleted our folder. What was in it is out of reach; the rest of
             # our life goes to a new one.
@@ -251,12 +250,12 @@ class Journal:
             folder.abandon()
             folder = self._writer_folder()
             path = folder.segment_path(next(self._numbers))
-            memory = segments.create_file(path, size)
+            memory = segments.create_file(path, size, self._clock.now_ms())
         self._disk_failed_at = None
         self._notices.resolved("disk", "the journal writes to %s again", path.parent)
         ref = self._file_ref(folder, path, recovered=False)
         self._refs[ref.name] = ref
-        return SegmentWriter(ref.name, memory, self._clock.now_ms(), durable=True)
+        return SegmentWriter(ref.name, memory, durable=True)
 
     def _open_memory(self, size: int) -> SegmentWriter:
         with self._lock:
@@ -266,7 +265,7 @@ class Journal:
                     f"{self._limits.max_memory_bytes}) and there is no disk to spill to"
                 )
             self._memory_bytes += size
-        memory = mmap.mmap(-1, size)
+        memory = segments.create_memory(size, self._clock.now_ms())
         name = f"memory/{next(self._numbers):08d}"
         ref = SegmentRef(
             name,
@@ -275,7 +274,7 @@ class Journal:
             recovered=False,
         )
         self._refs[name] = ref
-        return SegmentWriter(name, memory, self._clock.now_ms(), durable=False)
+        return SegmentWriter(name, memory, durable=False)
 
     def _free_memory(self, size: int) -> None:
         with self._lock:

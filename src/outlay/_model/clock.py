@@ -10,6 +10,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
+NS_PER_MS: Final = 1_000_000
 HOUR_MS: Final = 3600 * 1000
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -17,6 +18,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 class Clock(Protocol):
     """Where outlay gets the time from; tests bring their own."""
+
+    def now_ns(self) -> int:
+        """Return wall time in nanoseconds since 1970-01-01T00:00:00Z."""
+        ...
 
     def now_ms(self) -> int:
         """Return wall time in milliseconds since 1970-01-01T00:00:00Z."""
@@ -30,13 +35,12 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clocks. Thread safety: any thread."""
 
+    now_ns = staticmethod(time.time_ns)
+    monotonic = staticmethod(time.monotonic)
+
     def now_ms(self) -> int:
         """Return wall time in milliseconds since 1970-01-01T00:00:00Z."""
-        return time.time_ns() // 1_000_000
-
-    def monotonic(self) -> float:
-        """Return the seconds of the system's monotonic clock."""
-        return time.monotonic()
+        return time.time_ns() // NS_PER_MS
 
 
 def thread_seconds() -> float:

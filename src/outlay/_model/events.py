@@ -17,7 +17,8 @@ from uuid import UUID
 import msgspec
 
 from outlay._model import keys
-from outlay._model.clock import Clock, rfc3339, to_ms
+from outlay._model.clock import NS_PER_MS, Clock, rfc3339, to_ms
+from outlay._model.keys import derive_key
 from outlay._model.money import Amount, exact
 from outlay.errors import InvalidEventError
 
@@ -78,27 +79,42 @@ class CostEvent(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel")
 class _Heading(NamedTuple):
     """What the events of one customer, type and set of labels have in common."""
 
-    key_prefix: bytes
-    fields: dict[str, str]
+    hasher: keys.Hasher  # of the shared part of the idempotency keys
+    opening: str  # of the JSON text, up to where the amount goes
 
 
-_Labels: TypeAlias = tuple[
+class Labels(NamedTuple):
+    """What names and groups a cost; equal for many events.
+
+    The fields are the arguments of ``track_cost``, where they are documented.
+    """
+
+    event_type: str
+    customer_id: str
+    provider: str | None
+    line: str | None
+    operation: str | None
+    region: str | None
+    unit: str | None
+    provenance: str
+
+
+LabelValues: TypeAlias = tuple[
     str, str, str | None, str | None, str | None, str | None, str | None, str
 ]
+"""`Labels` as the plain tuple that the hot path builds, and looks headings up by."""
 
-_LABEL_NAMES: Final = (
-    "event_type",
-    "customer_id",
-    "provider",
-    "line",
-    "operation",
-    "region",
-    "unit",
-    "provenance",
-)
+_REQUIRED: Final = frozenset({"event_type", "customer_id", "provenance"})
+_LABEL_FIELDS: Final = Labels._fields[2:]  # those that go into the event's data
 _FIELD_NAMES: Final = frozenset(
-    {*_LABEL_NAMES[2:], "amount", "quantity", "operationId"},
+    {*_LABEL_FIELDS, "amount", "quantity", "operationId"},
 )
+
+# What most callers pass as a str: already a JSON number (RFC 8259, section 6), and well
+# inside of the limits. Everything else goes through Decimal.
+_is_plain_amount = re.compile(
+    r"(?:0|[1-9][0-9]{0,24})(?:\.[0-9]{1,40})?", re.ASCII
+).fullmatch
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _decoder = msgspec.json.Decoder(CostEvent, float_hook=Decimal)
@@ -116,8 +132,13 @@ def decode_event(payload: bytes) -> CostEvent:
 class EventComposer:
     """Turns the arguments of ``track_cost`` into an idempotency key and a payload.
 
-    Thread safety: any thread, re-entrant. The caches are dicts whose single
-    operations are atomic; losing a race costs a recomputation.
+    This is the hot path. What the events of one customer and set of labels share is
+    checked and encoded once, and remembered; an event adds its amount, operation, time
+    and key to that text. The result is what the JSON encoder makes of the same
+    `CostEvent`, at half the price.
+
+    Thread safety: any thread, re-entrant. The caches are single operations of a dict
+    and an attribute; losing a race costs a recomputation.
     """
 
     def __init__(
@@ -129,26 +150,22 @@ class EventComposer:
         clock: Clock,
     ) -> None:
         self._source = check_text("source", source)
-        self._namespace = check_text("namespace", namespace) if namespace else None
+        self._ending = '"}'
+        if namespace is not None:
+            check_text("namespace", namespace)
+            self._ending = f'","namespace":{_quoted(namespace)}}}'
         self._allow_credits = allow_credits
-        self._now_ms = clock.now_ms
-        self._headings: dict[_Labels, _Heading] = {}
+        self._now_ns = clock.now_ns
+        self._headings: dict[LabelValues, _Heading] = {}
         self._instant = (0, rfc3339(0))  # the last millisecond, and its text
 
-    def compose(  # noqa: PLR0917 - one caller, and keywords would cost it 0.3 µs
+    def compose(  # noqa: C901, PLR0917 - each call in it costs 3 %
         self,
-        event_type: str,
+        labels: LabelValues,
         amount: Amount,
-        customer_id: str,
         operation_id: OperationId | None,
-        provider: str | None,
-        operation: str | None,
-        region: str | None,
-        line: str | None,
-        quantity: Amount | None,
-        unit: str | None,
-        provenance: Provenance,
         timestamp: datetime | None,
+        quantity: Amount | None,
         data: Mapping[str, Json] | None,
     ) -> tuple[str, bytes]:
         """Return the idempotency key and the encoded event.
@@ -156,76 +173,73 @@ class EventComposer:
         Raises:
             InvalidEventError: an argument breaks a rule; the message names it.
         """
-        labels = (
-            event_type,
-            customer_id,
-            provider,
-            line,
-            operation,
-            region,
-            unit,
-            provenance,
-        )
         try:
-            heading = self._headings[labels]
+            hasher, opening = self._headings[labels]
         except (KeyError, TypeError):  # new, or unhashable and so invalid
-            heading = self._admit(labels)
-        key_prefix, labelled = heading
-        fields: dict[str, Any] = {
-            "amount": exact(amount, allow_credits=self._allow_credits),
-            **labelled,
-        }
-        if quantity is not None:
-            fields["quantity"] = exact(quantity, field="quantity")
+            hasher, opening = self._admit(Labels(*labels))
+        if type(amount) is not str or not _is_plain_amount(amount):
+            amount = str(exact(amount, allow_credits=self._allow_credits))
         if operation_id is None:
-            key = keys.random_key()
+            key, more = keys.random_key(), ""
         else:
-            operation_text = fields["operationId"] = _operation_text(operation_id)
-            key = keys.derive_key(key_prefix, operation_text)
+            if (
+                type(operation_id) is str
+                and operation_id.isprintable()
+                and operation_id >= "!"  # neither empty nor blank
+                and len(operation_id) <= MAX_TEXT_CHARS
+                and '"' not in operation_id
+                and "\\" not in operation_id
+            ):
+                more = f',"operationId":"{operation_id}"'
+            else:
+                operation_id, quoted = _operation_text(operation_id)
+                more = f',"operationId":{quoted}'
+            key = derive_key(hasher, operation_id)
+        if quantity is not None:
+            more += f',"quantity":{exact(quantity, field="quantity")}'
         if data:
-            _merge(fields, data)
-        event = CostEvent(
-            event_type,
-            self._source,
-            customer_id,
-            fields,
-            self._instant_text() if timestamp is None else _instant(timestamp),
-            key,
-            self._namespace,
-        )
-        return key, _payload(event)
+            more += _members(data)
+        at, instant = self._instant
+        if timestamp is not None:
+            instant = _instant(timestamp)
+        elif at != (now := self._now_ns() // NS_PER_MS):
+            instant = rfc3339(now)
+            self._instant = (now, instant)
+        payload = (
+            f'{opening}{amount}{more}}},"timestamp":"{instant}",'
+            f'"idempotencyKey":"{key}{self._ending}'
+        ).encode()
+        if len(payload) > MAX_EVENT_BYTES:
+            raise _too_large(data, len(payload))
+        return key, payload
 
-    def _admit(self, labels: _Labels) -> _Heading:
+    def _admit(self, labels: Labels) -> _Heading:
         """Check labels not seen before, and remember what follows from them."""
-        for name, value in zip(_LABEL_NAMES, labels, strict=True):
-            if value is not None or name in {"event_type", "customer_id", "provenance"}:
+        for name, value in zip(Labels._fields, labels, strict=True):
+            if value is not None or name in _REQUIRED:
                 check_text(name, value)
-        event_type, customer_id, provider, line, *_, provenance = labels
-        if provenance not in get_args(Provenance):
+        if labels.provenance not in get_args(Provenance):
             allowed = " or ".join(map(repr, get_args(Provenance)))
-            raise InvalidEventError("provenance", provenance, f"pass {allowed}")
+            raise InvalidEventError("provenance", labels.provenance, f"pass {allowed}")
+        named = zip(_LABEL_FIELDS, labels[2:], strict=True)
+        fields = "".join(
+            f'"{name}":{_quoted(value)},' for name, value in named if value is not None
+        )
         heading = _Heading(
-            keys.key_prefix(
-                self._source, event_type, customer_id, provider or "", line or ""
+            keys.key_hasher(
+                self._source,
+                labels.event_type,
+                labels.customer_id,
+                labels.provider or "",
+                labels.line or "",
             ),
-            {
-                name: value
-                for name, value in zip(_LABEL_NAMES[2:], labels[2:], strict=True)
-                if value is not None
-            },
+            f'{{"type":{_quoted(labels.event_type)},"source":{_quoted(self._source)},'
+            f'"subject":{_quoted(labels.customer_id)},"data":{{{fields}"amount":',
         )
         if len(self._headings) >= _MAX_HEADINGS:
             self._headings.clear()
         self._headings[labels] = heading
         return heading
-
-    def _instant_text(self) -> str:
-        now = self._now_ms()
-        at, text = self._instant
-        if now != at:
-            text = rfc3339(now)
-            self._instant = (now, text)
-        return text
 
 
 def check_text(field: str, value: object, *, max_chars: int = MAX_TEXT_CHARS) -> str:
@@ -252,13 +266,12 @@ def check_text(field: str, value: object, *, max_chars: int = MAX_TEXT_CHARS) ->
     return value
 
 
-def _operation_text(operation_id: OperationId) -> str:
-    if type(operation_id) is str:
-        if operation_id.isprintable() and 0 < len(operation_id) <= MAX_TEXT_CHARS:
-            return operation_id
-    elif isinstance(operation_id, int | UUID) and not isinstance(operation_id, bool):
-        return str(operation_id)
-    return check_text("operation_id", operation_id, max_chars=MAX_OPERATION_ID_CHARS)
+def _operation_text(operation_id: OperationId) -> tuple[str, str]:
+    """Return the id as text, and that as a JSON string."""
+    if isinstance(operation_id, int | UUID) and not isinstance(operation_id, bool):
+        operation_id = str(operation_id)
+    text = check_text("operation_id", operation_id, max_chars=MAX_OPERATION_ID_CHARS)
+    return text, _quoted(text)
 
 
 def _instant(timestamp: datetime) -> str:
@@ -271,8 +284,21 @@ def _instant(timestamp: datetime) -> str:
     return rfc3339(to_ms(timestamp))
 
 
-def _merge(fields: dict[str, Any], data: Mapping[str, Json]) -> None:
-    """Add the caller's data to the fields that outlay writes itself."""
+def _too_large(data: object, size: int) -> InvalidEventError:
+    return InvalidEventError(
+        "data", data, f"makes an event of {size} bytes, {MAX_EVENT_BYTES} are allowed"
+    )
+
+
+def _quoted(text: str) -> str:
+    """Return printable ``text`` as a JSON string."""
+    if '"' in text or "\\" in text or not text.isprintable():
+        return _encode(text).decode()
+    return f'"{text}"'
+
+
+def _members(data: Mapping[str, Json]) -> str:
+    """Return the caller's data as members to append to a JSON object."""
     if type(data) is not dict and not isinstance(data, Mapping):
         raise InvalidEventError("data", data, "pass a mapping of str to JSON values")
     for name, value in data.items():
@@ -282,7 +308,10 @@ def _merge(fields: dict[str, Any], data: Mapping[str, Json]) -> None:
             )
         if type(name) is not str or type(value) not in _PLAIN_TYPES:
             _check_json("data", {name: value}, _MAX_DEPTH)
-        fields[name] = value
+    try:
+        return "," + _encode(data)[1:-1].decode()
+    except (TypeError, ValueError) as error:  # ValueError: lone surrogates
+        raise InvalidEventError("data", data, f"cannot be sent: {error}") from error
 
 
 def _check_json(path: str, value: object, depth: int) -> None:
@@ -309,19 +338,3 @@ def _is_json_scalar(value: object) -> bool:
     if isinstance(value, Decimal):
         return value.is_finite()
     return value is None or isinstance(value, str | int)
-
-
-def _payload(event: CostEvent) -> bytes:
-    try:
-        payload = _encode(event)
-    except (TypeError, ValueError) as error:  # ValueError: lone surrogates in data
-        raise InvalidEventError(
-            "data", event.data, f"cannot be sent: {error}"
-        ) from error
-    if len(payload) > MAX_EVENT_BYTES:
-        raise InvalidEventError(
-            "data",
-            event.data,
-            f"makes an event of {len(payload)} bytes, {MAX_EVENT_BYTES} are allowed",
-        )
-    return payload

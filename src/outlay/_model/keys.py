@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from hashlib import sha256
-from typing import Final
+from typing import Final, Protocol, Self
 
 VERSION: Final = "ok1"
 DERIVED_PREFIX: Final = "ok1_"
@@ -16,9 +16,25 @@ RANDOM_PREFIX: Final = "okr_"
 
 # 160 of SHA-256's 256 bits: two of 10^15 operations collide with probability under
 # 1e-18 (birthday bound n²/2^161), and the key stays short enough to read out.
-_HEX_DIGITS: Final = 40
+DERIVED_HEX_DIGITS: Final = 40
 
 _RANDOM_BYTES: Final = 16  # as many as a UUID
+
+
+class Hasher(Protocol):
+    """A hash object of `hashlib`."""
+
+    def copy(self) -> Self:
+        """Return an independent hash of the same input so far."""
+        ...
+
+    def update(self, data: bytes, /) -> None:
+        """Add to the input."""
+        ...
+
+    def hexdigest(self) -> str:
+        """Return the digest of the input so far."""
+        ...
 
 
 def netstring(text: str) -> bytes:
@@ -30,22 +46,23 @@ def netstring(text: str) -> bytes:
     return b"%d:%b," % (len(encoded), encoded)
 
 
-def key_prefix(
+def key_hasher(
     source: str, event_type: str, customer_id: str, provider: str, line: str
-) -> bytes:
-    """Return the part of the digest's input that many operations share."""
+) -> Hasher:
+    """Return a hash of what many operations share, to be finished by `derive_key`."""
     parts = (VERSION, source, event_type, customer_id, provider, line)
-    return b"".join(map(netstring, parts))
+    return sha256(b"".join(map(netstring, parts)))
 
 
-def derive_key(prefix: bytes, operation_id: str) -> str:
-    """Return the key of the operation ``operation_id`` under a `key_prefix`.
+def derive_key(hasher: Hasher, operation_id: str) -> str:
+    """Return the key of the operation ``operation_id`` under a `key_hasher`.
 
     The same arguments give the same key in every process, version and language.
     """
-    # The last part needs no frame: it is whatever the framed parts leave.
-    digest = sha256(prefix + operation_id.encode()).hexdigest()
-    return DERIVED_PREFIX + digest[:_HEX_DIGITS]
+    # A copy: a hasher is shared. The last part needs no frame: it is what is left.
+    hasher = hasher.copy()
+    hasher.update(operation_id.encode())
+    return DERIVED_PREFIX + hasher.hexdigest()[:DERIVED_HEX_DIGITS]
 
 
 def random_key() -> str:

@@ -80,7 +80,7 @@ class Shipper:
 
     def _begin(self) -> None:
         """Start without threads: at first, and in a forked child."""
-        self.asleep = True
+        self.asleep = self._settings.shipping != "none"
         """Whether `wake` must be called after an event was appended."""
         # Re-entrant: a signal handler may flush on the thread that holds it.
         self._lock = threading.RLock()

@@ -1,0 +1,1 @@
+"""Benchmarks: ``make bench``. Ratios to bare floors, measured side by side in one run."""

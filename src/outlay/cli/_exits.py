@@ -1,0 +1,32 @@
+"""Exit codes, the same for every command."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from outlay.errors import JournalError, OutlayError, RejectedError, UnavailableError
+
+
+class Exit(enum.IntEnum):
+    """What a command's exit code says to a script."""
+
+    DONE = 0
+    REFUSED = 1  # the server or the journal said no
+    USAGE = 2  # as argparse has it: a wrong argument or setting
+    UNREACHABLE = 3  # no answer, or "later": trying again may help
+    INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+_BY_ERROR: Final = (
+    (RejectedError, Exit.REFUSED),
+    (JournalError, Exit.REFUSED),
+    (UnavailableError, Exit.UNREACHABLE),
+    # Everything else is a mistake in what was asked for: a setting, an amount, a port.
+    (OutlayError, Exit.USAGE),
+)
+
+
+def exit_code(error: OutlayError) -> Exit:
+    """Return the exit code of a command that ``error`` ended."""
+    return next(code for kind, code in _BY_ERROR if isinstance(error, kind))

@@ -1,0 +1,271 @@
+"""``outlay track``: one cost event from the shell."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import threading
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from outlay import Client, HttpxTransport, UnavailableError
+from outlay._model.events import decode_event
+from outlay._shipping.outcomes import Effect, Outcome
+from outlay._shipping.requests import judge_single
+from outlay.cli._connection import add_connection, settings_of
+from outlay.cli._exits import Exit
+
+if TYPE_CHECKING:
+    from outlay import Answer, Receipt, Settings, Stats
+
+_DESCRIPTION: Final = """\
+Track one cost event, and wait until the server has it. What is not delivered in time
+stays in the journal; the next use of outlay with the same server delivers it.
+"""
+
+_EPILOG: Final = """\
+example:
+  outlay track cost.ai.inference 0.0042 --customer cus_123 --operation-id job-42 \\
+      --provider anthropic --data '{"model": "small"}'
+
+exit codes:
+  0  delivered
+  1  refused by the server or the journal, or parked for want of a cost metric
+  3  not delivered yet; kept in the journal
+"""
+
+
+class Fate(NamedTuple):
+    """What became of the event: for a script, in words, and as an exit code."""
+
+    name: str
+    text: str
+    code: Exit
+
+
+_DELIVERED: Final = Fate("delivered", "delivered", Exit.DONE)
+_DUPLICATE: Final = Fate(
+    "duplicate", "delivered; the server knew it already and counts it once", Exit.DONE
+)
+_DROPPED: Final = Fate("dropped", "dropped: the journal is full", Exit.REFUSED)
+_PARKED: Final = Fate("parked", "parked in the journal", Exit.REFUSED)
+_DEAD: Final = Fate("dead", "refused; kept as a dead letter", Exit.REFUSED)
+_REFUSED: Final = Fate("kept", "refused; kept in the journal", Exit.REFUSED)
+_KEPT: Final = Fate("kept", "not delivered yet; kept in the journal", Exit.UNREACHABLE)
+_LOST: Final = Fate(
+    "lost", "not delivered, and no folder to keep it in", Exit.UNREACHABLE
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add description, arguments and an example."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    add = parser.add_argument
+    add("event_type", metavar="EVENT_TYPE", help="such as cost.ai.inference")
+    add("amount", metavar="AMOUNT", help="what it cost, to the last digit")
+    add(
+        "--customer",
+        dest="customer_id",
+        metavar="ID",
+        required=True,
+        help="who it is attributed to",
+    )
+    add(
+        "--operation-id",
+        metavar="ID",
+        help="the operation's own id: tracked again, it counts once",
+    )
+    add("--provider", metavar="NAME", help="who charges for it")
+    add("--operation", metavar="NAME", help="what was done")
+    add("--region", metavar="NAME", help="where")
+    add("--line", metavar="NAME", help="which of several costs of the operation")
+    add("--quantity", metavar="NUMBER", help="how much was consumed")
+    add("--unit", metavar="NAME", help="of the quantity")
+    add(
+        "--timestamp",
+        type=datetime.fromisoformat,
+        metavar="TIME",
+        help="when the cost arose, such as 2026-11-05T12:00:00Z (default: now)",
+    )
+    add("--data", type=_json_object, metavar="JSON", help="an object of anything else")
+    add(
+        "--timeout",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="how long to wait for delivery (default: 5)",
+    )
+    add("--json", action="store_true", help="print the result as JSON")
+    add_connection(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Track, wait, and say what became of the event."""
+    # What the library would log, this command says itself.
+    logging.getLogger("outlay").addHandler(logging.NullHandler())
+    settings = settings_of(arguments)
+    witness = Witness(settings)
+    # Without batches each answer is about one event, and so tells this one's fate.
+    client = Client(settings, transport=lambda: witness, batching="never", linger=0)
+    try:
+        receipt = client.track_cost(**_event(arguments))
+        if not client.stats().dropped:
+            witness.wait(receipt.idempotency_key, arguments.timeout)
+    finally:
+        stats = client.close(_NOTING_SECONDS).stats
+    fate = _fate(receipt, stats, witness.reply)
+    why = witness.reply.message if witness.reply else witness.trouble
+    show = _show_json if arguments.json else _show
+    show(arguments, receipt, fate, "" if fate.code is Exit.DONE else why)
+    return fate.code
+
+
+_NOTING_SECONDS: Final = 0.5  # to note in the journal an answer that is here already
+
+_EVENT_ARGUMENTS: Final = (
+    "event_type",
+    "amount",
+    "customer_id",
+    "operation_id",
+    "provider",
+    "operation",
+    "region",
+    "line",
+    "quantity",
+    "unit",
+    "timestamp",
+    "data",
+)
+
+
+def _event(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(arguments, name) for name in _EVENT_ARGUMENTS}
+
+
+_decode_object: Final = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        return _decode_object(text)
+    except msgspec.DecodeError as error:
+        raise argparse.ArgumentTypeError(f"not a JSON object ({error})") from None
+
+
+class Witness:
+    """A transport that remembers what the server said about one event.
+
+    The journal may hold events of earlier processes, which are delivered on the same
+    occasion; the client's counts alone do not tell them apart.
+
+    Thread safety: `post` is called on the shipper's threads, `wait` on another.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        key = settings.api_key
+        self._inner = HttpxTransport(
+            settings.base_url,
+            api_key=key.get_secret_value() if key else None,
+            timeout=settings.timeout,
+            max_connections=settings.max_senders,
+        )
+        self._heard = threading.Condition()
+        self._replies: dict[str, SingleReply] = {}  # guarded by _heard
+        self.reply: SingleReply | None = None
+        """What the server said about the event waited for, or None."""
+        self.trouble = "no answer in time"
+        """Why there was no answer, as far as is known."""
+
+    def post(self, path: str, body: bytes) -> Answer:
+        """Post, and remember the answer; see `outlay.Transport`."""
+        try:
+            answer = self._inner.post(path, body)
+        except UnavailableError as error:
+            self.trouble = str(error)
+            raise
+        with self._heard:
+            self._replies[decode_event(body).idempotency_key] = SingleReply.of(answer)
+            self._heard.notify_all()
+        return answer
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._inner.close()
+
+    def wait(self, key: str, timeout: float) -> None:
+        """Wait until the server has decided about the event, or ``timeout`` seconds."""
+        with self._heard:
+            self._heard.wait_for(lambda: self._decided(key), timeout)
+            self.reply = self._replies.get(key)
+
+    def _decided(self, key: str) -> bool:
+        """Whether waiting longer cannot help."""
+        reply = self._replies.get(key)
+        return reply is not None and not reply.worth_waiting
+
+
+class SingleReply(NamedTuple):
+    """The server's answer to the request of one event."""
+
+    outcome: Outcome
+    worth_waiting: bool  # the server asks for another try, soon
+    duplicate: bool
+    message: str
+
+    @classmethod
+    def of(cls, answer: Answer) -> SingleReply:
+        """Return what ``answer`` says."""
+        judgement = judge_single(answer)
+        verdict, message = judgement.replies[0]
+        retry = verdict.outcome is Outcome.RETRY
+        # Paused shipping waits for a person: another key, another address.
+        worth_waiting = retry and verdict.effect is not Effect.PAUSE
+        return cls(verdict.outcome, worth_waiting, judgement.duplicates > 0, message)
+
+
+_FATES: Final = {
+    Outcome.DELIVERED: _DELIVERED,
+    Outcome.PARKED: _PARKED,
+    Outcome.DEAD: _DEAD,
+    Outcome.RETRY: _REFUSED,
+}
+
+
+def _fate(receipt: Receipt, stats: Stats, reply: SingleReply | None) -> Fate:
+    if stats.dropped:
+        return _DROPPED
+    if reply is not None and not reply.worth_waiting:
+        return _DUPLICATE if reply.duplicate else _FATES[reply.outcome]
+    return _KEPT if receipt.durable else _LOST
+
+
+def _show(
+    arguments: argparse.Namespace, receipt: Receipt, fate: Fate, why: str
+) -> None:
+    print(f"{arguments.event_type} {arguments.amount} for {arguments.customer_id}")
+    print(f"  {fate.text}")
+    if why:
+        print(f"  {why}")
+    print(f"  idempotency key {receipt.idempotency_key}")
+    if arguments.operation_id is None:
+        print("  without --operation-id: the same command again counts again")
+
+
+def _show_json(
+    arguments: argparse.Namespace, receipt: Receipt, fate: Fate, why: str
+) -> None:
+    result = {
+        "eventType": arguments.event_type,
+        "amount": arguments.amount,
+        "customerId": arguments.customer_id,
+        "idempotencyKey": receipt.idempotency_key,
+        "fate": fate.name,
+        "durable": receipt.durable,
+        "message": why,
+    }
+    print(json.dumps(result, ensure_ascii=False))

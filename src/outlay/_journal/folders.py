@@ -8,12 +8,12 @@ however it dies, and whoever then gets both has adopted the folder.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import hmac
 import os
 import secrets
-import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -152,19 +152,18 @@ class WriterFolder:
     def adopt(cls, path: Path) -> WriterFolder | None:
         """Own an existing folder if its writer is dead and nobody else ships it."""
         locks: list[Lock] = []
-        try:
+        with contextlib.ExitStack() as undo:
             for name in (SHIPPER_LOCK, WRITER_LOCK):
-                lock = Lock(path / name)
-                locks.append(lock)
+                try:
+                    lock = Lock(path / name)
+                except (FileNotFoundError, NotADirectoryError):
+                    return None  # another adopter has just finished with it; or no folder
+                undo.callback(lock.abandon)
                 if not lock.acquire():
-                    break
-            else:
-                return cls(path, (locks[0], locks[1]))
-        except FileNotFoundError:  # another adopter has just finished with it
-            pass
-        for lock in locks:
-            lock.abandon()
-        return None
+                    return None
+                locks.append(lock)
+            undo.pop_all()
+        return cls(path, (locks[0], locks[1]))
 
     def segment_path(self, number: int) -> Path:
         """Return the path of this writer's ``number``-th segment."""
@@ -177,7 +176,12 @@ class WriterFolder:
     def release(self) -> None:
         """Give up the folder; remove it if no segment is left in it."""
         if not self.segment_paths():
-            shutil.rmtree(self.path, ignore_errors=True)
+            # Never the whole tree: a thread that is inside of track_cost while the
+            # client is closed may open a segment in it at this moment.
+            with contextlib.suppress(OSError):
+                (self.path / SHIPPER_LOCK).unlink()
+                (self.path / WRITER_LOCK).unlink()
+                self.path.rmdir()
         self.abandon()
 
     def abandon(self) -> None:

@@ -32,7 +32,9 @@ __all__ = (
     "UnavailableError",
 )
 
-_SHOWN_CHARS: Final = 60  # of a refused value; enough to find it in the caller's code
+_SHOWN_CHARS: Final = (
+    60  # of a refused value or its place; enough to find it in the code
+)
 
 
 class OutlayError(Exception):
@@ -64,16 +66,17 @@ class InvalidEventError(OutlayError, ValueError):
     """The cost event breaks a rule, and was not recorded.
 
     Attributes:
-        field: the argument at fault, as the caller spelled it.
+        field: the argument at fault, or the place in ``data``, shortened.
         value: what was given, shortened for display.
         remedy: what to pass instead.
     """
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
-        self.field = field
+        # The names in ``data`` are the caller's, and may be as long as documents.
+        self.field = field if len(field) <= _SHOWN_CHARS else f"{field[:_SHOWN_CHARS]}…"
         self.value = shorten(value)
         self.remedy = remedy
-        super().__init__(f"{field}={self.value}: {remedy}")
+        super().__init__(f"{self.field}={self.value}: {remedy}")
 
 
 class ClosedError(OutlayError, RuntimeError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
@@ -116,7 +116,24 @@ _is_plain_amount = re.compile(
     r"(?:0|[1-9][0-9]{0,24})(?:\.[0-9]{1,40})?", re.ASCII
 ).fullmatch
 
-_encode = msgspec.json.Encoder(decimal_format="number").encode
+# How to make a plain value of what JSON has, but the encoder knows only the base of.
+_PLAIN: Final[tuple[tuple[type, Callable[[Any], object]], ...]] = (
+    (str, str.__str__),  # not str(): a subclass may print as something else
+    (int, int.__int__),
+    (float, float.__float__),
+    (Decimal, Decimal),
+    (Mapping, dict),
+)
+
+
+def _as_plain(value: object) -> object:
+    for kind, convert in _PLAIN:
+        if isinstance(value, kind):
+            return convert(value)
+    raise NotImplementedError  # the encoder's own error; `_check_json` comes first
+
+
+_encode = msgspec.json.Encoder(decimal_format="number", enc_hook=_as_plain).encode
 _decoder = msgspec.json.Decoder(CostEvent, float_hook=Decimal)
 
 
@@ -196,7 +213,10 @@ class EventComposer:
                 more = f',"operationId":{quoted}'
             key = derive_key(hasher, operation_id)
         if quantity is not None:
-            more += f',"quantity":{exact(quantity, field="quantity")}'
+            number = exact(
+                quantity, allow_credits=self._allow_credits, field="quantity"
+            )
+            more += f',"quantity":{number}'
         if data:
             more += _members(data)
         at, instant = self._instant
@@ -213,11 +233,9 @@ class EventComposer:
             raise _too_large(data, len(payload))
         return key, payload
 
-    def _admit(self, labels: Labels) -> _Heading:
+    def _admit(self, given: Labels) -> _Heading:
         """Check labels not seen before, and remember what follows from them."""
-        for name, value in zip(Labels._fields, labels, strict=True):
-            if value is not None or name in _REQUIRED:
-                check_text(name, value)
+        labels = Labels._make(map(_check_label, Labels._fields, given))
         if labels.provenance not in get_args(Provenance):
             allowed = " or ".join(map(repr, get_args(Provenance)))
             raise InvalidEventError("provenance", labels.provenance, f"pass {allowed}")
@@ -242,8 +260,17 @@ class EventComposer:
         return heading
 
 
+def _check_label(name: str, value: object) -> str | None:
+    if value is None and name not in _REQUIRED:
+        return None
+    return check_text(name, value)
+
+
 def check_text(field: str, value: object, *, max_chars: int = MAX_TEXT_CHARS) -> str:
     """Return ``value`` if it is text that every server and log can carry.
+
+    A member of an enumeration of str, or another subclass, is returned as plain text:
+    it equals that text, so it must not be written or remembered as anything else.
 
     Raises:
         InvalidEventError: not a str, blank, too long, or with control characters or
@@ -257,6 +284,7 @@ def check_text(field: str, value: object, *, max_chars: int = MAX_TEXT_CHARS) ->
         raise InvalidEventError(
             field, value, f"has {len(value)} characters, {max_chars} are allowed"
         )
+    value = str.__str__(value)
     if value.isprintable():
         return value
     if _CONTROL.search(value):
@@ -268,8 +296,16 @@ def check_text(field: str, value: object, *, max_chars: int = MAX_TEXT_CHARS) ->
 
 def _operation_text(operation_id: OperationId) -> tuple[str, str]:
     """Return the id as text, and that as a JSON string."""
-    if isinstance(operation_id, int | UUID) and not isinstance(operation_id, bool):
+    if isinstance(operation_id, UUID):
         operation_id = str(operation_id)
+    elif isinstance(operation_id, int) and not isinstance(operation_id, bool):
+        try:
+            # int's own repr: a subclass may print as something else.
+            operation_id = int.__repr__(operation_id)
+        except ValueError:  # Python refuses to write thousands of digits
+            raise InvalidEventError(
+                "operation_id", operation_id, "has too many digits"
+            ) from None
     text = check_text("operation_id", operation_id, max_chars=MAX_OPERATION_ID_CHARS)
     return text, _quoted(text)
 
@@ -281,7 +317,12 @@ def _instant(timestamp: datetime) -> str:
         raise InvalidEventError(
             "timestamp", timestamp, "is naive; pass one with a timezone, such as UTC"
         )
-    return rfc3339(to_ms(timestamp))
+    try:
+        return rfc3339(to_ms(timestamp))
+    except OverflowError:
+        raise InvalidEventError(
+            "timestamp", timestamp, "must be in the years 1 to 9999 in UTC"
+        ) from None
 
 
 def _too_large(data: object, size: int) -> InvalidEventError:
@@ -310,7 +351,11 @@ def _members(data: Mapping[str, Json]) -> str:
             _check_json("data", {name: value}, _MAX_DEPTH)
     try:
         return "," + _encode(data)[1:-1].decode()
-    except (TypeError, ValueError) as error:  # ValueError: lone surrogates
+    except UnicodeEncodeError:
+        raise InvalidEventError(
+            "data", data, "holds text that is not Unicode (lone surrogate)"
+        ) from None
+    except (TypeError, ValueError) as error:  # such as an int of thousands of digits
         raise InvalidEventError("data", data, f"cannot be sent: {error}") from error
 
 

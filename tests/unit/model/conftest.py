@@ -1,0 +1,91 @@
+"""A composer with a clock that stands still, and sound arguments for it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from outlay._model.clock import to_ms
+from outlay._model.events import EventComposer, Labels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SOUND: dict[str, Any] = {
+    "event_type": "cost.ai.inference",
+    "amount": "0.0042",
+    "customer_id": "cus_123",
+    "operation_id": "job-42",
+    "provider": None,
+    "operation": None,
+    "region": None,
+    "line": None,
+    "quantity": None,
+    "unit": None,
+    "provenance": "manual",
+    "timestamp": None,
+    "data": None,
+}
+
+
+class ManualClock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        """Start at noon of the first day of 2026."""
+        self.now = to_ms(datetime(2026, 1, 1, 12, tzinfo=UTC))
+        self.elapsed = 0.0
+
+    def now_ns(self) -> int:
+        """Return the wall time that was set."""
+        return self.now * 1_000_000
+
+    def now_ms(self) -> int:
+        """Return the wall time that was set."""
+        return self.now
+
+    def monotonic(self) -> float:
+        """Return the seconds that have passed."""
+        return self.elapsed
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The clock of `make_compose`."""
+    return ManualClock()
+
+
+@pytest.fixture
+def make_compose(
+    clock: ManualClock,
+) -> Callable[..., Callable[..., tuple[str, bytes]]]:
+    """Make a function that composes `SOUND`, but for the fields it is given."""
+
+    def make(
+        *,
+        source: str = "https://api.myapp.com",
+        namespace: str | None = None,
+        allow_credits: bool = False,
+    ) -> Callable[..., tuple[str, bytes]]:
+        composer = EventComposer(
+            source=source, namespace=namespace, allow_credits=allow_credits, clock=clock
+        )
+
+        def compose(**given: Any) -> tuple[str, bytes]:  # noqa: ANN401 - wrong types too
+            fields = {**SOUND, **given}
+            labels = Labels(**{name: fields.pop(name) for name in Labels._fields})
+            return composer.compose(labels, **fields)
+
+        return compose
+
+    return make
+
+
+@pytest.fixture
+def compose(
+    make_compose: Callable[..., Callable[..., tuple[str, bytes]]],
+) -> Callable[..., tuple[str, bytes]]:
+    """Compose with the default settings: ``compose(amount="1") -> key, payload``."""
+    return make_compose()

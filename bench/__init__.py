@@ -1,1 +1,1 @@
-"""Benchmarks: ``make bench``. Ratios to bare floors, measured side by side in one run."""
+"""Benchmarks, run by ``make bench``: ratios to bare floors, side by side in one run."""

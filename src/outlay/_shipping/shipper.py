@@ -15,7 +15,7 @@ import queue
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from outlay._model.clock import thread_seconds
 from outlay._shipping.outcomes import UNANSWERED, UNSENT
@@ -42,6 +42,13 @@ ADOPT_SECONDS: Final = 30.0
 """Between looks for dead writers' events."""
 
 OnBurial: TypeAlias = Callable[["Burial"], None]
+
+
+class _Flush(NamedTuple):
+    """Somebody who waits until the journal is settled up to ``targets``."""
+
+    targets: dict[str, float]
+    done: threading.Event
 
 
 class Shipper:
@@ -84,7 +91,6 @@ class Shipper:
         """Whether `wake` must be called after an event was appended."""
         # Re-entrant: a signal handler may flush on the thread that holds it.
         self._lock = threading.RLock()
-        self._settled = threading.Condition(self._lock)
         # put() of a SimpleQueue is re-entrant by contract; Event and Condition are
         # not, and a finaliser may track a cost while this thread is inside of one.
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -95,7 +101,7 @@ class Shipper:
         self._waiting = False
         self._stopping = False
         self._closed = False
-        self._flushes = 0
+        self._flushes: list[_Flush] = []
         self._adopt_at = -math.inf
 
     def wake(self) -> None:
@@ -111,21 +117,20 @@ class Shipper:
         Tries at once, whatever backoff is running. Returns whether all of it was done
         within ``timeout`` seconds.
         """
-        with self._settled:
+        with self._lock:
             self._journal.adopt_orphans()
-            targets = self._journal.targets()
-            if self._journal.reader.reached(targets):
+            flush = _Flush(self._journal.targets(), threading.Event())
+            if self._journal.reader.reached(flush.targets):
                 return True
             if self._dispatch is not None:
                 self._dispatch.hurry()
-            self._flushes += 1
-            self.wake()
-            try:
-                return self._settled.wait_for(
-                    lambda: self._journal.reader.reached(targets), timeout
-                )
-            finally:
-                self._flushes -= 1
+            self._flushes.append(flush)
+        self.wake()
+        try:
+            return flush.done.wait(timeout)
+        finally:
+            with self._lock:
+                self._flushes.remove(flush)
 
     def stop(self, timeout: float) -> None:
         """End the threads, waiting at most ``timeout`` seconds for requests under way.
@@ -244,7 +249,7 @@ class Shipper:
     # One round: plan, post, record.
 
     def _plan(self, dispatch: Dispatch, transport: Transport) -> Job | float:
-        with self._settled:
+        with self._lock:
             step = dispatch.plan(hurry=self._hurried)
             if isinstance(step, float) and dispatch.idle:
                 # Set, then look again: an event appended before the flag was up woke
@@ -259,7 +264,7 @@ class Shipper:
             return step
 
     def _plan_extra(self, dispatch: Dispatch, transport: Transport) -> Job | float:
-        with self._settled:
+        with self._lock:
             if self._stopping or len(self._extras) >= dispatch.wanted_senders:
                 return 0.0
             step = dispatch.plan(hurry=self._hurried)
@@ -269,7 +274,7 @@ class Shipper:
 
     @property
     def _hurried(self) -> bool:
-        return self._flushes > 0 or self._stopping
+        return bool(self._flushes) or self._stopping
 
     def _share_work(self, dispatch: Dispatch, transport: Transport) -> None:
         """Start another sender where that helps and there is work for it."""
@@ -290,7 +295,7 @@ class Shipper:
         answer, judgement = _post(job, transport)
         wall = self._clock.monotonic() - started
         cpu = thread_seconds() - cpu_started
-        with self._settled:
+        with self._lock:
             if self._closed:
                 return  # too late: the journal is closed, the next process resends
             dispatch.record(job, answer, judgement, wall=wall, cpu=cpu)
@@ -299,8 +304,10 @@ class Shipper:
                 self._wakeups.put(None)
 
     def _notify_flushes(self) -> None:
-        if self._flushes:
-            self._settled.notify_all()
+        # Here and not by the waiters: they would be woken for every event.
+        for flush in self._flushes:
+            if self._journal.reader.reached(flush.targets):
+                flush.done.set()
 
     def _tell_burials(self, dispatch: Dispatch) -> None:
         if self._on_burial is None:

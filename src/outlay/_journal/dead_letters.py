@@ -7,6 +7,7 @@ line with the same idempotency key, and loses nothing.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -95,4 +96,8 @@ class DeadLetters:
         flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
         descriptor = os.open(self._folder / name, flags, _FILE_MODE)
         with os.fdopen(descriptor, "ab", buffering=0) as file:
-            file.write(content)
+            start = file.tell()
+            if file.write(content) < len(content):
+                # The disk filled up within the line. Half of it is no dead letter.
+                file.truncate(start)
+                raise OSError(errno.ENOSPC, "no room for a dead letter", name)

@@ -157,7 +157,7 @@ class WriterFolder:
                 try:
                     lock = Lock(path / name)
                 except (FileNotFoundError, NotADirectoryError):
-                    return None  # another adopter has just finished with it; or no folder
+                    return None  # no folder, or another adopter has just removed it
                 undo.callback(lock.abandon)
                 if not lock.acquire():
                     return None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import itertools
 import math
+import os
+import secrets
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -31,6 +34,18 @@ if TYPE_CHECKING:
 
 _MEMORY_SEGMENT_BYTES: Final = 1024 * 1024
 _DISK_RETRY_SECONDS: Final = 1.0  # after a failure; a dead disk must not cost each call
+_UNUSABLE: Final = frozenset(
+    {
+        errno.EACCES,
+        errno.EEXIST,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
+"""What a platform's state folder that is not for us fails with; a full disk is not."""
+
 _STATE_OF: Final[Mapping[Kind, State]] = {
     "dead": State.DEAD,
     "quarantined": State.QUARANTINED,
@@ -97,6 +112,8 @@ class Journal:
         self._adopted: dict[str, WriterFolder] = {}  # guarded by _lock
         self._memory_bytes = 0  # guarded by _lock
         self._disk_failed_at: float | None = None
+        # Of dead letters, while there is no writer: no two processes share a file.
+        self._heir_name = f"adopted-{os.getpid()}-{secrets.token_hex(4)}"
         self._numbers = itertools.count(1)
         self._refs: dict[str, SegmentRef] = {}  # of writers not published yet
         self._appender = Appender(
@@ -117,7 +134,7 @@ class Journal:
 
     def has_orphans(self) -> bool:
         """Return whether other writers, dead or alive, have folders here."""
-        return not self._in_memory and any(True for _ in self.folder.writers())
+        return not self._in_memory and bool(self._writers())
 
     def adopt_orphans(self) -> int:
         """Take over the events of dead writers; return how many writers.
@@ -127,14 +144,21 @@ class Journal:
         if self._in_memory:
             return 0
         adopted = 0
-        try:
-            for path in self.folder.writers():
+        for path in self._writers():
+            try:
                 adopted += self._adopt(path)
+            except OSError as error:  # it must not hold up the others
+                self._notices.warn("adopt", "cannot adopt %s: %s", path, error)
+        return adopted
+
+    def _writers(self) -> list[Path]:
+        try:
+            return list(self.folder.writers())
         except OSError as error:
             self._notices.warn(
-                "adopt", "cannot look for events of earlier processes: %s", error
+                "writers", "cannot look for events of earlier processes: %s", error
             )
-        return adopted
+            return []
 
     def _adopt(self, path: Path) -> bool:
         with self._lock:
@@ -290,8 +314,8 @@ class Journal:
         now_ms = self._clock.now_ms()
         try:
             self._prepare(now_ms)
-        except PermissionError as error:
-            if not self._may_move:
+        except OSError as error:
+            if not self._may_move or error.errno not in _UNUSABLE:
                 raise
             self._may_move = False
             moved_to = folders.temporary_spill_dir()
@@ -338,7 +362,7 @@ class Journal:
         folder.release()
 
     def _writer_name(self) -> str:
-        return self._writer.name if self._writer else "adopted"
+        return self._writer.name if self._writer else self._heir_name
 
     def _keep_damaged(self, segment: str, offset: int, damaged: bytes) -> None:
         self.damaged_count += 1

@@ -9,8 +9,11 @@ deadlock on. There are as many segments as there ever were appends at the same t
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
+
+from outlay.errors import SpillFullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +30,7 @@ class Appender:
     def __init__(
         self,
         open_segment: Callable[[int], SegmentWriter],
+        open_durable: Callable[[int], SegmentWriter | None],
         publish: Callable[[SegmentWriter], None],
     ) -> None:
         """Append to segments that ``open_segment`` makes.
@@ -34,9 +38,11 @@ class Appender:
         Args:
             open_segment: returns a new writer with room for an event of so many
                 bytes; raises SpillFullError when there is no place for it.
+            open_durable: the same, or returns None while there is no disk.
             publish: tells the reader of a writer.
         """
         self._open_segment = open_segment
+        self._open_durable = open_durable
         self._publish = publish
         self._idle: list[SegmentWriter] = []
         # Re-entrant: a signal handler may track a cost inside a locked block.
@@ -56,6 +62,8 @@ class Appender:
         except IndexError:
             writer = self._open(len(payload))
         try:
+            if not writer.durable:
+                writer = self._durable(writer, len(payload))
             while not writer.append(payload):
                 self._seal(writer)
                 writer = self._open(len(payload))
@@ -82,7 +90,17 @@ class Appender:
             self._seal(self._idle.pop())
 
     def _open(self, payload_bytes: int) -> SegmentWriter:
-        writer = self._open_segment(payload_bytes)
+        return self._begin(self._open_segment(payload_bytes))
+
+    def _durable(self, writer: SegmentWriter, payload_bytes: int) -> SegmentWriter:
+        """Return a writer to disk if there is one again, or else ``writer``."""
+        with contextlib.suppress(SpillFullError):
+            if (on_disk := self._open_durable(payload_bytes)) is not None:
+                self._seal(writer)
+                return self._begin(on_disk)
+        return writer
+
+    def _begin(self, writer: SegmentWriter) -> SegmentWriter:
         with self._lock:
             self._live[writer.name] = writer
         # Only now: a flush takes a segment that is not live for a finished one.

@@ -118,6 +118,7 @@ class Journal:
         self._refs: dict[str, SegmentRef] = {}  # of writers not published yet
         self._appender = Appender(
             self._open_segment,
+            self._open_durable,
             publish=lambda writer: self.reader.add(self._refs.pop(writer.name)),
         )
         self.append = self._appender.append
@@ -236,22 +237,29 @@ class Journal:
     # Opening segments: the slow path of append.
 
     def _open_segment(self, payload_bytes: int) -> SegmentWriter:
-        needed = SEGMENT_HEADER_BYTES + aligned(FRAME_HEADER_BYTES + payload_bytes)
-        if not self._in_memory and self._disk_is_due():
-            try:
-                return self._open_file(max(needed, self._limits.segment_bytes))
-            except SpillFullError:
-                raise
-            except OSError as error:
-                self._disk_failed_at = self._clock.monotonic()
-                self._notices.warn(
-                    "disk",
-                    "the journal cannot write to %s (%s); events are kept in memory "
-                    "only, and a crash loses them",
-                    self._spill_dir,
-                    error,
-                )
-        return self._open_memory(max(needed, _MEMORY_SEGMENT_BYTES))
+        on_disk = self._open_durable(payload_bytes)
+        return on_disk or self._open_memory(
+            max(_segment_size(payload_bytes), _MEMORY_SEGMENT_BYTES)
+        )
+
+    def _open_durable(self, payload_bytes: int) -> SegmentWriter | None:
+        if self._in_memory or not self._disk_is_due():
+            return None
+        size = max(_segment_size(payload_bytes), self._limits.segment_bytes)
+        try:
+            return self._open_file(size)
+        except SpillFullError:
+            raise
+        except OSError as error:
+            self._disk_failed_at = self._clock.monotonic()
+            self._notices.warn(
+                "disk",
+                "the journal cannot write to %s (%s); events are kept in memory "
+                "only, and a crash loses them",
+                self._spill_dir,
+                error,
+            )
+            return None
 
     def _disk_is_due(self) -> bool:
         failed_at = self._disk_failed_at
@@ -383,3 +391,8 @@ class Journal:
         self._notices.warn(
             "unreadable", "segment %s was left as it is: %s", segment, error
         )
+
+
+def _segment_size(payload_bytes: int) -> int:
+    """Return the least size of a segment that holds an event of so many bytes."""
+    return SEGMENT_HEADER_BYTES + aligned(FRAME_HEADER_BYTES + payload_bytes)

@@ -185,7 +185,7 @@ class Ingest:
             body.external_subject,
             body.external_id,
             at,
-            bytes(body.data),
+            bytes(body.data).decode(),
             fields,
         )
 

@@ -14,7 +14,7 @@ import msgspec
 
 from outlay.server._decimals import ZERO, add, countable, divide
 from outlay.server._paths import Reader, reader
-from outlay.server._records import Aggregation, Cost, Event
+from outlay.server._records import Aggregation, Cost
 
 Instant: TypeAlias = tuple[int, int]
 """When a value holds: (microseconds since 1970, order of receipt)."""
@@ -54,9 +54,7 @@ class Tally(Protocol):
     events: int
     skipped: int
 
-    def add(
-        self, events: int, skipped: int, value: Decimal | str | None, at: Instant
-    ) -> None:
+    def add(self, contribution: Contribution) -> None:
         """Take in one contribution."""
         ...
 
@@ -110,10 +108,9 @@ class NumberTally:
         self.value = None
         self.at = _NEVER
 
-    def add(
-        self, events: int, skipped: int, value: Decimal | str | None, at: Instant
-    ) -> None:
+    def add(self, contribution: Contribution) -> None:
         """Take in one contribution."""
+        _, _, _, events, skipped, value, at = contribution
         self.events += events
         self.skipped += skipped
         if not isinstance(value, Decimal):
@@ -139,15 +136,12 @@ class DistinctTally:
         self.skipped = 0
         self._seen: set[str] = set()
 
-    def add(
-        self, events: int, skipped: int, value: Decimal | str | None, at: Instant
-    ) -> None:
+    def add(self, contribution: Contribution) -> None:
         """Take in one contribution."""
-        del at
-        self.events += events
-        self.skipped += skipped
-        if isinstance(value, str):
-            self._seen.add(value)
+        self.events += contribution.events
+        self.skipped += contribution.skipped
+        if isinstance(contribution.value, str):
+            self._seen.add(contribution.value)
 
     def quantity(self) -> Decimal | None:
         """Return how many distinct values there were."""
@@ -177,29 +171,30 @@ class Meter:
         """Whether hourly rollups can stand for the events behind them."""
         return self.aggregation is not Aggregation.UNIQUE_COUNT
 
-    def value(self, fields: dict[str, Any]) -> Decimal | str | None:
-        """Return what an event's data counts for; None is skipped."""
-        return self._read_value(fields)
-
-    def dimensions(self, fields: dict[str, Any]) -> Dimensions:
-        """Return the event's dimension values, ordered by dimension name."""
-        return tuple([_text(read(fields)) for read in self._readers])
-
     def tally(self) -> Tally:
         """Return an empty tally for this aggregation."""
         return NumberTally(self.aggregation) if self.rolls_up else DistinctTally()
 
-    def contribution(self, event: Event, order: int) -> Contribution:
-        """Return what ``event`` alone adds; ``order`` is its order of receipt."""
-        value = self._read_value(event.fields)
+    def contribution(
+        self, seq: int, at: int, customer: str, fields: dict[str, Any]
+    ) -> Contribution:
+        """Return what one event adds.
+
+        Args:
+            seq: its order of receipt.
+            at: when it happened, in microseconds since 1970.
+            customer: who it is attributed to.
+            fields: its data, decoded.
+        """
+        value = self._read_value(fields)
         return Contribution(
-            event.at,
-            event.customer,
-            self.dimensions(event.fields),
+            at,
+            customer,
+            tuple([_text(read(fields)) for read in self._readers]),
             1,
             value is None,
             value,
-            (event.at, order),
+            (at, seq),
         )
 
 

@@ -30,8 +30,9 @@ class Event(msgspec.Struct, gc=False):
     Attributes:
         id: the server's own name for it, ``evt_…``.
         at: when the operation happened, in microseconds since 1970, UTC.
-        data: the JSON object as it was sent, byte for byte.
-        fields: ``data`` decoded, its numbers as int or exact Decimal.
+        data: the JSON object as it was sent, to the letter.
+        fields: ``data`` decoded, its numbers as int or exact Decimal; empty when the
+            event was read back.
     """
 
     id: str
@@ -43,8 +44,8 @@ class Event(msgspec.Struct, gc=False):
     external_subject: str | None
     external_id: str | None
     at: int
-    data: bytes
-    fields: dict[str, Any]
+    data: str
+    fields: dict[str, Any] = {}
 
     @property
     def customer(self) -> str:

@@ -20,7 +20,7 @@ import msgspec
 from outlay.server import _schema
 from outlay.server._errors import StoreUnavailableError
 from outlay.server._lock import FileLock
-from outlay.server._meter import Dimensions, Meter, NumberTally, compiled
+from outlay.server._meter import Contribution, Dimensions, Meter, NumberTally, compiled
 from outlay.server._records import (
     MICROSECONDS_PER_HOUR,
     Aggregation,
@@ -33,9 +33,10 @@ from outlay.server._records import (
 from outlay.server._sqlite_reader import (
     COST_COLUMNS,
     EVENT_COLUMNS,
+    READING_COLUMNS,
     SqliteReader,
     cost_of,
-    event_of,
+    readings,
     row_of_cost,
 )
 
@@ -183,7 +184,7 @@ class SqliteStore:
                 (cutoff, namespace, _encode_json(wanted).decode()),
             )
             for row in rows:
-                event = event_of(row)
+                event = Event(*row)
                 first[namespace, event.key] = event
         return first
 
@@ -203,7 +204,7 @@ class SqliteStore:
                     event.external_subject,
                     event.external_id,
                     event.at,
-                    event.data.decode(),
+                    event.data,
                 )
                 for seq, event in enumerate(events, start)
             ],
@@ -225,25 +226,34 @@ class SqliteStore:
         for seq, event in enumerate(events, start):
             by_type[event.namespace, event.type].append((seq, event))
         for name, numbered in by_type.items():
-            for metered in self._live.get(name, ()):
-                if metered.number not in self._behind:
-                    self._fold(metered, numbered)
+            for number, meter in self._live.get(name, ()):
+                if number not in self._behind:
+                    self._fold(
+                        number,
+                        meter,
+                        [
+                            meter.contribution(
+                                seq, event.at, event.customer, event.fields
+                            )
+                            for seq, event in numbered
+                        ],
+                    )
 
-    def _fold(self, metered: _Metered, events: Iterable[tuple[int, Event]]) -> None:
-        number, meter = metered
+    def _fold(
+        self, number: int, meter: Meter, contributions: Iterable[Contribution]
+    ) -> None:
+        """Add contributions to the rollups of a cost."""
         combine = _COMBINE[meter.aggregation]
         if combine is None:
             return
         tallies: dict[tuple[int, str, Dimensions], NumberTally] = {}
-        value_of, dimensions_of = meter.value, meter.dimensions
-        for seq, event in events:
-            fields, at = event.fields, event.at
-            name = (at // MICROSECONDS_PER_HOUR, event.customer, dimensions_of(fields))
+        for one in contributions:
+            hour = one.bucket_at // MICROSECONDS_PER_HOUR
+            name = (hour, one.customer, one.dimensions)
             tally = tallies.get(name)
             if tally is None:
                 tally = tallies[name] = NumberTally(meter.aggregation)
-            value = value_of(fields)
-            tally.add(1, value is None, value, (at, seq))
+            tally.add(one)
         self._connection.executemany(
             "INSERT INTO rollups VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET"  # noqa: S608 - from a table of constants
             " events = events + excluded.events, skipped = skipped + excluded.skipped,"
@@ -275,17 +285,16 @@ class SqliteStore:
         return self._forget(now - self._dedupe_window)
 
     def _catch_up(self, number: int, folded: int) -> None:
-        metered = self._metered(number)
+        meter = self._meter(number)
         upto = min(folded + _FOLDED_AT_ONCE, self._seq)
         rows = self._connection.execute(
-            f"SELECT seq, {EVENT_COLUMNS} FROM events NOT INDEXED"  # noqa: S608 - a constant
+            f"SELECT {READING_COLUMNS} FROM events NOT INDEXED"  # noqa: S608 - a constant
             " WHERE seq > ? AND seq <= ? AND namespace = ? AND type = ?",
-            (folded, upto, metered.meter.cost.namespace, metered.meter.cost.event_type),
+            (folded, upto, meter.cost.namespace, meter.cost.event_type),
         )
-        events = [(row[0], event_of(row[1:], decode=True)) for row in rows]
         current = upto >= self._seq
         with self._transaction():
-            self._fold(metered, events)
+            self._fold(number, meter, readings(meter, rows))
             self._connection.execute(
                 "UPDATE costs SET folded_seq = ? WHERE number = ?",
                 (None if current else upto, number),
@@ -409,12 +418,12 @@ class SqliteStore:
         self._live = {name: tuple(metered) for name, metered in live.items()}
         self._behind = behind
 
-    def _metered(self, number: int) -> _Metered:
+    def _meter(self, number: int) -> Meter:
         return next(
-            metered
+            live.meter
             for several in self._live.values()
-            for metered in several
-            if metered.number == number
+            for live in several
+            if live.number == number
         )
 
     def _numbered(self, cost_id: str) -> tuple[int, Cost]:

@@ -15,20 +15,23 @@ from outlay.server._records import (
     Aggregation,
     ApiKey,
     Cost,
-    Event,
     Product,
 )
 from outlay.server._wire import decode_data
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from outlay.server._store import Page
 
 EVENT_COLUMNS: Final = (
     "id, namespace, key, type, source, subject, external_subject, external_id, at, data"
 )
+_CUSTOMER: Final = "coalesce(subject, external_subject, '')"  # as Event.customer
+READING_COLUMNS: Final = f"seq, at, {_CUSTOMER}, data"
+"""What a meter needs of an event."""
+
 COST_COLUMNS: Final = (
     "id, namespace, name, unit_cost, currency, product_id, event_type, aggregation,"
     " value_property, group_by, unit, created_at, updated_at"
@@ -41,33 +44,10 @@ _decode_json: Final = msgspec.json.decode
 _decode_texts: Final = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
-def event_of(row: Sequence[Any], *, decode: bool = False) -> Event:
-    """Return the event of a row of `EVENT_COLUMNS`, its data decoded if asked for."""
-    (
-        event_id,
-        namespace,
-        key,
-        type_,
-        source,
-        subject,
-        external,
-        external_id,
-        at,
-        text,
-    ) = row
-    return Event(
-        event_id,
-        namespace,
-        key,
-        type_,
-        source,
-        subject,
-        external,
-        external_id,
-        at,
-        text.encode(),
-        decode_data(text) if decode else {},
-    )
+def readings(meter: Meter, rows: Iterable[Sequence[Any]]) -> Iterator[Contribution]:
+    """Yield what each event of some rows of `READING_COLUMNS` adds to a cost."""
+    for seq, at, customer, data in rows:
+        yield meter.contribution(seq, at, customer, decode_data(data))
 
 
 def cost_of(row: Sequence[Any]) -> Cost:
@@ -256,17 +236,14 @@ class SqliteReader:
     def _raw(
         self, meter: Meter, start: int, end: int, after_seq: int, customer: str | None
     ) -> Iterator[Contribution]:
-        if start >= end:
-            return
         cost = meter.cost
         rows = self._connection.execute(
-            f"SELECT seq, {EVENT_COLUMNS} FROM events"  # noqa: S608 - a constant
+            f"SELECT {READING_COLUMNS} FROM events"  # noqa: S608 - a constant
             " WHERE namespace = ?1 AND type = ?2 AND at >= ?3 AND at < ?4 AND seq > ?5"
-            " AND (?6 IS NULL OR coalesce(subject, external_subject, '') = ?6)",
+            f" AND (?6 IS NULL OR {_CUSTOMER} = ?6)",
             (cost.namespace, cost.event_type, start, end, after_seq, customer),
         )
-        for seq, *columns in rows:
-            yield meter.contribution(event_of(columns, decode=True), seq)
+        return readings(meter, rows)
 
     def _count(self, where: str, *parameters: str | None) -> int:
         (count,) = self._connection.execute(

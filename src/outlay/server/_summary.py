@@ -164,12 +164,7 @@ class _Breakdown:
         if not self._wanted(contribution):
             return
         for tally in self._tallies(contribution):
-            tally.add(
-                contribution.events,
-                contribution.skipped,
-                contribution.value,
-                contribution.at,
-            )
+            tally.add(contribution)
 
     def _tallies(self, contribution: Contribution) -> Iterator[Tally]:
         yield self._total

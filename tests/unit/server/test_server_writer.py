@@ -50,7 +50,7 @@ class SlowStore:
 def make_event(number: int) -> Event:
     """Return some event."""
     return Event(
-        f"evt_{number}", "org", str(number), "t", "s", "c", None, None, 0, b"{}", {}
+        f"evt_{number}", "org", str(number), "t", "s", "c", None, None, 0, "{}"
     )
 
 

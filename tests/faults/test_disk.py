@@ -1,0 +1,221 @@
+"""Disks that are full, read-only, forbidden or gone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from outlay import Client
+from tests.support.events import assert_conserved, total_of, track
+from tests.support.journals import segment_files
+from tests.support.processes import run, settings_for
+from tests.support.servers import ScriptedServer, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="mounting a file system, or giving up root, takes root"
+)
+
+_KIB: Final = 1024
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a file system of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", folder],
+        check=False,
+        capture_output=True,
+    )
+    if mounted.returncode:
+        pytest.skip("this machine does not let tests mount a file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def _client(server: ScriptedServer, spill_dir: Path) -> Client:
+    return Client(
+        base_url=server.url,
+        spill_dir=spill_dir,
+        segment_bytes=256 * _KIB,
+        linger=0.0,
+        batching="always",
+    )
+
+
+@needs_root
+def test_a_full_disk_degrades_to_memory_and_every_event_arrives(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another program fills the disk; the application goes on, and so do its costs."""
+    (small_disk / "ballast").write_bytes(bytes(900 * _KIB))
+
+    with ScriptedServer() as server:
+        client = _client(server, small_disk)
+        receipt = client.track_cost(
+            "cost.a", "1.5", customer_id="c", operation_id="first"
+        )
+        report = client.flush(20)
+        (small_disk / "ballast").unlink()
+        stats = client.close(20).stats
+
+    assert not receipt.durable
+    assert "kept in memory only" in caplog.text
+    assert report.complete
+    assert str(server.total) == "1.5"
+    assert (stats.tracked, stats.delivered) == (1, 1)
+    assert_conserved(stats)
+
+
+@needs_root
+def test_a_disk_that_fills_up_while_tracking_loses_nothing(small_disk: Path) -> None:
+    """Blocks are allocated with the segment: no store ever hits a hole (SIGBUS)."""
+    numbers = range(3000)
+
+    with ScriptedServer() as server:
+        client = _client(server, small_disk)
+        durable = 0
+        for number in numbers:
+            receipt = client.track_cost(
+                "cost.a",
+                "0.001",
+                customer_id="c",
+                operation_id=number,
+                data={"padding": "x" * 500},
+            )
+            durable += receipt.durable
+        report = client.close(30)
+
+    assert durable > 0
+    assert report.complete
+    assert_conserved(report.stats)
+    assert report.stats.delivered + sum(report.stats.dropped.values()) == 3000
+    assert len(server.amounts) == report.stats.delivered
+    assert segment_files(small_disk) == []
+
+
+@needs_root
+def test_a_read_only_disk_degrades_to_memory(small_disk: Path) -> None:
+    """Containers often have no writable disk at all."""
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+
+    with ScriptedServer() as server:
+        client = _client(server, small_disk / "spill")
+        track(client, 1)
+        report = client.close(20)
+
+    assert report.complete
+    assert server.total == total_of([1])
+    assert_conserved(report.stats)
+
+
+_FORBIDDEN: Final = """
+with outlay.Client(durability="memory") as first:  # imports all while it may
+    first.track_cost("cost.a", "1", customer_id="c", operation_id="1")
+os.seteuid(65534)
+client = outlay.Client()
+client.track_cost("cost.a", "1.5", customer_id="c", operation_id="2")
+say(client.close(20).stats.delivered)
+"""
+
+
+@needs_root
+@pytest.mark.parametrize("exists", [True, False], ids=["ours", "missing"])
+def test_a_folder_that_belongs_to_somebody_else_degrades_to_memory(
+    tmp_path: Path, *, exists: bool
+) -> None:
+    """A job ran as root once; now it runs as the application's user."""
+    spill_dir = tmp_path / "spill"
+    if exists:
+        spill_dir.mkdir(mode=0o700)
+
+    with ScriptedServer() as server:
+        said = run(_FORBIDDEN, **settings_for(server.url, spill_dir))
+
+    assert said == "1\n"
+    assert str(server.total) == "2.5"
+
+
+_UNUSABLE_HOME: Final = """
+receipt = outlay.track_cost("cost.a", "2.5", customer_id="c", operation_id="1")
+say(receipt.durable, outlay.default_client()._journal.folder.path.parent)
+outlay.close()
+"""
+
+
+@pytest.mark.parametrize("home", ["file", "/proc/state", "/sys/state"])
+def test_without_a_usable_home_the_journal_moves_to_a_private_temporary_folder(
+    tmp_path: Path, home: str
+) -> None:
+    """Services often run as a user without one; memory alone would be worse."""
+    if home == "file":
+        home = str(tmp_path / "home")
+        (tmp_path / "home").write_text("not a folder")
+    variables = settings_for(f"http://127.0.0.1:{free_port()}", tmp_path)
+    variables = {k: v for k, v in variables.items() if k != "OUTLAY_SPILL_DIR"}
+
+    said = run(
+        _UNUSABLE_HOME,
+        **variables,
+        OUTLAY_SHIPPING="none",
+        XDG_STATE_HOME=home,
+        TMPDIR=tmp_path,
+    )
+
+    assert said == f"True {tmp_path}/outlay-{os.getuid()}\n"
+    assert (tmp_path / f"outlay-{os.getuid()}").stat().st_mode & 0o777 == 0o700
+
+
+_SMALL_FILES: Final = """
+import resource
+from tests.support.journals import make_journal, payloads, take_all
+from tests.support.events import payload
+from pathlib import Path
+journal = make_journal(Path(os.environ["SPILL"]))
+for number in range(20):
+    journal.append(payload(number))
+events = take_all(journal)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+for event in events:
+    journal.bury(event, "dead", "rejected", "no")
+letters = list(journal.folder.dead_path.iterdir())[0].read_text().splitlines()
+say(len(letters), journal.reader.parked_count(), all(l[-1] == "}" for l in letters))
+"""
+
+
+def test_a_dead_letter_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    """A disk that fills up in the middle of a line must not cost the event."""
+    whole, parked, all_whole = run(_SMALL_FILES, SPILL=tmp_path).split()
+
+    assert int(whole) > 0
+    assert int(whole) + int(parked) == 20
+    assert all_whole == "True"
+
+
+def test_a_folder_deleted_under_a_shipping_client_loses_nothing_that_is_delivered(
+    tmp_path: Path,
+) -> None:
+    """The mapping outlives the name: what was being read is still delivered."""
+    with ScriptedServer() as server:
+        client = _client(server, tmp_path / "spill")
+        track(client, 1)
+        assert client.flush(20).complete
+        shutil.rmtree(tmp_path / "spill")
+        for number in range(2, 1500):
+            track(client, number)
+        report = client.close(30)
+
+    assert report.complete
+    assert server.total == total_of(range(1, 1500))
+    assert_conserved(report.stats)

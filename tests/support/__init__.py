@@ -1,0 +1,1 @@
+"""What tests share: a clock, transports, servers and processes they control."""

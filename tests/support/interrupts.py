@@ -1,0 +1,55 @@
+"""Signal handlers and finalisers that strike between any two instructions."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+_Trace: TypeAlias = "Callable[[FrameType, str, object], _Trace | None]"
+
+
+class Interrupts:
+    """Calls ``strike`` once, before the ``at``-th instruction of the watched code.
+
+    This is what CPython does for a signal, and nearly what it does for a finaliser
+    that the garbage collector runs; but at a place of the test's choosing.
+
+    Attributes:
+        struck: whether it came to that.
+    """
+
+    def __init__(self, strike: Callable[[], object], at: int, *modules: str) -> None:
+        """Watch the code of ``modules``, named by the end of their files' paths."""
+        self.struck = False
+        self._strike = strike
+        self._left = at
+        self._modules = modules
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch the calls made by this thread inside the block."""
+        earlier = sys.gettrace()
+        sys.settrace(self._call)
+        try:
+            yield
+        finally:
+            sys.settrace(earlier)
+
+    def _call(self, frame: FrameType, event: str, _: object) -> _Trace | None:
+        if event == "call" and frame.f_code.co_filename.endswith(self._modules):
+            frame.f_trace_opcodes = True
+            return self._step
+        return None
+
+    def _step(self, _: FrameType, event: str, __: object) -> _Trace:
+        if event == "opcode" and not self.struck:
+            if self._left == 0:
+                self.struck = True
+                self._strike()
+            self._left -= 1
+        return self._step

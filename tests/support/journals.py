@@ -1,0 +1,67 @@
+"""Journals, opened as the client opens them, and what lies in their folders."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from outlay._journal.journal import Destination, Journal, Limits
+from outlay._model.clock import Clock, SystemClock
+from outlay._model.notices import Notices
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from outlay._journal.segments import PendingEvent
+
+KIB: Final = 1024
+CREDENTIAL: Final = "sk_test_do_not_store_me"
+DESTINATION: Final = Destination("http://127.0.0.1:4600", None, CREDENTIAL)
+LIMITS: Final = Limits(
+    segment_bytes=64 * KIB, max_spill_bytes=1024 * KIB, max_memory_bytes=2048 * KIB
+)
+
+
+def make_journal(
+    spill_dir: Path,
+    *,
+    destination: Destination = DESTINATION,
+    limits: Limits = LIMITS,
+    in_memory: bool = False,
+    clock: Clock | None = None,
+) -> Journal:
+    """Return a journal with small segments."""
+    clock = clock or SystemClock()
+    return Journal(
+        destination,
+        limits,
+        spill_dir=spill_dir,
+        in_memory=in_memory,
+        clock=clock,
+        notices=Notices(clock),
+    )
+
+
+def take_all(journal: Journal) -> list[PendingEvent]:
+    """Return all pending events."""
+    taken: list[PendingEvent] = []
+    while batch := journal.reader.take(100, 1024 * KIB):
+        taken += batch
+    return taken
+
+
+def payloads(events: list[PendingEvent]) -> list[bytes]:
+    """Return what the events carry."""
+    return [event.payload for event in events]
+
+
+def segment_files(spill_dir: Path) -> list[Path]:
+    """Return all segments of all writers of all destinations."""
+    return sorted(spill_dir.glob("*/*/*.seg"))
+
+
+def dead_letters(spill_dir: Path) -> list[dict[str, Any]]:
+    """Return all dead letters."""
+    files = sorted(spill_dir.glob("*/dead/*.jsonl"))
+    lines = [line for file in files for line in file.read_text().splitlines()]
+    return [json.loads(line) for line in lines]

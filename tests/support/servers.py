@@ -1,0 +1,231 @@
+"""A real HTTP server on loopback that misbehaves on purpose."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import functools
+import http.server
+import json
+import socket
+import threading
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
+
+from outlay import Answer
+from tests.support.answers import accepted, stored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+BATCH_PATH: Final = "/v0/events/batch"
+
+
+class Fault(enum.Enum):
+    """What else can happen to a request."""
+
+    RESET = "the connection is closed without an answer"
+    HANG = "no answer until the server stops"
+
+
+class Request(NamedTuple):
+    """One request as it arrived."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def events(self) -> list[bytes]:
+        """The payloads that it carries."""
+        if self.path != BATCH_PATH:
+            return [self.body]
+        events = json.loads(self.body, parse_float=Decimal)["events"]
+        return [json.dumps(event, default=str).encode() for event in events]
+
+
+Respond: TypeAlias = "Callable[[Request], Answer | Fault]"
+
+
+class ScriptedServer:
+    """Keeps each event once by its key, like the service, and answers as told.
+
+    Thread safety: any thread.
+
+    Attributes:
+        respond: decides about each request; set it at any time. By default events are
+            kept and accepted.
+        requests: as they arrived.
+        amounts: what was kept, by key.
+    """
+
+    def __init__(self, respond: Respond | None = None) -> None:
+        self.respond: Respond = respond or self.accept
+        self.requests: list[Request] = []
+        self.amounts: dict[str, Decimal] = {}
+        self.duplicates = 0
+        self._changed: Final = threading.Condition()
+        self._port = 0
+        self._stopping = threading.Event()
+        self._sockets: set[socket.socket] = set()
+        self._start()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, also while it is down."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def total(self) -> Decimal:
+        """What the events come to, each counted once."""
+        with self._changed:
+            return sum(self.amounts.values(), Decimal(0))
+
+    def accept(self, request: Request) -> Answer:
+        """Keep the events of ``request`` and accept them."""
+        known = self.keep(request)
+        if request.path == BATCH_PATH:
+            return stored(len(request.events), duplicates=known)
+        return accepted(outlay_duplicate="true") if known else accepted()
+
+    def keep(self, request: Request) -> int:
+        """Keep the events of ``request``; return how many were known already."""
+        known = 0
+        with self._changed:
+            for payload in request.events:
+                event = json.loads(payload, parse_float=Decimal)
+                key = event["idempotencyKey"]
+                known += key in self.amounts
+                self.amounts.setdefault(key, Decimal(event["data"]["amount"]))
+            self.duplicates += known
+        return known
+
+    def wait_for(self, condition: Callable[[], bool], timeout: float = 20.0) -> None:
+        """Wait until ``condition`` holds; looked at after each answer."""
+        with self._changed:
+            assert self._changed.wait_for(condition, timeout), (
+                f"not within {timeout} s; {len(self.requests)} requests came"
+            )
+
+    def wait_for_requests(self, count: int, timeout: float = 20.0) -> None:
+        """Wait until ``count`` requests have arrived."""
+        self.wait_for(lambda: len(self.requests) >= count, timeout)
+
+    def stop(self) -> None:
+        """Go down at once: every connection breaks, the port refuses."""
+        self._stopping.set()
+        self._server.shutdown()
+        self._server.server_close()
+        with self._changed:
+            connections, self._sockets = self._sockets, set()
+        for connection in connections:
+            _break(connection)
+        self._thread.join()
+
+    def restart(self) -> None:
+        """Come back on the same port."""
+        self._stopping = threading.Event()
+        self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self._stopping.is_set():
+            self.stop()
+
+    def _start(self) -> None:
+        handler = functools.partial(_Handler, self, self._stopping)
+        self._server = _Server(("127.0.0.1", self._port), handler)
+        self._port = self._server.server_address[1]
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}
+        )
+        self._thread.start()
+
+    def opened(self, connection: socket.socket) -> None:
+        """Remember a connection, to break it."""
+        with self._changed:
+            self._sockets.add(connection)
+
+    def answer(self, request: Request) -> Answer | Fault:
+        """Record a request and decide about it."""
+        with self._changed:
+            self.requests.append(request)
+            self._changed.notify_all()
+        answer = self.respond(request)
+        with self._changed:
+            self._changed.notify_all()
+        return answer
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: clients that go away are what the tests are about."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def __init__(
+        self,
+        owner: ScriptedServer,
+        stopping: threading.Event,
+        request: socket.socket,
+        address: object,
+        server: _Server,
+    ) -> None:
+        self._owner = owner
+        self._stopping = stopping
+        super().__init__(request, address, server)
+
+    def setup(self) -> None:
+        super().setup()
+        self._owner.opened(self.connection)
+
+    def do_POST(self) -> None:
+        length = int(self.headers["content-length"])
+        headers = {name.lower(): text for name, text in self.headers.items()}
+        answer = self._owner.answer(
+            Request(self.path, headers, self.rfile.read(length))
+        )
+        if answer is Fault.HANG:
+            self._stopping.wait()
+        if isinstance(answer, Answer) and not self._stopping.is_set():
+            self._send(answer)
+        else:
+            self.close_connection = True
+
+    def _send(self, answer: Answer) -> None:
+        self.send_response(answer.status)
+        headers = {"content-type": "application/json", **answer.headers}
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(answer.body)))
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def _break(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the client was first
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def free_port() -> int:
+    """Return a port of loopback on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -2,7 +2,7 @@
 # all it needs is Python 3.11 or newer with pip, and make.
 
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 

@@ -141,7 +141,7 @@ def test_a_folder_that_belongs_to_somebody_else_degrades_to_memory(
         spill_dir.mkdir(mode=0o700)
 
     with ScriptedServer() as server:
-        said = run(_FORBIDDEN, **settings_for(server.url, spill_dir))
+        said = run(_FORBIDDEN, settings_for(server.url, spill_dir))
 
     assert said == "1\n"
     assert str(server.total) == "2.5"
@@ -167,10 +167,12 @@ def test_without_a_usable_home_the_journal_moves_to_a_private_temporary_folder(
 
     said = run(
         _UNUSABLE_HOME,
-        **variables,
-        OUTLAY_SHIPPING="none",
-        XDG_STATE_HOME=home,
-        TMPDIR=tmp_path,
+        {
+            **variables,
+            "OUTLAY_SHIPPING": "none",
+            "XDG_STATE_HOME": home,
+            "TMPDIR": tmp_path,
+        },
     )
 
     assert said == f"True {tmp_path}/outlay-{os.getuid()}\n"
@@ -196,7 +198,7 @@ say(len(letters), journal.reader.parked_count(), all(l[-1] == "}" for l in lette
 
 def test_a_dead_letter_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     """A disk that fills up in the middle of a line must not cost the event."""
-    whole, parked, all_whole = run(_SMALL_FILES, SPILL=tmp_path).split()
+    whole, parked, all_whole = run(_SMALL_FILES, {"SPILL": tmp_path}).split()
 
     assert int(whole) > 0
     assert int(whole) + int(parked) == 20

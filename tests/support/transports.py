@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Line: TypeAlias = "Answer | Exception | Callable[[str, bytes], Answer]"
 """What to do about a request: answer, raise, or look at it first."""
 
+_ACCEPTED: Final = accepted()
+
 
 class ScriptedTransport:
     """Answers from a script, then accepts everything. Thread safety: any thread.
@@ -25,13 +27,13 @@ class ScriptedTransport:
     """
 
     def __init__(
-        self, script: Iterable[Line] = (), otherwise: Line | None = None
+        self, script: Iterable[Line] = (), otherwise: Line = _ACCEPTED
     ) -> None:
         """Answer with the lines of ``script`` in turn, then with ``otherwise``."""
         self.posts: list[tuple[str, bytes]] = []
         self.closed = False
         self._script: Final = deque(script)
-        self._otherwise: Final = accepted() if otherwise is None else otherwise
+        self._otherwise: Final = otherwise
         self._changed: Final = threading.Condition()
 
     def post(self, path: str, body: bytes) -> Answer:

@@ -33,7 +33,7 @@ class Notices:
         _logger.warning(message, *args)
 
     def warn_once(self, topic: str, message: str, *args: object) -> None:
-        """Log a warning, unless one of the same topic was logged since `forget`."""
+        """Log a warning, unless one of the same topic was logged since `resolved`."""
         if topic not in self._said_at:
             self._said_at[topic] = self._clock.monotonic()
             _logger.warning(message, *args)

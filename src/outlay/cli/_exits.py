@@ -18,6 +18,10 @@ class Exit(enum.IntEnum):
     INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
+class UsageError(OutlayError):
+    """What was asked for makes no sense; the message says what would."""
+
+
 _BY_ERROR: Final = (
     (RejectedError, Exit.REFUSED),
     (JournalError, Exit.REFUSED),

@@ -174,6 +174,7 @@ class Witness:
             timeout=settings.timeout,
             max_connections=settings.max_senders,
         )
+        self._address = settings.base_url
         self._heard = threading.Condition()
         self._replies: dict[str, SingleReply] = {}  # guarded by _heard
         self.reply: SingleReply | None = None
@@ -186,7 +187,7 @@ class Witness:
         try:
             answer = self._inner.post(path, body)
         except UnavailableError as error:
-            self.trouble = str(error)
+            self.trouble = f"no answer from {self._address} ({error})"
             raise
         with self._heard:
             self._replies[decode_event(body).idempotency_key] = SingleReply.of(answer)

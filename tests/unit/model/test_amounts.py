@@ -128,8 +128,8 @@ def test_the_decimal_context_of_the_application_does_not_matter(
     compose: Compose,
 ) -> None:
     """A report that sets three digits of precision must not round anyone's costs."""
-    traps = {decimal.Inexact: True, decimal.FloatOperation: True}
-    with decimal.localcontext(prec=3, traps=traps):
+    coarse = decimal.Context(prec=3, traps=[decimal.Inexact, decimal.FloatOperation])
+    with decimal.localcontext(coarse):
         _, payload = compose(amount=Decimal("123456789.123456789"), quantity=0.12345)
 
     data = decode_event(payload).data
@@ -140,7 +140,7 @@ def test_the_decimal_context_of_the_application_does_not_matter(
 def test_a_context_without_traps_refuses_the_same(compose: Compose) -> None:
     """Without the trap, text that is no number becomes NaN instead of an error."""
     with (
-        decimal.localcontext(traps={}),
+        decimal.localcontext(decimal.Context(traps=[])),
         pytest.raises(InvalidEventError, match=r"^amount='five': pass a finite"),
     ):
         compose(amount="five")

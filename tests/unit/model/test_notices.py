@@ -1,0 +1,104 @@
+"""Log lines say each trouble, and do not flood."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from outlay._model.notices import Notices
+
+if TYPE_CHECKING:
+    from outlay._model.clock import Clock
+
+
+class Movable(Protocol):
+    """A clock that a test can move."""
+
+    elapsed: float
+
+
+@pytest.fixture
+def notices(clock: Clock, caplog: pytest.LogCaptureFixture) -> Notices:
+    """Notices by the test's clock; all that is logged is captured."""
+    caplog.set_level(logging.DEBUG, logger="outlay")
+    return Notices(clock)
+
+
+def test_a_trouble_is_said_once_a_minute(
+    notices: Notices, clock: Movable, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A thousand failed requests are one trouble; after a minute it is still one."""
+    for elapsed in (0.0, 0.0, 59.9, 60.0, 60.1, 120.0):
+        clock.elapsed = elapsed
+        notices.warn("trouble", "at %g s", elapsed)
+
+    assert caplog.messages == ["at 0 s", "at 60 s", "at 120 s"]
+
+
+def test_one_trouble_does_not_hide_another(
+    notices: Notices, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each kind has its own minute."""
+    notices.warn("disk", "the disk is full")
+    notices.warn("trouble", "the server is away")
+
+    assert caplog.messages == ["the disk is full", "the server is away"]
+
+
+def test_what_is_said_once_is_not_said_again(
+    notices: Notices, clock: Movable, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Advice to the programmer does not become truer by repetition."""
+    for elapsed in (0.0, 60.0, 86_400.0):
+        clock.elapsed = elapsed
+        notices.warn_once("random key", "pass an operation id")
+
+    assert caplog.messages == ["pass an operation id"]
+
+
+def test_the_end_of_a_trouble_is_said_only_if_it_was_there(
+    notices: Notices, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every request that works is not worth a line; the first one after trouble is."""
+    notices.resolved("trouble", "the server answers again")
+    notices.warn("trouble", "the server is away")
+    notices.resolved("trouble", "the server answers again")
+    notices.resolved("trouble", "the server answers again")
+
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", "the server is away"),
+        ("INFO", "the server answers again"),
+    ]
+
+
+def test_a_trouble_that_comes_back_is_said_again_at_once(
+    notices: Notices, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once it was over, the next time is news."""
+    notices.warn_once("paused", "wrong key")
+    notices.resolved("paused", "shipping resumes")
+    notices.warn_once("paused", "wrong key")
+
+    assert caplog.messages == ["wrong key", "shipping resumes", "wrong key"]
+
+
+def test_a_handler_may_cause_the_same_trouble(
+    notices: Notices, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A handler that tracks what logging costs must not wait for itself for ever."""
+
+    class Tracks(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            notices.warn("trouble", "again, because of %s", record.getMessage())
+
+    handler = Tracks()
+    logger = logging.getLogger("outlay")
+    logger.addHandler(handler)
+    try:
+        notices.warn("trouble", "the server is away")
+    finally:
+        logger.removeHandler(handler)
+
+    assert caplog.messages == ["the server is away"]

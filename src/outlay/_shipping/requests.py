@@ -29,6 +29,12 @@ EVENTS_PATH: Final = "/v0/events"
 _BATCH_HEADER: Final = "outlay-batch"  # /v0/events/batch; max=1000
 _DUPLICATE_HEADER: Final = "outlay-duplicate"
 
+_MESSAGE_CHARS: Final = 500  # of what a server says; more is a page, not a message
+_NUMBER_DIGITS: Final = 9  # of a header's parameter; Python takes no endless ones
+
+# Everything that decoding bytes as JSON can raise; RecursionError: nested too deeply.
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _AS_SINGLES: Final = Verdict(Outcome.RETRY, Effect.NONE, Counted.NO, "no_batch")
 _SPLIT: Final = Verdict(Outcome.RETRY, Effect.NONE, Counted.NO, "batch_too_large")
 
@@ -107,11 +113,9 @@ def batch_offer(headers: Mapping[str, str]) -> BatchOffer | None:
         return None
     path, _, parameter = value.partition(";")
     name, _, number = parameter.strip().partition("=")
-    most = (
-        int(number)
-        if name == "max" and number.isdecimal()
-        else DEFAULT_OFFER.max_events
-    )
+    most = DEFAULT_OFFER.max_events
+    if name == "max" and number.isdecimal() and len(number) <= _NUMBER_DIGITS:
+        most = int(number)
     if not path.startswith("/") or most < 1:
         return None
     return BatchOffer(path.strip(), most)
@@ -150,7 +154,7 @@ def unanswered(verdict: Verdict, message: str, count: int) -> Judgement:
 def _judge_items(answer: Answer, count: int) -> Judgement:
     try:
         body = _decode_batch(answer.body)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         body = None
     if body is None or not _adds_up(body, count):
         # Something in between answers 2xx to anything: believe none of it.
@@ -159,7 +163,8 @@ def _judge_items(answer: Answer, count: int) -> Judgement:
         return Judgement(replies, batch_failed=True)
     replies = [Reply(judge(answer.status), "")] * count
     for item in body.failed:
-        replies[item.index] = Reply(judge(item.status, item.error), item.message)
+        message = item.message[:_MESSAGE_CHARS]
+        replies[item.index] = Reply(judge(item.status, item.error), message)
     return Judgement(replies, body.summary.duplicates)
 
 
@@ -170,6 +175,7 @@ def _adds_up(body: _BatchBody, count: int) -> bool:
         and body.summary.successful + len(body.failed) == count
         and len(indexes) == len(body.failed)
         and all(0 <= index < count for index in indexes)
+        and not any(200 <= item.status < 300 for item in body.failed)
     )
 
 
@@ -178,13 +184,11 @@ def _error_body(answer: Answer) -> _ErrorBody:
         return _ErrorBody()
     try:
         return _decode_error(answer.body)
-    except msgspec.DecodeError:  # HTML of a proxy, or nothing
+    except _UNREADABLE:  # HTML of a proxy, or nothing
         return _ErrorBody()
 
 
 def _message(answer: Answer, body: _ErrorBody) -> str:
-    return (
-        f"HTTP {answer.status}: {body.message}"
-        if body.message
-        else (f"HTTP {answer.status}")
-    )
+    if not body.message:
+        return f"HTTP {answer.status}"
+    return f"HTTP {answer.status}: {body.message[:_MESSAGE_CHARS]}"

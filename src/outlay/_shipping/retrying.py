@@ -37,8 +37,10 @@ class RetryPolicy:
         Args:
             attempts: how often it has failed.
             retry_after: seconds the server asked for; it knows better than we do.
+                Zero is no answer to when: a proxy that always sends it would be
+                hammered.
         """
-        if retry_after is not None:
+        if retry_after:
             return retry_after
         state = tenacity.RetryCallState(_UNUSED, None, (), {})
         state.attempt_number = attempts
@@ -74,7 +76,7 @@ def retry_after_seconds(headers: Mapping[str, str], now_ms: int) -> float | None
 def _until(http_date: str, now_ms: int) -> float:
     try:
         moment = parsedate_to_datetime(http_date)
-    except ValueError:
+    except (ValueError, OverflowError):
         return float("nan")
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

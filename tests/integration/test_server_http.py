@@ -347,6 +347,11 @@ def test_a_bad_field_is_named(
             b'{"type":"cost.ai","source":"s","subject":"c","data":{"a":"\\ud800"}}',
             id="lone-surrogate",
         ),
+        pytest.param(
+            b'{"type":"cost.ai","source":"s","subject":"c","data":{"a":%b}}'
+            % (b"7" * 5000),
+            id="integer-beyond-all-use",
+        ),
     ],
 )
 def test_an_unreadable_body_is_a_400(refusing: Site, body: bytes) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import pytest
+from starlette.middleware import Middleware
 
 from outlay.server import (
     AddressError,
@@ -21,6 +23,7 @@ from outlay.server import (
     BackgroundServer,
     DatabaseBusyError,
     DatabaseError,
+    ServerError,
     ServerSettings,
     serve,
 )
@@ -213,6 +216,48 @@ def test_a_fixed_key_is_not_kept(tmp_path: Path) -> None:
         client(server.url) as http,
     ):
         assert http.get("/v0/costs").status_code == 401
+
+
+def test_a_server_that_cannot_start_up_says_so(tmp_path: Path) -> None:
+    """It must neither hang nor pretend, and must leave the database free."""
+    settings = ServerSettings(port=0, database=tmp_path / "outlay.db", api_key=KEY)
+
+    def broken(app: object) -> object:
+        raise ZeroDivisionError(app)
+
+    broken_too = [Middleware(broken)]  # type: ignore[arg-type]  # broken on purpose
+    with pytest.raises(ServerError, match="did not start up"):
+        BackgroundServer(settings, middleware=broken_too).start()
+    with pytest.raises(ServerError, match="did not start up"):
+        serve(settings, middleware=broken_too)
+
+    with BackgroundServer(settings) as server:
+        assert server.url
+
+
+def test_a_write_that_fails_is_a_503_and_counts_nothing(tmp_path: Path) -> None:
+    """As with a full disk: the client sends the event again, and it counts once."""
+    database = tmp_path / "outlay.db"
+    settings = ServerSettings(port=0, database=database, api_key=KEY)
+    with (
+        BackgroundServer(settings) as server,
+        client(server.url) as http,
+        closing(sqlite3.connect(database, isolation_level=None)) as other,
+    ):
+        create_cost(http)
+        other.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON events"
+            " BEGIN SELECT raise(ABORT, 'disk is full'); END"
+        )
+        during = http.post("/v0/events", json=event("k"))
+        other.execute("DROP TRIGGER full")
+        after = http.post("/v0/events", json=event("k"))
+
+        assert (during.status_code, during.headers["retry-after"]) == (503, "1")
+        assert "disk is full" in during.json()["message"]
+        assert after.status_code == 202
+        assert "outlay-duplicate" not in after.headers
+        assert total(http) == 1
 
 
 def test_a_background_server_leaves_no_files_of_a_database_in_memory() -> None:

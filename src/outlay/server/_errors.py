@@ -6,7 +6,7 @@
     ├── DatabaseError           the database file cannot be used
     │   ├── DatabaseBusyError       another server has it open
     │   └── NewerDatabaseError      a newer outlay wrote it
-    └── StoreUnavailableError   a write did not reach the disk; nothing was accepted
+    └── StoreUnavailableError   the database took no write, or gave no answer
 
 Refusals of single requests are no errors of the server: see ``_problems``.
 """
@@ -51,4 +51,4 @@ class NewerDatabaseError(DatabaseError):
 
 
 class StoreUnavailableError(ServerError):
-    """A write did not reach the disk, so nothing of it was accepted."""
+    """The database took no write, of which nothing is kept, or gave no answer."""

@@ -438,6 +438,7 @@ class Dispatcher:
         except Problem as problem:
             reply = _refusal(problem)
         except StoreUnavailableError as error:
+            log.error("%s %s: %s", scope["method"], path, error)  # noqa: TRY400 - no bug
             reply = _refusal(unavailable(str(error)))
         except Exception:
             log.exception("%s %s failed", scope["method"], path)

@@ -54,7 +54,12 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start up, then report."""
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            # Some releases exit, others return; either way the caller finds out that
+            # the server has not started, and raises.
+            self.should_exit = True
         if self.started:
             self._ready()
 
@@ -112,10 +117,7 @@ def serve(
             if on_start is not None:
                 on_start(started)
 
-        try:
-            _Server(_config(engine, middleware), ready).run(sockets=[listener])
-        finally:
-            engine.close()
+        _run_to_the_end(_Server(_config(engine, middleware), ready), listener, engine)
 
 
 class BackgroundServer:
@@ -147,7 +149,7 @@ class BackgroundServer:
         self._thread = threading.Thread(
             target=self._run, name="outlay-server", daemon=True
         )
-        self._failure: BaseException | None = None
+        self._failure: ServerError | None = None
 
     def start(self) -> Self:
         """Start, and return once requests are served.
@@ -161,11 +163,13 @@ class BackgroundServer:
         except BaseException:
             self._listener.close()
             raise
+        self._url = url_of(self._listener)
         self._server = _Server(_config(self._engine, self._middleware), self._on_ready)
         self._thread.start()
         self._ready.wait()
         if self._failure is not None:
-            raise ServerError("the server did not start") from self._failure
+            self._thread.join()
+            raise self._failure
         return self
 
     def stop(self) -> None:
@@ -216,13 +220,22 @@ class BackgroundServer:
 
     def _run(self) -> None:
         try:
-            with self._listener:
-                self._url = url_of(self._listener)
-                self._server.run(sockets=[self._listener])
-        except BaseException as error:  # noqa: BLE001 - raised again by start()
+            _run_to_the_end(self._server, self._listener, self._engine)
+        except ServerError as error:
             self._failure = error
         finally:
             self._ready.set()
+
+
+def _run_to_the_end(server: _Server, listener: socket.socket, engine: Engine) -> None:
+    try:
+        with listener:
+            server.run(sockets=[listener])
+    finally:
+        # For a server that never came up; stopping has closed it otherwise.
+        engine.close()
+    if not server.started:
+        raise ServerError("the server did not start up; the log says why")
 
 
 def listening(host: str, port: int) -> socket.socket:

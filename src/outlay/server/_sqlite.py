@@ -132,16 +132,24 @@ class SqliteStore:
     @contextmanager
     def reading(self) -> Iterator[SqliteReader]:
         """Open a consistent view; it sees all that was written before."""
-        with self._readers_lock:
-            reader = self._idle_readers.pop() if self._idle_readers else None
-        if reader is None:
-            reader = SqliteReader(_schema.open_reader(self._path))
         try:
-            with reader.snapshot():
-                yield reader
-        finally:
-            with self._readers_lock:
-                self._idle_readers.append(reader)
+            reader = self._idle_reader()
+            try:
+                with reader.snapshot():
+                    yield reader
+            finally:
+                with self._readers_lock:
+                    self._idle_readers.append(reader)
+        except sqlite3.Error as error:
+            raise StoreUnavailableError(
+                f"the database cannot be read ({error})"
+            ) from error
+
+    def _idle_reader(self) -> SqliteReader:
+        with self._readers_lock:
+            if self._idle_readers:
+                return self._idle_readers.pop()
+        return SqliteReader(_schema.open_reader(self._path))
 
     # -- events, in the writer's thread
 

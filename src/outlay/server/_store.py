@@ -125,7 +125,11 @@ class Store(Protocol):
         ...
 
     def reading(self) -> AbstractContextManager[Reader]:
-        """Open a consistent view; it sees all that was written before."""
+        """Open a consistent view; it sees all that was written before.
+
+        Raises:
+            StoreUnavailableError: the store cannot be read.
+        """
         ...
 
     def close(self) -> None:

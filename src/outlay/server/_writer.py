@@ -179,8 +179,7 @@ class Writer:
             receipts = iter(self._store.append(events, self._now()))
             for item in appends:
                 item.result = list(islice(receipts, len(item.work)))
-        except Exception as error:
-            log.exception("%d events were not kept", len(events))
+        except Exception as error:  # noqa: BLE001 - handed to who waits for it
             for item in appends:
                 item.error = error
 

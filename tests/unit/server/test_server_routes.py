@@ -1,0 +1,87 @@
+"""The dispatcher, without a network: what the network makes hard to provoke."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from outlay.server import ServerSettings, StoreUnavailableError
+from outlay.server._routes import Call, Dispatcher, Endpoint, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+    from starlette.types import Message
+
+    from outlay.server._engine import Engine
+
+
+def answered(
+    handler: Callable[[Engine, Call], Any], *messages: Message
+) -> tuple[int, dict[str, Any], dict[bytes, bytes]]:
+    """Return status, body and headers of what a handler's endpoint answers."""
+    waiting = list(messages)
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return waiting.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    engine = cast("Engine", SimpleNamespace(settings=ServerSettings(api_key="k")))
+    endpoint = Endpoint("POST", "/test", handler, None, 200)
+    scope = {"type": "http", "method": "POST", "path": "/test", "headers": []}
+    asyncio.run(Dispatcher(engine, [endpoint])(scope, receive, send))
+    head, body = sent
+    return head["status"], msgspec.json.decode(body["body"]), dict(head["headers"])
+
+
+def test_a_bug_is_a_500_with_a_message_and_a_log_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The client learns nothing of the inside, and the operator learns it all."""
+
+    async def broken(_: Engine, __: Call) -> Reply:
+        raise ZeroDivisionError("inside")
+
+    with caplog.at_level(logging.ERROR, "outlay.server"):
+        status, body, _ = answered(broken)
+
+    assert status == 500
+    assert body["error"] == "internal_error"
+    assert "inside" not in body["message"]
+    assert "ZeroDivisionError: inside" in caplog.text
+
+
+def test_a_database_that_fails_is_a_503_to_be_tried_again() -> None:
+    """A full disk is emptied some day; the events must come again then."""
+
+    async def full(_: Engine, __: Call) -> Reply:
+        raise StoreUnavailableError("disk is full")
+
+    status, body, headers = answered(full)
+
+    assert (status, body["message"]) == (503, "disk is full")
+    assert headers[b"retry-after"] == b"1"
+
+
+def test_a_body_that_ends_early_is_refused() -> None:
+    """Half a body must not be taken for a whole one."""
+
+    async def read(_: Engine, call: Call) -> Reply:
+        return Reply(200, await call.body(1000))
+
+    status, body, _ = answered(
+        read,
+        {"type": "http.request", "body": b'{"a":', "more_body": True},
+        {"type": "http.disconnect"},
+    )
+
+    assert status == 400
+    assert "ended early" in body["message"]

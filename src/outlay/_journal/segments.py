@@ -167,6 +167,7 @@ class PendingEvent:
             be a refusal; 0 if there is none; None if the journal lost it.
         attempts: attempts so far, by this process and earlier ones.
         failures: attempts by this process that failed for this event alone.
+        probes: attempts by this process that failed with the server as a whole.
     """
 
     __slots__ = (
@@ -175,6 +176,7 @@ class PendingEvent:
         "first_attempt_ms",
         "offset",
         "payload",
+        "probes",
         "segment",
     )
 
@@ -184,6 +186,7 @@ class PendingEvent:
         self.payload = frame.payload
         self.first_attempt_ms, self.attempts = frame.stamp
         self.failures = 0
+        self.probes = 0
 
 
 class SegmentReader:

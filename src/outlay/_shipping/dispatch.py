@@ -50,6 +50,9 @@ WINDOW_SINGLES: Final = 256
 MAX_FAILURES: Final = 8
 """Of one event alone, before it is parked: some minutes of backoff."""
 
+MAX_PROBES: Final = 3
+"""With one event, before others are tried: it may be what breaks the server."""
+
 ERRORS_IN_A_ROW: Final = 5
 """Answers of 500 without a success between them that make it the server's trouble."""
 
@@ -286,36 +289,61 @@ class Dispatch:
         self._apply_effect(answer, judgement.replies)
         self.counts["duplicates"] += judgement.duplicates
         replies = zip(job.events, job.first_attempts, judgement.replies, strict=True)
-        for event, first_attempt_ms, reply in replies:
-            self._decide(event, first_attempt_ms, reply)
+        again = [
+            event
+            for event, first_attempt_ms, reply in replies
+            if self._decide(event, first_attempt_ms, reply)
+        ]
+        self._ready.extendleft(reversed(again))
 
     def _decide(
         self, event: PendingEvent, first_attempt_ms: int | None, reply: Reply
-    ) -> None:
+    ) -> bool:
+        """Give ``event`` its fate; return whether it is next when the gate opens."""
         verdict = reply.verdict
         if verdict.outcome is Outcome.DELIVERED:
             self._journal.reader.settle(event, State.DELIVERED)
             self.counts["delivered"] += 1
-            return
+            return False
         if verdict.counted is Counted.NO:
             self._journal.reader.refused(event, first_attempt_ms)
         if verdict.outcome is Outcome.RETRY:
-            self._retry(event, verdict)
-        elif verdict.outcome is Outcome.DEAD:
+            return self._retry(event, reply)
+        if verdict.outcome is Outcome.DEAD:
             self._bury(event, "dead", verdict.reason, reply.message)
         else:
             self._mute(event, reply)
             self._park(event)
+        return False
 
-    def _retry(self, event: PendingEvent, verdict: Verdict) -> None:
-        if verdict.counted is Counted.NO or verdict.effect is not Effect.NONE:
-            self._ready.appendleft(event)  # as soon as the gate admits it
-            return
+    def _retry(self, event: PendingEvent, reply: Reply) -> bool:
+        if reply.verdict.counted is Counted.NO:
+            return True
+        if reply.verdict.effect is not Effect.NONE:
+            event.probes += 1
+            # It goes first again, so that few events are ever in doubt; but not for
+            # ever: an event that makes the server crash looks like an outage.
+            if event.probes < MAX_PROBES:
+                return True
+            self._delay(event, event.probes)
+            return False
         event.failures += 1
-        if event.failures >= MAX_FAILURES:
-            self._park(event)
-            return
-        due = self._clock.monotonic() + self._policy.delay(event.failures)
+        if event.failures < MAX_FAILURES:
+            self._delay(event, event.failures)
+            return False
+        self._notices.warn(
+            f"parked {reply.verdict.reason}",
+            "an event is parked after %d attempts: %s. It is kept, and tried again "
+            "every %g s",
+            MAX_FAILURES,
+            reply.message,
+            self._settings.park_interval,
+        )
+        self._park(event)
+        return False
+
+    def _delay(self, event: PendingEvent, failures: int) -> None:
+        due = self._clock.monotonic() + self._policy.delay(failures)
         heapq.heappush(self._delayed, (due, next(self._order), event))
 
     def _mute(self, event: PendingEvent, reply: Reply) -> None:

@@ -12,7 +12,7 @@ class Exit(enum.IntEnum):
     """What a command's exit code says to a script."""
 
     DONE = 0
-    REFUSED = 1  # the server or the journal said no
+    REFUSED = 1  # the server or the journal said no, or the demo's totals differ
     USAGE = 2  # as argparse has it: a wrong argument or setting
     UNREACHABLE = 3  # no answer, or "later": trying again may help
     INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -22,7 +22,12 @@ class UsageError(OutlayError):
     """What was asked for makes no sense; the message says what would."""
 
 
+class FailedError(OutlayError):
+    """The command did not do its job, and not for a mistake in how it was called."""
+
+
 _BY_ERROR: Final = (
+    (FailedError, Exit.REFUSED),
     (RejectedError, Exit.REFUSED),
     (JournalError, Exit.REFUSED),
     (UnavailableError, Exit.UNREACHABLE),

@@ -41,7 +41,7 @@ _DESCRIPTION: Final = "Track what every customer really costs: exactly, and once
 _EPILOG: Final = """\
 exit codes:
   0    done
-  1    the server or the journal refused; track: the event was not delivered
+  1    the server or the journal refused; demo: the totals differ
   2    wrong usage or setting
   3    the server cannot be reached, or asks to come back later
   130  interrupted

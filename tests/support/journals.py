@@ -22,6 +22,15 @@ LIMITS: Final = Limits(
 )
 
 
+_opened: Final[list[Journal]] = []
+
+
+def close_journals() -> None:
+    """Close all journals that `make_journal` returned."""
+    while _opened:
+        _opened.pop().close()
+
+
 def make_journal(
     spill_dir: Path,
     *,
@@ -32,7 +41,7 @@ def make_journal(
 ) -> Journal:
     """Return a journal with small segments."""
     clock = clock or SystemClock()
-    return Journal(
+    journal = Journal(
         destination,
         limits,
         spill_dir=spill_dir,
@@ -40,6 +49,8 @@ def make_journal(
         clock=clock,
         notices=Notices(clock),
     )
+    _opened.append(journal)
+    return journal
 
 
 def take_all(journal: Journal) -> list[PendingEvent]:

@@ -17,6 +17,7 @@ from tests.support.interrupts import Interrupts
 from tests.support.journals import (
     KIB,
     LIMITS,
+    close_journals,
     make_journal,
     payloads,
     segment_files,
@@ -137,6 +138,7 @@ def test_an_append_inside_an_append_loses_nothing_wherever_it_strikes(
             break
         journal.append(payload(3))
         kept = payloads(take_all(journal))
+        close_journals()
         wanted = {payload(1, padding=padding), payload(2), payload(3)}
         assert len(kept) == len(set(kept)) == journal.appended_count(), at
         assert wanted <= set(kept), at
@@ -171,6 +173,7 @@ def test_an_exception_at_any_instruction_of_an_append_spoils_nothing(
             break
         journal.append(payload(3))
         kept = payloads(take_all(journal))
+        close_journals()
         assert sorted({*kept} - {payload(2)}) == [payload(1), payload(3)], at
         assert len(kept) == journal.appended_count(), at
     assert at > 20, "the watched code was not found"

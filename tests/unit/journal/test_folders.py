@@ -105,4 +105,4 @@ def test_a_folder_that_cannot_be_adopted_costs_no_file_descriptors(
         with pytest.raises(IsADirectoryError):
             WriterFolder.adopt(odd)
 
-    assert len(list(_OPEN_FILES.iterdir())) == before
+    assert len(list(_OPEN_FILES.iterdir())) <= before

@@ -13,6 +13,7 @@ from tests.support.clock import NOON_MS
 from tests.support.events import payload
 from tests.support.journals import (
     KIB,
+    close_journals,
     make_journal,
     payloads,
     segment_files,
@@ -237,6 +238,7 @@ def test_every_mix_of_fates_leaves_exactly_the_unsettled(tmp_path: Path) -> None
         journal.close()
 
         left = payloads(take_all(_recovered(tmp_path / str(at))))
+        close_journals()
 
         assert left == [payload(n) for n, f in enumerate(mix) if f != State.DELIVERED]
 

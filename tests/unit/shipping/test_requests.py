@@ -1,0 +1,214 @@
+"""What an answer says about each event; and what it must not be believed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outlay import Answer
+from outlay._shipping.outcomes import Counted, Effect, Outcome
+from outlay._shipping.requests import (
+    BatchOffer,
+    batch_body,
+    batch_offer,
+    judge_batch,
+    judge_single,
+)
+from tests.support.answers import accepted, refused, stored
+from tests.support.events import payload
+
+_STATUSES = st.integers(min_value=100, max_value=599)
+
+
+def _outcomes(answer: Answer, count: int) -> list[Outcome]:
+    return [reply.verdict.outcome for reply in judge_batch(answer, count).replies]
+
+
+def test_a_batch_carries_the_events_byte_for_byte() -> None:
+    """Digits of an amount must survive being packed with others."""
+    exact = b'{"data":{"amount":0.10000000000000000000000000001}}'
+
+    body = batch_body([exact, payload(1)])
+
+    assert body == b'{"events":[' + exact + b"," + payload(1) + b"]}"
+    assert len(json.loads(body)["events"]) == 2
+
+
+def test_the_items_of_a_batch_are_judged_one_by_one() -> None:
+    """One poison event must not take its neighbours along."""
+    failed = {
+        1: (400, "validation_error"),
+        3: (422, "invalid_event_type"),
+        4: (500, "internal"),
+    }
+
+    outcomes = _outcomes(stored(6, failed), 6)
+
+    assert outcomes == [
+        Outcome.DELIVERED,
+        Outcome.DEAD,
+        Outcome.DELIVERED,
+        Outcome.PARKED,
+        Outcome.RETRY,
+        Outcome.DELIVERED,
+    ]
+
+
+def test_the_servers_message_comes_along() -> None:
+    """It is what a dead letter says to a person."""
+    single = judge_single(refused(400, "validation_error", "data is odd"))
+    batch = judge_batch(stored(2, {1: (400, "validation_error")}), 2)
+
+    assert single.replies[0].message == "HTTP 400: data is odd"
+    assert batch.replies[1].message == "no 1"
+
+
+def _results(*failed: dict[str, int], total: int = 2, successful: int = 2) -> Answer:
+    summary = {"total": total, "successful": successful, "failed": len(failed)}
+    return Answer(202, {}, json.dumps({"failed": failed, "summary": summary}).encode())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(200, {}, b"<html>Welcome to the airport</html>"),
+        Answer(202, {}, b""),
+        Answer(202, {}, b"{}"),
+        Answer(202, {}, b'{"object":"event"}'),
+        Answer(204, {}, b"\xff\xfe"),
+        _results(total=3),
+        _results(successful=1),
+        _results({"index": 0, "status": 400}),
+        _results({"index": 2, "status": 400}, successful=1),
+        _results({"index": -1, "status": 400}, successful=1),
+        _results(*[{"index": 0, "status": 400}] * 2, successful=0),
+        _results({"index": 0, "status": 202}, successful=1),
+    ],
+    ids=[
+        "html",
+        "empty",
+        "object",
+        "single event",
+        "binary",
+        "another total",
+        "too few",
+        "too many",
+        "index beyond",
+        "index below",
+        "index twice",
+        "failed successfully",
+    ],
+)
+def test_a_batch_answer_that_does_not_add_up_is_not_believed(answer: Answer) -> None:
+    """Delivered is what was surely counted: money hangs on it."""
+    judgement = judge_batch(answer, 2)
+
+    assert {reply.verdict.outcome for reply in judgement.replies} == {Outcome.RETRY}
+    assert {reply.verdict.counted for reply in judgement.replies} == {Counted.MAYBE}
+    assert judgement.batch_failed
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 409, 415, 422, 501])
+def test_a_refused_envelope_means_singles_and_refuses_no_event(status: int) -> None:
+    """The batch path is an extension: without it, everything goes one by one."""
+    judgement = judge_batch(refused(status, "not_found", "no such path"), 3)
+
+    assert judgement.batch_failed
+    assert _outcomes(refused(status), 3) == [Outcome.RETRY] * 3
+
+
+def test_a_batch_that_is_too_large_is_split_and_refuses_no_event() -> None:
+    """413 speaks about the sum."""
+    judgement = judge_batch(refused(413), 3)
+
+    assert judgement.too_large
+    assert not judgement.batch_failed
+    assert {reply.verdict.outcome for reply in judgement.replies} == {Outcome.RETRY}
+
+
+@pytest.mark.parametrize("status", [401, 403, 408, 429, 502, 503, 504])
+def test_trouble_of_the_whole_server_says_nothing_about_batches(status: int) -> None:
+    """They are used again when the server is back."""
+    judgement = judge_batch(refused(status), 2)
+
+    assert not judgement.batch_failed
+    assert judgement.replies[0].verdict.effect is not Effect.NONE
+
+
+@pytest.mark.parametrize(
+    ("header", "offer"),
+    [
+        ("/v0/events/batch; max=1000", BatchOffer("/v0/events/batch", 1000)),
+        ("/v0/events/batch;max=50", BatchOffer("/v0/events/batch", 50)),
+        ("/v0/events/batch", BatchOffer("/v0/events/batch", 1000)),
+        ("/v0/events/batch; max=many", BatchOffer("/v0/events/batch", 1000)),
+        ("/v0/events/batch; max=0", None),
+        ("https://elsewhere.example/batch", None),
+        ("", None),
+    ],
+)
+def test_batches_are_used_only_as_advertised(
+    header: str, offer: BatchOffer | None
+) -> None:
+    """And never sent to another host."""
+    assert batch_offer({"outlay-batch": header}) == offer
+
+
+def test_a_service_that_advertises_nothing_gets_no_batch() -> None:
+    """The real one would answer 404, and somebody would look into it."""
+    assert batch_offer({}) is None
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=255), max_size=40))
+def test_no_batch_header_does_any_harm(header: str) -> None:
+    """It comes from outside."""
+    offer = batch_offer({"outlay-batch": header})
+
+    assert offer is None or (offer.path.startswith("/") and offer.max_events >= 1)
+
+
+def test_an_absurd_number_in_the_batch_header_does_no_harm() -> None:
+    """Python refuses to read integers of over 4300 digits."""
+    assert batch_offer({"outlay-batch": "/b; max=" + "9" * 5000}) is not None
+
+
+@given(_STATUSES, st.binary(max_size=60))
+def test_no_body_of_an_answer_does_any_harm(status: int, body: bytes) -> None:
+    """A proxy may answer anything; the shipper must go on."""
+    answer = Answer(status, {}, body)
+
+    assert len(judge_single(answer).replies) == 1
+    assert len(judge_batch(answer, 3).replies) == 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"message":"\xff\xfe"}',
+        b'{"message":null,"error":7}',
+        b"[" * 100_000,
+        b'{"details":' + b"[" * 100_000,
+        b'{"message":"' + b"x" * 1_000_000 + b'"}',
+    ],
+    ids=["not UTF-8", "other types", "deep array", "deep object", "huge"],
+)
+@pytest.mark.parametrize("status", [202, 400, 503])
+def test_no_malicious_body_does_any_harm(status: int, body: bytes) -> None:
+    """Any of these used to end the thread that ships."""
+    answer = Answer(status, {}, body)
+
+    assert len(judge_single(answer).replies[0].message) < 2000
+    assert len(judge_batch(answer, 2).replies) == 2
+
+
+def test_a_duplicate_is_a_delivery_that_is_counted_as_known() -> None:
+    """The server had it already: exactly what a retry is for."""
+    fresh = judge_single(accepted())
+    known = judge_single(Answer(202, {"outlay-duplicate": "true"}, b"{}"))
+
+    assert (fresh.duplicates, known.duplicates) == (0, 1)
+    assert known.replies[0].verdict.outcome is Outcome.DELIVERED
+    assert judge_batch(stored(5, duplicates=3), 5).duplicates == 3

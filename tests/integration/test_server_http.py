@@ -352,6 +352,11 @@ def test_a_bad_field_is_named(
             % (b"7" * 5000),
             id="integer-beyond-all-use",
         ),
+        pytest.param(
+            b'{"type":"cost.ai","source":"s","subject":"c","data":{"a":%b}}'
+            % (b"[" * 101 + b"]" * 101),
+            id="a-little-too-deep",
+        ),
     ],
 )
 def test_an_unreadable_body_is_a_400(refusing: Site, body: bytes) -> None:

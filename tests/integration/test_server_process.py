@@ -218,6 +218,18 @@ def test_a_fixed_key_is_not_kept(tmp_path: Path) -> None:
         assert http.get("/v0/costs").status_code == 401
 
 
+def test_a_missing_extra_is_named() -> None:
+    """The core installs without a web framework; the error says how to get one."""
+    program = "import sys; sys.modules['starlette'] = None; import outlay.server"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert "MissingExtraError" in done.stderr
+    assert "pip install 'outlay[server]'" in done.stderr
+
+
 def test_a_server_that_cannot_start_up_says_so(tmp_path: Path) -> None:
     """It must neither hang nor pretend, and must leave the database free."""
     settings = ServerSettings(port=0, database=tmp_path / "outlay.db", api_key=KEY)

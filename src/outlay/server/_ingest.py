@@ -50,6 +50,9 @@ MAX_TEXT_CHARS: Final = 255
 """Of type, source, subject and key. Precedent in the contract: external ids and the
 idempotency header of invoices."""
 
+MAX_DEPTH: Final = 100
+"""Levels that data may be nested: more than any client of ours sends."""
+
 _ID_BYTES: Final = 12  # 96 random bits
 
 _EXTERNAL_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,255}")
@@ -246,11 +249,34 @@ def _decode(raw: bytes | msgspec.Raw) -> tuple[EventBody, dict[str, Any]]:
     except _UNREADABLE as error:
         raise malformed(f"the event is not JSON ({error})") from None
     try:
-        return body, decode_data(body.data)
+        fields = decode_data(body.data)
     except msgspec.ValidationError as error:
         raise _field_problem(str(error), "data") from None
     except _UNREADABLE as error:
         raise malformed(f"data is not JSON ({error})") from None
+    if _too_deep(body.data, fields):
+        raise malformed(f"data is nested over {MAX_DEPTH} levels")
+    return body, fields
+
+
+def _too_deep(raw: msgspec.Raw, fields: dict[str, Any]) -> bool:
+    """Say whether data is nested over `MAX_DEPTH` levels.
+
+    The decoder's own limit is what is left of the stack, so data that it just accepts
+    here might be unreadable from where it is summed up later.
+    """
+    text = bytes(raw)
+    if text.count(b"{") + text.count(b"[") <= MAX_DEPTH:
+        return False
+    level: list[Any] = [fields]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, dict | list)
+        ]
+    return bool(level)
 
 
 def _field_problem(text: str, parent: str) -> Problem:

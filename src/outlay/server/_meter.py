@@ -6,11 +6,10 @@ and the events behind it cannot disagree.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
-
-import msgspec
 
 from outlay.server._decimals import ZERO, add, countable, divide
 from outlay.server._paths import Reader, reader
@@ -23,8 +22,6 @@ Dimensions: TypeAlias = tuple[str, ...]
 """One value per dimension of the cost, ordered by dimension name."""
 
 _NEVER: Final[Instant] = (-(2**63), 0)
-
-_encode_json: Final = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class Contribution(NamedTuple):
@@ -217,11 +214,16 @@ def _value_reader(
 
 
 def _text(value: object) -> str:
-    """Return a dimension's value as text: always a string, '' when missing."""
+    """Return a dimension's value as text: always a string, '' when missing.
+
+    Takes whatever JSON can hold, such as integers beyond 64 bits: an event was
+    accepted before its dimensions are looked at.
+    """
     if isinstance(value, str):
         return value
     if value is None:
         return ""
     if isinstance(value, Decimal):
         return str(value)
-    return _encode_json(value).decode()  # true, 42, [1,2]
+    # true, 42, [1,2]; a decimal inside of a container becomes a string.
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)

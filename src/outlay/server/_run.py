@@ -281,7 +281,7 @@ def _config(engine: Engine, middleware: Sequence[Middleware]) -> uvicorn.Config:
     return uvicorn.Config(
         app_of(engine, middleware),
         http="httptools",
-        loop="uvloop",
+        loop="auto",  # uvloop where there is one
         ws="none",
         lifespan="on",
         log_config=None,  # logging belongs to the program

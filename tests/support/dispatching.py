@@ -35,7 +35,7 @@ class Bench:
 
     def __init__(
         self,
-        spill_dir: Path,
+        folder: Path,
         script: Iterable[Line] = (),
         **settings: Unpack[SettingsInput],
     ) -> None:

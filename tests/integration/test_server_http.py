@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import pytest
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 
-from outlay.server import BackgroundServer, ServerSettings
+from outlay.server import BackgroundServer, ServerSettings, create_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -1061,6 +1062,25 @@ def test_middleware_can_inject_an_outage() -> None:
         Outage.on = False
 
         assert (during.status_code, site.post().status_code) == (503, 202)
+
+
+def test_the_application_runs_in_any_asgi_server() -> None:
+    """Opening the database is the application's own start-up, not a runner's."""
+    settings = ServerSettings(database=":memory:", api_key=KEY)
+
+    async def scenario() -> list[int]:
+        app = create_app(settings)
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://test") as http,
+        ):
+            http.headers["authorization"] = f"Bearer {KEY}"
+            made = await http.post("/v0/costs", json=cost())
+            posted = await http.post("/v0/events", json=event())
+        return [made.status_code, posted.status_code]
+
+    assert asyncio.run(scenario()) == [201, 202]
 
 
 def test_no_log_line_holds_a_key(

@@ -9,8 +9,9 @@ from starlette.applications import Starlette
 from starlette.routing import Router
 
 from outlay._model.clock import Clock, SystemClock
+from outlay.server._dispatch import Dispatcher
 from outlay.server._engine import Engine
-from outlay.server._routes import Dispatcher
+from outlay.server._routes import ENDPOINTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -55,7 +56,7 @@ def app_of(engine: Engine, middleware: Sequence[Middleware]) -> Starlette:
     # One table of routes instead of a list tried in order, and never a redirect:
     # clients turn a redirected POST into a GET.
     app.router = Router(
-        default=Dispatcher(engine), redirect_slashes=False, lifespan=lifespan
+        default=Dispatcher(engine, ENDPOINTS), redirect_slashes=False, lifespan=lifespan
     )
     app.state.engine = engine
     return app

@@ -16,7 +16,7 @@ from outlay.server._problems import CATEGORIES, ErrorBody
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from outlay.server._routes import Endpoint
+    from outlay.server._dispatch import Endpoint
 
 _REF: Final = "#/components/schemas/{}"
 _ANYWHERE: Final = (500,)

@@ -20,16 +20,15 @@ import msgspec
 from outlay.server import _schema
 from outlay.server._errors import StoreUnavailableError
 from outlay.server._lock import FileLock
-from outlay.server._meter import Contribution, Dimensions, Meter, NumberTally, compiled
+from outlay.server._meter import Meter, compiled
 from outlay.server._records import (
-    MICROSECONDS_PER_HOUR,
-    Aggregation,
     ApiKey,
     Cost,
     Event,
     Product,
     Receipt,
 )
+from outlay.server._rollups import fold
 from outlay.server._sqlite_reader import (
     COST_COLUMNS,
     EVENT_COLUMNS,
@@ -41,10 +40,10 @@ from outlay.server._sqlite_reader import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-_FOLDED_AT_ONCE: Final = 5000  # events; some 40 ms, which waiting posts can bear
+_FOLDED_AT_ONCE: Final = 2000  # events; some 40 ms, which waiting posts can bear
 _FORGOTTEN_AT_ONCE: Final = 5000  # receipts
 
 _INSERT_EVENT: Final = (
@@ -55,21 +54,6 @@ _INSERT_RECEIPT: Final = (
     "INSERT INTO receipts (namespace, key, seq) VALUES (?,?,?)"
     " ON CONFLICT DO UPDATE SET seq = excluded.seq"  # its window had ended
 )
-
-# How a rollup takes in another, per aggregation; None: nothing to roll up.
-_COMBINE: Final[dict[Aggregation, str | None]] = {
-    Aggregation.SUM: "decimal_add(value, excluded.value)",
-    Aggregation.AVG: "decimal_add(value, excluded.value)",
-    Aggregation.COUNT: "value",
-    Aggregation.MIN: "decimal_min(value, excluded.value)",
-    Aggregation.MAX: "decimal_max(value, excluded.value)",
-    Aggregation.LATEST: (
-        "CASE WHEN excluded.value IS NOT NULL AND (value IS NULL OR"
-        " (excluded.value_at, excluded.value_seq) > (value_at, value_seq))"
-        " THEN excluded.value ELSE value END"
-    ),
-    Aggregation.UNIQUE_COUNT: None,
-}
 
 _encode_json: Final = msgspec.json.Encoder().encode
 
@@ -236,7 +220,8 @@ class SqliteStore:
         for name, numbered in by_type.items():
             for number, meter in self._live.get(name, ()):
                 if number not in self._behind:
-                    self._fold(
+                    fold(
+                        self._connection,
                         number,
                         meter,
                         [
@@ -246,44 +231,6 @@ class SqliteStore:
                             for seq, event in numbered
                         ],
                     )
-
-    def _fold(
-        self, number: int, meter: Meter, contributions: Iterable[Contribution]
-    ) -> None:
-        """Add contributions to the rollups of a cost."""
-        combine = _COMBINE[meter.aggregation]
-        if combine is None:
-            return
-        tallies: dict[tuple[int, str, Dimensions], NumberTally] = {}
-        for one in contributions:
-            hour = one.bucket_at // MICROSECONDS_PER_HOUR
-            name = (hour, one.customer, one.dimensions)
-            tally = tallies.get(name)
-            if tally is None:
-                tally = tallies[name] = NumberTally(meter.aggregation)
-            tally.add(one)
-        self._connection.executemany(
-            "INSERT INTO rollups VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET"  # noqa: S608 - from a table of constants
-            " events = events + excluded.events, skipped = skipped + excluded.skipped,"
-            f" value = {combine},"
-            " value_seq = CASE WHEN excluded.value_at > value_at"
-            "  THEN excluded.value_seq WHEN excluded.value_at = value_at"
-            "  THEN max(value_seq, excluded.value_seq) ELSE value_seq END,"
-            " value_at = max(value_at, excluded.value_at)",
-            [
-                (
-                    number,
-                    hour,
-                    customer,
-                    _encode_json(dimensions).decode(),
-                    tally.events,
-                    tally.skipped,
-                    None if tally.value is None else format(tally.value, "f"),
-                    *tally.at,
-                )
-                for (hour, customer, dimensions), tally in tallies.items()
-            ],
-        )
 
     def keep_up(self, now: int) -> bool:
         """Fold some events into a cost that is behind, or forget old receipts."""
@@ -302,7 +249,7 @@ class SqliteStore:
         )
         current = upto >= self._seq
         with self._transaction():
-            self._fold(number, meter, readings(meter, rows))
+            fold(self._connection, number, meter, readings(meter, rows))
             self._connection.execute(
                 "UPDATE costs SET folded_seq = ? WHERE number = ?",
                 (None if current else upto, number),

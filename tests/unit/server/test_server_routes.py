@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from outlay.server import ServerSettings, StoreUnavailableError
-from outlay.server._routes import Call, Dispatcher, Endpoint, Reply
+from outlay.server._dispatch import Call, Dispatcher, Endpoint, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -247,7 +247,7 @@ def test_catching_up_goes_on_after_a_restart(
     store = open_store()
     store.append([make_event(f"k{n}") for n in range(6000)], START)
     store.add_cost(cost)
-    store.keep_up(START)  # one of the two rounds that 6000 events need
+    store.keep_up(START)  # one of the rounds that 6000 events need
 
     store = open_store()
     before = quantity(store, cost)

@@ -1,7 +1,8 @@
 """Run all benchmarks: ``python -m bench``."""
 
-from bench import server_ingest, shipping, track_cost
+from bench import disk, server_ingest, shipping, track_cost
 
 track_cost.main()
+disk.main()
 shipping.main()
 server_ingest.main()

@@ -51,7 +51,7 @@ class SettingsInput(TypedDict, total=False):
     namespace: str | None
     spill_dir: Path | str | None
     shipping: Literal["thread", "none"] | None
-    durability: Literal["process", "memory"] | None
+    durability: Literal["process", "disk", "memory"] | None
     batching: Literal["auto", "never", "always"] | None
     allow_credits: bool | None
     max_spill_bytes: int | None
@@ -226,6 +226,7 @@ class Client:
             ),
             spill_dir=settings.spill_dir,
             in_memory=settings.durability == "memory",
+            synced=settings.durability == "disk",
             clock=clock,
             notices=self._notices,
         )

@@ -48,6 +48,7 @@ class Appender:
         # Re-entrant: a signal handler may track a cost inside a locked block.
         self._lock = threading.RLock()
         self._live: dict[str, SegmentWriter] = {}  # guarded by _lock
+        self._unsynced: set[SegmentWriter] = set()  # sealed; guarded by _lock
         self._sealed_count = 0  # events in sealed segments; guarded by _lock
 
     def append(self, payload: bytes) -> bool:
@@ -82,6 +83,19 @@ class Appender:
         with self._lock:
             return {writer.name: writer.tail for writer in self._live.values()}
 
+    def sync_all(self) -> None:
+        """Bring everything appended so far to the disk.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        with self._lock:
+            writers = [*self._live.values(), *self._unsynced]
+        for writer in writers:
+            writer.sync()
+        with self._lock:
+            self._unsynced.difference_update(writers)
+
     def seal_all(self) -> None:
         """Finish all segments; the next append opens a new one."""
         # Only idle ones. A writer that is not here is inside of an append, whose frame
@@ -108,6 +122,11 @@ class Appender:
         return writer
 
     def _seal(self, writer: SegmentWriter) -> None:
+        try:
+            writer.sync()  # while it is live: afterwards nobody would
+        except OSError:
+            with self._lock:
+                self._unsynced.add(writer)  # `sync_all` tries again, and reports
         with self._lock:
             # A full writer is offered again when no successor could be opened.
             if writer.name in self._live:

@@ -91,6 +91,19 @@ def _make_folder(folder: Path) -> None:
     folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """Bring the names in ``folder`` to the disk.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class Lock:
     """An advisory lock on a file, held until released or the process dies.
 

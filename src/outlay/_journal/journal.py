@@ -22,7 +22,8 @@ from outlay._journal.frames import (
     aligned,
 )
 from outlay._journal.reading import Reader, SegmentRef
-from outlay._journal.segments import PendingEvent, SegmentWriter
+from outlay._journal.segments import PendingEvent, SegmentWriter, SyncFile
+from outlay._journal.syncing import GroupCommit
 from outlay.errors import SpillFullError
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Journal:
         *,
         spill_dir: Path | None,
         in_memory: bool,
+        synced: bool = False,
         clock: Clock,
         notices: Notices,
     ) -> None:
@@ -92,12 +94,14 @@ class Journal:
             limits: its bounds.
             spill_dir: the root folder; None: the platform's state folder.
             in_memory: never touch the disk.
+            synced: an append returns only when the disk has the event.
             clock: dates segments and dead letters.
             notices: where trouble is reported.
         """
         self._destination = destination
         self._limits = limits
         self._in_memory = in_memory
+        self._synced = synced
         self._clock = clock
         self._notices = notices
         self._spill_dir = spill_dir or folders.default_spill_dir()
@@ -121,7 +125,8 @@ class Journal:
             self._open_durable,
             publish=lambda writer: self.reader.add(self._refs.pop(writer.name)),
         )
-        self.append = self._appender.append
+        self._commits = GroupCommit(self._appender.sync_all, self._notices)
+        self.append = self._append_synced if self._synced else self._appender.append
         self.appended_count = self._appender.appended_count
         self.damaged_count = 0
         self.reader = Reader(
@@ -234,6 +239,9 @@ class Journal:
                 folder.abandon()
         self._begin()
 
+    def _append_synced(self, payload: bytes) -> bool:
+        return self._appender.append(payload) and self._commits.commit()
+
     # Opening segments: the slow path of append.
 
     def _open_segment(self, payload_bytes: int) -> SegmentWriter:
@@ -287,7 +295,12 @@ class Journal:
         self._notices.resolved("disk", "the journal writes to %s again", path.parent)
         ref = self._file_ref(folder, path, recovered=False)
         self._refs[ref.name] = ref
-        return SegmentWriter(ref.name, memory, durable=True)
+        file = None
+        if self._synced:
+            file = SyncFile(path)
+            for each in (path.parent, self.folder.path, self._spill_dir):
+                folders.sync_folder(each)  # a file without a name is lost, too
+        return SegmentWriter(ref.name, memory, durable=True, file=file)
 
     def _open_memory(self, size: int) -> SegmentWriter:
         with self._lock:

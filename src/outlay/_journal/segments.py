@@ -102,21 +102,68 @@ def _allocate(descriptor: int, size: int) -> None:
         size -= os.write(descriptor, _ZEROS[:size])
 
 
+class SyncFile:
+    """A segment's file, opened beside its map to bring it to the disk.
+
+    Not by `mmap.flush`, which holds the interpreter for as long as the disk takes.
+    Linux writes what was stored through a map with the rest of the file.
+    """
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        """Close the file with its writer: in a forked child, too, which drops it."""
+        os.close(self._descriptor)
+
+    def sync(self) -> None:
+        """Return when the disk has all that was stored before. Raises OSError."""
+        os.fdatasync(self._descriptor)
+
+
 class SegmentWriter:
     """Appends frames to one segment.
 
     Thread safety: one thread at a time, which must own the writer exclusively.
     """
 
-    __slots__ = ("_memory", "_size", "_tail", "durable", "frame_count", "name")
+    __slots__ = (
+        "_file",
+        "_memory",
+        "_size",
+        "_synced",
+        "_tail",
+        "durable",
+        "frame_count",
+        "name",
+    )
 
-    def __init__(self, name: str, memory: mmap.mmap, *, durable: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        memory: mmap.mmap,
+        *,
+        durable: bool,
+        file: SyncFile | None = None,
+    ) -> None:
+        """Append to ``memory`` from its start.
+
+        Args:
+            name: unique in the destination; sorts by age.
+            memory: the mapped segment, new.
+            durable: whether it is on disk.
+            file: the same segment, where `sync` is wanted.
+        """
         self.name = name
         self.durable = durable
         self.frame_count = 0
         self._memory = memory
         self._size = len(memory)
         self._tail = SEGMENT_HEADER_BYTES
+        self._file = file
+        self._synced = 0
 
     @property
     def tail(self) -> int:
@@ -151,6 +198,17 @@ class SegmentWriter:
                 self.frame_count = count
             raise
         return True
+
+    def sync(self) -> None:
+        """Bring what was appended to the disk. Any thread.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        tail = self._tail
+        if self._file is not None and self._synced < tail:
+            self._file.sync()
+            self._synced = tail
 
     def seal(self) -> None:
         """Declare the segment finished; there is no room in it any more."""

@@ -183,9 +183,10 @@ class Settings(EnvironmentModel):
     """``thread``: a background thread ships. ``none``: events stay in the journal
     until another process with the same folder and destination ships them."""
 
-    durability: Literal["process", "memory"] = "process"
-    """``process``: an event survives the death of the process. ``memory``: it does
-    not; nothing is written to disk."""
+    durability: Literal["process", "disk", "memory"] = "process"
+    """``process``: an event survives the death of the process. ``disk``: it survives
+    the death of the machine, too, and `track_cost` waits for the disk. ``memory``: it
+    survives neither; nothing is written to disk."""
 
     batching: Literal["auto", "never", "always"] = "auto"
     """``auto``: batches once the server has advertised them. ``always``: from the

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from outlay._model.clock import to_ms
 from outlay._model.events import EventComposer, Labels
+from tests.support.clock import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,27 +27,6 @@ SOUND: dict[str, Any] = {
     "timestamp": None,
     "data": None,
 }
-
-
-class ManualClock:
-    """A clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        """Start at noon of the first day of 2026."""
-        self.now = to_ms(datetime(2026, 1, 1, 12, tzinfo=UTC))
-        self.elapsed = 0.0
-
-    def now_ns(self) -> int:
-        """Return the wall time that was set."""
-        return self.now * 1_000_000
-
-    def now_ms(self) -> int:
-        """Return the wall time that was set."""
-        return self.now
-
-    def monotonic(self) -> float:
-        """Return the seconds that have passed."""
-        return self.elapsed
 
 
 @pytest.fixture

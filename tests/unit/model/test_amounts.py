@@ -90,6 +90,7 @@ REFUSED = {
     "too-great": ("1e41", "must be 0, or from 1e-40 to below 1e41"),
     "int-with-5000-digits": (10**5000, "must be 0, or from 1e-40 to below 1e41"),
     "too-many-digits": ("1." + "2" * 65, f"has over {MAX_CHARS} characters"),
+    "too-many-plain-digits": ("9" * 26 + "." + "1" * 40, f"has over {MAX_CHARS} char"),
     "negative": ("-0.01", "must not be negative; set allow_credits=True"),
     "negative-int": (-1, "must not be negative; set allow_credits=True"),
 }

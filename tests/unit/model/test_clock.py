@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from outlay._model.clock import SystemClock, from_ms, rfc3339, to_ms
+from outlay._model.clock import SystemClock, from_ms, rfc3339, thread_seconds, to_ms
 
 
 def test_the_system_clock_tells_the_time_in_all_units() -> None:
@@ -26,6 +26,16 @@ def test_monotonic_time_does_not_step_back() -> None:
     clock = SystemClock()
 
     assert clock.monotonic() <= clock.monotonic()
+
+
+def test_a_threads_time_is_what_the_thread_computed() -> None:
+    """The shipper tells computing from waiting by it."""
+    wall, used = time.perf_counter(), thread_seconds()
+
+    sum(range(1_000_000))
+    used = thread_seconds() - used
+    wall = time.perf_counter() - wall
+    assert 0 < used <= wall + time.get_clock_info("thread_time").resolution
 
 
 @pytest.mark.parametrize(

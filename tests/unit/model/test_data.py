@@ -40,6 +40,15 @@ class Safe(str):
     __slots__ = ()
 
 
+class Masked(str):
+    """A str subclass that prints as something else."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "***"
+
+
 class Count(int):
     """An int subclass."""
 
@@ -68,6 +77,7 @@ CARRIED = {
     "tuple": ((1, "a"), '[1,"a"]'),
     "str-enum": (Name.FIRST, '"first"'),
     "str-subclass": (Safe("<b>"), '"<b>"'),
+    "str-that-prints-otherwise": (Masked("x"), '"x"'),
     "float-subclass": (Ratio(0.25), "0.25"),
     "int-subclass": (Count(3), "3"),
     "decimal-subclass": (Price("0.10"), "0.10"),
@@ -136,6 +146,11 @@ NOT_JSON = {
     ),
     "uuid": (UUID(int=1), "data.x", "is not JSON (UUID); convert it first"),
     "enum": (Level.HIGH, "data.x", "is not JSON (Level); convert it first"),
+    "int-of-thousands-of-digits": (
+        10**5000,
+        "data",
+        "cannot be sent: Exceeds the limi",
+    ),
     "object": (object(), "data.x", "is not JSON (object); convert it first"),
     "iterator": (iter([1]), "data.x", "is not JSON (list_iterator); convert"),
     "number-as-name": ({1: 2}, "data.x", "JSON names must be str"),

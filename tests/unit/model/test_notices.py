@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pytest
 
 from outlay._model.notices import Notices
 
 if TYPE_CHECKING:
-    from outlay._model.clock import Clock
-
-
-class Movable(Protocol):
-    """A clock that a test can move."""
-
-    elapsed: float
+    from tests.support.clock import ManualClock
 
 
 @pytest.fixture
-def notices(clock: Clock, caplog: pytest.LogCaptureFixture) -> Notices:
+def notices(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> Notices:
     """Notices by the test's clock; all that is logged is captured."""
     caplog.set_level(logging.DEBUG, logger="outlay")
     return Notices(clock)
 
 
 def test_a_trouble_is_said_once_a_minute(
-    notices: Notices, clock: Movable, caplog: pytest.LogCaptureFixture
+    notices: Notices, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A thousand failed requests are one trouble; after a minute it is still one."""
-    for elapsed in (0.0, 0.0, 59.9, 60.0, 60.1, 120.0):
-        clock.elapsed = elapsed
+    elapsed = 0.0
+    for seconds in (0.0, 0.0, 59.5, 0.5, 0.5, 59.5):
+        clock.advance(seconds)
+        elapsed += seconds
         notices.warn("trouble", "at %g s", elapsed)
 
     assert caplog.messages == ["at 0 s", "at 60 s", "at 120 s"]
@@ -48,11 +44,11 @@ def test_one_trouble_does_not_hide_another(
 
 
 def test_what_is_said_once_is_not_said_again(
-    notices: Notices, clock: Movable, caplog: pytest.LogCaptureFixture
+    notices: Notices, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Advice to the programmer does not become truer by repetition."""
-    for elapsed in (0.0, 60.0, 86_400.0):
-        clock.elapsed = elapsed
+    for seconds in (0.0, 60.0, 86_400.0):
+        clock.advance(seconds)
         notices.warn_once("random key", "pass an operation id")
 
     assert caplog.messages == ["pass an operation id"]

@@ -51,7 +51,8 @@ def test_an_id_that_is_no_text_equals_its_text(
     "text",
     [
         pytest.param("x" * 1024, id="longest"),
-        pytest.param('a "quoted" \\ path', id="quotes-and-backslashes"),
+        pytest.param('a "quoted" id', id="quotes"),
+        pytest.param("a\\path", id="backslash"),
         pytest.param(" spaces around ", id="spaces-around"),
         pytest.param("\U0001f469\u200d\U0001f52c", id="joined-emoji"),
     ],

@@ -15,8 +15,7 @@ from outlay.server import BackgroundServer, ServerSettings
 
 REVENUE = {"cus_amber": Decimal(49), "cus_birch": Decimal(49), "cus_cedar": Decimal(9)}
 METRIC = {"name": "All", "eventType": "cost.request", "valueProperty": "$.amount"}
-MONTH = {"from": "2026-10-01T00:00:00Z", "to": "2026-11-01T00:00:00Z"}
-QUERY = MONTH | {"groupBy": "subject"}  # the customer
+QUERY = "from=2026-10-01T00:00:00Z&to=2026-11-01T00:00:00Z&groupBy=subject"
 
 
 def handle(number: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -139,6 +139,19 @@ def test_the_table_shows_the_limits(name: str) -> None:
         for limit in ("ge", "gt", "le", "lt"):
             if (number := getattr(rule, limit, None)) is not None:
                 assert number in shown
+
+
+@each_setting
+def test_the_table_shows_the_choices(name: str) -> None:
+    """A choice that is added must be explained, and one that is gone must go."""
+    annotation = Settings.model_fields[name].annotation
+    if get_origin(annotation) is not Literal:
+        return
+
+    shown = re.findall(r"`(\w+)`", TABLE[name][1])
+    assert shown == list(get_args(annotation))
+    for choice in shown:
+        assert f"`{choice}`:" in TABLE[name][3]
 
 
 def test_the_arguments_of_a_client_are_the_settings() -> None:

@@ -320,12 +320,20 @@ class Client:
 
         Returns:
             Whether it has, and where all events are. With ``shipping="none"`` there
-            is nothing to wait for, and it answers at once.
+            is nothing to wait for, and it answers at once; so does a closed client.
         """
-        if not self._ships:
-            stats = self.stats()
-            return FlushReport(stats.pending == 0, stats)
-        return FlushReport(self._shipper.flush(timeout), self.stats())
+        if self._state is State.CLOSED:
+            return self._report()
+        return FlushReport(self._settle(timeout), self.stats())
+
+    def _settle(self, timeout: float) -> bool:
+        if self._ships:
+            return self._shipper.flush(timeout)
+        return self._report().complete
+
+    def _report(self) -> FlushReport:
+        stats = self.stats()
+        return FlushReport(stats.pending == 0, stats)
 
     def close(self, timeout: float = 5.0) -> FlushReport:
         """Flush, then stop and refuse more; idempotent.
@@ -335,13 +343,13 @@ class Client:
         """
         with self._lock:
             if self._state is State.CLOSED:
-                return FlushReport(self.stats().pending == 0, self.stats())
+                return self._report()
             self._state = State.CLOSED
         _clients.discard(self)
         self._journal.seal()
-        report = self.flush(timeout)
-        self._shipper.stop(_STOP_SECONDS if report.complete else 0.0)
-        report = FlushReport(report.complete, self.stats())
+        complete = self._settle(timeout)
+        self._shipper.stop(_STOP_SECONDS if complete else 0.0)
+        report = FlushReport(complete, self.stats())
         self._journal.close()
         return report
 

@@ -152,7 +152,10 @@ class Shipper:
             self._closed = True
             transport, self._transport = self._transport, None
         if transport is not None:
-            transport.close()
+            try:
+                transport.close()
+            except Exception:
+                _logger.exception("the transport could not be closed")
 
     def counts(self) -> Counter[str]:
         """Return how many events were delivered, dead, quarantined, and so on."""
@@ -204,6 +207,7 @@ class Shipper:
             _logger.exception("the shipper stopped; pending events stay in the journal")
 
     def _run_extra(self, dispatch: Dispatch, transport: Transport) -> None:
+        _suppress_tracing()
         try:
             while True:
                 step = self._plan_extra(dispatch, transport)
@@ -244,12 +248,17 @@ class Shipper:
         now = self._clock.monotonic()
         if now >= self._adopt_at:
             self._adopt_at = now + ADOPT_SECONDS
-            self._journal.adopt_orphans()
+            with self._lock:
+                # What a closed client adopted nobody else could deliver.
+                if not self._stopping:
+                    self._journal.adopt_orphans()
 
     # One round: plan, post, record.
 
     def _plan(self, dispatch: Dispatch, transport: Transport) -> Job | float:
         with self._lock:
+            if self._stopping:
+                return 0.0
             step = dispatch.plan(hurry=self._hurried)
             if isinstance(step, float) and dispatch.idle:
                 # Set, then look again: an event appended before the flag was up woke
@@ -268,13 +277,14 @@ class Shipper:
             if self._stopping or len(self._extras) >= dispatch.wanted_senders:
                 return 0.0
             step = dispatch.plan(hurry=self._hurried)
+            self._notify_flushes()
             if not isinstance(step, float):
                 self._share_work(dispatch, transport)
             return step
 
     @property
     def _hurried(self) -> bool:
-        return bool(self._flushes) or self._stopping
+        return bool(self._flushes)
 
     def _share_work(self, dispatch: Dispatch, transport: Transport) -> None:
         """Start another sender where that helps and there is work for it."""
@@ -310,10 +320,10 @@ class Shipper:
                 flush.done.set()
 
     def _tell_burials(self, dispatch: Dispatch) -> None:
-        if self._on_burial is None:
-            return
         with self._lock:
             burials = dispatch.burials()
+        if self._on_burial is None:
+            return
         for burial in burials:
             try:
                 self._on_burial(burial)
@@ -328,14 +338,13 @@ def _post(job: Job, transport: Transport) -> tuple[Answer | None, Judgement]:
         body = batch_body([event.payload for event in job.events])
     try:
         answer = transport.post(job.path, body)
+        judgement = judge_batch(answer, count) if job.batched else judge_single(answer)
     except UnavailableError as error:
         verdict = UNANSWERED if error.sent else UNSENT
         return None, unanswered(verdict, str(error), count)
     except Exception as error:  # noqa: BLE001 - a transport of the user's may do so
         return None, unanswered(UNANSWERED, f"transport failed: {error!r}", count)
-    if job.batched:
-        return answer, judge_batch(answer, count)
-    return answer, judge_single(answer)
+    return answer, judgement
 
 
 def _suppress_tracing() -> None:

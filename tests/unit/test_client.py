@@ -1,0 +1,557 @@
+"""The client, with a scripted transport: receipts, counts, hooks, its life."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from contextlib import suppress
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from outlay import (
+    Answer,
+    Client,
+    ClosedError,
+    CostEvent,
+    InvalidEventError,
+    Settings,
+    UnavailableError,
+)
+from tests.support.answers import accepted, refused
+from tests.support.events import assert_conserved, track
+from tests.support.journals import segment_files
+from tests.support.transports import ScriptedTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from typing import Unpack
+
+    from outlay._client import SettingsInput
+
+_KIB: Final = 1024
+
+
+class _Clients:
+    """Makes clients for one test, and ends them with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.transport = ScriptedTransport()
+        self.made: list[Client] = []
+
+    def __call__(
+        self,
+        *script: Answer | Exception,
+        on_drop: Callable[[CostEvent, str], None] | None = None,
+        on_dead_letter: Callable[[CostEvent, str, str], None] | None = None,
+        **settings: Unpack[SettingsInput],
+    ) -> Client:
+        self.transport = ScriptedTransport(script)
+        chosen: SettingsInput = {"spill_dir": self.folder, "linger": 0.0}
+        chosen.update(settings)
+        client = Client(
+            transport=lambda: self.transport,
+            on_drop=on_drop,
+            on_dead_letter=on_dead_letter,
+            **chosen,
+        )
+        self.made.append(client)
+        return client
+
+
+@pytest.fixture
+def clients(tmp_path: Path) -> Iterator[_Clients]:
+    """Return a maker of clients; each still open at the end is closed."""
+    maker = _Clients(tmp_path / "spill")
+    yield maker
+    for client in maker.made:
+        client.close(0)
+
+
+def test_a_tracked_cost_is_kept_before_it_is_shipped(clients: _Clients) -> None:
+    """The receipt is a promise: from now on the event survives a kill."""
+    client = clients(shipping="none")
+
+    receipt = client.track_cost("cost.a", "0.10", customer_id="c", operation_id=1)
+
+    (segment,) = segment_files(clients.folder)
+    assert receipt.durable
+    assert receipt.idempotency_key.encode() in segment.read_bytes()
+
+
+def test_what_is_shipped_is_what_was_tracked_to_the_last_digit(
+    clients: _Clients,
+) -> None:
+    """No float anywhere between the argument and the wire."""
+    client = clients()
+
+    receipt = client.track_cost(
+        "cost.a",
+        Decimal("0.100000000000000000000000000001"),
+        customer_id="ümlaut",
+        operation_id="op",
+        data={"model": "x"},
+    )
+    client.close()
+
+    ((path, body),) = clients.transport.posts
+    event = json.loads(body, parse_float=Decimal)
+    assert path == "/v0/events"
+    assert b'"amount":0.100000000000000000000000000001' in body
+    assert event["idempotencyKey"] == receipt.idempotency_key
+    assert event["subject"] == "ümlaut"
+    assert event["data"]["model"] == "x"
+
+
+def test_an_invalid_event_is_refused_and_leaves_no_trace(clients: _Clients) -> None:
+    """A caller's mistake is the caller's to handle, at once."""
+    client = clients()
+
+    with pytest.raises(InvalidEventError, match="amount"):
+        client.track_cost("cost.a", "NaN", customer_id="c")
+
+    assert client.stats().tracked == 0
+    assert client.close().complete
+    assert clients.transport.posts == []
+
+
+def test_memory_durability_is_told_by_the_receipt(clients: _Clients) -> None:
+    """A caller must be able to tell a promise from a hope."""
+    client = clients(durability="memory")
+
+    receipt = client.track_cost("cost.a", 1, customer_id="c", operation_id=1)
+    report = client.close()
+
+    assert not receipt.durable
+    assert report.stats.delivered == 1
+    assert not clients.folder.exists()
+
+
+def test_a_missing_operation_id_is_mentioned_once(
+    clients: _Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is a choice with a consequence; not one to read about a million times."""
+    client = clients()
+
+    for _ in range(3):
+        client.track_cost("cost.a", 1, customer_id="c")
+
+    assert caplog.text.count("without operation_id") == 1
+
+
+# Its life.
+
+
+def test_tracking_after_close_raises_closed_error(clients: _Clients) -> None:
+    """Costs that cannot be kept are refused loudly, not dropped silently."""
+    client = clients()
+    client.close()
+
+    with pytest.raises(ClosedError, match="create another"):
+        track(client, 1)
+
+
+def test_close_is_idempotent(clients: _Clients) -> None:
+    """Exit handlers and context managers overlap."""
+    client = clients()
+    track(client, 1)
+
+    first, second = client.close(), client.close()
+
+    assert first == second
+    assert first.complete
+
+
+def test_flush_after_close_answers_at_once_and_adopts_nothing(
+    clients: _Clients,
+) -> None:
+    """A closed client owns nothing: what others left is for the living."""
+    left_behind = clients(shipping="none")
+    closed = clients()
+    closed.close()
+    track(left_behind, 1)
+    left_behind.close()
+
+    report = closed.flush(30)
+    heir = clients()
+
+    assert report.stats.pending == 0
+    assert heir.close().stats.recovered == 1
+
+
+def test_a_client_is_a_context_manager(clients: _Clients) -> None:
+    """Leaving the block closes it."""
+    with clients() as client:
+        track(client, 1)
+
+    assert len(clients.transport.posts) == 1
+    assert clients.transport.closed
+
+
+def test_the_async_twins_do_the_same(clients: _Clients) -> None:
+    """And they wait without blocking the loop."""
+
+    async def run() -> tuple[bool, bool]:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0)
+
+        ticking = asyncio.create_task(tick())
+        async with clients() as client:
+            track(client, 1)
+            flushed = await client.aflush()
+            track(client, 2)
+        ticking.cancel()
+        with suppress(asyncio.CancelledError):
+            await ticking
+        return flushed.complete, ticks > 1
+
+    assert asyncio.run(run()) == (True, True)
+    assert len(clients.transport.posts) == 2
+
+
+def test_an_unused_client_starts_no_thread_and_makes_no_folder(
+    clients: _Clients,
+) -> None:
+    """Importing an application must not start anything."""
+    before = threading.active_count()
+
+    client = clients()
+
+    assert threading.active_count() == before
+    assert client.close().complete
+    assert not clients.folder.exists()
+
+
+def test_settings_can_be_given_at_once_or_one_by_one(tmp_path: Path) -> None:
+    """And what is given by name wins."""
+    settings = Settings(spill_dir=tmp_path, linger=1.0, shipping="none")
+
+    client = Client(settings, linger=2.0)
+
+    assert client.settings.linger == 2.0
+    assert client.settings.spill_dir == tmp_path
+    client.close()
+
+
+# Counts.
+
+
+def test_every_fate_is_counted_and_the_books_balance(clients: _Clients) -> None:
+    """No event is in two places, or in none, at any moment."""
+    client = clients(
+        accepted(),
+        refused(400),
+        refused(422, "invalid_event_type"),
+        accepted(outlay_duplicate="true"),
+    )
+    for number in range(4):
+        track(client, number, event_type=f"cost.{number}")
+        assert_conserved(client.stats())
+        client.flush()
+        assert_conserved(client.stats())
+
+    stats = client.close().stats
+
+    assert_conserved(stats)
+    assert (stats.tracked, stats.delivered, stats.dead) == (4, 2, 1)
+    assert (stats.parked, stats.duplicates, stats.requests) == (1, 1, 4)
+
+
+def test_recovered_events_are_counted_as_such(clients: _Clients) -> None:
+    """They were tracked by an earlier process, and are delivered by this one."""
+    earlier = clients(shipping="none")
+    for number in range(3):
+        track(earlier, number)
+    left = earlier.close()
+
+    heir = clients()
+    track(heir, 9)
+    stats = heir.close().stats
+
+    assert not left.complete
+    assert left.stats.pending == 3
+    assert (stats.tracked, stats.recovered, stats.delivered) == (1, 3, 4)
+    assert_conserved(stats)
+
+
+def test_the_books_balance_while_everything_moves(clients: _Clients) -> None:
+    """Looked at from another thread, at any moment."""
+    script: list[Answer | Exception] = [
+        accepted(),
+        refused(400),
+        UnavailableError("x", sent=False),
+    ] * 200
+    client = clients(*script, retry_initial=0.001, retry_max=0.002)
+    done = threading.Event()
+
+    def work() -> None:
+        for number in range(400):
+            track(client, number)
+        done.set()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    looks = 0
+    while not done.is_set() or looks < 50:
+        assert_conserved(client.stats())
+        looks += 1
+    worker.join()
+
+    assert_conserved(client.close(20).stats)
+
+
+# Hooks.
+
+
+def test_a_drop_is_counted_reported_and_logged(
+    clients: _Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There is no silent loss."""
+    dropped: list[tuple[CostEvent, str]] = []
+    client = clients(
+        shipping="none",
+        segment_bytes=64 * _KIB,
+        max_spill_bytes=256 * _KIB,
+        on_drop=lambda event, reason: dropped.append((event, reason)),
+    )
+
+    receipts = [
+        client.track_cost(
+            "cost.a",
+            "0.30",
+            customer_id="c",
+            operation_id=number,
+            data={"padding": "x" * 10_000},
+        )
+        for number in range(40)
+    ]
+
+    stats = client.stats()
+    assert stats.dropped == {"spill_full": len(dropped)}
+    assert [receipt.durable for receipt in receipts].count(False) == len(dropped)
+    assert 0 < len(dropped) < 40
+    assert dropped[0][0].data["amount"] == Decimal("0.30")
+    assert dropped[0][1] == "spill_full"
+    assert "OUTLAY_MAX_SPILL_BYTES" in caplog.text
+    assert_conserved(stats)
+
+
+def test_a_dead_letter_is_reported_with_the_servers_words(clients: _Clients) -> None:
+    """An application may want to tell somebody."""
+    told: list[tuple[str, str, str]] = []
+    client = clients(
+        refused(400, "bad", "data is odd"),
+        on_dead_letter=lambda event, reason, message: told.append(
+            (event.subject, reason, message)
+        ),
+    )
+
+    track(client, 1)
+    client.close()
+
+    assert told == [("cus_1", "rejected", "HTTP 400: data is odd")]
+
+
+def test_hooks_that_raise_stop_nothing(
+    clients: _Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The application's bug must not cost it its other events."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    client = clients(
+        refused(400),
+        on_drop=fail,
+        on_dead_letter=fail,
+        segment_bytes=64 * _KIB,
+        max_spill_bytes=256 * _KIB,
+    )
+    track(client, 1)
+    client.flush()
+    for number in range(40):
+        client.track_cost(
+            "cost.a",
+            1,
+            customer_id="c",
+            operation_id=number,
+            data={"padding": "x" * 60_000},
+        )
+
+    stats = client.close().stats
+
+    assert (stats.dead, stats.pending) == (1, 0)
+    assert "a hook failed" in caplog.text
+    assert_conserved(stats)
+
+
+def test_a_hook_may_track_a_cost(clients: _Clients) -> None:
+    """Even a failure has its price."""
+    tracked: list[str] = []
+    client = clients(
+        refused(400),
+        on_dead_letter=lambda *_: tracked.append(track(client, 2)),
+    )
+
+    track(client, 1)
+    client.flush()
+    stats = client.close().stats
+
+    assert (stats.dead, stats.delivered) == (1, 1)
+
+
+def test_dead_letters_without_a_hook_take_no_memory(clients: _Clients) -> None:
+    """A wrong configuration may make millions of them."""
+    client = clients(*[refused(400)] * 50)
+    for number in range(50):
+        track(client, number)
+
+    client.flush()
+
+    dispatch = client._shipper._dispatch
+    assert dispatch is not None
+    assert client.stats().dead == 50
+    assert dispatch.burials() == []
+
+
+def test_a_transport_that_cannot_be_made_keeps_everything(
+    clients: _Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A certificate file that is missing must not take the application down."""
+
+    def fail() -> ScriptedTransport:
+        raise OSError("no certificates")
+
+    client = Client(transport=fail, spill_dir=clients.folder, linger=0.0)
+    track(client, 1)
+    report = client.close(0.2)
+    heir = clients()
+
+    assert not report.complete
+    assert "no certificates" in caplog.text
+    assert heir.close().stats.delivered == 1
+
+
+def test_a_transport_that_cannot_be_closed_does_not_keep_the_journal(
+    clients: _Clients,
+) -> None:
+    """The locks must be released, or nobody could deliver the rest."""
+
+    class Stubborn(ScriptedTransport):
+        def close(self) -> None:
+            raise OSError("still busy")
+
+    client = Client(
+        transport=lambda: Stubborn(otherwise=refused(503)),
+        spill_dir=clients.folder,
+        linger=0.0,
+    )
+    track(client, 1)
+    client.close(0.2)
+
+    assert clients().close().stats.delivered == 1
+
+
+def test_a_transport_that_answers_nonsense_ends_nothing(clients: _Clients) -> None:
+    """It is the user's own; what it returns is not checked by anybody else."""
+
+    class Odd(ScriptedTransport):
+        def post(self, path: str, body: bytes) -> Answer:
+            answer = super().post(path, body)
+            return answer if len(self.posts) > 1 else None  # type: ignore[return-value]
+
+    client = Client(
+        transport=Odd, spill_dir=clients.folder, linger=0, retry_initial=0.01
+    )
+    track(client, 1)
+
+    assert client.close(20).stats.delivered == 1
+
+
+def test_a_sender_that_comes_late_touches_nothing_after_close(tmp_path: Path) -> None:
+    """The shipping thread may be anywhere when the deadline of close() passes.
+
+    Here it stands between two rounds, and goes on when the client is closed: it must
+    not adopt, send or settle anything any more.
+    """
+    closed, reached = threading.Event(), threading.Event()
+
+    class Clock:
+        """Holds up the shipping thread where it looks for orphans."""
+
+        def __init__(self) -> None:
+            self.time = 0.0
+            self.armed = False
+
+        def now_ns(self) -> int:
+            return 1_767_268_800_000_000_000
+
+        def now_ms(self) -> int:
+            return 1_767_268_800_000
+
+        def monotonic(self) -> float:
+            name = threading.current_thread().name
+            if self.armed and name.startswith("outlay"):
+                reached.set()
+                closed.wait(10)
+                self.time = 1000.0
+            return self.time
+
+    clock = Clock()
+    transport = ScriptedTransport()
+    client = Client(
+        transport=lambda: transport, spill_dir=tmp_path, linger=0.0, clock=clock
+    )
+    track(client, 1)
+    client.flush()
+    other = Client(spill_dir=tmp_path, shipping="none")
+    track(other, 2)
+    other.close()
+    clock.armed = True
+    client._shipper.wake()
+    assert reached.wait(10)
+
+    client.close(0)
+    shipping_thread = client._shipper._primary
+    closed.set()
+    assert shipping_thread is not None
+    shipping_thread.join(10)
+
+    with Client(transport=ScriptedTransport, spill_dir=tmp_path) as heir:
+        assert heir.flush().stats.recovered == 1
+    assert len(transport.posts) == 1
+
+
+def test_every_sender_keeps_its_requests_out_of_the_applications_traces(
+    tmp_path: Path,
+) -> None:
+    """Spans about shipping costs would be costs of their own."""
+    from opentelemetry import context  # noqa: PLC0415 - for this test alone
+
+    arrived = threading.Barrier(3)
+    suppressed: list[object] = []
+
+    class Tracing(ScriptedTransport):
+        def post(self, path: str, body: bytes) -> Answer:
+            with suppress(threading.BrokenBarrierError):
+                arrived.wait(0.2)
+            suppressed.append(context.get_value("suppress_instrumentation"))
+            return super().post(path, body)
+
+    with Client(transport=Tracing, spill_dir=tmp_path, batching="never") as client:
+        for number in range(100):
+            track(client, number)
+        senders = threading.active_count()
+        client.flush(20)
+
+    assert senders >= 1
+    assert set(suppressed) == {True}

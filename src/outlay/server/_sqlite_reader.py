@@ -21,7 +21,7 @@ from outlay.server._wire import decode_data
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from outlay.server._store import Page
 
@@ -136,15 +136,15 @@ class SqliteReader:
     ) -> tuple[list[Cost], int]:
         """Return a page of costs, oldest first, and how many there are in all."""
         where = (
-            " FROM costs WHERE namespace = ?1 AND deleted_at IS NULL"
-            " AND (?2 IS NULL OR product_id = ?2)"
+            " FROM costs WHERE namespace = :namespace AND deleted_at IS NULL"
+            " AND (:product_id IS NULL OR product_id = :product_id)"
         )
+        wanted = {"namespace": namespace, "product_id": product_id}
         rows = self._connection.execute(
-            f"SELECT {COST_COLUMNS}{where} ORDER BY number LIMIT ?3 OFFSET ?4",
-            (namespace, product_id, *page),
+            f"SELECT {COST_COLUMNS}{where} ORDER BY number LIMIT :limit OFFSET :offset",
+            {**wanted, **page._asdict()},
         )
-        costs = [cost_of(row) for row in rows]
-        return costs, self._count(where, namespace, product_id)
+        return [cost_of(row) for row in rows], self._count(where, wanted)
 
     def product(self, namespace: str, product_id: str) -> Product | None:
         """Return a product."""
@@ -157,12 +157,14 @@ class SqliteReader:
 
     def products(self, namespace: str, page: Page) -> tuple[list[Product], int]:
         """Return a page of products, oldest first, and how many there are in all."""
-        where = " FROM products WHERE namespace = ?1"
+        where = " FROM products WHERE namespace = :namespace"
+        wanted = {"namespace": namespace}
         rows = self._connection.execute(
-            f"SELECT {_PRODUCT_COLUMNS}{where} ORDER BY rowid LIMIT ?2 OFFSET ?3",
-            (namespace, *page),
+            f"SELECT {_PRODUCT_COLUMNS}{where}"
+            " ORDER BY rowid LIMIT :limit OFFSET :offset",
+            {**wanted, **page._asdict()},
         )
-        return [_product_of(row) for row in rows], self._count(where, namespace)
+        return [_product_of(row) for row in rows], self._count(where, wanted)
 
     def key(self, digest: bytes) -> ApiKey | None:
         """Return the API key with this SHA-256."""
@@ -218,9 +220,15 @@ class SqliteReader:
     ) -> Iterator[Contribution]:
         rows = self._connection.execute(
             "SELECT hour, customer, dimensions, events, skipped, value, value_at,"
-            " value_seq FROM rollups WHERE cost = ?1 AND hour >= ?2 AND hour < ?3"
-            " AND (?4 IS NULL OR customer = ?4)",
-            (number, first_hour, last_hour, customer),
+            " value_seq FROM rollups"
+            " WHERE cost = :cost AND hour >= :first AND hour < :last"
+            " AND (:customer IS NULL OR customer = :customer)",
+            {
+                "cost": number,
+                "first": first_hour,
+                "last": last_hour,
+                "customer": customer,
+            },
         )
         for hour, who, dimensions, events, skipped, value, value_at, value_seq in rows:
             yield Contribution(
@@ -239,13 +247,21 @@ class SqliteReader:
         cost = meter.cost
         rows = self._connection.execute(
             f"SELECT {READING_COLUMNS} FROM events"  # noqa: S608 - a constant
-            " WHERE namespace = ?1 AND type = ?2 AND at >= ?3 AND at < ?4 AND seq > ?5"
-            f" AND (?6 IS NULL OR {_CUSTOMER} = ?6)",
-            (cost.namespace, cost.event_type, start, end, after_seq, customer),
+            " WHERE namespace = :namespace AND type = :type"
+            " AND at >= :start AND at < :end AND seq > :after_seq"
+            f" AND (:customer IS NULL OR {_CUSTOMER} = :customer)",
+            {
+                "namespace": cost.namespace,
+                "type": cost.event_type,
+                "start": start,
+                "end": end,
+                "after_seq": after_seq,
+                "customer": customer,
+            },
         )
         return readings(meter, rows)
 
-    def _count(self, where: str, *parameters: str | None) -> int:
+    def _count(self, where: str, parameters: Mapping[str, str | None]) -> int:
         (count,) = self._connection.execute(
             f"SELECT count(*){where}", parameters
         ).fetchone()

@@ -1,0 +1,133 @@
+"""What the README and the pages show is what happens."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from outlay.server import BackgroundServer, ServerSettings
+from tests.docs.blocks import Block, Command, blocks, commands, shows
+from tests.support import command_line
+from tests.support.processes import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROOT: Final = Path(__file__).parents[2]
+README: Final = ROOT / "README.md"
+PAGES: Final = sorted((ROOT / "docs").glob("*.md"))
+KEY: Final = "sk_test_docs"
+
+
+@pytest.fixture
+def variables(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Settings of a server of one's own, as a reader has exported them."""
+    with BackgroundServer(
+        ServerSettings(port=0, database=":memory:", api_key=KEY)
+    ) as server:
+        yield {
+            "OUTLAY_BASE_URL": server.url,
+            "OUTLAY_API_KEY": KEY,
+            "OUTLAY_SPILL_DIR": str(tmp_path),
+        }
+
+
+def test_readme_tells_the_truth_from_top_to_bottom(variables: dict[str, str]) -> None:
+    """The first page that anybody reads must work as it stands, in its order."""
+    done = 0
+    for block in blocks(README):
+        if block.language == "python":
+            run_python(block, variables)
+            done += 1
+        elif block.language == "console":
+            for command in commands(block):
+                done += run_command(block, command, variables)
+
+    assert done >= 3
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(block, id=block.name)
+        for page in PAGES
+        for block in blocks(page)
+        if block.language == "python" and block.runs
+    ],
+)
+def test_python_on_a_page_runs(block: Block, variables: dict[str, str]) -> None:
+    """Readers copy what they see. A fragment is marked: ```python no-run."""
+    run_python(block, variables)
+
+
+@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.name)
+def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
+    """A dead link is a promise that nobody keeps."""
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
+
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_readme_is_short() -> None:
+    """Who has to scroll for long does not read to the end."""
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_readme_names_every_command_and_only_those() -> None:
+    """A command that nobody hears of might as well not exist."""
+    named = set(re.findall(r"^\| `outlay (\w+)`", README.read_text(), re.MULTILINE))
+    offered = re.findall(r"^    (\w+) ", command_line.call("--help").out, re.MULTILINE)
+
+    assert named == set(offered)
+
+
+def test_what_the_readme_installs_and_makes_exists() -> None:
+    """The commands that a test cannot run in reasonable time must at least exist."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    makefile = (ROOT / "Makefile").read_text()
+    shown = README.read_text(encoding="utf-8")
+
+    for extra in re.findall(r"pip install '\.\[(\w+)\]'", shown):
+        assert extra in project["optional-dependencies"]
+    for target in re.findall(r"^\$ make (\w+)", shown, re.MULTILINE):
+        assert f"\n{target}:" in makefile
+
+
+def run_python(block: Block, variables: Mapping[str, str]) -> None:
+    """Run a block, and compare what it prints with what the page shows."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block.text],
+        env=environment(variables),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert ran.returncode == 0, f"{block.name}: {ran.stderr}"
+    if block.output is not None:
+        assert shows(block.output, ran.stdout), f"{block.name} prints\n{ran.stdout}"
+
+
+def run_command(block: Block, command: Command, variables: Mapping[str, str]) -> bool:
+    """Run a command of outlay, and return whether it was one that can be run here.
+
+    Not run: what installs, what runs tests, and the server, which runs already.
+    """
+    program, *words = shlex.split(command.words)
+    if program in {"pip", "make"} or words[0] == "serve":
+        return False
+
+    assert program == "outlay", f"{block.name} wants {program!r} run"
+    ran = command_line.run(*words, **variables)
+
+    assert ran.code == 0, f"{block.name}: {ran.err}"
+    assert shows(command.output, ran.out), f"{block.name} prints\n{ran.out}"
+    return True

@@ -1,0 +1,62 @@
+"""The command line as its users have it: words in; exit code and text out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+import sys
+from typing import Final, NamedTuple
+
+from outlay.cli._main import main
+from tests.support.processes import environment
+
+_DEADLINE: Final = 40.0
+"""Seconds for a command that should take one, on a busy machine."""
+
+
+class Ran(NamedTuple):
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def call(*words: str) -> Ran:
+    """Run ``outlay`` in this process, with this process's environment."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(words)
+        except SystemExit as end:  # argparse's own way out
+            code = int(end.code or 0)
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
+def start(*words: str, **variables: object) -> subprocess.Popen[str]:
+    """Start ``outlay`` as a process with these ``OUTLAY_*`` variables and no others."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "outlay", *words],
+        # What it prints is asserted, so it must not depend on who runs the tests.
+        env=environment({"PYTHONUTF8": "1", "NO_COLOR": "1", **variables}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> Ran:
+    """Wait until ``process`` ends."""
+    try:
+        out, err = process.communicate(timeout=_DEADLINE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+    return Ran(process.returncode, out, err)
+
+
+def run(*words: str, **variables: object) -> Ran:
+    """Run ``outlay`` as a process to its end; see `start`."""
+    return finish(start(*words, **variables))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from outlay import Client, Stats
 
 EVENT_TYPE = "cost.ai.inference"
+
+Batching: TypeAlias = Literal["never", "auto", "always"]
 
 
 def payload(number: int, *, event_type: str = EVENT_TYPE, padding: int = 0) -> bytes:

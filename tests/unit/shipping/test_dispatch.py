@@ -6,7 +6,7 @@ import itertools
 import json
 import logging
 import shutil
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,6 +23,7 @@ from tests.support.journals import dead_letters
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.events import Batching
     from tests.support.transports import Line
 
 _LOST: Final = UnavailableError("ReadTimeout", sent=True)
@@ -30,8 +31,6 @@ _UNREACHABLE: Final = UnavailableError("ConnectError", sent=False)
 _UNMATCHED: Final = refused(422, "invalid_event_type", "no metric has it")
 _OFFER: Final = "/v0/events/batch; max=1000"
 _DAY: Final = 24 * HOUR
-
-Batching: TypeAlias = Literal["never", "auto", "always"]
 
 
 def _key(body: bytes) -> str:

@@ -6,13 +6,23 @@ import contextlib
 import io
 import subprocess
 import sys
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from starlette.middleware import Middleware
 
 from outlay.cli._main import main
+from outlay.server import BackgroundServer, ServerSettings
 from tests.support.processes import environment
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 _DEADLINE: Final = 40.0
 """Seconds for a command that should take one, on a busy machine."""
+
+
+KEY: Final = "sk_test_cli"
+"""Opens every server that `serving` starts."""
 
 
 class Ran(NamedTuple):
@@ -60,3 +70,32 @@ def finish(process: subprocess.Popen[str]) -> Ran:
 def run(*words: str, **variables: object) -> Ran:
     """Run ``outlay`` as a process to its end; see `start`."""
     return finish(start(*words, **variables))
+
+
+def serving(respond: ASGIApp | None = None) -> BackgroundServer:
+    """Return a server of one's own, not started yet.
+
+    Args:
+        respond: answers in its stead, to every request.
+    """
+    settings = ServerSettings(port=0, database=":memory:", api_key=KEY)
+    if respond is None:
+        return BackgroundServer(settings)
+    return BackgroundServer(settings, middleware=[Middleware(_Instead, answer=respond)])
+
+
+class _Instead:
+    """Middleware that never asks the application."""
+
+    def __init__(self, app: ASGIApp, answer: ASGIApp) -> None:
+        self._app = app
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._answer if scope["type"] == "http" else self._app
+        await app(scope, receive, send)
+
+
+def reaching(server: BackgroundServer) -> list[str]:
+    """Return the arguments that lead to ``server``."""
+    return ["--base-url", server.url, "--api-key", KEY]

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from outlay.cli._exits import Exit, exit_code
-from outlay.errors import OutlayError
+from outlay.errors import MissingExtraError, OutlayError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,8 @@ _COMMANDS: Final = {
     "costs": "show totals by customer, dimension or window of time",
     "metrics": "create and list cost metrics, which say what is counted",
 }
+
+_NEED_SERVER: Final = frozenset({"demo", "serve"})  # the extra, with all its packages
 
 _DESCRIPTION: Final = "Track what every customer really costs: exactly, and once."
 
@@ -87,11 +89,25 @@ def _run(words: Sequence[str]) -> int:
     parser, subparsers = _parsers()
     if name not in _COMMANDS:
         parser.parse_args(words)  # help, the version, or an error: it never returns
-    command = cast("Command", importlib.import_module(f"outlay.cli._{name}"))
+    command = _load(name)
     command.configure(subparsers[name])
     code = command.run(parser.parse_args(words))
     sys.stdout.flush()  # here a broken pipe is still ours to handle
     return code
+
+
+def _load(name: str) -> Command:
+    """Import the module of a command.
+
+    Raises:
+        MissingExtraError: it needs packages that are not installed.
+    """
+    try:
+        return cast("Command", importlib.import_module(f"outlay.cli._{name}"))
+    except ModuleNotFoundError as error:
+        if name not in _NEED_SERVER or (error.name or "").startswith("outlay"):
+            raise
+        raise MissingExtraError(f"'outlay {name}'", "server") from error
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:

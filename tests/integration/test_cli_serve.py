@@ -1,0 +1,219 @@
+"""``outlay serve``: what it tells, what it takes, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import httpx
+import pytest
+
+from outlay.cli import _serve
+from outlay.cli._exits import Exit
+from outlay.cli._serve import PREFIX, ServeSettings
+from outlay.server import ServerSettings
+from tests.support import command_line
+from tests.support.processes import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.command_line import Ran
+
+DEADLINE: Final = 30.0
+
+
+class Serving(NamedTuple):
+    """A running ``outlay serve``.
+
+    Attributes:
+        process: the process.
+        said: what it printed until it was ready.
+        url: where it says that it listens.
+    """
+
+    process: subprocess.Popen[str]
+    said: str
+    url: str
+
+
+@contextmanager
+def serving(*words: str, **variables: str) -> Iterator[Serving]:
+    """Run ``outlay serve`` on a free port until the end of the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "outlay", "serve", "--port", "0", *words],
+        env=environment(variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = ""
+    try:
+        for line in process.stdout:
+            said += line
+            # The last thing it says is how to use it.
+            if re.match(r"  export OUTLAY_API_KEY=", line) or (
+                "API key" not in said and "export" in line
+            ):
+                break
+        url = re.search(r"address +(\S+)", said)
+        assert url is not None, (said, process.stderr and process.stderr.read())
+        yield Serving(process, said, url[1])
+    finally:
+        process.terminate()
+        process.communicate(timeout=DEADLINE)
+
+
+def status(url: str, key: str) -> int:
+    """Return the status that a request with ``key`` gets."""
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx.get(f"{url}/v0/costs", headers=headers).status_code
+
+
+def test_first_start_shows_a_key_that_works_and_the_next_one_none(
+    tmp_path: Path,
+) -> None:
+    """The key is stored as a digest only: this is the one moment to copy it."""
+    database = str(tmp_path / "costs.db")
+    with serving("--db", database) as first:
+        key = re.search(r"^  export OUTLAY_API_KEY=(sk_test_\w+)$", first.said, re.M)
+        assert key is not None
+        assert status(first.url, key[1]) == 200
+        assert database in first.said
+        assert f"export OUTLAY_BASE_URL={first.url}\n" in first.said
+
+    with serving("--db", database) as second:
+        assert status(second.url, key[1]) == 200
+        assert "sk_test_" not in second.said
+        assert "OUTLAY_API_KEY" not in second.said
+
+
+def test_fixed_key_from_the_environment_works_and_is_not_shown() -> None:
+    """A key that its owner knows has no business in a log."""
+    with serving("--db", ":memory:", OUTLAY_SERVER_API_KEY="sk_test_fixed") as server:
+        assert status(server.url, "sk_test_fixed") == 200
+        assert status(server.url, "sk_test_other") == 401
+        assert "sk_test_fixed" not in server.said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_ends_cleanly(number: signal.Signals) -> None:
+    """Service managers take any other exit code for a crash."""
+    with serving("--db", ":memory:") as server:
+        server.process.send_signal(number)
+        out, err = server.process.communicate(timeout=DEADLINE)
+
+    assert server.process.returncode == Exit.DONE
+    assert (out, err) == ("stopped; everything that was accepted is kept\n", "")
+
+
+def refused(ran: Ran) -> str:
+    """Check that a command ended with one line about a mistake, and return that."""
+    assert (ran.code, ran.out) == (Exit.USAGE, "")
+    assert ran.err.count("\n") == 1
+    return ran.err
+
+
+def test_port_in_use_is_one_line() -> None:
+    """The most common mistake of all: it runs already."""
+    with serving("--db", ":memory:") as server:
+        port = server.url.rpartition(":")[2]
+        ran = command_line.run("serve", "--port", port, "--db", ":memory:")
+
+    assert f"port {port} on 127.0.0.1 is taken" in refused(ran)
+
+
+def test_database_in_use_is_one_line(tmp_path: Path) -> None:
+    """Two servers on one file would each miss what the other does."""
+    database = str(tmp_path / "costs.db")
+    with serving("--db", database):
+        ran = command_line.run("serve", "--port", "0", "--db", database)
+
+    assert "another outlay server has" in refused(ran)
+
+
+def test_unusable_database_is_one_line(tmp_path: Path) -> None:
+    """A folder that does not exist, and a file that is something else."""
+    nowhere = command_line.run("serve", "--port", "0", "--db", str(tmp_path / "a/b"))
+    (tmp_path / "notes.txt").write_text("not a database, but long enough for one" * 99)
+    other = command_line.run(
+        "serve", "--port", "0", "--db", str(tmp_path / "notes.txt")
+    )
+
+    assert "cannot be used as database" in refused(nowhere)
+    assert "notes.txt" in refused(other)
+
+
+@pytest.mark.parametrize(
+    ("variables", "names"),
+    [
+        ({"PORT": "abc"}, "OUTLAY_SERVER_PORT='abc'"),
+        ({"DEDUPE_WINDOW": "-1"}, "OUTLAY_SERVER_DEDUPE_WINDOW"),
+        ({"ACCESS_LOG": "perhaps"}, "OUTLAY_SERVER_ACCESS_LOG='perhaps'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_wrong_variable_is_named(variables: dict[str, str], names: str) -> None:
+    """It may have been set far away, in a unit file or a container."""
+    prefixed = {PREFIX + name: text for name, text in variables.items()}
+
+    assert names in refused(command_line.run("serve", **prefixed))
+
+
+def test_arguments_win_over_variables() -> None:
+    """What was typed just now is what was meant."""
+    parser = argparse.ArgumentParser()
+    _serve.configure(parser)
+    given = vars(parser.parse_args(["--port", "1"]))
+
+    settings = ServeSettings.resolve(
+        given,
+        environ={
+            "OUTLAY_SERVER_PORT": "2",
+            "OUTLAY_SERVER_HOST": "::1",
+            "OUTLAY_SERVER_DEDUPE_WINDOW": "90.5",
+            "OUTLAY_SERVER_ACCEPT_UNMATCHED": "true",
+        },
+        prefix=PREFIX,
+    )
+
+    assert (settings.port, settings.host) == (1, "::1")
+    assert settings.dedupe_window == timedelta(seconds=90.5)
+    assert settings.accept_unmatched is True
+
+
+def test_every_option_is_a_setting_and_help_tells_its_default() -> None:
+    """The defaults are written in two places, which must not drift apart."""
+    parser = argparse.ArgumentParser()
+    _serve.configure(parser)
+    options = set(vars(parser.parse_args([])))
+    shown = command_line.call("serve", "--help").out
+    defaults = ServerSettings()
+
+    assert options <= set(ServerSettings.model_fields)
+    for value in (
+        defaults.host,
+        str(defaults.port),
+        str(defaults.database),
+        f"{defaults.dedupe_window.total_seconds():.0f}",
+        defaults.default_currency,
+    ):
+        assert re.search(rf"\(default:\s+{re.escape(value)}[,)]", shown), value
+
+
+def test_access_log_shows_requests() -> None:
+    """Off by default; the first thing to switch on when something does not arrive."""
+    with serving("--db", ":memory:", "--access-log") as server:
+        httpx.get(f"{server.url}/healthz")
+        server.process.terminate()
+        _, err = server.process.communicate(timeout=DEADLINE)
+
+    assert '"GET /healthz HTTP/1.1" 200' in err

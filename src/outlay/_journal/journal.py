@@ -328,7 +328,11 @@ class Journal:
     def _writer_folder(self) -> WriterFolder:
         with self._lock:
             if self._writer is None:
-                self._writer = self._make_writer_folder()
+                made = self._make_writer_folder()
+                if self._writer is None:
+                    self._writer = made
+                else:  # a signal handler on this thread was faster
+                    made.release()
             return self._writer
 
     def _make_writer_folder(self) -> WriterFolder:

@@ -48,7 +48,7 @@ class _Flush(NamedTuple):
     """Somebody who waits until the journal is settled up to ``targets``."""
 
     targets: dict[str, float]
-    done: threading.Event
+    settled: threading.Condition
 
 
 class Shipper:
@@ -119,17 +119,20 @@ class Shipper:
         """
         with self._lock:
             self._journal.adopt_orphans()
-            flush = _Flush(self._journal.targets(), threading.Event())
+            # A condition of the lock, which it gives up while it waits: a signal
+            # handler may flush on a thread that holds the lock already.
+            flush = _Flush(self._journal.targets(), threading.Condition(self._lock))
             if self._journal.reader.reached(flush.targets):
                 return True
             if self._dispatch is not None:
                 self._dispatch.hurry()
             self._flushes.append(flush)
-        self.wake()
-        try:
-            return flush.done.wait(timeout)
-        finally:
-            with self._lock:
+            self.wake()
+            try:
+                return flush.settled.wait_for(
+                    lambda: self._journal.reader.reached(flush.targets), timeout
+                )
+            finally:
                 self._flushes.remove(flush)
 
     def stop(self, timeout: float) -> None:
@@ -178,8 +181,8 @@ class Shipper:
     def _start_primary(self) -> None:
         with self._lock:
             if self._primary is None and not self._stopping:
-                self._primary = self._start(self._run_primary)
-                self.asleep = self._primary is None  # then the next event tries again
+                started = self._start(self._run_primary)
+                self.asleep = started is None  # then the next event tries again
 
     def _start(self, run: Callable[[], None]) -> threading.Thread | None:
         sender = threading.Thread(target=run, name="outlay-shipper", daemon=True)
@@ -192,6 +195,12 @@ class Shipper:
         return sender
 
     def _run_primary(self) -> None:
+        with self._lock:
+            # By the thread itself: a signal handler that strikes while one is being
+            # started starts another.
+            if self._primary is not None or self._stopping:
+                return
+            self._primary = threading.current_thread()
         try:
             dispatch, transport = self._prepare()
             while not self._stopping:
@@ -317,7 +326,7 @@ class Shipper:
         # Here and not by the waiters: they would be woken for every event.
         for flush in self._flushes:
             if self._journal.reader.reached(flush.targets):
-                flush.done.set()
+                flush.settled.notify_all()
 
     def _tell_burials(self, dispatch: Dispatch) -> None:
         with self._lock:

@@ -345,12 +345,12 @@ class Client:
             if self._state is State.CLOSED:
                 return self._report()
             self._state = State.CLOSED
-        _clients.discard(self)
         self._journal.seal()
         complete = self._settle(timeout)
         self._shipper.stop(_STOP_SECONDS if complete else 0.0)
         report = FlushReport(complete, self.stats())
         self._journal.close()
+        _clients.discard(self)  # not earlier: a child forked meanwhile must let go, too
         return report
 
     async def aflush(self, timeout: float = 5.0) -> FlushReport:
@@ -432,11 +432,12 @@ class Client:
 
     def _forked(self) -> None:
         """Begin anew in a forked child."""
-        if self._state is State.CLOSED:
-            return
+        closed = self._state is State.CLOSED
         self._journal.forked()
         self._shipper.forked()
         self._begin()
+        if closed:
+            self._state = State.CLOSED
 
 
 async def _in_thread(

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import logging
 import math
+import os
 import queue
 import threading
 from collections import Counter
@@ -231,9 +232,10 @@ class Shipper:
 
     def _prepare(self) -> tuple[Dispatch, Transport]:
         """Import and make what only shipping needs, off the caller's thread."""
-        from outlay._shipping.dispatch import Dispatch
+        with _importing:
+            from outlay._shipping.dispatch import Dispatch
 
-        _suppress_tracing()
+            _suppress_tracing()
         dispatch = Dispatch(
             self._settings, self._journal, clock=self._clock, notices=self._notices
         )
@@ -243,15 +245,16 @@ class Shipper:
         return dispatch, transport
 
     def _httpx_transport(self) -> Transport:
-        from outlay._shipping.transport import HttpxTransport
-
         key = self._settings.api_key
-        return HttpxTransport(
-            self._settings.base_url,
-            api_key=key.get_secret_value() if key else None,
-            timeout=self._settings.timeout,
-            max_connections=self._settings.max_senders,
-        )
+        with _importing:
+            from outlay._shipping.transport import HttpxTransport
+
+            return HttpxTransport(
+                self._settings.base_url,
+                api_key=key.get_secret_value() if key else None,
+                timeout=self._settings.timeout,
+                max_connections=self._settings.max_senders,
+            )
 
     def _adopt(self) -> None:
         now = self._clock.monotonic()
@@ -361,3 +364,15 @@ def _suppress_tracing() -> None:
     from opentelemetry import context
 
     context.attach(context.set_value("suppress_instrumentation", True))  # noqa: FBT003
+
+
+# A child that is forked while a thread of its parent imports a module can never import
+# that module: its lock is held by a thread that the child does not have. So a fork
+# waits, once in the life of a process, for what a shipper imports. Re-entrant: an
+# import may fork on its own thread.
+_importing: Final = threading.RLock()
+os.register_at_fork(
+    before=_importing.acquire,
+    after_in_parent=_importing.release,
+    after_in_child=_importing.release,
+)

@@ -1,0 +1,442 @@
+"""``outlay costs`` and ``outlay metrics``: totals as a finance lead reads them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from outlay import Client, Settings
+from outlay.cli._amounts import aligned, exact_sum, plain
+from outlay.cli._api import NewMetric, ServerApi
+from outlay.cli._exits import Exit
+from tests.docs.blocks import shows
+from tests.support import command_line
+from tests.support.command_line import KEY, Ran, reaching
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from outlay.server import BackgroundServer
+
+OCTOBER: Final = ("--from", "2026-10-01", "--to", "2026-11-01")
+
+
+@pytest.fixture
+def server() -> Iterator[BackgroundServer]:
+    """A server of one's own."""
+    with command_line.serving() as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: BackgroundServer, tmp_path: Path) -> Iterator[Client]:
+    """A client that delivers to it."""
+    with Client(base_url=server.url, api_key=KEY, spill_dir=tmp_path) as client:
+        yield client
+
+
+@pytest.fixture
+def october(server: BackgroundServer, client: Client) -> BackgroundServer:
+    """A server with two cost metrics, of which one knows regions."""
+    metrics(server, "create", "ai", "--event-type", "cost.ai", "--by", "region")
+    metrics(server, "create", "ocr", "--event-type", "cost.ocr")
+    for number, (event_type, amount, customer, region, day) in enumerate(
+        [
+            ("cost.ai", "0.10", "cus_1", "eu", 1),
+            ("cost.ai", "0.000000000000000000000000000000000001", "cus_1", "us", 2),
+            ("cost.ai", "12", "cus_2", "eu", 2),
+            ("cost.ocr", "3.5", "cus_2", "eu", 31),
+        ]
+    ):
+        client.track_cost(
+            event_type,
+            amount,
+            customer_id=customer,
+            operation_id=number,
+            region=region,
+            timestamp=datetime(2026, 10, day, 23, 59, tzinfo=UTC),
+        )
+    assert client.flush(20).complete
+    return server
+
+
+def costs(server: BackgroundServer, *words: str) -> Ran:
+    """Run ``outlay costs``."""
+    return command_line.call("costs", *words, *reaching(server))
+
+
+def metrics(server: BackgroundServer, *words: str) -> Ran:
+    """Run ``outlay metrics``."""
+    return command_line.call("metrics", *words, *reaching(server))
+
+
+def table(ran: Ran) -> str:
+    """Return what a successful command printed."""
+    assert (ran.code, ran.err) == (Exit.DONE, "")
+    return ran.out
+
+
+def document(ran: Ran) -> Any:  # noqa: ANN401 - JSON
+    """Return the JSON that a successful command printed."""
+    return json.loads(table(ran))
+
+
+# Costs.
+
+
+def test_totals_by_cost_are_exact_and_their_points_in_line(
+    october: BackgroundServer,
+) -> None:
+    """38 digits: more than a float has, and more than Decimal's usual context."""
+    shown = """\
+2026-10-01 to 2026-11-01, UTC
+
+ cost                                     total
+ ────────────────────────────────────────────────────
+ ai     12.100000000000000000000000000000000001   USD
+ ocr     3.5                                      USD
+
+ all    15.600000000000000000000000000000000001   USD
+"""
+
+    assert shows(shown, table(costs(october, *OCTOBER)))
+
+
+def test_totals_by_customer_go_across_cost_metrics(october: BackgroundServer) -> None:
+    """What a customer costs is everything that they cost."""
+    shown = """\
+2026-10-01 to 2026-11-01, UTC
+ customer total
+ cus_1     0.100000000000000000000000000000000001 USD
+ cus_2    15.5                                    USD
+ all      15.600000000000000000000000000000000001 USD
+"""
+    ran = costs(october, *OCTOBER, "--by", "customer")
+
+    assert shows(squeezed(shown), squeezed(table(ran)))
+
+
+def test_a_metric_without_the_dimension_still_counts(october: BackgroundServer) -> None:
+    """Rows that do not add up to the total would be worse than a dash."""
+    shown = """\
+2026-10-01 to 2026-11-01, UTC
+ region cost total
+ -      ocr   3.5                                    USD
+ eu     ai   12.1                                    USD
+ us     ai    0.000000000000000000000000000000000001 USD
+ all         15.600000000000000000000000000000000001 USD
+"""
+    ran = costs(october, *OCTOBER, "--by", "region,cost")
+
+    assert shows(squeezed(shown), squeezed(table(ran)))
+
+
+def test_totals_by_day(october: BackgroundServer) -> None:
+    """Days are UTC, whoever looks."""
+    shown = """\
+2026-10-01 to 2026-11-01, UTC
+ from       total
+ 2026-10-01  0.1                                    USD
+ 2026-10-02 12.000000000000000000000000000000000001 USD
+ 2026-10-31  3.5                                    USD
+ all        15.600000000000000000000000000000000001 USD
+"""
+    ran = costs(october, *OCTOBER, "--window", "day")
+
+    assert shows(squeezed(shown), squeezed(table(ran)))
+
+
+def squeezed(text: str) -> str:
+    """Return ``text`` with single blanks, where the layout is not the point."""
+    lines = (" ".join(line.split()) for line in text.splitlines() if "─" not in line)
+    return "\n".join(filter(None, lines))
+
+
+def test_json_has_every_digit_as_text(october: BackgroundServer) -> None:
+    """JSON numbers would be rounded by most of those who read them."""
+    found = document(costs(october, *OCTOBER, "--json", "--by", "customer,region"))
+
+    assert found["from"] == "2026-10-01T00:00:00+00:00"
+    assert found["totals"] == {"USD": "15.600000000000000000000000000000000001"}
+    ai, ocr = found["costs"]
+    assert (ai["name"], ai["events"], ai["excluded"]) == ("ai", 3, 0)
+    assert ai["groups"] == [
+        {"dimensions": {"customer": "cus_1", "region": "eu"}, "total": "0.1"},
+        {
+            "dimensions": {"customer": "cus_1", "region": "us"},
+            "total": "0.000000000000000000000000000000000001",
+        },
+        {"dimensions": {"customer": "cus_2", "region": "eu"}, "total": "12"},
+    ]
+    assert ocr["groups"] == [{"dimensions": {"customer": "cus_2"}, "total": "3.5"}]
+
+
+def test_json_of_windows(october: BackgroundServer) -> None:
+    """The bounds are instants, so that nobody has to guess the length."""
+    found = document(
+        costs(october, *OCTOBER, "--json", "--window", "MONTH", "--cost", "ocr")
+    )
+
+    assert [cost["windows"] for cost in found["costs"]] == [
+        [
+            {
+                "from": "2026-10-01T00:00:00+00:00",
+                "to": "2026-11-01T00:00:00+00:00",
+                "total": "3.5",
+            }
+        ]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "total"),
+    [
+        (["--where", "customer=cus_1"], "0.100000000000000000000000000000000001"),
+        (["--where", "customer=cus_1", "--where", "region=eu"], "0.1"),
+        (["--where", "region=eu"], "12.1"),
+        (["--where", "region=eu", "--where", "region=us", "--cost", "ai"], "12.1…01"),
+        (["--cost", "ocr"], "3.5"),
+        (["--cost", "ocr", "--where", "customer=nobody"], "0"),
+        (["--from", "2026-10-02", "--to", "2026-10-03", "--where", "region=eu"], "12"),
+        (["--from", "2026-10-02T23:59:00Z", "--cost", "ai"], "12.0…01"),
+        (["--to", "2026-10-02T23:59:00+00:00"], "0.1"),
+        (["--from", "2026-10-03T00:59:00+01:00", "--to", "2026-10-31"], "12.0…01"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_filters_and_periods(
+    october: BackgroundServer, words: list[str], total: str
+) -> None:
+    """A period begins with its first instant and ends before its last."""
+    period = () if {"--from", "--to"} & set(words) else OCTOBER
+
+    found = document(costs(october, *words, *period, "--json"))
+
+    assert shows(total, found["totals"]["USD"])
+
+
+def test_without_a_period_it_is_the_current_month(
+    server: BackgroundServer, client: Client
+) -> None:
+    """What it comes to so far is the question asked most."""
+    metrics(server, "create", "ai", "--event-type", "cost.ai")
+    now = datetime.now(UTC)
+    client.track_cost("cost.ai", 1, customer_id="c", operation_id=1, timestamp=now)
+    client.track_cost(
+        "cost.ai",
+        2,
+        customer_id="c",
+        operation_id=2,
+        timestamp=now - timedelta(days=32),
+    )
+    client.flush(20)
+
+    assert document(costs(server, "--json"))["totals"] == {"USD": "1"}
+
+
+def test_amounts_80_digits_apart_add_up_exactly(
+    server: BackgroundServer, client: Client
+) -> None:
+    """The largest and the smallest amount there can be, in one sum."""
+    metrics(server, "create", "ai", "--event-type", "cost.ai")
+    for number, amount in enumerate(["1e40", "1e-40"]):
+        client.track_cost("cost.ai", amount, customer_id="c", operation_id=number)
+    client.flush(20)
+
+    total = document(costs(server, "--json"))["totals"]["USD"]
+
+    assert total == "1" + "0" * 40 + "." + "0" * 39 + "1"
+
+
+def test_currencies_do_not_mix(server: BackgroundServer, client: Client) -> None:
+    """A sum of dollars and euros means nothing."""
+    metrics(server, "create", "us", "--event-type", "cost.us")
+    metrics(server, "create", "eu", "--event-type", "cost.eu", "--currency", "EUR")
+    for event_type, amount in (("cost.us", 1), ("cost.eu", 2)):
+        client.track_cost(event_type, amount, customer_id="c", operation_id=1)
+    client.flush(20)
+
+    found = document(costs(server, "--json"))
+
+    assert found["totals"] == {"EUR": "2", "USD": "1"}
+    assert "c 2 EUR c 1 USD all 2 EUR all 1 USD" in " ".join(
+        table(costs(server, "--by", "customer")).split()
+    )
+
+
+def test_events_that_could_not_be_counted_are_mentioned(
+    server: BackgroundServer, client: Client
+) -> None:
+    """A total that leaves something out says so."""
+    metrics(server, "create", "pages", "--event-type", "cost.ai", "--value", "$.pages")
+    client.track_cost("cost.ai", 1, customer_id="c", operation_id=1)
+    client.flush(20)
+
+    assert "pages: 1 events had no usable value and are in no total" in table(
+        costs(server)
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--by", "planet"], "no dimension 'planet'; there are: customer, region"),
+        (["--where", "planet=x"], "no dimension 'planet'"),
+        (["--where", "cost=ai"], "no dimension 'cost'"),
+        (["--where", "region"], "'region' is not DIMENSION=VALUE"),
+        (["--cost", "nope"], "no cost metric 'nope'; there are: ai, ocr"),
+        (["--window", "WEEK"], "choose from"),
+        (["--window", "DAY", "--by", "region"], "not allowed with"),
+        (["--from", "soon"], "'soon' is no time such as 2026-11-01"),
+        (["--from", "2026-10-02", "--to", "2026-10-02"], "is not before"),
+        (["--from", "9999-12-31"], "pass both --from and --to"),
+        (["--to", "0001-01-01"], "pass both --from and --to"),
+        (["--from", "0001-01-01T00:00:00+01:00"], "is no time"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_question_is_two(
+    october: BackgroundServer, words: list[str], says: str
+) -> None:
+    """The message tells what could have been asked."""
+    ran = costs(october, *words)
+
+    assert (ran.code, ran.out) == (Exit.USAGE, "")
+    assert says in ran.err
+
+
+def test_new_server_has_nothing_to_show_and_says_what_to_do(
+    server: BackgroundServer,
+) -> None:
+    """The first thing that a newcomer types."""
+    assert "outlay metrics create" in table(costs(server))
+    assert "outlay metrics create" in table(metrics(server, "list"))
+    assert document(costs(server, "--json"))["costs"] == []
+    assert document(metrics(server, "list", "--json")) == []
+
+
+def test_costs_as_a_process(october: BackgroundServer) -> None:
+    """The shell's view: address and key from the environment, nothing on stderr."""
+    ran = command_line.run(
+        *("costs", "--json", *OCTOBER),
+        OUTLAY_BASE_URL=october.url,
+        OUTLAY_API_KEY=KEY,
+    )
+
+    assert document(ran)["totals"] == {"USD": "15.600000000000000000000000000000000001"}
+
+
+# Metrics.
+
+
+def test_created_metric_is_listed_with_all_it_was_given(
+    server: BackgroundServer,
+) -> None:
+    """The price of a unit is exact, too."""
+    created = document(
+        metrics(
+            server,
+            *("create", "pages", "--event-type", "cost.ocr", "--value", "$.quantity"),
+            *("--by", "provider=$.provider", "--by", "model", "--currency", "EUR"),
+            *("--unit-cost", "0.00150000000000000000000000000001", "--unit", "page"),
+            *("--aggregation", "sum", "--product", "prod_docs", "--json"),
+        )
+    )
+
+    assert created.pop("id").startswith("cst_")
+    assert created == {
+        "name": "pages",
+        "currency": "EUR",
+        "unitCost": "0.00150000000000000000000000000001",
+        "eventType": "cost.ocr",
+        "aggregation": "SUM",
+        "valueProperty": "$.quantity",
+        "unit": "page",
+        "groupBy": {"provider": "$.provider", "model": "$.model"},
+    }
+    listed = table(metrics(server, "list"))
+    row = "pages cost.ocr SUM $.quantity provider, model 0.0015000000000000"
+    assert row in squeezed(listed)
+
+
+def test_price_times_quantity_is_exact(
+    server: BackgroundServer, client: Client
+) -> None:
+    """Where the provider charges by unit, the metric knows the price."""
+    words = ("--event-type", "cost.ocr", "--value", "$.quantity")
+    metrics(server, "create", "pages", *words, "--unit-cost", "0.0015")
+    client.track_cost(
+        "cost.ocr", 0, customer_id="c", operation_id=1, quantity="3.33", unit="page"
+    )
+    client.flush(20)
+
+    assert document(costs(server, "--json"))["totals"] == {"USD": "0.004995"}
+
+
+def test_lists_longer_than_a_page_are_whole(server: BackgroundServer) -> None:
+    """The hundred-and-first metric costs money, too."""
+    settings = Settings.resolve({"base_url": server.url, "api_key": KEY}, environ={})
+    with ServerApi(settings) as api:
+        for number in range(101):
+            api.create_metric(NewMetric(name=f"m{number}", event_type="cost.ai"))
+
+    assert len(document(metrics(server, "list", "--json"))) == 101
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["--value", "amount"], Exit.REFUSED, "valueProperty"),
+        (["--aggregation", "MODE"], Exit.REFUSED, "aggregation"),
+        (["--currency", "dollars"], Exit.REFUSED, "currency"),
+        (["--unit-cost", "-1"], Exit.REFUSED, "unitCost"),
+        (["--unit-cost", "much"], Exit.USAGE, "'much' is not a number"),
+        (["--unit-cost", "inf"], Exit.USAGE, "'inf' is not a number"),
+        (["--by", "=x"], Exit.USAGE, "'=x' is not NAME or NAME=PATH"),
+        (["--by", "x="], Exit.USAGE, "'x=' is not NAME or NAME=PATH"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_metric_that_makes_no_sense_is_not_created(
+    server: BackgroundServer, words: list[str], code: Exit, says: str
+) -> None:
+    """What the server checks, it explains; the rest is caught before."""
+    ran = metrics(server, "create", "x", "--event-type", "cost.x", *words)
+
+    assert ran.code == code
+    assert says in ran.err
+    assert document(metrics(server, "list", "--json")) == []
+
+
+# Amounts.
+
+
+def test_sums_beyond_decimals_own_precision_are_exact() -> None:
+    """Decimal's ``+`` rounds to 28 digits without a word."""
+    amounts = [Decimal("1e40"), Decimal("1e-40"), Decimal("-1e40")]
+
+    assert exact_sum(amounts) == Decimal("1e-40")
+    assert sum(amounts) != Decimal("1e-40")
+
+
+def test_amounts_are_written_out() -> None:
+    """No exponent, and no zeros that mean nothing."""
+    amounts = [Decimal("1E+3"), Decimal("0.10"), Decimal("1E-7"), Decimal(0), None]
+
+    assert list(map(plain, amounts)) == ["1000", "0.1", "0.0000001", "0", "-"]
+
+
+def test_aligned_amounts_have_their_points_in_one_column() -> None:
+    """So that a column can be read at a glance, and copied as it is."""
+    assert aligned([Decimal("12.5"), Decimal("0.125"), Decimal(3), None]) == [
+        "12.5  ",
+        " 0.125",
+        " 3    ",
+        " -    ",
+    ]
+    assert aligned([]) == []

@@ -50,9 +50,11 @@ class Ledger:
         return len(self._operations)
 
     def enter(self, operation: Operation) -> None:
-        """Note that ``operation`` was tracked."""
-        known = self._operations.setdefault(operation.operation_id, operation)
-        self.repeated += known is not operation
+        """Note that ``operation`` was tracked, perhaps again."""
+        if operation.operation_id in self._operations:
+            self.repeated += 1
+        else:
+            self._operations[operation.operation_id] = operation
 
     def totals(self) -> dict[Cell, Decimal]:
         """Return the sums by cell, in order."""

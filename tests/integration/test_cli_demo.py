@@ -1,0 +1,196 @@
+"""``outlay demo``: it tells the truth, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from outlay.cli._demo_report import show_totals
+from outlay.cli._demo_team import Cell, Ledger, Team
+from outlay.cli._demo_workload import Operation, operations
+from outlay.cli._exits import Exit, FailedError
+from tests.support import command_line
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from tests.support.command_line import Ran
+
+EVENTS: Final = "120"
+DEADLINE: Final = 30.0
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """Start a small demo whose temporary files go into ``folder``."""
+    return command_line.start("demo", "--events", EVENTS, *words, TMPDIR=folder)
+
+
+def workers_of(folder: Path) -> list[int]:
+    """Return the processes that have ``folder`` as their place for temporary files."""
+    mark = f"TMPDIR={folder}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+        except OSError:  # ended meanwhile, or somebody else's
+            continue
+    return found
+
+
+def assert_nothing_is_left(folder: Path) -> None:
+    """Check that neither files nor processes remain."""
+    assert list(folder.iterdir()) == []
+    assert workers_of(folder) == []
+
+
+def said_until(process: subprocess.Popen[str], pattern: str) -> str:
+    """Return what ``process`` prints up to the line that ``pattern`` is in."""
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if re.search(pattern, line):
+            return said
+    raise AssertionError(f"it ended without {pattern!r}:\n{said}")
+
+
+def test_all_totals_are_equal_whatever_happened(tmp_path: Path) -> None:
+    """The main job: an outage and a kill, and still every digit, once."""
+    ran = command_line.finish(start(tmp_path, "--seed", "7"))
+
+    assert (ran.code, ran.err) == (Exit.DONE, "")
+    assert "\x1b" not in ran.out, "no terminal, no colours"
+    told = dict(re.findall(r"^  (\S+(?: -9)?) {2,}(\S.*)$", ran.out, re.MULTILINE))
+    assert told["tracked"] == "120 operations; 120 events were counted"
+    assert told["OK"] == "all totals are equal, to the last digit"
+    assert told["outage"] == "the server answers 503; tracking goes on"
+    # Each of these must have happened, or the demo shows less than it says.
+    for topic in ("recovered", "retried", "repeated", "dedupe"):
+        assert int(told[topic].split()[0]) > 0, told[topic]
+    assert "DIFFERS" not in ran.out
+    assert_nothing_is_left(tmp_path)
+
+
+def test_same_seed_tracks_the_same_costs(tmp_path: Path) -> None:
+    """A run that looked odd can be looked at again."""
+    first, second = (
+        command_line.finish(start(tmp_path, "--seed", seed)) for seed in ("3", "3")
+    )
+
+    assert totals(first) == totals(second)
+    assert len(totals(first)) > 10
+
+
+def totals(ran: Ran) -> list[str]:
+    """Return the rows of the table of totals."""
+    return re.findall(r"^ (?:cus_|all).*$", ran.out, re.MULTILINE)
+
+
+def test_keep_leaves_the_server_running_until_interrupted(tmp_path: Path) -> None:
+    """Newcomers look around with the commands that it prints."""
+    process = start(tmp_path, "--keep")
+    said = said_until(process, "outlay costs")
+    variables = dict(re.findall(r"export (OUTLAY_\w+)=(\S+)", said))
+
+    ran = command_line.run("costs", "--json", *EVER, **variables)
+    process.send_signal(signal.SIGINT)
+    end = command_line.finish(process)
+
+    shown = re.search(r"^ all +(\S+)", said, re.MULTILINE)
+    assert shown is not None
+    assert json.loads(ran.out)["totals"] == {"USD": shown[1]}
+    assert (end.code, end.err) == (Exit.DONE, "")
+    assert_nothing_is_left(tmp_path)
+
+
+EVER: Final = ("--from", "2000-01-01", "--to", "2100-01-01")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_in_the_middle_it_cleans_up(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """Whoever has seen enough must not have to look for processes."""
+    process = start(tmp_path)
+    said_until(process, "outage")
+    process.send_signal(number)
+    ran = command_line.finish(process)
+
+    assert (ran.code, ran.err) == (Exit.INTERRUPTED, "")
+    assert_nothing_is_left(tmp_path)
+
+
+def test_settings_of_the_caller_do_not_reach_the_demo(tmp_path: Path) -> None:
+    """Somebody's real server must never get made-up costs."""
+    ran = command_line.run(
+        *("demo", "--events", EVENTS),
+        TMPDIR=tmp_path,
+        OUTLAY_BASE_URL="https://costs.example.com",
+        OUTLAY_API_KEY="sk_live_real",
+        OUTLAY_SHIPPING="none",
+    )
+
+    assert ran.code == Exit.DONE
+
+
+@pytest.mark.parametrize("events", ["59", "1000001", "-1", "many"])
+def test_unsuitable_number_of_events_is_wrong_usage(events: str) -> None:
+    """Too few to show anything, too many to wait for."""
+    ran = command_line.call("demo", f"--events={events}")
+
+    assert ran.code == Exit.USAGE
+    assert "pass 60 to 1000000" in ran.err
+
+
+def test_a_difference_in_the_last_digit_is_found(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A comparison that cannot fail would prove nothing."""
+    cell = Cell("cus_1", "inference", "openai")
+    amount = Decimal("0.1000000000000000000000000000000000000001")
+
+    assert show_totals({cell: amount}, {cell: amount})
+    capsys.readouterr()
+    assert not show_totals({cell: amount}, {cell: Decimal("0.1")})
+    assert capsys.readouterr().out.count("DIFFERS") == 2
+    assert not show_totals({cell: amount}, {})
+    assert not show_totals({}, {cell: amount})
+
+
+def test_the_ledger_counts_an_operation_once() -> None:
+    """It is the truth that the server is measured by, so it must be right itself."""
+    ledger = Ledger()
+    for operation in operations(1, "job", 3) * 2:
+        ledger.enter(operation)
+    ledger.enter(Operation("x", "cost.compute", "cus_1", "aws", Decimal("1e-40")))
+
+    assert (len(ledger), ledger.repeated) == (4, 3)
+    assert ledger.totals()[Cell("cus_1", "compute", "aws")] == Decimal("1e-40")
+
+
+def test_a_job_has_the_same_operations_each_time() -> None:
+    """Or a successor would do other work than its predecessor."""
+    assert operations(1, "job-1", 50) == operations(1, "job-1", 50)
+    assert operations(1, "job-1", 50) == operations(1, "job-1", 90)[:50]
+    assert operations(1, "job-1", 50) != operations(1, "job-2", 50)
+    assert operations(1, "job-1", 50) != operations(2, "job-1", 50)
+
+
+def test_a_worker_that_dies_unasked_ends_the_demo(tmp_path: Path) -> None:
+    """With what it said last, instead of a progress bar that stands still."""
+    environment = {"PYTHONPATH": ":".join(sys.path), "OUTLAY_BASE_URL": "nonsense"}
+    with Team(tmp_path, environment, seed=1, pause=0.0) as team:
+        worker = team.hire("job-1", 10)
+        worker.run(0, 10)
+        worker.finish()
+
+        with pytest.raises(FailedError, match="OUTLAY_BASE_URL='nonsense'"):
+            team.wait(lambda: bool(worker.finished), look=lambda: None)

@@ -136,6 +136,8 @@ def test_settings_of_the_caller_do_not_reach_the_demo(tmp_path: Path) -> None:
         OUTLAY_BASE_URL="https://costs.example.com",
         OUTLAY_API_KEY="sk_live_real",
         OUTLAY_SHIPPING="none",
+        HTTP_PROXY="http://127.0.0.1:9",
+        http_proxy="http://127.0.0.1:9",
     )
 
     assert ran.code == Exit.DONE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
@@ -36,6 +36,8 @@ _SUBJECT: Final = "subject"
 
 DEFAULT_PRODUCT: Final = "prod_default"
 """The product of metrics that name none; the reference server knows it."""
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _PAGE: Final = 100  # the contract's largest
 
@@ -174,7 +176,12 @@ class ServerApi:
         if settings.api_key is not None:
             key = settings.api_key.get_secret_value()
             headers["authorization"] = f"Bearer {key}"
-        self._client = httpx.Client(headers=headers, timeout=settings.timeout)
+        self._client = httpx.Client(
+            headers=headers,
+            timeout=settings.timeout,
+            # A proxy cannot reach this machine's own loopback.
+            trust_env=urlsplit(settings.base_url).hostname not in _LOOPBACK,
+        )
 
     def __enter__(self) -> Self:
         return self

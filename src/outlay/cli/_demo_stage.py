@@ -77,6 +77,12 @@ async def _lose(message: Message) -> None:
     """Take an answer and tell nobody."""
 
 
+def _is_harmless(variable: str) -> bool:
+    """Whether a worker may inherit it: not the caller's own server, and no proxy."""
+    name = variable.upper()
+    return not (name.startswith("OUTLAY_") or name.endswith("_PROXY"))
+
+
 class Stage:
     """A server in a temporary folder, with a switch for faults."""
 
@@ -97,9 +103,8 @@ class Stage:
 
     def environment(self) -> dict[str, str]:
         """Return what a worker finds in its environment."""
-        others = {k: v for k, v in os.environ.items() if not k.startswith("OUTLAY_")}
         return {
-            **others,
+            **{name: text for name, text in os.environ.items() if _is_harmless(name)},
             "OUTLAY_BASE_URL": self.server.url,
             "OUTLAY_API_KEY": self.api_key,
             "OUTLAY_SOURCE": "urn:outlay:demo",

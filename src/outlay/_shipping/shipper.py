@@ -42,6 +42,10 @@ _logger: Final = logging.getLogger("outlay")
 ADOPT_SECONDS: Final = 30.0
 """Between looks for dead writers' events."""
 
+_LOOK_SECONDS: Final = 0.2
+"""Between looks of a flush that nobody woke: a signal handler that flushes, too, can
+let the wake-up pass between a look and the wait for it."""
+
 OnBurial: TypeAlias = Callable[["Burial"], None]
 
 
@@ -130,11 +134,17 @@ class Shipper:
             self._flushes.append(flush)
             self.wake()
             try:
-                return flush.settled.wait_for(
-                    lambda: self._journal.reader.reached(flush.targets), timeout
-                )
+                return self._wait_for(flush, timeout)
             finally:
                 self._flushes.remove(flush)
+
+    def _wait_for(self, flush: _Flush, timeout: float) -> bool:
+        reached = functools.partial(self._journal.reader.reached, flush.targets)
+        while not flush.settled.wait_for(reached, min(timeout, _LOOK_SECONDS)):
+            timeout -= _LOOK_SECONDS
+            if timeout <= 0:
+                return False
+        return True
 
     def stop(self, timeout: float) -> None:
         """End the threads, waiting at most ``timeout`` seconds for requests under way.

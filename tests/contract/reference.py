@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 from outlay.server import BackgroundServer, ServerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, MutableMapping
+    from collections.abc import Iterator, Mapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -53,6 +53,7 @@ class Turnstile:
         self._lock = threading.Lock()
         self.seen: list[Seen] = []  # guarded by _lock
         self._refusals: deque[int] = deque()  # guarded by _lock
+        self._losses: deque[int] = deque()  # guarded by _lock
 
     @property
     def middleware(self) -> list[Middleware]:
@@ -64,14 +65,40 @@ class Turnstile:
         with self._lock:
             self._refusals.extend(statuses)
 
-    def enter(self, seen: Seen) -> JSONResponse | None:
-        """Note a request; return the answer if it is turned away."""
+    def lose(self, *statuses: int) -> None:
+        """Let the next requests through, and answer with these statuses instead.
+
+        As a gateway does that loses the connection to the server behind it.
+        """
+        with self._lock:
+            self._losses.extend(statuses)
+
+    def note(self, seen: Seen) -> None:
+        """Note a request."""
         with self._lock:
             self.seen.append(seen)
-            if not self._refusals:
+
+    def refusal(self) -> JSONResponse | None:
+        """Return the answer to a request that is turned away, or None."""
+        return self._answer(self._refusals)
+
+    def loss(self) -> JSONResponse | None:
+        """Return the answer in place of the server's, or None."""
+        return self._answer(self._losses)
+
+    def seen_from(self, api_key: str) -> list[Seen]:
+        """Return the requests that came with ``api_key``."""
+        with self._lock:
+            seen = list(self.seen)
+        return [
+            one for one in seen if one.headers["authorization"] == f"Bearer {api_key}"
+        ]
+
+    def _answer(self, statuses: deque[int]) -> JSONResponse | None:
+        with self._lock:
+            if not statuses:
                 return None
-            status = self._refusals.popleft()
-        return JSONResponse({"message": "come back later"}, status)
+            return JSONResponse({"message": "come back later"}, statuses.popleft())
 
 
 class _Turned:
@@ -86,15 +113,19 @@ class _Turned:
             await self._app(scope, receive, send)
             return
         body = await _whole_body(receive)
-        refusal = self._turnstile.enter(_seen(scope, body))
-        if refusal is not None:
-            await refusal(scope, receive, send)
-            return
+        self._turnstile.note(_seen(scope, body))
+        answer = self._turnstile.refusal()
+        if answer is None:
+            answer = self._turnstile.loss()
+            await self._serve(scope, body, _nowhere if answer else send)
+        if answer is not None:
+            await answer(scope, receive, send)
 
+    async def _serve(self, scope: Scope, body: bytes, send: Send) -> None:
         async def again() -> Message:
             return {"type": "http.request", "body": body, "more_body": False}
 
-        async def quietly(message: MutableMapping[str, Any]) -> None:
+        async def quietly(message: Message) -> None:
             if not self._turnstile.advertises_batches and "headers" in message:
                 message["headers"] = [
                     header for header in message["headers"] if header[0] != _BATCH
@@ -102,6 +133,10 @@ class _Turned:
             await send(message)
 
         await self._app(scope, again, quietly)
+
+
+async def _nowhere(_: Message) -> None:
+    """Send nothing."""
 
 
 _BATCH: Final = b"outlay-batch"

@@ -212,6 +212,9 @@ class Shipper:
             if self._primary is not None or self._stopping:
                 return
             self._primary = threading.current_thread()
+            # Of the kind that suits this thread: a worker may have been patched to run
+            # greenlets since the client was made, and blocks as a whole on any other.
+            self._wakeups = queue.SimpleQueue()
         try:
             dispatch, transport = self._prepare()
             while not self._stopping:

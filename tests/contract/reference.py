@@ -86,14 +86,6 @@ class Turnstile:
         """Return the answer in place of the server's, or None."""
         return self._answer(self._losses)
 
-    def seen_from(self, api_key: str) -> list[Seen]:
-        """Return the requests that came with ``api_key``."""
-        with self._lock:
-            seen = list(self.seen)
-        return [
-            one for one in seen if one.headers["authorization"] == f"Bearer {api_key}"
-        ]
-
     def _answer(self, statuses: deque[int]) -> JSONResponse | None:
         with self._lock:
             if not statuses:

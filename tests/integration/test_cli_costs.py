@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from starlette.responses import Response
 
 from outlay import Client, Settings
 from outlay.cli._amounts import aligned, exact_sum, plain
@@ -20,6 +21,8 @@ from tests.support.command_line import KEY, Ran, reaching
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from starlette.types import Receive, Scope, Send
 
     from outlay.server import BackgroundServer
 
@@ -251,6 +254,25 @@ def test_amounts_80_digits_apart_add_up_exactly(
     total = document(costs(server, "--json"))["totals"]["USD"]
 
     assert total == "1" + "0" * 40 + "." + "0" * 39 + "1"
+
+
+def test_amounts_that_come_as_numbers_only_keep_their_digits() -> None:
+    """Not every service repeats its numbers as text, as the reference server does."""
+    digits = "0.1234567890123456789012345678901234567890"
+    metric = {"id": "cst_1", "name": "ai", "currency": "USD", "unitCost": "1"}
+    listed = {"object": "list", "data": [metric], "pagination": {"total": 1}}
+    group = f'{{"dimensions": {{"subject": "c"}}, "quantity": 1, "cost": {digits}}}'
+    summary = f'{{"totalCost": {digits}, "groups": [{group}]}}'
+
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+        body = json.dumps(listed) if scope["path"] == "/v0/costs" else summary
+        await Response(body, media_type="application/json")(scope, receive, send)
+
+    with command_line.serving(respond) as server:
+        found = document(costs(server, "--json", "--by", "customer"))
+
+    assert found["totals"] == {"USD": digits.rstrip("0")}
+    assert found["costs"][0]["groups"][0]["total"] == digits.rstrip("0")
 
 
 def test_currencies_do_not_mix(server: BackgroundServer, client: Client) -> None:

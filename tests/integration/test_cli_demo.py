@@ -75,6 +75,8 @@ def test_all_totals_are_equal_whatever_happened(tmp_path: Path) -> None:
     # Each of these must have happened, or the demo shows less than it says.
     for topic in ("recovered", "retried", "repeated", "dedupe"):
         assert int(told[topic].split()[0]) > 0, told[topic]
+    # The job that ran again, and on top of it the answers that were lost.
+    assert int(told["dedupe"].split()[0]) > int(told["repeated"].split()[0])
     assert "DIFFERS" not in ran.out
     assert_nothing_is_left(tmp_path)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,12 +14,13 @@ from outlay.cli._exits import Exit
 from tests.support import command_line
 from tests.support.answers import accepted, refused
 from tests.support.command_line import Ran, reaching
-from tests.support.servers import Fault, ScriptedServer, free_port
+from tests.support.servers import Fault, Request, ScriptedServer, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from outlay import Answer
     from outlay.server import BackgroundServer
 
 EVENT: Final = ("cost.any", "0.0042", "--customer", "cus_1", "--operation-id", "job-1")
@@ -65,14 +65,16 @@ def track(*words: str) -> Ran:
     return command_line.call("track", *words)
 
 
-def test_delivered_is_zero_and_shows_the_key(server: BackgroundServer) -> None:
+def test_delivered_is_zero_and_shows_the_key(
+    server: BackgroundServer, tmp_path: Path
+) -> None:
     """The whole way, as a process: the shell's if-statement is what reads it."""
     ran = command_line.run(
         "track",
         *EVENT,
         OUTLAY_BASE_URL=server.url,
         OUTLAY_API_KEY=command_line.KEY,
-        OUTLAY_SPILL_DIR=os.environ["OUTLAY_SPILL_DIR"],
+        OUTLAY_SPILL_DIR=tmp_path,
     )
 
     assert (ran.code, ran.err) == (Exit.DONE, "")
@@ -153,12 +155,18 @@ def test_type_that_nothing_counts_is_parked_and_delivered_later(
     assert total(server) == {"USD": "1.0042"}
 
 
-def test_wrong_key_is_refused_at_once_and_kept(server: BackgroundServer) -> None:
-    """No waiting: only a person can help."""
-    words = ["--base-url", server.url, "--api-key", "sk_test_secret", "--timeout", "50"]
-    ran = track(*EVENT, *words)
+def test_wrong_key_is_refused_at_once_and_kept(
+    server: BackgroundServer, tmp_path: Path
+) -> None:
+    """No waiting: only a person can help. Said once, so the library's log is quiet."""
+    ran = command_line.run(
+        *("track", *EVENT, "--timeout", "50"),
+        OUTLAY_BASE_URL=server.url,
+        OUTLAY_API_KEY="sk_test_secret",
+        OUTLAY_SPILL_DIR=tmp_path,
+    )
 
-    assert ran.code == Exit.REFUSED
+    assert (ran.code, ran.err) == (Exit.REFUSED, "")
     assert "  refused; kept in the journal\n  HTTP 401: " in ran.out
     assert "secret" not in ran.out + ran.err
 
@@ -191,6 +199,25 @@ def test_what_an_earlier_command_left_is_delivered_by_the_next() -> None:
 
     assert (left.code, ran.code) == (Exit.UNREACHABLE, Exit.DONE)
     assert server.total == Decimal("1.0042")
+
+
+def test_its_fate_is_not_mixed_up_with_that_of_earlier_events() -> None:
+    """Another event's refusal is not this one's, whatever is sent on the occasion."""
+    offer = {"outlay_batch": "/v0/events/batch; max=1000"}
+
+    def respond(request: Request) -> Answer:
+        if b"cost.old" in request.body:
+            return refused(422, "invalid_event_type", **offer)
+        return accepted(**offer)
+
+    with ScriptedServer(respond) as scripted:
+        where = ("--base-url", scripted.url)
+        for number in "123":
+            old = ("cost.old", "1", "--customer", "c", "--operation-id", number)
+            assert track(*old, *where).code == Exit.REFUSED
+        ran = track(*EVENT, *where)
+
+    assert ran.code == Exit.DONE
 
 
 def test_server_that_recovers_within_the_timeout_counts_as_delivered() -> None:

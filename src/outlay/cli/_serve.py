@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -98,10 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     def announce(started: Started) -> None:
         print(banner(started, settings), flush=True)
 
-    # A service manager's SIGTERM is as clean an end as Ctrl-C: exit code 0.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with suppress(KeyboardInterrupt):
-        serve(settings, on_start=announce)
+    serve(settings, on_start=announce)
     print("stopped; everything that was accepted is kept")
     return Exit.DONE
 

@@ -14,7 +14,7 @@ import msgspec
 
 from outlay import Client, HttpxTransport, UnavailableError
 from outlay._model.events import decode_event
-from outlay._shipping.outcomes import Effect, Outcome
+from outlay._shipping.outcomes import UNMATCHED, Effect, Outcome
 from outlay._shipping.requests import judge_single
 from outlay.cli._connection import add_connection, settings_of
 from outlay.cli._exits import Exit
@@ -115,7 +115,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         receipt = client.track_cost(**_event(arguments))
         if not client.stats().dropped:
-            witness.wait(receipt.idempotency_key, arguments.timeout)
+            witness.wait(
+                arguments.event_type, receipt.idempotency_key, arguments.timeout
+            )
     finally:
         stats = client.close(_NOTING_SECONDS).stats
     fate = _fate(receipt, stats, witness.reply)
@@ -176,7 +178,8 @@ class Witness:
         )
         self._address = settings.base_url
         self._heard = threading.Condition()
-        self._replies: dict[str, SingleReply] = {}  # guarded by _heard
+        self._replies: dict[str, SingleReply] = {}  # by key; guarded by _heard
+        self._unmatched: dict[str, SingleReply] = {}  # by event type; the same
         self.reply: SingleReply | None = None
         """What the server said about the event waited for, or None."""
         self.trouble = "no answer in time"
@@ -189,8 +192,11 @@ class Witness:
         except UnavailableError as error:
             self.trouble = f"no answer from {self._address} ({error})"
             raise
+        event, reply = decode_event(body), SingleReply.of(answer)
         with self._heard:
-            self._replies[decode_event(body).idempotency_key] = SingleReply.of(answer)
+            self._replies[event.idempotency_key] = reply
+            if reply.unmatched:
+                self._unmatched[event.type] = reply
             self._heard.notify_all()
         return answer
 
@@ -198,24 +204,34 @@ class Witness:
         """Close all connections."""
         self._inner.close()
 
-    def wait(self, key: str, timeout: float) -> None:
-        """Wait until the server has decided about the event, or ``timeout`` seconds."""
-        with self._heard:
-            self._heard.wait_for(lambda: self._decided(key), timeout)
-            self.reply = self._replies.get(key)
+    def wait(self, event_type: str, key: str, timeout: float) -> None:
+        """Wait until the server has decided about an event, or ``timeout`` seconds."""
 
-    def _decided(self, key: str) -> bool:
-        """Whether waiting longer cannot help."""
-        reply = self._replies.get(key)
-        return reply is not None and not reply.worth_waiting
+        def decided() -> bool:
+            # Of a type that nothing counts, one event is sent and the others are
+            # parked beside it: its answer is theirs.
+            self.reply = self._replies.get(key) or self._unmatched.get(event_type)
+            return self.reply is not None and not self.reply.worth_waiting
+
+        with self._heard:
+            self._heard.wait_for(decided, timeout)
 
 
 class SingleReply(NamedTuple):
-    """The server's answer to the request of one event."""
+    """The server's answer to the request of one event.
+
+    Attributes:
+        outcome: what it means for the event.
+        worth_waiting: whether the next try may be answered otherwise, and soon.
+        duplicate: whether the server knew the event.
+        unmatched: whether no cost metric counts its type.
+        message: the server's own words.
+    """
 
     outcome: Outcome
-    worth_waiting: bool  # the server asks for another try, soon
+    worth_waiting: bool
     duplicate: bool
+    unmatched: bool
     message: str
 
     @classmethod
@@ -226,7 +242,13 @@ class SingleReply(NamedTuple):
         retry = verdict.outcome is Outcome.RETRY
         # Paused shipping waits for a person: another key, another address.
         worth_waiting = retry and verdict.effect is not Effect.PAUSE
-        return cls(verdict.outcome, worth_waiting, judgement.duplicates > 0, message)
+        return cls(
+            verdict.outcome,
+            worth_waiting,
+            judgement.duplicates > 0,
+            verdict is UNMATCHED,
+            message,
+        )
 
 
 _FATES: Final = {

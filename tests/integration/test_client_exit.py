@@ -134,6 +134,10 @@ def test_the_next_process_delivers_without_tracking_anything_itself(
         settings = settings_for(server.url, tmp_path, linger=30)
         run(_TRACK + "die()", settings, code=-9)
 
-        run("outlay.default_client()", settings)
+        program = "outlay.default_client()\nsys.stdin.readline()"
+        heir = start(program, settings_for(server.url, tmp_path))
+        server.wait_for(lambda: len(server.amounts) == 5)
+        heir.kill()
+        finish(heir, code=-9)
 
         assert server.total == total_of(range(5))

@@ -226,7 +226,7 @@ def test_a_rejected_event_is_kept_with_the_servers_words_and_told(
     report = client.close(20)
 
     (letter,) = dead_letters(tmp_path)
-    assert told.is_set()
+    assert told.wait(10)
     assert letter["message"] == "HTTP 400: data is odd"
     assert letter["event"]["data"]["operationId"] == "op-1"
     assert server.total == total_of(range(2, 10))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import queue
 import threading
 from contextlib import suppress
 from decimal import Decimal
@@ -347,18 +348,16 @@ def test_a_drop_is_counted_reported_and_logged(
 
 def test_a_dead_letter_is_reported_with_the_servers_words(clients: _Clients) -> None:
     """An application may want to tell somebody."""
-    told: list[tuple[str, str, str]] = []
+    told: queue.SimpleQueue[tuple[str, str, str]] = queue.SimpleQueue()
     client = clients(
         refused(400, "bad", "data is odd"),
-        on_dead_letter=lambda event, reason, message: told.append(
-            (event.subject, reason, message)
-        ),
+        on_dead_letter=lambda event, *words: told.put((event.subject, *words)),
     )
 
     track(client, 1)
-    client.close()
 
-    assert told == [("cus_1", "rejected", "HTTP 400: data is odd")]
+    words = told.get(timeout=10)
+    assert words == ("cus_1", "rejected", "HTTP 400: data is odd")
 
 
 def test_hooks_that_raise_stop_nothing(
@@ -396,14 +395,16 @@ def test_hooks_that_raise_stop_nothing(
 
 def test_a_hook_may_track_a_cost(clients: _Clients) -> None:
     """Even a failure has its price."""
-    tracked: list[str] = []
-    client = clients(
-        refused(400),
-        on_dead_letter=lambda *_: tracked.append(track(client, 2)),
-    )
+    tracked = threading.Event()
 
+    def compensate(*_: object) -> None:
+        track(client, 2)
+        tracked.set()
+
+    client = clients(refused(400), on_dead_letter=compensate)
     track(client, 1)
-    client.flush()
+
+    assert tracked.wait(10)
     stats = client.close().stats
 
     assert (stats.dead, stats.delivered) == (1, 1)
@@ -415,11 +416,13 @@ def test_dead_letters_without_a_hook_take_no_memory(clients: _Clients) -> None:
     for number in range(50):
         track(client, number)
 
-    client.flush()
+    stats = client.close(20).stats
 
-    dispatch = client._shipper._dispatch
+    dispatch, shipping_thread = client._shipper._dispatch, client._shipper._primary
     assert dispatch is not None
-    assert client.stats().dead == 50
+    assert shipping_thread is not None
+    shipping_thread.join(10)
+    assert stats.dead == 50
     assert dispatch.burials() == []
 
 
@@ -529,6 +532,35 @@ def test_a_sender_that_comes_late_touches_nothing_after_close(tmp_path: Path) ->
     with Client(transport=ScriptedTransport, spill_dir=tmp_path) as heir:
         assert heir.flush().stats.recovered == 1
     assert len(transport.posts) == 1
+
+
+def test_an_answer_that_comes_after_close_is_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The journal belongs to the next process by then; the server knows the key."""
+    posted, closed = threading.Event(), threading.Event()
+
+    class Slow(ScriptedTransport):
+        def post(self, path: str, body: bytes) -> Answer:
+            posted.set()
+            closed.wait(10)
+            return super().post(path, body)
+
+    client = Client(transport=Slow, spill_dir=tmp_path, linger=0.0)
+    track(client, 1)
+    assert posted.wait(10)
+    shipping_thread = client._shipper._primary
+
+    report = client.close(0)
+    closed.set()
+    assert shipping_thread is not None
+    shipping_thread.join(10)
+
+    assert not shipping_thread.is_alive()
+    assert (report.complete, client.stats().pending) == (False, 1)
+    assert "stopped" not in caplog.text
+    with Client(transport=ScriptedTransport, spill_dir=tmp_path) as heir:
+        assert heir.flush(20).stats.delivered == 1
 
 
 def test_every_sender_keeps_its_requests_out_of_the_applications_traces(

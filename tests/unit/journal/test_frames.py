@@ -164,6 +164,19 @@ def test_damage_covers_exactly_the_bytes_up_to_the_next_event() -> None:
     assert read.payloads == [_PAYLOADS[0], _PAYLOADS[2]]
 
 
+def test_neighbours_that_are_damaged_are_one_damage() -> None:
+    """Reading goes on at a whole frame, and not at what only begins like one."""
+    segment = _segment()
+    starts = _ends()
+    for start in starts[:2]:
+        segment[start + FRAME_HEADER_BYTES] ^= 1
+
+    read = _read(segment)
+
+    assert read.damages == [Damage(starts[0], starts[2])]
+    assert read.payloads == [_PAYLOADS[2]]
+
+
 def test_reading_finds_back_after_a_destroyed_stretch() -> None:
     """One bad sector must not cost what lies behind it."""
     payloads = [b'{"n":%d}' % number for number in range(20)]

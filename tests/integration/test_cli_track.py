@@ -220,6 +220,21 @@ def test_its_fate_is_not_mixed_up_with_that_of_earlier_events() -> None:
     assert ran.code == Exit.DONE
 
 
+def test_its_fate_is_known_although_others_are_delivered_with_it() -> None:
+    """A backlog invites batches, whose answers are about many events at once."""
+    with ScriptedServer(lambda _: refused(503)) as server:
+        where = ("--base-url", server.url)
+        for number in "123":
+            old = ("cost.old", "1", "--customer", "c", "--operation-id", number)
+            assert track(*old, "--timeout", "0.2", *where).code == Exit.UNREACHABLE
+        server.respond = lambda request: server.accept(request)._replace(
+            headers={"outlay-batch": "/v0/events/batch; max=1000"}
+        )
+        ran = track(*EVENT, "--json", *where)
+
+    assert (ran.code, json.loads(ran.out)["fate"]) == (Exit.DONE, "delivered")
+
+
 def test_server_that_recovers_within_the_timeout_counts_as_delivered() -> None:
     """A hiccup of the server is no news to the shell."""
     answers = iter([refused(503), accepted()])

@@ -1,0 +1,31 @@
+"""docs/server.md names every setting and every request that the server has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import httpx
+
+from outlay.server import BackgroundServer, ServerSettings
+
+PAGE = (Path(__file__).parents[2] / "docs" / "server.md").read_text(encoding="utf-8")
+
+
+def test_every_setting_is_on_the_page_with_its_variable() -> None:
+    """A setting that nobody can find might as well not exist."""
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(OUTLAY_SERVER_\w+)` \|", PAGE, re.M))
+
+    assert rows == {
+        name: f"OUTLAY_SERVER_{name.upper()}" for name in ServerSettings.model_fields
+    }
+
+
+def test_every_path_of_the_description_is_on_the_page() -> None:
+    """The page is the human form of the OpenAPI document."""
+    with BackgroundServer(ServerSettings(port=0, database=":memory:")) as server:
+        paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+
+    roots = {"/".join(path.split("/")[:3]) for path in paths}
+    assert roots
+    assert [root for root in sorted(roots) if root not in PAGE] == []

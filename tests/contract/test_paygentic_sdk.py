@@ -695,13 +695,14 @@ def test_a_bad_event_is_a_400_that_lists_the_fields(
 @pytest.mark.parametrize(
     "query",
     [
+        pytest.param({"subject": ""}, id="nobody"),
         pytest.param({"group_by": "colour"}, id="unknown-dimension"),
         pytest.param({"filter_group_by": "{"}, id="filter-not-json"),
         pytest.param({"filter_group_by": '{"colour":"red"}'}, id="unknown-filter"),
     ],
 )
 def test_a_bad_query_is_a_400(spent: Shop, query: dict[str, str]) -> None:
-    """Silence would look like a total of nothing."""
+    """Or a total of nothing, or of everybody, would pass for an answer."""
     with pytest.raises(errors.BadRequest) as refused:
         spent.spent(**query)
 

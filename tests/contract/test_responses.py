@@ -236,6 +236,7 @@ EXCHANGES: Final = {
         400, schemas.INVALID, "GET", "/v0/costs/{cost}/summary"
     ),
     "summary-no-instant": misasked(to="tomorrow"),
+    "summary-of-nobody": misasked(subject=""),
     "summary-backwards": misasked(to="2025-01-01T00:00:00Z"),
     "summary-unknown-dimension": misasked(groupBy="colour"),
     "summary-unknown-window": misasked(window="YEAR"),

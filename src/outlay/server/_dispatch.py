@@ -110,7 +110,9 @@ class Call:
         Raises:
             Problem: it breaks the model's rules.
         """
-        pairs = parse_qsl(self._scope["query_string"].decode("latin-1"))
+        text = self._scope["query_string"].decode("latin-1")
+        # Blank values too: 'subject=' asks about nobody, and not about everybody.
+        pairs = parse_qsl(text, keep_blank_values=True)
         return _validated(model, dict(pairs))
 
 

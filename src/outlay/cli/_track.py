@@ -20,6 +20,8 @@ from outlay.cli._connection import add_connection, settings_of
 from outlay.cli._exits import Exit
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from outlay import Answer, Receipt, Settings, Stats
 
 _DESCRIPTION: Final = """\
@@ -118,12 +120,18 @@ def run(arguments: argparse.Namespace) -> int:
             witness.wait(
                 arguments.event_type, receipt.idempotency_key, arguments.timeout
             )
+        # The server is there: what earlier processes left goes, too.
+        delivered = witness.reply and witness.reply.outcome is Outcome.DELIVERED
+        client.flush(arguments.timeout if delivered else 0.0)
     finally:
         stats = client.close(_NOTING_SECONDS).stats
     fate = _fate(receipt, stats, witness.reply)
     why = witness.reply.message if witness.reply else witness.trouble
-    show = _show_json if arguments.json else _show
-    show(arguments, receipt, fate, "" if fate.code is Exit.DONE else why)
+    result = _result(arguments, receipt, fate, stats, why)
+    if arguments.json:
+        print(json.dumps(result, ensure_ascii=False))
+    else:
+        _show(result, fate, again=arguments.operation_id is None)
     return fate.code
 
 
@@ -267,28 +275,29 @@ def _fate(receipt: Receipt, stats: Stats, reply: SingleReply | None) -> Fate:
     return _KEPT if receipt.durable else _LOST
 
 
-def _show(
-    arguments: argparse.Namespace, receipt: Receipt, fate: Fate, why: str
-) -> None:
-    print(f"{arguments.event_type} {arguments.amount} for {arguments.customer_id}")
-    print(f"  {fate.text}")
-    if why:
-        print(f"  {why}")
-    print(f"  idempotency key {receipt.idempotency_key}")
-    if arguments.operation_id is None:
-        print("  without --operation-id: the same command again counts again")
-
-
-def _show_json(
-    arguments: argparse.Namespace, receipt: Receipt, fate: Fate, why: str
-) -> None:
-    result = {
+def _result(
+    arguments: argparse.Namespace, receipt: Receipt, fate: Fate, stats: Stats, why: str
+) -> dict[str, Any]:
+    delivered = fate.code is Exit.DONE
+    return {
         "eventType": arguments.event_type,
         "amount": arguments.amount,
         "customerId": arguments.customer_id,
         "idempotencyKey": receipt.idempotency_key,
         "fate": fate.name,
         "durable": receipt.durable,
-        "message": why,
+        "message": "" if delivered else why,
+        "earlierDelivered": stats.delivered - delivered,
     }
-    print(json.dumps(result, ensure_ascii=False))
+
+
+def _show(result: Mapping[str, Any], fate: Fate, *, again: bool) -> None:
+    print(f"{result['eventType']} {result['amount']} for {result['customerId']}")
+    print(f"  {fate.text}")
+    if result["message"]:
+        print(f"  {result['message']}")
+    print(f"  idempotency key {result['idempotencyKey']}")
+    if result["earlierDelivered"]:
+        print(f"  and {result['earlierDelivered']} earlier events, from the journal")
+    if again:
+        print("  without --operation-id: the same command again counts again")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+# Python imports it when the first connection is made. Here it comes with this module,
+# for which forks wait: a child forked during an import could never finish that import.
+import encodings.idna  # noqa: F401
 import logging
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from outlay._model.settings import is_loopback
 from outlay.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -53,7 +57,8 @@ class Transport(Protocol):
 class HttpxTransport:
     """Posts through an `httpx.Client`.
 
-    Which pools connections, and obeys the usual proxy and certificate settings.
+    Which pools connections, and obeys the usual proxy and certificate settings, but
+    for a server on this machine: a proxy would look for it on its own.
 
     Thread safety: any thread.
     """
@@ -84,6 +89,7 @@ class HttpxTransport:
             headers=headers,
             timeout=timeout,
             follow_redirects=False,
+            trust_env=not is_loopback(base_url),
             limits=httpx.Limits(
                 max_connections=max_connections,
                 max_keepalive_connections=max_connections,

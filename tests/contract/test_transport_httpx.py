@@ -161,3 +161,19 @@ def test_httpx_does_not_log_our_posts_but_the_applications_own(
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 1
     assert "application.example" in lines[0]
+
+
+def test_a_server_on_this_machine_is_not_looked_for_by_a_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The default address is loopback; a company's proxy knows another loopback."""
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    options = {"api_key": None, "timeout": 1.0, "max_connections": 1}
+
+    near = HttpxTransport("http://127.0.0.1:4600", **options)  # type: ignore[arg-type]
+    far = HttpxTransport("http://costs.example", **options)  # type: ignore[arg-type]
+
+    assert near._client._mounts == {}
+    assert far._client._mounts != {}
+    near.close()
+    far.close()

@@ -60,6 +60,11 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def is_loopback(base_url: str) -> bool:
+    """Return whether the server is on this machine, where no proxy could reach it."""
+    return urlsplit(base_url).hostname in {"127.0.0.1", "::1", "localhost"}
+
+
 def _folder(value: Path) -> Path:
     try:
         return value.expanduser()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from outlay._model.settings import is_loopback
 from outlay.errors import RejectedError, UnavailableError
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ _SUBJECT: Final = "subject"
 DEFAULT_PRODUCT: Final = "prod_default"
 """The product of metrics that name none; the reference server knows it."""
 
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _PAGE: Final = 100  # the contract's largest
 
@@ -179,8 +179,7 @@ class ServerApi:
         self._client = httpx.Client(
             headers=headers,
             timeout=settings.timeout,
-            # A proxy cannot reach this machine's own loopback.
-            trust_env=urlsplit(settings.base_url).hostname not in _LOOPBACK,
+            trust_env=not is_loopback(settings.base_url),
         )
 
     def __enter__(self) -> Self:

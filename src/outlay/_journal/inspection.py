@@ -1,0 +1,380 @@
+"""Looking into a spill folder while its writers run: no lock, not a byte written.
+
+Segments are mapped for reading only, and events copied out of them. What the folder
+holds changes meanwhile, so the picture is one of a moment. No event is in it twice.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from outlay._journal import folders, frames
+from outlay._journal.dead_letters import DeadLetter
+from outlay._journal.folders import SEGMENT_SUFFIX, DestinationFolder, Meta
+from outlay._journal.frames import (
+    FORMAT_VERSION,
+    SEGMENT_HEADER_BYTES,
+    SETTLED,
+    Damage,
+    Frame,
+    Stamp,
+    State,
+)
+from outlay._journal.holders import Holders
+from outlay._model.clock import rfc3339
+from outlay.errors import JournalError
+
+OPENINGS: Final = {
+    "dead": b'{"kind":"dead"',
+    "quarantined": b'{"kind":"quarantined"',
+    "resent": b'{"kind":"sent"',
+}
+"""How the line of a dead letter begins, by its state. No opening is longer than that
+of a state it may follow, so that a new one can be stored in place."""
+
+_META: Final = "meta.json"
+
+
+class Problem(NamedTuple):
+    """Something that could not be read, which is left as it is."""
+
+    place: str
+    text: str
+
+
+OnProblem: TypeAlias = Callable[[Problem], None]
+
+
+class KeptEvent(NamedTuple):
+    """An event that lies in the spill folder, and where.
+
+    Attributes:
+        state: ``pending``, ``parked``, ``quarantined`` or ``dead``; in a history also
+            ``delivered`` and ``resent``.
+        reason: of a dead letter its own; else what its attempts came to: ``new``
+            without one, ``not_counted`` if none can have been, ``in_doubt`` if one at
+            least had no answer, ``age_unknown`` if the journal lost when.
+        payload: the request body as tracked.
+        attempts: attempts in all.
+        first_attempt_at: RFC 3339, UTC, of the first that may have been counted.
+        place: segment and offset, or the file of dead letters and the offset in it.
+        message: why it was refused or quarantined.
+        buried_at: RFC 3339, UTC, for dead letters.
+    """
+
+    state: str
+    reason: str
+    payload: bytes
+    attempts: int
+    first_attempt_at: str | None
+    place: str
+    message: str = ""
+    buried_at: str | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """What tells events apart that differ in a byte: 128 bits of BLAKE2b."""
+        return blake2b(self.payload, digest_size=16).digest()
+
+    @property
+    def may_have_been_counted(self) -> bool:
+        """Whether sending it again could count it twice."""
+        return self.state == "quarantined" or self.first_attempt_at is not None
+
+
+class Letter(NamedTuple):
+    """One line in a file of dead letters."""
+
+    path: Path
+    offset: int
+    line: bytes
+    event: KeptEvent
+
+
+class Writer(NamedTuple):
+    """The folder of one writing process.
+
+    Attributes:
+        path: the folder.
+        holder: the process that ships its events: the writer itself, or the heir of a
+            dead one. None: nobody does; they wait for an heir. See `Holders`.
+        segment_count: files in it.
+        size: bytes of them on disk.
+    """
+
+    path: Path
+    holder: int | None
+    segment_count: int
+    size: int
+
+
+def find_spill_dir(given: Path | None) -> Path:
+    """Return the folder that a client with the setting ``given`` uses.
+
+    Without a setting that is the platform's state folder, or, where that cannot be
+    made, a private one under the system's temporary folder.
+    """
+    if given is not None:
+        return given
+    usual = folders.default_spill_dir()
+    fallback = Path(tempfile.gettempdir()) / f"outlay-{os.getuid()}"
+    return fallback if fallback.is_dir() and not usual.is_dir() else usual
+
+
+def destinations(spill_dir: Path) -> list[DestinationView]:
+    """Return a view of every destination in a spill folder.
+
+    Raises:
+        OSError: the folder cannot be read; one that does not exist is merely empty.
+    """
+    if not spill_dir.exists():
+        return []
+    found = [path for path in sorted(spill_dir.iterdir()) if path.is_dir()]
+    return [DestinationView(path) for path in found if not path.name.startswith(".")]
+
+
+class DestinationView:
+    """What is kept for one destination, seen from outside.
+
+    Thread safety: any thread; it has no state but the folder's path.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.folder = DestinationFolder(path)
+
+    @property
+    def digest(self) -> str:
+        """The folder's name, which tells destinations apart."""
+        return self.folder.path.name
+
+    @property
+    def meta(self) -> Meta | None:
+        """Where its events go; None if nobody can tell any more."""
+        try:
+            content = (self.folder.path / _META).read_bytes()
+            return msgspec.json.decode(content, type=Meta)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def writers(self) -> list[Writer]:
+        """Return the folders of all writers, oldest first."""
+        holders = Holders.now()
+        return [
+            _describe(path, holders)
+            for path in self.folder.writers()
+            if path.is_dir()  # not what somebody else put there
+        ]
+
+    def events(self, on_problem: OnProblem) -> Iterator[KeptEvent]:
+        """Yield every event that is not delivered: pending ones, then dead letters.
+
+        Each once: a crash while an event was buried, or put back, leaves it in its
+        segment and among the dead letters, too. It is pending then, as it is for the
+        next shipper. Two letters with the same bytes are one event.
+        """
+        buried = {letter.event.digest for letter in self.letters(_ignore)}
+        seen = set()
+        for event in self._in_segments(on_problem):
+            if event.state not in _SETTLED:
+                yield event
+                if buried and (digest := event.digest) in buried:
+                    seen.add(digest)
+        for letter in self.letters(on_problem):
+            digest = letter.event.digest
+            if letter.event.state != "resent" and digest not in seen:
+                seen.add(digest)
+                yield letter.event
+
+    def history(self, key: str, on_problem: OnProblem) -> Iterator[KeptEvent]:
+        """Yield all traces of the event with the idempotency key ``key``.
+
+        Delivered and resent ones, too, as long as their file is there.
+        """
+        needle = msgspec.json.encode(key)
+        letters = (letter.event for letter in self.letters(on_problem))
+        for events in (self._in_segments(on_problem), letters):
+            for event in events:
+                if needle in event.payload and _key_of(event.payload) == key:
+                    yield event
+
+    def letters(self, on_problem: OnProblem) -> Iterator[Letter]:
+        """Yield the dead letters, resent ones included."""
+        for path in self.letter_files():
+            yield from read_letters(path, on_problem)
+
+    def letter_files(self) -> list[Path]:
+        """Return the files of dead letters."""
+        return sorted(self.folder.dead_path.glob("*.jsonl"))
+
+    def damaged_files(self) -> list[Path]:
+        """Return the files of bytes that were no frame, or no event any more."""
+        return sorted(self.folder.dead_path.glob("*.damaged"))
+
+    def _in_segments(self, on_problem: OnProblem) -> Iterator[KeptEvent]:
+        for writer in self.writers():
+            for path in sorted(writer.path.glob(f"*{SEGMENT_SUFFIX}")):
+                finished = writer.holder is None
+                for frame in _read_segment(path, on_problem, finished=finished):
+                    yield KeptEvent(
+                        State(frame.state).name.lower(),
+                        _reason(frame.stamp),
+                        frame.payload,
+                        frame.stamp.attempts,
+                        _instant(frame.stamp.first_attempt_ms),
+                        f"{_place(path)}@{frame.offset}",
+                    )
+
+
+_SETTLED: Final = frozenset(state.name.lower() for state in SETTLED)
+
+
+def _ignore(problem: Problem) -> None:
+    """Look away: somebody else reports it."""
+
+
+def _place(path: Path) -> str:
+    """Return the path of a segment or file, from its destination on."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def _reason(stamp: Stamp) -> str:
+    if stamp.first_attempt_ms is None:
+        return "age_unknown"
+    if stamp.first_attempt_ms:
+        return "in_doubt"
+    return "not_counted" if stamp.attempts else "new"
+
+
+def _instant(first_attempt_ms: int | None) -> str | None:
+    return rfc3339(first_attempt_ms) if first_attempt_ms else None
+
+
+class _Keyed(msgspec.Struct, rename="camel"):
+    idempotency_key: str = ""
+
+
+def _key_of(payload: bytes) -> str:
+    try:
+        return msgspec.json.decode(payload, type=_Keyed).idempotency_key
+    except msgspec.DecodeError:
+        return ""
+
+
+# Segments.
+
+
+def _read_segment(
+    path: Path, on_problem: OnProblem, *, finished: bool
+) -> Iterator[Frame]:
+    """Yield the frames of a segment, in whatever state.
+
+    Args:
+        path: the segment.
+        on_problem: told of what is no frame.
+        finished: whether nobody appends any more, even if it was never sealed.
+    """
+    try:
+        memory = _map(path)
+    except FileNotFoundError:
+        return  # settled and deleted meanwhile
+    except OSError as error:  # and a JournalError is one
+        on_problem(Problem(_place(path), str(error)))
+        return
+    with memory:
+        final = finished or frames.is_sealed(memory)
+        offset, limit = SEGMENT_HEADER_BYTES, len(memory)
+        while found := frames.read_frame(memory, offset, limit, final=final):
+            if isinstance(found, Damage):
+                text = f"{found.end - offset} bytes at {offset} are no event"
+                on_problem(Problem(_place(path), text))
+            else:
+                yield found
+            offset = found.end
+
+
+def _map(path: Path) -> mmap.mmap:
+    """Map a segment for reading.
+
+    Raises:
+        JournalError: it is not one, or a newer outlay wrote it.
+        OSError: it cannot be opened.
+    """
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size < SEGMENT_HEADER_BYTES:
+            raise JournalError("is too short to be a segment, and holds no event")
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    version = frames.format_version(memory)
+    if version is not None and version > FORMAT_VERSION:
+        memory.close()
+        raise JournalError(
+            f"has journal format {version}, this outlay reads up to {FORMAT_VERSION}; "
+            "upgrade outlay to see its events"
+        )
+    return memory
+
+
+# Dead letters.
+
+
+def read_letters(path: Path, on_problem: OnProblem) -> Iterator[Letter]:
+    """Yield the dead letters of one file, resent ones included."""
+    offset = 0
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return  # deleted meanwhile
+    with file:
+        for line in file:
+            if letter := _read_letter(path, offset, line, on_problem):
+                yield letter
+            offset += len(line)
+
+
+def _read_letter(
+    path: Path, offset: int, line: bytes, on_problem: OnProblem
+) -> Letter | None:
+    if not line.strip():
+        return None  # deleted on request
+    state = next((s for s, opening in OPENINGS.items() if line.startswith(opening)), "")
+    # Whatever it was resent from, the rest of the line is what it was.
+    opening = OPENINGS["dead"] if state == "resent" else b""
+    try:
+        read = msgspec.json.decode(opening + line[len(opening) :], type=DeadLetter)
+    except msgspec.DecodeError:
+        state = ""
+        read = None
+    if read is None or not state:
+        on_problem(Problem(f"{_place(path)}@{offset}", "is no dead letter of outlay's"))
+        return None
+    event = KeptEvent(
+        state,
+        read.reason,
+        bytes(read.event),
+        read.attempts,
+        read.first_attempt_at,
+        f"{_place(path)}@{offset}",
+        read.message,
+        read.buried_at,
+    )
+    return Letter(path, offset, line, event)
+
+
+# Writers.
+
+
+def _describe(path: Path, holders: Holders) -> Writer:
+    sizes = []
+    for segment in path.glob(f"*{SEGMENT_SUFFIX}"):
+        try:
+            sizes.append(segment.stat().st_size)
+        except FileNotFoundError:  # settled and deleted meanwhile
+            continue
+    return Writer(path, holders.of(path), len(sizes), sum(sizes))

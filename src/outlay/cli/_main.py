@@ -34,6 +34,8 @@ _COMMANDS: Final = {
     "track": "track one cost event, and wait for its delivery",
     "costs": "show totals by customer, dimension or window of time",
     "metrics": "create and list cost metrics, which say what is counted",
+    "spill": "see what waits in the journal, ship it, decide about dead letters",
+    "doctor": "check settings, folder, journal, clock and server",
 }
 
 _NEED_SERVER: Final = frozenset({"demo", "serve"})  # the extra, with all its packages

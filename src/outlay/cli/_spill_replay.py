@@ -1,0 +1,224 @@
+"""``outlay spill replay``: ship now what dead processes left."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from outlay import Client, HttpxTransport, UnavailableError
+from outlay._shipping.outcomes import Effect
+from outlay._shipping.requests import judge_single
+from outlay.cli._exits import Exit
+from outlay.cli._spill_scope import Relation
+from outlay.cli._spill_tally import counted
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from typing import Self
+
+    from outlay import Answer, CostEvent, Settings, Stats
+    from outlay._journal.inspection import DestinationView
+    from outlay.cli._spill_scope import Scope
+
+_FIRST_PATIENCE: Final = 1.0  # seconds; doubles
+_NOTING_SECONDS: Final = 0.5  # to note in the journal an answer that is here already
+
+
+class Left(NamedTuple):
+    """What is still in the journal of one destination.
+
+    Attributes:
+        pending: of dead writers, to be shipped.
+        parked: of dead writers, for want of a cost metric, or refused for now.
+        shipped_by_others: both, of living writers.
+    """
+
+    pending: int
+    parked: int
+    shipped_by_others: int
+
+    @classmethod
+    def of(cls, view: DestinationView) -> Self:
+        """Count."""
+        held = {w.path.name for w in view.writers() if w.holder is not None}
+        counts: Counter[str] = Counter()
+        for event in view.events(lambda _: None):
+            writer = event.place.partition("/")[0]
+            counts["others" if writer in held else event.state] += 1
+        return cls(counts["pending"], counts["parked"], counts["others"])
+
+    @property
+    def waiting(self) -> int:
+        """How many nobody ships."""
+        return self.pending + self.parked
+
+
+class Listener:
+    """A transport that remembers the last trouble.
+
+    Thread safety: as httpx's; the last of several troubles at once is remembered.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        key = settings.api_key
+        self._inner = HttpxTransport(
+            settings.base_url,
+            api_key=key.get_secret_value() if key else None,
+            timeout=settings.timeout,
+            max_connections=settings.max_senders,
+        )
+        self._address = settings.base_url
+        self.paused = False
+        """Whether nothing will be accepted until a person acts."""
+        self.trouble = ""
+        """Why something was not delivered, as far as is known."""
+
+    def post(self, path: str, body: bytes) -> Answer:
+        """Post, and remember what went wrong; see `outlay.Transport`."""
+        try:
+            answer = self._inner.post(path, body)
+        except UnavailableError as error:
+            self.trouble = f"no answer from {self._address} ({error})"
+            raise
+        verdict, message = judge_single(answer).replies[0]
+        self.paused = verdict.effect is Effect.PAUSE
+        if answer.status >= 300:
+            self.trouble = message
+        return answer
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._inner.close()
+
+
+def replay(scope: Scope, arguments: argparse.Namespace) -> int:
+    """Ship, wait, and say what became of it."""
+    # What the library would log, this command says itself.
+    logging.getLogger("outlay").addHandler(logging.NullHandler())
+    listener = Listener(scope.settings)
+    reasons: Counter[str] = Counter()
+    stats = _ship(scope, listener, reasons, arguments.timeout)
+    left = Left.of(scope.current)
+    code = _exit(stats, left, listener)
+    if arguments.json:
+        print(json.dumps(_as_json(scope, stats, left, listener), ensure_ascii=False))
+        return code
+    _show(stats, left, reasons)
+    if code is not Exit.DONE and listener.trouble:
+        print(f"  {listener.trouble}")
+    for view in scope.others():
+        _show_other(scope, view)
+    return code
+
+
+def _ship(
+    scope: Scope, listener: Listener, reasons: Counter[str], timeout: float
+) -> Stats:
+    """Ship what can be adopted; return what became of it."""
+
+    def note(event: CostEvent, reason: str, message: str) -> None:
+        reasons[f"{event.type}: {message} ({reason})"] += 1
+
+    client = Client(
+        scope.settings,
+        transport=lambda: listener,
+        on_dead_letter=note,
+        # Whatever applications are told, this is what the command is for.
+        shipping="thread",
+        durability="process",
+        spill_dir=scope.spill_dir,
+    )
+    try:
+        for seconds in _patience(timeout):
+            # Each flush asks at once, whatever backoff is running.
+            if client.flush(seconds).complete or listener.paused:
+                break
+    finally:
+        stats = client.close(_NOTING_SECONDS).stats
+    return stats
+
+
+def _patience(timeout: float) -> Iterator[float]:
+    """Yield how long to wait, ever longer; ``timeout`` seconds in all."""
+    for doubled in itertools.count():
+        seconds = min(_FIRST_PATIENCE * 2**doubled, timeout)
+        yield max(0.0, seconds)
+        timeout -= seconds
+        if timeout <= 0:
+            return
+
+
+def _exit(stats: Stats, left: Left, listener: Listener) -> Exit:
+    if left.pending:
+        return Exit.REFUSED if listener.paused else Exit.UNREACHABLE
+    if left.parked or stats.dead or stats.quarantined:
+        return Exit.REFUSED
+    return Exit.DONE
+
+
+def _show(stats: Stats, left: Left, reasons: Counter[str]) -> None:
+    if not stats.recovered and not left.waiting:
+        print("nothing was left by dead processes")
+    for count, fate in (
+        (stats.delivered, "delivered"),
+        (stats.duplicates, "of them known to the server already, and counted once"),
+        (left.pending, "not delivered yet; kept in the journal"),
+        (left.parked, "parked in the journal"),
+        (stats.dead, "refused; kept as dead letters"),
+        (stats.quarantined, "quarantined; see 'outlay spill resend --help'"),
+        (left.shipped_by_others, "with living processes, which ship for themselves"),
+    ):
+        if count:
+            print(f"{counted(count, 'event')} {fate}")
+    for reason, count in reasons.most_common(_REASONS):
+        print(f"  {count:,} x {reason}")
+
+
+_REASONS: Final = 5  # different ones shown; the dead letters have all
+
+
+def _show_other(scope: Scope, view: DestinationView) -> None:
+    """Say whom the events of another destination wait for."""
+    waiting = Left.of(view).waiting
+    if not waiting:
+        return
+    meta, relation = view.meta, scope.relation(view)
+    print(f"{counted(waiting, 'event')} left alone, in {view.digest}:")
+    if relation is Relation.OTHER_CREDENTIAL:
+        print("  tracked under another credential; they wait for a process that has it")
+        print("  if both are of one account: outlay spill adopt", view.digest[:8])
+    elif meta is not None:
+        namespace = f" and namespace {meta.namespace}" if meta.namespace else ""
+        print(f"  for {meta.base_url}{namespace}; they wait for a process with that")
+        print("  setting, such as 'outlay spill replay --base-url'")
+    else:
+        print("  nobody can tell for which server: its meta.json cannot be read")
+
+
+def _as_json(
+    scope: Scope, stats: Stats, left: Left, listener: Listener
+) -> dict[str, Any]:
+    others = {view: Left.of(view).waiting for view in scope.others()}
+    return {
+        "delivered": stats.delivered,
+        "duplicates": stats.duplicates,
+        "pending": left.pending,
+        "parked": left.parked,
+        "dead": stats.dead,
+        "quarantined": stats.quarantined,
+        "withLivingWriters": left.shipped_by_others,
+        "message": listener.trouble,
+        "leftAlone": [
+            {
+                "destination": view.digest,
+                "relation": scope.relation(view).value,
+                "events": waiting,
+            }
+            for view, waiting in others.items()
+            if waiting
+        ],
+    }

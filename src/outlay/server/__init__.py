@@ -1,8 +1,8 @@
 """The reference server: takes cost events in, and answers what they come to.
 
 Layers: routes (``_dispatch``, ``_routes``: HTTP in and out) → services (``_ingest``,
-``_costs``, ``_summary``: the rules) → store (``_store``: the seam; ``_sqlite``: one
-file). Needs the extra ``server``.
+``_costs``, ``_summary``, ``_report``: the rules) → store (``_store``: the seam;
+``_sqlite``: one file). Needs the extra ``server``.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from decimal import (
     MAX_EMAX,
     MIN_EMIN,
     ROUND_HALF_EVEN,
+    ROUND_HALF_UP,
     Context,
     Decimal,
     DivisionByZero,
@@ -34,6 +35,17 @@ _EXACT: Final = Context(
 _DIVIDING: Final = Context(
     prec=34, rounding=ROUND_HALF_EVEN, traps=[DivisionByZero, InvalidOperation]
 )
+
+# As many digits as the quotient of two exact results can have before its point.
+_ROUNDING: Final = Context(
+    prec=500,
+    Emax=MAX_EMAX,
+    Emin=MIN_EMIN,
+    rounding=ROUND_HALF_UP,
+    traps=[DivisionByZero, InvalidOperation],
+)
+_HUNDRED: Final = Decimal(100)
+_HUNDREDTH: Final = Decimal("0.01")
 
 ZERO: Final = Decimal(0)
 
@@ -93,6 +105,17 @@ def _within_limits(number: Decimal) -> Decimal | None:
 
 def _exponent(number: Decimal) -> int:
     return int(number.as_tuple().exponent)
+
+
+def percentage(part: Decimal, whole: Decimal) -> Decimal:
+    """Return ``part`` in percent of ``whole``, to the nearest hundredth, half up.
+
+    Raises:
+        decimal.DivisionByZero: ``whole`` is 0, and ``part`` is not.
+        decimal.InvalidOperation: both are.
+    """
+    share = _ROUNDING.divide(multiply(part, _HUNDRED), whole)
+    return _ROUNDING.quantize(share, _HUNDREDTH)
 
 
 def plain(number: Decimal) -> str:

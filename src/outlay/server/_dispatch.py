@@ -104,8 +104,12 @@ class Call:
             raise malformed(f"send a JSON object ({error})") from None
         return _validated(model, values)
 
-    def query(self, model: type[Model]) -> Model:
+    def query(self, model: type[Model], *, repeated: str = "") -> Model:
         """Return the query as ``model``; a name given twice counts as given last.
+
+        Args:
+            model: its rules.
+            repeated: the one name of which every value counts, in the order given.
 
         Raises:
             Problem: it breaks the model's rules.
@@ -113,7 +117,10 @@ class Call:
         text = self._scope["query_string"].decode("latin-1")
         # Blank values too: 'subject=' asks about nobody, and not about everybody.
         pairs = parse_qsl(text, keep_blank_values=True)
-        return _validated(model, dict(pairs))
+        values: dict[str, Any] = dict(pairs)
+        if repeated in values:
+            values[repeated] = tuple(value for name, value in pairs if name == repeated)
+        return _validated(model, values)
 
 
 class Reply(NamedTuple):

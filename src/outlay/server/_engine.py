@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from outlay.server._access import ALL_POWERS, Access, new_key, record_of
 from outlay.server._costs import Costs
 from outlay.server._ingest import Ingest
+from outlay.server._report import Reports
 from outlay.server._sqlite import SqliteStore
 from outlay.server._summary import Summaries
 from outlay.server._writer import Writer
@@ -63,6 +64,7 @@ class Engine:
         self.ingest = Ingest(self.store, self.writer, self.access, settings, self.now)
         self.costs = Costs(self.store, self.writer, self.access, settings, self.now)
         self.summaries = Summaries(self.store)
+        self.reports = Reports(self.store, settings.default_currency)
         self._opened = True
         self._ensure_a_key()
 

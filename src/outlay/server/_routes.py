@@ -16,6 +16,7 @@ from outlay.server._schemas import (
     CostPatch,
     ListQuery,
     ProductCreate,
+    ReportQuery,
     SummaryQuery,
 )
 from outlay.server._wire import (
@@ -28,6 +29,7 @@ from outlay.server._wire import (
     HealthAnswer,
     ProductAnswer,
     ProductList,
+    ReportAnswer,
     SummaryAnswer,
     encode,
 )
@@ -96,6 +98,15 @@ async def summarize(engine: Engine, call: Call) -> Reply:
     answer = await asyncio.to_thread(
         engine.summaries.summarize, call.key, call.identifier, query
     )
+    return Reply(200, encode(answer))
+
+
+async def report_costs(engine: Engine, call: Call) -> Reply:
+    """Report what costs come to over a period, group by group."""
+    query = call.query(ReportQuery, repeated="costId")
+    engine.access.check_namespace(call.key, "merchantId", query.merchant_id)
+    # In a thread, for the same reason.
+    answer = await asyncio.to_thread(engine.reports.report, call.key, query)
     return Reply(200, encode(answer))
 
 
@@ -177,6 +188,17 @@ ENDPOINTS: Final = (
         CostList,
         query=CostListQuery,
         errors=(400,),
+    ),
+    # Before "/v0/costs/{id}" for readers; a path in full is always found first.
+    Endpoint(
+        "GET",
+        "/v0/costs/report",
+        report_costs,
+        "costs:read",
+        200,
+        ReportAnswer,
+        query=ReportQuery,
+        errors=(400, 404),
     ),
     Endpoint(
         "GET", "/v0/costs/{id}", get_cost, "costs:read", 200, CostAnswer, errors=(404,)

@@ -21,7 +21,9 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -35,6 +37,11 @@ CUSTOMER_DIMENSION: Final = "subject"
 """The dimension that every cost has: who it is attributed to."""
 
 MAX_LIST: Final = 100  # the contract's largest page
+
+# The contract's limits of a report.
+MAX_TOP: Final = 25
+MAX_FILTER_CHARS: Final = 4096
+MAX_FILTER_KEYS: Final = 5
 
 _PATH_PATTERN: Final = r"^\$(\.[a-zA-Z0-9_]+)+$"
 _SPACE_BEFORE_OFFSET: Final = re.compile(r" (\d\d:\d\d)$")
@@ -230,6 +237,13 @@ def _filter(value: object) -> object:
     }
 
 
+FilterGroupBy: TypeAlias = Annotated[
+    Mapping[str, frozenset[str]],
+    BeforeValidator(_filter),
+    WithJsonSchema({"type": "string", "contentMediaType": "application/json"}),
+]
+
+
 class SummaryQuery(_Request):
     """What to sum up, and how to break it down."""
 
@@ -240,11 +254,7 @@ class SummaryQuery(_Request):
         tuple[str, ...], BeforeValidator(_names), WithJsonSchema({"type": "string"})
     ] = ()
     window: Annotated[Window | None, BeforeValidator(_upper)] = None
-    filter_group_by: Annotated[
-        Mapping[str, frozenset[str]],
-        BeforeValidator(_filter),
-        WithJsonSchema({"type": "string", "contentMediaType": "application/json"}),
-    ] = {}
+    filter_group_by: FilterGroupBy = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -259,6 +269,73 @@ class SummaryQuery(_Request):
         if self.start >= self.end:
             raise ValueError("'from' must be before 'to'")
         return self
+
+
+class ReportSort(StrEnum):
+    """What the groups of a report are ranked by."""
+
+    TOTAL_COST = "totalCost"
+    TOTAL_QUANTITY = "totalQuantity"
+
+
+class SortDirection(StrEnum):
+    """Which end of the ranking comes first."""
+
+    ASC = "asc"
+    DESC = "desc"
+
+
+def _short(value: object) -> object:
+    if isinstance(value, str) and len(value) > MAX_FILTER_CHARS:
+        raise ValueError(f"has at most {MAX_FILTER_CHARS} characters")
+    return value
+
+
+def _few(value: Mapping[str, frozenset[str]]) -> Mapping[str, frozenset[str]]:
+    if len(value) > MAX_FILTER_KEYS:
+        raise ValueError(f"names at most {MAX_FILTER_KEYS} dimensions")
+    return value
+
+
+class ReportQuery(_Request):
+    """What to report, how to group it, and which part of the groups to show."""
+
+    start: Annotated[Instant, Field(alias="from")]
+    end: Annotated[Instant, Field(alias="to")]
+    group_by: Text
+    merchant_id: str | None = None
+    cost_id: tuple[str, ...] = ()
+    subject: Text | None = None
+    filter_group_by: Annotated[
+        FilterGroupBy,
+        BeforeValidator(_short),
+        AfterValidator(_few),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "maxLength": MAX_FILTER_CHARS,
+            }
+        ),
+    ] = {}
+    top_n: Annotated[int, Field(ge=1, le=MAX_TOP)] = 9
+    compare_prior_period: bool = False
+    exclude_empty: bool = False
+    window_size: Annotated[
+        Literal["HOUR", "DAY", "MONTH"] | None, BeforeValidator(_upper)
+    ] = None
+    sort: ReportSort = ReportSort.TOTAL_COST
+    sort_dir: SortDirection = SortDirection.DESC
+    offset: Annotated[int, Field(ge=0, le=2**53)] = 0
+    limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 25
+    currency: Currency | None = None
+
+    @field_validator("end")
+    @classmethod
+    def _runs_forward(cls, end: int, others: ValidationInfo) -> int:
+        if others.data.get("start", end - 1) >= end:
+            raise ValueError("must be after 'from'")
+        return end
 
 
 def check_value_property(

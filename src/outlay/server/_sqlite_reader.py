@@ -215,6 +215,16 @@ class SqliteReader:
             yield from self._raw(meter, whole_start, whole_end, folded, customer)
         yield from self._raw(meter, whole_end, end, 0, customer)
 
+    def extent(self, meter: Meter) -> tuple[int, int] | None:
+        """Return when the first and the last event happened that a cost reads."""
+        where = "FROM events WHERE namespace = :namespace AND type = :type"
+        # Two queries, because SQLite looks only a single min or max up in the index.
+        first, last = self._connection.execute(
+            f"SELECT (SELECT min(at) {where}), (SELECT max(at) {where})",
+            {"namespace": meter.cost.namespace, "type": meter.cost.event_type},
+        ).fetchone()
+        return None if first is None else (first, last)
+
     def _rolled_up(
         self, number: int, first_hour: int, last_hour: int, customer: str | None
     ) -> Iterator[Contribution]:

@@ -74,6 +74,14 @@ class Reader(Protocol):
         """
         ...
 
+    def extent(self, meter: Meter) -> tuple[int, int] | None:
+        """Return when the first and the last event happened that a cost reads.
+
+        In microseconds since 1970; None if there is no event at any time. Quick, and
+        regardless of what the events hold.
+        """
+        ...
+
 
 class Store(Protocol):
     """Where events, costs, products and keys are kept.

@@ -89,7 +89,7 @@ def selection(meter: Meter, field: str, names: Iterable[str]) -> Selection:
         elif name == CUSTOMER_DIMENSION:
             positions.append(None)
         else:
-            raise _unknown_dimension(field, name, meter.names)
+            raise unknown_dimension(field, name, meter.names)
 
     def values(contribution: Contribution) -> tuple[str, ...]:
         dimensions = contribution.dimensions
@@ -103,7 +103,8 @@ def selection(meter: Meter, field: str, names: Iterable[str]) -> Selection:
     return Selection(wanted, values)
 
 
-def _unknown_dimension(field: str, name: str, names: tuple[str, ...]) -> Problem:
+def unknown_dimension(field: str, name: str, names: Iterable[str]) -> Problem:
+    """Return the 400 for a name that is none of ``names``; it lists some of them."""
     allowed = ", ".join([CUSTOMER_DIMENSION, *names][:20])
     return invalid(
         [
@@ -113,6 +114,24 @@ def _unknown_dimension(field: str, name: str, names: tuple[str, ...]) -> Problem
                 "UNKNOWN_DIMENSION",
             )
         ]
+    )
+
+
+def matching(
+    meter: Meter, wanted: Mapping[str, frozenset[str]]
+) -> Callable[[Contribution], bool]:
+    """Return what tells whether a contribution has the wanted dimension values.
+
+    Raises:
+        Problem: 400, one of the names is no dimension of the cost.
+    """
+    if not wanted:
+        return lambda _: True
+    chosen = selection(meter, "filterGroupBy", wanted)
+    allowed = [wanted[name] for name in chosen.names]
+    return lambda contribution: all(
+        value in values
+        for value, values in zip(chosen.values(contribution), allowed, strict=True)
     )
 
 
@@ -153,7 +172,7 @@ class _Breakdown:
     def __init__(self, meter: Meter, query: SummaryQuery) -> None:
         self._meter = meter
         self._window = query.window
-        self._wanted = _filter(meter, query.filter_group_by)
+        self._wanted = matching(meter, query.filter_group_by)
         self._grouping = selection(meter, "groupBy", query.group_by)
         self._total = meter.tally()
         self._groups: dict[tuple[str, ...], Tally] = {}
@@ -234,19 +253,6 @@ class _Breakdown:
             quantity = tallies[key].quantity()
             if quantity is not None:
                 yield key, quantity, multiply(quantity, self._meter.cost.unit_cost)
-
-
-def _filter(
-    meter: Meter, wanted: Mapping[str, frozenset[str]]
-) -> Callable[[Contribution], bool]:
-    if not wanted:
-        return lambda _: True
-    chosen = selection(meter, "filterGroupBy", wanted)
-    allowed = [wanted[name] for name in chosen.names]
-    return lambda contribution: all(
-        value in values
-        for value, values in zip(chosen.values(contribution), allowed, strict=True)
-    )
 
 
 def _nothing(cost: Cost) -> SummaryAnswer:

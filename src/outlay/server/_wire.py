@@ -200,6 +200,76 @@ class SummaryAnswer(_Body, tag_field="object", tag="cost"):
     time_series: Sequence[SummaryPoint] | None = None
 
 
+class ReportPeriod(_Body):
+    """The period asked for, ``from <= t < to``."""
+
+    start: str = msgspec.field(name="from")
+    end: str = msgspec.field(name="to")
+
+
+class ReportRange(_Body):
+    """The first and the last instant at which there is an event; both included."""
+
+    first: str = msgspec.field(name="from")
+    last: str = msgspec.field(name="to")
+
+
+class PriorPeriod(_Body):
+    """What a group came to in the period before, and by how much that changed.
+
+    No change is given for a group that came to nothing.
+    """
+
+    cost: Number
+    change_percent: Number | None
+    cost_exact: str
+
+
+class ReportGroup(_Body):
+    """What one group comes to, or all that are not shown (``isOther``)."""
+
+    key: str
+    label: str
+    total_cost: Number
+    total_quantity: Number
+    percent_of_total: Number
+    is_other: bool
+    total_cost_exact: str
+    unit: str | None = None
+    prior_period: PriorPeriod | None = None
+
+
+class ReportPoint(_Body):
+    """The costs of one window of time by group, ``windowStart <= t < windowEnd``."""
+
+    window_start: str
+    window_end: str
+    groups: Mapping[str, Number]
+
+
+class ReportAnswer(_Body, tag_field="object", tag="cost_report"):
+    """What costs come to over a period, group by group.
+
+    The fields named exact are this server's own additions.
+    """
+
+    currency: str
+    period: ReportPeriod
+    group_by: str
+    total_cost: Number
+    total_quantity: Number
+    groups: Sequence[ReportGroup]
+    time_series: Sequence[ReportPoint]
+    available_dimensions: Sequence[str]
+    pagination: Pagination
+    group_count: int
+    empty_group_count: int
+    total_cost_exact: str
+    total_quantity_exact: str
+    warnings: Sequence[str] | None = None
+    cost_range: ReportRange | msgspec.UnsetType | None = msgspec.UNSET
+
+
 class HealthAnswer(_Body):
     """The server is up, and can read its database."""
 

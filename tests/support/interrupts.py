@@ -34,6 +34,9 @@ class Interrupts:
     def watching(self) -> Iterator[None]:
         """Watch the calls made by this thread inside the block."""
         earlier = sys.gettrace()
+        # From Python 3.12 on, settrace reports instructions only if some frame has
+        # asked for them by then.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self._call)
         try:
             yield

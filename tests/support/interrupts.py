@@ -6,6 +6,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
@@ -32,7 +34,13 @@ class Interrupts:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch the calls made by this thread inside the block."""
+        """Watch the calls made by this thread inside the block.
+
+        Skips the test on Python 3.13, whose settrace does not report instructions of
+        code that has run before.
+        """
+        if sys.version_info >= (3, 13):
+            pytest.skip("settrace of Python 3.13 misses instructions of code once run")
         earlier = sys.gettrace()
         # From Python 3.12 on, settrace reports instructions only if some frame has
         # asked for them by then.

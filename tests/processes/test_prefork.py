@@ -27,7 +27,14 @@ _MODULE: Final = "tests.processes.web_application"
 def _gunicorn(*options: str) -> Brand:
     def command(address: Address) -> Sequence[str]:
         return (
-            *(sys.executable, "-m", "gunicorn", f"{_MODULE}:wsgi", "--workers", f"{_WORKERS}"),
+            *(
+                sys.executable,
+                "-m",
+                "gunicorn",
+                f"{_MODULE}:wsgi",
+                "--workers",
+                f"{_WORKERS}",
+            ),
             *("--bind", f"fd://{address.descriptor}", "--no-control-socket", *options),
         )
 
@@ -36,7 +43,14 @@ def _gunicorn(*options: str) -> Brand:
 
 def _granian(address: Address) -> Sequence[str]:
     return (
-        *(sys.executable, "-m", "granian", f"{_MODULE}:wsgi", "--workers", f"{_WORKERS}"),
+        *(
+            sys.executable,
+            "-m",
+            "granian",
+            f"{_MODULE}:wsgi",
+            "--workers",
+            f"{_WORKERS}",
+        ),
         *("--interface", "wsgi", "--blocking-threads", "2"),
         *("--port", str(address.port)),
         *("--respawn-failed-workers", "--respawn-interval", "0.1"),
@@ -45,7 +59,14 @@ def _granian(address: Address) -> Sequence[str]:
 
 def _uvicorn(address: Address) -> Sequence[str]:
     return (
-        *(sys.executable, "-m", "uvicorn", f"{_MODULE}:asgi", "--workers", f"{_WORKERS}"),
+        *(
+            sys.executable,
+            "-m",
+            "uvicorn",
+            f"{_MODULE}:asgi",
+            "--workers",
+            f"{_WORKERS}",
+        ),
         *("--fd", str(address.descriptor)),
     )
 
@@ -61,7 +82,10 @@ _GUNICORNS: Final = {
     "gevent": _gunicorn(*_GEVENT),
     "gevent, preloaded": _gunicorn("--preload", *_GEVENT),
 }
-_OTHERS: Final = {"granian": Brand(_granian, inherits=False), "uvicorn": Brand(_uvicorn)}
+_OTHERS: Final = {
+    "granian": Brand(_granian, inherits=False),
+    "uvicorn": Brand(_uvicorn),
+}
 
 
 @pytest.mark.parametrize("brand", _GUNICORNS.values(), ids=_GUNICORNS.keys())

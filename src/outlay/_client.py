@@ -464,8 +464,12 @@ def _begin_all_anew() -> None:
 
 
 def _close_all() -> None:
+    """Close all clients at exit; their time runs together, not one after the other."""
+    clock = SystemClock()
+    started = clock.monotonic()
     for client in list(_clients):
-        client.close(client.settings.exit_timeout)
+        elapsed = clock.monotonic() - started
+        client.close(max(0.0, client.settings.exit_timeout - elapsed))
 
 
 os.register_at_fork(after_in_child=_begin_all_anew)

@@ -36,6 +36,11 @@ class ScriptedTransport:
         self._otherwise: Final = otherwise
         self._changed: Final = threading.Condition()
 
+    def script(self, *lines: Line) -> None:
+        """Add to the script."""
+        with self._changed:
+            self._script.extend(lines)
+
     def post(self, path: str, body: bytes) -> Answer:
         """Record the request and do what the script says."""
         with self._changed:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from outlay._model.notices import Notices
 
 _MEMORY_SEGMENT_BYTES: Final = 1024 * 1024
-_DISK_RETRY_SECONDS: Final = 1.0  # after a failure; a dead disk must not cost each call
+_DISK_RETRY_SECONDS: Final = 1.0  # a dead or full disk must not cost each call
 _UNUSABLE: Final = frozenset(
     {
         errno.EACCES,
@@ -67,6 +67,17 @@ class Limits(NamedTuple):
     segment_bytes: int
     max_spill_bytes: int
     max_memory_bytes: int
+
+
+class _Full(NamedTuple):
+    """The folder had reached its limit at ``at``, in monotonic seconds."""
+
+    at: float
+    message: str
+
+    def still_holds(self, now: float) -> bool:
+        """Return whether it is too early to measure the folder again."""
+        return now - self.at < _DISK_RETRY_SECONDS
 
 
 class Journal:
@@ -116,6 +127,7 @@ class Journal:
         self._adopted: dict[str, WriterFolder] = {}  # guarded by _lock
         self._memory_bytes = 0  # guarded by _lock
         self._disk_failed_at: float | None = None
+        self._full: _Full | None = None
         # Of dead letters, while there is no writer: no two processes share a file.
         self._heir_name = f"adopted-{os.getpid()}-{secrets.token_hex(4)}"
         self._numbers = itertools.count(1)
@@ -254,9 +266,12 @@ class Journal:
         if self._in_memory or not self._disk_is_due():
             return None
         size = max(_segment_size(payload_bytes), self._limits.segment_bytes)
+        if self._full is not None and self._full.still_holds(self._clock.monotonic()):
+            raise SpillFullError(self._full.message)
         try:
             return self._open_file(size)
-        except SpillFullError:
+        except SpillFullError as error:
+            self._full = _Full(self._clock.monotonic(), str(error))
             raise
         except OSError as error:
             self._disk_failed_at = self._clock.monotonic()
@@ -377,6 +392,7 @@ class Journal:
 
     def _discard_file(self, folder: WriterFolder, path: Path) -> None:
         path.unlink(missing_ok=True)
+        self._full = None  # there is room again
         if folder.name in self._adopted and not folder.segment_paths():
             self._let_go(folder)
 

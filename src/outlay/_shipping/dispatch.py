@@ -56,6 +56,10 @@ MAX_PROBES: Final = 3
 ERRORS_IN_A_ROW: Final = 5
 """Answers of 500 without a success between them that make it the server's trouble."""
 
+BATCH_PAUSE: Final = 300.0
+"""Seconds without batches after one failed as a whole, if it may have been an event's
+doing: long enough to park that event singly."""
+
 MAX_BATCHES_IN_FLIGHT: Final = 2
 """One is prepared while the other is stored."""
 
@@ -110,8 +114,9 @@ class Dispatch:
         self._linger_until: float | None = None
         self._errors_in_a_row = 0
         self._muted: set[bytes] = set()  # event types that no metric has
-        self._may_batch = settings.batching != "never"
         self._offer: BatchOffer | None = None
+        # Monotonic seconds; before it, an offer to batch is not taken up.
+        self._batch_from = math.inf if settings.batching == "never" else -math.inf
         if settings.batching == "always":
             self._offer = DEFAULT_OFFER
         self._unpark_at = math.inf
@@ -379,19 +384,26 @@ class Dispatch:
         )
 
     def _learn_batching(self, job: Job, answer: Answer, judgement: Judgement) -> None:
+        now = self._clock.monotonic()
         if judgement.batch_failed:
-            self._stop_batching(judgement.replies[0].message)
+            reply = judgement.replies[0]
+            # What was refused for good is refused always. A fault may have been one
+            # event's doing, which singly is soon parked.
+            definite = reply.verdict.counted is Counted.NO
+            self._batch_from = math.inf if definite else now + BATCH_PAUSE
+            self._stop_batching(reply.message)
         elif judgement.too_large and self._offer is not None:
             half = len(job.events) // 2
             if half:
                 self._offer = self._offer._replace(max_events=half)
             else:
+                self._batch_from = math.inf
                 self._stop_batching("not even a batch of one is small enough")
-        elif self._may_batch and self._offer is None:
-            self._offer = batch_offer(answer.headers)
+        elif self._offer is None and now >= self._batch_from:
+            always = self._settings.batching == "always"
+            self._offer = DEFAULT_OFFER if always else batch_offer(answer.headers)
 
     def _stop_batching(self, why: str) -> None:
-        self._may_batch = False
         self._offer = None
         self._notices.warn(
             "batch", "the server refuses batches (%s); events go one by one", why

@@ -12,6 +12,7 @@ import pytest
 
 from outlay._journal.frames import State
 from outlay.errors import SpillFullError
+from tests.support.clock import ManualClock
 from tests.support.events import payload
 from tests.support.interrupts import Interrupts
 from tests.support.journals import (
@@ -195,6 +196,35 @@ def test_a_full_folder_refuses_the_newest_event_and_keeps_the_rest(
     sizes = sum(file.stat().st_size for file in segment_files(tmp_path))
     assert sizes <= LIMITS.max_spill_bytes
     assert payloads(take_all(journal)) == kept
+
+
+def test_a_full_folder_is_not_measured_for_every_event(tmp_path: Path) -> None:
+    """Dropping must stay cheap: the caller is in the middle of an outage."""
+    clock = ManualClock()
+    journal = make_journal(tmp_path, clock=clock)
+    with pytest.raises(SpillFullError):  # noqa: PT012
+        while True:
+            journal.append(payload(0, padding=10_000))
+    for file in segment_files(tmp_path)[:-1]:
+        file.unlink()  # room that nobody told the journal about
+
+    with pytest.raises(SpillFullError, match="OUTLAY_MAX_SPILL_BYTES"):
+        journal.append(payload(1, padding=10_000))
+    clock.advance(1)
+
+    assert journal.append(payload(1, padding=10_000))
+
+
+def test_room_that_settling_makes_is_used_at_once(tmp_path: Path) -> None:
+    """The server is back: nothing more need be dropped."""
+    journal = make_journal(tmp_path, clock=ManualClock())
+    with pytest.raises(SpillFullError):  # noqa: PT012
+        while True:
+            journal.append(payload(0, padding=10_000))
+    for event in take_all(journal):
+        journal.reader.settle(event, State.DELIVERED)
+
+    assert journal.append(payload(1, padding=10_000))
 
 
 def test_what_still_fits_into_a_refused_segment_is_not_lost(tmp_path: Path) -> None:

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 
 from outlay import Answer, UnavailableError
 from outlay._journal.frames import SEGMENT_HEADER_BYTES, STATE_AT
-from outlay._shipping.dispatch import MAX_FAILURES, WINDOW_BATCHES, WINDOW_SINGLES, Job
+from outlay._shipping.dispatch import (
+    BATCH_PAUSE,
+    MAX_FAILURES,
+    WINDOW_BATCHES,
+    WINDOW_SINGLES,
+    Job,
+)
 from tests.support.answers import accepted, refused, stored
 from tests.support.clock import HOUR
 from tests.support.dispatching import Bench
@@ -649,6 +655,27 @@ def test_a_nonsense_answer_to_a_batch_delivers_nothing(tmp_path: Path) -> None:
     bench.ship_for(60)
 
     assert bench.counts == {"delivered": 3}
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_batches_come_back_after_a_fault_but_not_after_a_refusal(
+    tmp_path: Path, status: int
+) -> None:
+    """One event that trips the server must not cost a week of slow shipping."""
+    bench = _batches(tmp_path, [refused(status)])
+    bench.track(1, 2)
+    bench.ship_for(60)
+
+    bench.clock.advance(BATCH_PAUSE)
+    bench.track(3)  # its answer, or the setting, allows batches again
+    bench.ship_for(1)
+    bench.transport.script(stored(2))
+    bench.track(4, 5)
+    bench.ship_for(1)
+
+    assert bench.counts == {"delivered": 5}
+    batched = [path for path, _ in bench.transport.posts if path.endswith("/batch")]
+    assert len(batched) == (2 if status == 500 else 1)
 
 
 def test_a_retried_batch_keeps_its_order(tmp_path: Path) -> None:

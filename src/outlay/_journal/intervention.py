@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlay._journal import folders, segments
 from outlay._journal.folders import Lock, WriterFolder
-from outlay._journal.frames import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, aligned
+from outlay._journal.frames import (
+    FORMAT_VERSION,
+    FRAME_HEADER_BYTES,
+    SEGMENT_HEADER_BYTES,
+    aligned,
+)
 from outlay._journal.inspection import OPENINGS, read_letters
 from outlay._journal.segments import SegmentWriter, SyncFile
 from outlay.errors import JournalError
@@ -98,10 +103,11 @@ def put_back(
 
     Raises:
         SpillFullError: there is no room for them; see `PutBack` for what is left.
-        JournalError: another command is at work, or the letters were edited meanwhile.
+        JournalError: another command is at work, the letters were edited meanwhile, or
+            a newer outlay owns the folder.
         OSError: the disk failed.
     """
-    with _alone(view.folder):
+    with _alone(view):
         known = _waiting(view, wanted)
         waiting = len(known)
         folder = WriterFolder.create(view.folder.path, now_ms)
@@ -140,10 +146,11 @@ def delete(
         damaged: whether damaged bytes go, too, and lines that are no letters.
 
     Raises:
-        JournalError: another command is at work, or the letters were edited meanwhile.
+        JournalError: another command is at work, the letters were edited meanwhile, or
+            a newer outlay owns the folder.
         OSError: the disk failed.
     """
-    with _alone(view.folder):
+    with _alone(view):
         letters = 0
         for letter in _chosen(view, wanted):
             _overwrite(letter, b" " * len(letter.line.rstrip(b"\n")))
@@ -167,10 +174,10 @@ def move(source: DestinationView, target: DestinationFolder) -> Moved:
         target: where they go; prepared.
 
     Raises:
-        JournalError: another command is at work.
+        JournalError: another command is at work, or a newer outlay owns the folder.
         OSError: a folder cannot be moved.
     """
-    with _alone(source.folder):
+    with _alone(source):
         writers = busy = 0
         for path in source.folder.writers():
             writer = WriterFolder.adopt(path)
@@ -190,14 +197,20 @@ def move(source: DestinationView, target: DestinationFolder) -> Moved:
 
 
 @contextlib.contextmanager
-def _alone(folder: DestinationFolder) -> Iterator[None]:
+def _alone(view: DestinationView) -> Iterator[None]:
     """Keep other commands from changing the same dead letters meanwhile."""
-    lock = Lock(folder.dead_path / _LOCK)
+    meta = view.meta
+    if meta is not None and meta.format_version > FORMAT_VERSION:
+        raise JournalError(
+            f"{view.folder.path} was made by a newer outlay (journal format "
+            f"{meta.format_version}, this one knows {FORMAT_VERSION}); upgrade outlay"
+        )
+    lock = Lock(view.folder.dead_path / _LOCK)
     try:
         if not lock.acquire():
             raise JournalError(
-                f"another command changes what is kept in {folder.path}; wait for it, "
-                "then try again"
+                f"another command changes what is kept in {view.folder.path}; wait for "
+                "it, then try again"
             )
         yield
     finally:

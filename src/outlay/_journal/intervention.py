@@ -281,12 +281,11 @@ def _segment_size(payloads: Sequence[bytes]) -> int:
 def _write_segment(
     path: Path, payloads: Sequence[bytes], size: int, now_ms: int
 ) -> None:
-    """Return when a new, finished segment with these events is on the disk."""
+    """Return when a new segment with these events is on the disk."""
     memory = segments.create_file(path, size, now_ms)
     writer = SegmentWriter(path.name, memory, durable=True, file=SyncFile(path))
     for payload in payloads:
         writer.append(payload)
-    writer.seal()
     writer.sync()
     for folder in (path.parent, path.parent.parent):
         folders.sync_folder(folder)  # a file without a name is lost, too

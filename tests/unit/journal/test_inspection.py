@@ -251,8 +251,10 @@ def test_a_segment_that_cannot_be_read_is_reported_and_hides_no_other(
 
 def test_a_segment_that_is_deleted_meanwhile_was_delivered(tmp_path: Path) -> None:
     """The shipper goes on while we look; that is no problem worth a line."""
-    _left_behind(tmp_path, 1)
-    second = _left_behind(tmp_path, 2)
+    journal = make_journal(tmp_path)
+    for number in (1, 2):
+        journal.append(payload(number, padding=40 * KIB))
+    _, second = segment_files(tmp_path)
     problems: list[Problem] = []
     events = _view(tmp_path).events(problems.append)
     next(events)

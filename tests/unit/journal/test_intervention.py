@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from outlay._journal.folders import DestinationFolder
-    from outlay._journal.inspection import KeptEvent, Letter
+    from outlay._journal.inspection import KeptEvent, Letter, Problem
     from outlay._journal.journal import Journal
 
 _PLENTY: Final = 1024 * KIB
@@ -56,6 +56,10 @@ def _view(spill_dir: Path) -> DestinationView:
 
 def _all(_: Letter) -> bool:
     return True
+
+
+def _fail(problem: Problem) -> None:
+    raise AssertionError(problem)
 
 
 def _events(view: DestinationView) -> list[KeptEvent]:
@@ -104,6 +108,8 @@ def test_a_letter_that_was_put_back_is_marked_and_not_put_back_again(
         journal.reader.settle(event, State.DELIVERED)
 
     assert _put_back(view) == PutBack(0, 0)
+    assert _states(view) == []
+    assert "resent" in [each.state for each in view.history("key-1", _fail)]
     (path,) = view.letter_files()
     line = json.loads(path.read_text())
     assert (line["kind"], line["event"]) == ("sent", json.loads(payload(1)))
@@ -391,6 +397,14 @@ def test_the_file_of_a_living_writer_is_emptied_and_stays(tmp_path: Path) -> Non
 
     journal.close()
     assert _delete(view) == Deleted(letters=1, files=1, busy=0)
+
+
+def test_the_file_of_a_dead_writer_goes_while_others_live(tmp_path: Path) -> None:
+    """There is always somebody alive in production."""
+    _buried(tmp_path, 1).close()
+    make_journal(tmp_path).append(payload(2))
+
+    assert _delete(_view(tmp_path)) == Deleted(letters=1, files=1, busy=0)
 
 
 def test_the_file_of_an_heir_stays_while_any_writer_lives(tmp_path: Path) -> None:

@@ -203,6 +203,17 @@ class WriterFolder:
             lock.abandon()
 
 
+def _segment_bytes(folder: Path) -> int:
+    """Return the size of the segments in ``folder``; of what vanishes meanwhile, 0."""
+    total = 0
+    # Siblings settle segments, and remove folders, whenever they like.
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for path in folder.glob(f"*{SEGMENT_SUFFIX}"):
+            with contextlib.suppress(FileNotFoundError):
+                total += path.stat().st_size
+    return total
+
+
 class DestinationFolder:
     """Everything kept for one destination, by all processes of this host."""
 
@@ -259,13 +270,7 @@ class DestinationFolder:
 
     def used_bytes(self) -> int:
         """Return the size of all segments of all writers."""
-        total = 0
-        for path in self.path.glob(f"*/*{SEGMENT_SUFFIX}"):
-            try:
-                total += path.stat().st_size
-            except FileNotFoundError:  # settled and deleted meanwhile
-                continue
-        return total
+        return sum(map(_segment_bytes, self.writers()))
 
     def check_room(self, size: int, max_bytes: int) -> None:
         """Refuse another segment of ``size`` bytes past the limit.

@@ -355,6 +355,8 @@ def test_the_period_before_is_as_long_and_ends_where_this_one_starts(
         ("cus_left", {"cost": 2, "changePercent": -100, "costExact": "2"}),
     ]
     assert report["emptyGroupCount"] == 1
+    rest = books.report(comparePriorPeriod=True, topN=1)["groups"][-1]
+    assert rest["priorPeriod"] == {"cost": 2, "changePercent": 0, "costExact": "2"}
     assert "priorPeriod" not in books.report()["groups"][0]
 
 
@@ -486,6 +488,23 @@ def test_what_does_not_add_up_is_named(books: Books) -> None:
         f"and totals add those up: AI ({cost_id})"
     )
     assert "warnings" not in by_cost
+    assert "warnings" not in books.report(to="2026-01-02T00:00:00Z")
+
+
+def test_a_remainder_that_does_not_add_up_is_the_sum_of_its_groups(
+    books: Books,
+) -> None:
+    """In the rows and in the series alike, or a chart would contradict its table."""
+    books.create_cost(aggregation="MAX")
+    for amount, customer in (("4", "cus_1"), ("3", "cus_2"), ("2", "cus_3")):
+        books.spend(amount, customer)
+
+    report = books.report(topN=1, windowSize="DAY")
+
+    assert rows(report, "key", "totalCost") == [("cus_1", 4), ("__other__", 5)]
+    assert [point["groups"] for point in report["timeSeries"]] == [
+        {"cus_1": 4, "__other__": 5}
+    ]
 
 
 def test_different_units_are_pointed_out(books: Books) -> None:
@@ -499,6 +518,7 @@ def test_different_units_are_pointed_out(books: Books) -> None:
 
     assert report["warnings"] == ["totalQuantity adds different units: page, token"]
     assert "unit" not in report["groups"][0]
+    assert "warnings" not in books.report(to="2026-01-02T00:00:00Z")
 
 
 def test_an_empty_report_says_where_the_data_is(books: Books) -> None:
@@ -590,6 +610,15 @@ def test_an_unknown_dimension_is_told_which_there_are(books: Books) -> None:
     [error] = answer.json()["errors"]
     assert (error["field"], error["code"]) == ("groupBy", "UNKNOWN_DIMENSION")
     assert "there are subject, cost, customer, provider" in error["message"]
+
+
+def test_a_refusal_does_not_grow_with_the_organization(books: Books) -> None:
+    """Twenty names are a hint; hundreds would be a wall of text."""
+    cost_ids = [books.create_cost(eventType=f"cost.{one}") for one in range(22)]
+
+    message = books.ask(costId="cst_x").json()["errors"][0]["message"]
+
+    assert message.endswith(f"there are {', '.join(cost_ids[:20])} and 2 more")
 
 
 def test_a_dimension_of_several_costs_is_refused(books: Books) -> None:

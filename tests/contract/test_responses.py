@@ -25,6 +25,7 @@ from tests.contract.reference import (
     serving,
     tenant_of,
 )
+from tests.contract.report_schema import REPORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -88,6 +89,12 @@ def summed(cost: str = "cost", **query: str) -> Exchange:
     """Return the exchange that asks for a summary."""
     path = f"/v0/costs/{{{cost}}}/summary"
     return Exchange(200, schemas.SUMMARY, "GET", path, query={**JANUARY, **query})
+
+
+def reported(**query: str) -> Exchange:
+    """Return the exchange that asks for a report."""
+    asked = {**JANUARY, "groupBy": "customer", "currency": "USD", **query}
+    return Exchange(200, REPORT, "GET", "/v0/costs/report", query=asked)
 
 
 def misasked(**query: str) -> Exchange:
@@ -221,6 +228,15 @@ EXCHANGES: Final = {
     "cost-deleted": Exchange(204, None, "DELETE", "/v0/costs/{doomed}"),
     "cost-not-deleted": Exchange(404, schemas.ERROR, "DELETE", "/v0/costs/cst_1"),
     # Summaries.
+    "report": reported(),
+    "report-in-windows": reported(groupBy="cost", windowSize="DAY", topN="1"),
+    "report-bad-group": Exchange(
+        400,
+        schemas.INVALID,
+        "GET",
+        "/v0/costs/report",
+        query={**JANUARY, "groupBy": "x"},
+    ),
     "summary": summed(),
     "summary-grouped": summed(groupBy="provider,subject"),
     "summary-windowed": summed(window="DAY"),

@@ -217,6 +217,15 @@ def test_times_are_echoed_in_utc(site: Site, given: str, echoed: str) -> None:
     assert site.post(timestamp=given).json()["timestamp"] == echoed
 
 
+@pytest.mark.parametrize("given", ["yesterday", "2026-12-31T23:59:60Z"])
+def test_what_is_no_instant_is_answered_with_an_example(site: Site, given: str) -> None:
+    """Whoever sent it learns what to send instead."""
+    answer = site.post(timestamp=given)
+
+    assert answer.status_code == 400
+    assert "such as 2026-01-01T12:00:00Z" in answer.json()["errors"][0]["message"]
+
+
 def test_strict_timestamps_need_an_offset() -> None:
     """Who wants to know about naive times before the real service says so."""
     with running(strict_timestamps=True) as site:

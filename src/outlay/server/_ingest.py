@@ -285,6 +285,8 @@ def _field_problem(text: str, parent: str) -> Problem:
         field, message, code = found["field"], "is required", "REQUIRED"
     elif found := _AT_FIELD.fullmatch(text):
         field, message, code = found["field"], found["message"], "INVALID_TYPE"
+        if "RFC3339" in message:
+            message = "must be an RFC 3339 instant, such as 2026-01-01T12:00:00Z"
     else:
         field, message, code = "", text, "INVALID_TYPE"
     name = ".".join(filter(None, (parent, field))) or "body"

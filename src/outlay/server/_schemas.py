@@ -215,7 +215,7 @@ class Window(StrEnum):
 
 
 def _names(value: object) -> object:
-    """Split a comma-separated list, which may also be given several times."""
+    """Split a comma-separated list."""
     if isinstance(value, str):
         return tuple(name for name in value.split(",") if name)
     return value

@@ -76,25 +76,25 @@ def purge(scope: Scope, arguments: argparse.Namespace) -> int:
     view = scope.one()
     chosen = _chosen(view, selection)
     files = view.damaged_files() if view is not None and damaged else []
-    if view is None or not (chosen or files):
-        _say(arguments, "nothing to delete", letters=0, files=0, busy=0, events=[])
-        return Exit.DONE
     tallies = tally(chosen)
     if chosen and not arguments.json:
         show_tallies(tallies)
-    what = (
-        f"{counted(len(chosen), 'dead letter')}, {counted(len(files), 'damaged file')}"
-    )
-    if not arguments.yes:
-        raise UsageError(f"nothing was deleted: {what}; to delete them, add --yes")
+    if (chosen or files) and not arguments.yes:
+        letters, broken = counted(len(chosen), "letter"), counted(len(files), "file")
+        raise UsageError(
+            f"nothing was deleted: {letters}, and {broken} of damaged bytes. To delete "
+            "them, add --yes"
+        )
+    if view is None or not arguments.yes:
+        _say(arguments, "nothing to delete", letters=0, files=0, busy=0, events=[])
+        return Exit.DONE
+    # Without a letter, too: files that an earlier command emptied may go by now.
     done = intervention.delete(view, _among(chosen), damaged=damaged)
-    text = (
-        f"deleted {counted(done.letters, 'letter')} and {counted(done.files, 'file')}"
-    )
+    text = f"deleted {counted(done.letters, 'letter')}, {counted(done.files, 'file')}"
     if done.busy:
         text += (
-            f"\n{counted(done.busy, 'file')} still belong to a living process; purge "
-            "again when it has ended"
+            f"\n{counted(done.busy, 'emptied file')} left to living processes, which "
+            "may write to it; purge again when they have ended"
         )
     _say(
         arguments,

@@ -161,7 +161,7 @@ def _exit(stats: Stats, left: Left, listener: Listener) -> Exit:
 
 
 def _show(stats: Stats, left: Left, reasons: Counter[str]) -> None:
-    if not stats.recovered and not left.waiting:
+    if not stats.recovered and left == (0, 0, 0):
         print("nothing was left by dead processes")
     for count, fate in (
         (stats.delivered, "delivered"),

@@ -126,7 +126,14 @@ def find_spill_dir(given: Path | None) -> Path:
         return given
     usual = folders.default_spill_dir()
     fallback = Path(tempfile.gettempdir()) / f"outlay-{os.getuid()}"
-    return fallback if fallback.is_dir() and not usual.is_dir() else usual
+    return fallback if _is_there(fallback) and not _is_there(usual) else usual
+
+
+def _is_there(folder: Path) -> bool:
+    try:
+        return folder.is_dir()
+    except PermissionError:  # so it is for the client
+        return False
 
 
 def destinations(spill_dir: Path) -> list[DestinationView]:

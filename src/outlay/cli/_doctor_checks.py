@@ -69,9 +69,11 @@ def check_all(
         yield Finding(Level.FAIL, "settings", str(error))
         return
     yield from _settings(settings, given)
-    yield from _folder(settings)
-    yield from _journal(settings)
-    yield from _server(settings)
+    for check, part in _PARTS.items():
+        try:
+            yield from part(settings)
+        except OSError as error:
+            yield Finding(Level.FAIL, check, f"cannot be looked at: {error}")
 
 
 # Settings.
@@ -124,6 +126,10 @@ def _folder(settings: Settings) -> Iterator[Finding]:
     if not folder.exists():
         yield _missing(folder)
         return
+    if not folder.is_dir():
+        text = f"{folder} is no folder; set OUTLAY_SPILL_DIR to one"
+        yield Finding(Level.FAIL, "folder", text)
+        return
     try:
         yield _permissions(folder)
         yield _space(folder, settings)
@@ -152,9 +158,6 @@ def _missing(folder: Path) -> Finding:
 
 def _permissions(folder: Path) -> Finding:
     found = folder.stat()
-    if not stat.S_ISDIR(found.st_mode):
-        text = f"{folder} is no folder; set OUTLAY_SPILL_DIR to one"
-        return Finding(Level.FAIL, "folder", text)
     # What is in it has permissions of its own; but names and sizes are seen.
     mode = stat.S_IMODE(found.st_mode)
     if mode & 0o022:
@@ -215,11 +218,7 @@ def _journal(settings: Settings) -> Iterator[Finding]:
     current = destination_digest(
         settings.base_url, settings.namespace, key.get_secret_value() if key else ""
     )
-    try:
-        views = {view.digest: view for view in destinations(spill_dir)}
-    except OSError as error:
-        yield Finding(Level.FAIL, "journal", f"cannot be read: {error}")
-        return
+    views = {view.digest: view for view in destinations(spill_dir)}
     if current in views:
         yield from _backlog(views.pop(current), settings)
     else:
@@ -378,3 +377,6 @@ def _metrics(settings: Settings) -> Finding:
         text = "there is none, so every event will be parked: outlay metrics create"
         return Finding(Level.WARN, "metrics", text)
     return Finding(Level.OK, "metrics", counted(count, "cost metric"))
+
+
+_PARTS: Final = {"folder": _folder, "journal": _journal, "server": _server}

@@ -1,0 +1,497 @@
+"""``outlay doctor``: every fault has a line, and the line says what to do."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import subprocess
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pytest
+
+from outlay import Client
+from outlay._journal.frames import State
+from outlay._journal.journal import Destination
+from outlay.cli._exits import Exit
+from tests.support import command_line
+from tests.support.answers import accepted, refused
+from tests.support.command_line import KEY, reaching
+from tests.support.events import payload, track
+from tests.support.journals import (
+    KIB,
+    close_journals,
+    make_journal,
+    segment_files,
+    take_all,
+)
+from tests.support.servers import ScriptedServer, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from outlay import Answer
+    from outlay.server import BackgroundServer
+
+Finding: TypeAlias = tuple[str, str]
+"""Level and text."""
+
+
+@pytest.fixture(autouse=True)
+def spill_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give each test a private folder, and no settings but that."""
+    for name in [name for name in os.environ if name.startswith("OUTLAY_")]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "spill"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv("OUTLAY_SPILL_DIR", str(folder))
+    yield folder
+    close_journals()
+
+
+@pytest.fixture
+def server() -> Iterator[BackgroundServer]:
+    """A server with one cost metric."""
+    with command_line.serving() as server:
+        words = ["metrics", "create", "all", "--event-type", "cost.ai.inference"]
+        assert command_line.call(*words, *reaching(server)).code == Exit.DONE
+        yield server
+
+
+def examine(*words: str) -> dict[str, list[Finding]]:
+    """Run ``outlay doctor`` and return what it found, by check."""
+    ran = command_line.call("doctor", "--json", *words)
+    document: dict[str, Any] = json.loads(ran.out)
+    findings: dict[str, list[Finding]] = {}
+    for each in document["findings"]:
+        findings.setdefault(each["check"], []).append((each["level"], each["text"]))
+    failed = any(level == "fail" for found in findings.values() for level, _ in found)
+    assert ran.err == ""
+    assert (ran.code == Exit.DONE) == document["healthy"] == (not failed)
+    return findings
+
+
+def levels(findings: list[Finding]) -> list[str]:
+    """Return how bad they are."""
+    return [level for level, _ in findings]
+
+
+def test_a_healthy_set_up_is_all_ok_and_zero(server: BackgroundServer) -> None:
+    """A deployment's last step can be this command."""
+    ran = command_line.call("doctor", *reaching(server))
+
+    assert (ran.code, ran.err) == (Exit.DONE, "")
+    lines = ran.out.splitlines()
+    assert [line for line in lines if not line.startswith("ok ")] == []
+    assert {line.split()[1] for line in lines} == {
+        "settings",
+        "folder",
+        "space",
+        "locks",
+        "mapping",
+        "journal",
+        "server",
+        "clock",
+        "credential",
+        "batches",
+        "metrics",
+    }
+    assert KEY not in ran.out
+
+
+def test_an_examination_leaves_nothing_behind(
+    server: BackgroundServer, spill_dir: Path
+) -> None:
+    """No event is created, and no file stays."""
+    examine(*reaching(server))
+
+    assert list(spill_dir.iterdir()) == []
+    words = ["costs", "--json", "--from", "2000-01-01", "--to", "2100-01-01"]
+    costs = json.loads(command_line.call(*words, *reaching(server)).out)
+    assert costs["totals"] in ({}, {"USD": "0"})
+
+
+def test_help_has_an_example_and_fits() -> None:
+    """As of every command."""
+    shown = command_line.call("doctor", "--help").out
+
+    assert "\nexample:\n  outlay doctor" in shown
+    assert [line for line in shown.splitlines() if len(line) > 88] == []
+
+
+# Settings.
+
+
+def test_each_setting_says_where_it_comes_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """This is where 'but I did set it' ends."""
+    monkeypatch.setenv("OUTLAY_SOURCE", "https://api.example.com")
+    monkeypatch.setenv("OUTLAY_API_KEY", "sk_test_secret")
+    monkeypatch.setenv("OUTLAY_BASE_URL", "http://127.0.0.1:1")
+
+    found = examine("--base-url", f"http://127.0.0.1:{free_port()}")["settings"]
+
+    texts = [text for _, text in found]
+    assert "source = https://api.example.com (OUTLAY_SOURCE)" in texts
+    assert any(text.endswith("(argument)") for text in texts if "base_url" in text)
+    assert "api_key = ********** (OUTLAY_API_KEY)" in texts
+    assert "secret" not in str(found)
+
+
+def test_a_misspelt_variable_is_named_without_its_value(
+    monkeypatch: pytest.MonkeyPatch, server: BackgroundServer
+) -> None:
+    """It may hold a credential; and it has no effect, which nothing else says."""
+    monkeypatch.setenv("OUTLAY_APIKEY", "sk_test_secret")
+    monkeypatch.setenv("OUTLAY_SERVER_PORT", "4600")
+
+    found = examine(*reaching(server))["settings"]
+
+    warned = [text for level, text in found if level == "warn"]
+    assert [text.split()[0] for text in warned] == ["OUTLAY_APIKEY"]
+    assert "secret" not in str(found)
+
+
+def test_a_malformed_setting_fails_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing else can be checked then."""
+    monkeypatch.setenv("OUTLAY_LINGER", "soon")
+
+    findings = examine()
+
+    assert list(findings) == ["settings"]
+    ((level, text),) = findings["settings"]
+    assert (level, "OUTLAY_LINGER" in text) == ("fail", True)
+
+
+def test_settings_that_lose_events_are_warned_about(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are allowed, and somebody may have forgotten them."""
+    monkeypatch.setenv("OUTLAY_DURABILITY", "memory")
+
+    found = examine("--base-url", f"http://127.0.0.1:{free_port()}")["settings"]
+
+    warned = [text for level, text in found if level == "warn"]
+    assert [text.partition(":")[0] for text in warned] == [
+        "no api_key",
+        "durability = memory",
+    ]
+
+
+# The folder.
+
+
+def test_a_folder_that_is_not_there_yet_is_fine(tmp_path: Path) -> None:
+    """The first event makes it, not the doctor."""
+    folder = tmp_path / "deep" / "spill"
+
+    found = examine("--spill-dir", str(folder))["folder"]
+
+    assert levels(found) == ["ok"]
+    assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_made_fails(tmp_path: Path) -> None:
+    """Here it is said before the first event is kept in memory only."""
+    (tmp_path / "file").write_text("I was here first")
+
+    for folder in (tmp_path / "file", tmp_path / "file" / "spill"):
+        ((level, text),) = examine("--spill-dir", str(folder))["folder"]
+        assert (level, "OUTLAY_SPILL_DIR" in text) == ("fail", True)
+
+
+def test_a_folder_that_others_can_change_is_warned_about(spill_dir: Path) -> None:
+    """Whoever can rename in it can take events away."""
+    spill_dir.chmod(0o777)
+
+    ((level, text),) = examine()["folder"]
+
+    assert (level, "chmod 700" in text) == ("warn", True)
+
+
+def test_a_disk_with_less_than_the_limit_is_warned_about(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In an outage the disk would be full before the limit is reached."""
+    monkeypatch.setenv("OUTLAY_MAX_SPILL_BYTES", str(10**18))
+
+    ((level, text),) = examine()["space"]
+
+    assert (level, "OUTLAY_MAX_SPILL_BYTES" in text) == ("warn", True)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_a_folder_of_another_user_is_warned_about(spill_dir: Path) -> None:
+    """Root's doctor is not the application: it may be another's that cannot write."""
+    os.chown(spill_dir, 12345, -1)
+
+    ((level, text),) = examine()["folder"]
+
+    assert (level, "belongs to user 12345" in text) == ("warn", True)
+
+
+def test_a_disk_without_room_for_a_segment_fails(spill_dir: Path) -> None:
+    """Events would be kept in memory only."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(spill_dir)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("this machine does not let tests mount a file system")
+    try:
+        findings = examine()
+    finally:
+        subprocess.run(["umount", "--lazy", spill_dir], check=True)
+
+    ((level, text),) = findings["space"]
+    assert (level, "not enough for one segment" in text) == ("fail", True)
+    assert levels(findings["mapping"]) == ["ok"]
+
+
+def test_the_folder_under_the_temporary_one_is_warned_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is used where the usual one cannot be made, and may not survive a reboot."""
+    monkeypatch.delenv("OUTLAY_SPILL_DIR")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / f"outlay-{os.getuid()}").mkdir(mode=0o700)
+
+    (level, text), second = examine()["folder"]
+
+    assert (level, "reboot" in text, second[0]) == ("warn", True, "ok")
+
+
+# The journal.
+
+
+def leave(url: str, count: int, key: str = KEY) -> None:
+    """Track events, and end without shipping them."""
+    with Client(base_url=url, api_key=key, shipping="none") as client:
+        for number in range(count):
+            track(client, number)
+
+
+def test_events_of_dead_writers_are_warned_about(server: BackgroundServer) -> None:
+    """Nobody ships them until a process of the destination starts."""
+    leave(server.url, 2)
+
+    findings = examine(*reaching(server))
+
+    assert findings["journal"][0][1].startswith("2 events pending, since 2")
+    ((level, text),) = findings["writers"]
+    assert (level, "outlay spill replay" in text) == ("warn", True)
+
+
+def test_events_of_another_credential_are_warned_about(
+    server: BackgroundServer,
+) -> None:
+    """They wait for ever, if nobody says so."""
+    leave(server.url, 1, key="sk_test_old")
+
+    nothing, (level, text) = examine(*reaching(server))["journal"]
+
+    assert nothing == ("ok", "nothing was ever kept")
+    assert (level, "outlay spill status" in text) == ("warn", True)
+
+
+def test_every_kind_of_stuck_event_is_warned_about(
+    server: BackgroundServer, spill_dir: Path
+) -> None:
+    """Each needs a person, and another remedy."""
+    destination = Destination(server.url, None, KEY)
+    journal = make_journal(spill_dir, destination=destination)
+    for number in range(3):
+        journal.append(payload(number))
+    parked, dead, old = take_all(journal)
+    journal.reader.settle(parked, State.PARKED)
+    journal.bury(dead, "dead", "rejected", "no")
+    journal.bury(old, "quarantined", "dedupe_window", "old")
+
+    found = examine(*reaching(server))["journal"]
+
+    warned = [text.partition(":")[0] for level, text in found if level == "warn"]
+    assert warned == ["1 event parked", "1 event quarantined", "1 event dead"]
+
+
+@pytest.mark.parametrize(
+    ("limit_kib", "level"), [(1024, "ok"), (512, "warn"), (448, "fail")]
+)
+def test_a_journal_that_fills_up_is_told_before_it_drops(
+    limit_kib: int,
+    level: str,
+    server: BackgroundServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At the limit new events are dropped: the last moment to act is earlier."""
+    monkeypatch.setenv("OUTLAY_SEGMENT_BYTES", str(64 * KIB))
+    for _ in range(7):
+        leave(server.url, 1)
+    monkeypatch.setenv("OUTLAY_MAX_SPILL_BYTES", str(limit_kib * KIB))
+
+    found = examine(*reaching(server))["journal"]
+
+    assert [each for each, text in found if "max_spill_bytes" in text] == [level]
+
+
+def test_a_segment_that_cannot_be_read_is_named(
+    server: BackgroundServer, spill_dir: Path
+) -> None:
+    """After a rollback, its events wait for the newer release."""
+    leave(server.url, 1)
+    (segment,) = segment_files(spill_dir)
+    content = bytearray(segment.read_bytes())
+    content[8] = 99
+    segment.write_bytes(content)
+
+    found = examine(*reaching(server))["journal"]
+
+    (text,) = [text for level, text in found if level == "warn"]
+    assert f"{segment.parent.name}/{segment.name}: has journal format 99" in text
+    assert "upgrade outlay" in text
+
+
+# The server.
+
+
+def test_a_server_that_does_not_answer_fails_last() -> None:
+    """All that can be checked without it has been."""
+    url = f"http://127.0.0.1:{free_port()}"
+
+    findings = examine("--base-url", url)
+
+    assert [*findings][-1] == "server"
+    ((level, text),) = findings["server"]
+    assert (level, url in text, "OUTLAY_BASE_URL" in text) == ("fail", True, True)
+
+
+def test_a_wrong_key_fails(server: BackgroundServer) -> None:
+    """The commonest fault of all."""
+    words = ["--base-url", server.url, "--api-key", "sk_test_wrong"]
+
+    findings = examine(*words)
+
+    ((level, text),) = findings["credential"]
+    assert (level, "OUTLAY_API_KEY" in text, "HTTP 401" in text) == ("fail", True, True)
+    assert "metrics" not in findings
+
+
+@pytest.mark.parametrize(
+    ("answer", "level", "says"),
+    [
+        (refused(400, message="type: is required"), "ok", "may create events"),
+        (refused(403, message="not yours"), "fail", "give the key that permission"),
+        (refused(404), "fail", "check OUTLAY_BASE_URL"),
+        (refused(301, location="/"), "fail", "check OUTLAY_BASE_URL"),
+        (accepted(), "fail", "this is no cost service"),
+        (refused(503, message="later"), "warn", "HTTP 503: later"),
+        (refused(429), "warn", "try again later"),
+    ],
+    ids=lambda value: str(value.status) if hasattr(value, "status") else None,
+)
+def test_what_the_server_says_to_an_empty_event_decides(
+    answer: Answer, level: str, says: str
+) -> None:
+    """The request can create nothing, and its refusal tells all."""
+    with ScriptedServer(lambda _: answer) as server:
+        findings = examine("--base-url", server.url)
+
+    assert [request.body for request in server.requests] == [b"{}"]
+    ((found, text),) = findings["credential"]
+    assert (found, says in text) == (level, True)
+
+
+def test_batches_are_offered_or_not(server: BackgroundServer) -> None:
+    """Neither is a fault: single events are what every service takes."""
+    with ScriptedServer(lambda _: refused(400)) as plain:
+        without = examine("--base-url", plain.url)["batches"]
+
+    assert examine(*reaching(server))["batches"] == [
+        ("ok", "up to 1000 events a request")
+    ]
+    assert without == [("ok", "not offered")]
+
+
+def test_a_server_without_metrics_would_park_everything() -> None:
+    """The newcomer's first surprise, told in advance."""
+    with command_line.serving() as server:
+        ((level, text),) = examine(*reaching(server))["metrics"]
+
+    assert (level, "outlay metrics create" in text) == ("warn", True)
+
+
+@pytest.mark.parametrize(
+    ("status", "level"), [(403, "ok"), (500, "warn")], ids=["forbidden", "broken"]
+)
+def test_tracking_needs_no_permission_to_read(status: int, level: str) -> None:
+    """A key that may create events only is the safest in an application."""
+    with _dated("Tue, 15 Nov 1994 08:12:31 GMT", get_status=status) as url:
+        ((found, text),) = examine("--base-url", url)["metrics"]
+
+    assert (found, "cannot be listed" in text) == (level, True)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "level", "says"),
+    [
+        (0, "ok", "agrees"),
+        (600, "warn", "behind the server's"),
+        (-600, "warn", "ahead of the server's"),
+        (2 * 3600, "fail", "NTP"),
+        (None, "warn", "does not say"),
+    ],
+)
+def test_a_clock_that_differs_from_the_server_s_is_told(
+    seconds: int | None, level: str, says: str
+) -> None:
+    """Events are dated here: an hour's skew moves costs into another day."""
+    with _dated(_date_in(seconds)) as url:
+        ((found, text),) = examine("--base-url", url)["clock"]
+
+    assert (found, says in text) == (level, True)
+
+
+def _date_in(seconds: int | None) -> str | None:
+    """Return what a clock shows that is so many seconds ahead of ours."""
+    if seconds is None:
+        return None
+    moment = datetime.now(UTC) + timedelta(seconds=seconds)
+    return format_datetime(moment, usegmt=True)
+
+
+@contextmanager
+def _dated(date: str | None, *, get_status: int = 500) -> Iterator[str]:
+    """Serve refusals of events with this Date header; return the address."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self._answer(400)
+
+        def do_GET(self) -> None:
+            self._answer(get_status)
+
+        def _answer(self, status: int) -> None:
+            self.send_response_only(status)
+            if date is not None:
+                self.send_header("date", date)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -202,7 +202,7 @@ def test_status_says_whom_each_destination_belongs_to(spill_dir: Path) -> None:
     leave("http://127.0.0.1:10", 3)
     leave("http://127.0.0.1:11", 4)
     (lost,) = [
-        path for path in spill_dir.glob("*/meta.json") if ":11" in path.read_text()
+        path for path in spill_dir.glob("*/meta.json") if "0.1:11" in path.read_text()
     ]
     lost.write_text("{")
 

@@ -123,7 +123,7 @@ class Shipper:
         within ``timeout`` seconds.
         """
         with self._lock:
-            self._journal.adopt_orphans()
+            self._look_for_orphans(self._clock.monotonic())
             # A condition of the lock, which it gives up while it waits: a signal
             # handler may flush on a thread that holds the lock already.
             flush = _Flush(self._journal.targets(), threading.Condition(self._lock))
@@ -271,12 +271,16 @@ class Shipper:
 
     def _adopt(self) -> None:
         now = self._clock.monotonic()
-        if now >= self._adopt_at:
-            self._adopt_at = now + ADOPT_SECONDS
-            with self._lock:
-                # What a closed client adopted nobody else could deliver.
-                if not self._stopping:
-                    self._journal.adopt_orphans()
+        with self._lock:
+            # What a closed client adopted nobody else could deliver.
+            if now >= self._adopt_at and not self._stopping:
+                self._look_for_orphans(now)
+
+    def _look_for_orphans(self, now: float) -> None:
+        # Whoever looks does it for the thread, too: one that looked again during the
+        # flush of a close would adopt what that flush does not wait for.
+        self._adopt_at = now + ADOPT_SECONDS
+        self._journal.adopt_orphans()
 
     # One round: plan, post, record.
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -173,6 +174,37 @@ def test_status_shows_counts_and_exact_amounts_of_each_kind(spill_dir: Path) -> 
     assert f"{amount:f}" in ran.out
     assert "2026-01-01T12:00:00.000Z" in ran.out, "the oldest"
     assert (found["relation"], found["baseUrl"]) == ("current", NOWHERE)
+
+
+def test_status_adds_up_to_the_last_digit() -> None:
+    """The largest amount and the smallest are both still in the sum."""
+    with Client(base_url=NOWHERE, api_key=KEY, shipping="none") as client:
+        for amount in ("1e40", "1e-40"):
+            client.track_cost(
+                "cost.any", amount, customer_id="cus_1", operation_id=amount
+            )
+
+    (row,) = read("status")["destinations"][0]["events"]
+
+    assert row["amount"] == f"1{'0' * 40}.{'0' * 39}1"
+
+
+def test_status_shows_the_oldest_timestamp_of_each_kind() -> None:
+    """How long something is wrong is the first question."""
+    with Client(base_url=NOWHERE, api_key=KEY, shipping="none") as client:
+        for day in (2, 1, 3):
+            client.track_cost(
+                "cost.any",
+                1,
+                customer_id="cus_1",
+                operation_id=day,
+                timestamp=datetime(2026, 1, day, tzinfo=UTC),
+            )
+
+    (row,) = read("status")["destinations"][0]["events"]
+
+    assert row["oldest"] == "2026-01-01T00:00:00.000Z"
+    assert re.search(r"2026-01-01T00:00:00.000Z +[\d,]+ d ", spill("status").out)
 
 
 def test_status_tells_living_writers_from_dead_ones(spill_dir: Path) -> None:
@@ -465,7 +497,7 @@ def test_replay_with_a_wrong_key_gives_up_at_once() -> None:
     """Only a person can help, so the timeout is not waited for."""
     with ScriptedServer(lambda _: refused(401, message="who are you?")) as server:
         leave(server.url, 1, 2)
-        ran = spill("replay", "--timeout", "50", *to(server.url))
+        ran = spill("replay", "--timeout", "600", *to(server.url))
 
     assert ran.code == Exit.REFUSED
     assert "HTTP 401: who are you?" in ran.out
@@ -630,6 +662,7 @@ def test_adopt_takes_only_what_may_belong_here(
     leave(NOWHERE, 3, key="sk_test_old")
     found = read("status", *to(NOWHERE))["destinations"]
     named = {each["relation"]: each["destination"] for each in found}
+    assert len(named) == 3
     if name == "unknown":
         named[name] = named["other_credential"]
         (spill_dir / named[name] / "meta.json").unlink()
@@ -644,6 +677,25 @@ def test_adopt_takes_only_what_may_belong_here(
     assert (ran.code, ran.out) == (code, "")
     assert says in ran.err
     assert states() == {"pending": 3}
+
+
+def test_adopt_takes_nothing_from_another_namespace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The organization is in the events themselves; they would not change hands."""
+    with Client(
+        base_url=NOWHERE, api_key=KEY, namespace="org_1", shipping="none"
+    ) as client:
+        track(client, 1)
+    (found,) = read("status", *to(NOWHERE))["destinations"]
+    adopt = ("adopt", found["destination"], "--i-know-these-belong-to-this-account")
+
+    ran = spill(*adopt, *to(NOWHERE))
+    monkeypatch.setenv("OUTLAY_NAMESPACE", "org_1")
+    same = spill(*adopt, *to(NOWHERE, "sk_test_new"))
+
+    assert (found["relation"], found["namespace"]) == ("elsewhere", "org_1")
+    assert (ran.code, same.code) == (Exit.REFUSED, Exit.DONE)
 
 
 # resend
@@ -741,8 +793,13 @@ def test_purge_takes_only_what_is_selected(spill_dir: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "left"),
-    [([], 0), (["--state", "damaged"], 0), (["--state", "dead"], 1)],
-    ids=["all", "damaged", "dead"],
+    [
+        ([], 0),
+        (["--state", "damaged"], 0),
+        (["--state", "dead"], 1),
+        (["--customer", "cus_1"], 1),
+    ],
+    ids=["all", "damaged", "dead", "customer"],
 )
 def test_purge_deletes_damaged_bytes_unless_told_otherwise(
     words: list[str], left: int, spill_dir: Path

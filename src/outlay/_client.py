@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict, Unpack
 
 import msgspec
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 _logger: Final = logging.getLogger("outlay")
 
 DropHook = Callable[[CostEvent, str], None]
-"""Called with an event that could not be kept, and the reason."""
+"""Called with an event that could not be kept, and the reason.
+
+What the hook itself tracks, and cannot be kept either, is counted and logged; the hook
+is not called again for it."""
 
 DeadLetterHook = Callable[[CostEvent, str, str], None]
 """Called with an event that will not be sent again, the reason, and the message."""
@@ -128,18 +132,30 @@ class FlushReport(NamedTuple):
     stats: Stats
 
 
+# Whether this thread, greenlet or task is inside of an on_drop hook. Without it, a hook
+# that tracks while there is no room would call itself until the stack is full.
+_telling_of_drop: Final = ContextVar("outlay_telling_of_drop", default=False)
+
+
 class State(enum.Enum):
     """The life of a client.
 
     NEW ──track──▶ RUNNING ──close──▶ CLOSED;  in a forked child RUNNING is NEW again.
+                      └──────exit───▶ ENDING
+
+    While the process ends, other exit hooks, finalisers and daemon threads may still
+    track: their events go into the journal, for the next process.
     """
 
     NEW = "new"
     RUNNING = "running"
+    ENDING = "ending"
     CLOSED = "closed"
 
 
-_RUNNING: Final = State.RUNNING  # a global is found faster than a member of a class
+# A global is found faster than a member of a class.
+_RUNNING: Final = State.RUNNING
+_CLOSED: Final = State.CLOSED
 
 
 class Client:
@@ -310,6 +326,8 @@ class Client:
             return Receipt(key, False)  # noqa: FBT003 - see Receipt
         if self._shipper.asleep:
             self._shipper.wake()
+        if self._state is _CLOSED:
+            self._journal.retire()  # closed meanwhile, which left our segment to us
         return Receipt(key, durable)
 
     def flush(self, timeout: float = 5.0) -> FlushReport:
@@ -345,12 +363,24 @@ class Client:
             if self._state is State.CLOSED:
                 return self._report()
             self._state = State.CLOSED
+        report = self._end(timeout)
+        _clients.discard(self)  # not earlier: a child forked meanwhile must let go, too
+        return report
+
+    def _leave(self, timeout: float) -> None:
+        """Ship what there is, for the process ends; what comes later is kept."""
+        with self._lock:
+            if self._state is State.CLOSED:
+                return
+            self._state = State.ENDING
+        self._end(timeout)
+
+    def _end(self, timeout: float) -> FlushReport:
         self._journal.seal()
         complete = self._settle(timeout)
         self._shipper.stop(_STOP_SECONDS if complete else 0.0)
         report = FlushReport(complete, self.stats())
-        self._journal.close()
-        _clients.discard(self)  # not earlier: a child forked meanwhile must let go, too
+        self._journal.retire()
         return report
 
     async def aflush(self, timeout: float = 5.0) -> FlushReport:
@@ -410,14 +440,20 @@ class Client:
         with self._lock:
             if self._state is State.CLOSED:
                 raise ClosedError("this client is closed; create another")
-            self._state = State.RUNNING
+            if self._state is State.NEW:
+                self._state = State.RUNNING
 
     def _drop(self, payload: bytes, reason: str, error: Exception) -> None:
         with self._lock:
             self._dropped[reason] += 1
         self._notices.warn(reason, "events are dropped (%s): %s", reason, error)
-        if self._on_drop is not None:
+        if self._on_drop is None or _telling_of_drop.get():
+            return
+        token = _telling_of_drop.set(True)
+        try:
             self._call(self._on_drop, decode_event(payload), reason)
+        finally:
+            _telling_of_drop.reset(token)
 
     def _buried(self, burial: Burial) -> None:
         if self._on_dead_letter is not None:
@@ -463,14 +499,16 @@ def _begin_all_anew() -> None:
         client._forked()  # noqa: SLF001 - this module's own
 
 
-def _close_all() -> None:
-    """Close all clients at exit; their time runs together, not one after the other."""
+def _leave_all() -> None:
+    """Ship what there is at exit; all clients' time runs together."""
     clock = SystemClock()
     started = clock.monotonic()
     for client in list(_clients):
         elapsed = clock.monotonic() - started
-        client.close(max(0.0, client.settings.exit_timeout - elapsed))
+        client._leave(  # noqa: SLF001 - this module's own
+            max(0.0, client.settings.exit_timeout - elapsed)
+        )
 
 
 os.register_at_fork(after_in_child=_begin_all_anew)
-atexit.register(_close_all)
+atexit.register(_leave_all)

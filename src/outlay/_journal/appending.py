@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from outlay.errors import SpillFullError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from outlay._journal.segments import SegmentWriter
 
@@ -48,6 +48,7 @@ class Appender:
         # Re-entrant: a signal handler may track a cost inside a locked block.
         self._lock = threading.RLock()
         self._live: dict[str, SegmentWriter] = {}  # guarded by _lock
+        self._opening = 0  # segments on their way into _live; guarded by _lock
         self._unsynced: set[SegmentWriter] = set()  # sealed; guarded by _lock
         self._sealed_count = 0  # events in sealed segments; guarded by _lock
 
@@ -71,6 +72,12 @@ class Appender:
         finally:
             idle.append(writer)
         return writer.durable
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are segments that something may yet be appended to."""
+        with self._lock:
+            return bool(self._opening or self._live)
 
     def appended_count(self) -> int:
         """Return how many events were kept since the start."""
@@ -104,15 +111,26 @@ class Appender:
             self._seal(self._idle.pop())
 
     def _open(self, payload_bytes: int) -> SegmentWriter:
-        return self._begin(self._open_segment(payload_bytes))
+        with self._announced():
+            return self._begin(self._open_segment(payload_bytes))
 
     def _durable(self, writer: SegmentWriter, payload_bytes: int) -> SegmentWriter:
         """Return a writer to disk if there is one again, or else ``writer``."""
-        with contextlib.suppress(SpillFullError):
+        with contextlib.suppress(SpillFullError), self._announced():
             if (on_disk := self._open_durable(payload_bytes)) is not None:
                 self._seal(writer)
                 return self._begin(on_disk)
         return writer
+
+    @contextlib.contextmanager
+    def _announced(self) -> Iterator[None]:
+        with self._lock:
+            self._opening += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._opening -= 1
 
     def _begin(self, writer: SegmentWriter) -> SegmentWriter:
         with self._lock:

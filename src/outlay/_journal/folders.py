@@ -134,8 +134,13 @@ class Lock:
         return True
 
     def abandon(self) -> None:
-        """Close the file: unlocks it, unless another process shares it by fork."""
-        os.close(self._descriptor)
+        """Close the file: unlocks it, unless another process shares it by fork.
+
+        A second call does nothing: two threads may find the folder gone.
+        """
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 class WriterFolder:
@@ -244,8 +249,11 @@ class DestinationFolder:
         # Written aside and renamed, so that nobody reads half of it.
         aside = self.path / f"{_NEW_PREFIX}{secrets.token_hex(_RANDOM_BYTES)}"
         descriptor = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _FILE_MODE)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(meta)))
+        try:
+            # Not by a file object: making one imports, which an exiting process cannot.
+            os.write(descriptor, msgspec.json.format(msgspec.json.encode(meta)))
+        finally:
+            os.close(descriptor)
         aside.rename(meta_path)
 
     def _check(self, meta_path: Path) -> None:

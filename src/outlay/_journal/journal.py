@@ -240,6 +240,21 @@ class Journal:
         for folder in owned:
             folder.release()
 
+    def retire(self) -> None:
+        """Do what `close` does in a process that goes on.
+
+        A folder is kept while appends are under way in it: an heir could read its
+        segments to their end before such an append had come to its own. The end of the
+        process frees it, or another call.
+        """
+        self.seal()
+        with self._lock:
+            kept = self._writer if self._appender.busy else None
+            if kept is not None:
+                self._writer = None
+            self.close()
+            self._writer = kept
+
     def forked(self) -> None:
         """Begin anew in a forked child, which owns nothing of its parent's.
 

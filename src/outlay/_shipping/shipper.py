@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import queue
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -196,6 +197,8 @@ class Shipper:
                 self.asleep = started is None  # then the next event tries again
 
     def _start(self, run: Callable[[], None]) -> threading.Thread | None:
+        if sys.is_finalizing():
+            return None  # before Python 3.12, starting it would wait for it for ever
         sender = threading.Thread(target=run, name="outlay-shipper", daemon=True)
         try:
             sender.start()

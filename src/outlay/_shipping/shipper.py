@@ -140,12 +140,16 @@ class Shipper:
                 self._flushes.remove(flush)
 
     def _wait_for(self, flush: _Flush, timeout: float) -> bool:
-        reached = functools.partial(self._journal.reader.reached, flush.targets)
-        while not flush.settled.wait_for(reached, min(timeout, _LOOK_SECONDS)):
+        def is_over() -> bool:
+            return self._closed or self._journal.reader.reached(flush.targets)
+
+        while not flush.settled.wait_for(is_over, min(timeout, _LOOK_SECONDS)):
             timeout -= _LOOK_SECONDS
             if timeout <= 0:
                 return False
-        return True
+        # Closed meanwhile, the journal does not tell any more: what it let go of would
+        # pass for settled.
+        return not self._closed
 
     def stop(self, timeout: float) -> None:
         """End the threads, waiting at most ``timeout`` seconds for requests under way.

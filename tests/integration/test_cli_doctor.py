@@ -253,6 +253,22 @@ def test_a_disk_without_room_for_a_segment_fails(spill_dir: Path) -> None:
     assert levels(findings["mapping"]) == ["ok"]
 
 
+def test_a_read_only_disk_fails(spill_dir: Path) -> None:
+    """As in a container whose file system was locked down."""
+    mount = ["mount", "-t", "tmpfs", "-o", "ro,size=1m,mode=700", "tmpfs"]
+    if subprocess.run(
+        [*mount, str(spill_dir)], check=False, capture_output=True
+    ).returncode:
+        pytest.skip("this machine does not let tests mount a file system")
+    try:
+        found = examine()["folder"]
+    finally:
+        subprocess.run(["umount", "--lazy", spill_dir], check=True)
+
+    level, text = found[-1]
+    assert (level, "Read-only file system" in text) == ("fail", True)
+
+
 def test_the_folder_under_the_temporary_one_is_warned_about(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

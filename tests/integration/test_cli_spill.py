@@ -303,6 +303,16 @@ def test_one_destination_can_be_asked_for_by_the_start_of_its_name() -> None:
     assert all(name in ran.err for name in names)
 
 
+def test_status_of_a_destination_that_shipped_everything(
+    server: BackgroundServer,
+) -> None:
+    """The good case must look like one."""
+    leave(server.url, 1)
+    spill("replay", *reaching(server))
+
+    assert "  no event is kept\n" in spill("status", *reaching(server)).out
+
+
 # list, show, export
 
 
@@ -366,6 +376,18 @@ def test_list_shows_key_customer_and_amount() -> None:
     assert "no such event is kept" in spill("list", "--state", "dead").out
 
 
+def test_list_names_on_the_side_what_it_cannot_read(spill_dir: Path) -> None:
+    """On standard error: scripts read the rest."""
+    bury(spill_dir, NOWHERE, 1, kind="dead")
+    (letters,) = spill_dir.glob("*/dead/*.jsonl")
+    letters.write_bytes(b"# mine\n" + letters.read_bytes())
+
+    ran = spill("list", "--json")
+
+    assert len(json.loads(ran.out)["events"]) == 1
+    assert ran.err == f"outlay: dead/{letters.name}@0: is no dead letter of outlay's\n"
+
+
 @pytest.mark.parametrize("text", ["7", "d", "-1d", "1.5h", "100000d", "7 d"])
 def test_an_age_that_is_none_is_two(text: str) -> None:
     """The message shows what one looks like."""
@@ -391,6 +413,16 @@ def test_show_tells_the_whole_history_of_one_event(spill_dir: Path) -> None:
         True,
     ]
     assert {trace["firstAttemptAt"] for trace in traces} == {"2026-01-01T12:00:00.000Z"}
+
+
+def test_show_of_a_fresh_event_says_that_it_was_never_sent() -> None:
+    """The other end of the search: the server cannot have it."""
+    leave(NOWHERE, 1)
+    (event,) = read("list")["events"]
+
+    ran = spill("show", event["idempotencyKey"])
+
+    assert "  pending, new; 0 attempts\n" in ran.out
 
 
 def test_show_of_an_unknown_key_is_one_and_says_why() -> None:
@@ -564,9 +596,15 @@ def test_replay_leaves_the_events_of_the_living_to_them(
     assert total(server) == 0
 
 
-def test_replay_says_whom_other_events_wait_for(server: BackgroundServer) -> None:
+def test_replay_says_whom_other_events_wait_for(
+    server: BackgroundServer, spill_dir: Path
+) -> None:
     """Key rotation must not strand money in silence."""
     leave(server.url, 1, key="sk_test_old")
+    leave("http://127.0.0.1:10", 3)
+    for lost in spill_dir.glob("*/meta.json"):
+        if "0.1:10" in lost.read_text():
+            lost.unlink()
     leave(NOWHERE, 2)
 
     ran = spill("replay", *reaching(server))
@@ -576,9 +614,11 @@ def test_replay_says_whom_other_events_wait_for(server: BackgroundServer) -> Non
     assert "tracked under another credential; they wait for a process" in ran.out
     assert "outlay spill adopt " in ran.out
     assert f"for {NOWHERE}; they wait for a process with that" in ran.out
+    assert "nobody can tell for which server" in ran.out
     assert sorted(each["relation"] for each in result["leftAlone"]) == [
         "elsewhere",
         "other_credential",
+        "unknown",
     ]
     assert total(server) == 0
 
@@ -746,6 +786,24 @@ def test_dead_letters_that_cannot_double_need_no_consent(
     assert (result["putBack"], result["mayCountTwice"]) == (2, 0)
     assert total(server) == Decimal("0.02")
     assert states() == {"quarantined": 1}
+
+
+def test_resend_after_a_crash_says_what_was_pending_already(spill_dir: Path) -> None:
+    """Nothing goes back twice, now or once the first has been delivered."""
+    bury(spill_dir, NOWHERE, 1, 2, kind="dead")
+    (letters,) = spill_dir.glob("*/dead/*.jsonl")
+    unmarked, _ = letters.read_bytes().splitlines(keepends=True)
+    spill("resend", "--state", "dead", *to(NOWHERE))
+    _, marked = letters.read_bytes().splitlines(keepends=True)
+    letters.write_bytes(unmarked + marked)
+
+    ran = spill("resend", "--state", "dead", *to(NOWHERE))
+    again = spill("resend", "--state", "dead", *to(NOWHERE))
+
+    assert ran.code == Exit.DONE
+    assert "0 events pending again; 1 more were already\n" in ran.out
+    assert again.out == "no such event is kept\n"
+    assert states() == {"pending": 2}
 
 
 def test_resend_takes_only_what_is_selected(spill_dir: Path) -> None:

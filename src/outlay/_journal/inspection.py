@@ -374,14 +374,17 @@ def _read_letter(
     return Letter(path, offset, line, event)
 
 
+def size_of(path: Path) -> int:
+    """Return a file's bytes; 0 for one that was deleted meanwhile."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 # Writers.
 
 
 def _describe(path: Path, holders: Holders) -> Writer:
-    sizes = []
-    for segment in path.glob(f"*{SEGMENT_SUFFIX}"):
-        try:
-            sizes.append(segment.stat().st_size)
-        except FileNotFoundError:  # settled and deleted meanwhile
-            continue
+    sizes = [size_of(segment) for segment in path.glob(f"*{SEGMENT_SUFFIX}")]
     return Writer(path, holders.of(path), len(sizes), sum(sizes))

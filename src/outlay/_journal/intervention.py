@@ -112,11 +112,7 @@ def put_back(
         waiting = len(known)
         folder = WriterFolder.create(view.folder.path, now_ms)
         try:
-            letters = _chosen(view, wanted)
-            for number in itertools.count(1):
-                chunk = list(itertools.islice(letters, CHUNK_LETTERS))
-                if not chunk:
-                    break
+            for number, chunk in enumerate(_chunks(_chosen(view, wanted)), 1):
                 fresh = {letter.event.digest: letter.event.payload for letter in chunk}
                 payloads = [fresh[digest] for digest in fresh if digest not in known]
                 known |= fresh.keys()
@@ -264,6 +260,11 @@ def _chosen(
     for letter in view.letters(_ignore):
         if letter.event.state != "resent" and wanted(letter):
             yield letter
+
+
+def _chunks(letters: Iterator[Letter]) -> Iterator[list[Letter]]:
+    while chunk := list(itertools.islice(letters, CHUNK_LETTERS)):
+        yield chunk
 
 
 def _waiting(view: DestinationView, wanted: Callable[[Letter], bool]) -> set[bytes]:

@@ -15,7 +15,7 @@ from outlay.cli._spill_tally import LETTER_STATES, as_json, counted, show_tallie
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container
 
     from outlay._journal.inspection import DestinationView, KeptEvent, Letter
     from outlay.cli._spill_scope import Scope
@@ -37,8 +37,8 @@ def resend(scope: Scope, arguments: argparse.Namespace) -> int:
     if view is None or not chosen:
         _say(arguments, "no such event is kept", putBack=0, waiting=0, events=[])
         return Exit.DONE
-    tallies = tally(chosen)
-    in_doubt = sum(event.may_have_been_counted for event in chosen)
+    tallies = tally(chosen.values())
+    in_doubt = sum(event.may_have_been_counted for event in chosen.values())
     if not arguments.json:
         show_tallies(tallies)
     if in_doubt and not arguments.i_accept_double_counting:
@@ -76,7 +76,7 @@ def purge(scope: Scope, arguments: argparse.Namespace) -> int:
     view = scope.one()
     chosen = _chosen(view, selection)
     files = view.damaged_files() if view is not None and damaged else []
-    tallies = tally(chosen)
+    tallies = tally(chosen.values())
     if chosen and not arguments.json:
         show_tallies(tallies)
     if (chosen or files) and not arguments.yes:
@@ -167,16 +167,23 @@ def _source(scope: Scope, prefix: str) -> DestinationView:
     return found[0]
 
 
-def _chosen(view: DestinationView | None, selection: Selection) -> list[KeptEvent]:
+def _chosen(
+    view: DestinationView | None, selection: Selection
+) -> dict[bytes, KeptEvent]:
+    """Return the selected dead letters by their digests.
+
+    Among them those whose events are pending again, for a crash kept an earlier command
+    from marking them: forgotten, they would be put back once more some day.
+    """
     if view is None:
-        return []
-    return [event for event in view.events(lambda _: None) if selection.takes(event)]
+        return {}
+    events = (letter.event for letter in view.letters(lambda _: None))
+    return {event.digest: event for event in events if selection.takes(event)}
 
 
-def _among(chosen: Iterable[KeptEvent]) -> Callable[[Letter], bool]:
+def _among(chosen: Container[bytes]) -> Callable[[Letter], bool]:
     """Return what tells letters that were shown from any that came since."""
-    digests = {event.digest for event in chosen}
-    return lambda letter: letter.event.digest in digests
+    return lambda letter: letter.event.digest in chosen
 
 
 def _say(arguments: argparse.Namespace, text: str, **result: object) -> None:

@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from outlay._journal.inspection import size_of
 from outlay.cli._amounts import aligned, plain
 from outlay.cli._exits import Exit, FailedError, UsageError
 from outlay.cli._spill_scope import Relation, Selection
@@ -69,7 +70,7 @@ class Status(NamedTuple):
             view.meta,
             view.writers(),
             tally(view.events(problems.append)),
-            [path.stat().st_size for path in view.damaged_files()],
+            [size_of(path) for path in view.damaged_files()],
             problems,
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 from collections import Counter
@@ -144,12 +143,12 @@ def _ship(
 
 def _patience(timeout: float) -> Iterator[float]:
     """Yield how long to wait, ever longer; ``timeout`` seconds in all."""
-    for doubled in itertools.count():
-        seconds = min(_FIRST_PATIENCE * 2**doubled, timeout)
-        yield max(0.0, seconds)
+    seconds = _FIRST_PATIENCE
+    while timeout > seconds:
+        yield seconds
         timeout -= seconds
-        if timeout <= 0:
-            return
+        seconds *= 2
+    yield max(0.0, timeout)
 
 
 def _exit(stats: Stats, left: Left, listener: Listener) -> Exit:

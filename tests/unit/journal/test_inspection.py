@@ -23,6 +23,8 @@ from outlay._journal.inspection import (
     Problem,
     destinations,
     find_spill_dir,
+    read_letters,
+    size_of,
 )
 from tests.support import processes
 from tests.support.clock import NOON_MS
@@ -360,6 +362,19 @@ def test_writers_are_described_with_what_they_hold(tmp_path: Path) -> None:
 
     assert (dead.holder, alive.holder) == (None, os.getpid())
     assert (alive.segment_count, alive.size) == (1, 64 * KIB)
+
+
+def test_a_file_that_is_deleted_meanwhile_has_no_bytes(tmp_path: Path) -> None:
+    """A sum of sizes must not fail for what was just delivered."""
+    (tmp_path / "file").write_bytes(b"12345")
+
+    assert size_of(tmp_path / "file") == 5
+    assert size_of(tmp_path / "gone") == 0
+    assert list(read_letters(tmp_path / "gone", _refuse)) == []
+
+
+def _refuse(problem: Problem) -> None:
+    raise AssertionError(problem)
 
 
 # Where the folder is.

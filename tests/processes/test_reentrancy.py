@@ -1,0 +1,251 @@
+"""The client used by code that its own work sets off: hooks, handlers, finalisers."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from outlay import Client
+from tests.support.answers import refused
+from tests.support.events import assert_conserved, total_of, track
+from tests.support.processes import finish, settings_for, start
+from tests.support.servers import Fault, ScriptedServer
+from tests.support.transports import ScriptedTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from outlay import CostEvent
+
+_KIB: Final = 1024
+
+
+@pytest.fixture
+def outlay_log() -> Iterator[logging.Logger]:
+    """Return outlay's logger; handlers that a test adds are removed."""
+    logger = logging.getLogger("outlay")
+    before = [*logger.handlers]
+    yield logger
+    logger.handlers[:] = before
+
+
+def _small_client(folder: Path) -> Client:
+    """Return a client whose folder has room for a few events of 10 KB."""
+    return Client(
+        spill_dir=folder,
+        shipping="none",
+        segment_bytes=64 * _KIB,
+        max_spill_bytes=256 * _KIB,
+    )
+
+
+def _track_large(client: Client, operation_id: str) -> None:
+    client.track_cost(
+        "cost.a",
+        "0.1",
+        customer_id="c",
+        operation_id=operation_id,
+        data={"padding": "x" * 10_000},
+    )
+
+
+def test_a_drop_hook_that_tracks_is_not_called_for_its_own_drops(
+    tmp_path: Path,
+) -> None:
+    """What it tracks is dropped like the rest: told each time, it would never end."""
+    told: list[CostEvent] = []
+
+    def on_drop(event: CostEvent, _: str) -> None:
+        told.append(event)
+        _track_large(client, f"the price of {len(told)}")
+
+    client = Client(
+        spill_dir=tmp_path,
+        shipping="none",
+        segment_bytes=64 * _KIB,
+        max_spill_bytes=256 * _KIB,
+        on_drop=on_drop,
+    )
+    for number in range(40):
+        _track_large(client, str(number))
+    stats = client.close().stats
+
+    assert 0 < len(told) < 40
+    assert stats.tracked == 40 + len(told)
+    assert stats.dropped == {"spill_full": 2 * len(told)}
+    assert_conserved(stats)
+
+
+def test_a_drop_hook_is_called_again_after_one_that_failed(tmp_path: Path) -> None:
+    """It must not stay switched off for good."""
+    calls = 0
+
+    def on_drop(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        raise ZeroDivisionError
+
+    client = Client(
+        spill_dir=tmp_path,
+        shipping="none",
+        segment_bytes=64 * _KIB,
+        max_spill_bytes=256 * _KIB,
+        on_drop=on_drop,
+    )
+    for number in range(40):
+        _track_large(client, str(number))
+
+    assert calls == client.close().stats.dropped["spill_full"] > 1
+
+
+def test_a_dead_letter_hook_may_track_flush_and_close(tmp_path: Path) -> None:
+    """It runs on the thread that all of them would wait for."""
+    seen: list[bool] = []
+    done = threading.Event()
+
+    def on_dead_letter(*_: object) -> None:
+        track(client, 2)
+        seen.append(client.flush(0.1).complete)
+        seen.append(client.close(0.1).complete)
+        done.set()
+
+    transport = ScriptedTransport([refused(400)])
+    client = Client(
+        transport=lambda: transport,
+        spill_dir=tmp_path,
+        linger=0.0,
+        on_dead_letter=on_dead_letter,
+    )
+    track(client, 1)
+    client.flush(20)
+    assert done.wait(20)
+    stats = client.close().stats
+
+    assert_conserved(stats)
+    assert (stats.dead, stats.delivered + stats.pending) == (1, 1)
+    with Client(transport=ScriptedTransport, spill_dir=tmp_path) as heir:
+        assert heir.flush(20).stats.delivered == stats.pending
+
+
+def test_a_log_handler_may_track_what_outlays_own_lines_cost(
+    tmp_path: Path, outlay_log: logging.Logger
+) -> None:
+    """Some pay by the line; ours must not set off an endless row of them."""
+    lines: list[str] = []
+
+    class Meter(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+            # Without operation_id, and too large: both of them make outlay log.
+            client.track_cost("cost.logs", "0.001", customer_id="c")
+            _track_large(client, f"line {len(lines)}")
+
+    outlay_log.addHandler(Meter())
+    client = _small_client(tmp_path)
+    for number in range(40):
+        _track_large(client, str(number))
+    stats = client.close().stats
+
+    assert len(lines) == 2  # dropped; no operation_id
+    assert stats.tracked == 40 + 2 * len(lines)
+    assert_conserved(stats)
+
+
+def test_finalisers_that_track_while_costs_are_tracked_lose_nothing(
+    tmp_path: Path,
+) -> None:
+    """The garbage collector runs them wherever memory is allocated."""
+
+    class Session:
+        def __init__(self, number: int) -> None:
+            self.number = number
+            self.itself = self  # only the collector ends it
+
+        def __del__(self) -> None:
+            track(client, self.number)
+
+    transport = ScriptedTransport()
+    client = Client(transport=lambda: transport, spill_dir=tmp_path, linger=0.0)
+    thresholds = gc.get_threshold()
+    gc.set_threshold(7)
+    try:
+        for number in range(500):
+            Session(1000 + number)
+            track(client, number)
+    finally:
+        gc.set_threshold(*thresholds)
+    gc.collect()
+    report = client.close(20)
+
+    assert report.complete
+    assert report.stats.delivered == 1000
+    assert_conserved(report.stats)
+
+
+_STORM: Final = """
+client = outlay.default_client()
+tracked = iter(range(1000, 10**6))
+
+def strike(*_):
+    number = next(tracked)
+    track(client, number)
+    say(number)
+
+signal.signal(signal.SIGALRM, strike)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+for number in range(1000):
+    track(client, number)
+    say(number)
+done = client.flush(20)
+signal.setitimer(signal.ITIMER_REAL, 0)
+client.close(20)
+"""
+
+
+def test_a_storm_of_signals_whose_handler_tracks_loses_nothing(tmp_path: Path) -> None:
+    """A thousand a second, through tracking and flushing."""
+    with ScriptedServer() as server:
+        settings = settings_for(server.url, tmp_path, batching="always")
+        said = finish(start(_STORM, settings))
+
+        numbers = set(map(int, said.split()))
+        assert len(numbers) > 1000, "no signal came"
+        assert server.total == total_of(numbers)
+        assert server.duplicates == 0
+
+
+_CLOSING_HANDLER: Final = """
+client = outlay.default_client()
+signal.signal(signal.SIGTERM, lambda *_: say(client.close(0.3).complete))
+track(client, 1)
+say("tracked")
+say(client.flush(60).complete)
+"""
+
+
+def test_closing_in_a_handler_ends_a_flush_that_hangs(tmp_path: Path) -> None:
+    """SIGTERM comes while the server hangs: close() keeps its deadline all the same."""
+    with ScriptedServer(lambda _: Fault.HANG) as server:
+        process = start(_CLOSING_HANDLER, settings_for(server.url, tmp_path))
+        assert process.stdout is not None
+        assert process.stdout.readline() == "tracked\n"
+        server.wait_for_requests(1)
+        started = time.monotonic()
+        process.terminate()
+        said = finish(process)
+
+    assert said == "False\nFalse\n"
+    assert time.monotonic() - started < 10
+    with Client(
+        transport=ScriptedTransport,
+        base_url=server.url,
+        api_key="sk_test_1",
+        spill_dir=tmp_path,
+    ) as heir:
+        assert heir.flush(20).stats.delivered == 1

@@ -1,5 +1,1 @@
-"""The command line: ``outlay serve``, ``demo``, ``track``, ``costs``, ``metrics``.
-
-One module for each command, imported only when that command is called: its
-``configure`` adds arguments to a parser, its ``run`` returns an exit code.
-"""
+"""The command line; ``outlay --help`` lists the commands. One module for each."""

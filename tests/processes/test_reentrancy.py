@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import itertools
 import logging
 import threading
 import time
@@ -10,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from outlay import Client
+from outlay import Client, ClosedError
 from tests.support.answers import refused
 from tests.support.events import assert_conserved, total_of, track
+from tests.support.interrupts import Interrupts
 from tests.support.processes import finish, settings_for, start
 from tests.support.servers import Fault, ScriptedServer
 from tests.support.transports import ScriptedTransport
@@ -186,6 +189,61 @@ def test_finalisers_that_track_while_costs_are_tracked_lose_nothing(
     assert report.complete
     assert report.stats.delivered == 1000
     assert_conserved(report.stats)
+
+
+_TRACKING: Final = (
+    "outlay/_client.py",
+    "_journal/appending.py",
+    "_journal/journal.py",
+    "_journal/folders.py",
+    "_journal/segments.py",
+)
+
+
+def _inherited(folder: Path) -> set[bytes]:
+    """Return the events that another client finds in the folder, and delivers."""
+    transport = ScriptedTransport()
+    with Client(transport=lambda: transport, spill_dir=folder, linger=0.0) as heir:
+        assert heir.flush(20).complete
+    return {body for _, body in transport.posts}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first event", "later event"])
+def test_a_handler_that_replaces_the_client_loses_nothing_wherever_it_strikes(
+    tmp_path: Path, *, first: bool
+) -> None:
+    """SIGHUP reloads the settings: the old client is closed in the middle of a call.
+
+    Its successor inherits at once, and must not take a segment for finished in which
+    that call is still writing.
+    """
+    for at in itertools.count():
+        folder = tmp_path / str(at)
+        client = Client(spill_dir=folder, shipping="none", segment_bytes=64 * _KIB)
+        if not first:
+            track(client, 0)
+        arrived: set[bytes] = set()
+
+        def strike(
+            client: Client = client,
+            folder: Path = folder,
+            arrived: set[bytes] = arrived,
+        ) -> None:
+            client.close(0)
+            arrived |= _inherited(folder)
+
+        interrupt = Interrupts(strike, at, *_TRACKING)
+        kept = 0 if first else 1
+        with interrupt.watching(), contextlib.suppress(ClosedError):
+            track(client, 1)
+            kept += 1
+
+        client.close(0)
+        arrived |= _inherited(folder)
+        assert len(arrived) == kept, at
+        if not interrupt.struck:
+            break
+    assert at > 50, "the watched code was not found"
 
 
 _STORM: Final = """

@@ -90,7 +90,7 @@ class Stats(NamedTuple):
     """Where the events of a client are; every one is in exactly one place.
 
     ``tracked + recovered = delivered + pending + parked + dead + quarantined +
-    dropped`` holds at every moment.
+    dropped + damaged`` holds at every moment.
 
     Attributes:
         tracked: events that `track_cost` took.
@@ -101,6 +101,7 @@ class Stats(NamedTuple):
         dead: refused for good, in the dead letters.
         quarantined: perhaps counted already, in the dead letters.
         dropped: given up for want of room, by reason.
+        damaged: found corrupted in the journal, whose bytes are kept aside.
         duplicates: of the delivered, how many the server said it knew already.
         retried: how often an event was sent again.
         requests: how many requests were made.
@@ -114,6 +115,7 @@ class Stats(NamedTuple):
     dead: int
     quarantined: int
     dropped: Mapping[str, int]
+    damaged: int
     duplicates: int
     retried: int
     requests: int
@@ -124,7 +126,7 @@ class FlushReport(NamedTuple):
 
     Attributes:
         complete: whether everything tracked before the call has met its fate:
-            delivered, parked, dead, quarantined or dropped.
+            delivered, parked, dead, quarantined, dropped or damaged.
         stats: where all events are now.
     """
 
@@ -397,18 +399,17 @@ class Client:
         with self._lock:
             dropped = dict(self._dropped)
         tracked = self._journal.appended_count() + sum(dropped.values())
-        gone = sum(
-            counts[fate] for fate in ("delivered", "parked", "dead", "quarantined")
-        )
+        gone = sum(counts[fate] for fate in _FATES) + sum(dropped.values())
         return Stats(
             tracked=tracked,
             recovered=counts["recovered"],
             delivered=counts["delivered"],
-            pending=tracked + counts["recovered"] - gone - sum(dropped.values()),
+            pending=tracked + counts["recovered"] - gone,
             parked=counts["parked"],
             dead=counts["dead"],
             quarantined=counts["quarantined"],
             dropped=dropped,
+            damaged=counts["damaged"],
             duplicates=counts["duplicates"],
             retried=counts["retried"],
             requests=counts["requests"],
@@ -488,6 +489,8 @@ _NO_OPERATION_ID: Final = (
     "a %s cost was tracked without operation_id: if the operation is run again, it is "
     "counted again. Pass the provider's response id or your job's id (said once)"
 )
+
+_FATES: Final = ("delivered", "parked", "dead", "quarantined", "damaged")
 
 _STOP_SECONDS: Final = 1.0  # for a thread that has nothing left to do
 

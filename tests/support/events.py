@@ -62,6 +62,7 @@ def assert_conserved(stats: Stats) -> None:
         + stats.dead
         + stats.quarantined
         + sum(stats.dropped.values())
+        + stats.damaged
     )
 
     assert stats.tracked + stats.recovered == places, stats

@@ -71,6 +71,17 @@ def segment_files(spill_dir: Path) -> list[Path]:
     return sorted(spill_dir.glob("*/*/*.seg"))
 
 
+def corrupt(segment: Path, at: bytes) -> None:
+    """Flip a byte of the segment, behind the only place where ``at`` stands."""
+    content = segment.read_bytes()
+    assert content.count(at) == 1
+    offset = content.index(at) + len(at)
+    # In place: a process may have the file mapped.
+    with segment.open("r+b") as file:
+        file.seek(offset)
+        file.write(bytes([content[offset] ^ 0xFF]))
+
+
 def dead_letters(spill_dir: Path) -> list[dict[str, Any]]:
     """Return all dead letters."""
     files = sorted(spill_dir.glob("*/dead/*.jsonl"))

@@ -23,7 +23,7 @@ from outlay import (
 )
 from tests.support.answers import accepted, refused
 from tests.support.events import assert_conserved, track
-from tests.support.journals import segment_files
+from tests.support.journals import corrupt, segment_files
 from tests.support.transports import ScriptedTransport
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from outlay._client import SettingsInput
+    from tests.support.transports import Line
 
 _KIB: Final = 1024
 
@@ -46,7 +47,7 @@ class _Clients:
 
     def __call__(
         self,
-        *script: Answer | Exception,
+        *script: Line,
         on_drop: Callable[[CostEvent, str], None] | None = None,
         on_dead_letter: Callable[[CostEvent, str, str], None] | None = None,
         **settings: Unpack[SettingsInput],
@@ -281,6 +282,49 @@ def test_recovered_events_are_counted_as_such(clients: _Clients) -> None:
     assert not left.complete
     assert left.stats.pending == 3
     assert (stats.tracked, stats.recovered, stats.delivered) == (1, 3, 4)
+    assert_conserved(stats)
+
+
+def test_an_event_that_goes_bad_in_a_living_journal_is_counted(
+    clients: _Clients,
+) -> None:
+    """It cannot be delivered any more: a flush must not wait for it, nor hide it."""
+    corrupted = threading.Event()
+
+    def wait(_path: str, _body: bytes) -> Answer:
+        assert corrupted.wait(10)
+        return accepted()
+
+    client = clients(wait)
+    track(client, 0)
+    clients.transport.wait_for_posts(1)
+    keys = [track(client, number) for number in range(1, 4)]
+    (segment,) = segment_files(clients.folder)
+    corrupt(segment, keys[1].encode())
+    corrupted.set()
+
+    report = client.flush()
+
+    assert report.complete
+    assert (report.stats.delivered, report.stats.damaged) == (3, 1)
+    assert report.stats.pending == 0
+    assert_conserved(report.stats)
+
+
+def test_an_event_that_goes_bad_between_two_processes_is_counted(
+    clients: _Clients,
+) -> None:
+    """The heir found three events, and can deliver two."""
+    earlier = clients(shipping="none")
+    keys = [track(earlier, number) for number in range(3)]
+    earlier.close()
+    (segment,) = segment_files(clients.folder)
+    corrupt(segment, keys[2].encode())
+
+    stats = clients().close().stats
+
+    assert (stats.recovered, stats.delivered, stats.damaged) == (3, 2, 1)
+    assert stats.pending == 0
     assert_conserved(stats)
 
 

@@ -81,7 +81,8 @@ class DeadLetters:
             msgspec.Raw(payload),
             rfc3339(first_attempt_ms) if first_attempt_ms else None,
         )
-        self._append(f"{self._writer}.jsonl", msgspec.json.encode(letter) + b"\n")
+        line = msgspec.json.encode(letter) + b"\n"
+        self._write(f"{self._writer}.jsonl", line, os.O_APPEND)
 
     def write_damage(self, segment: str, offset: int, damaged: bytes) -> None:
         """Keep bytes of a segment that are no frame.
@@ -90,10 +91,11 @@ class DeadLetters:
             OSError: the folder cannot be written to.
         """
         name = f"{segment.replace('/', '-')}-{offset}.damaged"
-        self._append(name, damaged.rstrip(b"\0"))
+        # In place of what was kept when the segment was read before.
+        self._write(name, damaged.rstrip(b"\0"), os.O_TRUNC)
 
-    def _append(self, name: str, content: bytes) -> None:
-        flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
+    def _write(self, name: str, content: bytes, start_at: int) -> None:
+        flags = os.O_CREAT | start_at | os.O_WRONLY | os.O_CLOEXEC
         descriptor = os.open(self._folder / name, flags, _FILE_MODE)
         with os.fdopen(descriptor, "ab", buffering=0) as file:
             start = file.tell()

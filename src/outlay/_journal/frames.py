@@ -17,8 +17,11 @@ from __future__ import annotations
 import enum
 import mmap
 from struct import Struct
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from zlib import crc32
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Buffer: TypeAlias = mmap.mmap | bytearray
 
@@ -182,6 +185,20 @@ def _damage(segment: Buffer, offset: int, limit: int, *, final: bool) -> Damage 
     if final and bytes(segment[offset:limit]).rstrip(b"\0"):
         return Damage(offset, limit)
     return None
+
+
+def lost_events(segment: Buffer, damage: Damage) -> Iterator[int]:
+    """Yield where in ``damage`` there are events whose fate was still open.
+
+    A frame without a state was never published, and a settled one has met its fate.
+    Events next to each other whose magic numbers are all destroyed pass for one.
+    """
+    offset, end = damage
+    while offset >= 0 and offset + FRAME_HEADER_BYTES <= end:
+        state = segment[offset + STATE_AT]
+        if offset % _ALIGNMENT == 0 and state and state not in SETTLED:
+            yield offset
+        offset = segment.find(FRAME_MAGIC, offset + 1, end)
 
 
 def _is_whole(segment: Buffer, offset: int, limit: int) -> bool:

@@ -140,7 +140,6 @@ class Journal:
         self._commits = GroupCommit(self._appender.sync_all, self._notices)
         self.append = self._append_synced if self._synced else self._appender.append
         self.appended_count = self._appender.appended_count
-        self.damaged_count = 0
         self.reader = Reader(
             on_damage=self._keep_damaged, on_unreadable=self._report_unreadable
         )
@@ -421,7 +420,6 @@ class Journal:
         return self._writer.name if self._writer else self._heir_name
 
     def _keep_damaged(self, segment: str, offset: int, damaged: bytes) -> None:
-        self.damaged_count += 1
         letters = DeadLetters(self.folder.dead_path, self._writer_name(), self._clock)
         try:
             letters.write_damage(segment, offset, damaged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     import mmap
     from collections.abc import Callable, Iterator, Mapping
 
+    from outlay._journal.frames import Damage
+
 
 class SegmentRef:
     """A segment that is to be read, opened only when its turn comes.
@@ -21,6 +24,7 @@ class SegmentRef:
         name: unique in the destination; sorts by age.
         recovered: whether an earlier process wrote it.
         counted_to: events before this offset were counted as recovered.
+        damaged: offsets of damage that was reported, and of the events lost in it.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class SegmentRef:
         self.name = name
         self.recovered = recovered
         self.counted_to = 0
+        self.damaged: set[int] = set()
         self.open_memory = open_memory
         self.discard = discard
 
@@ -69,6 +74,7 @@ class Reader:
         self._drained: dict[str, _Opened] = {}  # read to the end, not all settled
         self._parked: dict[str, tuple[SegmentRef, int]] = {}  # closed; parked events
         self.recovered_count = 0
+        self.damaged_count = 0  # events
 
     def add(self, ref: SegmentRef) -> None:
         """Hand over a segment for reading."""
@@ -79,8 +85,9 @@ class Reader:
         taken: list[PendingEvent] = []
         room = max_bytes
         for opened in self._open_in_turn():
+            on_damage = functools.partial(self._damaged, opened.ref)
             while len(taken) < max_events and room > 0:
-                event = opened.reader.take(self._damaged)
+                event = opened.reader.take(on_damage)
                 if event is None:
                     break
                 if opened.ref.recovered and event.offset >= opened.ref.counted_to:
@@ -199,5 +206,15 @@ class Reader:
         else:
             ref.discard()
 
-    def _damaged(self, segment: SegmentReader, damaged: bytes) -> None:
-        self._on_damage(segment.name, segment.cursor - len(damaged), damaged)
+    def _damaged(self, ref: SegmentRef, segment: SegmentReader, damage: Damage) -> None:
+        damaged, lost = segment.examine(damage)
+        # A segment is read again for its parked events.
+        if damage.offset in ref.damaged and lost <= ref.damaged:
+            return
+        new = lost - ref.damaged
+        ref.damaged |= {damage.offset, *new}
+        self.damaged_count += len(new)
+        if ref.recovered:
+            self.recovered_count += sum(offset >= ref.counted_to for offset in new)
+            ref.counted_to = max(ref.counted_to, damage.end)
+        self._on_damage(ref.name, damage.offset, damaged)

@@ -35,7 +35,7 @@ _ZEROS: Final = bytes(1024 * 1024)
 
 _PUBLISHED: Final = int(State.PENDING)
 
-OnDamage: TypeAlias = Callable[["SegmentReader", bytes], None]
+OnDamage: TypeAlias = Callable[["SegmentReader", Damage], None]
 
 
 def create_file(path: Path, size: int, created_ms: int) -> mmap.mmap:
@@ -289,7 +289,7 @@ class SegmentReader:
         """Return the next pending event, or None if there is none (yet).
 
         Args:
-            on_damage: called with the bytes that had to be skipped.
+            on_damage: called with what had to be skipped.
         """
         while not self._at_end:
             # Before the read: what is appended between a read that finds nothing and
@@ -303,13 +303,20 @@ class SegmentReader:
                 return None
             self._cursor = found.end
             if isinstance(found, Damage):
-                on_damage(self, self._memory[found.offset : found.end])
+                on_damage(self, found)
             elif found.state not in SETTLED and found.offset not in self.unsettled:
                 event = PendingEvent(self, found)
                 self.unsettled[event.offset] = event
                 self._parked.discard(event.offset)
                 return event
         return None
+
+    def examine(self, damage: Damage) -> tuple[bytes, set[int]]:
+        """Return what lies in ``damage``: its bytes, and where events are lost."""
+        # What is on its way was whole when it was read.
+        lost = {*frames.lost_events(self._memory, damage)} - self.unsettled.keys()
+        self._parked -= lost
+        return self._memory[damage.offset : damage.end], lost
 
     def stamp(self, event: PendingEvent, first_attempt_ms: int, packed: bytes) -> None:
         """Record an attempt of ``event``, before its first byte leaves."""

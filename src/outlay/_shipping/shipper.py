@@ -182,6 +182,7 @@ class Shipper:
             counts = Counter(self._dispatch.counts if self._dispatch else ())
             counts["parked"] = self._journal.reader.parked_count()
             counts["recovered"] = self._journal.reader.recovered_count
+            counts["damaged"] = self._journal.reader.damaged_count
             return counts
 
     def forked(self) -> None:

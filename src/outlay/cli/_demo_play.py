@@ -192,4 +192,11 @@ def _is_finished(worker: Worker) -> bool:
     return bool(worker.finished)
 
 
-_UNDELIVERED: Final = ("pending", "parked", "dead", "quarantined", "dropped")
+_UNDELIVERED: Final = (
+    "pending",
+    "parked",
+    "dead",
+    "quarantined",
+    "dropped",
+    "damaged",
+)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from outlay._journal import frames
-from outlay._journal.frames import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES, State
+from outlay._journal.frames import State
 from tests.support.clock import NOON_MS
 from tests.support.events import payload
 from tests.support.journals import (
     KIB,
     close_journals,
+    corrupt,
     make_journal,
     payloads,
     segment_files,
@@ -248,18 +249,98 @@ def test_damage_is_kept_aside_and_the_rest_is_read(tmp_path: Path) -> None:
     journal = _filled(tmp_path, 3)
     journal.close()
     (segment,) = segment_files(tmp_path)
-    content = bytearray(segment.read_bytes())
-    content[SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES + 3] ^= 0xFF
-    segment.write_bytes(content)
+    corrupt(segment, payload(0)[:-2])
 
     successor = _recovered(tmp_path)
     read = payloads(take_all(successor))
 
     (aside,) = tmp_path.glob("*/dead/*.damaged")
     assert read == [payload(1), payload(2)]
-    assert successor.damaged_count == 1
-    assert payload(0)[4:] in aside.read_bytes()
+    assert successor.reader.damaged_count == 1
+    assert payload(0)[:-2] in aside.read_bytes()
     assert aside.stat().st_mode & 0o777 == 0o600
+
+
+def test_half_an_event_in_a_dead_segment_is_no_event(tmp_path: Path) -> None:
+    """Nobody was told that it was tracked, so nothing is missing."""
+    journal = _filled(tmp_path, 3)
+    journal.close()
+    (segment,) = segment_files(tmp_path)
+    content = bytearray(segment.read_bytes())
+    content[content.rindex(frames.FRAME_MAGIC) + frames.STATE_AT] = State.UNWRITTEN
+    segment.write_bytes(content)
+
+    reader = _recovered(tmp_path).reader
+    taken = reader.take(100, 1024 * KIB)
+
+    assert payloads(taken) == [payload(0), payload(1)]
+    assert (reader.recovered_count, reader.damaged_count) == (2, 0)
+    assert len([*tmp_path.glob("*/dead/*.damaged")]) == 1
+
+
+def test_neighbours_that_are_damaged_are_counted_one_by_one(tmp_path: Path) -> None:
+    """Read as one damage, they are still two events that somebody tracked."""
+    journal = _filled(tmp_path, 4)
+    journal.close()
+    (segment,) = segment_files(tmp_path)
+    corrupt(segment, b"key-1")
+    corrupt(segment, b"key-2")
+
+    reader = _recovered(tmp_path).reader
+    taken = reader.take(100, 1024 * KIB)
+
+    assert payloads(taken) == [payload(0), payload(3)]
+    assert (reader.recovered_count, reader.damaged_count) == (4, 2)
+
+
+@pytest.mark.parametrize("recovered", [False, True], ids=["own", "recovered"])
+def test_damage_is_counted_once_however_often_a_segment_is_read(
+    tmp_path: Path, *, recovered: bool
+) -> None:
+    """For its parked events a segment is read again, and these may go bad meanwhile."""
+    journal = _filled(tmp_path, 4)
+    (segment,) = segment_files(tmp_path)
+    corrupt(segment, b"key-0")
+    if recovered:
+        journal.close()
+        journal = _recovered(tmp_path)
+    else:
+        journal.seal()
+    reader = journal.reader
+    delivered, *parked = take_all(journal)
+    reader.settle(delivered, State.DELIVERED)
+    for event in parked:
+        reader.settle(event, State.PARKED)
+    first = reader.damaged_count
+    corrupt(segment, b"key-1")  # delivered before: it is not missed
+    corrupt(segment, b"key-2")
+
+    reader.unpark()
+    left = take_all(journal)
+
+    assert payloads(left) == [payload(3)]
+    assert (first, reader.damaged_count) == (1, 2)
+    assert (reader.parked_count(), reader.recovered_count) == (0, 4 * recovered)
+    asides = [path.read_bytes() for path in tmp_path.glob("*/dead/*.damaged")]
+    assert sum(aside.count(b"key-2") for aside in asides) == 1
+
+
+def test_a_parked_event_that_goes_bad_is_not_parked_any_more(tmp_path: Path) -> None:
+    """Another that is on its way goes bad, too, but was whole when it was read."""
+    journal = _filled(tmp_path, 2)
+    reader = journal.reader
+    parked, _on_its_way = take_all(journal)
+    reader.settle(parked, State.PARKED)
+    (segment,) = segment_files(tmp_path)
+    corrupt(segment, b"key-0")
+    corrupt(segment, b"key-1")
+    journal.seal()
+
+    reader.unpark()
+    left = take_all(journal)
+
+    assert left == []
+    assert (reader.parked_count(), reader.damaged_count) == (0, 1)
 
 
 def test_a_segment_of_a_newer_outlay_is_left_alone_and_holds_up_nobody(

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-from jsonpath import JSONPath, JSONPathEnvironment
-from jsonpath.exceptions import JSONPathError
+from jsonpath_rfc9535 import JSONPathEnvironment
+from jsonpath_rfc9535.exceptions import JSONPathError
 
 Reader: TypeAlias = Callable[[Any], Any]
 """Returns the value at a path inside decoded data, or None if there is none."""
@@ -21,8 +21,7 @@ MAX_PATH_CHARS: Final = 1000
 
 _DOTTED: Final = re.compile(r"\$(\.[a-zA-Z0-9_]+)+")  # the contract's own pattern
 
-# strict: RFC 9535 without the library's own extensions.
-_ENVIRONMENT: Final = JSONPathEnvironment(strict=True)
+_ENVIRONMENT: Final = JSONPathEnvironment()
 
 
 class PathError(ValueError):
@@ -68,11 +67,11 @@ def _by_library(path: str) -> Reader:
         raise PathError(
             "is not a JSONPath (RFC 9535); write one such as $.usage.amount"
         ) from None
-    if not (isinstance(query, JSONPath) and query.singular_query()):
+    if not query.singular_query():
         raise PathError("may find several values; name one, such as $.items[0].amount")
 
     def read(fields: Any) -> Any:  # noqa: ANN401 - decoded JSON
-        match = query.match(fields)
-        return None if match is None else match.obj
+        match = query.find_one(fields)
+        return None if match is None else match.value
 
     return read

@@ -1,0 +1,53 @@
+"""Observations: what a provider's answer says about what the call cost.
+
+An extractor makes them, a pricer puts an amount to them, the recorder tracks them. They
+hold usage, names and ids: never a prompt, an answer or any other content.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """One billable operation, as its provider reports it.
+
+    Attributes:
+        provider: who charges, by its canonical name, such as ``openai``; part of the
+            idempotency key.
+        event_type: one of `event_types`, or the user's own.
+        operation_id: the id that the provider gave to its answer.
+        request_id: the id of the HTTP request; differs between attempts, so it serves
+            as operation id only where there is no other.
+        line: which of several costs of the same operation; part of the key.
+        model: what answered, by the provider's own name; prices go by it.
+        service_tier: such as ``batch`` or ``priority``, where it changes the price.
+        region: where it ran, where it changes the price.
+        usage: what was consumed. With a ``flavor``, the provider's own report, numbers
+            only, in the provider's own shape; without one, units and quantities, such
+            as ``{"page": 3}``.
+        flavor: how to read ``usage``: the ``api_flavor`` of genai-prices.
+        amount: what the provider says it charged; None: a pricer must tell.
+        currency: of the amount, ISO 4217.
+        complete: whether the answer was read to its end. The usage of a stream that was
+            closed early may be missing or too low: such a cost is never priced.
+        data: more worth knowing, JSON; goes into the event as it is.
+    """
+
+    provider: str
+    event_type: str
+    operation_id: str | None = None
+    request_id: str | None = None
+    line: str | None = None
+    model: str | None = None
+    service_tier: str | None = None
+    region: str | None = None
+    usage: dict[str, Any] = {}
+    flavor: str | None = None
+    amount: Decimal | None = None
+    currency: str = "USD"
+    complete: bool = True
+    data: dict[str, Any] = {}

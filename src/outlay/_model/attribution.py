@@ -1,0 +1,43 @@
+"""Attribution: who the costs of the running code belong to.
+
+A context variable, so that it follows asyncio tasks, ``asyncio.to_thread`` and every
+copied context (PEP 567), and is never seen by another thread's work.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from outlay._model.events import Json
+
+_NO_DIMENSIONS: Final[Mapping[str, Json]] = MappingProxyType({})
+
+
+class Attribution(NamedTuple):
+    """What costs are tracked under where a call does not say otherwise.
+
+    Attributes:
+        customer_id: who the cost is attributed to; None: nobody said.
+        operation: what is being done, such as ``document-extraction``.
+        region: where.
+        dimensions: more names and values to group costs by.
+    """
+
+    customer_id: str | None = None
+    operation: str | None = None
+    region: str | None = None
+    dimensions: Mapping[str, Json] = _NO_DIMENSIONS
+
+
+NOBODY: Final = Attribution()
+"""The attribution outside of every scope."""
+
+attribution: Final[ContextVar[Attribution]] = ContextVar(
+    "outlay_attribution", default=NOBODY
+)
+"""The attribution of the running code."""

@@ -11,7 +11,8 @@ import pytest
 from starlette.responses import Response
 
 from outlay import Client, Settings
-from outlay.cli._amounts import aligned, exact_sum, plain
+from outlay._model.money import exact_sum
+from outlay.cli._amounts import aligned, plain
 from outlay.cli._api import NewMetric, ServerApi
 from outlay.cli._exits import Exit
 from tests.docs.blocks import shows

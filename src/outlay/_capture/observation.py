@@ -7,7 +7,7 @@ hold usage, names and ids: never a prompt, an answer or any other content.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -30,7 +30,9 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
             only, in the provider's own shape; without one, units and quantities, such
             as ``{"page": 3}``.
         flavor: how to read ``usage``: the ``api_flavor`` of genai-prices.
-        amount: what the provider says it charged; None: a pricer must tell.
+        amount: what was charged, where somebody said; None: a price list must tell.
+        provenance: who said the amount: ``reported``, the provider; ``priced``, a tool
+            with a price list of its own, which ours go before.
         currency: of the amount, ISO 4217.
         complete: whether the answer was read to its end. The usage of a stream that was
             closed early may be missing or too low: such a cost is never priced.
@@ -48,6 +50,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     usage: dict[str, Any] = {}
     flavor: str | None = None
     amount: Decimal | None = None
+    provenance: Literal["reported", "priced"] = "reported"
     currency: str = "USD"
     complete: bool = True
     data: dict[str, Any] = {}

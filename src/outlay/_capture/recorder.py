@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from outlay._capture.stamping import stamp, stamp_unpriced
 from outlay._model.attribution import Attribution, attribution
 
 if TYPE_CHECKING:
@@ -87,20 +88,22 @@ class Recorder:
         if self._seen(observation, owner):
             return None
         amount, currency = observation.amount, observation.currency
-        provenance: Provenance = "reported"
+        provenance: Provenance = observation.provenance
         data: dict[str, Any] = {**owner.dimensions, **observation.data}
-        if amount is None:
+        if amount is None or provenance == "priced":
             price = (
                 self._prices.price(observation, at or self._now())
                 if observation.complete
                 else None
             )
-            if price is None:
-                self._keep_unpriced(observation, owner, at)
-                return None
-            amount, currency, provenance = price.amount, price.currency, "priced"
-            data |= price.data
-        return self._client().track_cost(
+            if price is not None:
+                amount, currency, provenance = price.amount, price.currency, "priced"
+                data |= price.data
+        if amount is None:
+            self._keep_unpriced(observation, owner, at)
+            stamp_unpriced()
+            return None
+        receipt = self._client().track_cost(
             observation.event_type,
             amount,
             customer_id=owner.customer_id or "",
@@ -113,6 +116,8 @@ class Recorder:
             timestamp=at,
             data={**data, **_facts(observation, currency)},
         )
+        stamp(receipt.idempotency_key, amount, currency)
+        return receipt
 
     def _seen(self, observation: Observation, owner: Attribution) -> bool:
         """Return whether the same operation was recorded already, and remember it."""

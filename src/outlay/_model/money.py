@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
-from typing import Final, TypeAlias
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from outlay.errors import InvalidEventError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Amount: TypeAlias = Decimal | int | str | float
 """What callers may pass: a float is taken by its shortest repr, as it was typed."""
@@ -17,6 +20,10 @@ enough that no single event can make exact sums slow."""
 MAX_CHARS: Final = 66
 """Longest written form of an amount: 61 digits, a point and an exponent. So every
 amount is a multiple of 1e-100, which the reference server's exact sums ask for."""
+
+# The default context rounds to 28 digits without a word. This one has room for any sum
+# of amounts of up to 61 digits, and would raise before it rounded.
+_EXACT: Final = Context(prec=1000, traps=[Inexact, InvalidOperation, Overflow])
 
 _REMEDY: Final = "pass a finite Decimal, int, str or float such as '0.0042'"
 
@@ -73,3 +80,15 @@ def _decimal(value: Amount, field: str) -> Decimal:
         # float's own repr: subclasses such as numpy's print their type around it.
         return Decimal(float.__repr__(value))
     raise InvalidEventError(field, value, _REMEDY)
+
+
+def exact_sum(amounts: Iterable[Decimal]) -> Decimal:
+    """Return the sum of ``amounts``, to the last digit.
+
+    Raises:
+        decimal.Inexact: it has over 1000 digits.
+    """
+    total = Decimal()
+    for amount in amounts:
+        total = _EXACT.add(total, amount)
+    return total

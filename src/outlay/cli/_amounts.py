@@ -1,28 +1,12 @@
-"""Exact sums of amounts, and how amounts are written."""
+"""How amounts are written."""
 
 from __future__ import annotations
 
-from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-# The default context rounds to 28 digits without a word. This one has room for any sum
-# of amounts of up to 61 digits, and would raise before it rounded.
-_EXACT: Final = Context(prec=1000, traps=[Inexact, InvalidOperation, Overflow])
-
-
-def exact_sum(amounts: Iterable[Decimal]) -> Decimal:
-    """Return the sum of ``amounts``, to the last digit.
-
-    Raises:
-        decimal.Inexact: it has over 1000 digits.
-    """
-    total = Decimal()
-    for amount in amounts:
-        total = _EXACT.add(total, amount)
-    return total
+    from decimal import Decimal
 
 
 def plain(amount: Decimal | None) -> str:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from outlay._model.money import exact_sum
 from outlay.cli import _tables
-from outlay.cli._amounts import aligned, exact_sum
+from outlay.cli._amounts import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
 
-from outlay.cli._amounts import exact_sum
+from outlay._model.money import exact_sum
 from outlay.cli._demo_workload import KINDS, Operation
 from outlay.cli._exits import FailedError
 

@@ -10,7 +10,8 @@ import msgspec
 
 from outlay._model.clock import SystemClock, to_ms
 from outlay._model.events import decode_event
-from outlay.cli._amounts import aligned, exact_sum, plain
+from outlay._model.money import exact_sum
+from outlay.cli._amounts import aligned, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

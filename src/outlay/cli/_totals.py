@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from outlay.cli._amounts import aligned, exact_sum, plain
+from outlay._model.money import exact_sum
+from outlay.cli._amounts import aligned, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -1,0 +1,93 @@
+"""Stamps: what a call cost, written on the span that it ran in.
+
+Through the OpenTelemetry API alone, which costs next to nothing without an SDK. A span
+processor of ours passes over stamped spans: their call is counted already.
+
+The attributes, all in outlay's own namespace:
+
+* ``outlay.cost.status``: ``tracked``, or ``unpriced`` when no price is known yet;
+* ``outlay.cost.amount``: what all costs of the span come to, an exact decimal as text;
+* ``outlay.cost.currency``: of the amount; costs in another one are not in it;
+* ``outlay.cost.idempotency_keys``: of the span's cost events.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, cast
+from weakref import WeakKeyDictionary
+
+from outlay._model.money import exact_sum
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+STATUS: Final = "outlay.cost.status"
+AMOUNT: Final = "outlay.cost.amount"
+CURRENCY: Final = "outlay.cost.currency"
+KEYS: Final = "outlay.cost.idempotency_keys"
+
+_TRACKED: Final = "tracked"
+_UNPRICED: Final = "unpriced"
+
+_MAX_KEYS: Final = 128  # of one span; the SDK's own default limit is as many attributes
+
+
+class _Stamp:
+    """What is written on one span so far: the API can write attributes, not read."""
+
+    __slots__ = ("amount", "currency", "keys")
+
+    def __init__(self, currency: str) -> None:
+        self.amount = Decimal(0)
+        self.currency = currency
+        self.keys: list[str] = []
+
+
+_lock: Final = threading.Lock()
+_stamps: Final[WeakKeyDictionary[Span, _Stamp]] = WeakKeyDictionary()
+
+
+def stamp(key: str, amount: Decimal, currency: str) -> None:
+    """Write a tracked cost on the current span, if there is one that records.
+
+    Args:
+        key: the event's idempotency key.
+        amount: exact; added to what the span's earlier costs came to.
+        currency: ISO 4217.
+    """
+    span = _recording_span()
+    if span is None:
+        return
+    with _lock:
+        written = _stamps.get(span) or _stamps.setdefault(span, _Stamp(currency))
+        if currency == written.currency:
+            written.amount = exact_sum((written.amount, amount))
+        if len(written.keys) < _MAX_KEYS:
+            written.keys.append(key)
+        attributes = {
+            STATUS: _TRACKED,
+            AMOUNT: f"{written.amount:f}",
+            CURRENCY: written.currency,
+            KEYS: tuple(written.keys),
+        }
+    span.set_attributes(attributes)
+
+
+def stamp_unpriced() -> None:
+    """Write on the current span that its cost is known, but not yet its price."""
+    span = _recording_span()
+    if span is not None and span not in _stamps:
+        span.set_attribute(STATUS, _UNPRICED)
+
+
+def _recording_span() -> Span | None:
+    # Whoever made the current span has imported this; who has not, has no spans, and
+    # is spared the import.
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    span = cast("Span", trace.get_current_span())
+    return span if span.is_recording() else None

@@ -230,6 +230,7 @@ class Dispatch:
         # Before the first byte leaves: a crash from here on finds the stamp.
         self._journal.reader.stamp(events, self._clock.now_ms())
         self._in_flight += len(events)
+        self._pacing.began()
         batched = self._offer is not None
         path = self._offer.path if self._offer else EVENTS_PATH
         return Job(events, first_attempts, path, batched)
@@ -289,9 +290,15 @@ class Dispatch:
         """
         self._in_flight -= len(job.events)
         if answer is not None:
-            self._pacing.record(wall, cpu)
             self._learn_batching(job, answer, judgement)
         self._apply_effect(answer, judgement.replies)
+        self._pacing.ended(
+            answer.status if answer else None,
+            self._clock.monotonic(),
+            wall=wall,
+            cpu=cpu,
+            alike=not job.batched,
+        )
         self.counts["duplicates"] += judgement.duplicates
         replies = zip(job.events, job.first_attempts, judgement.replies, strict=True)
         again = [
@@ -414,6 +421,9 @@ class Dispatch:
         worst = max(replies, key=lambda reply: _SEVERITY[reply.verdict.effect])
         effect = self._escalated(worst.verdict)
         now = self._clock.monotonic()
+        asked = retry_after_seconds(
+            answer.headers if answer else {}, self._clock.now_ms()
+        )
         if effect is Effect.NONE:
             self._gate.success()
             self._notices.resolved("paused", "shipping resumes")
@@ -428,12 +438,12 @@ class Dispatch:
                 worst.message,
                 self._settings.retry_max,
             )
+        elif effect is Effect.FEWER and not asked and self._pacing.busy > 1:
+            pass  # others are under way: the pacing makes them fewer, none need wait
         else:
             failures = self._gate.trouble()
-            asked = retry_after_seconds(
-                answer.headers if answer else {}, self._clock.now_ms()
-            )
-            self._gate.shut_until(now + self._policy.delay(failures, asked))
+            delay = self._policy.delay(failures, asked)
+            self._gate.shut_until(now + delay, asked=bool(asked))
             self._notices.warn(
                 "trouble", "cannot ship: %s. All events are kept", worst.message
             )
@@ -449,7 +459,12 @@ class Dispatch:
         return verdict.effect
 
 
-_SEVERITY: Final = {Effect.NONE: 0, Effect.SLOW_DOWN: 1, Effect.PAUSE: 2}
+_SEVERITY: Final = {
+    effect: degree
+    for degree, effect in enumerate(
+        (Effect.NONE, Effect.FEWER, Effect.SLOW_DOWN, Effect.PAUSE)
+    )
+}
 
 
 def _type_of(event: PendingEvent) -> bytes:

@@ -5,7 +5,9 @@
                         └───────trouble───────┘
 
 After an outage one request goes first and all others wait for its answer: a server
-that comes back meets a probe, not the herd. No waiting, locks or clock here: the
+that comes back meets a probe, not the herd. A success of a request that was under way
+meanwhile opens a shut gate early, for the wait was our guess; but not one that is HELD,
+where the server itself has said when to come back. No waiting, locks or clock here: the
 shipper holds its lock and passes the time in.
 """
 
@@ -21,6 +23,7 @@ class GateState(enum.Enum):
 
     OPEN = "open"
     SHUT = "shut"
+    HELD = "held"  # shut for as long as the server asked
     PROBING = "probing"  # one request is under way, the rest wait for it
 
 
@@ -28,6 +31,7 @@ class _Step(enum.Enum):
     TROUBLE = "trouble"
     SUCCESS = "success"
     ADMIT = "admit"
+    HOLD = "hold"
 
 
 _STEPS: Final = {
@@ -38,9 +42,16 @@ _STEPS: Final = {
     # Requests that were under way when the gate shut still come back.
     (GateState.SHUT, _Step.SUCCESS): GateState.OPEN,
     (GateState.SHUT, _Step.TROUBLE): GateState.SHUT,
+    (GateState.SHUT, _Step.HOLD): GateState.HELD,
+    (GateState.HELD, _Step.ADMIT): GateState.PROBING,
+    (GateState.HELD, _Step.SUCCESS): GateState.HELD,
+    (GateState.HELD, _Step.TROUBLE): GateState.HELD,
+    (GateState.HELD, _Step.HOLD): GateState.HELD,
     (GateState.PROBING, _Step.SUCCESS): GateState.OPEN,
     (GateState.PROBING, _Step.TROUBLE): GateState.SHUT,
 }
+
+_CLOSED: Final = frozenset({GateState.SHUT, GateState.HELD})
 
 
 class Gate:
@@ -61,7 +72,7 @@ class Gate:
         """
         if self.state is GateState.PROBING:
             return math.inf
-        if self.state is GateState.SHUT and now < self._opens_at:
+        if self.state in _CLOSED and now < self._opens_at:
             return self._opens_at - now
         self._take(_Step.ADMIT)
         return 0.0
@@ -69,20 +80,30 @@ class Gate:
     def success(self) -> None:
         """The destination took a request."""
         self._take(_Step.SUCCESS)
-        self.failures = 0
+        if self.state is GateState.OPEN:
+            self.failures = 0
 
     def trouble(self) -> int:
         """The destination failed; return how often in a row, not counting the herd.
 
         Requests under way together fail together: only the first counts.
         """
-        if self.state is not GateState.SHUT:
+        if self.state not in _CLOSED:
             self.failures += 1
         self._take(_Step.TROUBLE)
         return self.failures
 
-    def shut_until(self, moment: float) -> None:
-        """Stay shut until ``moment``, in monotonic seconds."""
+    def shut_until(self, moment: float, *, asked: bool = False) -> None:
+        """Stay shut until ``moment``, in monotonic seconds; call after `trouble`.
+
+        Args:
+            moment: when to let a probe through.
+            asked: whether the server has named it, which outweighs our guesses.
+        """
+        if asked:
+            self._take(_Step.HOLD)
+        elif self.state is GateState.HELD:
+            return
         self._opens_at = moment
 
     def hurry(self) -> None:

@@ -23,6 +23,7 @@ class Effect(enum.Enum):
     """What an answer means for all other events of the destination."""
 
     NONE = "none"
+    FEWER = "fewer at once"  # the server works, and has more than it can take
     SLOW_DOWN = "slow down"  # the server as a whole is in trouble
     PAUSE = "pause"  # nothing can be accepted until a person acts
 
@@ -64,7 +65,7 @@ _BY_STATUS: Final = {
     413: Verdict(Outcome.DEAD, Effect.NONE, Counted.NO, "too_large"),
     422: _DEAD,
     425: Verdict(Outcome.RETRY, Effect.SLOW_DOWN, Counted.NO, "too_early"),
-    429: Verdict(Outcome.RETRY, Effect.SLOW_DOWN, Counted.NO, "too_many_requests"),
+    429: Verdict(Outcome.RETRY, Effect.FEWER, Counted.NO, "too_many_requests"),
     # One event may trip a fault that the others do not: they go on.
     500: Verdict(Outcome.RETRY, Effect.NONE, Counted.MAYBE, "server_error"),
 }

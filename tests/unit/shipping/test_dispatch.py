@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from outlay import Answer, UnavailableError
 from outlay._journal.frames import SEGMENT_HEADER_BYTES, STATE_AT
+from outlay._shipping.congestion import INITIAL
 from outlay._shipping.dispatch import (
     BATCH_PAUSE,
     MAX_FAILURES,
@@ -307,6 +308,73 @@ def test_retry_after_is_obeyed_to_the_second(tmp_path: Path, status: int) -> Non
     assert wait == pytest.approx(120)
     assert before == 1
     assert bench.counts == {"delivered": 2}
+
+
+def _under_way(bench: Bench) -> list[Job]:
+    """Plan all requests that may be made at once."""
+    jobs = []
+    while isinstance(step := bench.plan(), Job):
+        jobs.append(step)
+    return jobs
+
+
+def test_too_many_at_once_makes_them_fewer_and_nobody_waits(tmp_path: Path) -> None:
+    """A server that takes some of them is up: a pause would only waste its time."""
+    bench = Bench(tmp_path, [accepted(), refused(429), accepted()])
+    bench.track(*range(3))
+    jobs = _under_way(bench)
+
+    for job in jobs:
+        bench.perform(job)
+    again = bench.plan()
+
+    assert len(jobs) == 3
+    assert bench.dispatch.wanted_senders == INITIAL // 2
+    assert isinstance(again, Job), "the refused one goes at once"
+    bench.perform(again)
+    assert bench.counts == {"delivered": 3}
+
+
+def test_too_many_though_it_was_alone_means_to_wait(tmp_path: Path) -> None:
+    """Then it is the rate that is too high, and fewer at once would not help."""
+    bench = Bench(tmp_path, [refused(429)] * 3)
+    bench.track(1)
+
+    wait = bench.ship()
+
+    assert wait > 0
+    assert len(bench.sent) == 1
+
+
+def test_when_all_of_many_are_refused_the_last_one_shuts_the_gate(
+    tmp_path: Path,
+) -> None:
+    """A limit of the rate refuses the whole herd; it must not run in circles."""
+    bench = Bench(tmp_path, [refused(429)] * 20)
+    bench.track(*range(4))
+
+    for job in _under_way(bench):
+        bench.perform(job)
+
+    assert isinstance(bench.plan(), float)
+    assert bench.counts == {}
+
+
+def test_what_was_under_way_does_not_end_the_wait_that_the_server_asked_for(
+    tmp_path: Path,
+) -> None:
+    """It asked all of us to stay away, and told one."""
+    bench = Bench(tmp_path, [refused(503, retry_after="60"), accepted()])
+    bench.track(*range(5))
+    first, second = bench.plan(), bench.plan()
+    assert isinstance(first, Job)
+    assert isinstance(second, Job)
+
+    bench.perform(first)
+    bench.perform(second)
+
+    assert bench.ship() == pytest.approx(60)
+    assert len(bench.sent) == 2
 
 
 def test_retry_after_as_a_date_is_obeyed(tmp_path: Path) -> None:

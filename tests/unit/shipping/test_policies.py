@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlay._model.clock import from_ms
+from outlay._shipping.congestion import INITIAL
 from outlay._shipping.gate import Gate, GateState
 from outlay._shipping.outcomes import UNMATCHED, Counted, Effect, Outcome, judge
 from outlay._shipping.pacing import Pacing
@@ -28,6 +29,7 @@ _DELIVERED = (Outcome.DELIVERED, Effect.NONE, Counted.YES)
 _DEAD = (Outcome.DEAD, Effect.NONE, Counted.NO)
 _PARKED = (Outcome.PARKED, Effect.NONE, Counted.NO)
 _PAUSE = (Outcome.RETRY, Effect.PAUSE, Counted.NO)
+_FEWER = (Outcome.RETRY, Effect.FEWER, Counted.NO)
 _LATER = (Outcome.RETRY, Effect.SLOW_DOWN, Counted.NO)
 _UNSURE = (Outcome.RETRY, Effect.SLOW_DOWN, Counted.MAYBE)
 _ALONE = (Outcome.RETRY, Effect.NONE, Counted.MAYBE)
@@ -54,7 +56,7 @@ _ALONE = (Outcome.RETRY, Effect.NONE, Counted.MAYBE)
         (415, _PARKED),
         (422, _DEAD),
         (425, _LATER),
-        (429, _LATER),
+        (429, _FEWER),
         (500, _ALONE),
         (501, _UNSURE),
         (502, _UNSURE),
@@ -146,18 +148,57 @@ def test_a_hurry_lets_one_probe_through_at_once() -> None:
     assert [gate.admit(1.0), gate.admit(1.0)] == [0.0, math.inf]
 
 
-@given(st.lists(st.sampled_from(["admit", "trouble", "success", "hurry"])))
+def test_a_success_that_was_under_way_ends_a_wait_that_was_our_guess() -> None:
+    """One worker of eight that fails is no outage."""
+    gate = Gate()
+    gate.trouble()
+    gate.shut_until(10.0)
+
+    gate.success()
+
+    assert gate.admit(1.0) == 0.0
+    assert gate.failures == 0
+
+
+def test_nothing_ends_a_wait_that_the_server_asked_for_but_time() -> None:
+    """It knows why; what was under way meanwhile has slipped through."""
+    gate = Gate()
+    gate.trouble()
+    gate.shut_until(10.0, asked=True)
+
+    gate.success()
+    gate.trouble()
+    gate.shut_until(2.0)
+
+    assert [gate.admit(5.0), gate.admit(10.0)] == [5.0, 0.0]
+    assert gate.failures == 1, "the herd counts once"
+    assert gate.state is GateState.PROBING
+
+
+def test_the_latest_time_that_the_server_asks_for_holds() -> None:
+    """It may have changed its mind, in either direction."""
+    gate = Gate()
+    gate.trouble()
+    gate.shut_until(10.0, asked=True)
+    gate.trouble()
+    gate.shut_until(4.0, asked=True)
+
+    assert gate.admit(1.0) == 3.0
+
+
+@given(st.lists(st.sampled_from(["admit", "trouble", "asked", "success", "hurry"])))
 def test_no_order_of_events_breaks_the_gate(steps: list[str]) -> None:
     """Answers come back in any order; a missing row of the table would raise."""
     gate, now = Gate(), 0.0
 
-    def trouble() -> None:
+    def trouble(*, asked: bool = False) -> None:
         gate.trouble()
-        gate.shut_until(now + 1.0)
+        gate.shut_until(now + 1.0, asked=asked)
 
     calls: dict[str, Callable[[], object]] = {
         "admit": lambda: gate.admit(now),
         "trouble": trouble,
+        "asked": lambda: trouble(asked=True),
         "success": gate.success,
         "hurry": gate.hurry,
     }
@@ -249,9 +290,23 @@ def test_shipping_starts_with_one_sender() -> None:
     assert Pacing(8).senders == 1
 
 
+def _exchange(
+    pacing: Pacing,
+    wall: float,
+    cpu: float = 0.0,
+    *,
+    status: int | None = 202,
+    now: float = 1000.0,
+) -> None:
+    """Have as many requests under way as there may be, and end one."""
+    pacing.busy = pacing.senders - 1
+    pacing.began()
+    pacing.ended(status, now, wall=wall, cpu=cpu, alike=True)
+
+
 @pytest.mark.parametrize(
     ("wall", "cpu", "senders"),
-    [(0.2, 0.001, 8), (0.005, 0.001, 5), (0.001, 0.001, 1), (0.2, 0.0, 8)],
+    [(0.2, 0.001, INITIAL), (0.003, 0.001, 3), (0.001, 0.001, 1), (0.2, 0.0, INITIAL)],
     ids=["far away", "near", "loopback", "no clock resolution"],
 )
 def test_senders_fill_the_time_that_requests_wait(
@@ -260,7 +315,7 @@ def test_senders_fill_the_time_that_requests_wait(
     """More would only fight for the interpreter lock of the application."""
     pacing = Pacing(8)
 
-    pacing.record(wall, cpu)
+    _exchange(pacing, wall, cpu)
 
     assert pacing.senders == senders
 
@@ -268,9 +323,45 @@ def test_senders_fill_the_time_that_requests_wait(
 def test_pacing_follows_a_server_that_becomes_slow() -> None:
     """A moving average: some requests later, the number fits again."""
     pacing = Pacing(8)
-    pacing.record(0.001, 0.001)
+    _exchange(pacing, 0.001, 0.001)
 
-    for _ in range(30):
-        pacing.record(0.2, 0.001)
+    for second in range(60):
+        _exchange(pacing, 0.2, 0.001, now=1001.0 + second)
 
     assert pacing.senders == 8
+
+
+@pytest.mark.parametrize(
+    ("status", "senders"),
+    [
+        (202, 8),
+        (400, 8),
+        (422, 8),
+        (500, 8),
+        (429, 4),
+        (503, 4),
+        (502, 1),
+        (504, 1),
+        (None, 1),
+    ],
+)
+def test_what_the_server_says_changes_how_many_send(
+    status: int | None, senders: int
+) -> None:
+    """An event's own fault says nothing about how much the server can take."""
+    pacing = Pacing(8)
+    for second in range(20):
+        _exchange(pacing, 0.2, now=1000.0 + second)
+
+    _exchange(pacing, 0.2, status=status, now=1020.0)
+
+    assert pacing.senders == senders
+
+
+def test_the_lower_limit_holds() -> None:
+    """A quick server does not make a busy interpreter quicker."""
+    pacing = Pacing(8)
+    for second in range(60):
+        _exchange(pacing, 0.2, 0.1, now=1000.0 + second)
+
+    assert pacing.senders == 2

@@ -137,6 +137,8 @@ class Dispatch:
             return self._next_due() - now
         if (seconds := self._linger(now, hurry=hurry)) > 0:
             return seconds
+        if self._pacing.busy >= self.wanted_senders:
+            return math.inf  # until one of them comes back
         if (seconds := self._gate.admit(now)) > 0:
             return seconds
         return self._make_job()

@@ -78,6 +78,10 @@ class _ErrorBody(msgspec.Struct):
     error: str = ""
 
 
+class _EventBody(msgspec.Struct):
+    """The event as the server took it: an object, with nothing in it for us."""
+
+
 class _FailedItem(msgspec.Struct):
     index: int
     status: int
@@ -97,6 +101,7 @@ class _BatchBody(msgspec.Struct):
     summary: _Summary
 
 
+_decode_event = msgspec.json.Decoder(_EventBody).decode
 _decode_error = msgspec.json.Decoder(_ErrorBody).decode
 _decode_batch = msgspec.json.Decoder(_BatchBody).decode
 
@@ -123,10 +128,22 @@ def batch_offer(headers: Mapping[str, str]) -> BatchOffer | None:
 
 def judge_single(answer: Answer) -> Judgement:
     """Return what the answer to one event's request says."""
+    if 200 <= answer.status < 300 and not _is_event(answer):
+        return unanswered(UNANSWERED, f"HTTP {answer.status} without an event", 1)
     body = _error_body(answer)
     verdict = judge(answer.status, body.error)
     duplicate = answer.headers.get(_DUPLICATE_HEADER) == "true"
     return Judgement([Reply(verdict, _message(answer, body))], int(duplicate))
+
+
+def _is_event(answer: Answer) -> bool:
+    # Something in between answers 2xx to anything: a portal, a proxy, a web site. Taken
+    # at its word, it would make the costs vanish.
+    try:
+        _decode_event(answer.body)
+    except _UNREADABLE:
+        return False
+    return True
 
 
 def judge_batch(answer: Answer, count: int) -> Judgement:
@@ -157,7 +174,7 @@ def _judge_items(answer: Answer, count: int) -> Judgement:
     except _UNREADABLE:
         body = None
     if body is None or not _adds_up(body, count):
-        # Something in between answers 2xx to anything: believe none of it.
+        # As with single events: believe none of it.
         message = f"HTTP {answer.status} without a batch result"
         replies = [Reply(UNANSWERED, message)] * count
         return Judgement(replies, batch_failed=True)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlay import Answer
-from outlay._shipping.outcomes import Counted, Effect, Outcome
+from outlay._shipping.outcomes import UNANSWERED, Counted, Effect, Outcome
 from outlay._shipping.requests import (
     BatchOffer,
     batch_body,
@@ -212,3 +212,22 @@ def test_a_duplicate_is_a_delivery_that_is_counted_as_known() -> None:
     assert (fresh.duplicates, known.duplicates) == (0, 1)
     assert known.replies[0].verdict.outcome is Outcome.DELIVERED
     assert judge_batch(stored(5, duplicates=3), 5).duplicates == 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>Welcome to the airport</html>", b"", b"[]", b'"ok"', b"{", b"\xff"],
+    ids=["a page", "empty", "an array", "a string", "cut off", "not UTF-8"],
+)
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_an_event_is_delivered_only_if_the_answer_is_an_event(
+    status: int, body: bytes
+) -> None:
+    """A portal that says 200 to everything swallowed costs: they were never sent again.
+
+    It may have been the service after all, so the clock of its window runs.
+    """
+    judgement = judge_single(Answer(status, {"outlay-duplicate": "true"}, body))
+
+    assert [reply.verdict for reply in judgement.replies] == [UNANSWERED]
+    assert judgement.duplicates == 0

@@ -1,0 +1,138 @@
+"""A model of the service: it knows a key for a day, and sums exactly.
+
+What it does with a request is a fate: a function that may lose the request, the answer,
+or both, or refuse some of the events.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from outlay import Answer, UnavailableError
+from tests.support.answers import accepted, refused, stored
+from tests.support.clock import HOUR
+from tests.support.servers import BATCH_PATH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.clock import ManualClock
+
+WINDOW: Final = 24 * HOUR
+"""Seconds for which the service remembers a key."""
+
+Fate: TypeAlias = "Callable[[Service, str, bytes], Answer]"
+
+
+@dataclass
+class Service:
+    """Dedupes on the key for a window, and counts what it does not recognise.
+
+    Attributes:
+        clock: whose monotonic time is the service's: a client's wall clock may step,
+            its own does not.
+        counted: how often it counted each key.
+        total: what that comes to.
+    """
+
+    clock: ManualClock
+    counted: Counter[str] = field(default_factory=Counter)
+    total: Decimal = Decimal(0)
+    _seen_at: dict[str, float] = field(default_factory=dict)
+
+    def take(self, payload: bytes) -> bool:
+        """Take an event, and say whether its key was known."""
+        event = json.loads(payload, parse_float=Decimal)
+        key = event["idempotencyKey"]
+        now = self.clock.monotonic()
+        if key in self._seen_at and now - self._seen_at[key] < WINDOW:
+            return True
+        self._seen_at[key] = now
+        self.counted[key] += 1
+        self.total += Decimal(event["data"]["amount"])
+        return False
+
+
+def payloads_of(path: str, body: bytes) -> list[bytes]:
+    """Return the events of a request."""
+    if path != BATCH_PATH:
+        return [body]
+    events = json.loads(body, parse_float=str)["events"]
+    return [json.dumps(event).encode() for event in events]
+
+
+def take_all(service: Service, path: str, body: bytes) -> Answer:
+    """Take every event, and say so."""
+    payloads = payloads_of(path, body)
+    known = sum(service.take(payload) for payload in payloads)
+    if path == BATCH_PATH:
+        return stored(len(payloads), duplicates=known)
+    return accepted(outlay_duplicate="true") if known else accepted()
+
+
+def lose_request(*_: object) -> Answer:
+    """Break the connection before the service has read the request."""
+    raise UnavailableError("the connection broke", sent=True)
+
+
+def lose_answer(service: Service, path: str, body: bytes) -> Answer:
+    """Break the connection after the service has taken the events."""
+    take_all(service, path, body)
+    raise UnavailableError("the connection broke", sent=True)
+
+
+def _connect_in_vain(*_: object) -> Answer:
+    raise UnavailableError("nobody listens", sent=False)
+
+
+def _refuse(status: int, error: str = "") -> Fate:
+    return lambda *_: refused(status, error)
+
+
+def _fail_after_taking(status: int) -> Fate:
+    def fate(service: Service, path: str, body: bytes) -> Answer:
+        take_all(service, path, body)
+        return refused(status)
+
+    return fate
+
+
+def _take_some(status: int, error: str = "") -> Fate:
+    """Take every other event of a batch and refuse the rest; refuse a single."""
+
+    def fate(service: Service, path: str, body: bytes) -> Answer:
+        if path != BATCH_PATH:
+            return refused(status, error)
+        payloads = payloads_of(path, body)
+        failed = dict.fromkeys(range(0, len(payloads), 2), (status, error))
+        known = sum(service.take(payload) for payload in payloads[1::2])
+        return stored(len(payloads), failed, known)
+
+    return fate
+
+
+def _answer_as_a_proxy(*_: object) -> Answer:
+    return Answer(200, {"content-type": "text/html"}, b"<html>welcome</html>")
+
+
+FATES: Final[dict[str, Fate]] = {
+    "taken": take_all,
+    "request lost": lose_request,
+    "answer lost": lose_answer,
+    "no connection": _connect_in_vain,
+    **{f"{status}": _refuse(status) for status in (302, 400, 401, 404, 413, 422)},
+    **{f"{status}": _refuse(status) for status in (408, 429, 500, 503)},
+    "unmatched type": _refuse(422, "invalid_event_type"),
+    "500 after taking": _fail_after_taking(500),
+    "503 after taking": _fail_after_taking(503),
+    "some 400": _take_some(400),
+    "some 429": _take_some(429),
+    "some 500": _take_some(500),
+    "some of an unmatched type": _take_some(422, "invalid_event_type"),
+    "a proxy's page": _answer_as_a_proxy,
+}
+"""What can happen to a request, by name."""

@@ -57,7 +57,7 @@ _PADDING: Final = 20_000  # bytes: three such events fill a segment, twelve the 
 
 settings.register_profile(
     "conservation",
-    max_examples=300,
+    max_examples=250,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict, Unpack
 
 import msgspec
 
-from outlay._journal.journal import Destination, Journal, Limits
+from outlay._journal.journal import Destination, Duty, Journal, Limits
 from outlay._model.clock import Clock, SystemClock
 from outlay._model.events import CostEvent, EventComposer, decode_event
 from outlay._model.notices import Notices
 from outlay._model.settings import Settings
+from outlay._shipping.delegate import Delegate
 from outlay._shipping.shipper import Shipper
 from outlay.errors import ClosedError, SpillFullError
 
@@ -54,7 +55,7 @@ class SettingsInput(TypedDict, total=False):
     source: str | None
     namespace: str | None
     spill_dir: Path | str | None
-    shipping: Literal["thread", "none"] | None
+    shipping: Literal["thread", "agent", "none"] | None
     durability: Literal["process", "disk", "memory"] | None
     batching: Literal["auto", "never", "always"] | None
     allow_credits: bool | None
@@ -213,15 +214,8 @@ class Client:
             clock=clock,
         ).compose
         self._journal = self._make_journal(clock)
-        self._shipper = Shipper(
-            self.settings,
-            self._journal,
-            clock=clock,
-            notices=self._notices,
-            make_transport=transport,
-            on_burial=self._buried if on_dead_letter else None,
-        )
-        self._ships = self.settings.shipping != "none"
+        self._shipper = self._make_shipper(clock, transport)
+        self._ships = self.settings.shipping == "thread"
         self._begin()
         _clients.add(self)
         if self._ships and self._journal.has_orphans():
@@ -230,23 +224,31 @@ class Client:
 
     def _make_journal(self, clock: Clock) -> Journal:
         settings = self.settings
-        key = settings.api_key
         return Journal(
-            Destination(
-                settings.base_url,
-                settings.namespace,
-                key.get_secret_value() if key else "",
-            ),
-            Limits(
-                settings.segment_bytes,
-                settings.max_spill_bytes,
-                settings.max_memory_bytes,
-            ),
+            Destination.of(settings),
+            Limits.of(settings),
             spill_dir=settings.spill_dir,
             in_memory=settings.durability == "memory",
             synced=settings.durability == "disk",
+            duty=Duty.NONE if settings.shipping == "agent" else Duty.OWN,
             clock=clock,
             notices=self._notices,
+        )
+
+    def _make_shipper(
+        self, clock: Clock, transport: Callable[[], Transport] | None
+    ) -> Shipper | Delegate:
+        if self.settings.shipping == "agent":
+            if self._on_dead_letter is not None:
+                self._notices.warn_once("hook", _NOT_CALLED)
+            return Delegate(self._journal, clock=clock, notices=self._notices)
+        return Shipper(
+            self.settings,
+            self._journal,
+            clock=clock,
+            notices=self._notices,
+            make_transport=transport,
+            on_burial=self._buried if self._on_dead_letter else None,
         )
 
     def _begin(self) -> None:
@@ -335,6 +337,9 @@ class Client:
     def flush(self, timeout: float = 5.0) -> FlushReport:
         """Wait until everything tracked before the call has met its fate.
 
+        With ``shipping="agent"`` it waits for the agent, whose progress it reads in the
+        journal; where no agent is at work, it gives up after two seconds.
+
         Args:
             timeout: most seconds to wait.
 
@@ -347,9 +352,9 @@ class Client:
         return FlushReport(self._settle(timeout), self.stats())
 
     def _settle(self, timeout: float) -> bool:
-        if self._ships:
-            return self._shipper.flush(timeout)
-        return self._report().complete
+        if self.settings.shipping == "none":
+            return self._report().complete
+        return self._shipper.flush(timeout)
 
     def _report(self) -> FlushReport:
         stats = self.stats()
@@ -359,7 +364,8 @@ class Client:
         """Flush, then stop and refuse more; idempotent.
 
         What is not delivered within ``timeout`` seconds stays in the journal, and the
-        next process with the same folder and destination delivers it.
+        next process with the same folder and destination delivers it. With
+        ``shipping="agent"`` it does not wait: the agent goes on without this process.
         """
         with self._lock:
             if self._state is State.CLOSED:
@@ -379,7 +385,7 @@ class Client:
 
     def _end(self, timeout: float) -> FlushReport:
         self._journal.seal()
-        complete = self._settle(timeout)
+        complete = self._settle(timeout if self._ships else 0.0)
         self._shipper.stop(_STOP_SECONDS if complete else 0.0)
         report = FlushReport(complete, self.stats())
         self._journal.retire()
@@ -488,6 +494,11 @@ async def _in_thread(
 _NO_OPERATION_ID: Final = (
     "a %s cost was tracked without operation_id: if the operation is run again, it is "
     "counted again. Pass the provider's response id or your job's id (said once)"
+)
+
+_NOT_CALLED: Final = (
+    "on_dead_letter is not called with shipping='agent': the agent buries the events; "
+    "watch its log, or 'outlay spill status'"
 )
 
 _FATES: Final = ("delivered", "parked", "dead", "quarantined", "damaged")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from outlay._journal.journal import Destination, Journal, Limits
+from outlay._journal.journal import Destination, Duty, Journal, Limits
 from outlay._model.clock import Clock, SystemClock
 from outlay._model.notices import Notices
 
@@ -37,6 +37,7 @@ def make_journal(
     destination: Destination = DESTINATION,
     limits: Limits = LIMITS,
     in_memory: bool = False,
+    duty: Duty = Duty.OWN,
     clock: Clock | None = None,
 ) -> Journal:
     """Return a journal with small segments."""
@@ -46,6 +47,7 @@ def make_journal(
         limits,
         spill_dir=spill_dir,
         in_memory=in_memory,
+        duty=duty,
         clock=clock,
         notices=Notices(clock),
     )

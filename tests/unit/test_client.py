@@ -21,6 +21,7 @@ from outlay import (
     Settings,
     UnavailableError,
 )
+from outlay._shipping.shipper import Shipper
 from tests.support.answers import accepted, refused
 from tests.support.events import assert_conserved, track
 from tests.support.journals import corrupt, segment_files
@@ -462,6 +463,7 @@ def test_dead_letters_without_a_hook_take_no_memory(clients: _Clients) -> None:
 
     stats = client.close(20).stats
 
+    assert isinstance(client._shipper, Shipper)
     dispatch, shipping_thread = client._shipper._dispatch, client._shipper._primary
     assert dispatch is not None
     assert shipping_thread is not None
@@ -568,6 +570,7 @@ def test_a_sender_that_comes_late_touches_nothing_after_close(tmp_path: Path) ->
     assert reached.wait(10)
 
     client.close(0)
+    assert isinstance(client._shipper, Shipper)
     shipping_thread = client._shipper._primary
     closed.set()
     assert shipping_thread is not None
@@ -593,6 +596,7 @@ def test_an_answer_that_comes_after_close_is_ignored(
     client = Client(transport=Slow, spill_dir=tmp_path, linger=0.0)
     track(client, 1)
     assert posted.wait(10)
+    assert isinstance(client._shipper, Shipper)
     shipping_thread = client._shipper._primary
 
     report = client.close(0)

@@ -2,8 +2,9 @@
 
 Two locks say who may do what with a writer's folder: the holder of ``writer.lock``
 appends to its segments, the holder of ``shipper.lock`` decides the fates of their
-events. A process holds both of its own for life; the kernel frees them when it dies,
-however it dies, and whoever then gets both has adopted the folder.
+events. A process holds both of its own for life, or leaves the second one to an agent;
+the kernel frees them when it dies, however it dies. Whoever gets both has adopted the
+folder, and nobody else may remove it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _RANDOM_BYTES: Final = 4  # beside time and process id, in a writer's name
 WRITER_LOCK: Final = "writer.lock"
 SHIPPER_LOCK: Final = "shipper.lock"
 SEGMENT_SUFFIX: Final = ".seg"
+FATES_FILE: Final = "fates.jsonl"
 _DEAD: Final = "dead"
 _META: Final = "meta.json"
 _NEW_PREFIX: Final = ".new-"
@@ -133,6 +135,10 @@ class Lock:
             ) from error
         return True
 
+    def release(self) -> None:
+        """Unlock the file, also where a child forked meanwhile shares it."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
     def abandon(self) -> None:
         """Close the file: unlocks it, unless another process shares it by fork.
 
@@ -146,42 +152,104 @@ class Lock:
 class WriterFolder:
     """The segments of one writing process, and the locks on them."""
 
-    def __init__(self, path: Path, locks: tuple[Lock, Lock]) -> None:
+    def __init__(
+        self, path: Path, *, writer: Lock | None, shipper: Lock | None, whole: bool
+    ) -> None:
+        """Remember which locks are ours; see `create`, `adopt` and `follow`."""
         self.path = path
         self.name = path.name
-        self._locks = locks
+        self._writer = writer
+        self._shipper = shipper
+        self._whole = whole
 
     @classmethod
-    def create(cls, destination: Path, now_ms: int) -> WriterFolder:
-        """Create and own a new folder. Its name sorts by age and is never reused."""
+    def create(
+        cls, destination: Path, now_ms: int, *, shipped_here: bool = True
+    ) -> WriterFolder:
+        """Create and own a new folder. Its name sorts by age and is never reused.
+
+        Args:
+            destination: where.
+            now_ms: wall time.
+            shipped_here: whether this process ships its events; if not, an agent may.
+        """
         unique = secrets.token_hex(_RANDOM_BYTES)
         name = f"{now_ms:013d}-{os.getpid()}-{unique}"
         # Locked before it gets its final name: a folder that can be seen without its
         # locks held is an orphan, and would be adopted.
         hidden = destination / f"{_NEW_PREFIX}{name}"
         hidden.mkdir(mode=_FOLDER_MODE)
-        locks = (Lock(hidden / SHIPPER_LOCK), Lock(hidden / WRITER_LOCK))
-        for lock in locks:
-            lock.acquire()
+        shipper, writer = Lock(hidden / SHIPPER_LOCK), Lock(hidden / WRITER_LOCK)
+        writer.acquire()
+        if shipped_here:
+            shipper.acquire()
         path = hidden.rename(destination / name)
-        return cls(path, locks)
+        if shipped_here:
+            return cls(path, writer=writer, shipper=shipper, whole=True)
+        shipper.abandon()
+        return cls(path, writer=writer, shipper=None, whole=False)
 
     @classmethod
     def adopt(cls, path: Path) -> WriterFolder | None:
         """Own an existing folder if its writer is dead and nobody else ships it."""
-        locks: list[Lock] = []
+        folder = cls.follow(path)
+        if folder is None or folder.is_whole:
+            return folder
+        folder.abandon()
+        return None
+
+    @classmethod
+    def follow(cls, path: Path) -> WriterFolder | None:
+        """Own the shipping of an existing folder if nobody else does.
+
+        Its writer may live on, see `inherit`.
+        """
         with contextlib.ExitStack() as undo:
-            for name in (SHIPPER_LOCK, WRITER_LOCK):
-                try:
-                    lock = Lock(path / name)
-                except (FileNotFoundError, NotADirectoryError):
-                    return None  # no folder, or another adopter has just removed it
-                undo.callback(lock.abandon)
-                if not lock.acquire():
+            try:
+                shipper = Lock(path / SHIPPER_LOCK)
+                undo.callback(shipper.abandon)
+                if not shipper.acquire():
                     return None
-                locks.append(lock)
+                writer = Lock(path / WRITER_LOCK)
+            except (FileNotFoundError, NotADirectoryError):
+                return None  # no folder, or another adopter has just removed it
+            undo.callback(writer.abandon)
+            folder = cls(path, writer=writer, shipper=shipper, whole=False)
+            folder.inherit()
             undo.pop_all()
-        return cls(path, (locks[0], locks[1]))
+        return folder
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all locks are ours: nobody else appends here, or ships from here."""
+        return self._whole
+
+    def inherit(self) -> bool:
+        """Own the folder as a whole if its writer is dead; return whether we do.
+
+        Segments listed after that are all there will ever be.
+        """
+        if not self._whole and self._shipper is not None and self._writer is not None:
+            self._whole = self._writer.acquire()
+        return self._whole
+
+    def is_shipped(self) -> bool:
+        """Return whether some process ships what is written here; the writer asks."""
+        if self._shipper is not None:
+            return True
+        try:
+            probe = Lock(self.path / SHIPPER_LOCK)
+        except OSError:  # somebody deleted the folder
+            return False
+        try:
+            if not probe.acquire():
+                return True
+            # Not by closing alone: a child forked at this moment would keep it locked.
+            # An agent that tries in between finds it free at its next look.
+            probe.release()
+            return False
+        finally:
+            probe.abandon()
 
     def segment_path(self, number: int) -> Path:
         """Return the path of this writer's ``number``-th segment."""
@@ -192,11 +260,16 @@ class WriterFolder:
         return sorted(self.path.glob(f"*{SEGMENT_SUFFIX}"))
 
     def release(self) -> None:
-        """Give up the folder; remove it if no segment is left in it."""
-        if not self.segment_paths():
+        """Give up the folder; remove it if it is wholly ours and has no segment left.
+
+        While others hold one of its locks they must find the same files: two locks of
+        one name would let two processes ship the same events.
+        """
+        if self._whole and not self.segment_paths():
             # Never the whole tree: a thread that is inside of track_cost while the
             # client is closed may open a segment in it at this moment.
             with contextlib.suppress(OSError):
+                (self.path / FATES_FILE).unlink(missing_ok=True)
                 (self.path / SHIPPER_LOCK).unlink()
                 (self.path / WRITER_LOCK).unlink()
                 self.path.rmdir()
@@ -204,8 +277,9 @@ class WriterFolder:
 
     def abandon(self) -> None:
         """Close the locks and leave the folder as it is."""
-        for lock in self._locks:
-            lock.abandon()
+        for lock in (self._shipper, self._writer):
+            if lock is not None:
+                lock.abandon()
 
 
 def _segment_bytes(folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import errno
 import functools
 import itertools
@@ -11,10 +12,12 @@ import secrets
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from outlay._journal import folders, segments
+from outlay._journal import fates, folders, following, segments
 from outlay._journal.appending import Appender
 from outlay._journal.dead_letters import DeadLetters, Kind
+from outlay._journal.fates import Fates
 from outlay._journal.folders import DestinationFolder, WriterFolder
+from outlay._journal.following import Followed, Pace
 from outlay._journal.frames import (
     FRAME_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
@@ -27,11 +30,15 @@ from outlay._journal.syncing import GroupCommit
 from outlay.errors import SpillFullError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from outlay._model.clock import Clock
     from outlay._model.notices import Notices
+    from outlay._model.settings import Settings
+
+ADOPT_SECONDS: Final = 30.0
+"""Between a client's looks for dead writers' events."""
 
 _MEMORY_SEGMENT_BYTES: Final = 1024 * 1024
 _DISK_RETRY_SECONDS: Final = 1.0  # a dead or full disk must not cost each call
@@ -53,12 +60,27 @@ _STATE_OF: Final[Mapping[Kind, State]] = {
 }
 
 
+class Duty(enum.Enum):
+    """Whose events a process ships."""
+
+    OWN = "its own, and those of dead writers"
+    NONE = "none: an agent ships what it tracks"
+    ALL = "those of all writers that do not ship for themselves: the agent's"
+
+
 class Destination(NamedTuple):
     """Where events go; events of two destinations never meet in one folder."""
 
     base_url: str
     namespace: str | None
     credential: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> Destination:
+        """Return the destination that ``settings`` make."""
+        key = settings.api_key
+        credential = key.get_secret_value() if key else ""
+        return cls(settings.base_url, settings.namespace, credential)
 
 
 class Limits(NamedTuple):
@@ -67,6 +89,13 @@ class Limits(NamedTuple):
     segment_bytes: int
     max_spill_bytes: int
     max_memory_bytes: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Return the limits that ``settings`` set."""
+        return cls(
+            settings.segment_bytes, settings.max_spill_bytes, settings.max_memory_bytes
+        )
 
 
 class _Full(NamedTuple):
@@ -83,8 +112,12 @@ class _Full(NamedTuple):
 class Journal:
     """Keeps events on disk, or in bounded memory when no folder is writable.
 
-    Thread safety: `append`, `appended_count` and `adopt_orphans` may be called by any
-    thread; what goes through `reader` needs the shipper's lock.
+    Thread safety: `append`, `appended_count`, `adopt_orphans` and `is_shipped` may be
+    called by any thread; `look` and what goes through `reader` need the shipper's lock.
+
+    Attributes:
+        reader: the events that this process ships.
+        fates: what became of the events that it leaves to an agent.
     """
 
     def __init__(
@@ -95,6 +128,7 @@ class Journal:
         spill_dir: Path | None,
         in_memory: bool,
         synced: bool = False,
+        duty: Duty = Duty.OWN,
         clock: Clock,
         notices: Notices,
     ) -> None:
@@ -106,6 +140,7 @@ class Journal:
             spill_dir: the root folder; None: the platform's state folder.
             in_memory: never touch the disk.
             synced: an append returns only when the disk has the event.
+            duty: whose events this process ships.
             clock: dates segments and dead letters.
             notices: where trouble is reported.
         """
@@ -113,6 +148,7 @@ class Journal:
         self._limits = limits
         self._in_memory = in_memory
         self._synced = synced
+        self._duty = duty
         self._clock = clock
         self._notices = notices
         self._spill_dir = spill_dir or folders.default_spill_dir()
@@ -125,6 +161,9 @@ class Journal:
         self._lock = threading.RLock()  # re-entrant, see Appender
         self._writer: WriterFolder | None = None  # guarded by _lock
         self._adopted: dict[str, WriterFolder] = {}  # guarded by _lock
+        self._followed: dict[str, Followed] = {}  # the same; writers that live
+        self._pace = Pace()
+        self._taken_before = 0
         self._memory_bytes = 0  # guarded by _lock
         self._disk_failed_at: float | None = None
         self._full: _Full | None = None
@@ -135,11 +174,12 @@ class Journal:
         self._appender = Appender(
             self._open_segment,
             self._open_durable,
-            publish=lambda writer: self.reader.add(self._refs.pop(writer.name)),
+            publish=self._publish,
         )
         self._commits = GroupCommit(self._appender.sync_all, self._notices)
         self.append = self._append_synced if self._synced else self._appender.append
         self.appended_count = self._appender.appended_count
+        self.fates = Fates()
         self.reader = Reader(
             on_damage=self._keep_damaged, on_unreadable=self._report_unreadable
         )
@@ -178,26 +218,73 @@ class Journal:
             return []
 
     def _adopt(self, path: Path) -> bool:
+        take_over = WriterFolder.adopt
+        if self._duty is Duty.ALL:
+            take_over = WriterFolder.follow
         with self._lock:
             owned = self._writer is not None and self._writer.name == path.name
-            if owned or path.name in self._adopted:
+            if owned or path.name in self._adopted or path.name in self._followed:
                 return False
-            folder = WriterFolder.adopt(path)
+            folder = take_over(path)
             if folder is None:
                 return False
+            if not folder.is_whole:
+                self._followed[path.name] = Followed(folder)
+                return False
             self._adopted[path.name] = folder
-        paths = folder.segment_paths()
-        for segment_path in paths:
-            self.reader.add(self._file_ref(folder, segment_path, recovered=True))
-        if not paths:
+        return self._hand_over(folder, folder.segment_paths())
+
+    def _hand_over(self, folder: WriterFolder, paths: Iterable[Path]) -> bool:
+        """Have the reader read segments of another writer; return if any are left."""
+        for path in paths:
+            self.reader.add(self._file_ref(folder, path, recovered=True))
+        left = bool(folder.segment_paths())
+        if folder.is_whole and not left:
             self._let_go(folder)
-        return bool(paths)
+        return left
+
+    def look(self) -> float:
+        """Look for what others left or wrote; return seconds until the next look."""
+        known = len(self._followed)
+        adopted = self.adopt_orphans()
+        if self._duty is not Duty.ALL:
+            return ADOPT_SECONDS
+        for followed in list(self._followed.values()):
+            try:
+                self._follow(followed)
+            except OSError as error:  # it must not hold up the others
+                self._notices.warn(
+                    "follow", "cannot read in %s: %s", followed.folder.path, error
+                )
+        self.reader.look_again()
+        taken, self._taken_before = self._taken_before, self.reader.taken_count
+        found = adopted or taken != self._taken_before or known != len(self._followed)
+        return self._pace.after(found=bool(found))
+
+    def _follow(self, followed: Followed) -> None:
+        folder = followed.folder
+        if not folder.inherit():
+            self._hand_over(folder, followed.new_segments())
+            return
+        with self._lock:
+            del self._followed[folder.name]
+            self._adopted[folder.name] = folder
+        self.reader.finish(folder.name)
+        self._hand_over(folder, followed.new_segments())
+
+    def is_shipped(self) -> bool:
+        """Return whether some process ships what this one tracks."""
+        folder = self._writer
+        return folder is not None and folder.is_shipped()
 
     def targets(self) -> dict[str, float]:
         """Return up to where the journal must be settled for a flush."""
         # The names first: a segment opened after them is not waited for.
-        names = self.reader.names()
-        tails = self._appender.tails()
+        names = self.reader.names() + self.fates.names()
+        tails: dict[str, float] = {
+            **self._appender.tails(),
+            **following.tails_of(self._followed.values()),
+        }
         return {name: tails.get(name, math.inf) for name in names}
 
     def bury(self, event: PendingEvent, kind: Kind, reason: str, message: str) -> bool:
@@ -232,10 +319,12 @@ class Journal:
         self.reader.close()
         with self._lock:
             owned = [*self._adopted.values()]
+            owned += [followed.folder for followed in self._followed.values()]
             if self._writer is not None:
                 owned.append(self._writer)
             self._writer = None
             self._adopted = {}
+            self._followed = {}
         for folder in owned:
             folder.release()
 
@@ -260,7 +349,8 @@ class Journal:
         The child's copies of the locks are closed: kept open, they would keep the
         parent's folder locked after the parent's death. The parent's own stay held.
         """
-        for folder in (self._writer, *self._adopted.values()):
+        followed = [each.folder for each in self._followed.values()]
+        for folder in (self._writer, *self._adopted.values(), *followed):
             if folder is not None:
                 folder.abandon()
         self._begin()
@@ -346,6 +436,7 @@ class Journal:
             lambda: memory,
             functools.partial(self._free_memory, size),
             recovered=False,
+            final=False,
         )
         self._refs[name] = ref
         return SegmentWriter(name, memory, durable=False)
@@ -383,7 +474,9 @@ class Journal:
             )
             self._spill_dir = moved_to
             self._prepare(now_ms)
-        return WriterFolder.create(self.folder.path, now_ms)
+        return WriterFolder.create(
+            self.folder.path, now_ms, shipped_here=self._duty is not Duty.NONE
+        )
 
     def _prepare(self, now_ms: int) -> None:
         self.folder.prepare(
@@ -391,6 +484,13 @@ class Journal:
             namespace=self._destination.namespace,
             now_ms=now_ms,
         )
+
+    def _publish(self, writer: SegmentWriter) -> None:
+        ref = self._refs.pop(writer.name)
+        if self._duty is Duty.NONE and writer.durable:
+            self.fates.add(ref.name, self.folder.path / ref.name)
+        else:
+            self.reader.add(ref)
 
     # What the reader reports back.
 
@@ -402,13 +502,24 @@ class Journal:
             functools.partial(segments.open_file, path),
             functools.partial(self._discard_file, folder, path),
             recovered=recovered,
+            final=recovered and folder.is_whole,
         )
 
     def _discard_file(self, folder: WriterFolder, path: Path) -> None:
+        if not folder.is_whole:
+            self._tell_writer(path)
         path.unlink(missing_ok=True)
         self._full = None  # there is room again
         if folder.name in self._adopted and not folder.segment_paths():
             self._let_go(folder)
+
+    def _tell_writer(self, path: Path) -> None:
+        try:
+            fates.record(path)
+        except OSError as error:
+            self._notices.warn(
+                "fates", "the writer of %s cannot be told its fate: %s", path, error
+            )
 
     def _let_go(self, folder: WriterFolder) -> None:
         """Remove an adopted folder that has nothing left in it."""

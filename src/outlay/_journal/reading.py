@@ -22,7 +22,8 @@ class SegmentRef:
 
     Attributes:
         name: unique in the destination; sorts by age.
-        recovered: whether an earlier process wrote it.
+        recovered: whether another process wrote it.
+        final: whether that process is dead.
         counted_to: events before this offset were counted as recovered.
         damaged: offsets of damage that was reported, and of the events lost in it.
     """
@@ -34,9 +35,11 @@ class SegmentRef:
         discard: Callable[[], None],
         *,
         recovered: bool,
+        final: bool,
     ) -> None:
         self.name = name
         self.recovered = recovered
+        self.final = final
         self.counted_to = 0
         self.damaged: set[int] = set()
         self.open_memory = open_memory
@@ -48,7 +51,9 @@ class _Opened:
 
     def __init__(self, ref: SegmentRef) -> None:
         self.ref = ref
-        self.reader = SegmentReader(ref.name, ref.open_memory(), final=ref.recovered)
+        self.reader = SegmentReader(
+            ref.name, ref.open_memory(), final=ref.final, foreign=ref.recovered
+        )
 
 
 class Reader:
@@ -73,6 +78,7 @@ class Reader:
         self._reading: dict[str, _Opened] = {}  # more may come from it
         self._drained: dict[str, _Opened] = {}  # read to the end, not all settled
         self._parked: dict[str, tuple[SegmentRef, int]] = {}  # closed; parked events
+        self.taken_count = 0
         self.recovered_count = 0
         self.damaged_count = 0  # events
 
@@ -98,7 +104,22 @@ class Reader:
             self._move_on(opened)
             if len(taken) >= max_events or room <= 0:
                 break
+        self.taken_count += len(taken)
         return taken
+
+    def look_again(self) -> None:
+        """Look once more at what seemed damaged in segments of living writers."""
+        for opened in self._reading.values():
+            opened.reader.look_again()
+
+    def finish(self, writer: str) -> None:
+        """Take note that a writer is dead, and its segments are final."""
+        closed = [ref for ref, _ in self._parked.values()]
+        for ref in [*self._added, *self._queued, *closed]:
+            ref.final = ref.final or _is_of(ref, writer)
+        for opened in [*self._reading.values(), *self._drained.values()]:
+            if _is_of(opened.ref, writer):
+                opened.ref.final = opened.reader.final = True
 
     def stamp(self, events: list[PendingEvent], now_ms: int) -> None:
         """Record an attempt of ``events``, before their first byte leaves.
@@ -218,3 +239,7 @@ class Reader:
             self.recovered_count += sum(offset >= ref.counted_to for offset in new)
             ref.counted_to = max(ref.counted_to, damage.end)
         self._on_damage(ref.name, damage.offset, damaged)
+
+
+def _is_of(ref: SegmentRef, writer: str) -> bool:
+    return ref.name.startswith(f"{writer}/")

@@ -94,6 +94,25 @@ def open_file(path: Path) -> mmap.mmap:
     return memory
 
 
+def look_into(path: Path) -> mmap.mmap | None:
+    """Map a segment for reading; None if it is gone, or still being created.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        # It is allocated in full before its header is written.
+        if not frames.is_segment(os.pread(descriptor, SEGMENT_HEADER_BYTES, 0)):
+            return None
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    finally:
+        os.close(descriptor)
+
+
 def _allocate(descriptor: int, size: int) -> None:
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
@@ -253,19 +272,25 @@ class SegmentReader:
     Thread safety: caller holds the shipper's lock.
     """
 
-    def __init__(self, name: str, memory: mmap.mmap, *, final: bool) -> None:
+    def __init__(
+        self, name: str, memory: mmap.mmap, *, final: bool, foreign: bool = False
+    ) -> None:
         """Read from the start.
 
         Args:
             name: unique in the destination; sorts by age.
             memory: the mapped segment.
-            final: whether its writer is dead.
+            final: whether its writer is dead; to be set when it dies.
+            foreign: whether the writer is another process.
         """
         self.name = name
+        self.final = final
         self.unsettled: dict[int, PendingEvent] = {}
         self._memory = memory
         self._limit = len(memory)
-        self._final = final
+        self._foreign = foreign
+        self._suspected: int | None = None  # offset of what looked like damage
+        self._confirmed: int | None = None
         self._cursor = SEGMENT_HEADER_BYTES
         self._at_end = False
         self._parked: set[int] = set()  # offsets
@@ -294,12 +319,14 @@ class SegmentReader:
         while not self._at_end:
             # Before the read: what is appended between a read that finds nothing and
             # a look at the flag would be taken for the end.
-            final = self._final or frames.is_sealed(self._memory)
+            final = self.final or frames.is_sealed(self._memory)
             found = frames.read_frame(
                 self._memory, self._cursor, self._limit, final=final
             )
             if found is None:
                 self._at_end = final
+                return None
+            if isinstance(found, Damage) and self._may_arrive(found, final=final):
                 return None
             self._cursor = found.end
             if isinstance(found, Damage):
@@ -310,6 +337,20 @@ class SegmentReader:
                 self._parked.discard(event.offset)
                 return event
         return None
+
+    def look_again(self) -> None:
+        """Take what looked like damage for damage, if it still does."""
+        self._confirmed = self._suspected
+
+    def _may_arrive(self, damage: Damage, *, final: bool) -> bool:
+        """Return whether ``damage`` may be a frame that is still on its way.
+
+        Some processors, such as ARM's, let another one see stores out of order for a
+        moment: a state before its payload, or a frame before the one in front of it.
+        In one process the interpreter's lock keeps the order.
+        """
+        self._suspected = damage.offset
+        return self._foreign and not final and damage.offset != self._confirmed
 
     def examine(self, damage: Damage) -> tuple[bytes, set[int]]:
         """Return what lies in ``damage``: its bytes, and where events are lost."""

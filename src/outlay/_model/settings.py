@@ -184,9 +184,10 @@ class Settings(EnvironmentModel):
     spill_dir: Annotated[Path, AfterValidator(_folder)] | None = None
     """Folder of the journal; ``~`` is the home. None: the platform's state folder."""
 
-    shipping: Literal["thread", "none"] = "thread"
-    """``thread``: a background thread ships. ``none``: events stay in the journal
-    until another process with the same folder and destination ships them."""
+    shipping: Literal["thread", "agent", "none"] = "thread"
+    """``thread``: a background thread ships. ``agent``: ``outlay agent``, a process of
+    its own, ships while this one tracks. ``none``: events stay in the journal until
+    this process has ended and another with the same folder and destination ships."""
 
     durability: Literal["process", "disk", "memory"] = "process"
     """``process``: an event survives the death of the process. ``disk``: it survives
@@ -251,6 +252,16 @@ class Settings(EnvironmentModel):
                 f"max_spill_bytes={self.max_spill_bytes} holds no segment of "
                 f"segment_bytes={self.segment_bytes}: raise {_PREFIX}MAX_SPILL_BYTES, "
                 f"or lower {_PREFIX}SEGMENT_BYTES"
+            )
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _a_folder_for_the_agent(self) -> Self:
+        if self.shipping == "agent" and self.durability == "memory":
+            message = (
+                "shipping=agent needs events on disk, where the agent finds them: set "
+                f"{_PREFIX}DURABILITY=process or disk, or {_PREFIX}SHIPPING=thread"
             )
             raise ValueError(message)
         return self

@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("outlay")
 
-ADOPT_SECONDS: Final = 30.0
-"""Between looks for dead writers' events."""
-
 _LOOK_SECONDS: Final = 0.2
 """Between looks of a flush that nobody woke: a signal handler that flushes, too, can
 let the wake-up pass between a look and the wait for it."""
@@ -108,7 +105,7 @@ class Shipper:
         self._stopping = False
         self._closed = False
         self._flushes: list[_Flush] = []
-        self._adopt_at = -math.inf
+        self._look_at = -math.inf
 
     def wake(self) -> None:
         """Say that there is something to ship; starts the thread if need be."""
@@ -124,7 +121,7 @@ class Shipper:
         within ``timeout`` seconds.
         """
         with self._lock:
-            self._look_for_orphans(self._clock.monotonic())
+            self._look_for_others(self._clock.monotonic())
             # A condition of the lock, which it gives up while it waits: a signal
             # handler may flush on a thread that holds the lock already.
             flush = _Flush(self._journal.targets(), threading.Condition(self._lock))
@@ -226,7 +223,7 @@ class Shipper:
         try:
             dispatch, transport = self._prepare()
             while not self._stopping:
-                self._adopt()
+                self._look()
                 step = self._plan(dispatch, transport)
                 self._tell_burials(dispatch)
                 if isinstance(step, float):
@@ -277,18 +274,17 @@ class Shipper:
                 max_connections=self._settings.max_senders,
             )
 
-    def _adopt(self) -> None:
+    def _look(self) -> None:
         now = self._clock.monotonic()
         with self._lock:
             # What a closed client adopted nobody else could deliver.
-            if now >= self._adopt_at and not self._stopping:
-                self._look_for_orphans(now)
+            if now >= self._look_at and not self._stopping:
+                self._look_for_others(now)
 
-    def _look_for_orphans(self, now: float) -> None:
+    def _look_for_others(self, now: float) -> None:
         # Whoever looks does it for the thread, too: one that looked again during the
         # flush of a close would adopt what that flush does not wait for.
-        self._adopt_at = now + ADOPT_SECONDS
-        self._journal.adopt_orphans()
+        self._look_at = now + self._journal.look()
 
     # One round: plan, post, record.
 
@@ -332,9 +328,9 @@ class Shipper:
                 self._extras.add(extra)
 
     def _wait(self, seconds: float) -> None:
-        until_adoption = self._adopt_at - self._clock.monotonic()
+        until_look = self._look_at - self._clock.monotonic()
         with contextlib.suppress(queue.Empty):
-            self._wakeups.get(timeout=max(0.0, min(seconds, until_adoption)))
+            self._wakeups.get(timeout=max(0.0, min(seconds, until_look)))
         self._waiting = False
 
     def _perform(self, job: Job, dispatch: Dispatch, transport: Transport) -> None:

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from outlay._journal import intervention
+from outlay._journal.journal import ADOPT_SECONDS
 from outlay._model.clock import SystemClock
-from outlay._shipping.shipper import ADOPT_SECONDS
 from outlay.cli._exits import Exit, FailedError, UsageError
 from outlay.cli._spill_replay import Left
 from outlay.cli._spill_scope import Relation, Selection

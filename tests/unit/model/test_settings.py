@@ -162,7 +162,7 @@ def test_the_arguments_of_a_client_are_the_settings() -> None:
 # What is refused, and how that is said.
 
 WRONG: dict[str, tuple[str, str, str]] = {
-    "no-choice": ("shipping", "later", "'thread' or 'none'"),
+    "no-choice": ("shipping", "later", "'thread', 'agent' or 'none'"),
     "no-number": ("timeout", "soon", "valid number"),
     "no-whole-number": ("max_senders", "2.5", "valid integer"),
     "no-boolean": ("allow_credits", "perhaps", "valid boolean"),

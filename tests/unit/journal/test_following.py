@@ -1,0 +1,437 @@
+"""Reading segments while another process appends to them."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from outlay._journal import frames
+from outlay._journal.folders import (
+    FATES_FILE,
+    SHIPPER_LOCK,
+    WRITER_LOCK,
+    Lock,
+    WriterFolder,
+)
+from outlay._journal.following import LONGEST_PAUSE, SHORTEST_PAUSE, Pace
+from outlay._journal.frames import SEGMENT_HEADER_BYTES, STATE_AT, State
+from outlay._journal.journal import ADOPT_SECONDS, Duty, Journal
+from tests.support.clock import NOON_MS
+from tests.support.events import payload
+from tests.support.journals import make_journal, payloads, segment_files, take_all
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_BIG: Final = 30_000  # bytes: two such events fill a segment
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Journal:
+    """Return the journal of an application that leaves its events to an agent."""
+    return make_journal(tmp_path, duty=Duty.NONE)
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Journal:
+    """Return the journal of an agent on the same folder."""
+    return make_journal(tmp_path, duty=Duty.ALL)
+
+
+def _seen(agent: Journal) -> list[bytes]:
+    """Return what a look finds, and take it."""
+    agent.look()
+    return payloads(take_all(agent))
+
+
+def _settle_all(agent: Journal, state: State = State.DELIVERED) -> None:
+    agent.look()
+    for event in take_all(agent):
+        agent.reader.settle(event, state)
+
+
+def test_what_a_living_writer_appends_is_read(writer: Journal, agent: Journal) -> None:
+    """Before a look and after it, each event once."""
+    writer.append(payload(1))
+    first = _seen(agent)
+    writer.append(payload(2))
+    second = _seen(agent)
+
+    assert (first, second) == ([payload(1)], [payload(2)])
+    assert agent.reader.recovered_count == 2
+
+
+def test_new_segments_of_a_living_writer_are_found(
+    writer: Journal, agent: Journal
+) -> None:
+    """It goes on to the next when one is full."""
+    seen = []
+    for number in range(7):
+        writer.append(payload(number, padding=_BIG))
+        seen += _seen(agent)
+
+    assert seen == [payload(number, padding=_BIG) for number in range(7)]
+
+
+def test_a_finished_segment_of_a_living_writer_is_deleted_and_accounted_for(
+    writer: Journal, agent: Journal, tmp_path: Path
+) -> None:
+    """The writer cannot look into a file that is gone."""
+    for number in range(7):
+        writer.append(payload(number, padding=_BIG))
+
+    _settle_all(agent)
+    take_all(agent)  # sees that the full ones have no more
+
+    assert len(segment_files(tmp_path)) == 1, "the one that is not full"
+    assert writer.fates.counts() == {"delivered": 7}
+
+
+def test_every_fate_is_seen_by_the_writer_while_the_segment_is_there(
+    writer: Journal, agent: Journal
+) -> None:
+    """It stands in the frames."""
+    for number in range(6):
+        writer.append(payload(number))
+    agent.look()
+    fates = [State.DELIVERED, State.PARKED, State.DEAD, State.QUARANTINED]
+    for event, fate in zip(take_all(agent), fates, strict=False):
+        agent.reader.settle(event, fate)
+
+    counts = writer.fates.counts()
+
+    assert counts == {"delivered": 1, "parked": 1, "dead": 1, "quarantined": 1}
+
+
+def test_the_writer_waits_for_what_it_appended_before(
+    writer: Journal, agent: Journal
+) -> None:
+    """A busy application would otherwise never see the end of a flush."""
+    writer.append(payload(1))
+    targets = writer.targets()
+    before = writer.fates.reached(targets)
+    _settle_all(agent)
+    writer.append(payload(2))
+
+    assert not before
+    assert writer.fates.reached(targets)
+    assert not writer.fates.reached(writer.targets())
+
+
+def test_an_agent_waits_for_what_living_writers_appended_before(
+    writer: Journal, agent: Journal
+) -> None:
+    """An unsealed segment has an end for now."""
+    writer.append(payload(1))
+    agent.look()
+    targets = agent.targets()
+    before = agent.reader.reached(targets)
+    _settle_all(agent)
+    writer.append(payload(2))
+
+    assert math.inf not in targets.values()
+    assert not before
+    assert agent.reader.reached(targets)
+
+
+def test_a_writer_that_ends_is_inherited(
+    writer: Journal, agent: Journal, tmp_path: Path
+) -> None:
+    """Its last segment is final then, and the folder goes with it."""
+    writer.append(payload(1))
+    _settle_all(agent)
+    writer.append(payload(2))
+    writer.close()  # as the kernel does it: the segment is not sealed
+
+    _settle_all(agent)
+    take_all(agent)
+
+    assert segment_files(tmp_path) == []
+    assert list(agent.folder.writers()) == []
+
+
+def test_a_segment_opened_right_before_the_death_is_not_overlooked(
+    writer: Journal, agent: Journal
+) -> None:
+    """The folder must not be removed with it."""
+    writer.append(payload(0))
+    _settle_all(agent)
+    for number in range(1, 8):
+        writer.append(payload(number, padding=_BIG))
+    writer.close()
+
+    assert _seen(agent) == [payload(number, padding=_BIG) for number in range(1, 8)]
+
+
+def test_an_empty_folder_of_a_living_writer_stays(
+    agent: Journal, tmp_path: Path
+) -> None:
+    """It is about to write there."""
+    folder = WriterFolder.create(_destination(tmp_path), NOON_MS, shipped_here=False)
+
+    agent.look()
+    agent.close()
+
+    assert folder.path.is_dir()
+    kept = {path.name for path in folder.path.iterdir()}
+    assert {SHIPPER_LOCK, WRITER_LOCK} <= kept
+    folder.abandon()
+
+
+def _destination(tmp_path: Path) -> Path:
+    journal = make_journal(tmp_path)
+    journal.append(payload(0))
+    journal.close()
+    return journal.folder.path
+
+
+def test_a_segment_without_a_header_is_looked_at_again(
+    writer: Journal, agent: Journal, tmp_path: Path
+) -> None:
+    """Its writer is just creating it; it must not be given up as unreadable."""
+    writer.append(payload(1))
+    assert _seen(agent) == [payload(1)]
+    (first,) = segment_files(tmp_path)
+    made = first.read_bytes()
+    second = first.with_name("00000002.seg")
+
+    seen = []
+    for content in (b"", bytes(len(made)), made):
+        second.write_bytes(content)
+        seen.append(_seen(agent))
+
+    assert seen == [[], [], [payload(1)]]
+
+
+def test_a_frame_that_arrives_late_is_not_taken_for_damage(
+    writer: Journal, agent: Journal, tmp_path: Path
+) -> None:
+    """Other processors may see a frame before the payload of the one in front."""
+    for number in range(3):
+        writer.append(payload(number))
+    (segment,) = segment_files(tmp_path)
+    whole = segment.read_bytes()
+    with segment.open("r+b") as file:
+        file.seek(SEGMENT_HEADER_BYTES + frames.FRAME_HEADER_BYTES)
+        file.write(bytes(20))
+        file.flush()
+        early = _seen(agent)
+        file.seek(0)
+        file.write(whole)
+    late = _seen(agent)
+
+    assert early == []
+    assert late == [payload(number) for number in range(3)]
+    assert agent.reader.damaged_count == 0
+
+
+def test_a_length_that_arrives_late_is_not_an_empty_event(
+    writer: Journal, agent: Journal, tmp_path: Path
+) -> None:
+    """Nothing at all has the checksum 0, as memory that was never written has."""
+    writer.append(payload(1))
+    (segment,) = segment_files(tmp_path)
+    whole = segment.read_bytes()
+    with segment.open("r+b") as file:
+        file.seek(SEGMENT_HEADER_BYTES + 4)
+        file.write(bytes(8))
+        file.flush()
+        early = _seen(agent)
+        file.seek(0)
+        file.write(whole)
+
+    assert early == []
+    assert _seen(agent) == [payload(1)]
+
+
+def test_damage_that_stays_is_damage_at_the_second_look(
+    writer: Journal, agent: Journal, tmp_path: Path
+) -> None:
+    """A corrupt frame does not hold up those behind it."""
+    for number in range(3):
+        writer.append(payload(number))
+    (segment,) = segment_files(tmp_path)
+    with segment.open("r+b") as file:
+        file.seek(SEGMENT_HEADER_BYTES + frames.FRAME_HEADER_BYTES)
+        file.write(bytes(20))
+
+    looks = [_seen(agent), _seen(agent)]
+
+    assert looks == [[], [payload(1), payload(2)]]
+    assert agent.reader.damaged_count == 1
+
+
+@pytest.mark.parametrize("at", [0, STATE_AT, frames.FRAME_HEADER_BYTES])
+def test_a_corrupt_event_is_told_to_the_writer_with_its_segment(
+    writer: Journal, agent: Journal, tmp_path: Path, at: int
+) -> None:
+    """Else it would be pending for ever in the writer's books."""
+    for number in range(3):
+        writer.append(payload(number))
+    (segment,) = segment_files(tmp_path)
+    with segment.open("r+b") as file:
+        file.seek(SEGMENT_HEADER_BYTES + at)
+        file.write(b"\x77")
+    writer.seal()
+
+    _settle_all(agent)
+    take_all(agent)
+
+    counts = writer.fates.counts()
+    assert sum(counts.values()) == 3
+    assert counts["delivered"] >= 2
+
+
+# Whose events they are.
+
+
+def test_a_writer_that_ships_its_own_is_left_alone_until_it_dies(
+    tmp_path: Path, agent: Journal
+) -> None:
+    """Two shippers of one event would send it twice."""
+    owner = make_journal(tmp_path)
+    owner.append(payload(1))
+    before = _seen(agent)
+    owner.close()
+
+    assert before == []
+    assert _seen(agent) == [payload(1)]
+
+
+def test_a_client_that_ships_adopts_no_living_writer(
+    writer: Journal, tmp_path: Path
+) -> None:
+    """It would take an unsealed segment for a finished one."""
+    writer.append(payload(1))
+    client = make_journal(tmp_path)
+    client.look()
+    before = take_all(client)
+    writer.close()
+    client.look()
+
+    assert before == []
+    assert payloads(take_all(client)) == [payload(1)]
+
+
+def test_of_two_agents_one_ships_and_the_other_takes_over(
+    writer: Journal, agent: Journal, tmp_path: Path
+) -> None:
+    """The lock decides, and what the first had under way is stamped."""
+    second = make_journal(tmp_path, duty=Duty.ALL)
+    writer.append(payload(1))
+    writer.append(payload(2))
+    agent.look()
+    idle = _seen(second)
+    one, two = take_all(agent)
+    agent.reader.stamp([one, two], NOON_MS)
+    agent.reader.settle(one, State.DELIVERED)
+    agent.close()
+
+    second.look()
+    (left,) = take_all(second)
+
+    assert idle == []
+    assert (left.payload, left.first_attempt_ms) == (payload(2), NOON_MS)
+
+
+def test_an_heir_that_is_killed_while_it_accounts_does_not_count_twice(
+    writer: Journal, agent: Journal, tmp_path: Path
+) -> None:
+    """Between the line and the deletion: the next one writes the line again."""
+    writer.append(payload(1))
+    writer.seal()
+    (segment,) = segment_files(tmp_path)
+    with segment.open("rb") as file:
+        _settle_all(agent)
+        take_all(agent)
+        content = file.read()
+    agent.close()
+    segment.write_bytes(content)  # it was not deleted
+    torn = segment.with_name(FATES_FILE)
+    torn.write_bytes(torn.read_bytes() + b'\n{"segment":"0000')
+    next_agent = make_journal(tmp_path, duty=Duty.ALL)
+    between = writer.fates.counts()
+
+    next_agent.look()
+    take_all(next_agent)
+
+    assert segment_files(tmp_path) == []
+    assert +between == +writer.fates.counts() == {"delivered": 1}
+
+
+def test_a_segment_that_somebody_deleted_is_never_said_to_be_settled(
+    writer: Journal, tmp_path: Path
+) -> None:
+    """Nobody can tell what became of its events."""
+    writer.append(payload(1))
+    targets = writer.targets()
+    segment_files(tmp_path)[0].unlink()
+
+    assert not writer.fates.reached(targets)
+    assert writer.fates.counts() == {}
+
+
+def test_a_writer_tells_whether_anybody_ships(
+    writer: Journal, agent: Journal, tmp_path: Path
+) -> None:
+    """Asking takes the lock from nobody."""
+    writer.append(payload(1))
+    answers = [writer.is_shipped()]
+    agent.look()
+    answers.append(writer.is_shipped())
+    agent.close()
+    answers.append(writer.is_shipped())
+
+    assert answers == [False, True, False]
+    assert WriterFolder.follow(segment_files(tmp_path)[0].parent) is not None
+
+
+def test_a_question_of_a_forking_writer_leaves_no_lock_behind(tmp_path: Path) -> None:
+    """A child shares the open file; closing it would not unlock it."""
+    lock, other = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
+    assert lock.acquire()
+    shared = os.dup(lock._descriptor)
+
+    lock.release()
+    lock.abandon()
+
+    assert other.acquire()
+    other.abandon()
+    os.close(shared)
+
+
+# Pace.
+
+
+def test_looks_are_rare_when_nothing_happens_and_frequent_when_it_does() -> None:
+    """An idle agent costs next to nothing, a busy one sees events at once."""
+    pace = Pace()
+
+    idle = [pace.after(found=False) for _ in range(8)]
+    busy = pace.after(found=True)
+
+    assert idle == sorted(idle)
+    assert (idle[-1], busy) == (LONGEST_PAUSE, SHORTEST_PAUSE)
+
+
+def test_an_agent_looks_faster_while_there_is_something_new(
+    writer: Journal, agent: Journal, tmp_path: Path
+) -> None:
+    """New writers and new events are both something."""
+    idle = [agent.look() for _ in range(8)][-1]
+    writer.append(payload(1))
+    new_writer = agent.look()
+    take_all(agent)
+    new_event = agent.look()
+    nothing = agent.look()
+
+    assert [idle, new_writer, new_event] == [
+        LONGEST_PAUSE,
+        SHORTEST_PAUSE,
+        SHORTEST_PAUSE,
+    ]
+    assert nothing > SHORTEST_PAUSE
+    assert make_journal(tmp_path).look() == ADOPT_SECONDS

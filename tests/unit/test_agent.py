@@ -1,0 +1,207 @@
+"""An application that leaves its shipping to an agent, and the agent; no network."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from outlay import Client, ConfigError, FlushReport
+from outlay._agent import Agent
+from outlay._shipping.delegate import NOTICE_SECONDS, PATIENCE
+from tests.support.answers import refused
+from tests.support.clock import ManualClock
+from tests.support.events import assert_conserved, track
+from tests.support.journals import dead_letters, segment_files
+from tests.support.transports import ScriptedTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from outlay import Answer
+
+_DEADLINE: Final = 20.0
+_KIB: Final = 1024
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    """Return a client that ships nothing itself."""
+    with Client(
+        spill_dir=tmp_path, shipping="agent", linger=0.0, segment_bytes=64 * _KIB
+    ) as client:
+        yield client
+
+
+def _agent(client: Client, *script: Answer) -> Agent:
+    transport = ScriptedTransport(script)
+    return Agent(client.settings, transport=lambda: transport)
+
+
+def test_events_wait_on_disk_while_no_agent_runs(
+    client: Client, tmp_path: Path
+) -> None:
+    """And the client says so, at once, and starts no thread."""
+    before = threading.active_count()
+    receipt = track(client, 1)
+
+    report = client.close()
+
+    assert receipt
+    assert not report.complete
+    assert report.stats.pending == 1
+    assert len(segment_files(tmp_path)) == 1
+    assert threading.active_count() == before
+
+
+def test_a_flush_waits_for_the_agent(client: Client) -> None:
+    """A short-lived task wants to know whether its costs have arrived."""
+    for number in range(500):
+        track(client, number)
+
+    with _agent(client) as agent:
+        report = client.flush(_DEADLINE)
+
+    assert report.complete
+    assert (report.stats.tracked, report.stats.delivered) == (500, 500)
+    assert_conserved(report.stats)
+    assert agent.shipped().delivered == 500
+
+
+def test_a_flush_that_finds_no_agent_gives_up_early(client: Client) -> None:
+    """Waiting longer would not help, and a task must come to its end."""
+    track(client, 1)
+    reports: list[FlushReport] = []
+    flushing = threading.Thread(target=lambda: reports.append(client.flush(3600)))
+
+    flushing.start()
+    flushing.join(NOTICE_SECONDS + _DEADLINE)
+
+    assert not flushing.is_alive()
+    assert not reports[0].complete
+
+
+def test_every_fate_is_counted_by_the_application_too(client: Client) -> None:
+    """It reads them where the agent has written them."""
+    script = (
+        refused(400),
+        refused(422, "invalid_event_type"),
+        refused(404),
+    )
+    for number in range(5):
+        track(client, number, event_type=f"cost.{number}")
+        assert_conserved(client.stats())
+
+    with _agent(client, *script) as agent:
+        stats = client.flush(_DEADLINE).stats
+
+    assert_conserved(stats)
+    assert (stats.dead, stats.parked, stats.delivered) == (1, 2, 2)
+    assert agent.shipped().dead == 1
+
+
+def test_the_books_balance_while_the_agent_ships_and_segments_come_and_go(
+    client: Client, tmp_path: Path
+) -> None:
+    """At any moment, though another process writes the fates and deletes the files."""
+    done = threading.Event()
+
+    def work() -> None:
+        for number in range(2000):
+            track(client, number)
+        done.set()
+
+    working = threading.Thread(target=work)
+    with _agent(client):
+        working.start()
+        while not done.is_set():
+            assert_conserved(client.stats())
+        working.join()
+        stats = client.flush(_DEADLINE).stats
+
+    assert_conserved(stats)
+    assert stats.delivered == 2000
+    assert len(segment_files(tmp_path)) <= 1
+
+
+def test_a_dead_letter_is_the_agents_to_write(client: Client, tmp_path: Path) -> None:
+    """No two processes share a file of dead letters."""
+    track(client, 1)
+
+    with _agent(client, refused(400, message="no such field")):
+        client.flush(_DEADLINE)
+
+    (letter,) = dead_letters(tmp_path)
+    assert letter["message"] == "HTTP 400: no such field"
+    (file,) = tmp_path.glob("*/dead/*.jsonl")
+    assert file.name.startswith("adopted-")
+
+
+def test_a_hook_that_nobody_calls_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The agent is another process: it cannot call into this one."""
+    Client(spill_dir=tmp_path, shipping="agent", on_dead_letter=lambda *_: None).close()
+
+    assert "on_dead_letter is not called" in caplog.text
+
+
+def test_events_that_nobody_ships_are_warned_about_after_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not at once: an agent that is restarted is back soon. And in words that help."""
+    clock = ManualClock()
+    client = Client(spill_dir=tmp_path, shipping="agent", clock=clock)
+    track(client, 1)
+    clock.advance(PATIENCE - 1)
+    track(client, 2)
+    early = caplog.text
+
+    clock.advance(2)
+    track(client, 3)
+
+    client.close()
+    assert early == ""
+    assert "Start 'outlay agent'" in caplog.text
+    assert str(tmp_path) in caplog.text
+
+
+def test_a_warning_is_taken_back_when_an_agent_comes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who reads the log later must not look for a trouble that is over."""
+    caplog.set_level(logging.INFO)
+    clock = ManualClock()
+    with Client(spill_dir=tmp_path, shipping="agent", clock=clock) as client:
+        for number in range(2):
+            track(client, number)
+            clock.advance(PATIENCE + 1)
+        track(client, 2)
+        with _agent(client):
+            assert client.flush(_DEADLINE).complete
+            clock.advance(PATIENCE + 1)
+            track(client, 3)
+
+    assert caplog.text.count("no agent ships") == 1
+    assert "an agent ships the events again" in caplog.text
+
+
+def test_memory_is_no_place_for_an_agent_to_look() -> None:
+    """Nobody would ever ship what only this process can see."""
+    with pytest.raises(ConfigError, match="OUTLAY_DURABILITY=process or disk"):
+        Client(shipping="agent", durability="memory")
+
+
+def test_what_a_closed_client_counted_stays(client: Client) -> None:
+    """The agent removes the folder: nothing is left to look at."""
+    track(client, 1)
+    with _agent(client) as agent:
+        client.flush(_DEADLINE)
+        report = client.close()
+        agent.flush(_DEADLINE)
+
+        assert client.stats() == report.stats
+    assert report.complete

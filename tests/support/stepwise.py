@@ -12,7 +12,7 @@ from outlay import Client
 from outlay._client import _clients
 from outlay._journal.frames import SEGMENT_HEADER_BYTES, SETTLED, Frame, read_frame
 from outlay._shipping.dispatch import Dispatch
-from outlay._shipping.shipper import _post
+from outlay._shipping.shipper import Shipper, _post
 from tests.support.journals import KIB
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Process:
             clock=clock,
             notices=self.client._notices,
         )
+        assert isinstance(self.client._shipper, Shipper)
         self.client._shipper._dispatch = self._dispatch  # `stats` counts by it
 
     def adopt(self) -> None:

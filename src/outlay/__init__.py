@@ -9,7 +9,7 @@ The functions here use a default client, made from ``OUTLAY_*`` variables or by
 `configure`; `Client` is the real thing.
 """
 
-from outlay._client import Client, FlushReport, Receipt, Stats
+from outlay._client import Client, Receipt
 from outlay._default import (
     aclose,
     aflush,
@@ -22,6 +22,7 @@ from outlay._default import (
 )
 from outlay._model.events import CostEvent
 from outlay._model.settings import Settings
+from outlay._model.stats import FlushReport, Stats
 from outlay._shipping.transport import Answer, HttpxTransport, Transport
 from outlay.errors import (
     ClosedError,

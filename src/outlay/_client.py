@@ -6,20 +6,24 @@ import atexit
 import enum
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, TypedDict, Unpack
+from urllib.parse import urlsplit
 
 import msgspec
 
 from outlay._journal.journal import Destination, Duty, Journal, Limits
+from outlay._metrics import Metrics
 from outlay._model.clock import Clock, SystemClock
-from outlay._model.events import CostEvent, EventComposer, decode_event
+from outlay._model.events import CostEvent, EventComposer, decode_event, event_ms
 from outlay._model.notices import Notices
 from outlay._model.settings import Settings
+from outlay._model.stats import FlushReport, Stats
 from outlay._shipping.delegate import Delegate
 from outlay._shipping.shipper import Shipper
 from outlay.errors import ClosedError, SpillFullError
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
     from typing import Literal, Self
+
+    from opentelemetry.metrics import MeterProvider
 
     from outlay._model.events import Json, OperationId, Provenance
     from outlay._model.money import Amount
@@ -58,6 +64,7 @@ class SettingsInput(TypedDict, total=False):
     shipping: Literal["thread", "agent", "none"] | None
     durability: Literal["process", "disk", "memory"] | None
     batching: Literal["auto", "never", "always"] | None
+    metrics: bool | None
     allow_credits: bool | None
     max_spill_bytes: int | None
     segment_bytes: int | None
@@ -85,54 +92,6 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
 
     idempotency_key: str
     durable: bool
-
-
-class Stats(NamedTuple):
-    """Where the events of a client are; every one is in exactly one place.
-
-    ``tracked + recovered = delivered + pending + parked + dead + quarantined +
-    dropped + damaged`` holds at every moment.
-
-    Attributes:
-        tracked: events that `track_cost` took.
-        recovered: events of earlier processes found in the journal so far.
-        delivered: accepted by the server.
-        pending: in the journal, to be shipped.
-        parked: in the journal, tried again on a slow clock.
-        dead: refused for good, in the dead letters.
-        quarantined: perhaps counted already, in the dead letters.
-        dropped: given up for want of room, by reason.
-        damaged: found corrupted in the journal, whose bytes are kept aside.
-        duplicates: of the delivered, how many the server said it knew already.
-        retried: how often an event was sent again.
-        requests: how many requests were made.
-    """
-
-    tracked: int
-    recovered: int
-    delivered: int
-    pending: int
-    parked: int
-    dead: int
-    quarantined: int
-    dropped: Mapping[str, int]
-    damaged: int
-    duplicates: int
-    retried: int
-    requests: int
-
-
-class FlushReport(NamedTuple):
-    """What `flush` and `close` answer.
-
-    Attributes:
-        complete: whether everything tracked before the call has met its fate:
-            delivered, parked, dead, quarantined, dropped or damaged.
-        stats: where all events are now.
-    """
-
-    complete: bool
-    stats: Stats
 
 
 # Whether this thread, greenlet or task is inside of an on_drop hook. Without it, a hook
@@ -179,6 +138,7 @@ class Client:
         transport: Callable[[], Transport] | None = None,
         on_drop: DropHook | None = None,
         on_dead_letter: DeadLetterHook | None = None,
+        meter_provider: MeterProvider | None = None,
         clock: Clock | None = None,
         **overrides: Unpack[SettingsInput],
     ) -> None:
@@ -191,6 +151,8 @@ class Client:
             on_drop: called when an event cannot be kept, on the tracking thread.
             on_dead_letter: called when an event will not be sent again, on a
                 background thread.
+            meter_provider: whose OpenTelemetry instruments tell what becomes of the
+                events; None: the process's own.
             clock: where the time comes from; None: the machine.
             **overrides: settings by name; see `Settings`.
 
@@ -205,7 +167,7 @@ class Client:
         )
         self._on_drop = on_drop
         self._on_dead_letter = on_dead_letter
-        clock = clock or SystemClock()
+        self._clock = clock = clock or SystemClock()
         self._notices = Notices(clock)
         self._compose = EventComposer(
             source=self.settings.source,
@@ -214,10 +176,14 @@ class Client:
             clock=clock,
         ).compose
         self._journal = self._make_journal(clock)
+        self._metrics = self._make_metrics(meter_provider)
         self._shipper = self._make_shipper(clock, transport)
         self._ships = self.settings.shipping == "thread"
         self._begin()
         _clients.add(self)
+        # Else the shipper's thread does it, for the API is large.
+        if not self._ships and self._metrics and "opentelemetry.metrics" in sys.modules:
+            self._metrics.start()
         if self._ships and self._journal.has_orphans():
             self._start()
             self._shipper.wake()
@@ -249,6 +215,23 @@ class Client:
             notices=self._notices,
             make_transport=transport,
             on_burial=self._buried if self._on_dead_letter else None,
+            metrics=self._metrics,
+        )
+
+    def _make_metrics(self, provider: MeterProvider | None) -> Metrics | None:
+        if not self.settings.metrics:
+            return None
+        server = urlsplit(self.settings.base_url)
+        attributes: dict[str, str | int] = {"server.address": server.hostname or ""}
+        if server.port is not None:
+            attributes["server.port"] = server.port
+        if self.settings.namespace is not None:
+            attributes["outlay.namespace"] = self.settings.namespace
+        return Metrics(
+            self.stats,
+            attributes=tuple(attributes.items()),
+            folder=str(self._journal.folder.path),
+            provider=provider,
         )
 
     def _begin(self) -> None:
@@ -372,6 +355,8 @@ class Client:
                 return self._report()
             self._state = State.CLOSED
         report = self._end(timeout)
+        if self._metrics is not None:
+            self._metrics.stop()
         _clients.discard(self)  # not earlier: a child forked meanwhile must let go, too
         return report
 
@@ -419,7 +404,16 @@ class Client:
             duplicates=counts["duplicates"],
             retried=counts["retried"],
             requests=counts["requests"],
+            spill_bytes=self._journal.spill_bytes(),
+            oldest_pending=self._oldest_pending(),
         )
+
+    def _oldest_pending(self) -> float | None:
+        dates = [event_ms(payload) for payload in self._shipper.oldest()]
+        known = [date for date in dates if date is not None]
+        if not known:
+            return None
+        return max(0.0, (self._clock.now_ms() - min(known)) / 1000)
 
     def __enter__(self) -> Self:
         return self

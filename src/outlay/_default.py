@@ -12,17 +12,18 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Unpack
 
+    from opentelemetry.metrics import MeterProvider
+
     from outlay._client import (
         DeadLetterHook,
         DropHook,
-        FlushReport,
         Receipt,
         SettingsInput,
-        Stats,
     )
     from outlay._model.events import Json, OperationId, Provenance
     from outlay._model.money import Amount
     from outlay._model.settings import Settings
+    from outlay._model.stats import FlushReport, Stats
     from outlay._shipping.transport import Transport
 
 # Re-entrant: a signal handler may track a cost while the client is being made.
@@ -36,6 +37,7 @@ def configure(
     transport: Callable[[], Transport] | None = None,
     on_drop: DropHook | None = None,
     on_dead_letter: DeadLetterHook | None = None,
+    meter_provider: MeterProvider | None = None,
     **overrides: Unpack[SettingsInput],
 ) -> Client:
     """Make the default client, in place of an earlier one, and return it.
@@ -51,6 +53,7 @@ def configure(
         transport=transport,
         on_drop=on_drop,
         on_dead_letter=on_dead_letter,
+        meter_provider=meter_provider,
         **overrides,
     )
     with _lock:

@@ -23,6 +23,7 @@ from outlay import (
 )
 from outlay._shipping.shipper import Shipper
 from tests.support.answers import accepted, refused
+from tests.support.clock import ManualClock
 from tests.support.events import assert_conserved, track
 from tests.support.journals import corrupt, segment_files
 from tests.support.transports import ScriptedTransport
@@ -30,7 +31,7 @@ from tests.support.transports import ScriptedTransport
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from typing import Unpack
+    from typing import Literal, Unpack
 
     from outlay._client import SettingsInput
     from tests.support.transports import Line
@@ -327,6 +328,58 @@ def test_an_event_that_goes_bad_between_two_processes_is_counted(
     assert (stats.recovered, stats.delivered, stats.damaged) == (3, 2, 1)
     assert stats.pending == 0
     assert_conserved(stats)
+
+
+@pytest.mark.parametrize("shipping", ["none", "agent"])
+@pytest.mark.parametrize("durability", ["process", "memory"])
+def test_stats_tell_how_long_the_oldest_event_waits(
+    tmp_path: Path,
+    durability: Literal["process", "memory"],
+    shipping: Literal["none", "agent"],
+) -> None:
+    """The one number that says that nothing gets through."""
+    clock = ManualClock()
+    client = Client(
+        spill_dir=tmp_path, shipping=shipping, clock=clock, durability=durability
+    )
+    empty = client.stats()
+    track(client, 0)
+    clock.advance(5)
+    track(client, 1)
+    clock.advance(60)
+    waiting = client.stats()
+    clock.step(-3600)
+    stepped_back = client.stats()
+    client.close()
+
+    assert (empty.oldest_pending, empty.spill_bytes) == (None, 0)
+    assert waiting.oldest_pending == 65.0
+    assert (waiting.spill_bytes > 0) is (durability == "process")
+    assert stepped_back.oldest_pending == 0.0
+    assert client.stats().oldest_pending is None
+
+
+def test_what_is_settled_does_not_wait(tmp_path: Path) -> None:
+    """Neither an event that was delivered, nor one that is parked."""
+    clock = ManualClock()
+    transport = ScriptedTransport(
+        [accepted(), refused(422, "invalid_event_type"), refused(401)],
+        otherwise=refused(401),
+    )
+    with Client(
+        spill_dir=tmp_path, clock=clock, transport=lambda: transport, linger=0
+    ) as client:
+        for number in range(3):
+            track(client, number, event_type=f"cost.{number}")
+            clock.advance(10)
+            transport.wait_for_posts(number + 1)
+        client.flush(0.1)
+
+        stats = client.stats()
+
+        assert (stats.delivered, stats.parked, stats.pending) == (1, 1, 1)
+        assert stats.oldest_pending == 10.0
+        client.close(0)
 
 
 def test_the_books_balance_while_everything_moves(clients: _Clients) -> None:

@@ -20,7 +20,7 @@ import msgspec
 
 from outlay._journal import frames, segments
 from outlay._journal.folders import FATES_FILE
-from outlay._journal.frames import SEGMENT_HEADER_BYTES, SETTLED, State
+from outlay._journal.frames import SEGMENT_HEADER_BYTES, SETTLED, Frame, State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,6 +124,21 @@ class _Segment:
             self._count_start(memory)
             return self._look_on(memory)
 
+    def peek(self) -> bytes | None:
+        """Return the first pending event's payload, or None if there is none."""
+        memory = segments.look_into(self.path)
+        if memory is None:
+            return None
+        with memory:
+            self._count_start(memory)
+            for each in frames.glimpses(memory, self._counted_to):
+                if each.state not in SETTLED and each.state != State.PARKED:
+                    found = frames.read_frame(
+                        memory, each.offset, len(memory), final=False
+                    )
+                    return found.payload if isinstance(found, Frame) else None
+        return None
+
     def _count_start(self, memory: frames.Buffer) -> None:
         for each in frames.glimpses(memory, self._counted_to):
             if each.state not in SETTLED:
@@ -172,6 +187,14 @@ class Fates:
         with self._lock:
             looks = self._look(self.names())
             return sum((look.counts for look in looks.values()), self._finished.copy())
+
+    def oldest(self) -> list[bytes]:
+        """Return the payload of the oldest pending event, if one is known."""
+        with self._lock:
+            for _, segment in sorted(self._segments.items()):
+                if (payload := segment.peek()) is not None:
+                    return [payload]
+        return []
 
     def reached(self, targets: Mapping[str, float]) -> bool:
         """Return whether every event before ``targets`` has met its fate.

@@ -277,6 +277,15 @@ class Journal:
         folder = self._writer
         return folder is not None and folder.is_shipped()
 
+    def spill_bytes(self) -> int:
+        """Return the size of the folder's segments, of all processes; 0 without one."""
+        if self._in_memory:
+            return 0
+        try:
+            return self.folder.used_bytes()
+        except OSError:  # what appends reports it, too
+            return 0
+
     def targets(self) -> dict[str, float]:
         """Return up to where the journal must be settled for a flush."""
         # The names first: a segment opened after them is not waited for.

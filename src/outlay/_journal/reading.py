@@ -81,6 +81,7 @@ class Reader:
         self.taken_count = 0
         self.recovered_count = 0
         self.damaged_count = 0  # events
+        self._closed = False
 
     def add(self, ref: SegmentRef) -> None:
         """Hand over a segment for reading."""
@@ -179,8 +180,23 @@ class Reader:
             for name, offset in targets.items()
         )
 
+    def oldest(self) -> list[bytes]:
+        """Return payloads of pending events, the oldest among them; none if closed."""
+        if self._closed:
+            return []  # the segments may have another owner by now
+        opened = [*self._reading.values(), *self._drained.values()]
+        heads = [each.reader.peek() for each in opened]
+        # Of the segments that wait for their turn, the first that has anything: the
+        # oldest of the others are younger.
+        for ref in sorted([*self._queued, *self._added], key=lambda ref: ref.name):
+            if (head := _peek(ref)) is not None:
+                heads.append(head)
+                break
+        return [head for head in heads if head is not None]
+
     def close(self) -> None:
         """Unmap everything; what is not settled stays on disk."""
+        self._closed = True
         for opened in [*self._reading.values(), *self._drained.values()]:
             opened.reader.close()
         self._reading.clear()
@@ -243,3 +259,10 @@ class Reader:
 
 def _is_of(ref: SegmentRef, writer: str) -> bool:
     return ref.name.startswith(f"{writer}/")
+
+
+def _peek(ref: SegmentRef) -> bytes | None:
+    try:
+        return _Opened(ref).reader.peek()
+    except (OSError, JournalError):  # reported when its turn comes
+        return None

@@ -352,6 +352,17 @@ class SegmentReader:
         self._suspected = damage.offset
         return self._foreign and not final and damage.offset != self._confirmed
 
+    def peek(self) -> bytes | None:
+        """Return the oldest pending event's payload, or None; moves nothing on."""
+        if self.unsettled:
+            return self.unsettled[min(self.unsettled)].payload
+        at = self._cursor
+        while found := frames.read_frame(self._memory, at, self._limit, final=False):
+            if isinstance(found, Frame) and found.state not in SETTLED:
+                return found.payload
+            at = found.end
+        return None
+
     def examine(self, damage: Damage) -> tuple[bytes, set[int]]:
         """Return what lies in ``damage``: its bytes, and where events are lost."""
         # What is on its way was whole when it was read.

@@ -146,6 +146,21 @@ def decode_event(payload: bytes) -> CostEvent:
     return _decoder.decode(payload)
 
 
+class _Dated(msgspec.Struct):
+    timestamp: datetime
+
+
+_decode_dated: Final = msgspec.json.Decoder(_Dated).decode
+
+
+def event_ms(payload: bytes) -> int | None:
+    """Return an event's timestamp in milliseconds since 1970; None: it has none."""
+    try:
+        return to_ms(_decode_dated(payload).timestamp)
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):  # not made by us
+        return None
+
+
 class EventComposer:
     """Turns the arguments of ``track_cost`` into an idempotency key and a payload.
 

@@ -198,6 +198,10 @@ class Settings(EnvironmentModel):
     """``auto``: batches once the server has advertised them. ``always``: from the
     first request. ``never``: one event a request."""
 
+    metrics: bool = True
+    """Whether OpenTelemetry is told what becomes of the events, see
+    docs/operating.md."""
+
     allow_credits: bool = False
     """Whether negative amounts are taken."""
 

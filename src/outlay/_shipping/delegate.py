@@ -85,6 +85,12 @@ class Delegate:
         """Return how many events were delivered, dead, quarantined, and so on."""
         return self._journal.fates.counts() if self._final is None else self._final
 
+    def oldest(self) -> list[bytes]:
+        """Return payloads of pending events, the oldest among them."""
+        if self._final is not None:
+            return []
+        return self._journal.fates.oldest() + self._journal.reader.oldest()
+
     def forked(self) -> None:
         """Begin anew in a forked child, which writes to a folder of its own."""
         self._begin()

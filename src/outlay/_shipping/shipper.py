@@ -32,6 +32,7 @@ from outlay.errors import UnavailableError
 
 if TYPE_CHECKING:
     from outlay._journal.journal import Journal
+    from outlay._metrics import Metrics
     from outlay._model.clock import Clock
     from outlay._model.notices import Notices
     from outlay._model.settings import Settings
@@ -69,6 +70,7 @@ class Shipper:
         notices: Notices,
         make_transport: Callable[[], Transport] | None,
         on_burial: OnBurial | None,
+        metrics: Metrics | None = None,
     ) -> None:
         """Prepare to ship; the thread starts with the first `wake` or `flush`.
 
@@ -79,6 +81,7 @@ class Shipper:
             notices: where trouble is reported.
             make_transport: called once in each process that ships; None: httpx.
             on_burial: called on a sender's thread, without locks held.
+            metrics: told of each request.
         """
         self._settings = settings
         self._journal = journal
@@ -86,6 +89,7 @@ class Shipper:
         self._notices = notices
         self._make_transport = make_transport or self._httpx_transport
         self._on_burial = on_burial
+        self._metrics = metrics
         self._begin()
 
     def _begin(self) -> None:
@@ -182,6 +186,11 @@ class Shipper:
             counts["damaged"] = self._journal.reader.damaged_count
             return counts
 
+    def oldest(self) -> list[bytes]:
+        """Return payloads of pending events, the oldest among them."""
+        with self._lock:
+            return self._journal.reader.oldest()
+
     def forked(self) -> None:
         """Begin anew in a forked child, which has none of its parent's threads.
 
@@ -254,6 +263,8 @@ class Shipper:
             from outlay._shipping.dispatch import Dispatch
 
             _suppress_tracing()
+            if self._metrics is not None:
+                self._metrics.start()
         dispatch = Dispatch(
             self._settings, self._journal, clock=self._clock, notices=self._notices
         )
@@ -338,6 +349,10 @@ class Shipper:
         answer, judgement = _post(job, transport)
         wall = self._clock.monotonic() - started
         cpu = thread_seconds() - cpu_started
+        if self._metrics is not None:
+            status = answer.status if answer is not None else None
+            why = judgement.replies[0].verdict.reason
+            self._metrics.shipped(len(job.events), wall, status=status, reason=why)
         with self._lock:
             if self._closed:
                 return  # too late: the journal is closed, the next process resends

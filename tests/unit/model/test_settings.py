@@ -32,6 +32,7 @@ READ: dict[str, tuple[str, object]] = {
     "shipping": ("none", "none"),
     "durability": ("memory", "memory"),
     "batching": ("never", "never"),
+    "metrics": ("false", False),
     "allow_credits": ("true", True),
     "max_spill_bytes": ("33554432", 33554432),
     "segment_bytes": ("1048576", 1048576),

@@ -1,0 +1,62 @@
+"""Where the events of a client are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Stats(NamedTuple):
+    """Where the events of a client are; every one is in exactly one place.
+
+    ``tracked + recovered = delivered + pending + parked + dead + quarantined +
+    dropped + damaged`` holds at every moment.
+
+    Attributes:
+        tracked: events that `track_cost` took.
+        recovered: events of earlier processes found in the journal so far.
+        delivered: accepted by the server.
+        pending: in the journal, to be shipped.
+        parked: in the journal, tried again on a slow clock.
+        dead: refused for good, in the dead letters.
+        quarantined: perhaps counted already, in the dead letters.
+        dropped: given up for want of room, by reason.
+        damaged: found corrupted in the journal, whose bytes are kept aside.
+        duplicates: of the delivered, how many the server said it knew already.
+        retried: how often an event was sent again.
+        requests: how many requests were made.
+        spill_bytes: size of the journal's segments for this destination, those of
+            other processes included; what `max_spill_bytes` limits.
+        oldest_pending: seconds since the timestamp of the oldest pending event; None
+            if none is pending, or the client is closed.
+    """
+
+    tracked: int
+    recovered: int
+    delivered: int
+    pending: int
+    parked: int
+    dead: int
+    quarantined: int
+    dropped: Mapping[str, int]
+    damaged: int
+    duplicates: int
+    retried: int
+    requests: int
+    spill_bytes: int
+    oldest_pending: float | None
+
+
+class FlushReport(NamedTuple):
+    """What `flush` and `close` answer.
+
+    Attributes:
+        complete: whether everything tracked before the call has met its fate:
+            delivered, parked, dead, quarantined, dropped or damaged.
+        stats: where all events are now.
+    """
+
+    complete: bool
+    stats: Stats

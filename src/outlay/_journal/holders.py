@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from outlay._journal.folders import SHIPPER_LOCK
+from outlay._journal.folders import SHIPPER_LOCK, WRITER_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,11 +45,18 @@ class Holders:
             return cls(None)
 
     def of(self, writer: Path) -> int | None:
-        """Return the id of the process that holds a writer's folder, if one does."""
+        """Return the id of the process that ships a writer's events, if one does."""
+        return self._of(writer, SHIPPER_LOCK)
+
+    def writing(self, writer: Path) -> int | None:
+        """Return the id of the process that may append to a folder, if one does."""
+        return self._of(writer, WRITER_LOCK)
+
+    def _of(self, writer: Path, lock: str) -> int | None:
         if self._by_lock is None:
             return _named(writer)
         try:
-            found = (writer / SHIPPER_LOCK).stat()
+            found = (writer / lock).stat()
         except OSError:  # never locked, or just removed
             return None
         device = os.major(found.st_dev), os.minor(found.st_dev)

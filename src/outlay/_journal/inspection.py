@@ -104,16 +104,29 @@ class Writer(NamedTuple):
 
     Attributes:
         path: the folder.
-        holder: the process that ships its events: the writer itself, or the heir of a
-            dead one. None: nobody does; they wait for an heir. See `Holders`.
+        holder: the process that ships its events: the writer itself, the heir of a
+            dead one, or an agent. None: nobody does. See `Holders`.
+        process: the one that may append: the writer itself, or the heir of a dead one.
+            None: it is dead.
         segment_count: files in it.
         size: bytes of them on disk.
     """
 
     path: Path
     holder: int | None
+    process: int | None
     segment_count: int
     size: int
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether its events wait for an heir."""
+        return self.holder is None and self.process is None
+
+    @property
+    def is_unattended(self) -> bool:
+        """Whether it lives, and its events wait for an agent."""
+        return self.holder is None and self.process is not None
 
 
 def find_spill_dir(given: Path | None) -> Path:
@@ -228,8 +241,7 @@ class DestinationView:
     def _in_segments(self, on_problem: OnProblem) -> Iterator[KeptEvent]:
         for writer in self.writers():
             for path in sorted(writer.path.glob(f"*{SEGMENT_SUFFIX}")):
-                finished = writer.holder is None
-                for frame in _read_segment(path, on_problem, finished=finished):
+                for frame in _read_segment(path, on_problem, finished=writer.is_dead):
                     yield KeptEvent(
                         State(frame.state).name.lower(),
                         _reason(frame.stamp),
@@ -387,4 +399,4 @@ def size_of(path: Path) -> int:
 
 def _describe(path: Path, holders: Holders) -> Writer:
     sizes = [size_of(segment) for segment in path.glob(f"*{SEGMENT_SUFFIX}")]
-    return Writer(path, holders.of(path), len(sizes), sum(sizes))
+    return Writer(path, holders.of(path), holders.writing(path), len(sizes), sum(sizes))

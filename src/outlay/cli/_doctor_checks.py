@@ -243,14 +243,28 @@ def _backlog(view: DestinationView, settings: Settings) -> Iterator[Finding]:
             text = f"{counted(count, 'event')} {state}: {remedy}"
             yield Finding(Level.WARN, "journal", text)
     yield _used(view, settings)
-    if waiting := Left.of(view).waiting:
+    yield from _writers(view)
+    for text in problems:
+        yield Finding(Level.WARN, "journal", f"left as it is: {text}")
+
+
+def _writers(view: DestinationView) -> Iterator[Finding]:
+    """Say for which writers nobody ships."""
+    left = Left.of(view)
+    if left.waiting:
         text = (
-            f"{counted(waiting, 'event')} of dead writers; the next process ships "
+            f"{counted(left.waiting, 'event')} of dead writers; the next process ships "
             "them, or: outlay spill replay"
         )
         yield Finding(Level.WARN, "writers", text)
-    for text in problems:
-        yield Finding(Level.WARN, "journal", f"left as it is: {text}")
+    unattended = sum(writer.is_unattended for writer in view.writers())
+    if unattended:
+        text = (
+            f"no agent ships for {counted(unattended, 'living writer')} with "
+            f"shipping=agent, and {counted(left.unattended, 'event')} wait: start "
+            "'outlay agent' with the settings of the applications"
+        )
+        yield Finding(Level.FAIL, "writers", text)
 
 
 def _count(events: Tallies, state: str) -> int:

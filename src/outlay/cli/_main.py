@@ -31,6 +31,7 @@ class Command(Protocol):
 _COMMANDS: Final = {
     "demo": "see it work: traffic, an outage, a killed worker, exact totals",
     "serve": "run the reference server",
+    "agent": "ship for all processes of a host that have shipping=agent",
     "track": "track one cost event, and wait for its delivery",
     "costs": "show totals by customer, dimension or window of time",
     "metrics": "create and list cost metrics, which say what is counted",

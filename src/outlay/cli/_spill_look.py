@@ -109,7 +109,8 @@ def _status_as_json(status: Status) -> dict[str, Any]:
         "writers": [
             {
                 "writer": writer.path.name,
-                "process": writer.holder,
+                "process": writer.process,
+                "shippedBy": writer.holder,
                 "segments": writer.segment_count,
                 "bytes": writer.size,
             }
@@ -126,9 +127,12 @@ def _show_status(status: Status) -> None:
     print()
     print(f"{_title(status.meta)}  {status.view.digest}")
     print(f"  {_IN_WORDS[status.relation]}")
-    dead = sum(writer.holder is None for writer in status.writers)
+    dead = sum(writer.is_dead for writer in status.writers)
     alive = len(status.writers) - dead
+    unattended = sum(writer.is_unattended for writer in status.writers)
     print(f"  {counted(alive, 'living writer')}, {dead:,} dead, {status.size:,} bytes")
+    if unattended:
+        print(f"  {counted(unattended, 'writer')} without an agent: run 'outlay agent'")
     if status.damaged:
         files = counted(len(status.damaged), "file")
         print(f"  {files} of damaged bytes, {sum(status.damaged):,} bytes")

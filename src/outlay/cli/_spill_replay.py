@@ -33,26 +33,33 @@ class Left(NamedTuple):
     Attributes:
         pending: of dead writers, to be shipped.
         parked: of dead writers, for want of a cost metric, or refused for now.
-        shipped_by_others: both, of living writers.
+        shipped_by_others: both, of writers for whom a process ships.
+        unattended: both, of living writers that wait for an agent.
     """
 
     pending: int
     parked: int
     shipped_by_others: int
+    unattended: int
 
     @classmethod
     def of(cls, view: DestinationView) -> Self:
         """Count."""
-        held = {w.path.name for w in view.writers() if w.holder is not None}
+        writers = {writer.path.name: writer for writer in view.writers()}
         counts: Counter[str] = Counter()
         for event in view.events(lambda _: None):
-            writer = event.place.partition("/")[0]
-            counts["others" if writer in held else event.state] += 1
-        return cls(counts["pending"], counts["parked"], counts["others"])
+            writer = writers.get(event.place.partition("/")[0])
+            if writer is None or writer.is_dead:
+                counts[event.state] += 1
+            else:
+                counts["unattended" if writer.is_unattended else "others"] += 1
+        return cls(
+            counts["pending"], counts["parked"], counts["others"], counts["unattended"]
+        )
 
     @property
     def waiting(self) -> int:
-        """How many nobody ships."""
+        """How many dead writers left, and nobody ships."""
         return self.pending + self.parked
 
 
@@ -132,7 +139,7 @@ def _ship(
         spill_dir=scope.spill_dir,
     )
     try:
-        for seconds in _patience(timeout):
+        for seconds in patience(timeout):
             # Each flush asks at once, whatever backoff is running.
             if client.flush(seconds).complete or listener.paused:
                 break
@@ -141,7 +148,7 @@ def _ship(
     return stats
 
 
-def _patience(timeout: float) -> Iterator[float]:
+def patience(timeout: float) -> Iterator[float]:
     """Yield how long to wait, ever longer; ``timeout`` seconds in all."""
     seconds = _FIRST_PATIENCE
     while timeout > seconds:
@@ -160,7 +167,7 @@ def _exit(stats: Stats, left: Left, listener: Listener) -> Exit:
 
 
 def _show(stats: Stats, left: Left, reasons: Counter[str]) -> None:
-    if not stats.recovered and left == (0, 0, 0):
+    if not stats.recovered and not any(left):
         print("nothing was left by dead processes")
     for count, fate in (
         (stats.delivered, "delivered"),
@@ -170,6 +177,7 @@ def _show(stats: Stats, left: Left, reasons: Counter[str]) -> None:
         (stats.dead, "refused; kept as dead letters"),
         (stats.quarantined, "quarantined; see 'outlay spill resend --help'"),
         (left.shipped_by_others, "with living processes, which ship for themselves"),
+        (left.unattended, "of living processes that wait for 'outlay agent'"),
     ):
         if count:
             print(f"{counted(count, 'event')} {fate}")
@@ -210,6 +218,7 @@ def _as_json(
         "dead": stats.dead,
         "quarantined": stats.quarantined,
         "withLivingWriters": left.shipped_by_others,
+        "waitingForAnAgent": left.unattended,
         "message": listener.trouble,
         "leftAlone": [
             {

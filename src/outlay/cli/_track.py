@@ -113,7 +113,13 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     witness = Witness(settings)
     # Without batches each answer is about one event, and so tells this one's fate.
-    client = Client(settings, transport=lambda: witness, batching="never", linger=0)
+    client = Client(
+        settings,
+        transport=lambda: witness,
+        shipping="thread",  # whatever applications are told: this waits for the answer
+        batching="never",
+        linger=0,
+    )
     try:
         receipt = client.track_cost(**_event(arguments))
         if not client.stats().dropped:

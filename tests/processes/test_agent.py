@@ -97,7 +97,7 @@ say(outlay.close().stats.pending >= 0)
 """
 
 
-@pytest.mark.parametrize("seed", ["1", "2"])
+@pytest.mark.parametrize("seed", ["1"])
 def test_agents_killed_at_random_lose_nothing_and_double_nothing(
     ledger: Ledger, seed: str
 ) -> None:
@@ -144,7 +144,7 @@ def test_an_agent_and_clients_that_ship_for_themselves_share_a_folder(
                 _TRACK_AND_DIE,
                 {**settings, "OUTLAY_SHIPPING": shipping, "FIRST": 1000 * at},
             )
-            for at, shipping in enumerate(["thread", "agent"] * 3)
+            for at, shipping in enumerate(["thread", "agent"] * 2)
         ]
         for writer in writers:
             finish(writer, code=-signal.SIGKILL)
@@ -152,7 +152,7 @@ def test_an_agent_and_clients_that_ship_for_themselves_share_a_folder(
     ran = _once(ledger)
 
     assert ran.code == Exit.DONE, ran
-    numbers = [1000 * at + number for at in range(6) for number in range(700)]
+    numbers = [1000 * at + number for at in range(4) for number in range(700)]
     assert ledger.total == total_of(numbers)
     assert segment_files(ledger.spill_dir) == []
 

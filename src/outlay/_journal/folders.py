@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import platformdirs
 
-from outlay._journal.frames import FORMAT_VERSION
+from outlay._journal.frames import FORMAT_VERSION, SEGMENT_HEADER_BYTES
 from outlay._model.clock import rfc3339
 from outlay._model.keys import netstring
 from outlay.errors import JournalError, SpillFullError
@@ -231,7 +231,16 @@ class WriterFolder:
         """
         if not self._whole and self._shipper is not None and self._writer is not None:
             self._whole = self._writer.acquire()
+            if self._whole:
+                self._remove_unwritten()
         return self._whole
+
+    def _remove_unwritten(self) -> None:
+        # A kill between the creation of a file and its allocation leaves it empty, and
+        # it would be reported at every start, for ever. No event was ever in it.
+        for path in self.segment_paths():
+            if path.stat().st_size < SEGMENT_HEADER_BYTES:
+                path.unlink()
 
     def is_shipped(self) -> bool:
         """Return whether some process ships what is written here; the writer asks."""

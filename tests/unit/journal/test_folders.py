@@ -106,3 +106,23 @@ def test_a_folder_that_cannot_be_adopted_costs_no_file_descriptors(
             WriterFolder.adopt(odd)
 
     assert len(list(_OPEN_FILES.iterdir())) <= before
+
+
+@pytest.mark.parametrize("size", [0, 10, 63])
+def test_a_segment_that_was_never_written_is_removed_with_its_dead_writer(
+    tmp_path: Path, size: int
+) -> None:
+    """A kill between creating and allocating it left it, and it stayed for ever.
+
+    Every later start reported that it cannot be read, and kept its folder.
+    """
+    writer = WriterFolder.create(tmp_path, NOON_MS)
+    writer.segment_path(1).write_bytes(bytes(size))
+    writer.segment_path(2).write_bytes(bytes(64))
+    writer.abandon()
+
+    heir = WriterFolder.adopt(writer.path)
+
+    assert heir is not None
+    assert heir.segment_paths() == [writer.segment_path(2)]
+    heir.abandon()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from outlay._client import SettingsInput
     from tests.support.events import Batching
-    from tests.support.servers import Request, Respond
+    from tests.support.servers import Request, Respond, Response
 
 _KEY: Final = "sk_test_secret"
 _OFFER: Final = f"{BATCH_PATH}; max=1000"
@@ -51,11 +51,11 @@ def _client(
     return Client(**chosen)
 
 
-def _in_turn(*answers: Answer | Fault, then: Respond) -> Respond:
+def _in_turn(*answers: Response, then: Respond) -> Respond:
     """Answer with ``answers``, one each, and then as ``then`` does."""
     left = list(answers)
 
-    def respond(request: Request) -> Answer | Fault:
+    def respond(request: Request) -> Response:
         return left.pop(0) if left else then(request)
 
     return respond

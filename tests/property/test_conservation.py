@@ -32,11 +32,13 @@ from hypothesis.stateful import (
     rule,
 )
 
+from outlay import Client
 from outlay._journal.folders import destination_digest
 from outlay._journal.frames import FRAME_HEADER_BYTES
 from outlay._model.settings import DEFAULT_BASE_URL
 from tests.support.clock import HOUR, ManualClock
 from tests.support.events import assert_conserved
+from tests.support.journals import KIB
 from tests.support.servers import BATCH_PATH
 from tests.support.service import FATES, WINDOW, Service, take_all
 from tests.support.stepwise import Process, unsettled
@@ -364,7 +366,17 @@ class Books(RuleBasedStateMachine):
     # Helpers.
 
     def _start(self, credential: str, batching: Batching) -> Process:
-        process = Process(self.folder, credential, batching, self.clock)
+        client = Client(
+            api_key=credential,
+            spill_dir=self.folder,
+            shipping="none",
+            batching=batching,
+            segment_bytes=64 * KIB,
+            max_spill_bytes=256 * KIB,
+            max_batch_events=4,
+            clock=self.clock,
+        )
+        process = Process(client, self.clock)
         self.processes.append(process)
         return process
 

@@ -23,13 +23,15 @@ class Interrupts:
 
     Attributes:
         struck: whether it came to that.
+        seen: how many instructions came before; of all of them, if it never struck.
     """
 
     def __init__(self, strike: Callable[[], object], at: int, *modules: str) -> None:
         """Watch the code of ``modules``, named by the end of their files' paths."""
         self.struck = False
+        self.seen = 0
         self._strike = strike
-        self._left = at
+        self._at = at
         self._modules = modules
 
     @contextmanager
@@ -59,8 +61,9 @@ class Interrupts:
 
     def _step(self, _: FrameType, event: str, __: object) -> _Trace:
         if event == "opcode" and not self.struck:
-            if self._left == 0:
+            if self.seen == self._at:
                 self.struck = True
                 self._strike()
-            self._left -= 1
+            else:
+                self.seen += 1
         return self._step

@@ -6,6 +6,7 @@ import contextlib
 import enum
 import functools
 import http.server
+import io
 import json
 import socket
 import threading
@@ -29,6 +30,20 @@ class Fault(enum.Enum):
     HANG = "no answer until the server stops"
 
 
+class Spoilt(NamedTuple):
+    """An answer that does not arrive as it was sent.
+
+    Attributes:
+        answer: as it should be.
+        keeps: how much of its bytes arrives before the connection ends; 1: all.
+        pause: seconds between one byte and the next.
+    """
+
+    answer: Answer
+    keeps: float = 1.0
+    pause: float = 0.0
+
+
 class Request(NamedTuple):
     """One request as it arrived."""
 
@@ -45,7 +60,8 @@ class Request(NamedTuple):
         return [json.dumps(event, default=str).encode() for event in events]
 
 
-Respond: TypeAlias = "Callable[[Request], Answer | Fault]"
+Response: TypeAlias = Answer | Fault | Spoilt
+Respond: TypeAlias = "Callable[[Request], Response]"
 
 
 class ScriptedServer:
@@ -154,7 +170,7 @@ class ScriptedServer:
         with self._changed:
             self._sockets.add(connection)
 
-    def answer(self, request: Request) -> Answer | Fault:
+    def answer(self, request: Request) -> Response:
         """Record a request and decide about it."""
         with self._changed:
             self.requests.append(request)
@@ -203,8 +219,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._stopping.wait()
         if isinstance(answer, Answer) and not self._stopping.is_set():
             self._send(answer)
-        else:
-            self.close_connection = True
+            return
+        self.close_connection = True
+        if isinstance(answer, Spoilt):
+            self._dribble(answer)
 
     def _send(self, answer: Answer) -> None:
         self.send_response(answer.status)
@@ -214,6 +232,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(answer.body)))
         self.end_headers()
         self.wfile.write(answer.body)
+
+    def _dribble(self, spoilt: Spoilt) -> None:
+        whole, self.wfile = self.wfile, io.BytesIO()
+        self._send(spoilt.answer)
+        sent, self.wfile = self.wfile.getvalue(), whole
+        for byte in sent[: int(spoilt.keeps * len(sent))]:
+            self.wfile.write(bytes([byte]))
+            if self._stopping.wait(spoilt.pause):
+                return
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

@@ -6,59 +6,44 @@ kernel does for a process that dies, closing its files, is done by hand.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from outlay import Client
 from outlay._client import _clients
 from outlay._journal.frames import SEGMENT_HEADER_BYTES, SETTLED, Frame, read_frame
 from outlay._shipping.dispatch import Dispatch
 from outlay._shipping.shipper import Shipper, _post
-from tests.support.journals import KIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-    from outlay import Answer
+    from outlay import Answer, Client
     from outlay._journal.frames import Buffer
+    from outlay._model.clock import Clock
     from outlay._shipping.dispatch import Job
-    from tests.support.clock import ManualClock
-    from tests.support.events import Batching
-
-SEGMENT_BYTES: Final = 64 * KIB
-MAX_SPILL_BYTES: Final = 256 * KIB
 
 
 class Process:
     """A process that does nothing by itself.
 
     Attributes:
-        credential: of its destination.
         client: real, without threads.
     """
 
-    def __init__(
-        self, folder: Path, credential: str, batching: Batching, clock: ManualClock
-    ) -> None:
-        self.credential = credential
-        self.client = Client(
-            api_key=credential,
-            spill_dir=folder,
-            shipping="none",
-            batching=batching,
-            segment_bytes=SEGMENT_BYTES,
-            max_spill_bytes=MAX_SPILL_BYTES,
-            max_batch_events=4,
-            clock=clock,
-        )
+    def __init__(self, client: Client, clock: Clock) -> None:
+        """Drive ``client``, which was made with ``shipping="none"`` and ``clock``."""
+        self.client = client
         self._dispatch = Dispatch(
-            self.client.settings,
-            self.client._journal,
-            clock=clock,
-            notices=self.client._notices,
+            client.settings, client._journal, clock=clock, notices=client._notices
         )
-        assert isinstance(self.client._shipper, Shipper)
-        self.client._shipper._dispatch = self._dispatch  # `stats` counts by it
+        shipper = client._shipper
+        assert isinstance(shipper, Shipper)
+        shipper._dispatch = self._dispatch  # `stats` counts by it
+
+    @property
+    def credential(self) -> str:
+        """The one of its destination."""
+        key = self.client.settings.api_key
+        return key.get_secret_value() if key else ""
 
     def adopt(self) -> None:
         """Take over what dead processes left."""

@@ -1,0 +1,234 @@
+"""SIGKILL: at random instants, and between any two steps."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import TYPE_CHECKING, Final
+
+from outlay import Client
+from outlay._model.clock import SystemClock
+from outlay._shipping.transport import HttpxTransport
+from tests.faults.children import Child, die, wait_to_be_killed
+from tests.faults.judge import DEADLINE, KEY, judging
+from tests.faults.scenario import Scenario
+from tests.support.answers import refused
+from tests.support.events import EVENT_TYPE, amount_of, track
+from tests.support.interrupts import Interrupts
+from tests.support.stepwise import Process
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from outlay._client import SettingsInput
+    from tests.faults.children import Teller
+    from tests.faults.judge import Judge
+    from tests.faults.scenario import Tally
+
+    Step = Callable[[], object]
+    Prepare = Callable[[Client, Teller, SettingsInput], Step]
+
+_FOREVER: Final = 10**9  # instructions: more than any operation has
+_PADDING: Final = "x" * 20_000  # bytes: three such events fill a segment of 64 KiB
+
+_WATCHED: Final = (
+    "outlay/_client.py",
+    "_journal/appending.py",
+    "_journal/dead_letters.py",
+    "_journal/folders.py",
+    "_journal/frames.py",
+    "_journal/journal.py",
+    "_journal/reading.py",
+    "_journal/segments.py",
+    "_shipping/dispatch.py",
+)
+"""Where the steps are that matter; what they call is one step to them."""
+
+
+# At random instants.
+
+
+def _track_on(tell: Teller, settings: SettingsInput, first: int, count: int) -> None:
+    client = Client(**settings)
+    for number in range(first, first + count):
+        tell.track(client, number)
+    wait_to_be_killed()
+
+
+def _at_random(
+    chance: random.Random, size: int, *, shipping: bool, batching: bool
+) -> Tally:
+    """Kill three processes in a row; each is the heir of those before it."""
+    with judging() as judge:
+        settings = judge.settings(
+            shipping="thread" if shipping else "none",
+            batching="always" if batching else "never",
+        )
+        for first in (0, 1000, 2000):
+            child = Child(judge, _track_on, settings, first, size)
+            child.hear_some(chance.randrange(size + 1))
+            child.kill(after=chance.choice([0, 0, chance.random() * 0.02]))
+        judge.inherit()
+        return judge.tally(killed=3)
+
+
+def _leave(tell: Teller, settings: SettingsInput, count: int) -> None:
+    settings["shipping"] = "none"
+    client = Client(**settings)
+    for number in range(count):
+        tell.track(client, number)
+    die()
+
+
+def _ship_on(_: Teller, settings: SettingsInput) -> None:
+    with Client(**settings) as client:
+        client.flush(DEADLINE)
+    wait_to_be_killed()
+
+
+def _heirs(chance: random.Random, size: int) -> Tally:
+    """Kill those who adopt and ship what another left, again and again."""
+    with judging() as judge:
+        settings = judge.settings(batching=chance.choice(["never", "always"]))
+        Child(judge, _leave, settings, size).finish(code=None)
+        for _ in range(4):
+            child = Child(judge, _ship_on, settings)
+            child.kill(after=0.01 + chance.random() * 0.04)
+        judge.inherit()
+        return judge.tally()
+
+
+# Between two steps. Each operation has its scene, and one call that is watched.
+
+
+def _appending(client: Client, tell: Teller, _: SettingsInput) -> Step:
+    tell.track(client, 1)
+    return lambda: tell.track(client, 2)
+
+
+def _opening(client: Client, tell: Teller, _: SettingsInput) -> Step:
+    return lambda: tell.track(client, 2)
+
+
+def _rotating(client: Client, tell: Teller, _: SettingsInput) -> Step:
+    def track_large(number: int) -> None:
+        receipt = client.track_cost(
+            EVENT_TYPE,
+            amount_of(number),
+            customer_id="cus_1",
+            operation_id=f"op-{number}",
+            data={"padding": _PADDING},
+        )
+        tell.tell(number, receipt.idempotency_key)
+
+    for number in (1, 2, 3):
+        track_large(number)
+    return lambda: track_large(4)
+
+
+def _adopting(client: Client, tell: Teller, settings: SettingsInput) -> Step:
+    for number in (1, 2):
+        _dead_writer(tell, settings, number)
+    return client._journal.adopt_orphans
+
+
+def _settling(client: Client, tell: Teller, settings: SettingsInput) -> Step:
+    """Ship all there is, one's own and another's, to the last deletion."""
+    for number in (1, 2):
+        _dead_writer(tell, settings, number)
+        tell.track(client, 10 + number)
+    process = Process(client, SystemClock())
+    process.adopt()
+    client._journal.seal()
+    wire = HttpxTransport(
+        client.settings.base_url, api_key=KEY, timeout=DEADLINE, max_connections=1
+    )
+    return lambda: process.ship(wire.post)
+
+
+def _closing(client: Client, tell: Teller, _: SettingsInput) -> Step:
+    tell.track(client, 1)
+    return lambda: client.close(0)
+
+
+def _dead_writer(tell: Teller, settings: SettingsInput, number: int) -> None:
+    """Leave an event as a writer does that was killed."""
+    client = Client(**settings)
+    tell.tell(number, track(client, number))
+    Process(client, SystemClock()).crash()
+
+
+def _strike(tell: Teller, settings: SettingsInput, prepare: Prepare, at: int) -> None:
+    step = prepare(Client(**settings), tell, settings)
+    interrupts = Interrupts(die, at, *_WATCHED)
+    with interrupts.watching():
+        step()
+    tell.tell(interrupts.seen, "instructions")
+
+
+@functools.cache
+def _instructions(prepare: Prepare, *, refusing: bool) -> int:
+    """Return how many instructions the watched call has."""
+    with judging() as judge:
+        _struck(judge, prepare, _FOREVER, refusing=refusing)
+        return int(judge.told["instructions"] * 1000)
+
+
+def _struck(judge: Judge, prepare: Prepare, at: int, *, refusing: bool) -> None:
+    if refusing:
+        judge.server.respond = lambda _: refused(400)
+    settings = judge.settings(shipping="none", batching="never")
+    Child(judge, _strike, settings, prepare, at).finish(code=None)
+
+
+def _between_steps(
+    chance: random.Random, _: int, *, prepare: Prepare, refusing: bool = False
+) -> Tally:
+    """Kill before one instruction of the watched call, whichever."""
+    count = _instructions(prepare, refusing=refusing)
+    with judging() as judge:
+        _struck(judge, prepare, chance.randrange(count), refusing=refusing)
+        judge.told.pop("instructions", None)  # it took another path, and lived
+        judge.inherit(batching="never")
+        return judge.tally(killed=1)
+
+
+def _no_instructions() -> str:
+    if sys.version_info >= (3, 13):
+        return "settrace of Python 3.13 misses instructions"
+    return ""
+
+
+def _steps(name: str, prepare: Prepare, *, refusing: bool = False) -> Scenario:
+    return Scenario(
+        f"SIGKILL between two steps of {name}",
+        functools.partial(_between_steps, prepare=prepare, refusing=refusing),
+        trials=80,
+        bounded=4,
+        needs=_no_instructions,
+    )
+
+
+SCENARIOS: Final = (
+    *(
+        Scenario(
+            f"SIGKILL at random, {how}",
+            functools.partial(_at_random, shipping=shipping, batching=batching),
+            trials=150,
+        )
+        for how, shipping, batching in (
+            ("not shipping", False, False),
+            ("shipping singly", True, False),
+            ("shipping batches", True, True),
+        )
+    ),
+    Scenario("SIGKILL of heirs, again and again", _heirs, trials=60, size=60),
+    _steps("append", _appending),
+    _steps("opening the first segment", _opening),
+    _steps("rotate", _rotating),
+    _steps("adopt", _adopting),
+    _steps("settle and delete", _settling),
+    _steps("bury", _settling, refusing=True),
+    _steps("close", _closing),
+)

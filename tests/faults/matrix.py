@@ -1,0 +1,9 @@
+"""All scenarios of the fault matrix, in the order of the table."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.faults import kills
+
+SCENARIOS: Final = (*kills.SCENARIOS,)

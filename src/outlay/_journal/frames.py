@@ -32,6 +32,7 @@ _SEGMENT_HEADER: Final = Struct("<8sHB5xQ40x")
 _SEGMENT_MAGIC: Final = b"OUTLAYSG"
 SEGMENT_HEADER_BYTES: Final = _SEGMENT_HEADER.size
 _SEALED_AT: Final = 10
+_SEALED: Final = 0xA5  # four bits from 0: no flipped bit ends a segment too early
 
 # magic, payload length, CRC-32 of the payload, state, stamp
 _FRAME_HEADER: Final = Struct("<4sIIB3xQ")
@@ -117,7 +118,7 @@ def segment_header(created_ms: int) -> bytes:
 
 def seal(segment: Buffer) -> None:
     """Say that nothing will be appended to ``segment`` any more."""
-    segment[_SEALED_AT] = 1
+    segment[_SEALED_AT] = _SEALED
 
 
 def is_segment(header: bytes) -> bool:
@@ -127,7 +128,7 @@ def is_segment(header: bytes) -> bool:
 
 def is_sealed(segment: Buffer) -> bool:
     """Return whether its writer has finished with ``segment``."""
-    return segment[_SEALED_AT] != 0
+    return segment[_SEALED_AT] == _SEALED
 
 
 def format_version(segment: Buffer) -> int | None:

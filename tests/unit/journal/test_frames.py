@@ -95,6 +95,16 @@ def test_any_two_states_differ_in_at_least_four_bits() -> None:
     assert min(distances) == 4
 
 
+def test_no_three_flipped_bits_seal_a_segment() -> None:
+    """The reader deleted it, with all that its writer had yet to append."""
+    around = range(8 * 8, 8 * 16)  # bits of the bytes next to the flag, and of it
+    for flipped in itertools.combinations(around, 3):
+        segment = bytearray(frames.segment_header(NOON_MS))
+        for bit in flipped:
+            segment[bit // 8] ^= 1 << bit % 8
+        assert not frames.is_sealed(segment), flipped
+
+
 @pytest.mark.parametrize("final", [True, False], ids=["dead writer", "live writer"])
 def test_a_tail_torn_at_any_byte_costs_only_the_last_event(*, final: bool) -> None:
     """A killed machine may keep any prefix of the last frame; the rest must survive."""

@@ -107,7 +107,8 @@ def _appending(client: Client, tell: Teller, _: SettingsInput) -> Step:
     return lambda: tell.track(client, 2)
 
 
-def _opening(client: Client, tell: Teller, _: SettingsInput) -> Step:
+def _opening(client: Client, tell: Teller, settings: SettingsInput) -> Step:
+    _dead_writer(tell, settings, 1)
     return lambda: tell.track(client, 2)
 
 

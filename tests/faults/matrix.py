@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.faults import kills
+from tests.faults import answers, damage, kills
 
-SCENARIOS: Final = (*kills.SCENARIOS,)
+SCENARIOS: Final = (
+    *kills.SCENARIOS,
+    *damage.SCENARIOS,
+    *answers.SCENARIOS,
+)

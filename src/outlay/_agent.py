@@ -86,7 +86,7 @@ class Agent:
             clock=clock,
             notices=notices,
             make_transport=transport,
-            on_burial=None,  # logged, and in the dead letters
+            on_news=None,  # logged, and in the dead letters
         )
 
     def start(self) -> None:

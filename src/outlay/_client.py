@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import atexit
 import enum
-import logging
 import os
 import sys
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, TypedDict, Unpack
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ from outlay._shipping.shipper import Shipper
 from outlay.errors import ClosedError, SpillFullError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
@@ -38,10 +39,8 @@ if TYPE_CHECKING:
 
     from outlay._model.events import Json, OperationId, Provenance
     from outlay._model.money import Amount
-    from outlay._shipping.dispatch import Burial
+    from outlay._shipping.dispatch import News
     from outlay._shipping.transport import Transport
-
-_logger: Final = logging.getLogger("outlay")
 
 DropHook = Callable[[CostEvent, str], None]
 """Called with an event that could not be kept, and the reason.
@@ -51,6 +50,9 @@ is not called again for it."""
 
 DeadLetterHook = Callable[[CostEvent, str, str], None]
 """Called with an event that will not be sent again, the reason, and the message."""
+
+DeliveredHook = Callable[[Sequence[CostEvent]], None]
+"""Called with the events that the server took in answer to one request, in no order."""
 
 
 class SettingsInput(TypedDict, total=False):
@@ -138,6 +140,7 @@ class Client:
         transport: Callable[[], Transport] | None = None,
         on_drop: DropHook | None = None,
         on_dead_letter: DeadLetterHook | None = None,
+        on_delivered: DeliveredHook | None = None,
         meter_provider: MeterProvider | None = None,
         clock: Clock | None = None,
         **overrides: Unpack[SettingsInput],
@@ -151,6 +154,8 @@ class Client:
             on_drop: called when an event cannot be kept, on the tracking thread.
             on_dead_letter: called when an event will not be sent again, on a
                 background thread.
+            on_delivered: called when the server took events, on a background thread
+                that ships nothing meanwhile; it may be a moment after `flush` returned.
             meter_provider: whose OpenTelemetry instruments tell what becomes of the
                 events; None: the process's own.
             clock: where the time comes from; None: the machine.
@@ -167,6 +172,7 @@ class Client:
         )
         self._on_drop = on_drop
         self._on_dead_letter = on_dead_letter
+        self._on_delivered = on_delivered
         self._clock = clock = clock or SystemClock()
         self._notices = Notices(clock)
         self._compose = EventComposer(
@@ -204,8 +210,9 @@ class Client:
     def _make_shipper(
         self, clock: Clock, transport: Callable[[], Transport] | None
     ) -> Shipper | Delegate:
+        hooked = bool(self._on_dead_letter or self._on_delivered)
         if self.settings.shipping == "agent":
-            if self._on_dead_letter is not None:
+            if hooked:
                 self._notices.warn_once("hook", _NOT_CALLED)
             return Delegate(self._journal, clock=clock, notices=self._notices)
         return Shipper(
@@ -214,7 +221,8 @@ class Client:
             clock=clock,
             notices=self._notices,
             make_transport=transport,
-            on_burial=self._buried if self._on_dead_letter else None,
+            on_news=self._tell if hooked else None,
+            tells_delivered=self._on_delivered is not None,
             metrics=self._metrics,
         )
 
@@ -452,20 +460,27 @@ class Client:
             return
         token = _telling_of_drop.set(True)
         try:
-            self._call(self._on_drop, decode_event(payload), reason)
+            with self._guarded("on_drop"):
+                self._on_drop(decode_event(payload), reason)
         finally:
             _telling_of_drop.reset(token)
 
-    def _buried(self, burial: Burial) -> None:
+    def _tell(self, news: News) -> None:
+        if self._on_delivered is not None and news.delivered:
+            with self._guarded("on_delivered"):
+                self._on_delivered([*map(decode_event, news.delivered)])
         if self._on_dead_letter is not None:
-            event = decode_event(burial.payload)
-            self._call(self._on_dead_letter, event, burial.reason, burial.message)
+            for payload, reason, message in news.buried:
+                with self._guarded("on_dead_letter"):
+                    self._on_dead_letter(decode_event(payload), reason, message)
 
-    def _call(self, hook: Callable[..., None], *arguments: object) -> None:
+    @contextmanager
+    def _guarded(self, hook: str) -> Iterator[None]:
+        """Let no error of the application's hook get at what calls it."""
         try:
-            hook(*arguments)
-        except Exception:
-            _logger.exception("a hook failed")
+            yield
+        except Exception as error:  # noqa: BLE001 - logged, and that is all that can be done
+            self._notices.failed(hook, error, "the hook %s failed", hook)
 
     def _forked(self) -> None:
         """Begin anew in a forked child."""
@@ -491,8 +506,8 @@ _NO_OPERATION_ID: Final = (
 )
 
 _NOT_CALLED: Final = (
-    "on_dead_letter is not called with shipping='agent': the agent buries the events; "
-    "watch its log, or 'outlay spill status'"
+    "on_dead_letter and on_delivered are not called with shipping='agent': they would "
+    "have to be in the agent; watch its log, or 'outlay spill status'"
 )
 
 _FATES: Final = ("delivered", "parked", "dead", "quarantined", "damaged")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from outlay._client import (
         DeadLetterHook,
+        DeliveredHook,
         DropHook,
         Receipt,
         SettingsInput,
@@ -37,6 +38,7 @@ def configure(
     transport: Callable[[], Transport] | None = None,
     on_drop: DropHook | None = None,
     on_dead_letter: DeadLetterHook | None = None,
+    on_delivered: DeliveredHook | None = None,
     meter_provider: MeterProvider | None = None,
     **overrides: Unpack[SettingsInput],
 ) -> Client:
@@ -53,6 +55,7 @@ def configure(
         transport=transport,
         on_drop=on_drop,
         on_dead_letter=on_dead_letter,
+        on_delivered=on_delivered,
         meter_provider=meter_provider,
         **overrides,
     )

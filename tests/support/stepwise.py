@@ -58,7 +58,7 @@ class Process:
         """Post ``job`` and record what came of it."""
         answer, judgement = _post(job, _Wire(post))
         self._dispatch.record(job, answer, judgement, wall=0.1, cpu=0.001)
-        self._dispatch.burials()
+        self._dispatch.news()
 
     def ship(self, post: Callable[[str, bytes], Answer]) -> None:
         """Make all requests that can be made now."""

@@ -146,7 +146,7 @@ def test_a_hook_that_nobody_calls_is_told(
     """The agent is another process: it cannot call into this one."""
     Client(spill_dir=tmp_path, shipping="agent", on_dead_letter=lambda *_: None).close()
 
-    assert "on_dead_letter is not called" in caplog.text
+    assert "on_dead_letter and on_delivered are not called" in caplog.text
 
 
 def test_events_that_nobody_ships_are_warned_about_after_a_while(

@@ -22,14 +22,14 @@ from outlay import (
     UnavailableError,
 )
 from outlay._shipping.shipper import Shipper
-from tests.support.answers import accepted, refused
+from tests.support.answers import accepted, refused, stored
 from tests.support.clock import ManualClock
-from tests.support.events import assert_conserved, track
+from tests.support.events import amount_of, assert_conserved, track
 from tests.support.journals import corrupt, segment_files
 from tests.support.transports import ScriptedTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from typing import Literal, Unpack
 
@@ -52,6 +52,7 @@ class _Clients:
         *script: Line,
         on_drop: Callable[[CostEvent, str], None] | None = None,
         on_dead_letter: Callable[[CostEvent, str, str], None] | None = None,
+        on_delivered: Callable[[Sequence[CostEvent]], None] | None = None,
         **settings: Unpack[SettingsInput],
     ) -> Client:
         self.transport = ScriptedTransport(script)
@@ -61,6 +62,7 @@ class _Clients:
             transport=lambda: self.transport,
             on_drop=on_drop,
             on_dead_letter=on_dead_letter,
+            on_delivered=on_delivered,
             **chosen,
         )
         self.made.append(client)
@@ -460,6 +462,69 @@ def test_a_dead_letter_is_reported_with_the_servers_words(clients: _Clients) -> 
     assert words == ("cus_1", "rejected", "HTTP 400: data is odd")
 
 
+def test_delivered_events_are_reported_by_the_request(clients: _Clients) -> None:
+    """After the answer, and only those that the server took."""
+    told: queue.SimpleQueue[Sequence[CostEvent]] = queue.SimpleQueue()
+    client = clients(
+        stored(3, {1: (400, "bad")}), on_delivered=told.put, batching="always"
+    )
+
+    assert isinstance(client._shipper, Shipper)
+    with client._shipper._lock:  # so that they go together
+        keys = [track(client, number) for number in range(3)]
+    events = told.get(timeout=10)
+
+    assert [event.idempotency_key for event in events] == [keys[0], keys[2]]
+    assert events[0].data["amount"] == amount_of(0)
+    assert client.close().stats.delivered == 2
+    assert told.empty()
+
+
+def test_delivered_events_without_a_hook_take_no_memory(clients: _Clients) -> None:
+    """Nobody would ever take them away."""
+    told: list[object] = []
+    client = clients(on_dead_letter=lambda *words: told.append(words))
+    for number in range(50):
+        track(client, number)
+    client.flush()
+
+    assert isinstance(client._shipper, Shipper)
+    assert client._shipper._dispatch is not None
+    assert client._shipper._dispatch.news() == ([], [])
+
+
+def test_ten_thousand_failures_are_a_few_lines(
+    clients: _Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the journal, the server, and each hook: a line of each kind a minute."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    client = clients(
+        *[refused(400), accepted(), refused(422, "invalid_event_type")] * 50,
+        on_drop=fail,
+        on_delivered=fail,
+        on_dead_letter=fail,
+        segment_bytes=64 * _KIB,
+        max_spill_bytes=256 * _KIB,
+    )
+    for number in range(150):
+        track(client, number, event_type=f"cost.{number}")
+        client.flush()
+    parked = client.stats().parked
+    clients.transport.script(*[UnavailableError("away", sent=False)] * 1000)
+    for number in range(10_000):
+        track(client, number)
+    stats = client.close(0).stats
+
+    assert stats.dropped["spill_full"] > 5_000
+    assert_conserved(stats)
+    mine = [record for record in caplog.records if record.name == "outlay"]
+    assert len(mine) <= parked + 10
+    assert sum("hook" in record.message for record in mine) == 3
+
+
 def test_hooks_that_raise_stop_nothing(
     clients: _Clients, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -489,7 +554,7 @@ def test_hooks_that_raise_stop_nothing(
     stats = client.close().stats
 
     assert (stats.dead, stats.pending) == (1, 0)
-    assert "a hook failed" in caplog.text
+    assert "the hook on_drop failed" in caplog.text
     assert_conserved(stats)
 
 
@@ -524,7 +589,7 @@ def test_dead_letters_without_a_hook_take_no_memory(clients: _Clients) -> None:
     assert shipping_thread is not None
     shipping_thread.join(10)
     assert stats.dead == 50
-    assert dispatch.burials() == []
+    assert dispatch.news() == ([], [])
 
 
 def test_a_transport_that_cannot_be_made_keeps_everything(

@@ -1,8 +1,13 @@
-"""Log lines that neither flood nor repeat: at most one a minute of each kind."""
+"""Log lines that neither flood nor repeat.
+
+At most one a minute while a trouble lasts, and a few a minute of one that comes and
+goes. So what a process logs is bounded by the kinds of trouble there are.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -10,6 +15,40 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("outlay")
 _INTERVAL: Final = 60.0  # seconds; a person reads the first line, a machine counts
+_MOST_RETURNS: Final = 3  # of one trouble in an interval: more is not news, but noise
+_MOST_TOPICS: Final = 100  # some name what the application does, such as event types
+_OTHERS: Final = "others"
+
+
+class _Topic:
+    """What was said of one kind of trouble.
+
+    Attributes:
+        said_at: when the last line was logged, in monotonic seconds.
+        lasts: whether the trouble has been said, and not its end.
+        returns: how often it was said since ``began_at``.
+    """
+
+    __slots__ = ("began_at", "lasts", "returns", "said_at")
+
+    def __init__(self) -> None:
+        self.said_at = -math.inf
+        self.began_at = -math.inf
+        self.returns = 0
+        self.lasts = False
+
+    def may_be_said(self, now: float) -> bool:
+        """Return whether a line is due, and take it for said then."""
+        if self.lasts:
+            due = now - self.said_at >= _INTERVAL
+        else:
+            if now - self.began_at >= _INTERVAL:
+                self.began_at, self.returns = now, 0
+            self.returns += 1
+            due = self.returns <= _MOST_RETURNS
+        if due:
+            self.said_at, self.lasts = now, True
+        return due
 
 
 class Notices:
@@ -21,24 +60,33 @@ class Notices:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._said_at: dict[str, float] = {}
+        self._topics: dict[str, _Topic] = {}
 
     def warn(self, topic: str, message: str, *args: object) -> None:
         """Log a warning, unless one of the same topic was logged within a minute."""
-        now = self._clock.monotonic()
-        said_at = self._said_at.get(topic)
-        if said_at is not None and now - said_at < _INTERVAL:
-            return
-        self._said_at[topic] = now
-        _logger.warning(message, *args)
+        if self._topic(topic).may_be_said(self._clock.monotonic()):
+            _logger.warning(message, *args)
 
     def warn_once(self, topic: str, message: str, *args: object) -> None:
         """Log a warning, unless one of the same topic was logged since `resolved`."""
-        if topic not in self._said_at:
-            self._said_at[topic] = self._clock.monotonic()
+        known = self._topic(topic)
+        if not known.lasts and known.may_be_said(self._clock.monotonic()):
             _logger.warning(message, *args)
+
+    def failed(self, topic: str, error: Exception, message: str, *args: object) -> None:
+        """Log an error with its trace, as rarely as `warn` does a trouble."""
+        if self._topic(topic).may_be_said(self._clock.monotonic()):
+            _logger.error(message, *args, exc_info=error)
 
     def resolved(self, topic: str, message: str, *args: object) -> None:
         """Log that a trouble which was warned about is over."""
-        if self._said_at.pop(topic, None) is not None:
+        known = self._topics.get(topic)
+        if known is not None and known.lasts:
+            known.lasts = False
             _logger.info(message, *args)
+
+    def _topic(self, name: str) -> _Topic:
+        topics = self._topics
+        if name not in topics and len(topics) >= _MOST_TOPICS:
+            name = _OTHERS
+        return topics.setdefault(name, _Topic())

@@ -88,6 +88,18 @@ class Burial(NamedTuple):
     message: str
 
 
+class News(NamedTuple):
+    """What the application wants to hear of.
+
+    Attributes:
+        delivered: payloads of events that the server took.
+        buried: events that it will not get.
+    """
+
+    delivered: list[bytes]
+    buried: list[Burial]
+
+
 class Dispatch:
     """Plans requests and records what became of their events.
 
@@ -95,7 +107,13 @@ class Dispatch:
     """
 
     def __init__(
-        self, settings: Settings, journal: Journal, *, clock: Clock, notices: Notices
+        self,
+        settings: Settings,
+        journal: Journal,
+        *,
+        clock: Clock,
+        notices: Notices,
+        tells_delivered: bool = False,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._settings = settings
@@ -120,7 +138,8 @@ class Dispatch:
         if settings.batching == "always":
             self._offer = DEFAULT_OFFER
         self._unpark_at = math.inf
-        self._burials: list[Burial] = []
+        self._tells_delivered = tells_delivered
+        self._news = News([], [])
 
     # Planning.
 
@@ -165,10 +184,10 @@ class Dispatch:
         self._gate.hurry()
         self._delayed = [(-math.inf, at, event) for _, at, event in self._delayed]
 
-    def burials(self) -> list[Burial]:
-        """Return the events buried since the last call."""
-        burials, self._burials = self._burials, []
-        return burials
+    def news(self) -> News:
+        """Return what happened since the last call."""
+        news, self._news = self._news, News([], [])
+        return news
 
     def _capacity(self) -> int:
         """Return how many events go into one request."""
@@ -318,6 +337,8 @@ class Dispatch:
         if verdict.outcome is Outcome.DELIVERED:
             self._journal.reader.settle(event, State.DELIVERED)
             self.counts["delivered"] += 1
+            if self._tells_delivered:
+                self._news.delivered.append(event.payload)
             return False
         if verdict.counted is Counted.NO:
             self._journal.reader.refused(event, first_attempt_ms)
@@ -382,7 +403,7 @@ class Dispatch:
         if not self._journal.bury(event, kind, reason, message):
             return  # parked instead, for want of a place to write to
         self.counts[kind] += 1
-        self._burials.append(Burial(event.payload, reason, message))
+        self._news.buried.append(Burial(event.payload, reason, message))
         self._notices.warn(
             f"{kind} {reason}",
             "an event is %s (%s): %s; it is kept in %s",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import math
 import os
 import queue
@@ -36,16 +35,14 @@ if TYPE_CHECKING:
     from outlay._model.clock import Clock
     from outlay._model.notices import Notices
     from outlay._model.settings import Settings
-    from outlay._shipping.dispatch import Burial, Dispatch, Job
+    from outlay._shipping.dispatch import Dispatch, Job, News
     from outlay._shipping.transport import Answer, Transport
-
-_logger: Final = logging.getLogger("outlay")
 
 _LOOK_SECONDS: Final = 0.2
 """Between looks of a flush that nobody woke: a signal handler that flushes, too, can
 let the wake-up pass between a look and the wait for it."""
 
-OnBurial: TypeAlias = Callable[["Burial"], None]
+OnNews: TypeAlias = Callable[["News"], None]
 
 
 class _Flush(NamedTuple):
@@ -69,7 +66,8 @@ class Shipper:
         clock: Clock,
         notices: Notices,
         make_transport: Callable[[], Transport] | None,
-        on_burial: OnBurial | None,
+        on_news: OnNews | None,
+        tells_delivered: bool = False,
         metrics: Metrics | None = None,
     ) -> None:
         """Prepare to ship; the thread starts with the first `wake` or `flush`.
@@ -80,7 +78,8 @@ class Shipper:
             clock: measures waits, dates attempts.
             notices: where trouble is reported.
             make_transport: called once in each process that ships; None: httpx.
-            on_burial: called on a sender's thread, without locks held.
+            on_news: called on a sender's thread, without locks held.
+            tells_delivered: whether delivered events are news.
             metrics: told of each request.
         """
         self._settings = settings
@@ -88,7 +87,8 @@ class Shipper:
         self._clock = clock
         self._notices = notices
         self._make_transport = make_transport or self._httpx_transport
-        self._on_burial = on_burial
+        self._on_news = on_news
+        self._tells_delivered = tells_delivered
         self._metrics = metrics
         self._begin()
 
@@ -174,8 +174,10 @@ class Shipper:
         if transport is not None:
             try:
                 transport.close()
-            except Exception:
-                _logger.exception("the transport could not be closed")
+            except Exception as error:  # noqa: BLE001 - a transport of the user's; logged
+                self._notices.failed(
+                    "transport", error, "the transport could not be closed"
+                )
 
     def counts(self) -> Counter[str]:
         """Return how many events were delivered, dead, quarantined, and so on."""
@@ -234,14 +236,17 @@ class Shipper:
             while not self._stopping:
                 self._look()
                 step = self._plan(dispatch, transport)
-                self._tell_burials(dispatch)
+                self._tell_news(dispatch)
                 if isinstance(step, float):
                     self._wait(step)
                 else:
                     self._perform(step, dispatch, transport)
-            self._tell_burials(dispatch)
-        except Exception:
-            _logger.exception("the shipper stopped; pending events stay in the journal")
+        except Exception as error:  # noqa: BLE001 - logged; there is nobody else to tell
+            self._notices.failed(
+                "shipper",
+                error,
+                "the shipper stopped; pending events stay in the journal",
+            )
 
     def _run_extra(self, dispatch: Dispatch, transport: Transport) -> None:
         _suppress_tracing()
@@ -251,8 +256,10 @@ class Shipper:
                 if isinstance(step, float):
                     break
                 self._perform(step, dispatch, transport)
-        except Exception:
-            _logger.exception("a sender stopped; its events stay in the journal")
+        except Exception as error:  # noqa: BLE001 - logged; there is nobody else to tell
+            self._notices.failed(
+                "sender", error, "a sender stopped; its events stay in the journal"
+            )
         finally:
             with self._lock:
                 self._extras.discard(threading.current_thread())
@@ -266,7 +273,11 @@ class Shipper:
             if self._metrics is not None:
                 self._metrics.start()
         dispatch = Dispatch(
-            self._settings, self._journal, clock=self._clock, notices=self._notices
+            self._settings,
+            self._journal,
+            clock=self._clock,
+            notices=self._notices,
+            tells_delivered=self._tells_delivered,
         )
         transport = self._make_transport()
         with self._lock:
@@ -360,6 +371,7 @@ class Shipper:
             self._notify_flushes()
             if self._waiting:
                 self._wakeups.put(None)
+        self._tell_news(dispatch)
 
     def _notify_flushes(self) -> None:
         # Here and not by the waiters: they would be woken for every event.
@@ -367,16 +379,11 @@ class Shipper:
             if self._journal.reader.reached(flush.targets):
                 flush.settled.notify_all()
 
-    def _tell_burials(self, dispatch: Dispatch) -> None:
+    def _tell_news(self, dispatch: Dispatch) -> None:
         with self._lock:
-            burials = dispatch.burials()
-        if self._on_burial is None:
-            return
-        for burial in burials:
-            try:
-                self._on_burial(burial)
-            except Exception:
-                _logger.exception("on_dead_letter failed")
+            news = dispatch.news()
+        if self._on_news is not None and (news.delivered or news.buried):
+            self._on_news(news)
 
 
 def _post(job: Job, transport: Transport) -> tuple[Answer | None, Judgement]:

@@ -98,3 +98,54 @@ def test_a_handler_may_cause_the_same_trouble(
         logger.removeHandler(handler)
 
     assert caplog.messages == ["the server is away"]
+
+
+def test_a_trouble_that_comes_and_goes_does_not_flood(
+    notices: Notices, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that answers every second request is no news after the third time."""
+    for _ in range(1000):
+        notices.warn("trouble", "the server is away")
+        notices.resolved("trouble", "the server answers again")
+    first = len(caplog.messages)
+    clock.advance(60)
+    notices.warn("trouble", "the server is away")
+
+    assert (first, len(caplog.messages)) == (6, 7)
+
+
+def test_an_end_is_not_told_of_what_was_not_said(
+    notices: Notices, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would be the end of nothing."""
+    for _ in range(3):
+        notices.warn("trouble", "the server is away")
+        notices.resolved("trouble", "the server answers again")
+    notices.warn("trouble", "the server is away")
+    notices.resolved("trouble", "the server answers again")
+
+    assert caplog.messages.count("the server answers again") == 3
+
+
+def test_troubles_without_number_share_a_line(
+    notices: Notices, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some are named after what the application sends, which may be anything."""
+    for number in range(10_000):
+        notices.warn(f"parked {number}", "events of %d are parked", number)
+
+    assert len(caplog.messages) == 101
+
+
+def test_a_failure_is_logged_with_its_trace_and_as_rarely(
+    notices: Notices, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hook that fails for every event is one bug."""
+    error = ZeroDivisionError("in the hook")
+    for _ in range(3):
+        for _ in range(100):
+            notices.failed("on_drop", error, "the hook %s failed", "on_drop")
+        clock.advance(60)
+
+    assert caplog.messages == ["the hook on_drop failed"] * 3
+    assert caplog.text.count("ZeroDivisionError: in the hook") == 3

@@ -118,7 +118,7 @@ def test_a_rejected_event_becomes_a_dead_letter_with_the_servers_words(
     assert letter["message"] == "HTTP 400: data is odd"
     assert (letter["reason"], letter["attempts"]) == ("rejected", 1)
     assert letter["event"] == json.loads(payload(1))
-    assert [burial.payload for burial in bench.dispatch.burials()] == [payload(1)]
+    assert [burial.payload for burial in bench.dispatch.news().buried] == [payload(1)]
 
 
 def test_a_type_that_no_metric_has_is_parked_and_does_not_hold_up_others(

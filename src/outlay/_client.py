@@ -222,7 +222,6 @@ class Client:
             notices=self._notices,
             make_transport=transport,
             on_news=self._tell if hooked else None,
-            tells_delivered=self._on_delivered is not None,
             metrics=self._metrics,
         )
 

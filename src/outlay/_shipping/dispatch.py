@@ -107,13 +107,7 @@ class Dispatch:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        journal: Journal,
-        *,
-        clock: Clock,
-        notices: Notices,
-        tells_delivered: bool = False,
+        self, settings: Settings, journal: Journal, *, clock: Clock, notices: Notices
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._settings = settings
@@ -138,7 +132,6 @@ class Dispatch:
         if settings.batching == "always":
             self._offer = DEFAULT_OFFER
         self._unpark_at = math.inf
-        self._tells_delivered = tells_delivered
         self._news = News([], [])
 
     # Planning.
@@ -337,8 +330,7 @@ class Dispatch:
         if verdict.outcome is Outcome.DELIVERED:
             self._journal.reader.settle(event, State.DELIVERED)
             self.counts["delivered"] += 1
-            if self._tells_delivered:
-                self._news.delivered.append(event.payload)
+            self._news.delivered.append(event.payload)
             return False
         if verdict.counted is Counted.NO:
             self._journal.reader.refused(event, first_attempt_ms)

@@ -67,7 +67,6 @@ class Shipper:
         notices: Notices,
         make_transport: Callable[[], Transport] | None,
         on_news: OnNews | None,
-        tells_delivered: bool = False,
         metrics: Metrics | None = None,
     ) -> None:
         """Prepare to ship; the thread starts with the first `wake` or `flush`.
@@ -79,7 +78,6 @@ class Shipper:
             notices: where trouble is reported.
             make_transport: called once in each process that ships; None: httpx.
             on_news: called on a sender's thread, without locks held.
-            tells_delivered: whether delivered events are news.
             metrics: told of each request.
         """
         self._settings = settings
@@ -88,7 +86,6 @@ class Shipper:
         self._notices = notices
         self._make_transport = make_transport or self._httpx_transport
         self._on_news = on_news
-        self._tells_delivered = tells_delivered
         self._metrics = metrics
         self._begin()
 
@@ -277,7 +274,6 @@ class Shipper:
             self._journal,
             clock=self._clock,
             notices=self._notices,
-            tells_delivered=self._tells_delivered,
         )
         transport = self._make_transport()
         with self._lock:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypedDict, Unpack
 from urllib.parse import urlsplit
 
@@ -25,8 +26,10 @@ from outlay._model.notices import Notices
 from outlay._model.settings import Settings
 from outlay._model.stats import FlushReport, Stats
 from outlay._shipping.delegate import Delegate
+from outlay._shipping.lent import Loan
 from outlay._shipping.shipper import Shipper
-from outlay.errors import ClosedError, SpillFullError
+from outlay._shipping.transport import HttpxTransport
+from outlay.errors import ClosedError, ConfigError, SpillFullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from outlay._model.events import Json, OperationId, Provenance
     from outlay._model.money import Amount
     from outlay._shipping.dispatch import News
+    from outlay._shipping.lent import Lendable
     from outlay._shipping.transport import Transport
 
 DropHook = Callable[[CostEvent, str], None]
@@ -76,6 +80,7 @@ class SettingsInput(TypedDict, total=False):
     max_senders: int | None
     linger: float | None
     timeout: float | None
+    deadline: float | None
     retry_initial: float | None
     retry_max: float | None
     park_interval: float | None
@@ -138,6 +143,7 @@ class Client:
         settings: Settings | None = None,
         *,
         transport: Callable[[], Transport] | None = None,
+        http_client: Lendable | None = None,
         on_drop: DropHook | None = None,
         on_dead_letter: DeadLetterHook | None = None,
         on_delivered: DeliveredHook | None = None,
@@ -151,6 +157,10 @@ class Client:
             settings: all settings at once; None: environment and defaults.
             transport: makes what carries the requests, once in each process that
                 ships; None: httpx.
+            http_client: an ``httpx.Client`` or ``httpx2.Client`` to send with, for its
+                proxies, certificates or hooks; or a function that makes one, called
+                once in each process that ships. A ready one serves the process in
+                which it is passed, not the children it forks, and stays open.
             on_drop: called when an event cannot be kept, on the tracking thread.
             on_dead_letter: called when an event will not be sent again, on a
                 background thread.
@@ -162,7 +172,8 @@ class Client:
             **overrides: settings by name; see `Settings`.
 
         Raises:
-            ConfigError: a setting is malformed; the message says what is allowed.
+            ConfigError: a setting or ``http_client`` is malformed; the message says
+                what is allowed.
         """
         given = {name: value for name, value in overrides.items() if value is not None}
         if settings is not None:
@@ -183,7 +194,9 @@ class Client:
         ).compose
         self._journal = self._make_journal(clock)
         self._metrics = self._make_metrics(meter_provider)
-        self._shipper = self._make_shipper(clock, transport)
+        self._shipper = self._make_shipper(
+            clock, _transport_maker(self.settings, transport, http_client)
+        )
         self._ships = self.settings.shipping == "thread"
         self._begin()
         _clients.add(self)
@@ -489,6 +502,18 @@ class Client:
         self._begin()
         if closed:
             self._state = State.CLOSED
+
+
+def _transport_maker(
+    settings: Settings,
+    transport: Callable[[], Transport] | None,
+    http_client: Lendable | None,
+) -> Callable[[], Transport] | None:
+    if http_client is None:
+        return transport
+    if transport is not None:
+        raise ConfigError("pass transport or http_client, not both")
+    return partial(HttpxTransport.of, settings, Loan(http_client))
 
 
 async def _in_thread(

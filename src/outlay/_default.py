@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from outlay._model.money import Amount
     from outlay._model.settings import Settings
     from outlay._model.stats import FlushReport, Stats
+    from outlay._shipping.lent import Lendable
     from outlay._shipping.transport import Transport
 
 # Re-entrant: a signal handler may track a cost while the client is being made.
@@ -36,6 +37,7 @@ def configure(
     settings: Settings | None = None,
     *,
     transport: Callable[[], Transport] | None = None,
+    http_client: Lendable | None = None,
     on_drop: DropHook | None = None,
     on_dead_letter: DeadLetterHook | None = None,
     on_delivered: DeliveredHook | None = None,
@@ -53,6 +55,7 @@ def configure(
     client = Client(
         settings,
         transport=transport,
+        http_client=http_client,
         on_drop=on_drop,
         on_dead_letter=on_dead_letter,
         on_delivered=on_delivered,

@@ -228,7 +228,11 @@ class Settings(EnvironmentModel):
     """Seconds to wait for company after an event arrives in an idle client."""
 
     timeout: Seconds = 10.0
-    """Seconds until a request counts as unanswered."""
+    """Seconds of each wait for the network: to connect, to write, to read."""
+
+    deadline: Seconds = 60.0
+    """Seconds of a whole request, however lively it is; then it counts as
+    unanswered."""
 
     retry_initial: Seconds = 0.5
     """Seconds of the first backoff; doubles with every attempt, with full jitter."""

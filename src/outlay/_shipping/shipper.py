@@ -281,16 +281,10 @@ class Shipper:
         return dispatch, transport
 
     def _httpx_transport(self) -> Transport:
-        key = self._settings.api_key
         with _importing:
             from outlay._shipping.transport import HttpxTransport
 
-            return HttpxTransport(
-                self._settings.base_url,
-                api_key=key.get_secret_value() if key else None,
-                timeout=self._settings.timeout,
-                max_connections=self._settings.max_senders,
-            )
+            return HttpxTransport.of(self._settings)
 
     def _look(self) -> None:
         now = self._clock.monotonic()

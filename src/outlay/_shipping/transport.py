@@ -5,17 +5,16 @@ from __future__ import annotations
 # Python imports it when the first connection is made. Here it comes with this module,
 # for which forks wait: a child forked during an import could never finish that import.
 import encodings.idna  # noqa: F401
-import logging
-import threading
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 
-from outlay._model.settings import is_loopback
-from outlay.errors import UnavailableError
+from outlay._model.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import httpx
+    from outlay._model.settings import Settings
+    from outlay._shipping.carrying import Carrier
+    from outlay._shipping.lent import Lendable, Loan
 
 
 class Answer(NamedTuple):
@@ -33,7 +32,7 @@ class Answer(NamedTuple):
 
 
 class Transport(Protocol):
-    """What carries requests to the server. Implement it to bring your own client.
+    """What carries requests to the server. Implement it to bring your own.
 
     Thread safety: `post` is called by several threads at once.
     """
@@ -55,10 +54,10 @@ class Transport(Protocol):
 
 
 class HttpxTransport:
-    """Posts through an `httpx.Client`.
+    """Posts over pooled connections of httpx's engine, or through a client of yours.
 
-    Which pools connections, and obeys the usual proxy and certificate settings, but
-    for a server on this machine: a proxy would look for it on its own.
+    Obeys the usual proxy and certificate variables, but for a server on this machine:
+    a proxy would look for it on its own. A client of yours is used as it is.
 
     Thread safety: any thread.
     """
@@ -70,68 +69,74 @@ class HttpxTransport:
         api_key: str | None,
         timeout: float,
         max_connections: int,
+        deadline: float = 60.0,
+        client: Lendable | Loan | None = None,
     ) -> None:
-        """Prepare a client; connections are made when needed.
+        """Prepare; connections are made when needed.
 
         Args:
             base_url: prefix of all paths, without a trailing slash.
             api_key: credential, or None for requests without one.
-            timeout: seconds for each of connecting, writing and reading.
+            timeout: most seconds of each wait: to connect, write or read.
             max_connections: most connections at once.
-        """
-        import httpx
+            deadline: most seconds of a whole request. With a client of yours it holds
+                from the answer's body on.
+            client: an ``httpx.Client`` or ``httpx2.Client`` to post through, or a
+                function that makes one, which then is closed with this transport.
 
-        self._base_url = base_url
-        headers = {"content-type": "application/json", "accept": "application/json"}
+        Raises:
+            ConfigError: the client is none, or a proxy variable is malformed.
+        """
+        self._headers: Final = [
+            (b"accept", b"application/json"),
+            (b"content-type", b"application/json"),
+        ]
         if api_key is not None:
-            headers["authorization"] = f"Bearer {api_key}"
-        self._client = httpx.Client(
-            headers=headers,
-            timeout=timeout,
-            follow_redirects=False,
-            trust_env=not is_loopback(base_url),
-            limits=httpx.Limits(
-                max_connections=max_connections,
-                max_keepalive_connections=max_connections,
-            ),
+            self._headers.append((b"authorization", b"Bearer " + api_key.encode()))
+        self._carrier: Final = _carrier(
+            base_url, timeout, deadline, max_connections, client
         )
-        _logger_of_httpx.addFilter(_not_ours)
-        self._unsent: Final = (
-            httpx.ConnectError,
-            httpx.ConnectTimeout,
-            httpx.PoolTimeout,
-            httpx.ProxyError,
-            httpx.UnsupportedProtocol,
+
+    @classmethod
+    def of(cls, settings: Settings, client: Lendable | Loan | None = None) -> Self:
+        """Return the transport that ``settings`` describe; see the constructor."""
+        key = settings.api_key
+        return cls(
+            settings.base_url,
+            api_key=key.get_secret_value() if key else None,
+            timeout=settings.timeout,
+            max_connections=settings.max_senders,
+            deadline=settings.deadline,
+            client=client,
         )
-        self._failed: Final = (httpx.HTTPError, httpx.InvalidURL)
 
     def post(self, path: str, body: bytes) -> Answer:
         """Post JSON ``body`` to ``path``; see `Transport`."""
-        _posting.here = True
-        try:
-            response = self._client.post(self._base_url + path, content=body)
-        except self._unsent as error:
-            raise UnavailableError(_describe(error), sent=False) from error
-        except self._failed as error:
-            raise UnavailableError(_describe(error), sent=True) from error
-        finally:
-            _posting.here = False
-        return Answer(response.status_code, response.headers, response.content)
+        return self._carrier.send(path, self._headers, body)
 
     def close(self) -> None:
-        """Close all connections."""
-        self._client.close()
+        """Close all connections; a client that was lent stays open."""
+        self._carrier.close()
 
 
-# httpx logs a line at INFO for each request. For an application that logs at that level
-# these would be a line for each cost event: they are held back for our requests alone.
-_logger_of_httpx: Final = logging.getLogger("httpx")
-_posting: Final = threading.local()
+def _carrier(
+    base_url: str,
+    timeout: float,
+    deadline: float,
+    max_connections: int,
+    client: Lendable | Loan | None,
+) -> Carrier:
+    from outlay._shipping.carrying import Limits
 
+    limits = Limits(patience=timeout, deadline=deadline)
+    monotonic = SystemClock.monotonic
+    if client is not None:
+        from outlay._shipping.lent import Loan
 
-def _not_ours(record: logging.LogRecord) -> bool:
-    return record.levelno > logging.INFO or not getattr(_posting, "here", False)
+        loan = client if isinstance(client, Loan) else Loan(client)
+        return loan.carrier(base_url, limits, monotonic=monotonic)
+    from outlay._shipping.pooled import PooledCarrier
 
-
-def _describe(error: httpx.HTTPError | httpx.InvalidURL) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return PooledCarrier(
+        base_url, limits, max_connections=max_connections, monotonic=monotonic
+    )

@@ -302,13 +302,7 @@ def _used(view: DestinationView, settings: Settings) -> Finding:
 
 
 def _server(settings: Settings) -> Iterator[Finding]:
-    key = settings.api_key
-    transport = HttpxTransport(
-        settings.base_url,
-        api_key=key.get_secret_value() if key else None,
-        timeout=settings.timeout,
-        max_connections=1,
-    )
+    transport = HttpxTransport.of(settings)
     clock = SystemClock()
     try:
         with closing(transport):

@@ -70,13 +70,7 @@ class Listener:
     """
 
     def __init__(self, settings: Settings) -> None:
-        key = settings.api_key
-        self._inner = HttpxTransport(
-            settings.base_url,
-            api_key=key.get_secret_value() if key else None,
-            timeout=settings.timeout,
-            max_connections=settings.max_senders,
-        )
+        self._inner = HttpxTransport.of(settings)
         self._address = settings.base_url
         self.paused = False
         """Whether nothing will be accepted until a person acts."""

@@ -183,13 +183,7 @@ class Witness:
     """
 
     def __init__(self, settings: Settings) -> None:
-        key = settings.api_key
-        self._inner = HttpxTransport(
-            settings.base_url,
-            api_key=key.get_secret_value() if key else None,
-            timeout=settings.timeout,
-            max_connections=settings.max_senders,
-        )
+        self._inner = HttpxTransport.of(settings)
         self._address = settings.base_url
         self._heard = threading.Condition()
         self._replies: dict[str, SingleReply] = {}  # by key; guarded by _heard

@@ -42,6 +42,7 @@ READ: dict[str, tuple[str, object]] = {
     "max_senders": ("2", 2),
     "linger": ("0", 0.0),
     "timeout": ("2.5", 2.5),
+    "deadline": ("30", 30.0),
     "retry_initial": ("0.1", 0.1),
     "retry_max": ("30", 30.0),
     "park_interval": ("60", 60.0),

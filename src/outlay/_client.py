@@ -192,11 +192,10 @@ class Client:
             allow_credits=self.settings.allow_credits,
             clock=clock,
         ).compose
+        make_transport = _transport_maker(self.settings, transport, http_client)
         self._journal = self._make_journal(clock)
         self._metrics = self._make_metrics(meter_provider)
-        self._shipper = self._make_shipper(
-            clock, _transport_maker(self.settings, transport, http_client)
-        )
+        self._shipper = self._make_shipper(clock, make_transport)
         self._ships = self.settings.shipping == "thread"
         self._begin()
         _clients.add(self)

@@ -72,9 +72,13 @@ class SettingsInput(TypedDict, total=False):
     batching: Literal["auto", "never", "always"] | None
     metrics: bool | None
     allow_credits: bool | None
+    currency: str | None
+    price_book: Path | str | None
+    update_prices: bool | None
     max_spill_bytes: int | None
     segment_bytes: int | None
     max_memory_bytes: int | None
+    max_unpriced_bytes: int | None
     max_batch_events: int | None
     max_batch_bytes: int | None
     max_senders: int | None

@@ -8,8 +8,8 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from outlay._capture.pricing import NoPrice, PriceLists
-from outlay._capture.pricing.sources import InstalledPrices
+from outlay._capture.pricing import NoPrice
+from outlay._capture.pricing.sources import price_lists
 from outlay._capture.stamping import stamp, stamp_unpriced
 from outlay._default import default_client
 from outlay._model.attribution import Attribution, attribution
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from outlay._capture.observation import Observation
-    from outlay._capture.pricing import Charge
+    from outlay._capture.pricing import Charge, PriceLists
     from outlay._client import Client, Receipt
 
 _REMEMBERED: Final = 4096
@@ -128,8 +128,11 @@ class Recorder:
     def _track(
         self, observation: Observation, owner: Attribution, at: datetime, charge: Charge
     ) -> Receipt:
-        return self._client().track_cost(
-            observation.event_type,
+        client = self._client()
+        return client.track_cost(
+            event_type_in(
+                charge.currency, observation.event_type, client.settings.currency
+            ),
             charge.amount,
             customer_id=owner.customer_id or "",
             operation_id=observation.operation_id or observation.request_id,
@@ -145,6 +148,14 @@ class Recorder:
                 **_facts(observation, charge),
             },
         )
+
+
+def event_type_in(currency: str, event_type: str, expected: str) -> str:
+    """Return the event type of a cost in ``currency``, where ``expected`` is usual.
+
+    Metrics sum by event type: in one of its own, a currency is added to no other.
+    """
+    return event_type if currency == expected else f"{event_type}.{currency.lower()}"
 
 
 class Memory:
@@ -224,7 +235,7 @@ def _recorder(client: Client) -> Recorder:
 
     return Recorder(
         alive,
-        PriceLists([InstalledPrices()]),
+        price_lists(client.settings),
         now=lambda: from_ms(clock.now_ms()),
         keep_unpriced=warn,
     )

@@ -38,6 +38,7 @@ DEFAULT_BASE_URL: Final = "http://127.0.0.1:4600"
 """The bundled reference server: without a setting, nothing leaves the host."""
 
 _PREFIX: Final = "OUTLAY_"
+_CURRENCY_CHARS: Final = 3
 
 
 def _http_url(value: str) -> str:
@@ -86,6 +87,13 @@ def _text(value: str) -> str:
         return check_text("", value)
     except InvalidEventError as error:
         raise ValueError(error.remedy) from None
+
+
+def _currency(value: str) -> str:
+    if not (len(value) == _CURRENCY_CHARS and value.isascii() and value.isupper()):
+        message = "pass an ISO 4217 code such as USD"
+        raise ValueError(message)
+    return value
 
 
 Text = Annotated[str, AfterValidator(_text)]
@@ -205,6 +213,17 @@ class Settings(EnvironmentModel):
     allow_credits: bool = False
     """Whether negative amounts are taken."""
 
+    currency: Annotated[str, AfterValidator(_currency)] = "USD"
+    """What the cost metrics count in, ISO 4217. Captured costs in another currency get
+    an event type of their own, so that no sum mixes two; nothing is converted."""
+
+    price_book: Annotated[Path, AfterValidator(_folder)] | None = None
+    """File of one's own prices, TOML or JSON; see docs/pricing.md."""
+
+    update_prices: bool = False
+    """Whether genai-prices fetches its newest list, every hour, from GitHub. Otherwise
+    prices are as new as the installed package."""
+
     max_spill_bytes: Annotated[int, Field(ge=256 * KIB)] = GIB
     """Limit of the destination's folder; past it, new events are dropped, counted.
     Room for one segment at least."""
@@ -214,6 +233,10 @@ class Settings(EnvironmentModel):
 
     max_memory_bytes: Annotated[int, Field(ge=MIB)] = 16 * MIB
     """Limit of the memory buffer, used when no folder is writable."""
+
+    max_unpriced_bytes: Annotated[int, Field(ge=64 * KIB)] = 64 * MIB
+    """Limit of the captured costs that wait for a price; past it, new ones are dropped,
+    counted."""
 
     max_batch_events: Annotated[int, Field(ge=1, le=1000)] = 1000
     """Most events in one batch request; the batch extension allows 1000."""

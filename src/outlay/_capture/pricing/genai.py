@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import genai_prices
 from genai_prices.data_snapshot import get_snapshot
-from genai_prices.data_units import unit_data
-from genai_prices.decompose import is_descendant_or_self
 from genai_prices.types import ModelPrice, StartDateConstraint, Usage
-from genai_prices.units import UnitRegistry
 
-from outlay._capture.pricing.prices import NoPrice, Price, tidy
+from outlay._capture.pricing import reports
+from outlay._capture.pricing.prices import STANDARD_TIERS, NoPrice, Price, tidy
 from outlay._capture.pricing.rates import Rates, UsageReader, changes_within_a_day
 
 if TYPE_CHECKING:
@@ -27,14 +25,11 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
     from genai_prices.data_snapshot import DataSnapshot
-    from genai_prices.types import ModelInfo, Provider, UsageExtractor
+    from genai_prices.types import ModelInfo, Provider
 
     from outlay._capture.observation import Observation
 
 LIST_NAME: Final = "genai-prices"
-
-_STANDARD_TIERS: Final = frozenset({None, "auto", "default", "on_demand", "standard"})
-"""Service tiers at the list price, by the names that providers have for them."""
 
 _TIER_FACTS: Final = ("service_tier", "processing", "speed")
 """What genai-prices calls, by provider, the fact that we call the service tier."""
@@ -78,14 +73,13 @@ class GenaiPrices:
         """
         self._update = update
         self._updated_by: int | None = None
-        self._registry = UnitRegistry(unit_data)
         self._snapshot: DataSnapshot | None = None
         self._subjects: dict[tuple[str | None, ...], _Subject | NoPrice] = {}
 
     @property
     def units(self) -> Collection[str]:
         """The units that usage without a flavor may be in."""
-        return self._registry.units.keys() - {"requests"}  # which each call is one of
+        return reports.UNITS.units.keys() - {"requests"}  # which each call is one of
 
     def price(self, observation: Observation, at: datetime) -> Price | NoPrice:
         """Return what ``observation`` costs at that time, or why that is not known."""
@@ -103,33 +97,11 @@ class GenaiPrices:
         )
         subject = self._subjects.get(name)
         if subject is None:
-            subject = self._find(snapshot, observation)
+            subject = _find(snapshot, observation)
             self._subjects[name] = subject
         if isinstance(subject, NoPrice):
             return subject
         return subject.price(observation.usage, at)
-
-    def _find(
-        self, snapshot: DataSnapshot, observation: Observation
-    ) -> _Subject | NoPrice:
-        try:
-            provider = snapshot.find_provider(None, observation.provider, None)
-        except LookupError:
-            return NoPrice(
-                "unknown_provider", f"{LIST_NAME} has no {observation.provider!r}"
-            )
-        if observation.model is None:
-            return NoPrice("unknown_model", "the answer does not name its model")
-        try:
-            _, model = snapshot.find_provider_model(
-                observation.model, provider, None, None
-            )
-        except LookupError:
-            return NoPrice(
-                "unknown_model",
-                f"{LIST_NAME} has no {observation.model!r} of {provider.id}",
-            )
-        return _Subject(snapshot, provider, model, observation, self._registry)
 
 
 class _Subject:
@@ -141,17 +113,15 @@ class _Subject:
         provider: Provider,
         model: ModelInfo,
         observation: Observation,
-        registry: UnitRegistry,
     ) -> None:
         self._snapshot = snapshot
         self._provider = provider
         self._model = model
         self._tier = observation.service_tier
         self._flavor = observation.flavor
-        self._registry = registry
         self._constant = not changes_within_a_day(model)
-        self._extractor = _extractor(provider, self._flavor)
-        self._read = UsageReader(self._extractor).read if self._extractor else None
+        extractor = reports.extractor(provider, self._flavor)
+        self._read = UsageReader(extractor).read if extractor else None
         self._shapes: dict[_Shape, _Entry | NoPrice] = {}
 
     def price(self, usage: Mapping[str, Any], at: datetime) -> Price | NoPrice:
@@ -179,7 +149,7 @@ class _Subject:
         """Return the counts by unit; None: only genai-prices can tell, or complain."""
         if self._read is not None:
             return self._read(usage)
-        if self._flavor is not None or not usage.keys() <= self._registry.units.keys():
+        if self._flavor is not None or not usage.keys() <= reports.UNITS.units.keys():
             return None
         return _whole_numbers(usage)
 
@@ -215,7 +185,7 @@ class _Subject:
         price = Price(amount=tidy(found.total_price), data=data)
         rates = None
         if counts is not None:
-            rates = Rates.of(found.model_price, self._registry, reported)
+            rates = Rates.of(found.model_price, reports.UNITS, reported)
             if rates is not None and rates.amount(counts) != found.total_price:
                 rates = None
         return price, _Entry(rates, data)
@@ -237,7 +207,7 @@ class _Subject:
             and (variant.constraint is None or variant.constraint.active(at))
             for variant in variants
         )
-        if known or self._tier in _STANDARD_TIERS:
+        if known or self._tier in STANDARD_TIERS:
             return context
         return NoPrice(
             "unknown_tier",
@@ -252,16 +222,14 @@ class _Subject:
             ValueError: it cannot.
         """
         if self._flavor is None:
-            unknown = usage.keys() - self._registry.units.keys()
+            unknown = usage.keys() - reports.UNITS.units.keys()
             if unknown or not usage:
                 raise ValueError(_unknown_units(unknown))
             return Usage(**usage)
-        root = self._extractor.root if self._extractor else "usage"
-        first = root if isinstance(root, str) else str(root[0])
-        return self._provider.extract_usage({first: usage}, api_flavor=self._flavor)[1]
+        return reports.extract(self._provider, self._flavor, usage)
 
     def _reported(self, usage: Usage) -> list[str]:
-        units = self._registry.units
+        units = reports.UNITS.units
         return [
             unit
             for unit in units
@@ -273,14 +241,14 @@ class _Subject:
 
         Genai-prices would leave it out of the amount, which would be too low then.
         """
-        units = self._registry.units
+        units = reports.UNITS.units
         priced = [
-            unit
-            for unit in units.values()
+            name
+            for name, unit in units.items()
             if getattr(price, unit.price_key) is not None
         ]
         for name in reported:
-            if not any(is_descendant_or_self(unit, units[name]) for unit in priced):
+            if not any(reports.is_within(name, unit) for unit in priced):
                 return NoPrice(
                     "no_unit_price",
                     f"{LIST_NAME} has no price of {self._model.id!r} for {name}",
@@ -303,9 +271,23 @@ class _Subject:
         return data
 
 
-def _extractor(provider: Provider, flavor: str | None) -> UsageExtractor | None:
-    found = (each for each in provider.extractors or () if each.api_flavor == flavor)
-    return next(found, None)
+def _find(snapshot: DataSnapshot, observation: Observation) -> _Subject | NoPrice:
+    try:
+        provider = snapshot.find_provider(None, observation.provider, None)
+    except LookupError:
+        return NoPrice(
+            "unknown_provider", f"{LIST_NAME} has no {observation.provider!r}"
+        )
+    if observation.model is None:
+        return NoPrice("unknown_model", "the answer does not name its model")
+    try:
+        _, model = snapshot.find_provider_model(observation.model, provider, None, None)
+    except LookupError:
+        return NoPrice(
+            "unknown_model",
+            f"{LIST_NAME} has no {observation.model!r} of {provider.id}",
+        )
+    return _Subject(snapshot, provider, model, observation)
 
 
 def _whole_numbers(usage: Mapping[str, Any]) -> dict[str, int] | None:

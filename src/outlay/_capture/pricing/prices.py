@@ -42,15 +42,20 @@ class NoPrice(NamedTuple):
     Attributes:
         reason: one word for machines, such as ``unknown_model``.
         message: one sentence for people.
+        final: whether no other list is to be asked, for it might know worse.
     """
 
     reason: str
     message: str
+    final: bool = False
 
 
 INCOMPLETE: Final = NoPrice(
     "incomplete", "the answer was not read to its end, so its usage is not known"
 )
+STANDARD_TIERS: Final = frozenset({None, "auto", "default", "on_demand", "standard"})
+"""Service tiers at the list price, by the names that providers have for them."""
+
 _EXACT: Final = Context(prec=1000)  # amounts have 66 characters at most
 
 NO_LIST: Final = NoPrice("no_price_list", "there is no price list to ask")
@@ -153,7 +158,7 @@ def _ask(
     answer: Price | NoPrice = NO_LIST
     for prices in lists:
         answer = prices.price(observation, at)
-        if isinstance(answer, Price):
+        if isinstance(answer, Price) or answer.final:
             break
     return answer
 

@@ -1,17 +1,28 @@
-"""Which price lists there are."""
+"""Which price lists there are: one's own, and the public one that is installed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from outlay._capture.pricing.prices import NoPrice, Price
-from outlay.errors import MissingExtraError
+from outlay._capture.pricing.prices import NoPrice, Price, PriceList, PriceLists
+from outlay.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
     from outlay._capture.observation import Observation
     from outlay._capture.pricing.genai import GenaiPrices
+    from outlay._model.settings import Settings
+
+
+def price_lists(settings: Settings) -> PriceLists:
+    """Return the price lists that the settings name, one's own first."""
+    lists: list[PriceList] = []
+    if settings.price_book is not None:
+        lists.append(_book(settings.price_book))
+    lists.append(InstalledPrices(update=settings.update_prices))
+    return PriceLists(lists)
 
 
 class InstalledPrices:
@@ -40,9 +51,36 @@ class InstalledPrices:
         return self._list
 
 
+class BrokenBook:
+    """A price book that cannot be read. Nobody else is asked in its place.
+
+    A public list might tell another price than the agreed one. The costs wait, with
+    their usage, until the book is mended.
+    """
+
+    overrides = False
+
+    def __init__(self, error: ConfigError) -> None:
+        """Give ``error`` as the reason of every price that is not known."""
+        self._answer = NoPrice("price_book", str(error), final=True)
+
+    def price(self, observation: Observation, at: datetime) -> NoPrice:  # noqa: ARG002 - as PriceList has it
+        """Return why no price is known."""
+        return self._answer
+
+
+def _book(path: Path) -> PriceList:
+    from outlay._capture.pricing.book import PriceBook  # noqa: PLC0415 - for few
+
+    try:
+        return PriceBook.load(path)
+    except ConfigError as error:
+        return BrokenBook(error)
+
+
 def _load(*, update: bool) -> GenaiPrices | NoPrice:
     try:
-        # Half a second, for it brings some thousand models' prices.
+        # A tenth of a second, for it brings some thousand models' prices.
         from outlay._capture.pricing.genai import GenaiPrices  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("outlay"):

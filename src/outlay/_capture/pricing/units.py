@@ -1,0 +1,106 @@
+"""Units: what was counted of an operation, and what of it is part of what.
+
+Usage in the shape of an AI provider is read by genai-prices, into units of which some
+are parts of others: cached tokens are input tokens. All other units, such as ``page``,
+stand for themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+from outlay._capture.pricing.prices import NoPrice
+from outlay.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from outlay._capture.observation import Observation
+
+CALL: Final = "call"  # which every operation is one of; it needs no price
+_TOKENS: Final = "_tokens"  # how those end that are parts of others
+
+_MISSING: Final = NoPrice(
+    "missing_extra", str(MissingExtraError("Reading token counts", "pricing"))
+)
+
+
+def measured(observation: Observation) -> Mapping[str, Decimal] | NoPrice:
+    """Return the quantities in an observation by unit, or why they cannot be read."""
+    usage: Mapping[str, Any] = observation.usage
+    if observation.flavor is not None:
+        try:
+            from outlay._capture.pricing import reports  # noqa: PLC0415 - an extra
+        except ModuleNotFoundError:
+            return _MISSING
+        read = reports.read(observation)
+        if isinstance(read, NoPrice):
+            return read
+        usage = read
+    quantities = {}
+    for unit, count in usage.items():
+        quantity = _quantity(count)
+        if quantity is None:
+            return NoPrice("unreadable_usage", f"{unit} is no quantity")
+        quantities[unit] = quantity
+    return quantities
+
+
+def billed_apart(
+    usage: Mapping[str, Decimal], units: Collection[str]
+) -> Mapping[str, Decimal] | NoPrice:
+    """Return the quantities to bill in ``units``, each thing in one of them only.
+
+    Cached tokens that have a price of their own are no longer among the input tokens.
+
+    Args:
+        usage: quantities as reported.
+        units: those that have a price, or are free.
+    """
+    within = _within({*usage, *units})
+    if within is None:
+        return _MISSING
+    for unit, quantity in usage.items():
+        if quantity and unit != CALL and not any(within(unit, of) for of in units):
+            return NoPrice("no_unit_price", f"{unit} has no price")
+    apart: dict[str, Decimal] = {}
+    # The more special ones first: what is within the fewest comes last.
+    for unit in sorted(units, key=lambda one: -sum(within(one, of) for of in units)):
+        inner = (apart[other] for other in apart if within(other, unit))
+        quantity = usage.get(unit, Decimal()) - sum(inner, Decimal())
+        if quantity < 0:
+            return NoPrice("unreadable_usage", f"{unit} is less than its parts are")
+        apart[unit] = quantity
+    return apart
+
+
+def _quantity(count: object) -> Decimal | None:
+    if isinstance(count, bool):
+        return None
+    if isinstance(count, float) and math.isfinite(count):
+        count = Decimal(repr(count))  # as it was written in the response
+    if isinstance(count, int):
+        count = Decimal(count)
+    if isinstance(count, Decimal) and count.is_finite() and count >= 0:
+        return count
+    return None
+
+
+def _within(units: set[str]) -> Callable[[str, str], bool] | None:
+    """Return what tells whether a unit is another, or a part of it.
+
+    None: only genai-prices knows, which is not installed.
+    """
+    if not any(unit.endswith(_TOKENS) for unit in units):
+        return _is_same
+    try:
+        from outlay._capture.pricing import reports  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        return None
+    return reports.is_within
+
+
+def _is_same(unit: str, other: str) -> bool:
+    return unit == other

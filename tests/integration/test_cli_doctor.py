@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from outlay import Client
+from outlay._agent import Agent
 from outlay._journal.frames import State
 from outlay._journal.journal import Destination
 from outlay.cli._exits import Exit
@@ -302,6 +303,23 @@ def test_events_of_dead_writers_are_warned_about(server: BackgroundServer) -> No
     assert findings["journal"][0][1].startswith("2 events pending, since 2")
     ((level, text),) = findings["writers"]
     assert (level, "outlay spill replay" in text) == ("warn", True)
+
+
+def test_a_missing_agent_fails_with_its_remedy(server: BackgroundServer) -> None:
+    """The applications run, and nothing would ever arrive."""
+    client = Client(base_url=server.url, api_key=KEY, shipping="agent")
+    track(client, 1)
+    ((level, text),) = examine(*reaching(server))["writers"]
+    with Agent(client.settings):
+        assert client.flush(20).complete
+        shipped = examine(*reaching(server))
+    client.close()
+
+    assert level == "fail"
+    assert "no agent ships for 1 living writer with shipping=agent" in text
+    assert "1 event wait" in text
+    assert "start 'outlay agent'" in text
+    assert "writers" not in shipped
 
 
 def test_events_of_another_credential_are_warned_about(

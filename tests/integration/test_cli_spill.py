@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from outlay import Client
+from outlay._agent import Agent
 from outlay._journal.journal import Destination
 from outlay.cli._exits import Exit
 from tests.support import command_line, processes
@@ -225,6 +226,28 @@ def test_status_tells_living_writers_from_dead_ones(spill_dir: Path) -> None:
     assert sorted(held, key=str) == [[writer.pid], [None]]
     assert "1 living writer, 0 dead" in shown
     assert "0 living writers, 1 dead" in shown
+
+
+def test_status_tells_who_ships_for_a_living_writer(spill_dir: Path) -> None:
+    """With shipping=agent that is another process, or nobody yet."""
+    writer = Client(base_url=NOWHERE, shipping="agent")
+    track(writer, 1)
+    alone, shown = read("status"), spill("status").out
+    with Agent(writer.settings):
+        writer.flush(0.5)
+        together = read("status")
+    writer.close()
+
+    def of(document: dict[str, Any]) -> tuple[int | None, int | None]:
+        ((row,),) = [view["writers"] for view in document["destinations"]]
+        return row["process"], row["shippedBy"]
+
+    assert of(alone) == (os.getpid(), None)
+    assert of(together) == (os.getpid(), os.getpid())
+    assert "1 living writer, 0 dead" in shown
+    assert "1 writer without an agent: run 'outlay agent'" in shown
+    assert "damage" not in shown
+    assert spill_dir.exists()
 
 
 def test_status_says_whom_each_destination_belongs_to(spill_dir: Path) -> None:
@@ -593,6 +616,19 @@ def test_replay_leaves_the_events_of_the_living_to_them(
 
     assert ran.code == Exit.DONE
     assert ran.out == "1 event with living processes, which ship for themselves\n"
+    assert total(server) == 0
+
+
+def test_replay_names_the_agent_that_others_wait_for(
+    server: BackgroundServer,
+) -> None:
+    """It inherits from the dead; a living writer's last segment has no end yet."""
+    with Client(base_url=server.url, api_key=KEY, shipping="agent") as client:
+        track(client, 1)
+        ran = spill("replay", *reaching(server))
+
+    assert ran.code == Exit.DONE
+    assert ran.out == "1 event of living processes that wait for 'outlay agent'\n"
     assert total(server) == 0
 
 

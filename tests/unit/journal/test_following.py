@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,14 @@ from outlay._journal.frames import SEGMENT_HEADER_BYTES, STATE_AT, State
 from outlay._journal.journal import ADOPT_SECONDS, Duty, Journal
 from tests.support.clock import NOON_MS
 from tests.support.events import payload
-from tests.support.journals import make_journal, payloads, segment_files, take_all
+from tests.support.interrupts import Interrupts
+from tests.support.journals import (
+    close_journals,
+    make_journal,
+    payloads,
+    segment_files,
+    take_all,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -401,6 +409,99 @@ def test_a_question_of_a_forking_writer_leaves_no_lock_behind(tmp_path: Path) ->
     assert other.acquire()
     other.abandon()
     os.close(shared)
+
+
+def test_a_writer_that_dies_during_a_look_is_inherited_whole(tmp_path: Path) -> None:
+    """It may open a segment and die between any two instructions of the look."""
+    for at in itertools.count():
+        folder = tmp_path / str(at)
+        writer = make_journal(folder, duty=Duty.NONE)
+        writer.append(payload(0, padding=_BIG))
+        agent = make_journal(folder, duty=Duty.ALL)
+        assert _ship(agent) == 1
+
+        def end(writer: Journal = writer) -> None:
+            for number in (1, 2):  # the second needs a segment of its own
+                writer.append(payload(number, padding=_BIG))
+            writer.close()
+
+        dying = Interrupts(end, at, "_journal/following.py", "_journal/journal.py")
+        with dying.watching():
+            shipped = _ship(agent)
+        shipped += _ship(agent)
+        if not dying.struck:
+            break
+
+        assert shipped == 2, at
+        assert segment_files(folder) == [], at
+        close_journals()
+    assert at > 50, "the watched code was not found"
+
+
+@pytest.mark.parametrize("writer_dies", [False, True], ids=["living", "dead"])
+def test_an_agent_killed_at_any_instruction_loses_and_doubles_nothing(
+    tmp_path: Path, *, writer_dies: bool
+) -> None:
+    """The next one goes on from what is in the frames and in ``fates.jsonl``."""
+    count = 3
+    for at in itertools.count(0, _STRIDE):
+        folder = tmp_path / str(at)
+        writer = make_journal(folder, duty=Duty.NONE)
+        for number in range(count):
+            writer.append(payload(number, padding=_BIG))
+        if writer_dies:
+            writer.close()
+        settled, struck = _ship_and_die(folder, at)
+        settled += _ship(make_journal(folder, duty=Duty.ALL))
+
+        # It may be killed between the store of a fate and its telling of it.
+        assert count - struck <= settled <= count, at
+        if not writer_dies:
+            assert +writer.fates.counts() == {"delivered": count}, at
+        assert len(segment_files(folder)) == (0 if writer_dies else 1), at
+        close_journals()
+        if not struck:
+            break
+    assert at > 50 * _STRIDE, "the watched code was not found"
+
+
+_STRIDE: Final = 29  # prime, so that every part of a loop is struck in some round
+
+_AGENT_CODE: Final = (
+    "_journal/fates.py",
+    "_journal/following.py",
+    "_journal/folders.py",
+    "_journal/journal.py",
+    "_journal/reading.py",
+    "_journal/segments.py",
+)
+
+
+def _ship_and_die(folder: Path, at: int) -> tuple[int, bool]:
+    """Be an agent that is killed; return what it told of, and whether it was."""
+    hearing, telling = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        agent = make_journal(folder, duty=Duty.ALL)
+        with Interrupts(lambda: os._exit(9), at, *_AGENT_CODE).watching():
+            _ship(agent, telling)
+        os._exit(0)
+    os.close(telling)
+    with os.fdopen(hearing, "rb") as told:
+        count = len(told.read())
+    _, status = os.waitpid(pid, 0)
+    return count, os.waitstatus_to_exitcode(status) == 9
+
+
+def _ship(agent: Journal, telling: int | None = None) -> int:
+    agent.look()
+    count = 0
+    while events := agent.reader.take(1, 1):
+        agent.reader.settle(events[0], State.DELIVERED)
+        count += 1
+        if telling is not None:
+            os.write(telling, b".")
+    return count
 
 
 # Pace.

@@ -14,7 +14,6 @@ from outlay._journal.folders import (
     FATES_FILE,
     SHIPPER_LOCK,
     WRITER_LOCK,
-    Lock,
     WriterFolder,
 )
 from outlay._journal.following import LONGEST_PAUSE, SHORTEST_PAUSE, Pace
@@ -141,6 +140,25 @@ def test_an_agent_waits_for_what_living_writers_appended_before(
     writer.append(payload(2))
 
     assert math.inf not in targets.values()
+    assert not before
+    assert agent.reader.reached(targets)
+
+
+def test_an_agent_waits_for_full_segments_of_living_writers(
+    writer: Journal, agent: Journal
+) -> None:
+    """To their end: all but one event settled is not enough."""
+    for number in range(5):
+        writer.append(payload(number, padding=_BIG))
+    agent.look()
+    targets = agent.targets()
+    first, *others = take_all(agent)
+    for event in others:
+        agent.reader.settle(event, State.DELIVERED)
+
+    before = agent.reader.reached(targets)
+    agent.reader.settle(first, State.DELIVERED)
+
     assert not before
     assert agent.reader.reached(targets)
 
@@ -345,10 +363,11 @@ def test_of_two_agents_one_ships_and_the_other_takes_over(
     assert (left.payload, left.first_attempt_ms) == (payload(2), NOON_MS)
 
 
-def test_an_heir_that_is_killed_while_it_accounts_does_not_count_twice(
-    writer: Journal, agent: Journal, tmp_path: Path
+@pytest.mark.parametrize("torn", [False, True], ids=["whole line", "torn line"])
+def test_an_agent_killed_while_it_accounts_does_not_count_twice(
+    writer: Journal, agent: Journal, tmp_path: Path, *, torn: bool
 ) -> None:
-    """Between the line and the deletion: the next one writes the line again."""
+    """In the line, or before the deletion: the next one writes the line again."""
     writer.append(payload(1))
     writer.seal()
     (segment,) = segment_files(tmp_path)
@@ -358,8 +377,9 @@ def test_an_heir_that_is_killed_while_it_accounts_does_not_count_twice(
         content = file.read()
     agent.close()
     segment.write_bytes(content)  # it was not deleted
-    torn = segment.with_name(FATES_FILE)
-    torn.write_bytes(torn.read_bytes() + b'\n{"segment":"0000')
+    lines = segment.with_name(FATES_FILE)
+    if torn:
+        lines.write_bytes(lines.read_bytes()[:20])
     next_agent = make_journal(tmp_path, duty=Duty.ALL)
     between = writer.fates.counts()
 
@@ -398,17 +418,33 @@ def test_a_writer_tells_whether_anybody_ships(
 
 
 def test_a_question_of_a_forking_writer_leaves_no_lock_behind(tmp_path: Path) -> None:
-    """A child shares the open file; closing it would not unlock it."""
-    lock, other = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
-    assert lock.acquire()
-    shared = os.dup(lock._descriptor)
+    """A child forked at any instruction of it shares the open file."""
+    folder = WriterFolder.create(tmp_path, NOON_MS, shipped_here=False)
+    for at in itertools.count():
+        hearing, telling = os.pipe()
+        child = 0
 
-    lock.release()
-    lock.abandon()
+        def fork(hearing: int = hearing, telling: int = telling) -> None:
+            nonlocal child
+            child = os.fork()
+            if child == 0:
+                os.close(telling)
+                os.read(hearing, 1)  # for as long as the parent wants
+                os._exit(0)
 
-    assert other.acquire()
-    other.abandon()
-    os.close(shared)
+        forking = Interrupts(fork, at, "_journal/folders.py")
+        with forking.watching():
+            assert not folder.is_shipped()
+        agent = WriterFolder.follow(folder.path)
+        assert agent is not None, at
+        agent.abandon()
+        os.close(telling)
+        os.close(hearing)
+        if not forking.struck:
+            break
+        os.waitpid(child, 0)
+    assert at > 10, "the watched code was not found"
+    folder.abandon()
 
 
 def test_a_writer_that_dies_during_a_look_is_inherited_whole(tmp_path: Path) -> None:

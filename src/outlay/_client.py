@@ -71,6 +71,7 @@ class SettingsInput(TypedDict, total=False):
     durability: Literal["process", "disk", "memory"] | None
     batching: Literal["auto", "never", "always"] | None
     metrics: bool | None
+    compression: Literal["auto", "never", "always"] | None
     allow_credits: bool | None
     currency: str | None
     price_book: Path | str | None

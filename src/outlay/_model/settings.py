@@ -210,6 +210,10 @@ class Settings(EnvironmentModel):
     """Whether OpenTelemetry is told what becomes of the events, see
     docs/operating.md."""
 
+    compression: Literal["auto", "never", "always"] = "auto"
+    """``auto``: large bodies, where the server has said that it takes them, unless it
+    is on this machine. ``always``: large bodies, from the first request."""
+
     allow_credits: bool = False
     """Whether negative amounts are taken."""
 

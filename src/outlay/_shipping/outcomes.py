@@ -61,6 +61,8 @@ _BY_STATUS: Final = {
     401: Verdict(Outcome.RETRY, Effect.PAUSE, Counted.NO, "unauthorized"),
     403: Verdict(Outcome.RETRY, Effect.PAUSE, Counted.NO, "forbidden"),
     404: Verdict(Outcome.PARKED, Effect.NONE, Counted.NO, "not_found"),
+    # A proxy's, between us and the service.
+    407: Verdict(Outcome.RETRY, Effect.PAUSE, Counted.NO, "proxy_unauthorized"),
     408: Verdict(Outcome.RETRY, Effect.SLOW_DOWN, Counted.MAYBE, "request_timeout"),
     413: Verdict(Outcome.DEAD, Effect.NONE, Counted.NO, "too_large"),
     422: _DEAD,

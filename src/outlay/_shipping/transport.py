@@ -8,12 +8,15 @@ import encodings.idna  # noqa: F401
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 
 from outlay._model.clock import SystemClock
+from outlay._model.settings import is_loopback
+from outlay._shipping.coding import REFUSALS, Coding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from outlay._model.settings import Settings
     from outlay._shipping.carrying import Carrier
+    from outlay._shipping.coding import Compression
     from outlay._shipping.lent import Lendable, Loan
 
 
@@ -70,6 +73,7 @@ class HttpxTransport:
         timeout: float,
         max_connections: int,
         deadline: float = 60.0,
+        compression: Compression = "never",
         client: Lendable | Loan | None = None,
     ) -> None:
         """Prepare; connections are made when needed.
@@ -81,6 +85,8 @@ class HttpxTransport:
             max_connections: most connections at once.
             deadline: most seconds of a whole request. With a client of yours it holds
                 from the answer's body on.
+            compression: ``auto``: of large bodies, where the server takes them, unless
+                it is on this machine. ``always``: of large bodies.
             client: an ``httpx.Client`` or ``httpx2.Client`` to post through, or a
                 function that makes one, which then is closed with this transport.
 
@@ -93,6 +99,7 @@ class HttpxTransport:
         ]
         if api_key is not None:
             self._headers.append((b"authorization", b"Bearer " + api_key.encode()))
+        self._coding: Final = Coding(compression, nearby=is_loopback(base_url))
         self._carrier: Final = _carrier(
             base_url, timeout, deadline, max_connections, client
         )
@@ -107,12 +114,34 @@ class HttpxTransport:
             timeout=settings.timeout,
             max_connections=settings.max_senders,
             deadline=settings.deadline,
+            compression=settings.compression,
             client=client,
         )
 
     def post(self, path: str, body: bytes) -> Answer:
         """Post JSON ``body`` to ``path``; see `Transport`."""
-        return self._carrier.send(path, self._headers, body)
+        packed = self._coding.packed(body)
+        if packed is None:
+            answer = self._carrier.send(path, self._headers, body)
+        else:
+            answer = self._post_packed(path, packed, body)
+        self._coding.learn(answer.headers)
+        return answer
+
+    def _post_packed(self, path: str, packed: bytes, body: bytes) -> Answer:
+        """Post in gzip; what is refused so is judged by what is said to it plain.
+
+        Behind one address there may be servers of several versions, and an event must
+        not be a dead letter because one of them could not read its wrapping.
+        """
+        headers = [*self._headers, (b"content-encoding", b"gzip")]
+        answer = self._carrier.send(path, headers, packed)
+        if answer.status not in REFUSALS:
+            return answer
+        plain = self._carrier.send(path, self._headers, body)
+        if plain.status != answer.status:
+            self._coding.refused()
+        return plain
 
     def close(self) -> None:
         """Close all connections; a client that was lent stays open."""

@@ -16,15 +16,18 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from outlay.server._access import ANYBODY, require
+from outlay.server._codings import CODINGS, unpacked
 from outlay.server._engine import Engine
 from outlay.server._errors import StoreUnavailableError
 from outlay.server._problems import (
+    ACCEPT_GZIP,
     FieldError,
     Problem,
     invalid,
     malformed,
     too_large,
     unavailable,
+    unknown_coding,
 )
 from outlay.server._wire import decode_data, encode
 
@@ -69,12 +72,19 @@ class Call:
         self.identifier = identifier
 
     async def body(self, limit: int) -> bytes:
-        """Return the JSON body, at most ``limit`` bytes.
+        """Return the JSON body, at most ``limit`` bytes, sent plain or in gzip.
 
         Raises:
             Problem: it is larger, no JSON by its media type, or incomplete.
         """
         _check_media_type(self.headers.get(b"content-type"))
+        coding = self.headers.get(b"content-encoding", b"identity").lower()
+        if coding not in CODINGS:
+            raise unknown_coding(coding.decode("latin-1"))
+        body = await self._received(limit)
+        return body if coding == b"identity" else unpacked(body, limit)
+
+    async def _received(self, limit: int) -> bytes:
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > limit:
             raise too_large(limit)
@@ -195,6 +205,9 @@ class Dispatcher:
             headers += [_JSON, (b"content-length", b"%d" % len(reply.body))]
         if path in {EVENTS_PATH, BATCH_PATH}:
             headers += self._event_headers
+            if reply.status != 415:
+                # There it would say that the coding was at fault (RFC 7694).
+                headers.append(ACCEPT_GZIP)
         await send(
             {"type": "http.response.start", "status": reply.status, "headers": headers}
         )

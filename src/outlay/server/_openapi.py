@@ -31,6 +31,7 @@ _SUCCESSES: Final = {
 }
 
 _RESPONSE_HEADERS: Final = {
+    "Accept-Encoding": "Codings of request bodies that are taken (RFC 7694): gzip.",
     "Outlay-Batch": "Path of the batch extension and the most events it takes.",
     "Outlay-Duplicate": "'true' if the key was received before; the first is kept.",
 }
@@ -85,6 +86,16 @@ def _operation_id(endpoint: Endpoint) -> str:
 
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = []
+    if endpoint.body is not None:
+        parameters.append(
+            {
+                "name": "Content-Encoding",
+                "in": "header",
+                "description": "How the body is compressed; it counts unpacked.",
+                "required": False,
+                "schema": {"enum": ["gzip", "identity"]},
+            }
+        )
     if "{id}" in endpoint.path:
         parameters.append(
             {

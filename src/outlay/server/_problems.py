@@ -21,6 +21,9 @@ CATEGORIES: Final = {
 }
 """The coarse ``error`` of each status, unless a problem says otherwise."""
 
+ACCEPT_GZIP: Final = (b"accept-encoding", b"gzip")
+"""The header that offers to take compressed bodies."""
+
 
 class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
     """One field that breaks a rule.
@@ -158,6 +161,16 @@ def unmatched(event_type: str) -> Problem:
 def too_large(limit: int) -> Problem:
     """Return the 413 for a body over ``limit`` bytes."""
     return Problem(413, f"the body is larger than {limit} bytes", code="BODY_TOO_LARGE")
+
+
+def unknown_coding(coding: str) -> Problem:
+    """Return the 415 that says which codings of a body are known (RFC 7694)."""
+    return Problem(
+        415,
+        f"Content-Encoding {coding!r} is not known here; send gzip, or no coding",
+        code="UNSUPPORTED_CODING",
+        headers=[ACCEPT_GZIP],
+    )
 
 
 def unavailable(message: str) -> Problem:

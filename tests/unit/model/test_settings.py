@@ -33,6 +33,7 @@ READ: dict[str, tuple[str, object]] = {
     "durability": ("memory", "memory"),
     "batching": ("never", "never"),
     "metrics": ("false", False),
+    "compression": ("never", "never"),
     "allow_credits": ("true", True),
     "currency": ("EUR", "EUR"),
     "price_book": ("/etc/outlay/prices.toml", Path("/etc/outlay/prices.toml")),

@@ -50,6 +50,7 @@ _ALONE = (Outcome.RETRY, Effect.NONE, Counted.MAYBE)
         (403, _PAUSE),
         (404, _PARKED),
         (405, _PARKED),
+        (407, _PAUSE),
         (408, _UNSURE),
         (409, _PARKED),
         (413, _DEAD),

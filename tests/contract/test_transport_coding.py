@@ -1,0 +1,161 @@
+"""Compressed requests, against servers that take them, and that only say so."""
+
+from __future__ import annotations
+
+import gzip
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from outlay import Client, HttpxTransport
+from outlay.server import BackgroundServer, ServerSettings
+from tests.contract.transports import LIBRARIES, PATH
+from tests.support.events import EVENT_TYPE, payload
+from tests.support.raw_servers import RawServer, answer, answers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+    from tests.support.raw_servers import Arrived, Behave, Line
+
+_BODY: Final = b'{"events":[' + b",".join(payload(n) for n in range(50)) + b"]}"
+_BAD: Final = b'{"message":"no"}'
+
+
+def _transport(url: str, library: ModuleType | None = None) -> HttpxTransport:
+    return HttpxTransport(
+        url,
+        api_key=None,
+        timeout=5.0,
+        max_connections=2,
+        compression="always",
+        client=library.Client if library else None,
+    )
+
+
+def _to_packed(status: int) -> Behave:
+    """Refuse what is compressed, and take what is not."""
+
+    def behave(line: Line, arrived: Arrived) -> None:
+        packed = "content-encoding" in arrived.headers
+        line.write(answer(status, _BAD) if packed else answer(202))
+
+    return behave
+
+
+@pytest.mark.parametrize("library", LIBRARIES.values(), ids=LIBRARIES)
+def test_a_large_body_goes_in_gzip_and_says_so(library: ModuleType | None) -> None:
+    """Through every kind of client, none of which may touch it."""
+    with RawServer() as server, closing(_transport(server.url, library)) as post:
+        post.post(PATH, _BODY)
+        post.post(PATH, b"{}")
+
+    large, small = server.arrived
+    assert large.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(large.body) == _BODY
+    assert "content-encoding" not in small.headers
+    assert small.body == b"{}"
+
+
+@pytest.mark.parametrize("status", [400, 415])
+def test_a_body_refused_for_its_wrapping_goes_plain_and_so_does_all_that_follows(
+    status: int,
+) -> None:
+    """A 400 would make the event a dead letter, though nothing is wrong with it."""
+    with (
+        RawServer(_to_packed(status)) as server,
+        closing(_transport(server.url)) as one,
+    ):
+        statuses = [one.post(PATH, _BODY).status for _ in range(2)]
+
+    assert statuses == [202, 202]
+    assert [one.body == _BODY for one in server.arrived] == [False, True, True]
+
+
+def test_an_event_that_is_refused_plain_too_leaves_compression_on() -> None:
+    """Then it was the event's fault."""
+    refusing = answers(400, _BAD)
+
+    with RawServer(refusing) as server, closing(_transport(server.url)) as post:
+        answered = [post.post(PATH, _BODY) for _ in range(2)]
+
+    assert [(one.status, one.body) for one in answered] == [(400, _BAD)] * 2
+    packed = ["content-encoding" in one.headers for one in server.arrived]
+    assert packed == [True, False, True, False]
+
+
+def test_nothing_is_compressed_for_a_server_on_this_machine() -> None:
+    """Whatever it offers: both ends would compute, and no line would be relieved."""
+    offering = answers(202, b"{}", accept_encoding="gzip")
+
+    with (
+        RawServer(offering) as server,
+        closing(
+            HttpxTransport(
+                server.url,
+                api_key=None,
+                timeout=5.0,
+                max_connections=1,
+                compression="auto",
+            )
+        ) as post,
+    ):
+        for _ in range(2):
+            post.post(PATH, _BODY)
+
+    assert [one.body for one in server.arrived] == [_BODY] * 2
+
+
+def test_a_server_elsewhere_gets_compressed_bodies_once_it_has_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A proxy on this machine stands in for the distance."""
+    offering = answers(202, b"{}", accept_encoding="gzip")
+
+    with RawServer(offering) as far:
+        monkeypatch.setenv("http_proxy", far.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        with closing(
+            HttpxTransport(
+                "http://costs.example",
+                api_key=None,
+                timeout=5.0,
+                max_connections=1,
+                compression="auto",
+            )
+        ) as post:
+            for _ in range(2):
+                post.post(PATH, _BODY)
+
+    first, second = far.arrived
+    assert first.body == _BODY
+    assert gzip.decompress(second.body) == _BODY
+
+
+def test_a_client_ships_compressed_batches_to_the_reference_server(
+    tmp_path: Path,
+) -> None:
+    """Both ends of the feature, and nothing in between."""
+    settings = ServerSettings(
+        port=0, database=":memory:", api_key="k", accept_unmatched=True
+    )
+    with BackgroundServer(settings) as server:
+        with Client(
+            base_url=server.url,
+            api_key="k",
+            spill_dir=tmp_path,
+            batching="always",
+            compression="always",
+        ) as client:
+            for number in range(500):
+                client.track_cost(
+                    EVENT_TYPE, "0.1", customer_id="c", operation_id=number
+                )
+            report = client.flush(20)
+
+        assert report.complete
+        assert report.stats.dead == 0
+        assert server.counts.accepted == 500

@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint bench serve clean
+.PHONY: help setup demo test faults lint bench serve clean
 help:  ## show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -22,6 +22,10 @@ demo: $(READY)  ## server, real traffic, a killed worker, an outage, exact total
 
 test: $(READY)  ## run all tests, with branch coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+SCALE ?= 1
+faults: $(READY)  ## thousands of kills, torn files and bad servers (SCALE=10 SEED=7)
+	$(BIN)/python -m tests.faults --scale $(SCALE) $(if $(SEED),--seed $(SEED))
 
 lint: $(READY)  ## style, types and the import contract
 	$(BIN)/ruff check .

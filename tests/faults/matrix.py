@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.faults import answers, damage, kills
+from tests.faults import answers, damage, disks, forks, kills, siblings
 
 SCENARIOS: Final = (
     *kills.SCENARIOS,
     *damage.SCENARIOS,
+    *disks.SCENARIOS,
+    *siblings.SCENARIOS,
+    *forks.SCENARIOS,
     *answers.SCENARIOS,
 )

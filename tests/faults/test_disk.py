@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import subprocess
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from outlay import Client
+from tests.support import disks
 from tests.support.events import assert_conserved, total_of, track
 from tests.support.journals import segment_files
 from tests.support.processes import run, settings_for
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 needs_root = pytest.mark.skipif(
-    os.geteuid() != 0, reason="mounting a file system, or giving up root, takes root"
+    not disks.may_mount(),
+    reason="mounting a file system, or giving up root, takes root",
 )
 
 _KIB: Final = 1024
@@ -29,19 +31,12 @@ _KIB: Final = 1024
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Return a file system of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", folder],
-        check=False,
-        capture_output=True,
-    )
-    if mounted.returncode:
-        pytest.skip("this machine does not let tests mount a file system")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+    with contextlib.ExitStack() as mounted:
+        try:
+            disk = mounted.enter_context(disks.small_disk(tmp_path / "disk"))
+        except PermissionError as error:
+            pytest.skip(str(error))
+        yield disk
 
 
 def _client(server: ScriptedServer, spill_dir: Path) -> Client:
@@ -108,7 +103,7 @@ def test_a_disk_that_fills_up_while_tracking_loses_nothing(small_disk: Path) -> 
 @needs_root
 def test_a_read_only_disk_degrades_to_memory(small_disk: Path) -> None:
     """Containers often have no writable disk at all."""
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    disks.remount(small_disk, "ro")
 
     with ScriptedServer() as server:
         client = _client(server, small_disk / "spill")

@@ -1,0 +1,40 @@
+"""Small file systems, for what happens when one is full."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """Mount a file system of 1 MiB on ``folder``, which is made.
+
+    Raises:
+        OSError: this machine, or this user, may not.
+    """
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", folder]
+    mounted = subprocess.run(words, check=False, capture_output=True, text=True)
+    if mounted.returncode:
+        raise PermissionError(f"cannot mount a file system: {mounted.stderr}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def remount(folder: Path, how: str) -> None:
+    """Change how a mounted file system may be used: ``ro`` or ``rw``."""
+    subprocess.run(["mount", "-o", f"remount,{how}", folder], check=True)
+
+
+def may_mount() -> bool:
+    """Return whether mounting is worth a try."""
+    return os.geteuid() == 0

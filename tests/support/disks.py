@@ -20,8 +20,12 @@ def small_disk(folder: Path) -> Iterator[Path]:
         OSError: this machine, or this user, may not.
     """
     folder.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", folder]
-    mounted = subprocess.run(words, check=False, capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", folder],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     if mounted.returncode:
         raise PermissionError(f"cannot mount a file system: {mounted.stderr}")
     try:

@@ -19,12 +19,21 @@ from urllib.parse import urlsplit
 import msgspec
 
 from outlay._journal.journal import Destination, Duty, Journal, Limits
+from outlay._journal.unpriced import UnpricedCosts
 from outlay._metrics import Metrics
-from outlay._model.clock import Clock, SystemClock
-from outlay._model.events import CostEvent, EventComposer, decode_event, event_ms
+from outlay._model import keys
+from outlay._model.clock import Clock, SystemClock, rfc3339
+from outlay._model.events import (
+    CostEvent,
+    EventComposer,
+    decode_event,
+    encode_event,
+    event_ms,
+)
 from outlay._model.notices import Notices
 from outlay._model.settings import Settings
 from outlay._model.stats import FlushReport, Stats
+from outlay._model.unpriced import UnpricedCost
 from outlay._shipping.delegate import Delegate
 from outlay._shipping.lent import Loan
 from outlay._shipping.shipper import Shipper
@@ -40,6 +49,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import MeterProvider
 
+    from outlay._journal.unpriced import Kept
     from outlay._model.events import Json, OperationId, Provenance
     from outlay._model.money import Amount
     from outlay._shipping.dispatch import News
@@ -199,6 +209,13 @@ class Client:
         ).compose
         make_transport = _transport_maker(self.settings, transport, http_client)
         self._journal = self._make_journal(clock)
+        self._unpriced = UnpricedCosts(
+            self._journal.prepared_folder,
+            max_bytes=self.settings.max_unpriced_bytes,
+            synced=self.settings.durability == "disk",
+            clock=clock,
+            notices=self._notices,
+        )
         self._metrics = self._make_metrics(meter_provider)
         self._shipper = self._make_shipper(clock, make_transport)
         self._ships = self.settings.shipping == "thread"
@@ -341,6 +358,81 @@ class Client:
             self._journal.retire()  # closed meanwhile, which left our segment to us
         return Receipt(key, durable)
 
+    def keep_unpriced(
+        self,
+        event_type: str,
+        *,
+        customer_id: str,
+        operation_id: OperationId | None,
+        provider: str | None,
+        operation: str | None,
+        region: str | None,
+        line: str | None,
+        timestamp: datetime,
+        data: Mapping[str, Json],
+        why: tuple[str, str],
+        observation: bytes,
+    ) -> Kept | None:
+        """Keep what `track_cost` would track, were its amount known.
+
+        What has no operation id gets one now, so that it counts once whenever it is
+        priced.
+
+        Args:
+            event_type: this and the others: see `track_cost`.
+            customer_id: see there.
+            operation_id: see there.
+            provider: see there.
+            operation: see there.
+            region: see there.
+            line: see there.
+            timestamp: see there.
+            data: see there.
+            why: the reason that there is no price, for machines and for people.
+            observation: JSON, for price lists to read later.
+
+        Returns:
+            Where it is kept, or None: it was dropped for want of room.
+
+        Raises:
+            InvalidEventError: an argument breaks a rule; nothing was kept.
+            ClosedError: the client is closed; nothing was kept.
+        """
+        labels = (
+            event_type,
+            customer_id,
+            provider,
+            line,
+            operation,
+            region,
+            None,
+            "priced",
+        )
+        named = keys.random_key() if operation_id is None else operation_id
+        _, payload = self._compose(labels, 0, named, timestamp, None, data)
+        if self._state is not _RUNNING:
+            self._start()
+        event = decode_event(payload)
+        del event.data["amount"]  # which nobody shall take for one
+        payload = encode_event(event)
+        cost = UnpricedCost(
+            "open",
+            *why,
+            rfc3339(self._clock.now_ms()),
+            self.settings.currency,
+            msgspec.Raw(payload),
+            msgspec.Raw(observation),
+        )
+        try:
+            return self._unpriced.keep(cost)
+        except SpillFullError as error:
+            self._drop(payload, "unpriced_full", error)
+            return None
+
+    def withdraw_unpriced(self, kept: Kept) -> None:
+        """Forget an unpriced cost of this process: its price came by another door."""
+        self._unpriced.withdraw(kept)
+
     def flush(self, timeout: float = 5.0) -> FlushReport:
         """Wait until everything tracked before the call has met its fate.
 
@@ -398,6 +490,9 @@ class Client:
         self._shipper.stop(_STOP_SECONDS if complete else 0.0)
         report = FlushReport(complete, self.stats())
         self._journal.retire()
+        self._unpriced.close()
+        if self._unpriced.in_memory:
+            self._notices.warn("unpriced lost", _LOST, self._unpriced.in_memory)
         return report
 
     async def aflush(self, timeout: float = 5.0) -> FlushReport:
@@ -430,6 +525,7 @@ class Client:
             requests=counts["requests"],
             spill_bytes=self._journal.spill_bytes(),
             oldest_pending=self._oldest_pending(),
+            unpriced=self._unpriced.count,
         )
 
     def _oldest_pending(self) -> float | None:
@@ -502,6 +598,7 @@ class Client:
         """Begin anew in a forked child."""
         closed = self._state is State.CLOSED
         self._journal.forked()
+        self._unpriced.forked()
         self._shipper.forked()
         self._begin()
         if closed:
@@ -536,6 +633,11 @@ _NO_OPERATION_ID: Final = (
 _NOT_CALLED: Final = (
     "on_dead_letter and on_delivered are not called with shipping='agent': they would "
     "have to be in the agent; watch its log, or 'outlay spill status'"
+)
+
+_LOST: Final = (
+    "%d unpriced costs are lost, for they are in memory only: install a price list, or "
+    "have a folder to keep them in (OUTLAY_SPILL_DIR)"
 )
 
 _FATES: Final = ("delivered", "parked", "dead", "quarantined", "damaged")

@@ -5,8 +5,11 @@ Every door of capture ends here: decorators, wrapped provider clients, spans, ca
 
 from __future__ import annotations
 
+import enum
 import weakref
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+import msgspec
 
 from outlay._capture.pricing import NoPrice
 from outlay._capture.pricing.sources import price_lists
@@ -24,20 +27,11 @@ if TYPE_CHECKING:
     from outlay._capture.observation import Observation
     from outlay._capture.pricing import Charge, PriceLists
     from outlay._client import Client, Receipt
+    from outlay._journal.unpriced import Kept
 
 _REMEMBERED: Final = 4096
 """Operations recorded last, at least. A wrapper, a span and a callback see the same
 call within moments; what is older, the server still knows by its key."""
-
-
-class UnpricedSink(Protocol):
-    """Keeps what could not be priced, with its usage, to be priced later."""
-
-    def __call__(
-        self, observation: Observation, owner: Attribution, at: datetime, why: NoPrice
-    ) -> None:
-        """Keep ``observation``; durable when it returns."""
-        ...
 
 
 class Recorder:
@@ -54,7 +48,6 @@ class Recorder:
         prices: PriceLists,
         *,
         now: Callable[[], datetime],
-        keep_unpriced: UnpricedSink,
     ) -> None:
         """Create a recorder; most callers want `of`.
 
@@ -62,13 +55,12 @@ class Recorder:
             client: whom to track with, asked at each use.
             prices: what to price usage by.
             now: the time, aware; prices are dated.
-            keep_unpriced: where costs go whose price is not known.
         """
         self._client = client
         self._prices = prices
         self._now = now
-        self._keep_unpriced = keep_unpriced
-        self._recent = Memory(_REMEMBERED)
+        self._recent: Memory[Kept | _Tracked] = Memory(_REMEMBERED)
+        self._notices = Notices(SystemClock())
 
     @classmethod
     def of(cls, client: Client | None = None) -> Recorder:
@@ -109,21 +101,28 @@ class Recorder:
         """
         owner = owner or attribution.get()
         name = _name(observation, owner)
-        if name is not None and name in self._recent:
+        earlier = self._recent.get(name) if name is not None else None
+        if earlier is _TRACKED:
             return None
         at = at or self._now()
         charge = self._prices.charge(observation, at)
-        if isinstance(charge, NoPrice):
-            self._keep_unpriced(observation, owner, at, charge)
-            stamp_unpriced()
-            receipt = None
-        else:
+        if not isinstance(charge, NoPrice):
             receipt = self._track(observation, owner, at, charge)
             stamp(receipt.idempotency_key, charge.amount, charge.currency)
-        # Not earlier: what could not be tracked, another door may bring again.
-        if name is not None:
-            self._recent.add(name)
-        return receipt
+            self._remember(name, _TRACKED)
+            if earlier is not None:
+                # Another door saw the same call, but less of it.
+                self._client().withdraw_unpriced(earlier)
+            return receipt
+        if earlier is None:
+            self._remember(name, self._keep(observation, owner, at, charge))
+            stamp_unpriced()
+        return None
+
+    def _remember(self, name: object | None, fate: Kept | _Tracked | None) -> None:
+        # Not before it is done: what could not be tracked, another door may bring.
+        if name is not None and fate is not None:
+            self._recent.put(name, fate)
 
     def _track(
         self, observation: Observation, owner: Attribution, at: datetime, charge: Charge
@@ -142,12 +141,49 @@ class Recorder:
             line=observation.line,
             provenance=charge.provenance,
             timestamp=at,
-            data={
-                **owner.dimensions,
-                **observation.data,
-                **_facts(observation, charge),
-            },
+            data={**_data(observation, owner), **facts_of(charge)},
         )
+
+    def _keep(
+        self, observation: Observation, owner: Attribution, at: datetime, why: NoPrice
+    ) -> Kept | None:
+        kept = self._client().keep_unpriced(
+            observation.event_type,
+            customer_id=owner.customer_id or "",
+            operation_id=observation.operation_id or observation.request_id,
+            provider=observation.provider,
+            operation=owner.operation,
+            region=observation.region or owner.region,
+            line=observation.line,
+            timestamp=at,
+            data=_data(observation, owner),
+            why=(why.reason, why.message),
+            observation=msgspec.json.encode(observation),
+        )
+        subject = observation.model or observation.event_type
+        self._notices.warn_once(
+            f"unpriced {observation.provider} {subject} {why.reason}",
+            _UNPRICED,
+            observation.provider,
+            subject,
+            why.message,
+        )
+        return kept
+
+
+class _Tracked(enum.Enum):
+    """What is remembered of an operation whose event is tracked."""
+
+    TRACKED = enum.auto()
+
+
+_TRACKED: Final = _Tracked.TRACKED
+
+_UNPRICED: Final = (
+    "a cost of %s %s has no price, and is kept until it has one: %s. Add it to your "
+    "price book (OUTLAY_PRICE_BOOK) or upgrade genai-prices, then run 'outlay reprice' "
+    "(said once of each)"
+)
 
 
 def event_type_in(currency: str, event_type: str, expected: str) -> str:
@@ -158,7 +194,10 @@ def event_type_in(currency: str, event_type: str, expected: str) -> str:
     return event_type if currency == expected else f"{event_type}.{currency.lower()}"
 
 
-class Memory:
+Remembered = TypeVar("Remembered")
+
+
+class Memory(Generic[Remembered]):
     """Remembers names, at least the last ``size`` and at most twice as many.
 
     Thread safety: any thread, re-entrant; it is made of single operations of a dict.
@@ -166,16 +205,18 @@ class Memory:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._young: dict[object, None] = {}
-        self._old: dict[object, None] = {}
+        self._young: dict[object, Remembered] = {}
+        self._old: dict[object, Remembered] = {}
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._young or name in self._old
+    def get(self, name: object) -> Remembered | None:
+        """Return what is remembered under ``name``; None: nothing."""
+        found = self._young.get(name)
+        return self._old.get(name) if found is None else found
 
-    def add(self, name: object) -> None:
-        """Remember ``name``."""
+    def put(self, name: object, value: Remembered) -> None:
+        """Remember ``value``."""
         young = self._young
-        young[name] = None
+        young[name] = value
         if len(young) >= self._size:
             # A race of two threads here forgets some names early: the server knows.
             self._old, self._young = young, {}
@@ -197,15 +238,23 @@ def _name(observation: Observation, owner: Attribution) -> tuple[object, ...] | 
     )
 
 
-def _facts(observation: Observation, charge: Charge) -> dict[str, Any]:
+def _data(observation: Observation, owner: Attribution) -> dict[str, Any]:
+    """Return what an event says whatever it costs."""
     facts = {
         "model": observation.model,
         "serviceTier": observation.service_tier,
-        "currency": charge.currency,
-        "usage": observation.usage or None,
-        "price": charge.price,
+        "usage": observation.usage,
     }
-    return {name: value for name, value in facts.items() if value is not None}
+    known = {name: value for name, value in facts.items() if value}
+    return {**owner.dimensions, **observation.data, **known}
+
+
+def facts_of(charge: Charge) -> dict[str, Any]:
+    """Return what an event says of its price."""
+    facts: dict[str, Any] = {"currency": charge.currency}
+    if charge.price is not None:
+        facts["price"] = charge.price
+    return facts
 
 
 _recorders: Final[weakref.WeakKeyDictionary[Client, Recorder]] = (
@@ -223,19 +272,6 @@ def _recorder(client: Client) -> Recorder:
         return found
 
     clock = SystemClock()
-    notices = Notices(clock)
-
-    def warn(
-        observation: Observation,  # noqa: ARG001 - see UnpricedSink
-        owner: Attribution,  # noqa: ARG001
-        at: datetime,  # noqa: ARG001
-        why: NoPrice,
-    ) -> None:
-        notices.warn_once(why.message, "a cost is not tracked: %s", why.message)
-
     return Recorder(
-        alive,
-        price_lists(client.settings),
-        now=lambda: from_ms(clock.now_ms()),
-        keep_unpriced=warn,
+        alive, price_lists(client.settings), now=lambda: from_ms(clock.now_ms())
     )

@@ -41,7 +41,9 @@ SHIPPER_LOCK: Final = "shipper.lock"
 SEGMENT_SUFFIX: Final = ".seg"
 FATES_FILE: Final = "fates.jsonl"
 _DEAD: Final = "dead"
+_UNPRICED: Final = "unpriced"
 _META: Final = "meta.json"
+_NO_WRITERS: Final = frozenset({_DEAD, _UNPRICED, _META})
 _NEW_PREFIX: Final = ".new-"
 
 
@@ -308,6 +310,7 @@ class DestinationFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.dead_path = path / _DEAD
+        self.unpriced_path = path / _UNPRICED
 
     @property
     def exists(self) -> bool:
@@ -356,7 +359,7 @@ class DestinationFolder:
         if not self.exists:
             return
         for path in sorted(self.path.iterdir()):
-            if path.name not in {_DEAD, _META} and not path.name.startswith("."):
+            if path.name not in _NO_WRITERS and not path.name.startswith("."):
                 yield path
 
     def used_bytes(self) -> int:

@@ -107,7 +107,7 @@ def put_back(
             a newer outlay owns the folder.
         OSError: the disk failed.
     """
-    with _alone(view):
+    with alone(view):
         known = _waiting(view, wanted)
         waiting = len(known)
         folder = WriterFolder.create(view.folder.path, now_ms)
@@ -117,9 +117,9 @@ def put_back(
                 payloads = [fresh[digest] for digest in fresh if digest not in known]
                 known |= fresh.keys()
                 if payloads:
-                    size = _segment_size(payloads)
+                    size = segment_size(payloads)
                     view.folder.check_room(size, max_spill_bytes)
-                    _write_segment(folder.segment_path(number), payloads, size, now_ms)
+                    write_segment(folder.segment_path(number), payloads, size, now_ms)
                 # Only now: until here, a crash leaves them as they were.
                 for letter in chunk:
                     _overwrite(letter, _resent_opening(letter))
@@ -146,7 +146,7 @@ def delete(
             a newer outlay owns the folder.
         OSError: the disk failed.
     """
-    with _alone(view):
+    with alone(view):
         letters = 0
         for letter in _chosen(view, wanted):
             _overwrite(letter, b" " * len(letter.line.rstrip(b"\n")))
@@ -173,7 +173,7 @@ def move(source: DestinationView, target: DestinationFolder) -> Moved:
         JournalError: another command is at work, or a newer outlay owns the folder.
         OSError: a folder cannot be moved.
     """
-    with _alone(source):
+    with alone(source):
         writers = busy = 0
         for path in source.folder.writers():
             writer = WriterFolder.adopt(path)
@@ -193,7 +193,7 @@ def move(source: DestinationView, target: DestinationFolder) -> Moved:
 
 
 @contextlib.contextmanager
-def _alone(view: DestinationView) -> Iterator[None]:
+def alone(view: DestinationView) -> Iterator[None]:
     """Keep other commands from changing the same dead letters meanwhile."""
     meta = view.meta
     if meta is not None and meta.format_version > FORMAT_VERSION:
@@ -274,12 +274,12 @@ def _waiting(view: DestinationView, wanted: Callable[[Letter], bool]) -> set[byt
     return {event.digest for event in pending if event.digest in buried}
 
 
-def _segment_size(payloads: Sequence[bytes]) -> int:
+def segment_size(payloads: Sequence[bytes]) -> int:
     frames = sum(aligned(FRAME_HEADER_BYTES + len(payload)) for payload in payloads)
     return SEGMENT_HEADER_BYTES + frames
 
 
-def _write_segment(
+def write_segment(
     path: Path, payloads: Sequence[bytes], size: int, now_ms: int
 ) -> None:
     """Return when a new segment with these events is on the disk."""

@@ -466,6 +466,24 @@ class Journal:
 
     def _make_writer_folder(self) -> WriterFolder:
         now_ms = self._clock.now_ms()
+        self._prepare_or_move(now_ms)
+        return WriterFolder.create(
+            self.folder.path, now_ms, shipped_here=self._duty is not Duty.NONE
+        )
+
+    def prepared_folder(self) -> DestinationFolder | None:
+        """Return this destination's folder, made if need be; None: nothing on disk.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        if self._in_memory:
+            return None
+        with self._lock:
+            self._prepare_or_move(self._clock.now_ms())
+        return self.folder
+
+    def _prepare_or_move(self, now_ms: int) -> None:
         try:
             self._prepare(now_ms)
         except OSError as error:
@@ -483,9 +501,6 @@ class Journal:
             )
             self._spill_dir = moved_to
             self._prepare(now_ms)
-        return WriterFolder.create(
-            self.folder.path, now_ms, shipped_here=self._duty is not Duty.NONE
-        )
 
     def _prepare(self, now_ms: int) -> None:
         self.folder.prepare(

@@ -137,6 +137,11 @@ _encode = msgspec.json.Encoder(decimal_format="number", enc_hook=_as_plain).enco
 _decoder = msgspec.json.Decoder(CostEvent, float_hook=Decimal)
 
 
+def encode_event(event: CostEvent) -> bytes:
+    """Return the request body of an event, its amounts with all their digits."""
+    return _encode(event)
+
+
 def decode_event(payload: bytes) -> CostEvent:
     """Return the event that ``payload`` carries, its numbers as exact decimals.
 

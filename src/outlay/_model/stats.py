@@ -31,6 +31,8 @@ class Stats(NamedTuple):
             other processes included; what `max_spill_bytes` limits.
         oldest_pending: seconds since the timestamp of the oldest pending event; None
             if none is pending, or the client is closed.
+        unpriced: captured costs of this process that wait for a price. They are no
+            events yet, and in none of the other numbers.
     """
 
     tracked: int
@@ -47,6 +49,7 @@ class Stats(NamedTuple):
     requests: int
     spill_bytes: int
     oldest_pending: float | None
+    unpriced: int
 
 
 class FlushReport(NamedTuple):

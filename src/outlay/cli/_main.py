@@ -36,6 +36,9 @@ _COMMANDS: Final = {
     "costs": "show totals by customer, dimension or window of time",
     "metrics": "create and list cost metrics, which say what is counted",
     "spill": "see what waits in the journal, ship it, decide about dead letters",
+    "unpriced": "see the captured costs that wait for a price",
+    "reprice": "track those of them that have one by now",
+    "prices": "check a price book, ask what something costs",
     "doctor": "check settings, folder, journal, clock and server",
 }
 

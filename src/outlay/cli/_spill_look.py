@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from outlay._journal.inspection import size_of
+from outlay._journal.settling import read_unpriced
 from outlay.cli._amounts import aligned, plain
 from outlay.cli._exits import Exit, FailedError, UsageError
 from outlay.cli._spill_scope import Relation, Selection
@@ -59,6 +60,7 @@ class Status(NamedTuple):
     events: Tallies
     damaged: list[int]  # sizes
     problems: list[Problem]
+    unpriced: int  # captured costs that are no events yet
 
     @classmethod
     def of(cls, view: DestinationView, relation: Relation) -> Self:
@@ -72,6 +74,7 @@ class Status(NamedTuple):
             tally(view.events(problems.append)),
             [size_of(path) for path in view.damaged_files()],
             problems,
+            sum(1 for _ in read_unpriced(view.folder, problems.append)),
         )
 
     @property
@@ -117,6 +120,7 @@ def _status_as_json(status: Status) -> dict[str, Any]:
             for writer in status.writers
         ],
         "events": as_json(status.events),
+        "unpriced": status.unpriced,
         "damagedFiles": len(status.damaged),
         "damagedBytes": sum(status.damaged),
         "problems": [problem._asdict() for problem in status.problems],
@@ -136,6 +140,9 @@ def _show_status(status: Status) -> None:
     if status.damaged:
         files = counted(len(status.damaged), "file")
         print(f"  {files} of damaged bytes, {sum(status.damaged):,} bytes")
+    if status.unpriced:
+        costs = counted(status.unpriced, "captured cost")
+        print(f"  {costs} without a price: see 'outlay unpriced list'")
     for problem in status.problems:
         print(f"  {problem.place}: {problem.text}")
     if status.events:

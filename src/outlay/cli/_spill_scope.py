@@ -94,8 +94,12 @@ def _duration_ms(text: str) -> int:
 class Scope:
     """The destinations that a command is about."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
+    def __init__(self, arguments: argparse.Namespace, **overrides: object) -> None:
         """Resolve the settings and find the folder.
+
+        Args:
+            arguments: what was asked for.
+            **overrides: further settings by name; None: not given.
 
         Raises:
             ConfigError: a setting is malformed; the message names it.
@@ -105,6 +109,7 @@ class Scope:
                 "base_url": arguments.base_url,
                 "api_key": arguments.api_key,
                 "spill_dir": arguments.spill_dir,
+                **overrides,
             }
         )
         self.spill_dir: Final = find_spill_dir(self.settings.spill_dir)

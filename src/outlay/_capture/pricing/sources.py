@@ -16,13 +16,26 @@ if TYPE_CHECKING:
     from outlay._model.settings import Settings
 
 
-def price_lists(settings: Settings) -> PriceLists:
-    """Return the price lists that the settings name, one's own first."""
+def price_lists(settings: Settings, *, strict: bool = False) -> PriceLists:
+    """Return the price lists that the settings name, one's own first.
+
+    Args:
+        settings: of the client.
+        strict: raise for a price book that cannot be read. Otherwise nothing is priced
+            until it is mended; see `BrokenBook`.
+
+    Raises:
+        ConfigError: only if ``strict``.
+    """
+    return PriceLists(lists_of(settings, strict=strict))
+
+
+def lists_of(settings: Settings, *, strict: bool = False) -> list[PriceList]:
+    """Return each of the lists that `price_lists` asks in turn."""
     lists: list[PriceList] = []
     if settings.price_book is not None:
-        lists.append(_book(settings.price_book))
-    lists.append(InstalledPrices(update=settings.update_prices))
-    return PriceLists(lists)
+        lists.append(_book(settings.price_book, strict=strict))
+    return [*lists, InstalledPrices(update=settings.update_prices)]
 
 
 class InstalledPrices:
@@ -69,12 +82,14 @@ class BrokenBook:
         return self._answer
 
 
-def _book(path: Path) -> PriceList:
+def _book(path: Path, *, strict: bool) -> PriceList:
     from outlay._capture.pricing.book import PriceBook  # noqa: PLC0415 - for few
 
     try:
         return PriceBook.load(path)
     except ConfigError as error:
+        if strict:
+            raise
         return BrokenBook(error)
 
 

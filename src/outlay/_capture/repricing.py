@@ -1,0 +1,87 @@
+"""Re-pricing: the events of costs whose price became known afterwards."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from outlay._capture.observation import Observation
+from outlay._capture.recorder import event_type_in, facts_of
+from outlay._model.events import decode_event, encode_event
+from outlay._model.keys import derive_key, key_hasher
+from outlay._model.money import exact
+
+if TYPE_CHECKING:
+    from outlay._capture.pricing import Charge, NoPrice, PriceLists
+    from outlay._model.events import CostEvent
+    from outlay._model.unpriced import UnpricedCost
+
+
+class Waiting:
+    """An unpriced cost, read.
+
+    Attributes:
+        cost: as it is kept.
+        event: that it will be, still without an amount.
+        observation: what a price list reads.
+    """
+
+    def __init__(self, cost: UnpricedCost) -> None:
+        """Read ``cost``.
+
+        Raises:
+            msgspec.DecodeError: it is damaged, or of a newer outlay.
+        """
+        self.cost = cost
+        self.event: CostEvent = decode_event(bytes(cost.event))
+        self.observation = msgspec.json.decode(
+            bytes(cost.observation), type=Observation
+        )
+
+    @property
+    def at(self) -> datetime:
+        """When the cost arose: the day whose price holds."""
+        return datetime.fromisoformat(self.event.timestamp)
+
+    def charge(self, prices: PriceLists) -> Charge | NoPrice:
+        """Return what it costs, or why that is still not known."""
+        return prices.charge(self.observation, self.at)
+
+    def priced(self, charge: Charge) -> bytes:
+        """Return the event with its amount: the request body.
+
+        Its key and timestamp are those that it would have had when it arose.
+
+        Raises:
+            InvalidEventError: the amount is none.
+        """
+        event, expected = self.event, self.cost.currency
+        event_type = event_type_in(charge.currency, event.type, expected)
+        key = event.idempotency_key
+        if event_type != event.type:
+            key = _key(event, event_type)
+        data = {
+            **event.data,
+            "amount": exact(charge.amount),
+            "provenance": charge.provenance,
+            **facts_of(charge),
+        }
+        return encode_event(
+            msgspec.structs.replace(
+                event, type=event_type, data=data, idempotency_key=key
+            )
+        )
+
+
+def _key(event: CostEvent, event_type: str) -> str:
+    labels = event.data
+    hasher = key_hasher(
+        event.source,
+        event_type,
+        event.subject,
+        labels.get("provider", ""),
+        labels.get("line", ""),
+    )
+    return derive_key(hasher, labels["operationId"])

@@ -1,0 +1,321 @@
+"""The recorder: every operation once, with its price, or kept until it has one."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import weakref
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+import outlay
+from outlay import InvalidEventError
+from outlay._capture.observation import Observation
+from outlay._capture.recorder import Memory, Recorder
+from outlay._model.attribution import Attribution, attribution
+from outlay._model.events import decode_event
+from tests.support.unpriced import (
+    BOOK,
+    OWNER,
+    WHEN,
+    client_in,
+    observe,
+    pending,
+    record,
+    waiting,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from outlay import Client
+
+CHAT: dict[str, Any] = {
+    "provider": "openai",
+    "event_type": "cost.ai.inference",
+    "operation_id": "chatcmpl-1",
+    "model": "gpt-4o-2024-08-06",
+    "flavor": "chat",
+    "usage": {"prompt_tokens": 1000, "completion_tokens": 100},
+}
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    """Return a client that only keeps."""
+    with client_in(tmp_path) as client:
+        yield client
+
+
+def test_a_priced_event_says_how_it_came_to_its_amount(
+    client: Client, tmp_path: Path
+) -> None:
+    """Whoever doubts a cost can work it out again."""
+    owner = OWNER._replace(region="eu-west-1", dimensions={"feature": "summaries"})
+    receipt = Recorder.of(client).record(Observation(**CHAT), owner, WHEN)
+
+    (event,) = pending(tmp_path)
+    assert receipt is not None
+    assert receipt.idempotency_key == event.idempotency_key
+    assert event.timestamp == "2026-05-01T12:00:00.000Z"
+    assert event.subject == "cus_1"
+    assert event.data == {
+        "provider": "openai",
+        "operation": "onboarding",
+        "region": "eu-west-1",
+        "provenance": "priced",
+        "amount": Decimal("0.0035"),
+        "operationId": "chatcmpl-1",
+        "feature": "summaries",
+        "model": "gpt-4o-2024-08-06",
+        "usage": {"prompt_tokens": 1000, "completion_tokens": 100},
+        "currency": "USD",
+        "price": {
+            "list": "genai-prices",
+            "version": event.data["price"]["version"],
+            "model": "openai/gpt-4o",
+        },
+    }
+
+
+def test_the_same_call_seen_by_three_is_tracked_once(
+    client: Client, tmp_path: Path
+) -> None:
+    """A wrapper, a span and a callback see it."""
+    for _ in range(3):
+        Recorder.of(client).record(Observation(**CHAT), OWNER, WHEN)
+
+    assert len(pending(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"operation_id": "chatcmpl-2"}, id="operation"),
+        pytest.param({"line": "search"}, id="line"),
+        pytest.param({"provider": "azure"}, id="provider"),
+        pytest.param({"event_type": "cost.ai.embeddings"}, id="type"),
+        pytest.param({"operation_id": None}, id="nothing-to-tell-by"),
+    ],
+)
+def test_what_differs_is_tracked_beside_it(
+    client: Client, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """Only what would have the same key is the same."""
+    for fields in (CHAT, {**CHAT, **changes}):
+        Recorder.of(client).record(Observation(**fields), OWNER, WHEN)
+
+    assert len(pending(tmp_path)) == 2
+
+
+def test_what_could_not_be_tracked_may_come_again(
+    client: Client, tmp_path: Path
+) -> None:
+    """The first door may fail where the second knows better."""
+    recorder = Recorder.of(client)
+    with pytest.raises(InvalidEventError):
+        recorder.record(Observation(**CHAT, data={"amount": 1}), OWNER, WHEN)
+
+    recorder.record(Observation(**CHAT), OWNER, WHEN)
+
+    assert len(pending(tmp_path)) == 1
+
+
+def test_the_running_code_s_attribution_is_the_default(
+    client: Client, tmp_path: Path
+) -> None:
+    """Doors that know no better leave it to the context."""
+    token = attribution.set(Attribution(customer_id="cus_9"))
+    try:
+        Recorder.of(client).record(Observation(**CHAT))
+    finally:
+        attribution.reset(token)
+
+    assert [event.subject for event in pending(tmp_path)] == ["cus_9"]
+
+
+def test_a_cost_in_another_currency_has_an_event_type_of_its_own(
+    client: Client, tmp_path: Path
+) -> None:
+    """A metric sums by type: it must never add euros to dollars."""
+    recorder = Recorder.of(client)
+    for currency in ("USD", "EUR"):
+        seen = observe(amount=Decimal(5), currency=currency)
+        recorder.record(msgspec.structs.replace(seen, line=currency), OWNER, WHEN)
+
+    assert {(each.type, each.data["currency"]) for each in pending(tmp_path)} == {
+        ("cost.enrichment", "USD"),
+        ("cost.enrichment.eur", "EUR"),
+    }
+
+
+# Without a price.
+
+
+def test_a_cost_without_a_price_is_kept_with_all_it_needs(
+    client: Client, tmp_path: Path
+) -> None:
+    """It has the key that its event will have, and no amount that it has not."""
+    seen = observe(usage={"call": 1}, region="eu")
+    Recorder.of(client).record(seen, OWNER, WHEN)
+
+    (line,) = waiting(tmp_path)
+    event = decode_event(bytes(line.cost.event))
+    assert (line.cost.reason, line.cost.currency) == ("unknown_provider", "USD")
+    assert (event.subject, event.timestamp) == ("cus_1", "2026-05-01T12:00:00.000Z")
+    assert "amount" not in event.data
+    assert event.data["operationId"] == "req_0"
+    assert seen == msgspec.json.decode(bytes(line.cost.observation), type=Observation)
+    assert line.path.stat().st_mode & 0o777 == 0o600
+    assert pending(tmp_path) == []
+    assert client.stats().unpriced == 1
+
+
+def test_a_cost_without_any_id_gets_one_when_it_is_kept(
+    client: Client, tmp_path: Path
+) -> None:
+    """Priced twice, it counts once: both events have the same key."""
+    for _ in range(2):
+        record(client, operation_id=None)
+
+    ids = [
+        decode_event(bytes(line.cost.event)).data["operationId"]
+        for line in waiting(tmp_path)
+    ]
+    assert len(set(ids)) == 2
+
+
+def test_a_door_that_sees_more_of_the_same_call_settles_it(
+    client: Client, tmp_path: Path
+) -> None:
+    """A closed stream has no usage, but the provider's callback may bring it."""
+    recorder = Recorder.of(client)
+    early = {**CHAT, "usage": {}, "complete": False}
+    recorder.record(Observation(**early), OWNER, WHEN)
+    assert client.stats().unpriced == 1
+
+    recorder.record(Observation(**CHAT), OWNER, WHEN)
+    recorder.record(Observation(**early), OWNER, WHEN)
+
+    assert waiting(tmp_path) == []
+    assert client.stats().unpriced == 0
+    assert len(pending(tmp_path)) == 1
+
+
+def test_a_price_that_is_missing_is_said_once_of_each_model(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line says what to do; a thousand would hide it."""
+    with caplog.at_level(logging.WARNING, "outlay"):
+        for number in range(20):
+            record(client, number, model="small" if number % 2 else "large")
+
+    said = [each.getMessage() for each in caplog.records]
+    assert len(said) == 2
+    assert "acme large" in said[0]
+    assert "outlay reprice" in said[0]
+
+
+def test_past_the_limit_costs_are_dropped_and_counted(tmp_path: Path) -> None:
+    """A price list that is missing for a month must not fill the disk."""
+    dropped: list[tuple[str, str]] = []
+    with client_in(
+        tmp_path,
+        max_unpriced_bytes=64 * 1024,
+        on_drop=lambda event, reason: dropped.append((event.subject, reason)),
+    ) as client:
+        for number in range(200):
+            record(client, number)
+        stats = client.stats()
+
+    size = sum(line.path.stat().st_size for line in waiting(tmp_path)[:1])
+    assert 0 < stats.unpriced < 200
+    assert stats.dropped == {"unpriced_full": 200 - stats.unpriced}
+    assert stats.tracked == sum(stats.dropped.values())
+    assert dropped == [("cus_1", "unpriced_full")] * (200 - stats.unpriced)
+    assert size <= 64 * 1024
+
+
+def test_without_a_disk_costs_are_kept_in_memory_and_their_loss_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever chose to lose them at the end must see how many."""
+    with client_in(tmp_path, durability="memory") as client:
+        record(client)
+        assert client.stats().unpriced == 1
+
+    assert [*tmp_path.iterdir()] == []
+    assert "1 unpriced costs are lost" in caplog.text
+
+
+def test_threads_keep_whole_lines(client: Client, tmp_path: Path) -> None:
+    """Lines of two threads must not interleave."""
+
+    def record_some(start: int) -> None:
+        for number in range(start, start + 50):
+            record(client, number)
+
+    threads = [
+        threading.Thread(target=record_some, args=(start,))
+        for start in range(0, 400, 50)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(waiting(tmp_path)) == 400
+
+
+def test_a_recorder_does_not_keep_its_client_alive(tmp_path: Path) -> None:
+    """Clients come and go, in tests above all."""
+    client = client_in(tmp_path)
+    record(client)
+    client.close()
+    gone = weakref.ref(client)
+    del client
+    gc.collect()
+
+    assert gone() is None
+
+
+def test_without_a_client_the_default_one_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be replaced at any time: each use asks for it."""
+    monkeypatch.setenv("OUTLAY_SHIPPING", "none")
+    for name in ("one", "two"):
+        outlay.configure(spill_dir=tmp_path / name)
+        Recorder.of().record(Observation(**CHAT), OWNER, WHEN)
+    outlay.close()
+
+    assert [len(pending(tmp_path / name)) for name in ("one", "two")] == [1, 1]
+
+
+def test_one_s_own_book_is_asked_first(tmp_path: Path) -> None:
+    """The setting names it; nothing else is needed."""
+    book = tmp_path / "prices.toml"
+    book.write_text(BOOK)
+    with client_in(tmp_path / "spill", price_book=book) as client:
+        record(client)
+        later = datetime(2026, 7, 1, tzinfo=UTC)
+        Recorder.of(client).record(observe(1), OWNER, later)
+
+    amounts = [event.data["amount"] for event in pending(tmp_path / "spill")]
+    assert amounts == [Decimal("0.05"), Decimal(99)]
+
+
+def test_a_memory_is_bounded_and_forgets_the_oldest() -> None:
+    """A process that runs for years sees more operations than fit."""
+    memory: Memory[int] = Memory(10)
+    for number in range(1000):
+        memory.put(number, number)
+
+    assert [memory.get(number) for number in range(990, 1000)] == [*range(990, 1000)]
+    assert sum(memory.get(number) is not None for number in range(1000)) <= 20

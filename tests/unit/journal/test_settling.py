@@ -1,0 +1,202 @@
+"""Priced costs become events in one step, wherever a kill strikes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from outlay._capture.pricing import Charge
+from outlay._capture.repricing import Waiting
+from outlay._journal import settling
+from outlay._journal.folders import Lock
+from outlay._journal.settling import Priced
+from outlay.errors import JournalError, SpillFullError
+from tests.support.interrupts import Interrupts
+from tests.support.unpriced import client_in, pending, record, view_of, waiting
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW_MS: Final = 1_780_000_000_000
+COSTS: Final = 8
+CHARGE: Final = Charge(Decimal("0.05"), "USD", "priced", {"list": "test"})
+
+
+@pytest.fixture
+def spill_dir(tmp_path: Path) -> Path:
+    """Return a folder in which a process that has ended left unpriced costs."""
+    folder = tmp_path / "spill"
+    with client_in(folder) as client:
+        for number in range(COSTS):
+            record(client, number)
+    return folder
+
+
+def settle(spill_dir: Path, max_spill_bytes: int = 2**30) -> int:
+    """Do what ``outlay reprice`` does."""
+    view = view_of(spill_dir)
+    settling.finish(view)
+    priced = [
+        Priced(Waiting(line.cost).priced(CHARGE), [line]) for line in waiting(spill_dir)
+    ]
+    return settling.settle(view, priced, now_ms=NOW_MS, max_spill_bytes=max_spill_bytes)
+
+
+def operations(spill_dir: Path) -> list[str]:
+    """Return the operations whose events are in the journal."""
+    return sorted(event.data["operationId"] for event in pending(spill_dir))
+
+
+def test_priced_costs_are_pending_events_and_wait_no_more(spill_dir: Path) -> None:
+    """Nothing is left to do but to ship them; their file is gone."""
+    kept = {Waiting(line.cost).event.idempotency_key for line in waiting(spill_dir)}
+
+    assert settle(spill_dir) == COSTS
+
+    settling.finish(view_of(spill_dir))
+    events = pending(spill_dir)
+    assert waiting(spill_dir) == []
+    assert kept == {event.idempotency_key for event in events}
+    assert {event.data["amount"] for event in events} == {Decimal("0.05")}
+    assert {event.timestamp for event in events} == {"2026-05-01T12:00:00.000Z"}
+    assert [*view_of(spill_dir).folder.unpriced_path.iterdir()] == []
+
+
+def test_twice_is_as_once(spill_dir: Path) -> None:
+    """Who is not sure whether it was done does it again."""
+    settle(spill_dir)
+
+    assert settle(spill_dir) == 0
+    assert len(pending(spill_dir)) == COSTS
+
+
+def test_what_another_command_settled_meanwhile_is_left_out(spill_dir: Path) -> None:
+    """Both had read the same costs before either began."""
+    stale = [
+        Priced(Waiting(line.cost).priced(CHARGE), [line]) for line in waiting(spill_dir)
+    ]
+    settle(spill_dir)
+
+    again = settling.settle(
+        view_of(spill_dir), stale, now_ms=NOW_MS, max_spill_bytes=2**30
+    )
+    assert again == 0
+    assert len(pending(spill_dir)) == COSTS
+
+
+def test_without_room_costs_stay_unpriced(spill_dir: Path) -> None:
+    """They can wait for ever; the journal has a limit."""
+    with pytest.raises(SpillFullError):
+        settle(spill_dir, max_spill_bytes=16)
+
+    assert len(waiting(spill_dir)) == COSTS
+    assert pending(spill_dir) == []
+
+
+def test_two_commands_do_not_work_at_once(spill_dir: Path) -> None:
+    """The second is told to wait."""
+    lock = Lock(view_of(spill_dir).folder.dead_path / "commands.lock")
+    assert lock.acquire()
+    try:
+        with pytest.raises(JournalError, match="another command"):
+            settle(spill_dir)
+    finally:
+        lock.abandon()
+
+    assert settle(spill_dir) == COSTS
+
+
+def test_the_file_of_a_living_process_stays(spill_dir: Path, tmp_path: Path) -> None:
+    """It may write another cost at any moment."""
+    with client_in(tmp_path / "spill") as client:
+        record(client, 100)
+        settle(spill_dir)
+        settling.finish(view_of(spill_dir))
+        record(client, 101)
+
+        assert len(waiting(spill_dir)) == 1
+
+
+def test_costs_given_up_are_read_by_nobody_and_left_for_people(spill_dir: Path) -> None:
+    """It is a decision about money, and must be found again."""
+    first, *others = waiting(spill_dir)
+
+    assert settling.give_up(view_of(spill_dir), [first]) == 1
+
+    assert [line.cost for line in waiting(spill_dir)] == [line.cost for line in others]
+    assert b'"state":"gone"' in first.path.read_bytes()
+
+
+def test_half_a_line_is_reported_and_hides_no_other(spill_dir: Path) -> None:
+    """A disk that was full may have left one."""
+    (path,) = view_of(spill_dir).folder.unpriced_path.glob("*.jsonl")
+    path.write_bytes(b'{"state":"open","rea\n' + path.read_bytes())
+    problems: list[object] = []
+
+    found = [*settling.read_unpriced(view_of(spill_dir).folder, problems.append)]
+
+    assert len(found) == COSTS
+    assert len(problems) == 1
+
+
+STRIDE: Final = 41  # instructions, for each trial takes a process
+WATCHED: Final = tuple(
+    f"_journal/{name}.py" for name in ("settling", "intervention", "unpriced")
+)
+
+
+def test_a_kill_at_any_instruction_neither_loses_nor_doubles(
+    spill_dir: Path, tmp_path: Path
+) -> None:
+    """After the next command each cost is one event, however far the killed one came.
+
+    Between the two, somebody ships what is in the journal: what a shipper has seen is
+    never put there again.
+    """
+    at, stages = 0, set()
+    while True:
+        copy = tmp_path / f"copy-{at}"
+        shutil.copytree(spill_dir, copy)
+        if not killed_at(copy, at):
+            break
+        shipped = operations(copy)
+        left = len(waiting(copy))
+        stages.add((len(shipped), left))
+        take_away(copy)
+        settle(copy)
+        settling.finish(view_of(copy))
+
+        assert sorted(shipped + operations(copy)) == [f"req_{n}" for n in range(COSTS)]
+        assert waiting(copy) == []
+        shutil.rmtree(copy)
+        at += STRIDE
+
+    assert stages >= {(0, COSTS), (0, 0), (COSTS, 0)}
+    assert any(0 < left < COSTS for _, left in stages)
+
+
+def take_away(spill_dir: Path) -> None:
+    """Do what a shipper does in the end with what it can see."""
+    for writer in view_of(spill_dir).folder.writers():
+        shutil.rmtree(writer)
+
+
+def killed_at(spill_dir: Path, at: int) -> bool:
+    """Settle in a process that is killed; return whether it came to that."""
+    child = os.fork()
+    if child == 0:
+        interrupts = Interrupts(
+            lambda: os.kill(os.getpid(), signal.SIGKILL), at, *WATCHED
+        )
+        try:
+            with interrupts.watching():
+                settle(spill_dir)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)

@@ -1,0 +1,284 @@
+"""``outlay unpriced``, ``reprice`` and ``prices``: what waits for a price gets one."""
+
+from __future__ import annotations
+
+import json
+import os
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from outlay.cli._exits import Exit
+from tests.support import processes
+from tests.support.command_line import Ran, call, reaching, serving
+from tests.support.unpriced import BOOK, client_in, pending, record, waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from outlay.server import BackgroundServer
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    """Return a file with the price that was missing."""
+    path = tmp_path / "prices.toml"
+    path.write_text(BOOK)
+    return path
+
+
+@pytest.fixture
+def spill_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with three costs that wait, one of them for its usage."""
+    for name in [name for name in os.environ if name.startswith("OUTLAY_")]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "spill"
+    monkeypatch.setenv("OUTLAY_SPILL_DIR", str(folder))
+    with client_in(folder) as client:
+        record(client, 1)
+        record(client, 2, model="plus")
+        record(client, 3, complete=False)
+    return folder
+
+
+def ran(*words: str) -> dict[str, Any]:
+    """Return the JSON that a command printed."""
+    printed: dict[str, Any] = json.loads(call(*words, "--json").out)
+    return printed
+
+
+def amounts(spill_dir: Path) -> dict[str, Decimal]:
+    """Return what is in the journal, by operation."""
+    return {
+        event.data["operationId"]: event.data["amount"] for event in pending(spill_dir)
+    }
+
+
+def test_list_says_what_waits_and_why(spill_dir: Path) -> None:
+    """A person must see what to add to the book."""
+    listed = ran("unpriced", "list")["unpriced"]
+
+    assert [(row["provider"], row["model"], row["reason"]) for row in listed] == [
+        ("acme", None, "unknown_provider"),
+        ("acme", "plus", "unknown_provider"),
+        ("acme", None, "incomplete"),
+    ]
+    text = call("unpriced", "list", "--model", "plus").out
+    assert "genai-prices has no 'acme'" in text
+    assert listed[1]["id"] in text
+    assert len(waiting(spill_dir)) == 3
+
+
+@pytest.mark.usefixtures("spill_dir")
+def test_status_counts_them() -> None:
+    """Whoever looks at the journal sees that something is missing from it."""
+    assert ran("spill", "status")["destinations"][0]["unpriced"] == 3
+    assert "3 captured costs without a price" in call("spill", "status").out
+
+
+def test_reprice_tracks_what_has_a_price_and_leaves_the_rest(
+    spill_dir: Path, book: Path
+) -> None:
+    """By the price of the day on which it arose, and with exit code 1 for the rest."""
+    done = call("reprice", "--price-book", str(book))
+
+    assert done.code == Exit.REFUSED
+    assert "2 costs tracked; 1 without a price" in done.out
+    assert amounts(spill_dir) == {"req_1": Decimal("0.05"), "req_2": Decimal("0.05")}
+    assert [line.cost.reason for line in waiting(spill_dir)] == ["incomplete"]
+
+
+def test_reprice_twice_is_as_once(spill_dir: Path, book: Path) -> None:
+    """A job may run it every hour."""
+    for _ in range(2):
+        call("reprice", "--price-book", str(book))
+
+    assert len(pending(spill_dir)) == 2
+
+
+def test_a_dry_run_changes_nothing(spill_dir: Path, book: Path) -> None:
+    """It is for looking at the amounts first."""
+    shown = ran("reprice", "--price-book", str(book), "--dry-run")
+
+    assert (shown["priced"], shown["left"]) == (2, 1)
+    assert [row["amount"] for row in shown["costs"]] == ["0.05", "0.05", None]
+    assert len(waiting(spill_dir)) == 3
+    assert pending(spill_dir) == []
+
+
+def test_filters_narrow(spill_dir: Path, book: Path) -> None:
+    """One provider's prices may be known before another's."""
+    call("reprice", "--price-book", str(book), "--model", "plus")
+
+    assert [*amounts(spill_dir)] == ["req_2"]
+
+
+def test_what_a_broken_stream_cost_can_be_told_by_hand(spill_dir: Path) -> None:
+    """The provider's invoice may say it."""
+    (row,) = ran("unpriced", "list", "--reason", "incomplete")["unpriced"]
+
+    done = call("reprice", "--id", row["id"], "--amount", "0.0042")
+
+    assert done.code == Exit.DONE
+    (event,) = pending(spill_dir)
+    assert event.idempotency_key == row["id"]
+    assert event.data["amount"] == Decimal("0.0042")
+    assert event.data["provenance"] == "manual"
+
+
+def test_another_currency_gets_another_type_and_key(spill_dir: Path) -> None:
+    """As when it had been priced at once."""
+    (row,) = ran("unpriced", "list", "--model", "plus")["unpriced"]
+
+    call("reprice", "--id", row["id"], "--amount", "1", "--currency", "EUR")
+
+    (event,) = pending(spill_dir)
+    assert event.type == "cost.enrichment.eur"
+    assert event.idempotency_key != row["id"]
+    assert event.data["currency"] == "EUR"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(["--amount", "1"], "name it with --id", id="no-id"),
+        pytest.param(["--amount", "x", "--id", "{id}"], "amount='x'", id="no-number"),
+        pytest.param(["--amount", "1", "--id", "ok1_0"], "no unpriced cost", id="gone"),
+        pytest.param(["--price-book", "{missing}"], "cannot be read", id="no-book"),
+    ],
+)
+def test_reprice_refuses_what_makes_no_sense(
+    spill_dir: Path, tmp_path: Path, words: list[str], said: str
+) -> None:
+    """And changes nothing."""
+    row = ran("unpriced", "list")["unpriced"][0]
+    places = {"id": row["id"], "missing": str(tmp_path / "missing.toml")}
+
+    done = call("reprice", *(word.format(**places) for word in words))
+
+    assert done.code != Exit.DONE
+    assert said in done.err
+    assert len(waiting(spill_dir)) == 3
+
+
+def test_dropping_needs_a_confirmation(spill_dir: Path) -> None:
+    """A cost that is given up is never tracked."""
+    refused = call("unpriced", "drop", "--reason", "incomplete")
+    assert refused.code == Exit.USAGE
+    assert len(waiting(spill_dir)) == 3
+
+    done = call("unpriced", "drop", "--reason", "incomplete", "--yes")
+
+    assert "dropped 1 cost" in done.out
+    assert len(waiting(spill_dir)) == 2
+
+
+def test_with_nothing_kept_there_is_nothing_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fresh machine has no folder yet."""
+    monkeypatch.setenv("OUTLAY_SPILL_DIR", str(tmp_path / "none"))
+
+    assert call("unpriced", "list").out == "no cost waits for a price\n"
+    assert call("reprice").code == Exit.DONE
+    assert call("unpriced", "drop").code == Exit.DONE
+
+
+# From the call to the total.
+
+
+@pytest.fixture
+def server() -> Iterator[BackgroundServer]:
+    """Return a server of one's own."""
+    with serving() as running:
+        yield running
+
+
+CAPTURE: Final = """
+from tests.support.unpriced import record
+client = outlay.default_client()
+for number in range(50):
+    record(client, number)
+say(client.stats().unpriced)
+die()
+"""
+
+
+def test_what_a_killed_process_captured_is_priced_shipped_and_counted_once(
+    server: BackgroundServer, tmp_path: Path, book: Path
+) -> None:
+    """The whole way: no price, SIGKILL, a book, and the exact total, twice over."""
+    spill = tmp_path / "spill"
+    variables = processes.settings_for(
+        server.url, spill, api_key="sk_test_cli", shipping="none"
+    )
+    assert processes.run(CAPTURE, variables, code=-9).split() == ["50"]
+    to = [*reaching(server), "--spill-dir", str(spill)]
+    metric = ["metrics", "create", "enrichment", "--event-type", "cost.enrichment"]
+    created = call(*metric, *reaching(server))
+    assert created.code == Exit.DONE, created.err
+
+    for _ in range(2):
+        priced = call("reprice", "--price-book", str(book), *to)
+        assert priced.code == Exit.DONE, priced.err
+        shipped: Ran = call("spill", "replay", *to)
+        assert shipped.code == Exit.DONE, shipped.err
+
+    may = ["--from", "2026-05-01", "--to", "2026-06-01"]  # when the costs arose
+    (cost,) = json.loads(call("costs", "--json", *may, *reaching(server)).out)["costs"]
+    assert (cost["total"], cost["events"]) == ("2.5", 50)
+
+
+# Prices.
+
+
+def test_check_says_what_is_in_a_book(book: Path) -> None:
+    """Before it is deployed."""
+    done = call("prices", "check", str(book))
+
+    assert done.code == Exit.DONE
+    assert done.out.startswith(f"{book}: 2 prices in USD, version ")
+
+
+def test_check_finds_a_mistake(book: Path) -> None:
+    """With its place."""
+    book.write_text(BOOK.replace("call = 99", "cal = 99"))
+
+    done = call("prices", "check", str(book))
+
+    assert done.code == Exit.USAGE
+    assert "price 2 (acme): cal=99" in done.err
+
+
+def test_quote_asks_every_list(book: Path) -> None:
+    """Which list tells what, with its source and date."""
+    words = ["prices", "quote", "--price-book", str(book), "--at", "2026-05-01"]
+    tokens = ["--model", "gpt-4o", "--usage", "input_tokens=1000000"]
+
+    own, public = json.loads(call(*words, "--provider", "acme", "--json").out)
+    none, listed = json.loads(
+        call(*words, "--provider", "openai", *tokens, "--json").out
+    )
+
+    assert (own["amount"], own["price"]["entry"]) == ("0.05", "#1")
+    assert public["reason"] == "unknown_provider"
+    assert none["reason"] == "no_entry"
+    assert (listed["amount"], listed["price"]["list"]) == ("2.5", "genai-prices")
+    text = call(*words, "--provider", "openai", *tokens).out
+    assert "2.5 USD  (list genai-prices" in text
+
+
+def test_quote_of_what_nobody_knows_ends_with_1() -> None:
+    """So a script can ask."""
+    assert call("prices", "quote", "--provider", "nobody").code == Exit.REFUSED
+
+
+@pytest.mark.parametrize("word", ["page", "page=x"])
+def test_quote_refuses_what_is_no_count(word: str) -> None:
+    """With what one looks like."""
+    done = call("prices", "quote", "--provider", "acme", "--usage", word)
+
+    assert done.code == Exit.USAGE
+    assert "page=3" in done.err

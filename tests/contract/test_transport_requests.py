@@ -43,6 +43,19 @@ def test_a_post_carries_the_body_as_it_is_and_the_contracts_headers(
     assert (answered.status, answered.body) == (202, b"{}")
 
 
+def test_a_short_answer_is_asked_for_where_batches_go_and_nowhere_else(
+    library: ModuleType | None,
+) -> None:
+    """The documented path gets nothing but what is documented."""
+    with RawServer() as server, transport_to(server.url, library) as post:
+        post.post(PATH, b"{}")
+        post.post("/v0/events/batch", b"{}")
+
+    single, batch = server.arrived
+    assert "prefer" not in single.headers
+    assert batch.headers["prefer"] == "return=minimal"
+
+
 def test_the_same_bytes_go_out_each_time(library: ModuleType | None) -> None:
     """A retry that differed in one byte could be another event."""
     exact = '{"data":{"amount":0.1000000000000000000000000001},"é":1}'.encode()

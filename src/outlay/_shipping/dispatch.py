@@ -22,13 +22,13 @@ from outlay._shipping.outcomes import Counted, Effect, Outcome, Verdict
 from outlay._shipping.pacing import Pacing
 from outlay._shipping.requests import (
     DEFAULT_OFFER,
-    EVENTS_PATH,
     BatchOffer,
     Judgement,
     Reply,
     batch_offer,
 )
 from outlay._shipping.retrying import RetryPolicy, retry_after_seconds
+from outlay._shipping.transport import EVENTS_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from outlay._shipping.transport import Answer
 
-EVENTS_PATH: Final = "/v0/events"
 _BATCH_HEADER: Final = "outlay-batch"  # /v0/events/batch; max=1000
 _DUPLICATE_HEADER: Final = "outlay-duplicate"
 

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from outlay._model.settings import Settings
-    from outlay._shipping.carrying import Carrier
+    from outlay._shipping.carrying import Carrier, Headers
     from outlay._shipping.coding import Compression
     from outlay._shipping.lent import Lendable, Loan
+
+
+EVENTS_PATH: Final = "/v0/events"
 
 
 class Answer(NamedTuple):
@@ -93,12 +96,16 @@ class HttpxTransport:
         Raises:
             ConfigError: the client is none, or a proxy variable is malformed.
         """
-        self._headers: Final = [
+        headers = [
             (b"accept", b"application/json"),
             (b"content-type", b"application/json"),
         ]
         if api_key is not None:
-            self._headers.append((b"authorization", b"Bearer " + api_key.encode()))
+            headers.append((b"authorization", b"Bearer " + api_key.encode()))
+        self._headers: Final = headers
+        # To a batch, the counts and the failures say all (RFC 7240). The documented
+        # path gets nothing but what is documented.
+        self._batch_headers: Final = [*headers, (b"prefer", b"return=minimal")]
         self._coding: Final = Coding(compression, nearby=is_loopback(base_url))
         self._carrier: Final = _carrier(
             base_url, timeout, deadline, max_connections, client
@@ -120,25 +127,28 @@ class HttpxTransport:
 
     def post(self, path: str, body: bytes) -> Answer:
         """Post JSON ``body`` to ``path``; see `Transport`."""
+        headers = self._headers if path == EVENTS_PATH else self._batch_headers
         packed = self._coding.packed(body)
         if packed is None:
-            answer = self._carrier.send(path, self._headers, body)
+            answer = self._carrier.send(path, headers, body)
         else:
-            answer = self._post_packed(path, packed, body)
+            answer = self._post_packed(path, headers, packed, body)
         self._coding.learn(answer.headers)
         return answer
 
-    def _post_packed(self, path: str, packed: bytes, body: bytes) -> Answer:
+    def _post_packed(
+        self, path: str, headers: Headers, packed: bytes, body: bytes
+    ) -> Answer:
         """Post in gzip; what is refused so is judged by what is said to it plain.
 
         Behind one address there may be servers of several versions, and an event must
         not be a dead letter because one of them could not read its wrapping.
         """
-        headers = [*self._headers, (b"content-encoding", b"gzip")]
-        answer = self._carrier.send(path, headers, packed)
+        in_gzip = [*headers, (b"content-encoding", b"gzip")]
+        answer = self._carrier.send(path, in_gzip, packed)
         if answer.status not in REFUSALS:
             return answer
-        plain = self._carrier.send(path, self._headers, body)
+        plain = self._carrier.send(path, headers, body)
         if plain.status != answer.status:
             self._coding.refused()
         return plain

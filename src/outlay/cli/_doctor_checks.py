@@ -18,7 +18,8 @@ from outlay._journal.folders import Lock, default_spill_dir, destination_digest
 from outlay._journal.inspection import DestinationView, destinations, find_spill_dir
 from outlay._model.clock import SystemClock, to_ms
 from outlay._model.settings import Settings
-from outlay._shipping.requests import EVENTS_PATH, batch_offer, judge_single
+from outlay._shipping.requests import batch_offer, judge_single
+from outlay._shipping.transport import EVENTS_PATH
 from outlay.cli._api import ServerApi
 from outlay.cli._spill_replay import Left
 from outlay.cli._spill_tally import Tallies, counted, tally

@@ -94,13 +94,16 @@ def _within_limits(number: Decimal) -> Decimal | None:
         return None
     if not number:
         return ZERO
-    if not -LIMIT_EXPONENT <= number.adjusted() <= LIMIT_EXPONENT:
+    magnitude = number.adjusted()
+    if not -LIMIT_EXPONENT <= magnitude <= LIMIT_EXPONENT:
         return None
-    if _exponent(number) < -LIMIT_EXPONENT:
-        # Perhaps only trailing zeros reach so far down.
-        number = number.normalize(_EXACT)
-        return None if _exponent(number) < -LIMIT_EXPONENT else number
-    return number
+    # Mostly it is too short to reach below the limit; that is the quickest to see.
+    too_short = magnitude - len(str(number)) >= -LIMIT_EXPONENT
+    if too_short or _exponent(number) >= -LIMIT_EXPONENT:
+        return number
+    # Perhaps only trailing zeros reach so far down.
+    number = number.normalize(_EXACT)
+    return None if _exponent(number) < -LIMIT_EXPONENT else number
 
 
 def _exponent(number: Decimal) -> int:

@@ -270,6 +270,12 @@ def _check_media_type(value: bytes | None) -> None:
         )
 
 
+def wants_minimal(prefer: bytes) -> bool:
+    """Return whether the header ``Prefer`` asks for a short answer (RFC 7240)."""
+    wishes = {wish.partition(b";")[0].strip() for wish in prefer.lower().split(b",")}
+    return b"return=minimal" in wishes
+
+
 def _validated(model: type[Model], values: dict[str, Any]) -> Model:
     try:
         return model.model_validate(values)

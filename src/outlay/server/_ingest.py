@@ -122,8 +122,16 @@ class Ingest:
         self._count([receipt])
         return _answer(receipt.event), receipt.duplicate
 
-    async def batch(self, key: ApiKey, body: bytes) -> BatchAnswer:
+    async def batch(
+        self, key: ApiKey, body: bytes, *, minimal: bool = False
+    ) -> BatchAnswer:
         """Keep those events of a batch that are in order; answer for each.
+
+        Args:
+            key: of the request.
+            body: the envelope.
+            minimal: leave out the events that were accepted; they are counted, and
+                what is not among the failed is among them.
 
         Raises:
             Problem: the envelope was refused, and nothing of it was kept.
@@ -140,7 +148,7 @@ class Ingest:
         self._count(receipts)
         self.counts.refused += len(failed)
         return BatchAnswer(
-            [_answer(receipt.event) for receipt in receipts],
+            [] if minimal else [_answer(receipt.event) for receipt in receipts],
             failed,
             BatchCounts(
                 len(bodies),

@@ -96,6 +96,17 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
                 "schema": {"enum": ["gzip", "identity"]},
             }
         )
+    if endpoint.path == "/v0/events/batch":
+        parameters.append(
+            {
+                "name": "Prefer",
+                "in": "header",
+                "description": "return=minimal leaves the accepted events out of the "
+                "answer (RFC 7240).",
+                "required": False,
+                "schema": {"type": "string"},
+            }
+        )
     if "{id}" in endpoint.path:
         parameters.append(
             {

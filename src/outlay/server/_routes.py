@@ -7,7 +7,14 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
-from outlay.server._dispatch import BATCH_PATH, EVENTS_PATH, Call, Endpoint, Reply
+from outlay.server._dispatch import (
+    BATCH_PATH,
+    EVENTS_PATH,
+    Call,
+    Endpoint,
+    Reply,
+    wants_minimal,
+)
 from outlay.server._openapi import document
 from outlay.server._schemas import (
     CostCreate,
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
     from outlay.server._engine import Engine
 
 _DUPLICATE: Final = (b"outlay-duplicate", b"true")
+_APPLIED: Final = (b"preference-applied", b"return=minimal")
 
 
 async def ingest(engine: Engine, call: Call) -> Reply:
@@ -50,8 +58,11 @@ async def ingest(engine: Engine, call: Call) -> Reply:
 async def ingest_batch(engine: Engine, call: Call) -> Reply:
     """Record several events, each with its own outcome."""
     body = await call.body(engine.settings.max_batch_bytes)
-    answer = await engine.ingest.batch(call.key, body)
-    return Reply(207 if answer.failed else 202, encode(answer))
+    minimal = wants_minimal(call.headers.get(b"prefer", b""))
+    answer = await engine.ingest.batch(call.key, body, minimal=minimal)
+    return Reply(
+        207 if answer.failed else 202, encode(answer), [_APPLIED] if minimal else []
+    )
 
 
 async def create_cost(engine: Engine, call: Call) -> Reply:

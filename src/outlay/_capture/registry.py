@@ -66,12 +66,15 @@ class Endpoint(NamedTuple):
         fold: how a stream's events make an answer; None: it does not stream.
         marks: an event of a stream without any of them is not even parsed, unless it
             is the first.
+        asking: returns a request changed so that its stream will tell the usage; None:
+            it does anyway.
     """
 
     extract: Extractor
     fields: tuple[str, ...] | None = None
     fold: Fold | None = None
     marks: tuple[bytes, ...] = ()
+    asking: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
 
 
 class _Route(NamedTuple):
@@ -84,6 +87,7 @@ class _Route(NamedTuple):
 _lock: Final = threading.RLock()
 _routes: Final[dict[str, list[_Route]]] = {}  # guarded by _lock for writing
 _hosts: Final[dict[str, str]] = {}  # guarded by _lock for writing
+_models: Final[dict[str, str]] = {}  # guarded by _lock for writing
 _found: Final[dict[tuple[str, str, str], Endpoint | None]] = {}  # same
 _MAX_FOUND: Final = 4096
 """Paths remembered: some hold ids, and would fill the memory."""
@@ -157,6 +161,13 @@ def register_host(host: str, provider: str) -> None:
         _hosts[host.lower()] = provider
 
 
+def register_like(provider: str, model: str) -> None:
+    """Say that a provider's endpoints are like another's, where it has none itself."""
+    with _lock:
+        _models[provider] = model
+        _found.clear()
+
+
 def provider_of(host: str) -> str | None:
     """Return whose API answers at ``host``, or None: not known here."""
     host = host.lower()
@@ -184,7 +195,11 @@ def find(provider: str, method: str, path: str) -> Endpoint | None:
     # Under the lock, lest a search that began before a registration is remembered
     # after it.
     with _lock:
-        endpoint = _search(_routes.get(provider, ()), method.upper(), path)
+        routes = (
+            *_routes.get(provider, ()),
+            *_routes.get(_models.get(provider, ""), ()),
+        )
+        endpoint = _search(routes, method.upper(), path)
         if len(_found) < _MAX_FOUND:
             _found[key] = endpoint
     return endpoint

@@ -1,0 +1,167 @@
+"""Bodies: makes an answer of the bytes of an HTTP response, as they pass by."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+
+from outlay._capture.answers import members_of_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from outlay._capture.registry import Endpoint
+    from outlay._capture.streams import Reader
+
+    Settle = Callable[[dict[str, Any], bool], None]
+
+_MAX_BYTES: Final = 32 * 1024 * 1024
+"""Most that is kept of an answer that is read in parts, and of one event."""
+
+_decode: Final = msgspec.json.Decoder().decode
+
+
+def reader_of(content_type: str, endpoint: Endpoint, settle: Settle) -> Reader[bytes]:
+    """Return what reads a body of that type for an endpoint.
+
+    Args:
+        content_type: of the body.
+        endpoint: whose extractor will read the answer.
+        settle: called at the end with the answer, and whether it is complete.
+    """
+    framing = _FRAMINGS.get(content_type.partition(";")[0].strip().lower())
+    if framing is None or endpoint.fold is None:
+        return _JsonReader(endpoint, settle)
+    return EventReader(endpoint, settle, framing())
+
+
+class _JsonReader:
+    """Keeps the body to decode it at the end."""
+
+    def __init__(self, endpoint: Endpoint, settle: Settle) -> None:
+        self._fields = endpoint.fields
+        self._settle = settle
+        self._body = bytearray()
+
+    def see(self, item: bytes) -> None:
+        if len(self._body) <= _MAX_BYTES:
+            self._body += item
+
+    def end(self, *, exhausted: bool) -> None:
+        whole = exhausted and len(self._body) <= _MAX_BYTES
+        answer = members_of_json(bytes(self._body), self._fields) if whole else {}
+        self._settle(answer, whole)
+
+
+class EventReader:
+    """Folds the events of a stream into an answer."""
+
+    def __init__(self, endpoint: Endpoint, settle: Settle, framing: Framing) -> None:
+        assert endpoint.fold is not None  # noqa: S101 - for mypy; see reader_of
+        self._fold = endpoint.fold
+        self._marks = endpoint.marks
+        self._settle = settle
+        self._framing = framing
+        self._answer: dict[str, Any] = {}
+        self._complete = False
+        self._first = True
+
+    def see(self, item: bytes) -> None:
+        for data in self._framing.feed(item):
+            if self._first or any(mark in data for mark in self._marks):
+                self._event(data)
+
+    def _event(self, data: bytes) -> None:
+        event = _decode(data)
+        if isinstance(event, dict):
+            self._first = False
+            self._complete = self._fold(self._answer, event) or self._complete
+
+    def end(self, *, exhausted: bool) -> None:
+        complete = self._complete or exhausted or self._framing.done
+        self._settle(self._answer, complete)
+
+
+class Framing(Protocol):
+    """Cuts bytes into the data of events."""
+
+    done: bool
+    """Whether the stream said that it is over."""
+
+    def feed(self, item: bytes) -> Iterator[bytes]:
+        """Return the data of every event that ``item`` completes."""
+        ...
+
+
+class ServerSentEvents:
+    """The framing of ``text/event-stream``.
+
+    Source: WHATWG HTML, section 9.2.6, as far as providers use it: every event's data
+    is one JSON value.
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+        self._pieces: list[bytes] = []  # of the line that has no end yet
+        self._kept = 0
+
+    def feed(self, item: bytes) -> Iterator[bytes]:
+        """Return the data of every event that ``item`` completes."""
+        head, newline, tail = item.rpartition(b"\n")
+        if not newline:
+            self._keep(item)
+            return
+        lines = b"".join((*self._pieces, head)).split(b"\n")
+        self._pieces, self._kept = [], 0
+        self._keep(tail)
+        for line in lines:
+            if line.startswith(b"data:"):
+                data = line[5:].strip()
+                if data == b"[DONE]":
+                    self.done = True
+                elif data:
+                    yield data
+
+    def _keep(self, piece: bytes) -> None:
+        self._kept += len(piece)
+        if self._kept <= _MAX_BYTES:
+            self._pieces.append(piece)
+
+
+class AmazonEvents:
+    """The framing of Amazon's event streams, as Bedrock wraps a model's events in it.
+
+    A message: total length, length of the headers, a checksum, the headers, the
+    payload, a checksum; the payload's member ``bytes`` holds the event, in base64.
+    Source: https://docs.aws.amazon.com/transcribe/latest/dg/streaming-setting-up.html
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+        self._rest = b""
+
+    def feed(self, item: bytes) -> Iterator[bytes]:
+        """Return the data of every event that ``item`` completes."""
+        self._rest += item
+        while len(self._rest) >= _PRELUDE:
+            total = int.from_bytes(self._rest[:4], "big")
+            if not _LEAST <= total <= _MAX_BYTES:
+                raise ValueError("not an Amazon event stream")
+            if len(self._rest) < total:
+                return
+            message, self._rest = self._rest[:total], self._rest[total:]
+            headers = int.from_bytes(message[4:8], "big")
+            payload = _decode(message[_PRELUDE + headers : -4])
+            if "bytes" in payload:
+                yield base64.b64decode(payload["bytes"])
+
+
+_PRELUDE: Final = 12  # bytes: two lengths and their checksum
+_LEAST: Final = 16  # bytes of a message without headers and payload
+
+_FRAMINGS: Final[dict[str, Callable[[], Framing]]] = {
+    "text/event-stream": ServerSentEvents,
+    "application/vnd.amazon.eventstream": AmazonEvents,
+}

@@ -1,0 +1,242 @@
+"""The engine: hooks provider libraries, and unhooks them again.
+
+A `Library` names the seams of one provider's package. Its `Scope` knows which of its
+clients are captured, and how. A seam's wrapper asks the scope; for a client that
+nobody instrumented it calls on, and costs a look-up.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from outlay._capture.guard import guarded
+from outlay._capture.importing import forget, when_imported
+from outlay._capture.observation import Observation
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from outlay._capture.registry import Call, Endpoint
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How calls are captured.
+
+    Attributes:
+        record: tracks what was observed.
+        event_type: in place of the one that the extractor chose.
+        provider: who charges; None: what the client's address or class tells.
+        models: what the provider's deployments and aliases are called in price lists.
+        include_usage: whether to ask for usage in streams that come without it.
+    """
+
+    record: Callable[[Observation], object]
+    event_type: str | None = None
+    provider: str | None = None
+    models: Mapping[str, str] = {}
+    include_usage: bool = False
+
+    def settle(
+        self,
+        endpoint: Endpoint,
+        call: Call,
+        answer: Mapping[str, Any],
+        *,
+        complete: bool = True,
+    ) -> None:
+        """Record what the answer to a call says that it cost.
+
+        Args:
+            endpoint: that was called.
+            call: what is known of it.
+            answer: its members, as far as the endpoint's extractor reads them.
+            complete: whether the answer was read to its end.
+        """
+        extracted = endpoint.extract(answer, call)
+        if extracted is None:
+            return
+        if isinstance(extracted, Observation):
+            extracted = (extracted,)
+        for observation in extracted:
+            guarded(
+                call.provider, self.record, self._named(observation, call, complete)
+            )
+
+    def _named(self, observed: Observation, call: Call, complete: bool) -> Observation:  # noqa: FBT001 - private
+        changes: dict[str, Any] = {}
+        if self.event_type is not None:
+            changes["event_type"] = self.event_type
+        if not complete:
+            changes["complete"] = False
+        model = self.models.get(call.model or "") or self.models.get(
+            observed.model or ""
+        )
+        if model is not None:
+            changes["model"] = model
+        if not changes:
+            return observed
+        return msgspec.structs.replace(observed, **changes)
+
+
+class Seam(NamedTuple):
+    """A function of a library to be wrapped.
+
+    Attributes:
+        owner: the class or module that holds it.
+        name: its name there.
+        wrap: makes the wrapper of the original.
+    """
+
+    owner: Any
+    name: str
+    wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Scope:
+    """Which clients of one library are captured, and how. Holds them weakly.
+
+    Thread safety: any thread.
+    """
+
+    def __init__(self) -> None:
+        self.everything: Options | None = None
+        self._clients: weakref.WeakKeyDictionary[Any, Options] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def options_of(self, client: object) -> Options | None:
+        """Return how calls of ``client`` are captured, or None: they are not."""
+        return self._clients.get(client) or self.everything
+
+    def add(self, client: object, options: Options) -> None:
+        """Capture the calls of one client."""
+        self._clients[client] = options
+
+    def discard(self, client: object) -> None:
+        """Capture the calls of one client no longer."""
+        self._clients.pop(client, None)
+
+    def inherit(self, client: object, parent: object) -> None:
+        """Capture a copy of a client as the client itself."""
+        options = self._clients.get(parent)
+        if options is not None:
+            self._clients[client] = options
+
+    def clear(self) -> None:
+        """Capture nothing."""
+        self.everything = None
+        self._clients.clear()
+
+    def is_empty(self) -> bool:
+        """Return whether nothing is captured."""
+        return self.everything is None and not self._clients
+
+
+class Library:
+    """One provider's package, and where it is hooked.
+
+    Thread safety: any thread.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        seams: Callable[[ModuleType, Scope], Iterable[Seam]],
+        *,
+        module: str | None = None,
+        by_client_only: bool = False,
+    ) -> None:
+        """Describe a library.
+
+        Args:
+            name: what users call it, as in ``outlay.instrument("openai")``.
+            seams: returns where to hook, given the imported module and the scope.
+            module: what is imported; None: the name.
+            by_client_only: whether `instrument()` leaves it alone, and only single
+                clients can be captured.
+        """
+        self.name = name
+        self.module = module or name
+        self.by_client_only = by_client_only
+        self.scope = Scope()
+        self._seams = seams
+        self._lock = threading.RLock()  # a finaliser may call, and so look in here
+        self._hooked: list[tuple[Seam, Any, Any]] = []  # guarded by _lock
+
+    def owns(self, client: object) -> bool:
+        """Return whether ``client`` is an object of this library, or of a subclass."""
+        inside = self.module + "."
+        return any(
+            (kind.__module__ + ".").startswith(inside) for kind in type(client).__mro__
+        )
+
+    def capture_all(self, options: Options) -> None:
+        """Capture every client, of now and later, once the library is imported."""
+        self.scope.everything = options
+        when_imported(self.module, self._hook)
+
+    def capture(self, client: object, options: Options) -> None:
+        """Capture one client, and the copies that are made of it from now on."""
+        self.scope.add(client, options)
+        self._hook()
+
+    def release(self, client: object | None = None) -> None:
+        """Capture one client no longer, or none at all; leave no trace after the last.
+
+        Args:
+            client: the client; None: all of them.
+        """
+        if client is None:
+            self.scope.clear()
+            forget(self.module)
+        else:
+            self.scope.discard(client)
+        if self.scope.is_empty():
+            self._unhook()
+
+    def _hook(self) -> None:
+        with self._lock:
+            if self._hooked:
+                return
+            for seam in self._seams(sys.modules[self.module], self.scope):
+                original = vars(seam.owner).get(seam.name, _INHERITED)
+                wrapper = seam.wrap(getattr(seam.owner, seam.name))
+                setattr(seam.owner, seam.name, wrapper)
+                self._hooked.append((seam, original, vars(seam.owner)[seam.name]))
+
+    def _unhook(self) -> None:
+        with self._lock:
+            hooked, self._hooked = self._hooked, []
+            for seam, original, ours in reversed(hooked):
+                if vars(seam.owner).get(seam.name) is not ours:
+                    # Somebody wrapped the wrapper: it stays, and calls on.
+                    continue
+                if original is _INHERITED:
+                    delattr(seam.owner, seam.name)
+                else:
+                    setattr(seam.owner, seam.name, original)
+
+
+_INHERITED: Final = object()
+
+
+def copying(scope: Scope) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the wrap of a method that copies a client: the copy is captured alike."""
+
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def copy(client: Any, *args: Any, **kwargs: Any) -> Any:
+            made = original(client, *args, **kwargs)
+            guarded("copy", scope.inherit, made, client)
+            return made
+
+        return copy
+
+    return wrap

@@ -1,0 +1,32 @@
+"""The providers that capture knows: one module each, imported when first needed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from outlay._capture.instrumenting import Library
+
+MODULES: Final = {
+    "openai": "openai",
+}
+"""What users call a library, and the module here whose ``LIBRARY`` describes it."""
+
+
+def library(name: str) -> Library:
+    """Return a library's description.
+
+    Raises:
+        KeyError: no such library is known.
+    """
+    module = import_module(f"{__name__}.{MODULES[name]}")
+    found: Library = module.LIBRARY
+    return found
+
+
+def libraries() -> Iterable[Library]:
+    """Return the descriptions of all libraries that are known."""
+    return map(library, MODULES)

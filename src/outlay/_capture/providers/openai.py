@@ -1,0 +1,289 @@
+"""OpenAI's endpoints, and those of everybody who speaks its language.
+
+Extractors are pure, and read only what `Endpoint.fields` names: never content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from outlay._capture import event_types
+from outlay._capture.answers import members, numbers
+from outlay._capture.observation import Observation
+from outlay._capture.providers.stainless import Dialect, library
+from outlay._capture.registry import (
+    Call,
+    Endpoint,
+    Extracted,
+    register,
+    register_host,
+    register_like,
+)
+
+Answer = Mapping[str, Any]
+
+LIBRARY: Final = library(
+    Dialect("openai", classes={"Azure": "azure"}, provider="unknown")
+)
+
+# Whose address it is, by the provider's name in genai-prices.
+_HOSTS: Final = {
+    "api.openai.com": "openai",
+    ".api.openai.com": "openai",
+    ".openai.azure.com": "azure",
+    ".cognitiveservices.azure.com": "azure",
+    ".services.ai.azure.com": "azure",
+    ".azure-api.net": "azure",
+    "api.cerebras.ai": "cerebras",
+    "api.deepseek.com": "deepseek",
+    "api.fireworks.ai": "fireworks",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral",
+    "api.moonshot.ai": "moonshotai",
+    "api.moonshot.cn": "moonshotai",
+    "openrouter.ai": "openrouter",
+    "api.perplexity.ai": "perplexity",
+    "api.together.ai": "together",
+    "api.together.xyz": "together",
+    "api.x.ai": "x-ai",
+    "generativelanguage.googleapis.com": "google",
+}
+for _host, _provider in _HOSTS.items():
+    register_host(_host, _provider)
+    if _provider not in {"openai", "google"}:
+        register_like(_provider, "openai")
+
+
+def chat(answer: Answer, call: Call) -> Extracted:
+    """Read a chat completion, or a completion."""
+    usage = answer.get("usage") or answer.get("x_groq", {}).get("usage")
+    return _tokens(answer, call, "chat", usage=usage)
+
+
+def responses(answer: Answer, call: Call) -> Iterator[Observation]:
+    """Read a response, and the tools that it used, which are charged by the call."""
+    if answer.get("status") in _UNDER_WAY:
+        return  # runs in the background; whoever retrieves it will see the usage
+    yield from _tokens(answer, call, "responses")
+    for tool, count in _tools(answer).items():
+        yield Observation(
+            provider=call.provider,
+            event_type=event_types.INFERENCE,
+            operation_id=answer.get("id"),
+            request_id=call.request_id,
+            line=tool,
+            model=answer.get("model") or call.model,
+            usage={tool: count},
+        )
+
+
+def retrieved(answer: Answer, call: Call) -> Extracted:
+    """Read a response that ran in the background; others were read when made."""
+    return responses(answer, call) if answer.get("background") is True else None
+
+
+def embeddings(answer: Answer, call: Call) -> Extracted:
+    """Read embeddings."""
+    return _tokens(answer, call, "embeddings", event_type=event_types.EMBEDDINGS)
+
+
+def images(answer: Answer, call: Call) -> Extracted:
+    """Read images: by tokens, or by the image where no tokens are reported."""
+    if answer.get("usage"):
+        return _tokens(answer, call, "images", event_type=event_types.IMAGES)
+    count = call.request.get("n")
+    shape = {name: call.request.get(name) for name in ("size", "quality")}
+    return Observation(
+        provider=call.provider,
+        event_type=event_types.IMAGES,
+        request_id=call.request_id,
+        model=call.model,
+        usage={"image": count if isinstance(count, int) else 1},
+        data={name: value for name, value in shape.items() if isinstance(value, str)},
+    )
+
+
+def transcription(answer: Answer, call: Call) -> Extracted:
+    """Read a transcription or translation: by tokens, or by the second."""
+    usage = answer.get("usage") or {}
+    if "input_tokens" in usage:
+        details = usage.get("input_token_details") or {}
+        # As a chat reports it, for which price lists know that audio costs more.
+        usage = {
+            "prompt_tokens": usage["input_tokens"],
+            "prompt_tokens_details": {"audio_tokens": details.get("audio_tokens")},
+            "completion_tokens": usage.get("output_tokens"),
+        }
+        return _tokens(answer, call, "chat", usage=usage, event_type=event_types.AUDIO)
+    seconds = _amount(usage.get("seconds", answer.get("duration")))
+    return Observation(
+        provider=call.provider,
+        event_type=event_types.AUDIO,
+        request_id=call.request_id,
+        model=call.model,
+        usage={} if seconds is None else {"second": seconds},
+        complete=seconds is not None,
+    )
+
+
+def speech(_answer: Answer, call: Call) -> Extracted:
+    """Read what was to be said: charged by its characters."""
+    text = call.request.get("input")
+    return Observation(
+        provider=call.provider,
+        event_type=event_types.AUDIO,
+        request_id=call.request_id,
+        model=call.model,
+        usage={"character": len(text)} if isinstance(text, str) else {},
+        complete=isinstance(text, str),
+    )
+
+
+def _tokens(
+    answer: Answer,
+    call: Call,
+    flavor: str,
+    *,
+    usage: object = None,
+    event_type: str = event_types.INFERENCE,
+) -> Iterator[Observation]:
+    """Return what tokens cost, by the provider's own amount where it tells one."""
+    usage = numbers(usage or answer.get("usage")) or {}
+    yield Observation(
+        provider=call.provider,
+        event_type=event_type,
+        operation_id=answer.get("id"),
+        request_id=call.request_id,
+        model=answer.get("model") or call.model,
+        service_tier=answer.get("service_tier"),
+        usage=usage,
+        flavor=flavor,
+        amount=_reported(call.provider, usage),
+        complete=bool(usage),
+    )
+    upstream = _amount(usage.get("cost_details", {}).get("upstream_inference_cost"))
+    if call.provider == "openrouter" and upstream and (answer["usage"].get("is_byok")):
+        # With the user's own key, OpenRouter charges its fee, and the provider behind
+        # it the tokens: two bills, one report.
+        yield Observation(
+            provider=call.provider,
+            event_type=event_type,
+            operation_id=answer.get("id"),
+            request_id=call.request_id,
+            line="upstream",
+            model=answer.get("model") or call.model,
+            amount=upstream,
+        )
+
+
+def _reported(provider: str, usage: Mapping[str, Any]) -> Decimal | None:
+    """Return what the provider says it charged, in USD, or None: it does not say."""
+    if provider == "openrouter":
+        return _amount(usage.get("cost"))
+    if provider == "perplexity":
+        cost = usage.get("cost")
+        return _amount(cost.get("total_cost")) if isinstance(cost, dict) else None
+    return None
+
+
+def _amount(value: object) -> Decimal | None:
+    """Return a number as the decimal that was written, or None: it is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        return None
+    try:
+        amount = Decimal(str(value))
+    except ArithmeticError:
+        return None
+    return amount if amount.is_finite() and amount >= 0 else None
+
+
+def _tools(answer: Answer) -> dict[str, int]:
+    """Return how often each tool was used that is charged by the call."""
+    kinds = answer.get("output.type") or []
+    actions = answer.get("output.action.type") or [None] * len(kinds)
+    used = [
+        _TOOLS[kind]
+        for kind, action in zip(kinds, actions, strict=False)
+        # A web search may open pages, too, which is free.
+        if kind in _TOOLS and action in {None, "search"}
+    ]
+    return {tool: used.count(tool) for tool in dict.fromkeys(used)}
+
+
+_TOOLS: Final = {"web_search_call": "web_search", "file_search_call": "file_search"}
+_UNDER_WAY: Final = {"queued", "in_progress"}
+
+
+def _fold_chat(answer: dict[str, Any], event: Answer) -> bool:
+    for name in _CHAT:
+        if event.get(name) is not None:
+            answer[name] = event[name]
+    choices = event.get("choices")
+    # Some report the usage so far with every chunk: it is final with the last only.
+    last = not choices or any(choice.get("finish_reason") for choice in choices)
+    return bool(event.get("usage")) and last
+
+
+def _fold_responses(answer: dict[str, Any], event: Answer) -> bool:
+    response = event.get("response")
+    if isinstance(response, Mapping):
+        answer.update(members(response, _RESPONSE))
+    return event.get("type") in _RESPONSE_ENDS
+
+
+def _fold_usage(answer: dict[str, Any], event: Answer) -> bool:
+    """Keep the usage: of an image, or of a transcription, it comes with the end."""
+    if event.get("usage"):
+        answer["usage"] = event["usage"]
+    return "usage" in answer
+
+
+def _asking(request: Mapping[str, Any]) -> dict[str, Any]:
+    given = request.get("stream_options") or {}
+    return {**request, "stream_options": {**given, "include_usage": True}}
+
+
+_CHAT: Final = ("id", "model", "usage", "service_tier", "x_groq")
+_RESPONSE: Final = (
+    "id",
+    "model",
+    "usage",
+    "service_tier",
+    "status",
+    "background",
+    "output.type",
+    "output.action.type",
+)
+_RESPONSE_ENDS: Final = {
+    "response.completed",
+    "response.incomplete",
+    "response.failed",
+}
+_USAGE: Final = (b'"usage"',)
+
+_COMPLETIONS: Final = Endpoint(chat, _CHAT, _fold_chat, _USAGE, _asking)
+_RESPONSES: Final = Endpoint(responses, _RESPONSE, _fold_responses, (b'"response"',))
+_IMAGES: Final = Endpoint(images, ("usage",), _fold_usage, _USAGE)
+_HEARING: Final = Endpoint(transcription, ("usage", "duration"), _fold_usage, _USAGE)
+
+ENDPOINTS: Final = {
+    # "/completions" ends "/chat/completions", too: both are read alike.
+    "POST /completions": _COMPLETIONS,
+    "POST /responses": _RESPONSES,
+    "POST /responses/compact": _RESPONSES,
+    "GET /responses/{id}": _RESPONSES._replace(extract=retrieved),
+    "POST /embeddings": Endpoint(embeddings, ("id", "model", "usage")),
+    "POST /images/generations": _IMAGES,
+    "POST /images/edits": _IMAGES,
+    "POST /images/variations": _IMAGES,
+    "POST /audio/transcriptions": _HEARING,
+    "POST /audio/translations": _HEARING,
+    "POST /audio/speech": Endpoint(speech, ()),
+}
+"""Whatever is not here costs nothing: moderations, files, models, batches (whose
+costs arise when they have run: see `outlay.observe_batch`)."""
+
+for _pattern, _endpoint in ENDPOINTS.items():
+    register("openai", _pattern, _endpoint)

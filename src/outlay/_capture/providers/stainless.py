@@ -1,0 +1,209 @@
+"""Libraries that Stainless generates: openai, anthropic, groq, together.
+
+Every call of theirs goes through the client's ``request(cast_to, options, …)``: plain,
+``.parse()``, ``beta``, raw and streamed responses, helpers, the user's own
+``client.post``. What comes back is a model, or something that holds the HTTP response.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from outlay._capture.answers import members, members_of_json
+from outlay._capture.bodies import reader_of
+from outlay._capture.guard import guarded
+from outlay._capture.instrumenting import Library, Options, Scope, Seam, copying
+from outlay._capture.registry import Call, Endpoint, find, provider_of
+from outlay._capture.streams import watch_body
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import ModuleType
+
+
+class Dialect:
+    """What differs between these libraries.
+
+    Attributes:
+        name: of the library, whose endpoints a provider's are taken to be like.
+        classes: providers by a part of a client class's name, such as ``Azure``.
+        provider: who answers where neither class nor address tells.
+    """
+
+    def __init__(self, name: str, *, classes: Mapping[str, str], provider: str) -> None:
+        self.name = name
+        self.classes = classes
+        self.provider = provider
+        self._known: dict[tuple[type, str], str] = {}
+
+    def provider_of(self, client: Any) -> str:
+        """Return who answers the calls of ``client``."""
+        key = (type(client), client.base_url.host)
+        provider = self._known.get(key)
+        if provider is None:
+            provider = self._known[key] = self._told_by(*key)
+        return provider
+
+    def _told_by(self, kind: type, host: str) -> str:
+        names = " ".join(parent.__name__ for parent in kind.__mro__)
+        for part, provider in self.classes.items():
+            if part in names:
+                return provider
+        return provider_of(host) or self.provider
+
+
+def library(dialect: Dialect) -> Library:
+    """Return the description of a library that Stainless generated."""
+    return Library(dialect.name, functools.partial(_seams, dialect))
+
+
+def _seams(dialect: Dialect, module: ModuleType, scope: Scope) -> Iterable[Seam]:
+    clients = {
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type)
+        and hasattr(kind, "request")
+        and hasattr(kind, "with_options")
+    }
+    parents = {parent for client in clients for parent in client.__mro__}
+    for owner in sorted(parents, key=lambda kind: kind.__qualname__):
+        if "request" in vars(owner):
+            asynchronous = owner.__name__.startswith("Async")
+            wrap = _around_async if asynchronous else _around
+            yield Seam(owner, "request", functools.partial(wrap, dialect, scope))
+        for name in ("copy", "with_options"):
+            if name in vars(owner) and owner is not object:
+                yield Seam(owner, name, copying(scope))
+
+
+def _around(
+    dialect: Dialect, scope: Scope, original: Callable[..., Any]
+) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def request(client: Any, *args: Any, **kwargs: Any) -> Any:
+        call = guarded(dialect.name, _begin, dialect, scope, client, args, kwargs)
+        answer = original(client, *args, **kwargs)
+        if call is not None:
+            guarded(dialect.name, call.answered, answer)
+        return answer
+
+    return request
+
+
+def _around_async(
+    dialect: Dialect, scope: Scope, original: Callable[..., Any]
+) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def request(client: Any, *args: Any, **kwargs: Any) -> Any:
+        call = guarded(dialect.name, _begin, dialect, scope, client, args, kwargs)
+        answer = await original(client, *args, **kwargs)
+        if call is not None:
+            guarded(dialect.name, call.answered, answer)
+        return answer
+
+    return request
+
+
+def _begin(
+    dialect: Dialect,
+    scope: Scope,
+    client: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> _Call | None:
+    """Return the call if its answer will be read, or None: it costs nothing."""
+    options = scope.options_of(client)
+    if options is None:
+        return None
+    final = kwargs["options"] if "options" in kwargs else args[1]
+    method, path = final.method.upper(), _path(final.url)
+    provider = options.provider or dialect.provider_of(client)
+    endpoint = find(provider, method, path) or find(dialect.name, method, path)
+    if endpoint is None:
+        return None
+    sent = final.json_data if isinstance(final.json_data, dict) else {}
+    if options.include_usage and sent.get("stream") and endpoint.asking:
+        final.json_data = sent = endpoint.asking(sent)
+    return _Call(dialect.name, options, endpoint, provider, method, path, sent)
+
+
+def _path(url: str) -> str:
+    path = urlsplit(url).path if url.startswith("http") else url.partition("?")[0]
+    return path if path.startswith("/") else "/" + path
+
+
+class _Call(NamedTuple):
+    """One call that is under way."""
+
+    what: str
+    options: Options
+    endpoint: Endpoint
+    provider: str
+    method: str
+    path: str
+    sent: dict[str, Any]
+
+    def answered(self, answer: Any) -> None:
+        """Settle the call, at once or when its reader has read the answer."""
+        response = _response_in(answer)
+        if response is None:
+            self._settle_model(answer)
+            return
+        call = self._call(
+            headers=response.headers,
+            status=response.status_code,
+            request_id=_request_id(response.headers),
+        )
+        endpoint = self.endpoint
+        if endpoint.fields == ():
+            self.options.settle(endpoint, call, {})
+        elif response.is_closed:
+            body = members_of_json(response.content, endpoint.fields)
+            self.options.settle(endpoint, call, body)
+        else:
+            self._settle_later(response, call)
+
+    def _settle_model(self, answer: object) -> None:
+        endpoint = self.endpoint
+        call = self._call(request_id=getattr(answer, "_request_id", None))
+        self.options.settle(endpoint, call, members(answer, endpoint.fields))
+
+    def _settle_later(self, response: Any, call: Call) -> None:
+        options, endpoint = self.options, self.endpoint
+
+        def settle(answer: dict[str, Any], complete: bool) -> None:  # noqa: FBT001
+            options.settle(endpoint, call, answer, complete=complete)
+
+        content_type = response.headers.get("content-type", "")
+        watch_body(self.what, response, reader_of(content_type, endpoint, settle))
+
+    def _call(self, **facts: Any) -> Call:
+        model = self.sent.get("model")
+        return Call(
+            provider=self.provider,
+            method=self.method,
+            path=self.path,
+            request=self.sent,
+            model=model if isinstance(model, str) else None,
+            **facts,
+        )
+
+
+def _response_in(answer: Any) -> Any | None:
+    """Return the HTTP response in a raw response, a stream or a binary, else None."""
+    response = getattr(answer, "http_response", None)
+    if response is None:
+        response = getattr(answer, "response", None)
+    return response if hasattr(response, "iter_bytes") else None
+
+
+_REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
+
+
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    for name in _REQUEST_IDS:
+        if name in headers:
+            return headers[name]
+    return None

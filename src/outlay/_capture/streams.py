@@ -1,0 +1,208 @@
+"""Streams: sees what passes by, and settles the cost once, when the stream ends.
+
+A stream ends by being read to its end, by being closed, by an error, or by being
+forgotten. Whoever reads it gets every item when it comes, as it is.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import weakref
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+
+from outlay._capture.guard import guarded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Reader(Protocol[T_contra]):
+    """What learns from a stream. Called on the thread, or task, that reads it."""
+
+    def see(self, item: T_contra) -> None:
+        """Learn from an item, before the stream's reader gets it."""
+        ...
+
+    def end(self, *, exhausted: bool) -> None:
+        """Settle: nothing more will come. ``exhausted``: for all was read."""
+        ...
+
+
+class Watch(Generic[T]):
+    """Tells a reader of a stream's items, and of its end exactly once.
+
+    The end is told in the context that the watch was made in, so that a cost belongs
+    to whoever made the call, not to whoever reads the stream.
+
+    Thread safety: as the stream that is watched; the end may come from any thread.
+    """
+
+    def __init__(self, what: str, reader: Reader[T]) -> None:
+        self._what = what
+        self._context = contextvars.copy_context()
+        # Popping is atomic: of a close and a finaliser at once, one gets the reader.
+        self._reader = [reader]
+        self.reading = False
+
+    def see(self, item: T) -> None:
+        """Tell the reader of an item."""
+        for reader in self._reader:
+            guarded(self._what, reader.see, item)
+
+    def end(self, *, exhausted: bool = False) -> None:
+        """Tell the reader of the end, unless it was told."""
+        try:
+            reader = self._reader.pop()
+        except IndexError:
+            return
+        guarded(self._what, self._context.run, reader.end, exhausted=exhausted)
+
+    def closed(self) -> None:
+        """Tell of the end, for the stream was closed.
+
+        Libraries close a response while its last bytes are being read: then whoever
+        reads knows better whether that was all.
+        """
+        if not self.reading:
+            self.end()
+
+    def __del__(self) -> None:
+        self.end()
+
+
+class WatchedIterator(Generic[T]):
+    """An iterator of items that somebody watches.
+
+    Attributes that iterators do not have come from the watched one.
+    """
+
+    def __init__(self, items: Iterator[T], watch: Watch[T]) -> None:
+        self._items = items
+        self._watch = watch
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        watch = self._watch
+        watch.reading = True
+        try:
+            item = next(self._items)
+        except StopIteration:
+            watch.end(exhausted=True)
+            raise
+        except BaseException:
+            watch.end()
+            raise
+        finally:
+            watch.reading = False
+        watch.see(item)
+        return item
+
+    def close(self) -> None:
+        """Close what is watched, if it can be closed."""
+        try:
+            if hasattr(self._items, "close"):
+                self._items.close()
+        finally:
+            self._watch.end()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._items, name)
+
+
+class WatchedAsyncIterator(Generic[T]):
+    """The asynchronous twin of `WatchedIterator`."""
+
+    def __init__(self, items: AsyncIterator[T], watch: Watch[T]) -> None:
+        self._items = items
+        self._watch = watch
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        watch = self._watch
+        watch.reading = True
+        try:
+            item = await anext(self._items)
+        except StopAsyncIteration:
+            watch.end(exhausted=True)
+            raise
+        except BaseException:
+            watch.end()
+            raise
+        finally:
+            watch.reading = False
+        watch.see(item)
+        return item
+
+    async def aclose(self) -> None:
+        """Close what is watched, if it can be closed."""
+        try:
+            if hasattr(self._items, "aclose"):
+                await self._items.aclose()
+        finally:
+            self._watch.end()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._items, name)
+
+
+def watch_body(what: str, response: Any, reader: Reader[bytes]) -> None:
+    """Let ``reader`` see the body of an HTTP response while somebody else reads it.
+
+    Args:
+        what: is being captured; for the log line of a failure.
+        response: of httpx or httpx2, open, read by nobody yet. Its methods
+            ``iter_bytes`` and ``close``, and their asynchronous twins, are shadowed
+            until the end: every way to read it goes through them.
+        reader: sees the decoded bytes.
+    """
+    kind, forgettable = type(response), weakref.ref(response)
+    watch: Watch[bytes] = Watch(what, _Unshadowing(forgettable, reader))
+
+    # None of these may hold the response, which holds them: a forgotten stream and its
+    # connection would wait for the cyclic collector.
+    def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
+        return WatchedIterator(kind.iter_bytes(forgettable(), chunk_size), watch)
+
+    def aiter_bytes(chunk_size: int | None = None) -> AsyncIterator[bytes]:
+        return WatchedAsyncIterator(kind.aiter_bytes(forgettable(), chunk_size), watch)
+
+    def close() -> None:
+        try:
+            kind.close(forgettable())
+        finally:
+            watch.closed()
+
+    async def aclose() -> None:
+        try:
+            await kind.aclose(forgettable())
+        finally:
+            watch.closed()
+
+    shadows = (iter_bytes, aiter_bytes, close, aclose)
+    vars(response).update(zip(_SHADOWED, shadows, strict=True))
+
+
+_SHADOWED: Final = ("iter_bytes", "aiter_bytes", "close", "aclose")
+
+
+class _Unshadowing:
+    """Gives the response its own methods back at the end, so that it pickles again."""
+
+    def __init__(self, response: weakref.ref[Any], reader: Reader[bytes]) -> None:
+        self._response = response
+        self._reader = reader
+        self.see = reader.see
+
+    def end(self, *, exhausted: bool) -> None:
+        response = self._response()
+        if response is not None:
+            for name in _SHADOWED:
+                vars(response).pop(name, None)
+        self._reader.end(exhausted=exhausted)

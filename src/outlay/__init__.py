@@ -9,6 +9,8 @@ The functions here use a default client, made from ``OUTLAY_*`` variables or by
 `configure`; `Client` is the real thing.
 """
 
+from outlay._capture.observation import Observation
+from outlay._capture.registry import Call, extractor
 from outlay._client import Client, Receipt
 from outlay._default import (
     aclose,
@@ -20,6 +22,7 @@ from outlay._default import (
     stats,
     track_cost,
 )
+from outlay._instrument import instrument, uninstrument
 from outlay._model.events import CostEvent
 from outlay._model.settings import Settings
 from outlay._model.stats import FlushReport, Stats
@@ -38,6 +41,7 @@ from outlay.errors import (
 
 __all__ = (
     "Answer",
+    "Call",
     "Client",
     "ClosedError",
     "ConfigError",
@@ -48,6 +52,7 @@ __all__ = (
     "InvalidEventError",
     "JournalError",
     "MissingExtraError",
+    "Observation",
     "OutlayError",
     "Receipt",
     "RejectedError",
@@ -60,7 +65,10 @@ __all__ = (
     "close",
     "configure",
     "default_client",
+    "extractor",
     "flush",
+    "instrument",
     "stats",
     "track_cost",
+    "uninstrument",
 )

@@ -63,7 +63,7 @@ class _Finder(MetaPathFinder):
             find = None if finder is self else getattr(finder, "find_spec", None)
             spec: ModuleSpec | None = find and find(fullname, path, target)
             if spec is not None:
-                if hasattr(spec.loader, "exec_module"):
+                if spec.loader is not None and hasattr(spec.loader, "exec_module"):
                     spec.loader = _Listener(spec.loader)
                 return spec
         return None

@@ -205,7 +205,7 @@ class Library:
         with self._lock:
             if self._hooked:
                 return
-            for seam in self._seams(sys.modules[self.module], self.scope):
+            for seam in tuple(self._seams(sys.modules[self.module], self.scope)):
                 original = vars(seam.owner).get(seam.name, _INHERITED)
                 wrapper = seam.wrap(getattr(seam.owner, seam.name))
                 setattr(seam.owner, seam.name, wrapper)

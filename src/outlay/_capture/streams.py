@@ -162,26 +162,26 @@ def watch_body(what: str, response: Any, reader: Reader[bytes]) -> None:
             until the end: every way to read it goes through them.
         reader: sees the decoded bytes.
     """
-    kind, forgettable = type(response), weakref.ref(response)
-    watch: Watch[bytes] = Watch(what, _Unshadowing(forgettable, reader))
+    kind = type(response)
+    watch: Watch[bytes] = Watch(what, _Unshadowing(weakref.ref(response), reader))
 
-    # None of these may hold the response, which holds them: a forgotten stream and its
-    # connection would wait for the cyclic collector.
+    # These hold the response, which holds them, until the end. A weak reference would
+    # be dead when the collector closes a forgotten stream, and still needs to close.
     def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
-        return WatchedIterator(kind.iter_bytes(forgettable(), chunk_size), watch)
+        return WatchedIterator(kind.iter_bytes(response, chunk_size), watch)
 
     def aiter_bytes(chunk_size: int | None = None) -> AsyncIterator[bytes]:
-        return WatchedAsyncIterator(kind.aiter_bytes(forgettable(), chunk_size), watch)
+        return WatchedAsyncIterator(kind.aiter_bytes(response, chunk_size), watch)
 
     def close() -> None:
         try:
-            kind.close(forgettable())
+            kind.close(response)
         finally:
             watch.closed()
 
     async def aclose() -> None:
         try:
-            await kind.aclose(forgettable())
+            await kind.aclose(response)
         finally:
             watch.closed()
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
+import msgspec
+
 from outlay._capture import event_types
 from outlay._capture.answers import members, numbers
 from outlay._capture.observation import Observation
@@ -58,7 +60,7 @@ for _host, _provider in _HOSTS.items():
 
 def chat(answer: Answer, call: Call) -> Extracted:
     """Read a chat completion, or a completion."""
-    usage = answer.get("usage") or answer.get("x_groq", {}).get("usage")
+    usage = answer.get("usage") or answer.get("x_groq.usage")
     return _tokens(answer, call, "chat", usage=usage)
 
 
@@ -150,32 +152,54 @@ def _tokens(
     event_type: str = event_types.INFERENCE,
 ) -> Iterator[Observation]:
     """Return what tokens cost, by the provider's own amount where it tells one."""
-    usage = numbers(usage or answer.get("usage")) or {}
-    yield Observation(
+    report = numbers(usage or answer.get("usage")) or {}
+    counts = {name: count for name, count in report.items() if name not in _COSTS}
+    tokens = Observation(
         provider=call.provider,
         event_type=event_type,
         operation_id=answer.get("id"),
         request_id=call.request_id,
         model=answer.get("model") or call.model,
         service_tier=answer.get("service_tier"),
-        usage=usage,
-        flavor=flavor,
-        amount=_reported(call.provider, usage),
-        complete=bool(usage),
+        usage=counts,
+        flavor=_FLAVORS.get(call.provider, flavor),
+        amount=_reported(call.provider, report),
+        complete=bool(counts),
     )
-    upstream = _amount(usage.get("cost_details", {}).get("upstream_inference_cost"))
-    if call.provider == "openrouter" and upstream and (answer["usage"].get("is_byok")):
-        # With the user's own key, OpenRouter charges its fee, and the provider behind
-        # it the tokens: two bills, one report.
-        yield Observation(
-            provider=call.provider,
-            event_type=event_type,
-            operation_id=answer.get("id"),
-            request_id=call.request_id,
-            line="upstream",
-            model=answer.get("model") or call.model,
-            amount=upstream,
+    yield _in_units(tokens) if call.provider in _UNREAD else tokens
+    upstream = _upstream(call.provider, report, answer.get("usage"))
+    if upstream:
+        yield msgspec.structs.replace(
+            tokens, line="upstream", usage={}, flavor=None, amount=upstream
         )
+
+
+def _in_units(tokens: Observation) -> Observation:
+    """Return usage in price lists' own units, for a provider whose they cannot read."""
+    units = {
+        _UNITS[name]: tokens.usage[name] for name in _UNITS if name in tokens.usage
+    }
+    return msgspec.structs.replace(tokens, usage=units, flavor=None)
+
+
+def _upstream(provider: str, report: Answer, usage: object) -> Decimal | None:
+    """Return what the provider behind OpenRouter charges on the user's own key.
+
+    Then OpenRouter charges its fee, and the one behind it the tokens: two bills.
+    """
+    if provider != "openrouter" or not isinstance(usage, Mapping):
+        return None
+    details = report.get("cost_details")
+    if usage.get("is_byok") is not True or not isinstance(details, Mapping):
+        return None
+    return _amount(details.get("upstream_inference_cost"))
+
+
+_COSTS: Final = {"cost", "cost_details"}
+# How genai-prices calls what most call "chat", and whose answers it does not read.
+_FLAVORS: Final = {"groq": "default", "mistral": "default", "perplexity": "default"}
+_UNREAD: Final = {"together"}
+_UNITS: Final = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
 
 
 def _reported(provider: str, usage: Mapping[str, Any]) -> Decimal | None:
@@ -217,13 +241,11 @@ _UNDER_WAY: Final = {"queued", "in_progress"}
 
 
 def _fold_chat(answer: dict[str, Any], event: Answer) -> bool:
-    for name in _CHAT:
-        if event.get(name) is not None:
-            answer[name] = event[name]
+    answer.update(members(event, _CHAT))
     choices = event.get("choices")
     # Some report the usage so far with every chunk: it is final with the last only.
     last = not choices or any(choice.get("finish_reason") for choice in choices)
-    return bool(event.get("usage")) and last
+    return "usage" in answer and last
 
 
 def _fold_responses(answer: dict[str, Any], event: Answer) -> bool:
@@ -245,7 +267,7 @@ def _asking(request: Mapping[str, Any]) -> dict[str, Any]:
     return {**request, "stream_options": {**given, "include_usage": True}}
 
 
-_CHAT: Final = ("id", "model", "usage", "service_tier", "x_groq")
+_CHAT: Final = ("id", "model", "usage", "service_tier", "x_groq.usage")
 _RESPONSE: Final = (
     "id",
     "model",
@@ -265,7 +287,7 @@ _USAGE: Final = (b'"usage"',)
 
 _COMPLETIONS: Final = Endpoint(chat, _CHAT, _fold_chat, _USAGE, _asking)
 _RESPONSES: Final = Endpoint(responses, _RESPONSE, _fold_responses, (b'"response"',))
-_IMAGES: Final = Endpoint(images, ("usage",), _fold_usage, _USAGE)
+_IMAGES: Final = Endpoint(images, ("model", "usage"), _fold_usage, _USAGE)
 _HEARING: Final = Endpoint(transcription, ("usage", "duration"), _fold_usage, _USAGE)
 
 ENDPOINTS: Final = {

@@ -11,7 +11,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from outlay._capture.answers import members, members_of_json
+from outlay._capture.answers import members
 from outlay._capture.bodies import reader_of
 from outlay._capture.guard import guarded
 from outlay._capture.instrumenting import Library, Options, Scope, Seam, copying
@@ -62,8 +62,9 @@ def library(dialect: Dialect) -> Library:
 def _seams(dialect: Dialect, module: ModuleType, scope: Scope) -> Iterable[Seam]:
     clients = {
         kind
-        for kind in vars(module).values()
-        if isinstance(kind, type)
+        for kind in tuple(vars(module).values())
+        # Not isinstance: it would wake the modules that stand here as lazy proxies.
+        if issubclass(type(kind), type)
         and hasattr(kind, "request")
         and hasattr(kind, "with_options")
     }
@@ -156,28 +157,26 @@ class _Call(NamedTuple):
             status=response.status_code,
             request_id=_request_id(response.headers),
         )
-        endpoint = self.endpoint
-        if endpoint.fields == ():
-            self.options.settle(endpoint, call, {})
-        elif response.is_closed:
-            body = members_of_json(response.content, endpoint.fields)
-            self.options.settle(endpoint, call, body)
-        else:
-            self._settle_later(response, call)
-
-    def _settle_model(self, answer: object) -> None:
-        endpoint = self.endpoint
-        call = self._call(request_id=getattr(answer, "_request_id", None))
-        self.options.settle(endpoint, call, members(answer, endpoint.fields))
-
-    def _settle_later(self, response: Any, call: Call) -> None:
         options, endpoint = self.options, self.endpoint
+        if endpoint.fields == ():
+            options.settle(endpoint, call, {})
+            return
 
         def settle(answer: dict[str, Any], complete: bool) -> None:  # noqa: FBT001
             options.settle(endpoint, call, answer, complete=complete)
 
         content_type = response.headers.get("content-type", "")
-        watch_body(self.what, response, reader_of(content_type, endpoint, settle))
+        reader = reader_of(content_type, endpoint, settle)
+        if response.is_closed:
+            reader.see(response.content)
+            reader.end(exhausted=True)
+        else:
+            watch_body(self.what, response, reader)
+
+    def _settle_model(self, answer: object) -> None:
+        endpoint = self.endpoint
+        call = self._call(request_id=getattr(answer, "_request_id", None))
+        self.options.settle(endpoint, call, members(answer, endpoint.fields))
 
     def _call(self, **facts: Any) -> Call:
         model = self.sent.get("model")
@@ -192,11 +191,12 @@ class _Call(NamedTuple):
 
 
 def _response_in(answer: Any) -> Any | None:
-    """Return the HTTP response in a raw response, a stream or a binary, else None."""
-    response = getattr(answer, "http_response", None)
-    if response is None:
-        response = getattr(answer, "response", None)
-    return response if hasattr(response, "iter_bytes") else None
+    """Return the HTTP response that an answer is, or holds; None: it is a model."""
+    for name in ("http_response", "response"):
+        response = getattr(answer, name, None)
+        if hasattr(response, "iter_bytes"):
+            return response
+    return answer if hasattr(answer, "iter_bytes") else None
 
 
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")

@@ -1,0 +1,41 @@
+"""Observes what captured calls cost, without pricing or tracking it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from outlay._capture.guard import failures
+from outlay._capture.instrumenting import Options
+from outlay._capture.providers import libraries, library
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from outlay._capture.observation import Observation
+
+
+@contextmanager
+def observing(
+    target: object,
+    **options: Any,  # noqa: ANN401 - of `Options`
+) -> Iterator[list[Observation]]:
+    """Instrument a client, or a library by its name; afterwards nothing is left.
+
+    Raises:
+        AssertionError: capture failed meanwhile.
+    """
+    seen: list[Observation] = []
+    before = failures()
+    made = Options(record=seen.append, **options)
+    if isinstance(target, str):
+        owner = library(target)
+        owner.capture_all(made)
+    else:
+        owner = next(one for one in libraries() if one.owns(target))
+        owner.capture(target, made)
+    try:
+        yield seen
+    finally:
+        owner.release()
+    assert before == failures()

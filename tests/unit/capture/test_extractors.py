@@ -1,0 +1,75 @@
+"""Extractors: what they make of recorded responses."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+
+from outlay._capture.answers import members, members_of_json
+from outlay._capture.observation import Observation
+from outlay._capture.providers import libraries
+from outlay._capture.registry import Call, find, provider_of
+from tests.support.responses import Recorded, recorded
+
+if TYPE_CHECKING:
+    from outlay._capture.registry import Endpoint
+
+tuple(libraries())  # registers the endpoints
+
+SHAPED_LIKE_OPENAI: Final = (
+    *recorded("openai-"),
+    *recorded("azure-"),
+    *recorded("cerebras-"),
+    *recorded("deepseek-"),
+    *recorded("fireworks-"),
+    *recorded("groq-"),
+    *recorded("openrouter-"),
+    *recorded("perplexity-"),
+    *recorded("together-"),
+    *recorded("xai-"),
+)
+ROWS: Final = [row for row in SHAPED_LIKE_OPENAI if "batch" not in row.name]
+
+
+def endpoint_of(row: Recorded) -> tuple[Endpoint, Call]:
+    """Return what the row's request finds in the registry."""
+    method, _, url = row.request.partition(" ")
+    address = urlsplit(url)
+    provider = provider_of(address.netloc)
+    assert provider is not None
+    endpoint = find(provider, method, address.path)
+    assert endpoint is not None
+    return endpoint, Call(provider=provider, method=method, path=address.path)
+
+
+def extracted(endpoint: Endpoint, answer: dict[str, Any], call: Call) -> list[Any]:
+    """Return all that an extractor makes of an answer."""
+    found = endpoint.extract(answer, call)
+    if isinstance(found, Observation):
+        return [found]
+    return list(found or ())
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_recorded_response_is_observed_as_the_table_says(row: Recorded) -> None:
+    """Whether a model or bytes are read, the observation is the same."""
+    endpoint, call = endpoint_of(row)
+    body = msgspec.json.Encoder(decimal_format="number").encode(row.response)
+
+    from_model = extracted(endpoint, members(row.response, endpoint.fields), call)
+    from_bytes = extracted(endpoint, members_of_json(body, endpoint.fields), call)
+
+    assert [comparable(row.observed)] == [comparable(one) for one in from_model]
+    assert [comparable(row.observed)] == [comparable(one) for one in from_bytes]
+
+
+def comparable(observation: Observation) -> dict[str, Any]:
+    """Return the fields of an observation, with numbers that compare as written."""
+    plain: dict[str, Any] = json.loads(
+        msgspec.json.encode(observation), parse_float=str
+    )
+    return plain

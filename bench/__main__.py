@@ -1,9 +1,10 @@
 """Run all benchmarks: ``python -m bench``."""
 
-from bench import disk, requests, server_ingest, shipping, track_cost
+from bench import agent, disk, requests, server_ingest, shipping, track_cost
 
 track_cost.main()
 disk.main()
 requests.main()
 shipping.main()
+agent.main()
 server_ingest.main()

@@ -45,7 +45,7 @@ def test_events_wait_on_disk_while_no_agent_runs(
     client: Client, tmp_path: Path
 ) -> None:
     """And the client says so, at once, and starts no thread."""
-    before = threading.active_count()
+    before = {*threading.enumerate()}
     receipt = track(client, 1)
 
     report = client.close()
@@ -54,7 +54,7 @@ def test_events_wait_on_disk_while_no_agent_runs(
     assert not report.complete
     assert report.stats.pending == 1
     assert len(segment_files(tmp_path)) == 1
-    assert threading.active_count() == before
+    assert {*threading.enumerate()} <= before
 
 
 def test_a_flush_waits_for_the_agent(client: Client) -> None:
@@ -193,6 +193,45 @@ def test_memory_is_no_place_for_an_agent_to_look() -> None:
     """Nobody would ever ship what only this process can see."""
     with pytest.raises(ConfigError, match="OUTLAY_DURABILITY=process or disk"):
         Client(shipping="agent", durability="memory")
+
+
+def test_events_kept_in_memory_move_to_the_disk_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    """No agent sees the memory of this process; and none of them counts twice."""
+    in_the_way = tmp_path / "spill"
+    in_the_way.write_text("no folder")
+    clock = ManualClock()
+    with Client(spill_dir=in_the_way, shipping="agent", clock=clock) as client:
+        for number in range(5):
+            track(client, number)
+        without_disk = client.flush(0.0)
+        in_the_way.unlink()
+        clock.advance(2)
+        track(client, 5)
+        with _agent(client) as agent:
+            report = client.flush(_DEADLINE)
+
+        assert agent.shipped().delivered == 6
+    assert (without_disk.complete, without_disk.stats.pending) == (False, 5)
+    assert report.complete
+    assert (report.stats.tracked, report.stats.delivered) == (6, 6)
+    assert_conserved(report.stats)
+
+
+def test_events_that_only_memory_holds_at_the_end_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They end with the process: the last chance to hear of them."""
+    in_the_way = tmp_path / "spill"
+    in_the_way.write_text("no folder")
+    client = Client(spill_dir=in_the_way, shipping="agent")
+    track(client, 1)
+
+    report = client.close()
+
+    assert (report.complete, report.stats.pending) == (False, 1)
+    assert "1 event is in memory only" in caplog.text
 
 
 def test_what_a_closed_client_counted_stays(client: Client) -> None:

@@ -41,6 +41,7 @@ ADOPT_SECONDS: Final = 30.0
 """Between a client's looks for dead writers' events."""
 
 _MEMORY_SEGMENT_BYTES: Final = 1024 * 1024
+_MOVED_AT_ONCE: Final = 1000  # events
 _DISK_RETRY_SECONDS: Final = 1.0  # a dead or full disk must not cost each call
 _UNUSABLE: Final = frozenset(
     {
@@ -178,11 +179,16 @@ class Journal:
         )
         self._commits = GroupCommit(self._appender.sync_all, self._notices)
         self.append = self._append_synced if self._synced else self._appender.append
-        self.appended_count = self._appender.appended_count
+        self._moved_count = 0  # guarded by _lock
         self.fates = Fates()
         self.reader = Reader(
             on_damage=self._keep_damaged, on_unreadable=self._report_unreadable
         )
+
+    def appended_count(self) -> int:
+        """Return how many events were kept since the start."""
+        with self._lock:
+            return self._appender.appended_count() - self._moved_count
 
     @property
     def folder(self) -> DestinationFolder:
@@ -276,6 +282,38 @@ class Journal:
         """Return whether some process ships what this one tracks."""
         folder = self._writer
         return folder is not None and folder.is_shipped()
+
+    def move_to_disk(self) -> None:
+        """Move events that had to be kept in memory to where an agent finds them.
+
+        For a process that ships nothing itself. Does nothing while there is no disk.
+        """
+        if not self._memory_bytes or self._disk_failed_at is not None:
+            return
+        with self._lock:
+            self.reader.unpark()
+            while events := self.reader.take(_MOVED_AT_ONCE, _MEMORY_SEGMENT_BYTES):
+                for event in events:
+                    copied = self._disk_failed_at is None and self._copy(event)
+                    # Parked: until the next call.
+                    fate = State.DELIVERED if copied else State.PARKED
+                    self.reader.settle(event, fate)
+
+    def _copy(self, event: PendingEvent) -> bool:
+        try:
+            self._appender.append(event.payload)
+        except SpillFullError:
+            return False
+        self._moved_count += 1  # it was counted when it was tracked
+        return True
+
+    def stranded_count(self) -> int:
+        """Return how many events are in memory, where no agent can see them."""
+        with self._lock:
+            waiting = 0
+            while events := self.reader.take(_MOVED_AT_ONCE, _MEMORY_SEGMENT_BYTES):
+                waiting += len(events)
+            return waiting + self.reader.parked_count()
 
     def spill_bytes(self) -> int:
         """Return the size of the folder's segments, of all processes; 0 without one."""

@@ -52,6 +52,7 @@ class Delegate:
 
     def wake(self) -> None:
         """Take note that an event was appended; now and then, look for an agent."""
+        self._journal.move_to_disk()
         if self._look_at is None:
             self._look_at = self._monotonic() + PATIENCE
         elif self._monotonic() >= self._look_at:
@@ -80,6 +81,13 @@ class Delegate:
     def stop(self, timeout: float) -> None:  # noqa: ARG002 - the shipper's signature
         """Take a last look; from now on the agent may remove what was looked at."""
         self._final = self._journal.fates.counts()
+        if stranded := self._journal.stranded_count():
+            self._notices.warn(
+                "stranded",
+                "%s in memory only, for want of a disk, and no agent can ship what "
+                "ends with this process",
+                "1 event is" if stranded == 1 else f"{stranded} events are",
+            )
 
     def counts(self) -> Counter[str]:
         """Return how many events were delivered, dead, quarantined, and so on."""

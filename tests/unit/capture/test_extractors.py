@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 tuple(libraries())  # registers the endpoints
 
-SHAPED_LIKE_OPENAI: Final = (
+RECORDED: Final = (
+    *recorded("anthropic-"),
     *recorded("openai-"),
     *recorded("azure-"),
     *recorded("cerebras-"),
@@ -32,7 +33,7 @@ SHAPED_LIKE_OPENAI: Final = (
     *recorded("together-"),
     *recorded("xai-"),
 )
-ROWS: Final = [row for row in SHAPED_LIKE_OPENAI if "batch" not in row.name]
+ROWS: Final = [row for row in RECORDED if "batch" not in row.name]
 
 
 def endpoint_of(row: Recorded) -> tuple[Endpoint, Call]:

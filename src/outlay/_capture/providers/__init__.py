@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from outlay._capture.instrumenting import Library
 
 MODULES: Final = {
+    "anthropic": "anthropic",
+    "groq": "groq",
     "openai": "openai",
+    "together": "together",
 }
 """What users call a library, and the module here whose ``LIBRARY`` describes it."""
 

@@ -1,0 +1,10 @@
+"""The groq package: endpoints of OpenAI's shape, read by `providers.openai`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from outlay._capture.providers import openai as _openai  # noqa: F401 - registers them
+from outlay._capture.providers.stainless import Dialect, library
+
+LIBRARY: Final = library(Dialect("groq", classes={}, provider="groq"))

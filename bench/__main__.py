@@ -1,6 +1,6 @@
 """Run all benchmarks: ``python -m bench``."""
 
-from bench import agent, disk, requests, server_ingest, shipping, track_cost
+from bench import agent, disk, requests, server_ingest, shipping, spans, track_cost
 
 track_cost.main()
 disk.main()
@@ -8,3 +8,4 @@ requests.main()
 shipping.main()
 agent.main()
 server_ingest.main()
+spans.main()

@@ -1,0 +1,1 @@
+"""Spans: cost events of what OpenTelemetry instrumentations report of calls."""

@@ -1,0 +1,157 @@
+"""The span processor: each billable GenAI span becomes one cost event.
+
+A call may be seen many times: by a framework's span around a library's span around a
+wrapped client. The innermost observer counts it; what is around it is passed over, by
+the response's id where both know it, and else because a span inside of it was counted.
+"""
+
+from __future__ import annotations
+
+from contextvars import Context
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from opentelemetry.sdk.trace import SpanProcessor
+
+from outlay._capture.guard import guarded
+from outlay._capture.recorder import Recorder
+from outlay._capture.spans.dialects import DIALECTS, dialect_of, observe
+from outlay._capture.stamping import STATUS
+from outlay._model.attribution import attribution
+from outlay._model.clock import NS_PER_MS, from_ms
+
+if TYPE_CHECKING:
+    from opentelemetry import context as otel
+    from opentelemetry.sdk.trace import ReadableSpan, Span
+    from opentelemetry.trace import SpanContext
+
+    from outlay._capture.observation import Observation
+    from outlay._capture.spans.dialects import Attributes
+    from outlay._client import Client
+    from outlay._model.attribution import Attribution
+
+CUSTOMER: Final = "outlay.customer_id"
+"""Attribute by which an application attributes a span itself."""
+
+_MARKS: Final = frozenset({STATUS, *(dialect.marker for dialect in DIALECTS)})
+"""A span without any of these is none of ours: one look, whatever it carries."""
+
+_MAX_OPEN: Final = 65_536
+"""Open spans remembered: spans that nobody ends would fill the memory. About 10 MB."""
+
+
+class CostSpanProcessor(SpanProcessor):
+    """Tracks what GenAI spans say that their calls cost.
+
+    Add it to the application's tracer provider; any instrumentation that writes one of
+    the known dialects will do (see docs/opentelemetry.md).
+
+    A span that is not sampled never gets here, and its cost is not tracked: keep the
+    sampler at ``ALWAYS_ON``, or wrap the provider's client with `outlay.instrument`.
+
+    Thread safety: any thread.
+
+    Example:
+        >>> from opentelemetry import trace
+        >>> from opentelemetry.sdk.trace import TracerProvider
+        >>> provider = TracerProvider()
+        >>> provider.add_span_processor(CostSpanProcessor())
+        >>> trace.set_tracer_provider(provider)
+    """
+
+    def __init__(self, client: Client | None = None) -> None:
+        """Create a processor.
+
+        Args:
+            client: whom to track with; None: the default client.
+        """
+        self._client = client
+        # Single operations of a dict and a set need no lock.
+        self._open: dict[int, tuple[Attribution, SpanContext | None]] = {}
+        self._counted: set[int] = set()  # open spans with a counted one inside
+
+    def on_start(self, span: Span, parent_context: otel.Context | None = None) -> None:
+        """Remember whom the span belongs to: it may end in another context."""
+        del parent_context  # the span knows its parent
+        # A plain tuple and few words: every span of the application comes by.
+        self._open[span.context.span_id] = (attribution.get(), span.parent)
+        if len(self._open) > _MAX_OPEN:
+            self._forget_half()
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Track what the span says."""
+        context = span.context
+        if context is None:
+            return
+        span_id = context.span_id
+        entry = self._open.pop(span_id, None)
+        if entry is None:
+            return  # begun before this processor was there, or forgotten
+        owner, parent = entry
+        counted = span_id in self._counted
+        if counted:
+            self._counted.discard(span_id)
+        else:
+            attributes = span.attributes
+            if not attributes or _MARKS.isdisjoint(attributes):
+                return
+            counted = bool(guarded("spans", self._settle, span, attributes, owner))
+        if counted and parent is not None and parent.span_id in self._open:
+            self._counted.add(parent.span_id)
+
+    def shutdown(self) -> None:
+        """Do nothing: the client is closed by whoever made it, or at exit."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Do nothing: events are in the journal already. See `Client.flush`."""
+        del timeout_millis
+        return True
+
+    def _settle(
+        self, span: ReadableSpan, attributes: Attributes, owner: Attribution
+    ) -> bool:
+        """Return whether the span's call is counted, by this or by another observer."""
+        if STATUS in attributes:
+            return True
+        found = dialect_of(attributes)
+        observation = None if found is None else observe(attributes, *found)
+        if observation is None:
+            return False
+        # Of an empty context: the span that is current by now, its parent, is not the
+        # one that cost this, and must not be stamped.
+        Context().run(
+            self._record, _named(observation, span), _owner(attributes, owner), span
+        )
+        return True
+
+    def _record(
+        self, observation: Observation, owner: Attribution, span: ReadableSpan
+    ) -> None:
+        ended = span.end_time
+        at = None if ended is None else from_ms(ended // NS_PER_MS)
+        Recorder.of(self._client).record(observation, owner, at)
+
+    def _forget_half(self) -> None:
+        """Forget the older half of the open spans: the likelier never to end."""
+        for span_id in list(self._open)[: _MAX_OPEN // 2]:
+            self._open.pop(span_id, None)
+            self._counted.discard(span_id)
+
+
+def _owner(attributes: Attributes, owner: Attribution) -> Attribution:
+    customer = attributes.get(CUSTOMER)
+    if isinstance(customer, str) and customer:
+        return owner._replace(customer_id=customer)
+    return owner
+
+
+def _named(observation: Observation, span: ReadableSpan) -> Observation:
+    """Return ``observation`` with an operation id: its own, or else the span's.
+
+    The span's is the same however often the span is processed.
+    """
+    context = span.context
+    if observation.operation_id is not None or context is None:
+        return observation
+    name = f"{context.trace_id:032x}-{context.span_id:016x}"
+    return msgspec.structs.replace(observation, operation_id=name)

@@ -1,0 +1,179 @@
+"""Billable spans become cost events, once each; others cost nothing."""
+
+from __future__ import annotations
+
+import contextvars
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from outlay._capture.spans import processor as module
+from outlay._model.attribution import Attribution, attribution
+from outlay.otel import CostSpanProcessor
+from tests.spans.test_spans_dialects import OPENINFERENCE, SEMCONV
+from tests.support.recorded import Recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from opentelemetry.trace import Tracer
+
+PRICE = Decimal("0.00325")  # 800 x 2.5 + 200 x 1.25 + 100 x 10, USD a million
+
+
+class Traced(NamedTuple):
+    """A tracer whose spans' costs are recorded, and exported."""
+
+    tracer: Tracer
+    recorded: Recorded
+    exporter: InMemorySpanExporter
+    processor: CostSpanProcessor
+
+
+@pytest.fixture
+def traced() -> Iterator[Traced]:
+    """Return a tracer whose costs go nowhere."""
+    with Recorded() as recorded:
+        provider = TracerProvider(shutdown_on_exit=False)
+        exporter = InMemorySpanExporter()
+        processor = CostSpanProcessor(recorded.client)
+        provider.add_span_processor(processor)
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        yield Traced(provider.get_tracer("test"), recorded, exporter, processor)
+        provider.shutdown()
+
+
+def as_customer(customer: str) -> contextvars.Context:
+    """Return a context whose costs belong to ``customer``."""
+    context = contextvars.copy_context()
+    context.run(attribution.set, Attribution(customer_id=customer))
+    return context
+
+
+def span_of(tracer: Tracer, attributes: dict[str, Any]) -> None:
+    """Start and end a span."""
+    tracer.start_span("call", attributes=attributes).end()
+
+
+def test_a_billable_span_becomes_a_cost_event(traced: Traced) -> None:
+    """With the amount that the price list makes of its counts."""
+    as_customer("cus_1").run(span_of, traced.tracer, SEMCONV)
+
+    event = traced.recorded.only()
+    assert (event.type, event.subject) == ("cost.ai.inference", "cus_1")
+    assert event.data["amount"] == PRICE
+    assert event.data["provenance"] == "priced"
+    assert event.data["operationId"] == "chatcmpl-1"
+    assert event.data["usageSource"] == "OpenTelemetry GenAI"
+
+
+def test_the_cost_belongs_to_whom_the_span_was_begun_for(traced: Traced) -> None:
+    """A stream ends where its consumer is."""
+    span = as_customer("cus_1").run(
+        traced.tracer.start_span, "call", attributes=SEMCONV
+    )
+    as_customer("cus_2").run(span.end)
+
+    assert traced.recorded.only().subject == "cus_1"
+
+
+def test_a_span_may_name_the_customer_itself(traced: Traced) -> None:
+    """Where the code that calls does not know, but the instrumentation does."""
+    attributes = {**SEMCONV, "outlay.customer_id": "cus_3"}
+
+    as_customer("cus_1").run(span_of, traced.tracer, attributes)
+
+    assert traced.recorded.only().subject == "cus_3"
+
+
+def test_the_cost_arose_when_the_span_ended(traced: Traced) -> None:
+    """Spans may be ended late, with an explicit time."""
+    span = traced.tracer.start_span("call", attributes=SEMCONV)
+    span.end(end_time=1_700_000_000_123_456_789)
+
+    assert traced.recorded.only().timestamp == "2023-11-14T22:13:20.123Z"
+
+
+def test_a_frameworks_span_around_the_librarys_is_the_same_call(
+    traced: Traced,
+) -> None:
+    """Even when one of them does not know the response's id."""
+    anonymous = {k: v for k, v in OPENINFERENCE.items() if k != "output.value"}
+    with (
+        traced.tracer.start_as_current_span("request"),
+        traced.tracer.start_as_current_span("framework", attributes=anonymous),
+        traced.tracer.start_as_current_span("retry"),
+        traced.tracer.start_as_current_span("library", attributes=SEMCONV),
+    ):
+        pass
+
+    assert traced.recorded.only().data["operationId"] == "chatcmpl-1"
+
+
+def test_two_spans_of_one_response_are_one_call(traced: Traced) -> None:
+    """The response's id is part of the key."""
+    span_of(traced.tracer, SEMCONV)
+    span_of(traced.tracer, OPENINFERENCE)
+
+    assert traced.recorded.total() == PRICE
+
+
+def test_siblings_are_different_calls(traced: Traced) -> None:
+    """Without an id of the provider's, the span's own tells them apart."""
+    anonymous = {k: v for k, v in OPENINFERENCE.items() if k != "output.value"}
+    with traced.tracer.start_as_current_span("request"):
+        span_of(traced.tracer, anonymous)
+        span_of(traced.tracer, anonymous)
+
+    assert traced.recorded.total() == 2 * PRICE
+
+
+def test_a_stamped_span_is_counted_already(traced: Traced) -> None:
+    """By whoever stamped it; so is the call that a span around it is about."""
+    anonymous = {k: v for k, v in OPENINFERENCE.items() if k != "output.value"}
+    with traced.tracer.start_as_current_span("framework", attributes=anonymous):
+        span_of(traced.tracer, {**SEMCONV, "outlay.cost.status": "tracked"})
+
+    assert traced.recorded.events() == []
+
+
+def test_a_cost_is_not_stamped_on_the_span_around(traced: Traced) -> None:
+    """It did not cost that; and its other calls' costs would be missing there."""
+    with traced.tracer.start_as_current_span("request"):
+        span_of(traced.tracer, SEMCONV)
+
+    [_, request] = traced.exporter.get_finished_spans()
+    assert dict(request.attributes or {}) == {}
+
+
+def test_other_spans_cost_nothing(traced: Traced) -> None:
+    """Neither the plain ones, nor those that sum up others."""
+    span_of(traced.tracer, {})
+    span_of(traced.tracer, {"http.request.method": "GET"})
+    span_of(traced.tracer, {**SEMCONV, "gen_ai.operation.name": "invoke_agent"})
+
+    assert traced.recorded.events() == []
+
+
+def test_a_flaw_in_here_does_not_reach_the_application(traced: Traced) -> None:
+    """The client cannot track any more: the span ends all the same."""
+    traced.recorded.client.close()
+
+    span_of(traced.tracer, SEMCONV)
+
+    assert len(traced.exporter.get_finished_spans()) == 1
+
+
+def test_spans_that_nobody_ends_do_not_fill_the_memory(traced: Traced) -> None:
+    """The older half is forgotten; newer ones are counted as ever."""
+    for _ in range(module._MAX_OPEN + 1):
+        traced.tracer.start_span("lost")
+    with traced.tracer.start_as_current_span("call", attributes=SEMCONV):
+        pass
+
+    assert len(traced.processor._open) <= module._MAX_OPEN
+    assert traced.recorded.total() == PRICE

@@ -22,6 +22,7 @@ from outlay._journal.journal import Destination, Duty, Journal, Limits
 from outlay._journal.unpriced import UnpricedCosts
 from outlay._metrics import Metrics
 from outlay._model import keys
+from outlay._model.attribution import NOBODY, Attribution, attribution
 from outlay._model.clock import Clock, SystemClock, rfc3339
 from outlay._model.events import (
     CostEvent,
@@ -31,6 +32,7 @@ from outlay._model.events import (
     event_ms,
 )
 from outlay._model.notices import Notices
+from outlay._model.pseudonyms import Pseudonyms
 from outlay._model.settings import Settings
 from outlay._model.stats import FlushReport, Stats
 from outlay._model.unpriced import UnpricedCost
@@ -38,7 +40,7 @@ from outlay._shipping.delegate import Delegate
 from outlay._shipping.lent import Loan
 from outlay._shipping.shipper import Shipper
 from outlay._shipping.transport import HttpxTransport
-from outlay.errors import ClosedError, ConfigError, SpillFullError
+from outlay.errors import ClosedError, ConfigError, InvalidEventError, SpillFullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +88,9 @@ class SettingsInput(TypedDict, total=False):
     currency: str | None
     price_book: Path | str | None
     update_prices: bool | None
+    unattributed: Literal["bucket", "error", "drop"] | None
+    unattributed_customer_id: str | None
+    hash_customer_ids: str | None
     max_spill_bytes: int | None
     segment_bytes: int | None
     max_memory_bytes: int | None
@@ -104,6 +109,21 @@ class SettingsInput(TypedDict, total=False):
     exit_timeout: float | None
 
 
+class CapturedFacts(TypedDict, total=False):
+    """What else `Client.track_captured` is told; see `Client.track_cost`."""
+
+    operation_id: OperationId | None
+    provider: str | None
+    operation: str | None
+    region: str | None
+    line: str | None
+    quantity: Amount | None
+    unit: str | None
+    provenance: Provenance
+    timestamp: datetime | None
+    data: Mapping[str, Json] | None
+
+
 class Receipt(msgspec.Struct, frozen=True, gc=False):
     """What `track_cost` answers.
 
@@ -119,6 +139,12 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
 # Whether this thread, greenlet or task is inside of an on_drop hook. Without it, a hook
 # that tracks while there is no room would call itself until the stack is full.
 _telling_of_drop: Final = ContextVar("outlay_telling_of_drop", default=False)
+
+
+# Whether the running code tracks what it observed; see `Client.track_captured`.
+_observing: Final = ContextVar("outlay_observing", default=False)
+
+_owner: Final = attribution.get
 
 
 class State(enum.Enum):
@@ -200,12 +226,14 @@ class Client:
         self._on_dead_letter = on_dead_letter
         self._on_delivered = on_delivered
         self._clock = clock = clock or SystemClock()
+        self._pseudonyms = Pseudonyms.of(self.settings)
         self._notices = Notices(clock)
         self._compose = EventComposer(
             source=self.settings.source,
             namespace=self.settings.namespace,
             allow_credits=self.settings.allow_credits,
             clock=clock,
+            subject_of=self.subject_of,
         ).compose
         make_transport = _transport_maker(self.settings, transport, http_client)
         self._journal = self._make_journal(clock)
@@ -282,12 +310,12 @@ class Client:
         self._dropped: Counter[str] = Counter()  # guarded by _lock
         self._append = self._journal.append
 
-    def track_cost(
+    def track_cost(  # noqa: C901 - each call in it costs 3 %
         self,
         event_type: str,
         amount: Amount,
         *,
-        customer_id: str,
+        customer_id: str | None = None,
         operation_id: OperationId | None = None,
         provider: str | None = None,
         operation: str | None = None,
@@ -308,28 +336,40 @@ class Client:
             event_type: such as ``cost.ai.inference``; links to cost metrics.
             amount: actual cost in the metric's currency, exact. A float is taken by
                 its shortest repr, so 0.1 means 0.1.
-            customer_id: who the cost is attributed to.
+            customer_id: who the cost is attributed to. None: who `attribute` says;
+                where nobody does, the setting ``unattributed`` decides.
             operation_id: the operation's own stable id, such as the provider's
                 response id. Tracking the same operation again then counts once.
                 None: this event is never counted twice by outlay's own retries, but
                 a re-run operation is.
             provider: who charges for it; part of the idempotency key.
-            operation: what was done, such as ``document-extraction``.
-            region: where.
+            operation: what was done, such as ``document-extraction``. None: what
+                `attribute` says.
+            region: where. None: what `attribute` says.
             line: which of several costs of the same operation; part of the key.
             quantity: how much was consumed.
             unit: of the quantity.
             provenance: who says the amount.
             timestamp: when the cost arose, aware; None: now.
-            data: anything else worth knowing or grouping by; JSON.
+            data: anything else worth knowing or grouping by; JSON. Added to, and goes
+                before, the dimensions of `attribute`.
 
         Returns:
             The event's idempotency key, and whether the event is on disk.
 
         Raises:
-            InvalidEventError: an argument breaks a rule; nothing was tracked.
+            InvalidEventError: an argument breaks a rule, or there is no customer and
+                the setting ``unattributed`` is ``error``; nothing was tracked.
             ClosedError: the client is closed; nothing was tracked.
         """
+        owner = _owner()
+        if owner is not NOBODY:
+            customer_id, operation, region, data = owner.fill(
+                customer_id, operation, region, data
+            )
+        nobody = False
+        if customer_id is None:
+            customer_id, nobody = self._bucket(), True
         labels = (
             event_type,
             customer_id,
@@ -345,6 +385,8 @@ class Client:
         )
         if self._state is not _RUNNING:
             self._start()
+        if nobody and not self._takes_nobody(event_type, payload):
+            return Receipt(key, False)  # noqa: FBT003 - see Receipt
         if operation_id is None:
             self._notices.warn_once("random key", _NO_OPERATION_ID, event_type)
         try:
@@ -432,6 +474,60 @@ class Client:
     def withdraw_unpriced(self, kept: Kept) -> None:
         """Forget an unpriced cost of this process: its price came by another door."""
         self._unpriced.withdraw(kept)
+
+    def track_captured(
+        self,
+        owner: Attribution,
+        event_type: str,
+        amount: Amount,
+        **facts: Unpack[CapturedFacts],
+    ) -> Receipt:
+        """Track a cost that was observed, not handed over: what doors of capture call.
+
+        It belongs to ``owner`` alone, whatever the running code is attributed to. And a
+        watched call must not fail for want of a customer: what ``unattributed="error"``
+        refuses is dropped here, and counted.
+
+        Args:
+            owner: whom to attribute the cost to.
+            event_type: see `track_cost`, as for the other arguments.
+            amount: exact.
+            **facts: the other arguments of `track_cost`.
+
+        Raises:
+            InvalidEventError: a fact breaks a rule; nothing was tracked.
+            ClosedError: the client is closed; nothing was tracked.
+        """
+        observing = _observing.set(True)
+        running = attribution.set(owner)
+        try:
+            return self.track_cost(event_type, amount, **facts)
+        finally:
+            attribution.reset(running)
+            _observing.reset(observing)
+
+    def subject_of(self, customer_id: str) -> str:
+        """Return the name under which the server knows a customer.
+
+        It is the id itself, or what the setting ``hash_customer_ids`` makes of it.
+        """
+        return self._pseudonyms.subject_of(customer_id)
+
+    def _bucket(self) -> str:
+        if self.settings.unattributed == "error" and not _observing.get():
+            raise InvalidEventError("customer_id", None, _NO_CUSTOMER)
+        return self.settings.unattributed_customer_id
+
+    def _takes_nobody(self, event_type: str, payload: bytes) -> bool:
+        """Warn that a cost is nobody's; drop it if that is the policy."""
+        if self.settings.unattributed == "bucket":
+            bucket = self.settings.unattributed_customer_id
+            self._notices.warn(
+                "unattributed", _BUCKETED, event_type, bucket, _NO_CUSTOMER
+            )
+            return True
+        self._drop(payload, "unattributed", f"{event_type}: {_NO_CUSTOMER}")
+        return False
 
     def flush(self, timeout: float = 5.0) -> FlushReport:
         """Wait until everything tracked before the call has met its fate.
@@ -564,7 +660,7 @@ class Client:
             if self._state is State.NEW:
                 self._state = State.RUNNING
 
-    def _drop(self, payload: bytes, reason: str, error: Exception) -> None:
+    def _drop(self, payload: bytes, reason: str, error: Exception | str) -> None:
         with self._lock:
             self._dropped[reason] += 1
         self._notices.warn(reason, "events are dropped (%s): %s", reason, error)
@@ -624,6 +720,11 @@ async def _in_thread(
 
     return await asyncio.to_thread(wait, timeout)
 
+
+_NO_CUSTOMER: Final = (
+    "pass customer_id=, or run the code inside of outlay.attribute(customer_id=...)"
+)
+_BUCKETED: Final = "a %s cost belongs to no customer, and is tracked for %r: %s"
 
 _NO_OPERATION_ID: Final = (
     "a %s cost was tracked without operation_id: if the operation is run again, it is "

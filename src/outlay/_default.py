@@ -85,7 +85,7 @@ def track_cost(
     event_type: str,
     amount: Amount,
     *,
-    customer_id: str,
+    customer_id: str | None = None,
     operation_id: OperationId | None = None,
     provider: str | None = None,
     operation: str | None = None,

@@ -128,16 +128,15 @@ class Recorder:
         self, observation: Observation, owner: Attribution, at: datetime, charge: Charge
     ) -> Receipt:
         client = self._client()
-        return client.track_cost(
+        return client.track_captured(
+            owner,
             event_type_in(
                 charge.currency, observation.event_type, client.settings.currency
             ),
             charge.amount,
-            customer_id=owner.customer_id or "",
             operation_id=observation.operation_id or observation.request_id,
             provider=observation.provider,
-            operation=owner.operation,
-            region=observation.region or owner.region,
+            region=observation.region,
             line=observation.line,
             provenance=charge.provenance,
             timestamp=at,
@@ -147,9 +146,10 @@ class Recorder:
     def _keep(
         self, observation: Observation, owner: Attribution, at: datetime, why: NoPrice
     ) -> Kept | None:
-        kept = self._client().keep_unpriced(
+        client = self._client()
+        kept = client.keep_unpriced(
             observation.event_type,
-            customer_id=owner.customer_id or "",
+            customer_id=owner.customer_id or client.settings.unattributed_customer_id,
             operation_id=observation.operation_id or observation.request_id,
             provider=observation.provider,
             operation=owner.operation,

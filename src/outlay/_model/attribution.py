@@ -6,13 +6,12 @@ copied context (PEP 567), and is never seen by another thread's work.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from outlay._model.events import Json
 
 _NO_DIMENSIONS: Final[Mapping[str, Json]] = MappingProxyType({})
@@ -32,6 +31,32 @@ class Attribution(NamedTuple):
     operation: str | None = None
     region: str | None = None
     dimensions: Mapping[str, Json] = _NO_DIMENSIONS
+
+    def fill(
+        self,
+        customer_id: str | None,
+        operation: str | None,
+        region: str | None,
+        data: Mapping[str, Json] | None,
+    ) -> tuple[str | None, str | None, str | None, Mapping[str, Json] | None]:
+        """Return the arguments of a call, with what it does not say itself."""
+        if self.dimensions:
+            if not data:
+                data = self.dimensions
+            elif isinstance(data, Mapping):  # else the composer refuses it
+                data = {**self.dimensions, **data}
+        return (
+            self.customer_id if customer_id is None else customer_id,
+            self.operation if operation is None else operation,
+            self.region if region is None else region,
+            data,
+        )
+
+    def over(self, outer: Attribution) -> Attribution:
+        """Return this attribution, with what it leaves open taken from ``outer``."""
+        customer_id, operation, region, dimensions = outer.fill(*self)
+        # A new object each time, even an equal one: scopes know theirs by identity.
+        return Attribution(customer_id, operation, region, dimensions or _NO_DIMENSIONS)
 
 
 NOBODY: Final = Attribution()

@@ -185,6 +185,7 @@ class EventComposer:
         namespace: str | None,
         allow_credits: bool,
         clock: Clock,
+        subject_of: Callable[[str], str] = str,
     ) -> None:
         self._source = check_text("source", source)
         self._ending = '"}'
@@ -192,6 +193,7 @@ class EventComposer:
             check_text("namespace", namespace)
             self._ending = f'","namespace":{_quoted(namespace)}}}'
         self._allow_credits = allow_credits
+        self._subject_of = subject_of
         self._now_ns = clock.now_ns
         self._headings: dict[LabelValues, _Heading] = {}
         self._instant = (0, rfc3339(0))  # the last millisecond, and its text
@@ -259,6 +261,7 @@ class EventComposer:
         if labels.provenance not in get_args(Provenance):
             allowed = " or ".join(map(repr, get_args(Provenance)))
             raise InvalidEventError("provenance", labels.provenance, f"pass {allowed}")
+        subject = self._subject_of(labels.customer_id)
         named = zip(_LABEL_FIELDS, labels[2:], strict=True)
         fields = "".join(
             f'"{name}":{_quoted(value)},' for name, value in named if value is not None
@@ -267,12 +270,12 @@ class EventComposer:
             keys.key_hasher(
                 self._source,
                 labels.event_type,
-                labels.customer_id,
+                subject,  # a key made of the id itself could be tried out
                 labels.provider or "",
                 labels.line or "",
             ),
             f'{{"type":{_quoted(labels.event_type)},"source":{_quoted(self._source)},'
-            f'"subject":{_quoted(labels.customer_id)},"data":{{{fields}"amount":',
+            f'"subject":{_quoted(subject)},"data":{{{fields}"amount":',
         )
         if len(self._headings) >= _MAX_HEADINGS:
             self._headings.clear()
@@ -377,6 +380,16 @@ def _members(data: Mapping[str, Json]) -> str:
         ) from None
     except (TypeError, ValueError) as error:  # such as an int of thousands of digits
         raise InvalidEventError("data", data, f"cannot be sent: {error}") from error
+
+
+def check_data(data: Mapping[str, Json]) -> None:
+    """Refuse what `track_cost` would refuse as ``data``.
+
+    Raises:
+        InvalidEventError: a name is outlay's own, or a value is not JSON.
+    """
+    if data:
+        _members(data)
 
 
 def _check_json(path: str, value: object, depth: int) -> None:

@@ -40,6 +40,9 @@ DEFAULT_BASE_URL: Final = "http://127.0.0.1:4600"
 _PREFIX: Final = "OUTLAY_"
 _CURRENCY_CHARS: Final = 3
 
+_MIN_KEY_CHARS: Final = 16
+"""A shorter key could be guessed, and with it every customer id that was hashed."""
+
 
 def _http_url(value: str) -> str:
     message = "pass an address such as https://api.example.com"
@@ -78,6 +81,16 @@ def _header_text(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not (text.isascii() and text.isprintable() and text.strip() == text and text):
         message = "must be printable ASCII without surrounding spaces"
+        raise ValueError(message)
+    return value
+
+
+def _key(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value().strip()) < _MIN_KEY_CHARS:
+        message = (
+            f"must have {_MIN_KEY_CHARS} characters or more; "
+            "make one with: openssl rand -hex 32"
+        )
         raise ValueError(message)
     return value
 
@@ -227,6 +240,17 @@ class Settings(EnvironmentModel):
     update_prices: bool = False
     """Whether genai-prices fetches its newest list, every hour, from GitHub. Otherwise
     prices are as new as the installed package."""
+
+    unattributed: Literal["bucket", "error", "drop"] = "bucket"
+    """What becomes of a cost that belongs to no customer. ``bucket``: it is tracked for
+    ``unattributed_customer_id``, with a warning. ``error``: `track_cost` raises; what
+    was captured is dropped. ``drop``: it is dropped, counted and reported."""
+
+    unattributed_customer_id: Text = "unattributed"
+    """Customer of the costs that belong to none."""
+
+    hash_customer_ids: Annotated[SecretStr, AfterValidator(_key)] | None = None
+    """Secret key. With it, customer ids are kept and sent only as keyed digests."""
 
     max_spill_bytes: Annotated[int, Field(ge=256 * KIB)] = GIB
     """Limit of the destination's folder; past it, new events are dropped, counted.

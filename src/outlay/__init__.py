@@ -9,6 +9,7 @@ The functions here use a default client, made from ``OUTLAY_*`` variables or by
 `configure`; `Client` is the real thing.
 """
 
+from outlay._capture.attribution import attribute
 from outlay._capture.observation import Observation
 from outlay._capture.registry import Call, extractor
 from outlay._client import Client, Receipt
@@ -62,6 +63,7 @@ __all__ = (
     "UnavailableError",
     "aclose",
     "aflush",
+    "attribute",
     "close",
     "configure",
     "default_client",

@@ -140,7 +140,6 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
 # that tracks while there is no room would call itself until the stack is full.
 _telling_of_drop: Final = ContextVar("outlay_telling_of_drop", default=False)
 
-
 # Whether the running code tracks what it observed; see `Client.track_captured`.
 _observing: Final = ContextVar("outlay_observing", default=False)
 
@@ -233,7 +232,7 @@ class Client:
             namespace=self.settings.namespace,
             allow_credits=self.settings.allow_credits,
             clock=clock,
-            subject_of=self.subject_of,
+            subject_of=self._pseudonyms.subject_of,
         ).compose
         make_transport = _transport_maker(self.settings, transport, http_client)
         self._journal = self._make_journal(clock)

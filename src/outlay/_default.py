@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from outlay._client import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
     from typing import Unpack
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 # Re-entrant: a signal handler may track a cost while the client is being made.
 _lock = threading.RLock()
 _client: Client | None = None  # guarded by _lock for writing
+_stand_in: Client | None = None  # the same; see `stand_in`
 
 
 def configure(
@@ -52,6 +54,8 @@ def configure(
     The arguments, and what may be raised, are those of `Client`.
     """
     global _client
+    if _stand_in is not None:
+        return _stand_in
     client = Client(
         settings,
         transport=transport,
@@ -79,6 +83,23 @@ def default_client() -> Client:
         return _client
     with _lock:
         return configure() if _client is None else _client
+
+
+@contextmanager
+def stand_in(client: Client) -> Iterator[Client]:
+    """Make ``client`` the default one until the block is left, whoever configures.
+
+    Not for concurrent use: it is for tests. The earlier client stays open, and returns.
+    """
+    global _client, _stand_in
+    with _lock:
+        earlier = _client, _stand_in
+        _client = _stand_in = client
+    try:
+        yield client
+    finally:
+        with _lock:
+            _client, _stand_in = earlier
 
 
 def track_cost(
@@ -123,6 +144,8 @@ def flush(timeout: float = 5.0) -> FlushReport:
 def close(timeout: float = 5.0) -> FlushReport:
     """Close the default client; see `Client.close`. The next use makes a new one."""
     global _client
+    if _stand_in is not None:
+        return _stand_in.flush(timeout)
     with _lock:
         client, _client = _client, None
     return (client or Client()).close(timeout)

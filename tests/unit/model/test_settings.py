@@ -21,6 +21,8 @@ TABLE: dict[str, list[str]] = {
     )
 }
 
+KEY = "f6f1c1d05c0f4f9e8a1d2b3c4d5e6f70"
+
 # A value for each setting that is neither its default nor refused, as a variable has
 # it and as it is then read.
 READ: dict[str, tuple[str, object]] = {
@@ -38,6 +40,9 @@ READ: dict[str, tuple[str, object]] = {
     "currency": ("EUR", "EUR"),
     "price_book": ("/etc/outlay/prices.toml", Path("/etc/outlay/prices.toml")),
     "update_prices": ("true", True),
+    "unattributed": ("error", "error"),
+    "unattributed_customer_id": ("cus_nobody", "cus_nobody"),
+    "hash_customer_ids": (KEY, SecretStr(KEY)),
     "max_spill_bytes": ("33554432", 33554432),
     "segment_bytes": ("1048576", 1048576),
     "max_memory_bytes": ("1048576", 1048576),

@@ -1,9 +1,21 @@
 """Run all benchmarks: ``python -m bench``."""
 
-from bench import agent, disk, requests, server_ingest, shipping, spans, track_cost
+from bench import (
+    agent,
+    disk,
+    imports,
+    pending,
+    requests,
+    server_ingest,
+    shipping,
+    spans,
+    track_cost,
+)
 
 track_cost.main()
 disk.main()
+imports.main()
+pending.main()
 requests.main()
 shipping.main()
 agent.main()

@@ -9,6 +9,8 @@ The functions here use a default client, made from ``OUTLAY_*`` variables or by
 `configure`; `Client` is the real thing.
 """
 
+from typing import TYPE_CHECKING
+
 from outlay._capture.attribution import attribute
 from outlay._capture.observation import Observation
 from outlay._capture.registry import Call, extractor
@@ -27,7 +29,6 @@ from outlay._instrument import instrument, uninstrument
 from outlay._model.events import CostEvent
 from outlay._model.settings import Settings
 from outlay._model.stats import FlushReport, Stats
-from outlay._shipping.transport import Answer, HttpxTransport, Transport
 from outlay.errors import (
     ClosedError,
     ConfigError,
@@ -39,6 +40,9 @@ from outlay.errors import (
     RejectedError,
     UnavailableError,
 )
+
+if TYPE_CHECKING:
+    from outlay._shipping.transport import Answer, HttpxTransport, Transport
 
 __all__ = (
     "Answer",
@@ -74,3 +78,20 @@ __all__ = (
     "track_cost",
     "uninstrument",
 )
+
+# Of the seam to the network, which nobody needs before something is shipped.
+_LATE = frozenset({"Answer", "HttpxTransport", "Transport"})
+
+
+def __getattr__(name: str) -> object:
+    """Import what few programs name, when they do (PEP 562)."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from outlay._shipping import transport  # noqa: PLC0415 - that is the point
+
+    return getattr(transport, name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names, those that are not imported yet among them."""
+    return sorted({*globals(), *__all__})

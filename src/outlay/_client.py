@@ -37,9 +37,7 @@ from outlay._model.settings import Settings
 from outlay._model.stats import FlushReport, Stats
 from outlay._model.unpriced import UnpricedCost
 from outlay._shipping.delegate import Delegate
-from outlay._shipping.lent import Loan
 from outlay._shipping.shipper import Shipper
-from outlay._shipping.transport import HttpxTransport
 from outlay.errors import ClosedError, ConfigError, InvalidEventError, SpillFullError
 
 if TYPE_CHECKING:
@@ -709,6 +707,10 @@ def _transport_maker(
         return transport
     if transport is not None:
         raise ConfigError("pass transport or http_client, not both")
+    # For those few who pass one; all others' caller need not wait for them.
+    from outlay._shipping.lent import Loan  # noqa: PLC0415
+    from outlay._shipping.transport import HttpxTransport  # noqa: PLC0415
+
     return partial(HttpxTransport.of, settings, Loan(http_client))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from outlay._model.notices import Notices
 from outlay._model.settings import Settings
 from outlay._shipping.dispatch import Dispatch
-from outlay._shipping.shipper import _post
+from outlay._shipping.posting import post
 from tests.support.clock import ManualClock
 from tests.support.events import EVENT_TYPE, payload
 from tests.support.journals import make_journal
@@ -72,7 +72,7 @@ class Bench:
 
     def perform(self, job: Job) -> None:
         """Post ``job`` and record what came of it."""
-        answer, judgement = _post(job, self.transport)
+        answer, judgement = post(job, self.transport)
         self.dispatch.record(job, answer, judgement, wall=0.1, cpu=0.001)
 
     def ship(self) -> float:

@@ -33,6 +33,8 @@ def say(*words):
 def environment(variables: Mapping[str, object]) -> dict[str, str]:
     """Return this process's environment without OUTLAY_*, and with ``variables``."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("OUTLAY_")}
+    # Plugins of other packages would come with the first model, half a second of them.
+    inherited["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     return {**inherited, **{name: str(value) for name, value in variables.items()}}
 
 

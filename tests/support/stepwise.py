@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from outlay._client import _clients
 from outlay._journal.frames import SEGMENT_HEADER_BYTES, SETTLED, Frame, read_frame
 from outlay._shipping.dispatch import Dispatch
-from outlay._shipping.shipper import Shipper, _post
+from outlay._shipping.posting import post as post_job
+from outlay._shipping.shipper import Shipper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,7 +57,7 @@ class Process:
 
     def perform(self, job: Job, post: Callable[[str, bytes], Answer]) -> None:
         """Post ``job`` and record what came of it."""
-        answer, judgement = _post(job, _Wire(post))
+        answer, judgement = post_job(job, _Wire(post))
         self._dispatch.record(job, answer, judgement, wall=0.1, cpu=0.001)
         self._dispatch.news()
 

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import inspect
 import types
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 import outlay
 from outlay import errors
+from tests.support.processes import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_all_equals_the_public_namespace() -> None:
     """Nothing is public by accident, and nothing promised is missing."""
     public = {
         name
-        for name, value in vars(outlay).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
-    }
+        for name in dir(outlay)
+        if not name.startswith("_")
+        and not isinstance(getattr(outlay, name), types.ModuleType)
+    } - {"TYPE_CHECKING"}
 
     assert set(outlay.__all__) == public
     assert list(outlay.__all__) == sorted(outlay.__all__)
@@ -56,12 +62,46 @@ def test_the_module_functions_take_what_the_client_takes() -> None:
             assert parameter.default == method.parameters[parameter.name].default
 
 
-def test_importing_outlay_imports_neither_httpx_nor_the_server() -> None:
-    """A program that tracks nothing today must not pay for it."""
-    from tests.support.processes import run  # noqa: PLC0415 - needed here only
+_HEAVY: Final = (
+    "asyncio",
+    "httpx",
+    "httpx2",
+    "opentelemetry",
+    "outlay._shipping.dispatch",
+    "outlay._shipping.requests",
+    "outlay._shipping.transport",
+    "outlay.cli",
+    "outlay.server",
+    "rich",
+    "starlette",
+    "tenacity",
+)
 
-    said = run(
-        "say(*sorted(set(sys.modules) & {'httpx', 'starlette', 'tenacity'}))", {}
-    )
 
-    assert said == "\n"
+@pytest.mark.parametrize(
+    "program",
+    ["", "track(outlay.default_client(), 0)", "outlay.stats(); outlay.close()"],
+    ids=["import", "track", "close"],
+)
+def test_a_caller_imports_nothing_that_only_shipping_needs(
+    program: str, tmp_path: Path
+) -> None:
+    """Neither a program that tracks nothing today, nor the first call, pays for it."""
+    heavy = f"""
+say(*sorted(name for name in {_HEAVY} if name in sys.modules))
+os._exit(0)
+"""
+    variables = {"OUTLAY_SPILL_DIR": tmp_path, "OUTLAY_SHIPPING": "none"}
+
+    assert run(program + heavy, variables) == "\n"
+
+
+def test_names_that_come_late_are_there() -> None:
+    """For completion in a shell, for star imports and for those who misspell."""
+    program = """
+before = "Transport" in dir(outlay)
+from outlay import *
+say(before, Transport is outlay.Transport, hasattr(outlay, "Transprot"))
+"""
+
+    assert run(program, {}) == "True True False\n"

@@ -19,15 +19,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from outlay._model.clock import thread_seconds
-from outlay._shipping.outcomes import UNANSWERED, UNSENT
-from outlay._shipping.requests import (
-    Judgement,
-    batch_body,
-    judge_batch,
-    judge_single,
-    unanswered,
-)
-from outlay.errors import UnavailableError
 
 if TYPE_CHECKING:
     from outlay._journal.journal import Journal
@@ -36,7 +27,8 @@ if TYPE_CHECKING:
     from outlay._model.notices import Notices
     from outlay._model.settings import Settings
     from outlay._shipping.dispatch import Dispatch, Job, News
-    from outlay._shipping.transport import Answer, Transport
+    from outlay._shipping.posting import Post
+    from outlay._shipping.transport import Transport
 
 _LOOK_SECONDS: Final = 0.2
 """Between looks of a flush that nobody woke: a signal handler that flushes, too, can
@@ -102,6 +94,7 @@ class Shipper:
         self._extras: set[threading.Thread] = set()
         self._dispatch: Dispatch | None = None
         self._transport: Transport | None = None
+        self._post: Post  # set with the transport
         self._waiting = False
         self._stopping = False
         self._closed = False
@@ -265,15 +258,14 @@ class Shipper:
         """Import and make what only shipping needs, off the caller's thread."""
         with _importing:
             from outlay._shipping.dispatch import Dispatch
+            from outlay._shipping.posting import post
 
             _suppress_tracing()
             if self._metrics is not None:
                 self._metrics.start()
+        self._post = post
         dispatch = Dispatch(
-            self._settings,
-            self._journal,
-            clock=self._clock,
-            notices=self._notices,
+            self._settings, self._journal, clock=self._clock, notices=self._notices
         )
         transport = self._make_transport()
         with self._lock:
@@ -347,7 +339,7 @@ class Shipper:
 
     def _perform(self, job: Job, dispatch: Dispatch, transport: Transport) -> None:
         started, cpu_started = self._clock.monotonic(), thread_seconds()
-        answer, judgement = _post(job, transport)
+        answer, judgement = self._post(job, transport)
         wall = self._clock.monotonic() - started
         cpu = thread_seconds() - cpu_started
         if self._metrics is not None:
@@ -374,22 +366,6 @@ class Shipper:
             news = dispatch.news()
         if self._on_news is not None and (news.delivered or news.buried):
             self._on_news(news)
-
-
-def _post(job: Job, transport: Transport) -> tuple[Answer | None, Judgement]:
-    count = len(job.events)
-    body = job.events[0].payload
-    if job.batched:
-        body = batch_body([event.payload for event in job.events])
-    try:
-        answer = transport.post(job.path, body)
-        judgement = judge_batch(answer, count) if job.batched else judge_single(answer)
-    except UnavailableError as error:
-        verdict = UNANSWERED if error.sent else UNSENT
-        return None, unanswered(verdict, str(error), count)
-    except Exception as error:  # noqa: BLE001 - a transport of the user's may do so
-        return None, unanswered(UNANSWERED, f"transport failed: {error!r}", count)
-    return answer, judgement
 
 
 def _suppress_tracing() -> None:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.faults import answers, damage, disks, forks, kills, siblings
+from tests.faults import (
+    answers,
+    clocks,
+    damage,
+    disks,
+    exits,
+    forks,
+    handlers,
+    kills,
+    siblings,
+    steps,
+)
 
 SCENARIOS: Final = (
     *kills.SCENARIOS,
@@ -12,5 +23,9 @@ SCENARIOS: Final = (
     *disks.SCENARIOS,
     *siblings.SCENARIOS,
     *forks.SCENARIOS,
+    *exits.SCENARIOS,
+    *handlers.SCENARIOS,
     *answers.SCENARIOS,
+    *clocks.SCENARIOS,
+    *steps.SCENARIOS,
 )

@@ -7,6 +7,7 @@ the trial's. They end as multiprocessing's children do, without exit hooks, or b
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -123,6 +124,7 @@ def _run(
     args: tuple[object, ...],
     kwargs: dict[str, object],
 ) -> None:
+    logging.getLogger("outlay").addHandler(logging.NullHandler())  # it has to complain
     work(Teller(line), *args, **kwargs)
 
 

@@ -37,5 +37,5 @@ def _in_any_order(chance: random.Random, size: int) -> Tally:
 
 
 SCENARIOS: Final = (
-    Scenario("all of it, in any order", _in_any_order, trials=10, bounded=1, size=50),
+    Scenario("all of it, in any order", _in_any_order, trials=25, bounded=1, size=20),
 )

@@ -5,6 +5,7 @@ from bench import (
     disk,
     imports,
     pending,
+    pricing,
     requests,
     server_ingest,
     shipping,
@@ -13,6 +14,7 @@ from bench import (
 )
 
 track_cost.main()
+pricing.main()
 disk.main()
 imports.main()
 pending.main()

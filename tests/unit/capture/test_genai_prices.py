@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from decimal import Context, Decimal, Inexact, localcontext
 from typing import TYPE_CHECKING, Any, Final
 
 import genai_prices
 import pytest
-from genai_prices.data_snapshot import get_snapshot
+from genai_prices.data_snapshot import (
+    DataSnapshot,
+    get_snapshot,
+    set_custom_snapshot,
+)
 from genai_prices.data_units import unit_data
 from genai_prices.types import TieredPrices
 from genai_prices.units import UnitRegistry
@@ -229,6 +235,71 @@ def test_amounts_have_neither_exponents_nor_zeros_at_their_end() -> None:
 
     assert isinstance(answer, Price)
     assert str(answer.amount) == "100"
+
+
+def test_a_newer_list_is_used_at_once_and_named(
+    request: pytest.FixtureRequest,
+) -> None:
+    """The updater puts a newer list in place of the old one, at any moment."""
+    prices = GenaiPrices()
+    bundled = get_snapshot()
+    assert isinstance(prices.price(observe(), AT), Price)
+
+    request.addfinalizer(lambda: set_custom_snapshot(None))
+    set_custom_snapshot(
+        DataSnapshot(
+            providers=[each for each in bundled.providers if each.id == "openai"],
+            from_auto_update=True,
+            timestamp=datetime(2026, 11, 19, 8),  # noqa: DTZ001 - as the package does
+        )
+    )
+    newer = prices.price(observe(), AT)
+    gone = prices.price(observe(provider="anthropic", flavor="default"), AT)
+
+    assert isinstance(newer, Price)
+    assert newer.data["updated"].startswith("2026-11-1")
+    assert isinstance(gone, NoPrice)
+
+
+def test_without_the_extra_there_is_no_price_but_a_hint() -> None:
+    """The package is optional; captured costs wait until it is installed."""
+    program = """
+import sys
+sys.modules["genai_prices"] = None
+from datetime import UTC, datetime
+from outlay import Settings
+from outlay._capture.observation import Observation
+from outlay._capture.pricing.sources import price_lists
+seen = Observation(provider="openai", event_type="c", model="gpt-4o", flavor="chat")
+print(*price_lists(Settings()).charge(seen, datetime.now(UTC))[:2])
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=40,
+    )
+
+    assert "missing_extra" in ran.stdout
+    assert "pip install 'outlay[pricing]'" in ran.stdout
+
+
+def test_importing_outlay_loads_no_price_list() -> None:
+    """Who only tracks pays nothing for pricing."""
+    program = (
+        "import sys, outlay, outlay._capture.recorder; "
+        "print({'genai_prices', 'outlay._capture.pricing.book'} & {*sys.modules})"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=40,
+    )
+
+    assert ran.stdout == "set()\n"
 
 
 def models() -> list[tuple[Provider, ModelInfo]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
+import os
 import threading
 import weakref
 from datetime import UTC, datetime
@@ -19,6 +21,7 @@ from outlay._capture.observation import Observation
 from outlay._capture.recorder import Memory, Recorder
 from outlay._model.attribution import Attribution, attribution
 from outlay._model.events import decode_event
+from tests.support.interrupts import Interrupts
 from tests.support.unpriced import (
     BOOK,
     OWNER,
@@ -271,6 +274,46 @@ def test_threads_keep_whole_lines(client: Client, tmp_path: Path) -> None:
         thread.join()
 
     assert len(waiting(tmp_path)) == 400
+
+
+def test_a_forked_child_keeps_costs_in_a_file_of_its_own(
+    client: Client, tmp_path: Path
+) -> None:
+    """Two processes that write to one file would mix their lines."""
+    record(client, 1)
+    child = os.fork()
+    if child == 0:
+        try:
+            record(client, 2)
+            os._exit(client.stats().unpriced)
+        finally:
+            os._exit(99)
+    _, status = os.waitpid(child, 0)
+    record(client, 3)
+
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert client.stats().unpriced == 2
+    assert len(waiting(tmp_path)) == 3
+    assert len({line.path for line in waiting(tmp_path)}) == 2
+
+
+def test_a_finaliser_may_record_in_the_midst_of_a_record(
+    client: Client, tmp_path: Path
+) -> None:
+    """The garbage collector ends streams wherever it likes; nothing may hang then."""
+    watched = ("_journal/unpriced.py", "_capture/recorder.py")
+    at, struck = 0, True
+    while struck:
+        strike = functools.partial(record, client, 100_000 + at)
+        interrupts = Interrupts(strike, at, *watched)
+        with interrupts.watching():
+            record(client, at)
+        struck = interrupts.struck
+        at += 29
+
+    lines = waiting(tmp_path)
+    kept = [decode_event(bytes(line.cost.event)).data["operationId"] for line in lines]
+    assert len(kept) == len(set(kept)) == 2 * (at // 29) - 1
 
 
 def test_a_recorder_does_not_keep_its_client_alive(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Final
 
 from genai_prices.data_snapshot import get_snapshot
@@ -63,6 +64,7 @@ def read(observation: Observation) -> Mapping[str, Any] | NoPrice:
     }
 
 
+@functools.lru_cache(maxsize=4096)
 def is_within(unit: str, other: str) -> bool:
     """Return whether what is counted in ``unit`` is counted in ``other``, too."""
     one, whole = UNITS.units.get(unit), UNITS.units.get(other)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 MODULES: Final = {
     "anthropic": "anthropic",
     "groq": "groq",
+    "httpx": "httpx",
+    "httpx2": "httpx2",
     "openai": "openai",
     "together": "together",
 }

@@ -113,7 +113,7 @@ def _begin(
     client: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-) -> _Call | None:
+) -> PendingCall | None:
     """Return the call if its answer will be read, or None: it costs nothing."""
     options = scope.options_of(client)
     if options is None:
@@ -127,7 +127,7 @@ def _begin(
     sent = final.json_data if isinstance(final.json_data, dict) else {}
     if options.include_usage and sent.get("stream") and endpoint.asking:
         final.json_data = sent = endpoint.asking(sent)
-    return _Call(dialect.name, options, endpoint, provider, method, path, sent)
+    return PendingCall(dialect.name, options, endpoint, provider, method, path, sent)
 
 
 def _path(url: str) -> str:
@@ -135,7 +135,7 @@ def _path(url: str) -> str:
     return path if path.startswith("/") else "/" + path
 
 
-class _Call(NamedTuple):
+class PendingCall(NamedTuple):
     """One call that is under way."""
 
     what: str

@@ -1,0 +1,84 @@
+"""Calls through clients of httpx and httpx2, read by an extractor of the user's."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import httpx2
+import pytest
+
+import outlay
+from tests.support.observing import observing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@outlay.extractor("acme", "POST /v1/enrich/{kind}", host="api.acme.test")
+def acme(answer: Mapping[str, Any], call: outlay.Call) -> outlay.Observation | None:
+    """Charge for what was found, at the price that a header tells."""
+    if not answer["found"]:
+        return None
+    return outlay.Observation(
+        provider="acme",
+        event_type="cost.enrichment",
+        operation_id=answer["id"],
+        amount=Decimal(call.headers["x-price"]),
+    )
+
+
+def respond(request: Any, module: Any) -> Any:
+    """Answer as the provider does."""
+    found = b"nobody" not in request.content
+    status = 404 if request.url.path.endswith("gone") else 200
+    body = {"id": "enr_1", "found": found}
+    return module.Response(status, json=body, headers={"x-price": "0.05"})
+
+
+@pytest.mark.parametrize("module", [httpx, httpx2], ids=lambda module: module.__name__)
+def test_an_extractor_of_the_users_reads_what_a_client_gets(module: Any) -> None:
+    """Found is charged; not found, refused, and other hosts are not."""
+    transport = module.MockTransport(lambda request: respond(request, module))
+    url = "https://api.acme.test/v1/enrich"
+
+    with module.Client(transport=transport) as client, observing(client) as seen:
+        assert client.post(f"{url}/person", json={"q": "a"}).json()["id"] == "enr_1"
+        with client.stream("POST", f"{url}/person", json={"q": "a"}) as response:
+            response.read()
+        client.post(f"{url}/person", json={"q": "nobody"})
+        client.post(f"{url}/gone", json={"q": "a"})
+        client.get(f"{url}/person")
+        client.post("https://elsewhere.test/v1/enrich/person")
+
+    assert [(one.operation_id, one.amount) for one in seen] == [
+        ("enr_1", Decimal("0.05"))
+    ] * 2
+
+
+@pytest.mark.parametrize("module", [httpx, httpx2], ids=lambda module: module.__name__)
+def test_asynchronous_clients_are_read_alike(module: Any) -> None:
+    """The same extractor serves both."""
+
+    async def ask() -> None:
+        url = "https://api.acme.test/v1/enrich/person"
+        await client.post(url, json={"q": "a"})
+        async with client.stream("POST", url, json={"q": "a"}) as response:
+            await response.aread()
+        await client.aclose()
+
+    transport = module.MockTransport(lambda request: respond(request, module))
+    client = module.AsyncClient(transport=transport)
+
+    with observing(client) as seen:
+        asyncio.run(ask())
+
+    assert [one.operation_id for one in seen] == ["enr_1"] * 2
+
+
+def test_what_is_no_endpoint_is_said() -> None:
+    """With what one looks like."""
+    with pytest.raises(ValueError, match="POST /v1/enrich"):
+        outlay.extractor("acme", "enrich")(acme)

@@ -1,12 +1,11 @@
 """Tests of code that tracks costs: what was tracked, without a server or a disk.
 
-    def test_a_summary_costs_what_its_tokens_cost(costs):
+    with outlay.testing.recording() as costs:
         summarise(document, customer_id="cus_123")
 
-        costs.assert_total("0.0123", customer="cus_123")
+    costs.assert_total("0.0123", customer="cus_123")
 
-``costs`` is a fixture that pytest finds by itself once outlay is installed; `recording`
-does the same elsewhere. Nothing is sent, and nothing is written to disk.
+Nothing is sent, and nothing is written to disk.
 """
 
 from __future__ import annotations

@@ -83,7 +83,8 @@ def _dict_of(pairs: Iterable[tuple[str, object]]) -> dict[str, Any]:
 def numbers(value: object) -> Any:
     """Return ``value`` without anything in it that is not a number; None: nothing is.
 
-    What usage is reported as: counts, amounts, and objects and lists of them.
+    What usage is reported as: counts, amounts, and objects and lists of them. Of what
+    something is the count, such as a ``modality``, stays with it.
     """
     if isinstance(value, bool):
         return None
@@ -91,7 +92,19 @@ def numbers(value: object) -> Any:
         return value
     if isinstance(value, Mapping):
         pairs = ((name, numbers(item)) for name, item in value.items())
-        return {name: item for name, item in pairs if item is not None} or None
+        counts = {name: item for name, item in pairs if item is not None}
+        return {**_kinds(value), **counts} if counts else None
     if isinstance(value, list):
         return [item for item in map(numbers, value) if item is not None] or None
     return None
+
+
+_KINDS: Final = {
+    # Which part of the usage a count is about, and what it may be: nothing else passes.
+    "modality": {"TEXT", "IMAGE", "AUDIO", "VIDEO", "DOCUMENT"},
+    "ttl": {"5m", "1h"},
+}
+
+
+def _kinds(value: Mapping[Any, Any]) -> dict[str, Any]:
+    return {name: value[name] for name in _KINDS if value.get(name) in _KINDS[name]}

@@ -12,6 +12,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -139,6 +140,12 @@ class Scope:
         return self.everything is None and not self._clients
 
 
+Seams = Callable[["ModuleType", Scope], Iterable[Seam]]
+"""Tells where to hook, given an imported module and the scope."""
+
+NOTHING_ELSE: Final[Mapping[str, Seams]] = MappingProxyType({})
+
+
 class Library:
     """One provider's package, and where it is hooked.
 
@@ -148,10 +155,12 @@ class Library:
     def __init__(
         self,
         name: str,
-        seams: Callable[[ModuleType, Scope], Iterable[Seam]],
+        seams: Seams,
         *,
         module: str | None = None,
         by_client_only: bool = False,
+        inside: Callable[[Any], Iterable[object]] = lambda client: (client,),
+        also: Mapping[str, Seams] = NOTHING_ELSE,
     ) -> None:
         """Describe a library.
 
@@ -161,14 +170,20 @@ class Library:
             module: what is imported; None: the name.
             by_client_only: whether `instrument()` leaves it alone, and only single
                 clients can be captured.
+            inside: returns what the seams see of a client, and ask the scope about,
+                where that is not the client itself.
+            also: more modules of the package that have seams, and are not imported
+                with it.
         """
         self.name = name
         self.module = module or name
         self.by_client_only = by_client_only
         self.scope = Scope()
-        self._seams = seams
+        self._seams = {self.module: seams, **also}
+        self._inside = inside
         self._lock = threading.RLock()  # a finaliser may call, and so look in here
-        self._hooked: list[tuple[Seam, Any, Any]] = []  # guarded by _lock
+        # By module; guarded by _lock.
+        self._hooked: dict[str, list[tuple[Seam, Any, Any]]] = {}
 
     def owns(self, client: object) -> bool:
         """Return whether ``client`` is an object of this library, or of a subclass."""
@@ -180,11 +195,12 @@ class Library:
     def capture_all(self, options: Options) -> None:
         """Capture every client, of now and later, once the library is imported."""
         self.scope.everything = options
-        when_imported(self.module, self._hook)
+        self._hook()
 
     def capture(self, client: object, options: Options) -> None:
         """Capture one client, and the copies that are made of it from now on."""
-        self.scope.add(client, options)
+        for part in self._inside(client):
+            self.scope.add(part, options)
         self._hook()
 
     def release(self, client: object | None = None) -> None:
@@ -195,25 +211,33 @@ class Library:
         """
         if client is None:
             self.scope.clear()
-            forget(self.module)
         else:
-            self.scope.discard(client)
+            for part in self._inside(client):
+                self.scope.discard(part)
         if self.scope.is_empty():
             self._unhook()
 
     def _hook(self) -> None:
+        for module in self._seams:
+            when_imported(module, functools.partial(self._hook_module, module))
+
+    def _hook_module(self, module: str) -> None:
         with self._lock:
-            if self._hooked:
+            if module in self._hooked:
                 return
-            for seam in tuple(self._seams(sys.modules[self.module], self.scope)):
+            hooked = self._hooked[module] = []
+            for seam in tuple(self._seams[module](sys.modules[module], self.scope)):
                 original = vars(seam.owner).get(seam.name, _INHERITED)
                 wrapper = seam.wrap(getattr(seam.owner, seam.name))
                 setattr(seam.owner, seam.name, wrapper)
-                self._hooked.append((seam, original, vars(seam.owner)[seam.name]))
+                hooked.append((seam, original, vars(seam.owner)[seam.name]))
 
     def _unhook(self) -> None:
+        for module in self._seams:
+            forget(module)
         with self._lock:
-            hooked, self._hooked = self._hooked, []
+            hooked = [each for part in self._hooked.values() for each in part]
+            self._hooked.clear()
             for seam, original, ours in reversed(hooked):
                 if vars(seam.owner).get(seam.name) is not ours:
                     # Somebody wrapped the wrapper: it stays, and calls on.

@@ -28,6 +28,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         model: that was asked for, or what `instrument` was told that it is.
         headers: of the answer, by lower-case name.
         status: of the answer, as in HTTP.
+        region: where the call ran, where the client tells.
         request_id: the provider's id of the request, where its library tells.
     """
 
@@ -38,6 +39,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     headers: Mapping[str, str] = {}
     status: int = 200
+    region: str | None = None
     request_id: str | None = None
 
 

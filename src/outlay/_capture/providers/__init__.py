@@ -12,9 +12,12 @@ if TYPE_CHECKING:
 
 MODULES: Final = {
     "anthropic": "anthropic",
+    "cohere": "cohere",
+    "google-genai": "google",
     "groq": "groq",
     "httpx": "httpx",
     "httpx2": "httpx2",
+    "mistralai": "mistral",
     "openai": "openai",
     "together": "together",
 }

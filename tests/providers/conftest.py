@@ -1,0 +1,47 @@
+"""What the tests of providers' libraries share."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from outlay._capture.guard import failures
+from outlay._capture.instrumenting import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from outlay._capture.instrumenting import Library
+    from outlay._capture.observation import Observation
+
+    Capture = Callable[..., AbstractContextManager[list[Observation]]]
+
+
+@pytest.fixture
+def capture() -> Iterator[Capture]:
+    """Return what captures a library's calls, or one client's, within ``with``.
+
+    Nothing may fail within capture: the guard hides it from the caller, not from here.
+    """
+    before = dict(failures())
+
+    @contextmanager
+    def capturing(
+        library: Library, client: object = None, **options: object
+    ) -> Iterator[list[Observation]]:
+        seen: list[Observation] = []
+        chosen = Options(record=seen.append, **options)  # type: ignore[arg-type]
+        if client is None:
+            library.capture_all(chosen)
+        else:
+            library.capture(client, chosen)
+        try:
+            yield seen
+        finally:
+            library.release(client)
+
+    yield capturing
+    assert dict(failures()) == before

@@ -1,0 +1,395 @@
+"""Google's library: what its calls cost, whichever way they are made."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from google import genai
+from google.genai import errors, types
+from google.oauth2.credentials import Credentials
+
+from outlay._capture.observation import Observation
+from outlay._capture.providers.google import LIBRARY
+from tests.providers.api import ProviderApi, Scripted, events
+from tests.support.responses import Recorded, recorded
+
+if TYPE_CHECKING:
+    from tests.providers.conftest import Capture
+
+pytestmark = pytest.mark.filterwarnings(
+    # google-genai's own: it subclasses what aiohttp would rather not have subclassed.
+    "ignore:Inheritance class AiohttpClientSession:DeprecationWarning"
+)
+
+WORDS: Final = "to be or not to be"
+USAGE: Final = {
+    "promptTokenCount": 12,
+    "candidatesTokenCount": 30,
+    "thoughtsTokenCount": 5,
+    "totalTokenCount": 47,
+    "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 12}],
+}
+
+
+def answer(**changes: Any) -> dict[str, Any]:
+    """Return generated content, in the API's own shape."""
+    return {
+        "candidates": [
+            {
+                "content": {"role": "model", "parts": [{"text": WORDS}]},
+                "finishReason": "STOP",
+            }
+        ],
+        "usageMetadata": USAGE,
+        "modelVersion": "gemini-2.5-flash",
+        "responseId": "wK9zaJ2GM8",
+        **changes,
+    }
+
+
+def observed(**changes: Any) -> Observation:
+    """Return what is observed of `answer`."""
+    return Observation(
+        **{
+            "provider": "google",
+            "event_type": "cost.ai.inference",
+            "operation_id": "wK9zaJ2GM8",
+            "model": "gemini-2.5-flash",
+            "flavor": "default",
+            "usage": USAGE,
+            **changes,
+        }
+    )
+
+
+def client_of(api: ProviderApi, **options: Any) -> genai.Client:
+    """Return a client that knows only ``api``."""
+    return genai.Client(
+        **{"api_key": "test", **options},
+        http_options=types.HttpOptions(
+            httpx_client=api.client2(), httpx_async_client=api.async_client2()
+        ),
+    )
+
+
+ROWS: Final = [row for row in recorded("google-") if "batch" not in row.name]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_recorded_response_is_observed(row: Recorded, capture: Capture) -> None:
+    """What the table says is what the library's calls are seen as."""
+    client = client_of(ProviderApi(Scripted(row.response)))
+    with capture(LIBRARY, client) as seen:
+        client.models.generate_content(model="gemini-alias", contents=WORDS)
+
+    assert seen == [row.observed]
+
+
+def test_the_answer_is_what_it_is_without_capture(capture: Capture) -> None:
+    """The caller gets the library's own object, whole."""
+    bare = client_of(ProviderApi(Scripted(answer())))
+    expected = bare.models.generate_content(model="gemini-2.5-flash", contents=WORDS)
+    client = client_of(ProviderApi(Scripted(answer())))
+    with capture(LIBRARY, client):
+        got = client.models.generate_content(model="gemini-2.5-flash", contents=WORDS)
+
+    assert type(got) is type(expected)
+    assert got.text == expected.text == WORDS
+
+
+def test_other_clients_are_left_alone(capture: Capture) -> None:
+    """One client is instrumented, not all of them."""
+    client, other = (client_of(ProviderApi(Scripted(answer()))) for _ in range(2))
+    with capture(LIBRARY, client) as seen:
+        other.models.generate_content(model="gemini-2.5-flash", contents=WORDS)
+
+    assert seen == []
+
+
+def test_all_clients_can_be_captured(capture: Capture) -> None:
+    """Those of before, and those that are made after."""
+    before = client_of(ProviderApi(Scripted(answer())))
+    with capture(LIBRARY) as seen:
+        after = client_of(ProviderApi(Scripted(answer())))
+        for client in (before, after):
+            client.models.generate_content(model="gemini-2.5-flash", contents=WORDS)
+
+    assert seen == [observed()] * 2
+
+
+def test_released_the_library_is_as_it_was(capture: Capture) -> None:
+    """No trace stays."""
+    owner = genai._api_client.BaseApiClient
+    names = (
+        "request",
+        "async_request",
+        "request_streamed",
+        "async_request_streamed",
+    )
+    before = [vars(owner)[name] for name in names]
+    with capture(LIBRARY):
+        hooked = [vars(owner)[name] for name in names]
+        assert not set(hooked) & set(before)
+
+    assert [vars(owner)[name] for name in names] == before
+
+
+async def call_async(client: genai.Client) -> None:
+    """Make a call, and give the connection back."""
+    await client.aio.models.generate_content(model="gemini-2.5-flash", contents=WORDS)
+    await client.aio.aclose()
+
+
+def test_asynchronous_calls_are_observed(capture: Capture) -> None:
+    """As the others."""
+    client = client_of(ProviderApi(Scripted(answer())))
+    with capture(LIBRARY, client) as seen:
+        asyncio.run(call_async(client))
+
+    assert seen == [observed()]
+
+
+def test_every_request_of_automatic_function_calling_is_observed(
+    capture: Capture,
+) -> None:
+    """The caller sees the last answer only, and pays for all of them."""
+    asks = answer(
+        responseId="first",
+        candidates=[
+            {
+                "content": {
+                    "role": "model",
+                    "parts": [{"functionCall": {"name": "weather", "args": {}}}],
+                }
+            }
+        ],
+    )
+
+    def weather() -> str:
+        """Tell the weather."""
+        return "fair"
+
+    client = client_of(ProviderApi(Scripted(asks), Scripted(answer())))
+    with capture(LIBRARY, client) as seen:
+        client.models.generate_content(
+            model="gemini-2.5-flash",
+            contents=WORDS,
+            config=types.GenerateContentConfig(tools=[weather]),
+        )
+
+    assert seen == [observed(operation_id="first"), observed()]
+
+
+def test_chats_are_observed(capture: Capture) -> None:
+    """They go the same way."""
+    client = client_of(ProviderApi(Scripted(answer())))
+    with capture(LIBRARY, client) as seen:
+        client.chats.create(model="gemini-2.5-flash").send_message(WORDS)
+
+    assert seen == [observed()]
+
+
+def parts() -> Scripted:
+    """Return a stream whose usage grows."""
+    first = answer(usageMetadata={"promptTokenCount": 12})
+    first["candidates"][0].pop("finishReason")
+    return events(first, answer())
+
+
+def test_a_stream_is_observed_once_at_its_end(capture: Capture) -> None:
+    """By the usage of its last part."""
+    client = client_of(ProviderApi(parts()))
+    with capture(LIBRARY, client) as seen:
+        stream = client.models.generate_content_stream(
+            model="gemini-2.5-flash", contents=WORDS
+        )
+        texts = [next(stream).text]
+        assert seen == []
+        texts += [part.text for part in stream]
+
+    assert texts == [WORDS, WORDS]
+    assert seen == [observed()]
+
+
+def test_an_asynchronous_stream_is_observed_once(capture: Capture) -> None:
+    """As the others."""
+
+    async def read(client: genai.Client) -> int:
+        stream = await client.aio.models.generate_content_stream(
+            model="gemini-2.5-flash", contents=WORDS
+        )
+        count = len([part async for part in stream])
+        await client.aio.aclose()
+        return count
+
+    client = client_of(ProviderApi(parts()))
+    with capture(LIBRARY, client) as seen:
+        assert asyncio.run(read(client)) == 2
+
+    assert seen == [observed()]
+
+
+def test_a_stream_that_is_given_up_is_incomplete(capture: Capture) -> None:
+    """Its usage so far is known, and is not its price."""
+    client = client_of(ProviderApi(parts()))
+    with capture(LIBRARY, client) as seen:
+        stream = client.models.generate_content_stream(
+            model="gemini-2.5-flash", contents=WORDS
+        )
+        next(stream)
+        del stream
+        gc.collect()
+
+    assert seen == [observed(usage={"promptTokenCount": 12}, complete=False)]
+
+
+def test_an_error_costs_nothing(capture: Capture) -> None:
+    """And is the caller's, as it is."""
+    refused = Scripted({"error": {"code": 429, "message": WORDS}}, status=429)
+    client = client_of(ProviderApi(refused))
+    with capture(LIBRARY, client) as seen, pytest.raises(errors.ClientError):
+        client.models.generate_content(model="gemini-2.5-flash", contents=WORDS)
+
+    assert seen == []
+
+
+def test_counting_tokens_is_free(capture: Capture) -> None:
+    """Whatever has no extractor is not observed."""
+    client = client_of(ProviderApi(Scripted({"totalTokens": 4})))
+    with capture(LIBRARY, client) as seen:
+        client.models.count_tokens(model="gemini-2.5-flash", contents=WORDS)
+
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("model", "searches"),
+    [("gemini-2.5-flash", 1), ("gemini-3.5-flash", 2)],
+    ids=["by-the-prompt", "by-the-query"],
+)
+def test_searches_are_a_line_of_their_own(
+    model: str, searches: int, capture: Capture
+) -> None:
+    """They are charged besides the tokens; what was searched for is not kept."""
+    grounded = answer(modelVersion=model)
+    grounded["candidates"][0]["groundingMetadata"] = {
+        "webSearchQueries": [WORDS, WORDS]
+    }
+    client = client_of(ProviderApi(Scripted(grounded)))
+    with capture(LIBRARY, client) as seen:
+        client.models.generate_content(model=model, contents=WORDS)
+
+    assert seen == [
+        observed(model=model),
+        observed(
+            model=model,
+            line="web_search",
+            flavor=None,
+            usage={"web_searches": searches},
+        ),
+    ]
+
+
+def test_embeddings_are_observed_by_the_model_asked_for(capture: Capture) -> None:
+    """Their answer names neither a model nor itself."""
+    body = {
+        "embeddings": [{"values": [0.25]}],
+        "usageMetadata": {"promptTokenCount": 7},
+    }
+    client = client_of(ProviderApi(Scripted(body)))
+    with capture(LIBRARY, client) as seen:
+        client.models.embed_content(model="gemini-embedding-001", contents=WORDS)
+
+    assert seen == [
+        observed(
+            event_type="cost.ai.embeddings",
+            operation_id=None,
+            model="gemini-embedding-001",
+            usage={"promptTokenCount": 7},
+        )
+    ]
+
+
+def vertex(api: ProviderApi) -> genai.Client:
+    """Return a client of Vertex AI in Belgium."""
+    return client_of(
+        api,
+        api_key=None,
+        vertexai=True,
+        project="p",
+        location="europe-west1",
+        credentials=Credentials("token"),
+    )
+
+
+def test_vertex_tells_region_and_tier(capture: Capture) -> None:
+    """Both change the price."""
+    usage = {**USAGE, "trafficType": "ON_DEMAND_PRIORITY"}
+    client = vertex(ProviderApi(Scripted(answer(usageMetadata=usage))))
+    with capture(LIBRARY, client) as seen:
+        client.models.generate_content(model="gemini-2.5-flash", contents=WORDS)
+
+    assert seen == [observed(region="europe-west1", service_tier="priority")]
+
+
+@pytest.mark.filterwarnings("ignore:The generate_images method is deprecated")
+def test_images_that_were_made_are_counted(capture: Capture) -> None:
+    """Those held back are free."""
+    body = {
+        "predictions": [
+            {"mimeType": "image/png", "bytesBase64Encoded": "AAAA"},
+            {"raiFilteredReason": WORDS},
+        ]
+    }
+    client = vertex(ProviderApi(Scripted(body)))
+    with capture(LIBRARY, client) as seen:
+        client.models.generate_images(model="imagen-4.0-generate-001", prompt=WORDS)
+
+    assert seen == [
+        observed(
+            event_type="cost.ai.images",
+            operation_id=None,
+            model="imagen-4.0-generate-001",
+            region="europe-west1",
+            flavor=None,
+            usage={"image": 1},
+        )
+    ]
+
+
+def test_interactions_are_observed(capture: Capture) -> None:
+    """They come from a client of their own within the library."""
+    body = {
+        "id": "int_1",
+        "model": "gemini-3.5-flash",
+        "status": "completed",
+        "usage": {
+            "total_input_tokens": 12,
+            "total_output_tokens": 30,
+            "total_thought_tokens": 5,
+            "total_tokens": 47,
+            "input_tokens_by_modality": [{"modality": "text", "tokens": 12}],
+            "grounding_tool_count": [{"type": "google_search", "count": 2}],
+        },
+    }
+    client = client_of(ProviderApi(Scripted(body)))
+    with capture(LIBRARY, client) as seen:
+        client.interactions.create(model="gemini-3.5-flash", input=WORDS)
+
+    assert seen == [
+        observed(
+            operation_id="int_1",
+            model="gemini-3.5-flash",
+            usage={name: USAGE[name] for name in USAGE if name != "totalTokenCount"},
+        ),
+        observed(
+            operation_id="int_1",
+            model="gemini-3.5-flash",
+            line="google_search",
+            flavor=None,
+            usage={"web_searches": 2},
+        ),
+    ]

@@ -13,13 +13,13 @@ from cohere.core.http_client import AsyncHttpClient, HttpClient
 
 from outlay._capture.observation import Observation
 from outlay._capture.providers.cohere import LIBRARY
-from tests.providers.api import ProviderApi, Scripted, events
+from tests.capture.providers.api import ProviderApi, Scripted, events
 from tests.support.responses import Recorded, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.providers.conftest import Capture
+    from tests.capture.providers.conftest import Capture
 
 WORDS: Final = "to be or not to be"
 MESSAGES: Final[Any] = [{"role": "user", "content": WORDS}]

@@ -11,11 +11,11 @@ from mistralai.client import Mistral, basesdk, errors
 
 from outlay._capture.observation import Observation
 from outlay._capture.providers.mistral import LIBRARY
-from tests.providers.api import ProviderApi, Scripted, events
+from tests.capture.providers.api import ProviderApi, Scripted, events
 from tests.support.responses import Recorded, recorded
 
 if TYPE_CHECKING:
-    from tests.providers.conftest import Capture
+    from tests.capture.providers.conftest import Capture
 
 WORDS: Final = "to be or not to be"
 MESSAGES: Final[Any] = [{"role": "user", "content": WORDS}]

@@ -13,11 +13,11 @@ from google.oauth2.credentials import Credentials
 
 from outlay._capture.observation import Observation
 from outlay._capture.providers.google import LIBRARY
-from tests.providers.api import ProviderApi, Scripted, events
+from tests.capture.providers.api import ProviderApi, Scripted, events
 from tests.support.responses import Recorded, recorded
 
 if TYPE_CHECKING:
-    from tests.providers.conftest import Capture
+    from tests.capture.providers.conftest import Capture
 
 pytestmark = pytest.mark.filterwarnings(
     # google-genai's own: it subclasses what aiohttp would rather not have subclassed.
@@ -321,7 +321,7 @@ def vertex(api: ProviderApi) -> genai.Client:
         vertexai=True,
         project="p",
         location="europe-west1",
-        credentials=Credentials("token"),
+        credentials=Credentials("token"),  # type: ignore[no-untyped-call]  # theirs
     )
 
 

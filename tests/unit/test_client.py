@@ -533,15 +533,15 @@ def test_hooks_that_raise_stop_nothing(
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
+    refusing = clients(refused(400), on_dead_letter=fail)
+    track(refusing, 1)
+    refused_stats = refusing.close().stats
     client = clients(
-        refused(400),
+        shipping="none",
         on_drop=fail,
-        on_dead_letter=fail,
         segment_bytes=64 * _KIB,
         max_spill_bytes=256 * _KIB,
     )
-    track(client, 1)
-    client.flush()
     for number in range(40):
         client.track_cost(
             "cost.a",
@@ -553,7 +553,9 @@ def test_hooks_that_raise_stop_nothing(
 
     stats = client.close().stats
 
-    assert (stats.dead, stats.pending) == (1, 0)
+    assert (refused_stats.dead, refused_stats.pending) == (1, 0)
+    assert stats.dropped["spill_full"] > 0
+    assert "the hook on_dead_letter failed" in caplog.text
     assert "the hook on_drop failed" in caplog.text
     assert_conserved(stats)
 

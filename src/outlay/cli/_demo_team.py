@@ -216,6 +216,7 @@ class Team:
         if "finished" in message:
             stats = message["finished"]
             stats["dropped"] = sum(stats["dropped"].values())
+            del stats["oldest_pending"]  # ages do not add up
             worker.finished = stats
             return
         worker.seen.add(message["index"])

@@ -177,3 +177,12 @@ def test_spans_that_nobody_ends_do_not_fill_the_memory(traced: Traced) -> None:
 
     assert len(traced.processor._open) <= module._MAX_OPEN
     assert traced.recorded.total() == PRICE
+
+
+def test_nothing_is_tracked_after_the_end(traced: Traced) -> None:
+    """Instrumentations that cannot be undone go on writing spans."""
+    traced.processor.shutdown()
+
+    span_of(traced.tracer, SEMCONV)
+
+    assert [] == traced.recorded.events()

@@ -38,4 +38,4 @@ def observing(
         yield seen
     finally:
         owner.release()
-    assert before == failures()
+    assert before == failures(), failures()

@@ -68,11 +68,14 @@ class CostSpanProcessor(SpanProcessor):
         self._client = client
         # Single operations of a dict and a set need no lock.
         self._open: dict[int, tuple[Attribution, SpanContext | None]] = {}
+        self._shut = False
         self._counted: set[int] = set()  # open spans with a counted one inside
 
     def on_start(self, span: Span, parent_context: otel.Context | None = None) -> None:
         """Remember whom the span belongs to: it may end in another context."""
         del parent_context  # the span knows its parent
+        if self._shut:
+            return
         # A plain tuple and few words: every span of the application comes by.
         self._open[span.context.span_id] = (attribution.get(), span.parent)
         if len(self._open) > _MAX_OPEN:
@@ -100,7 +103,13 @@ class CostSpanProcessor(SpanProcessor):
             self._counted.add(parent.span_id)
 
     def shutdown(self) -> None:
-        """Do nothing: the client is closed by whoever made it, or at exit."""
+        """Track no more; the client is closed by whoever made it, or at exit.
+
+        Instrumentations may go on with their spans: one that cannot be undone does.
+        """
+        self._shut = True
+        self._open.clear()
+        self._counted.clear()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Do nothing: events are in the journal already. See `Client.flush`."""

@@ -185,4 +185,4 @@ def test_nothing_is_tracked_after_the_end(traced: Traced) -> None:
 
     span_of(traced.tracer, SEMCONV)
 
-    assert [] == traced.recorded.events()
+    assert traced.recorded.events() == []

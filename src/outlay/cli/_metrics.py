@@ -7,6 +7,7 @@ import json
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final
 
+from outlay.cli._actions import add_action
 from outlay.cli._amounts import aligned
 from outlay.cli._api import DEFAULT_PRODUCT, NewMetric, ServerApi
 from outlay.cli._connection import add_connection, settings_of
@@ -47,19 +48,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    _configure_create(_add_action(actions, "create", "create a cost metric"))
-    _configure_list(_add_action(actions, "list", "list the cost metrics"))
-
-
-def _add_action(actions: Any, name: str, summary: str) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse gives the type of subparsers no public name
-    parser: argparse.ArgumentParser = actions.add_parser(
-        name,
-        help=summary,
-        description=summary.capitalize() + ".",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    return parser
+    _configure_create(add_action(actions, "create", "create a cost metric"))
+    _configure_list(add_action(actions, "list", "list the cost metrics"))
 
 
 def _configure_create(parser: argparse.ArgumentParser) -> None:

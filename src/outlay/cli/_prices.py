@@ -14,6 +14,7 @@ from outlay._capture.pricing import NoPrice, Price
 from outlay._capture.pricing.sources import lists_of
 from outlay._model.clock import SystemClock, from_ms
 from outlay._model.settings import Settings
+from outlay.cli._actions import add_action
 from outlay.cli._amounts import plain
 from outlay.cli._exits import Exit
 from outlay.cli._spill_tally import counted
@@ -32,8 +33,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    _configure_check(_add(actions, "check", "find the mistakes in a price book"))
-    _configure_quote(_add(actions, "quote", "ask every price list in turn"))
+    _configure_check(add_action(actions, "check", "find the mistakes in a price book"))
+    _configure_quote(add_action(actions, "quote", "ask every price list in turn"))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,21 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigError: the book is malformed; the message names the place.
     """
     return int(arguments.action(arguments))
-
-
-def _add(
-    actions: Any,  # noqa: ANN401 - argparse gives the type of subparsers no public name
-    name: str,
-    summary: str,
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(
-        name,
-        help=summary,
-        description=summary.capitalize() + ".",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    return parser
 
 
 def _configure_check(parser: argparse.ArgumentParser) -> None:

@@ -14,10 +14,9 @@ from outlay._model.clock import SystemClock
 from outlay._model.money import exact
 from outlay.cli._amounts import plain
 from outlay.cli._exits import Exit, FailedError, UsageError
-from outlay.cli._spill_scope import Scope, add_scope
+from outlay.cli._spill_scope import Scope, add_scope, journal_errors
 from outlay.cli._spill_tally import counted
 from outlay.cli._unpriced_scope import Found, add_filters, selected, show
-from outlay.errors import JournalError, OutlayError
 
 if TYPE_CHECKING:
     import argparse
@@ -72,12 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         UsageError: an amount does not belong to one cost.
         JournalError: the folder cannot be read or written to.
     """
-    try:
+    with journal_errors():
         return _run(Scope(arguments, price_book=arguments.price_book), arguments)
-    except (OutlayError, BrokenPipeError):
-        raise
-    except OSError as error:
-        raise JournalError(f"cannot use the spill folder: {error}") from error
 
 
 def _run(scope: Scope, arguments: argparse.Namespace) -> int:

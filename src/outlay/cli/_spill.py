@@ -6,15 +6,15 @@ and ``_spill_change``.
 
 from __future__ import annotations
 
-import argparse
 from typing import TYPE_CHECKING, Any, Final
 
 from outlay.cli import _spill_change, _spill_look, _spill_replay
-from outlay.cli._spill_scope import Scope, add_scope, add_selection
+from outlay.cli._actions import add_action
+from outlay.cli._spill_scope import Scope, add_scope, add_selection, journal_errors
 from outlay.cli._spill_tally import LETTER_STATES, STATES
-from outlay.errors import JournalError, OutlayError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
 
 _DESCRIPTION: Final = """\
@@ -58,12 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         JournalError: the folder cannot be read or written to.
     """
-    try:
+    with journal_errors():
         return int(arguments.action(Scope(arguments), arguments))
-    except (OutlayError, BrokenPipeError):
-        raise
-    except OSError as error:
-        raise JournalError(f"cannot use the spill folder: {error}") from error
 
 
 def _add_status(actions: Any) -> None:  # noqa: ANN401 - see _add
@@ -222,13 +218,7 @@ def _add(
     action: Callable[[Scope, argparse.Namespace], int],
     summary: str,
 ) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(
-        name,
-        help=summary,
-        description=summary.capitalize() + ".",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = add_action(actions, name, summary)
     parser.set_defaults(action=action)
     return parser
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import enum
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlay._journal.folders import destination_digest
@@ -14,10 +15,10 @@ from outlay._model.settings import Settings
 from outlay.cli._connection import add_connection
 from outlay.cli._exits import UsageError
 from outlay.cli._spill_tally import Facts
-from outlay.errors import JournalError
+from outlay.errors import JournalError, OutlayError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Self
 
     from outlay._journal.inspection import KeptEvent
@@ -215,3 +216,18 @@ class Selection(NamedTuple):
             # Both are written alike, so they sort as texts.
             and (self.before is None or facts.timestamp < self.before)
         )
+
+
+@contextmanager
+def journal_errors() -> Iterator[None]:
+    """Tell what the operating system refuses in terms of the spill folder.
+
+    Raises:
+        JournalError: the folder cannot be read or written to.
+    """
+    try:
+        yield
+    except (OutlayError, BrokenPipeError):
+        raise
+    except OSError as error:
+        raise JournalError(f"cannot use the spill folder: {error}") from error

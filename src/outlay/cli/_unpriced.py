@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from typing import TYPE_CHECKING, Any, Final
 
 from outlay._journal import settling
+from outlay.cli._actions import add_action
 from outlay.cli._exits import Exit, UsageError
-from outlay.cli._spill_scope import Scope, add_scope
+from outlay.cli._spill_scope import Scope, add_scope, journal_errors
 from outlay.cli._spill_tally import counted
 from outlay.cli._unpriced_scope import add_filters, selected, show
-from outlay.errors import JournalError, OutlayError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
 
 _DESCRIPTION: Final = """\
@@ -44,14 +44,8 @@ def _add(
     action: Callable[[Scope, argparse.Namespace], int],
     summary: str,
 ) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(
-        name,
-        help=summary,
-        description=summary.capitalize() + ".",
-        epilog=f"example:\n  outlay unpriced {name} --provider openai\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = add_action(actions, name, summary)
+    parser.epilog = f"example:\n  outlay unpriced {name} --provider openai\n"
     parser.set_defaults(action=action)
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_filters(parser)
@@ -65,12 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         JournalError: the folder cannot be read or written to.
     """
-    try:
+    with journal_errors():
         return int(arguments.action(Scope(arguments), arguments))
-    except (OutlayError, BrokenPipeError):
-        raise
-    except OSError as error:
-        raise JournalError(f"cannot use the spill folder: {error}") from error
 
 
 def list_(scope: Scope, arguments: argparse.Namespace) -> int:

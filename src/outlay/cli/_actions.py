@@ -1,0 +1,28 @@
+"""The actions of a command, such as ``list`` of ``outlay spill``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_action(
+    actions: Any,  # noqa: ANN401 - argparse gives the type of subparsers no public name
+    name: str,
+    summary: str,
+) -> argparse.ArgumentParser:
+    """Add an action, and return its parser.
+
+    Args:
+        actions: what ``add_subparsers`` returned.
+        name: as users type it.
+        summary: for the command's help; its sentence opens the action's own.
+    """
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=summary,
+        description=summary.capitalize() + ".",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    return parser

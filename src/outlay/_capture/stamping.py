@@ -46,7 +46,8 @@ class _Stamp:
         self.keys: list[str] = []
 
 
-_lock: Final = threading.Lock()
+# Re-entrant: a stream that the garbage collector ends may be stamped meanwhile.
+_lock: Final = threading.RLock()
 _stamps: Final[WeakKeyDictionary[Span, _Stamp]] = WeakKeyDictionary()
 
 
@@ -62,7 +63,7 @@ def stamp(key: str, amount: Decimal, currency: str) -> None:
     if span is None:
         return
     with _lock:
-        written = _stamps.get(span) or _stamps.setdefault(span, _Stamp(currency))
+        written = _stamps.setdefault(span, _Stamp(currency))
         if currency == written.currency:
             written.amount = exact_sum((written.amount, amount))
         if len(written.keys) < _MAX_KEYS:

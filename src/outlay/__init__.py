@@ -12,6 +12,7 @@ The functions here use a default client, made from ``OUTLAY_*`` variables or by
 from typing import TYPE_CHECKING
 
 from outlay._capture.attribution import attribute
+from outlay._capture.carrying import bind
 from outlay._capture.observation import Observation
 from outlay._capture.registry import Call, extractor
 from outlay._client import Client, Receipt
@@ -68,6 +69,7 @@ __all__ = (
     "aclose",
     "aflush",
     "attribute",
+    "bind",
     "close",
     "configure",
     "default_client",

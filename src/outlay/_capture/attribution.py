@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from outlay._capture.carrying import Carrying
 from outlay._capture.wrapping import wrap
-from outlay._model.attribution import NOBODY, Attribution, attribution
+from outlay._model.attribution import Attribution, attribution
+from outlay._model.carried import take
 from outlay._model.events import check_data, check_text
 
 if TYPE_CHECKING:
@@ -96,27 +98,5 @@ class Scope:
         """Decorate ``function``: each call of it runs inside of this scope."""
         return wrap(function, self._begin)
 
-    def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Run:  # noqa: ARG002 - any call alike
-        return _Run(self._inner.over(attribution.get()))
-
-
-class _Run:
-    """A run of a function inside of a scope; see `wrapping.Run`."""
-
-    __slots__ = ("_inside", "_outside")
-
-    def __init__(self, inside: Attribution) -> None:
-        self._inside = inside
-        self._outside = NOBODY
-
-    def __enter__(self) -> None:
-        self._outside = attribution.get()
-        attribution.set(self._inside)
-
-    def __exit__(self, *exc_info: object) -> None:
-        # The body may be in the midst of a scope of its own, to go on with next time.
-        self._inside = attribution.get()
-        attribution.set(self._outside)
-
-    def finish(self, result: object, error: BaseException | None) -> None:
-        """Do nothing: the scope ends with the last piece."""
+    def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Carrying:  # noqa: ARG002 - any call alike
+        return Carrying({**take(), attribution: self._inner.over(attribution.get())})

@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from outlay._model.carried import carried
+
 if TYPE_CHECKING:
     from outlay._model.events import Json
 
@@ -62,7 +64,7 @@ class Attribution(NamedTuple):
 NOBODY: Final = Attribution()
 """The attribution outside of every scope."""
 
-attribution: Final[ContextVar[Attribution]] = ContextVar(
-    "outlay_attribution", default=NOBODY
+attribution: Final = carried(
+    ContextVar[Attribution]("outlay_attribution", default=NOBODY)
 )
 """The attribution of the running code."""

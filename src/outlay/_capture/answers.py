@@ -15,7 +15,8 @@ import msgspec
 _PLAIN: Final = (str, int, float, Decimal, type(None))
 
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_value: Final = msgspec.json.Decoder()
+# Amounts are decimals from their text on: a float may have lost a digit.
+_value: Final = msgspec.json.Decoder(float_hook=Decimal)
 
 
 def members(answer: object, names: Iterable[str] | None) -> dict[str, Any]:
@@ -55,6 +56,17 @@ def _at(value: object, path: str) -> Any:
     else:
         found = getattr(value, name, None)
     return _at(found, rest) if rest and found is not None else found
+
+
+def amount_of(value: object) -> Decimal | None:
+    """Return a number as the decimal that was written, or None: it is no amount."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        return None
+    try:
+        amount = Decimal(str(value))
+    except ArithmeticError:
+        return None
+    return amount if amount.is_finite() and amount >= 0 else None
 
 
 def plain(value: object) -> Any:

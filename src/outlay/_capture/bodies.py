@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _MAX_BYTES: Final = 32 * 1024 * 1024
 """Most that is kept of an answer that is read in parts, and of one event."""
 
-_decode: Final = msgspec.json.Decoder().decode
+_decode: Final = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 def reader_of(content_type: str, endpoint: Endpoint, settle: Settle) -> Reader[bytes]:

@@ -1,13 +1,13 @@
-"""Exchanges: a request and its response, as httpx and httpx2 have them.
+"""Exchanges: a request and its response, whichever HTTP library they are of.
 
-Libraries on top of these differ in where the response passes by; what to do with it is
-here, once.
+Libraries on top differ in where the response passes by; what to do with it is here,
+once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -18,6 +18,86 @@ from outlay._capture.streams import watch_body
 
 if TYPE_CHECKING:
     from outlay._capture.instrumenting import Options
+    from outlay._capture.streams import Reader
+
+
+class Exchange(Protocol):
+    """A request, and the response that has come, or begins to come.
+
+    Attributes:
+        method: of the request, such as ``POST``.
+        path: of its URL, without the query.
+        sent: the JSON object that it sent, or nothing.
+        status: of the response, as in HTTP.
+        headers: of the response, by lower-case name.
+        body: of the response; None: nobody has read it yet.
+    """
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def sent(self) -> Mapping[str, Any]: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def body(self) -> bytes | None: ...
+
+    def watch(self, what: str, reader: Reader[bytes]) -> None:
+        """Let ``reader`` see the body while whoever made the call reads it."""
+        ...
+
+
+def settle(
+    what: str,
+    options: Options,
+    provider: str,
+    exchange: Exchange,
+    *,
+    region: str | None = None,
+) -> None:
+    """Settle a call: now, or when the body of its response has been read.
+
+    Args:
+        what: is being captured; for the log line of a failure.
+        options: how the call is captured.
+        provider: who answered.
+        exchange: the call.
+        region: where the call ran, where the client knows.
+    """
+    endpoint = find(provider, exchange.method, exchange.path)
+    if endpoint is None or exchange.status not in _SUCCESS:
+        return
+    sent = exchange.sent
+    model = sent.get("model")
+    headers = exchange.headers
+    call = Call(
+        provider=provider,
+        method=exchange.method,
+        path=exchange.path,
+        request=sent,
+        model=model if isinstance(model, str) else None,
+        headers=headers,
+        status=exchange.status,
+        region=region,
+        request_id=request_id_in(headers),
+    )
+    if endpoint.fields == ():
+        options.settle(endpoint, call, {})
+        return
+    body = exchange.body
+    if body is not None:
+        options.settle(endpoint, call, members_of_json(body, endpoint.fields))
+        return
+
+    def settle_read(answer: dict[str, Any], complete: bool) -> None:  # noqa: FBT001
+        options.settle(endpoint, call, answer, complete=complete)
+
+    content_type = headers.get("content-type", "")
+    exchange.watch(what, reader_of(content_type, endpoint, settle_read))
 
 
 def settle_response(
@@ -28,43 +108,49 @@ def settle_response(
     *,
     region: str | None = None,
 ) -> None:
-    """Settle the call that a response answers: now, or when its body has been read.
+    """Settle the call that a response of httpx or httpx2 answers; see `settle`."""
+    settle(what, options, provider, _HttpxExchange(response), region=region)
 
-    Args:
-        what: is being captured; for the log line of a failure.
-        options: how the call is captured.
-        provider: who answered.
-        response: of httpx or httpx2, with its request.
-        region: where the call ran, where the client knows.
-    """
-    request = response.request
-    endpoint = find(provider, request.method, request.url.path)
-    if endpoint is None or not response.is_success:
-        return
-    sent = Sent(request)
-    model = sent.get("model")
-    call = Call(
-        provider=provider,
-        method=request.method,
-        path=request.url.path,
-        request=sent,
-        model=model if isinstance(model, str) else None,
-        headers=response.headers,
-        status=response.status_code,
-        region=region,
-    )
-    if endpoint.fields == ():
-        options.settle(endpoint, call, {})
-    elif response.is_closed:
-        body = members_of_json(response.content, endpoint.fields)
-        options.settle(endpoint, call, body)
-    else:
 
-        def settle(answer: dict[str, Any], complete: bool) -> None:  # noqa: FBT001
-            options.settle(endpoint, call, answer, complete=complete)
+_SUCCESS: Final = range(200, 300)
 
-        content_type = response.headers.get("content-type", "")
-        watch_body(what, response, reader_of(content_type, endpoint, settle))
+_REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
+
+
+def request_id_in(headers: Mapping[str, str]) -> str | None:
+    """Return the provider's id of the request; None: the response tells none."""
+    for name in _REQUEST_IDS:
+        if name in headers:
+            return headers[name]
+    return None
+
+
+class _HttpxExchange:
+    """As httpx and httpx2 have it."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+        self.method: str = response.request.method
+        self.path: str = response.request.url.path
+        self.status: int = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+
+    @property
+    def sent(self) -> Mapping[str, Any]:
+        request = self._response.request
+        try:
+            content = request.content
+        except RuntimeError:  # RequestNotRead: what is sent in parts is gone
+            content = b""
+        return Sent(request.headers, content)
+
+    @property
+    def body(self) -> bytes | None:
+        response = self._response
+        return response.content if response.is_closed else None
+
+    def watch(self, what: str, reader: Reader[bytes]) -> None:
+        watch_body(what, self._response, reader)
 
 
 class Sent(Mapping[str, Any]):
@@ -73,8 +159,9 @@ class Sent(Mapping[str, Any]):
     Empty where the request sent something else.
     """
 
-    def __init__(self, request: Any) -> None:
-        self._request = request
+    def __init__(self, headers: Mapping[str, str], content: bytes) -> None:
+        self._kind = headers.get("content-type") or ""
+        self._content = content
         self._raw: dict[str, msgspec.Raw] | None = None
 
     def __getitem__(self, name: str) -> Any:
@@ -88,13 +175,12 @@ class Sent(Mapping[str, Any]):
 
     def _members(self) -> dict[str, msgspec.Raw]:
         if self._raw is None:
-            kind = self._request.headers.get("content-type", "")
             try:
                 self._raw = (
-                    _members.decode(self._request.content) if "json" in kind else {}
+                    _members.decode(self._content) if "json" in self._kind else {}
                 )
-            except (RuntimeError, msgspec.DecodeError):
-                self._raw = {}  # a streamed body is gone; others are no objects
+            except msgspec.DecodeError:
+                self._raw = {}  # no object
         return self._raw
 
 

@@ -158,7 +158,7 @@ class Recorder:
             timestamp=at,
             data=_data(observation, owner),
             why=(why.reason, why.message),
-            observation=msgspec.json.encode(observation),
+            observation=_encode(observation),
         )
         subject = observation.model or observation.event_type
         self._notices.warn_once(
@@ -169,6 +169,10 @@ class Recorder:
             why.message,
         )
         return kept
+
+
+# Quantities as the numbers that they are, with every digit.
+_encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class _Tracked(enum.Enum):

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
+from outlay._capture.hosts import APIS, HOSTS
 from outlay._capture.observation import Observation
 
 
@@ -88,7 +90,7 @@ class _Route(NamedTuple):
 # Re-entrant: a finaliser may make a call in the midst of a registration.
 _lock: Final = threading.RLock()
 _routes: Final[dict[str, list[_Route]]] = {}  # guarded by _lock for writing
-_hosts: Final[dict[str, str]] = {}  # guarded by _lock for writing
+_hosts: Final = dict(HOSTS)  # guarded by _lock for writing
 _models: Final[dict[str, str]] = {}  # guarded by _lock for writing
 _found: Final[dict[tuple[str, str, str], Endpoint | None]] = {}  # same
 _MAX_FOUND: Final = 4096
@@ -127,6 +129,7 @@ def extractor(
         ...         usage={"call": 1},
         ...     )
     """
+    _load(provider)  # what is built in must not go before the user's
 
     def register_it(extract: E) -> E:
         for endpoint in endpoints:
@@ -194,6 +197,7 @@ def find(provider: str, method: str, path: str) -> Endpoint | None:
         return _found[key]
     except KeyError:
         pass
+    _load(provider)
     # Under the lock, lest a search that began before a registration is remembered
     # after it.
     with _lock:
@@ -205,6 +209,16 @@ def find(provider: str, method: str, path: str) -> Endpoint | None:
         if len(_found) < _MAX_FOUND:
             _found[key] = endpoint
     return endpoint
+
+
+def _load(provider: str) -> None:
+    """Import what registers a provider's endpoints, if it comes with outlay.
+
+    Never under the lock: who imports a module, registers in there.
+    """
+    api = APIS.get(provider)
+    if api is not None:
+        import_module(f"outlay._capture.providers.{api.module}")
 
 
 def _search(routes: Iterable[_Route], method: str, path: str) -> Endpoint | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -36,9 +37,7 @@ class Waiting:
         """
         self.cost = cost
         self.event: CostEvent = decode_event(bytes(cost.event))
-        self.observation = msgspec.json.decode(
-            bytes(cost.observation), type=Observation
-        )
+        self.observation = _decode(bytes(cost.observation))
 
     @property
     def at(self) -> datetime:
@@ -73,6 +72,9 @@ class Waiting:
                 event, type=event_type, data=data, idempotency_key=key
             )
         )
+
+
+_decode: Final = msgspec.json.Decoder(Observation, float_hook=Decimal).decode
 
 
 def _key(event: CostEvent, event_type: str) -> str:

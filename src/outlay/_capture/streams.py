@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import weakref
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from outlay._capture.guard import guarded
 
@@ -163,7 +163,8 @@ def watch_body(what: str, response: Any, reader: Reader[bytes]) -> None:
         reader: sees the decoded bytes.
     """
     kind = type(response)
-    watch: Watch[bytes] = Watch(what, _Unshadowing(weakref.ref(response), reader))
+    names = ("iter_bytes", "aiter_bytes", "close", "aclose")
+    watch: Watch[bytes] = Watch(what, Unshadowing(response, names, reader))
 
     # These hold the response, which holds them, until the end. A weak reference would
     # be dead when the collector closes a forgotten stream, and still needs to close.
@@ -186,23 +187,31 @@ def watch_body(what: str, response: Any, reader: Reader[bytes]) -> None:
             watch.closed()
 
     shadows = (iter_bytes, aiter_bytes, close, aclose)
-    vars(response).update(zip(_SHADOWED, shadows, strict=True))
+    vars(response).update(zip(names, shadows, strict=True))
 
 
-_SHADOWED: Final = ("iter_bytes", "aiter_bytes", "close", "aclose")
+class Unshadowing(Generic[T]):
+    """Gives an object its own methods back at the end, so that it pickles again."""
 
+    def __init__(
+        self, shadowed: object, names: tuple[str, ...], reader: Reader[T]
+    ) -> None:
+        """Pass on to ``reader`` what is seen, until the end.
 
-class _Unshadowing:
-    """Gives the response its own methods back at the end, so that it pickles again."""
-
-    def __init__(self, response: weakref.ref[Any], reader: Reader[bytes]) -> None:
-        self._response = response
+        Args:
+            shadowed: has attributes of its own in the place of its class's methods.
+            names: of these.
+            reader: is told of the end after that.
+        """
+        self._shadowed = weakref.ref(shadowed)
+        self._names = names
         self._reader = reader
         self.see = reader.see
 
     def end(self, *, exhausted: bool) -> None:
-        response = self._response()
-        if response is not None:
-            for name in _SHADOWED:
-                vars(response).pop(name, None)
+        """Unshadow, and pass on the end."""
+        shadowed = self._shadowed()
+        if shadowed is not None:
+            for name in self._names:
+                vars(shadowed).pop(name, None)
         self._reader.end(exhausted=exhausted)

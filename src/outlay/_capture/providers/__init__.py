@@ -19,6 +19,7 @@ MODULES: Final = {
     "httpx2": "httpx2",
     "mistralai": "mistral",
     "openai": "openai",
+    "requests": "requests",
     "together": "together",
 }
 """What users call a library, and the module here whose ``LIBRARY`` describes it."""

@@ -11,7 +11,7 @@ from outlay._capture import event_types
 from outlay._capture.answers import members, numbers
 from outlay._capture.observation import Observation
 from outlay._capture.providers.stainless import Dialect, library
-from outlay._capture.registry import Call, Endpoint, register, register_host
+from outlay._capture.registry import Call, Endpoint, register
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,6 @@ def _fold(answer: dict[str, Any], event: Mapping[str, Any]) -> bool:
     return bool(final)
 
 
-register_host("api.anthropic.com", "anthropic")
 # Nothing else costs: tokens are counted for free, and batches when their results are
 # read.
 register(

@@ -9,12 +9,7 @@ from outlay._capture import event_types
 from outlay._capture.answers import numbers
 from outlay._capture.observation import Observation
 from outlay._capture.providers.fern import library
-from outlay._capture.registry import (
-    Call,
-    Endpoint,
-    register,
-    register_host,
-)
+from outlay._capture.registry import Call, Endpoint, register
 
 Answer = Mapping[str, Any]
 
@@ -123,5 +118,3 @@ of embeddings."""
 
 for _pattern, _endpoint in ENDPOINTS.items():
     register("cohere", _pattern, _endpoint)
-for _host in ("api.cohere.com", "api.cohere.ai"):
-    register_host(_host, "cohere")

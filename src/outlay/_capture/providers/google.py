@@ -18,14 +18,7 @@ from outlay._capture.hooks import awaiting, replacing, replacing_awaited, return
 from outlay._capture.instrumenting import Library, Options, Scope, Seam
 from outlay._capture.observation import Observation
 from outlay._capture.providers import speakeasy
-from outlay._capture.registry import (
-    Call,
-    Endpoint,
-    Extracted,
-    find,
-    register,
-    register_host,
-)
+from outlay._capture.registry import Call, Endpoint, Extracted, find, register
 from outlay._capture.streams import Watch, WatchedAsyncIterator, WatchedIterator
 
 if TYPE_CHECKING:
@@ -236,10 +229,6 @@ storage of caches, videos, batches, live sessions."""
 
 for _pattern, _endpoint in ENDPOINTS.items():
     register("google", _pattern, _endpoint)
-register_host("generativelanguage.googleapis.com", "google")
-register_host("aiplatform.googleapis.com", "google")
-register_host(".aiplatform.googleapis.com", "google")
-register_host(".rep.googleapis.com", "google")
 
 
 class _Call:

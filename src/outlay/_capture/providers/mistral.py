@@ -17,7 +17,6 @@ from outlay._capture.registry import (
     Call,
     Endpoint,
     register,
-    register_host,
 )
 
 Answer = Mapping[str, Any]
@@ -151,10 +150,3 @@ realtime."""
 
 for _pattern, _endpoint in ENDPOINTS.items():
     register("mistral", _pattern, _endpoint)
-for _host in (
-    "api.mistral.ai",
-    ".api.mistral.ai",
-    "api.eu.mistral.ai",
-    "api.us.mistral.ai",
-):
-    register_host(_host, "mistral")

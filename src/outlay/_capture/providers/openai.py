@@ -6,13 +6,12 @@ Extractors are pure, and read only what `Endpoint.fields` names: never content.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from outlay._capture import event_types
-from outlay._capture.answers import members, numbers
+from outlay._capture.answers import amount_of, members, numbers
 from outlay._capture.observation import Observation
 from outlay._capture.providers.stainless import Dialect, library
 from outlay._capture.registry import (
@@ -20,9 +19,11 @@ from outlay._capture.registry import (
     Endpoint,
     Extracted,
     register,
-    register_host,
     register_like,
 )
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 Answer = Mapping[str, Any]
 
@@ -30,32 +31,22 @@ LIBRARY: Final = library(
     Dialect("openai", classes={"Azure": "azure"}, provider="unknown")
 )
 
-# Whose address it is, by the provider's name in genai-prices.
-_HOSTS: Final = {
-    "api.openai.com": "openai",
-    ".api.openai.com": "openai",
-    ".openai.azure.com": "azure",
-    ".cognitiveservices.azure.com": "azure",
-    ".services.ai.azure.com": "azure",
-    ".azure-api.net": "azure",
-    "api.cerebras.ai": "cerebras",
-    "api.deepseek.com": "deepseek",
-    "api.fireworks.ai": "fireworks",
-    "api.groq.com": "groq",
-    "api.mistral.ai": "mistral",
-    "api.moonshot.ai": "moonshotai",
-    "api.moonshot.cn": "moonshotai",
-    "openrouter.ai": "openrouter",
-    "api.perplexity.ai": "perplexity",
-    "api.together.ai": "together",
-    "api.together.xyz": "together",
-    "api.x.ai": "x-ai",
-    "generativelanguage.googleapis.com": "google",
-}
-for _host, _provider in _HOSTS.items():
-    register_host(_host, _provider)
-    if _provider not in {"openai", "google"}:
-        register_like(_provider, "openai")
+# Whose API is like OpenAI's.
+_ALIKE: Final = (
+    "azure",
+    "cerebras",
+    "deepseek",
+    "fireworks",
+    "groq",
+    "mistral",
+    "moonshotai",
+    "openrouter",
+    "perplexity",
+    "together",
+    "x-ai",
+)
+for _provider in _ALIKE:
+    register_like(_provider, "openai")
 
 
 def chat(answer: Answer, call: Call) -> Extracted:
@@ -119,7 +110,7 @@ def transcription(answer: Answer, call: Call) -> Extracted:
             "completion_tokens": usage.get("output_tokens"),
         }
         return _tokens(answer, call, "chat", usage=usage, event_type=event_types.AUDIO)
-    seconds = _amount(usage.get("seconds", answer.get("duration")))
+    seconds = amount_of(usage.get("seconds", answer.get("duration")))
     return Observation(
         provider=call.provider,
         event_type=event_types.AUDIO,
@@ -192,7 +183,7 @@ def _upstream(provider: str, report: Answer, usage: object) -> Decimal | None:
     details = report.get("cost_details")
     if usage.get("is_byok") is not True or not isinstance(details, Mapping):
         return None
-    return _amount(details.get("upstream_inference_cost"))
+    return amount_of(details.get("upstream_inference_cost"))
 
 
 _COSTS: Final = {"cost", "cost_details"}
@@ -205,22 +196,11 @@ _UNITS: Final = {"prompt_tokens": "input_tokens", "completion_tokens": "output_t
 def _reported(provider: str, usage: Mapping[str, Any]) -> Decimal | None:
     """Return what the provider says it charged, in USD, or None: it does not say."""
     if provider == "openrouter":
-        return _amount(usage.get("cost"))
+        return amount_of(usage.get("cost"))
     if provider == "perplexity":
         cost = usage.get("cost")
-        return _amount(cost.get("total_cost")) if isinstance(cost, dict) else None
+        return amount_of(cost.get("total_cost")) if isinstance(cost, dict) else None
     return None
-
-
-def _amount(value: object) -> Decimal | None:
-    """Return a number as the decimal that was written, or None: it is no number."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        return None
-    try:
-        amount = Decimal(str(value))
-    except ArithmeticError:
-        return None
-    return amount if amount.is_finite() and amount >= 0 else None
 
 
 def _tools(answer: Answer) -> dict[str, int]:

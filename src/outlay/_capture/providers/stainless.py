@@ -8,11 +8,12 @@ Every call of theirs goes through the client's ``request(cast_to, options, …)`
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from outlay._capture.answers import members
 from outlay._capture.bodies import reader_of
+from outlay._capture.exchanges import request_id_in
 from outlay._capture.guard import guarded
 from outlay._capture.instrumenting import Library, Options, Scope, Seam, copying
 from outlay._capture.registry import Call, Endpoint, find, provider_of
@@ -155,7 +156,7 @@ class PendingCall(NamedTuple):
         call = self._call(
             headers=response.headers,
             status=response.status_code,
-            request_id=_request_id(response.headers),
+            request_id=request_id_in(response.headers),
         )
         options, endpoint = self.options, self.endpoint
         if endpoint.fields == ():
@@ -197,13 +198,3 @@ def _response_in(answer: Any) -> Any | None:
         if hasattr(response, "iter_bytes"):
             return response
     return answer if hasattr(answer, "iter_bytes") else None
-
-
-_REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
-
-
-def _request_id(headers: Mapping[str, str]) -> str | None:
-    for name in _REQUEST_IDS:
-        if name in headers:
-            return headers[name]
-    return None

@@ -1,0 +1,72 @@
+"""Hosts: known without importing what reads their answers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Final
+
+import pytest
+
+from outlay._capture.hosts import APIS
+from outlay._capture.providers import library
+from outlay._capture.registry import find, provider_of
+
+PROGRAM: Final = """
+import sys
+from outlay._capture.registry import find, provider_of
+
+provider = provider_of("api.cohere.com")
+assert provider == "cohere"
+assert "outlay._capture.providers.cohere" not in sys.modules
+assert find(provider, "POST", "/v2/rerank") is not None
+assert "outlay._capture.providers.cohere" in sys.modules
+assert "outlay._capture.providers.openai" not in sys.modules
+"""
+
+
+def test_only_who_is_called_is_imported() -> None:
+    """An HTTP client may call anybody, and mostly calls one."""
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "provider"),
+    [
+        ("api.openai.com", "openai"),
+        ("eu.api.openai.com", "openai"),
+        ("API.Mistral.AI", "mistral"),
+        ("ours.openai.azure.com", "azure"),
+        ("openai.azure.com", None),
+        ("api.openai.com.elsewhere.test", None),
+    ],
+)
+def test_a_host_tells_its_provider(host: str, provider: str | None) -> None:
+    """Exactly, or by how it ends where the table says so."""
+    assert provider_of(host) == provider
+
+
+def test_no_two_providers_share_a_host() -> None:
+    """The later would take the calls of the earlier."""
+    hosts = [host for api in APIS.values() for host in api.hosts]
+
+    assert len(hosts) == len(set(hosts))
+
+
+@pytest.mark.parametrize("provider", APIS)
+def test_the_module_of_a_provider_reads_its_answers(provider: str) -> None:
+    """A wrong name in the table would be an import error in somebody's call."""
+    assert find(provider, "POST", "/no/such/endpoint") is None
+
+
+def test_libraries_can_be_described_without_being_installed() -> None:
+    """Importing a description must not import the library itself."""
+    assert library("requests").by_client_only

@@ -19,6 +19,7 @@ import outlay
 from outlay import InvalidEventError
 from outlay._capture.observation import Observation
 from outlay._capture.recorder import Memory, Recorder
+from outlay._capture.repricing import Waiting
 from outlay._model.attribution import Attribution, attribution
 from outlay._model.events import decode_event
 from tests.support.interrupts import Interrupts
@@ -362,3 +363,14 @@ def test_a_memory_is_bounded_and_forgets_the_oldest() -> None:
 
     assert [memory.get(number) for number in range(990, 1000)] == [*range(990, 1000)]
     assert sum(memory.get(number) is not None for number in range(1000)) <= 20
+
+
+def test_quantities_of_an_unpriced_cost_keep_every_digit(
+    client: Client, tmp_path: Path
+) -> None:
+    """They wait as text on disk, and must not come back as floats or words."""
+    second = Decimal("12.345678901234567890123")
+    record(client, usage={"second": second})
+
+    (line,) = waiting(tmp_path)
+    assert Waiting(line.cost).observation.usage == {"second": second}

@@ -2,6 +2,7 @@
 
 from bench import (
     agent,
+    capture,
     disk,
     imports,
     pending,
@@ -15,6 +16,7 @@ from bench import (
 
 track_cost.main()
 pricing.main()
+capture.main()
 disk.main()
 imports.main()
 pending.main()

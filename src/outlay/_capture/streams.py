@@ -35,9 +35,13 @@ class Watch(Generic[T]):
     """Tells a reader of a stream's items, and of its end exactly once.
 
     The end is told in the context that the watch was made in, so that a cost belongs
-    to whoever made the call, not to whoever reads the stream.
+    to whoever made the call, not to whoever reads the stream. As a context manager it
+    tells of the end of a block, which read all there was unless something is raised.
 
     Thread safety: as the stream that is watched; the end may come from any thread.
+
+    Attributes:
+        reading: whether somebody waits for an item just now.
     """
 
     def __init__(self, what: str, reader: Reader[T]) -> None:
@@ -45,12 +49,19 @@ class Watch(Generic[T]):
         self._context = contextvars.copy_context()
         # Popping is atomic: of a close and a finaliser at once, one gets the reader.
         self._reader = [reader]
+        self._see = reader.see
         self.reading = False
+
+    def __enter__(self) -> None:
+        self.reading = True
+
+    def __exit__(self, _kind: object, error: BaseException | None, _: object) -> None:
+        self.reading = False
+        self.end(exhausted=error is None)
 
     def see(self, item: T) -> None:
         """Tell the reader of an item."""
-        for reader in self._reader:
-            guarded(self._what, reader.see, item)
+        guarded(self._what, self._see, item)
 
     def end(self, *, exhausted: bool = False) -> None:
         """Tell the reader of the end, unless it was told."""
@@ -73,83 +84,35 @@ class Watch(Generic[T]):
         self.end()
 
 
-class WatchedIterator(Generic[T]):
-    """An iterator of items that somebody watches.
+def watched(items: Iterator[T], watch: Watch[T]) -> Iterator[T]:
+    """Yield all items, watched. What yields is a generator, as libraries' streams are.
 
-    Attributes that iterators do not have come from the watched one.
+    One that nobody ever reads ends when it is forgotten, with its watch.
     """
-
-    def __init__(self, items: Iterator[T], watch: Watch[T]) -> None:
-        self._items = items
-        self._watch = watch
-
-    def __iter__(self) -> Iterator[T]:
-        return self
-
-    def __next__(self) -> T:
-        watch = self._watch
-        watch.reading = True
-        try:
-            item = next(self._items)
-        except StopIteration:
-            watch.end(exhausted=True)
-            raise
-        except BaseException:
-            watch.end()
-            raise
-        finally:
-            watch.reading = False
-        watch.see(item)
-        return item
-
-    def close(self) -> None:
-        """Close what is watched, if it can be closed."""
-        try:
-            if hasattr(self._items, "close"):
-                self._items.close()
-        finally:
-            self._watch.end()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._items, name)
+    try:
+        with watch:
+            for item in items:
+                watch.reading = False
+                watch.see(item)
+                yield item
+                watch.reading = True
+    finally:
+        if hasattr(items, "close"):
+            items.close()
 
 
-class WatchedAsyncIterator(Generic[T]):
-    """The asynchronous twin of `WatchedIterator`."""
-
-    def __init__(self, items: AsyncIterator[T], watch: Watch[T]) -> None:
-        self._items = items
-        self._watch = watch
-
-    def __aiter__(self) -> AsyncIterator[T]:
-        return self
-
-    async def __anext__(self) -> T:
-        watch = self._watch
-        watch.reading = True
-        try:
-            item = await anext(self._items)
-        except StopAsyncIteration:
-            watch.end(exhausted=True)
-            raise
-        except BaseException:
-            watch.end()
-            raise
-        finally:
-            watch.reading = False
-        watch.see(item)
-        return item
-
-    async def aclose(self) -> None:
-        """Close what is watched, if it can be closed."""
-        try:
-            if hasattr(self._items, "aclose"):
-                await self._items.aclose()
-        finally:
-            self._watch.end()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._items, name)
+async def watched_async(items: AsyncIterator[T], watch: Watch[T]) -> AsyncIterator[T]:
+    """Yield all items, watched: the asynchronous twin of `watched`."""
+    try:
+        with watch:
+            async for item in items:
+                watch.reading = False
+                watch.see(item)
+                yield item
+                watch.reading = True
+    finally:
+        if hasattr(items, "aclose"):
+            await items.aclose()
 
 
 def watch_body(what: str, response: Any, reader: Reader[bytes]) -> None:
@@ -169,10 +132,10 @@ def watch_body(what: str, response: Any, reader: Reader[bytes]) -> None:
     # These hold the response, which holds them, until the end. A weak reference would
     # be dead when the collector closes a forgotten stream, and still needs to close.
     def iter_bytes(chunk_size: int | None = None) -> Iterator[bytes]:
-        return WatchedIterator(kind.iter_bytes(response, chunk_size), watch)
+        return watched(kind.iter_bytes(response, chunk_size), watch)
 
     def aiter_bytes(chunk_size: int | None = None) -> AsyncIterator[bytes]:
-        return WatchedAsyncIterator(kind.aiter_bytes(response, chunk_size), watch)
+        return watched_async(kind.aiter_bytes(response, chunk_size), watch)
 
     def close() -> None:
         try:

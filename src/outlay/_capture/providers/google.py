@@ -19,7 +19,7 @@ from outlay._capture.instrumenting import Library, Options, Scope, Seam
 from outlay._capture.observation import Observation
 from outlay._capture.providers import speakeasy
 from outlay._capture.registry import Call, Endpoint, Extracted, find, register
-from outlay._capture.streams import Watch, WatchedAsyncIterator, WatchedIterator
+from outlay._capture.streams import Watch, watched, watched_async
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -288,11 +288,11 @@ def _seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
 
     def streamed(parts: Any, *args: Any, **_options: Any) -> Any:
         call = begin(*args[:4])
-        return call and WatchedIterator(parts, Watch("google", call))
+        return call and watched(parts, Watch("google", call))
 
     def streamed_async(parts: Any, *args: Any, **_options: Any) -> Any:
         call = begin(*args[:4])
-        return call and WatchedAsyncIterator(parts, Watch("google", call))
+        return call and watched_async(parts, Watch("google", call))
 
     client = module._api_client.BaseApiClient  # noqa: SLF001 - see the module's words
     yield Seam(client, "request", returning("google", answered))

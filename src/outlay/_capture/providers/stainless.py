@@ -11,7 +11,7 @@ import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from outlay._capture.answers import members
+from outlay._capture.answers import is_model, members
 from outlay._capture.bodies import reader_of
 from outlay._capture.exchanges import request_id_in
 from outlay._capture.guard import guarded
@@ -193,6 +193,8 @@ class PendingCall(NamedTuple):
 
 def _response_in(answer: Any) -> Any | None:
     """Return the HTTP response that an answer is, or holds; None: it is a model."""
+    if is_model(answer):
+        return None  # asked for an attribute that it has not, a model takes its time
     for name in ("http_response", "response"):
         response = getattr(answer, name, None)
         if hasattr(response, "iter_bytes"):

@@ -13,7 +13,7 @@ from outlay._capture.exchanges import Sent, settle
 from outlay._capture.hooks import returning
 from outlay._capture.instrumenting import Library, Scope, Seam
 from outlay._capture.registry import provider_of
-from outlay._capture.streams import Unshadowing, Watch, WatchedIterator
+from outlay._capture.streams import Unshadowing, Watch, watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -70,7 +70,7 @@ class _Exchange:
         watch: Watch[Any] = Watch(what, Unshadowing(response, names, _Bytes(reader)))
 
         def iter_content(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            return WatchedIterator(kind.iter_content(response, *args, **kwargs), watch)
+            return watched(kind.iter_content(response, *args, **kwargs), watch)
 
         def close() -> None:
             try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from outlay._capture.attribution import attribute
 from outlay._capture.carrying import bind
+from outlay._capture.messages import carry, resume
 from outlay._capture.observation import Observation
 from outlay._capture.registry import Call, extractor
 from outlay._client import Client, Receipt
@@ -70,12 +71,14 @@ __all__ = (
     "aflush",
     "attribute",
     "bind",
+    "carry",
     "close",
     "configure",
     "default_client",
     "extractor",
     "flush",
     "instrument",
+    "resume",
     "stats",
     "track_cost",
     "uninstrument",

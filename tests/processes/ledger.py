@@ -84,8 +84,16 @@ class Ledger:
     @property
     def total(self) -> Decimal:
         """What all events come to, to the last digit."""
+        return self._sum()
+
+    def total_of(self, customer: str) -> Decimal:
+        """Return what a customer's events come to."""
+        return self._sum(subject=customer)
+
+    def _sum(self, **filters: str) -> Decimal:
         [cost] = self._api.get("/v0/costs").raise_for_status().json()["data"]
-        summary = self._api.get(f"/v0/costs/{cost['id']}/summary", params=_ALL_TIME)
+        asked = {**_ALL_TIME, **filters}
+        summary = self._api.get(f"/v0/costs/{cost['id']}/summary", params=asked)
         return Decimal(summary.raise_for_status().json()["totalCostExact"])
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:

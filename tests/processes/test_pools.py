@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ _ROOT: Final = Path(__file__).parents[2]
 _TASKS: Final = 20
 _CELERY: Final = "tests.processes.celery_application"  # importing it configures outlay
 _DEADLY: Final = 2  # of the tasks
+_CUSTOMERS: Final = "tests.processes.celery_customers"  # as does this
 
 
 def _run(environ: Mapping[str, str], *words: str) -> str:
@@ -84,7 +86,7 @@ def test_celery_tasks_count_once_though_their_processes_are_killed(
     environ = {**ledger.environment(), "TEST_BROKER_FOLDER": str(tmp_path)}
     _run(environ, _CELERY, str(_TASKS))
 
-    with _celery_worker(environ) as worker:
+    with _celery_worker(environ, _CELERY) as worker:
         ledger.wait_for(lambda: len(_killed(tmp_path)) == _DEADLY, "the deaths")
         ledger.wait_for(lambda: ledger.counts.accepted >= _TASKS, "all tasks")
         worker.terminate()
@@ -96,16 +98,38 @@ def test_celery_tasks_count_once_though_their_processes_are_killed(
     assert logged.count("signal 9 (SIGKILL)") >= _DEADLY, logged
 
 
+def test_celery_tasks_belong_to_whom_they_were_sent_for(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """Sent alone, in a chain, or tried again; and nobody's remain nobody's.
+
+    The wiring is the one that docs/capture.md shows.
+    """
+    sent = {"cus_1": [1, 2, 3], "cus_2": [4, 5, 6], "": [7, 8, 9]}
+    for name in ("queue", "control"):
+        (tmp_path / name).mkdir()
+    environ = {**ledger.environment(), "TEST_BROKER_FOLDER": str(tmp_path)}
+    _run(environ, _CUSTOMERS, json.dumps(sent))
+
+    with _celery_worker(environ, _CUSTOMERS):
+        ledger.wait_for(lambda: ledger.counts.accepted >= 9, "all tasks")
+
+    for customer, numbers in sent.items():
+        assert ledger.total_of(customer or "unattributed") == total_of(numbers)
+
+
 def _killed(folder: Path) -> list[Path]:
     return list(folder.glob("died-*"))
 
 
 @contextmanager
-def _celery_worker(environ: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+def _celery_worker(
+    environ: Mapping[str, str], module: str
+) -> Iterator[subprocess.Popen[str]]:
     options = ("--pool", "prefork", "--concurrency", "2", "--loglevel", "WARNING")
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
     worker = subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", _CELERY, "worker", *options, *quiet],
+        [sys.executable, "-m", "celery", "-A", module, "worker", *options, *quiet],
         cwd=_ROOT,
         env=environ,
         stdout=subprocess.PIPE,

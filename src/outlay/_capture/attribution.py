@@ -56,24 +56,40 @@ def attribute(
         >>> with outlay.attribute(customer_id="cus_123", feature="summaries"):
         ...     outlay.track_cost("cost.ai.inference", "0.0042", operation_id="msg_1")
     """
-    labels = {"customer_id": customer_id, "operation": operation, "region": region}
+    said = checked(
+        dimensions, customer_id=customer_id, operation=operation, region=region
+    )
+    return Scope(lambda: said)
+
+
+def checked(dimensions: Mapping[str, Json], **labels: str | None) -> Attribution:
+    """Return what `attribute` is told, checked.
+
+    Raises:
+        InvalidEventError: `track_cost` would refuse it.
+    """
     given = {
         name: check_text(name, value)
         for name, value in labels.items()
         if value is not None
     }
     check_data(dimensions)
-    return Scope(Attribution(**given, dimensions=dimensions))
+    return Attribution(**given, dimensions=dimensions)
 
 
 class Scope:
-    """Costs inside belong to somebody: what `attribute` returns.
+    """Costs inside belong to somebody: what `attribute` and `resume` return.
 
     A context manager, and a decorator.
     """
 
-    def __init__(self, inner: Attribution) -> None:
-        self._inner = inner
+    def __init__(self, said: Callable[[], Attribution]) -> None:
+        """Create a scope.
+
+        Args:
+            said: tells what holds inside, at each entry.
+        """
+        self._said = said
         # What was outside, by the attribution that this scope put in its place. So the
         # scope can be entered any number of times, and whoever leaves it restores only
         # what this scope had set: never another's, never in another context.
@@ -81,7 +97,7 @@ class Scope:
 
     def __enter__(self) -> Self:
         outside = attribution.get()
-        inside = self._inner.over(outside)
+        inside = self._said().over(outside)
         self._outside[id(inside)] = (
             outside,
             inside,
@@ -99,4 +115,5 @@ class Scope:
         return wrap(function, self._begin)
 
     def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Carrying:  # noqa: ARG002 - any call alike
-        return Carrying({**take(), attribution: self._inner.over(attribution.get())})
+        inside = self._said().over(attribution.get())
+        return Carrying({**take(), attribution: inside})

@@ -142,6 +142,11 @@ def encode_event(event: CostEvent) -> bytes:
     return _encode(event)
 
 
+def encode_data(data: Mapping[str, Json]) -> bytes:
+    """Return checked ``data`` as JSON; its decimals keep all their digits."""
+    return _encode(data)
+
+
 def decode_event(payload: bytes) -> CostEvent:
     """Return the event that ``payload`` carries, its numbers as exact decimals.
 

@@ -1,0 +1,43 @@
+"""Tasks that do not say whose costs theirs are; the messages they come in do.
+
+``python -m tests.processes.celery_customers '{"cus_1": [1, 2, 3]}'`` sends three for a
+customer, the last two in a chain. Importing it configures outlay.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from celery import chain  # type: ignore[import-untyped]
+
+import outlay
+from tests.docs.blocks import blocks
+from tests.processes.celery_application import app, client
+from tests.support.events import EVENT_TYPE, amount_of
+
+TRIED_AGAIN: Final = 4
+
+_PAGE: Final = Path(__file__).parents[2] / "docs" / "capture.md"
+
+# What connects outlay with Celery is the page's own code: readers copy it.
+for block in blocks(_PAGE):
+    if "before_task_publish" in block.text:
+        exec(compile(block.text, block.name, "exec"))  # noqa: S102 - a page of ours
+
+
+@app.task(bind=True, name="spend")  # type: ignore[untyped-decorator]
+def spend(task: Any, number: int) -> None:  # noqa: ANN401 - Celery has no types
+    """Track cost ``number``, perhaps at the second attempt."""
+    if number == TRIED_AGAIN and not task.request.retries:
+        raise task.retry(countdown=0)
+    client.track_cost(EVENT_TYPE, amount_of(number), operation_id=number)
+
+
+if __name__ == "__main__":
+    for customer, (alone, *chained) in json.loads(sys.argv[1]).items():
+        with outlay.attribute(customer_id=customer or None):
+            spend.delay(alone)
+            chain(*map(spend.si, chained)).apply_async()

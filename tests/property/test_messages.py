@@ -1,0 +1,77 @@
+"""`carry` and `resume` for every attribution, and for every header there may be."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outlay import attribute, carry, resume
+from outlay._model.attribution import NOBODY, attribution
+
+HEADER: Final = "outlay-attribution"
+
+TEXTS: Final = st.text(
+    st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=20
+).filter(str.strip)
+LABELS: Final = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(("customer_id", "operation", "region"), TEXTS),
+)
+SCALARS: Final = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64)
+    | TEXTS
+    | st.decimals(allow_nan=False, allow_infinity=False, places=8)
+)
+DIMENSIONS: Final = st.dictionaries(
+    TEXTS.map("d.{}".format), SCALARS | st.lists(SCALARS, max_size=3), max_size=2
+)
+
+
+@given(LABELS, DIMENSIONS)
+def test_what_is_carried_is_resumed(
+    labels: dict[str, str], dimensions: dict[str, Any]
+) -> None:
+    """Every customer and dimension that can be said at all survives the way."""
+    with attribute(**labels, **dimensions):
+        said = attribution.get()
+        headers = carry()
+
+    assert all(value.isascii() and value.isprintable() for value in headers.values())
+    with resume(headers):
+        assert attribution.get() == said
+
+
+PIECES: Final = st.sampled_from(
+    [
+        "1;",
+        "2;",
+        "customer_id=",
+        "data=",
+        "cus_1",
+        "%7B%22a%22%3A",
+        "%5B",
+        "%",
+        ";",
+        "=",
+    ]
+)
+
+
+@given(st.lists(PIECES | st.text(max_size=5), max_size=20).map("".join))
+def test_no_header_stops_a_job_or_names_what_cannot_be_tracked(value: str) -> None:
+    """Whatever is resumed passes the checks of `attribute`."""
+    with resume({HEADER: value}):
+        said = attribution.get()
+    with attribute(
+        customer_id=said.customer_id,
+        operation=said.operation,
+        region=said.region,
+        **said.dimensions,
+    ):
+        pass
+
+    assert attribution.get() is NOBODY

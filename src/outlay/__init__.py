@@ -31,6 +31,7 @@ from outlay._instrument import instrument, uninstrument
 from outlay._model.events import CostEvent
 from outlay._model.settings import Settings
 from outlay._model.stats import FlushReport, Stats
+from outlay._observe import observe
 from outlay.errors import (
     ClosedError,
     ConfigError,
@@ -78,6 +79,7 @@ __all__ = (
     "extractor",
     "flush",
     "instrument",
+    "observe",
     "resume",
     "stats",
     "track_cost",

@@ -75,6 +75,12 @@ def amount_of(value: object) -> Decimal | None:
     return amount if amount.is_finite() and amount >= 0 else None
 
 
+def quantity_of(value: object) -> int | Decimal | None:
+    """Return a count as it was written, or None: it is none."""
+    amount = amount_of(value)
+    return value if amount is not None and isinstance(value, int) else amount
+
+
 def plain(value: object) -> Any:
     """Return ``value`` as str, numbers, dict and list; without members that are None.
 

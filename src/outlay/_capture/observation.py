@@ -36,6 +36,9 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         currency: of the amount, ISO 4217.
         complete: whether the answer was read to its end. The usage of a stream that was
             closed early may be missing or too low: such a cost is never priced.
+        pending: whether the provider has yet to say what it charges, or for how much.
+            Until the operation is observed again, its cost is kept, neither as zero
+            nor as a guess; only a price that is final holds before.
         data: more worth knowing, JSON; goes into the event as it is.
     """
 
@@ -53,4 +56,5 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     provenance: Literal["reported", "priced"] = "reported"
     currency: str = "USD"
     complete: bool = True
+    pending: bool = False
     data: dict[str, Any] = {}

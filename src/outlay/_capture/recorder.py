@@ -60,6 +60,7 @@ class Recorder:
         self._prices = prices
         self._now = now
         self._recent: Memory[Kept | _Tracked] = Memory(_REMEMBERED)
+        self._owners: Memory[Attribution] = Memory(_REMEMBERED)  # of what is pending
         self._notices = Notices(SystemClock())
 
     @classmethod
@@ -99,7 +100,7 @@ class Recorder:
             InvalidEventError: the observation breaks a rule of events.
             ClosedError: the client is closed.
         """
-        owner = owner or attribution.get()
+        owner = owner or self._owner(observation)
         name = _name(observation, owner)
         earlier = self._recent.get(name) if name is not None else None
         if earlier is _TRACKED:
@@ -117,7 +118,17 @@ class Recorder:
         if earlier is None:
             self._remember(name, self._keep(observation, owner, at, charge))
             stamp_unpriced()
+            if observation.pending and observation.operation_id is not None:
+                self._owners.put(_operation(observation), owner)
         return None
+
+    def _owner(self, observation: Observation) -> Attribution:
+        """Return whom a cost belongs to: to whoever caused it, if that is remembered.
+
+        What a provider tells later is often read by code that runs for somebody else,
+        or for nobody, such as a loop that polls.
+        """
+        return self._owners.get(_operation(observation)) or attribution.get()
 
     def _remember(self, name: object | None, fate: Kept | _Tracked | None) -> None:
         # Not before it is done: what could not be tracked, another door may bring.
@@ -160,6 +171,8 @@ class Recorder:
             why=(why.reason, why.message),
             observation=_encode(observation),
         )
+        if observation.pending:
+            return kept
         subject = observation.model or observation.event_type
         self._notices.warn_once(
             f"unpriced {observation.provider} {subject} {why.reason}",
@@ -233,9 +246,12 @@ def _name(observation: Observation, owner: Attribution) -> tuple[object, ...] | 
     """
     if observation.operation_id is None:
         return None
+    return (owner.customer_id, *_operation(observation))
+
+
+def _operation(observation: Observation) -> tuple[object, ...]:
     return (
         observation.event_type,
-        owner.customer_id,
         observation.provider,
         observation.operation_id,
         observation.line,

@@ -133,7 +133,8 @@ def extractor(
 
     def register_it(extract: E) -> E:
         for endpoint in endpoints:
-            register(provider, endpoint, Endpoint(extract))
+            fields = getattr(extract, "fields", None)
+            register(provider, endpoint, Endpoint(extract, fields))
         if host is not None:
             register_host(host, provider)
         return extract

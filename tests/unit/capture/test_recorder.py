@@ -374,3 +374,53 @@ def test_quantities_of_an_unpriced_cost_keep_every_digit(
 
     (line,) = waiting(tmp_path)
     assert Waiting(line.cost).observation.usage == {"second": second}
+
+
+def test_a_cost_that_is_told_later_is_kept_until_then(
+    client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither zero nor a guess, and nobody is told to look for a price."""
+    with caplog.at_level(logging.WARNING, "outlay"):
+        record(client, pending=True)
+        record(client, pending=True)
+
+    (line,) = waiting(tmp_path)
+    assert line.cost.reason == "pending"
+    assert caplog.records == []
+
+    record(client, amount=Decimal("0.0079"))
+
+    (event,) = pending(tmp_path)
+    assert event.data["amount"] == Decimal("0.0079")
+    assert waiting(tmp_path) == []
+
+
+def test_a_cost_that_is_told_later_belongs_to_whoever_caused_it(
+    client: Client, tmp_path: Path
+) -> None:
+    """Whoever reads it may run for another customer; a loop that polls, for none."""
+    recorder = Recorder.of(client)
+    record(client, 0, pending=True)
+    record(client, 1, pending=True)
+
+    recorder.record(observe(0, amount=Decimal(1)))
+    with outlay.attribute(customer_id="cus_2"):
+        recorder.record(observe(1, amount=Decimal(1)))
+
+    assert [event.subject for event in pending(tmp_path)] == ["cus_1"] * 2
+
+
+@pytest.mark.parametrize("overrides", [True, False])
+def test_only_a_final_price_holds_before_the_provider_says_its_own(
+    tmp_path: Path, *, overrides: bool
+) -> None:
+    """Any other would be a guess that looks like a fact."""
+    book = tmp_path / "book.toml"
+    override = "override_reported = true\n" if overrides else ""
+    book.write_text(BOOK.replace("call = 0.05\n", f"call = 0.05\n{override}"))
+    spill = tmp_path / "spill"
+    with client_in(spill, price_book=book) as client:
+        record(client, pending=True)
+
+    assert len(pending(spill)) == overrides
+    assert len(waiting(spill)) == (not overrides)

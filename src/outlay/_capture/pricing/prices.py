@@ -53,6 +53,9 @@ class NoPrice(NamedTuple):
 INCOMPLETE: Final = NoPrice(
     "incomplete", "the answer was not read to its end, so its usage is not known"
 )
+PENDING: Final = NoPrice(
+    "pending", "the provider has yet to say what it charges; look at the operation then"
+)
 STANDARD_TIERS: Final = frozenset({None, "auto", "default", "on_demand", "standard"})
 """Service tiers at the list price, by the names that providers have for them."""
 
@@ -125,8 +128,8 @@ class PriceLists:
         told = observation.amount
         if told is not None and observation.provenance == "reported":
             return self._reported(told, observation, at)
-        if not observation.complete:
-            return INCOMPLETE
+        if observation.pending or not observation.complete:
+            return self._not_known(observation, at)
         answer = _ask(self._lists, observation, at)
         if isinstance(answer, Price):
             return _priced(answer)
@@ -134,13 +137,22 @@ class PriceLists:
             return Charge(told, observation.currency, observation.provenance, None)
         return answer
 
+    def _not_known(self, observation: Observation, at: datetime) -> Charge | NoPrice:
+        if not observation.complete:
+            return INCOMPLETE
+        return self._final(observation, at) or PENDING
+
     def _reported(
         self, amount: Decimal, observation: Observation, at: datetime
     ) -> Charge:
+        final = self._final(observation, at)
+        return final or Charge(amount, observation.currency, "reported", None)
+
+    def _final(self, observation: Observation, at: datetime) -> Charge | None:
         answer = _ask(self._overriding, observation, at)
         if isinstance(answer, Price) and answer.final:
             return _priced(answer)
-        return Charge(amount, observation.currency, "reported", None)
+        return None
 
 
 def _priced(price: Price) -> Charge:

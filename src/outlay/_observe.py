@@ -1,0 +1,89 @@
+"""The door for answers that come by another way: `observe`."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from outlay.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from outlay._client import Client
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+_CALLBACK: Final = "CALLBACK /"
+
+
+def observe(
+    answer: object,
+    *,
+    provider: str,
+    endpoint: str | None = None,
+    headers: Mapping[str, str] = _NOTHING,
+    request: Mapping[str, Any] = _NOTHING,
+    client: Client | None = None,
+) -> None:
+    """Track what a provider's answer says, however it reached you.
+
+    For what providers tell afterwards, by calling a web hook of yours, and for HTTP
+    libraries that `instrument` does not know. The same extractor reads the answer, so
+    its operation has the same key, and counts once, whoever else observes it.
+
+    The cost belongs to the customer of the running code (`attribute`), or to whoever
+    made the call, if that was in this process a while ago.
+
+    Thread safety: any thread.
+
+    Args:
+        answer: JSON as bytes or text, a mapping, or an object of the provider's
+            library.
+        provider: who answered, such as ``replicate``.
+        endpoint: that was called, such as ``POST /v1/enrich``. None: the provider
+            calls back with ``answer``.
+        headers: of the answer, if its extractor reads some; names in lower case.
+        request: the JSON that was sent, if its extractor looks at it.
+        client: tracks the cost; None: the default client.
+
+    Raises:
+        ConfigError: no extractor reads such an answer, or it is no JSON object.
+    """
+    from outlay._capture.guard import guarded  # noqa: PLC0415 - see __init__
+    from outlay._capture.instrumenting import Options  # noqa: PLC0415
+    from outlay._capture.recorder import Recorder  # noqa: PLC0415
+    from outlay._capture.registry import Call, find  # noqa: PLC0415
+
+    method, _, path = (endpoint or _CALLBACK).partition(" ")
+    found = find(provider, method, path)
+    if found is None:
+        raise ConfigError(
+            f"nothing reads {endpoint or 'a callback'} of {provider!r}; see the table "
+            "in docs/providers.md, or register an outlay.extractor"
+        )
+    model = request.get("model")
+    call = Call(
+        provider=provider,
+        method=method.upper(),
+        path=path,
+        request=request,
+        model=model if isinstance(model, str) else None,
+        headers=headers,
+    )
+    read = _members(answer, found.fields)
+    options = Options(record=lambda seen: Recorder.of(client).record(seen))
+    guarded(provider, options.settle, found, call, read)
+
+
+def _members(answer: object, names: tuple[str, ...] | None) -> dict[str, Any]:
+    import msgspec  # noqa: PLC0415 - see __init__
+
+    from outlay._capture.answers import members, members_of_json  # noqa: PLC0415
+
+    if not isinstance(answer, str | bytes):
+        return members(answer, names)
+    try:
+        body = answer.encode() if isinstance(answer, str) else answer
+        return members_of_json(body, names)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"the answer is no JSON object: {error}") from None

@@ -42,6 +42,7 @@ from outlay.errors import ClosedError, ConfigError, InvalidEventError, SpillFull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
@@ -401,7 +402,7 @@ class Client:
         self,
         event_type: str,
         *,
-        customer_id: str,
+        customer_id: str | None,
         operation_id: OperationId | None,
         provider: str | None,
         operation: str | None,
@@ -419,7 +420,8 @@ class Client:
 
         Args:
             event_type: this and the others: see `track_cost`.
-            customer_id: see there.
+            customer_id: None: nobody's. What ``unattributed="error"`` refuses is
+                dropped here, as by `track_captured`.
             operation_id: see there.
             provider: see there.
             operation: see there.
@@ -431,7 +433,7 @@ class Client:
             observation: JSON, for price lists to read later.
 
         Returns:
-            Where it is kept, or None: it was dropped for want of room.
+            Where it is kept, or None: it was dropped for want of room or of a customer.
 
         Raises:
             InvalidEventError: an argument breaks a rule; nothing was kept.
@@ -439,7 +441,7 @@ class Client:
         """
         labels = (
             event_type,
-            customer_id,
+            customer_id or self.settings.unattributed_customer_id,
             provider,
             line,
             operation,
@@ -454,6 +456,8 @@ class Client:
         event = decode_event(payload)
         del event.data["amount"]  # which nobody shall take for one
         payload = encode_event(event)
+        if customer_id is None and not self._takes_nobody(event_type, payload):
+            return None
         cost = UnpricedCost(
             "open",
             *why,
@@ -468,9 +472,20 @@ class Client:
             self._drop(payload, "unpriced_full", error)
             return None
 
-    def withdraw_unpriced(self, kept: Kept) -> None:
-        """Forget an unpriced cost of this process: its price came by another door."""
-        self._unpriced.withdraw(kept)
+    def withdrawing_unpriced(self, kept: Kept) -> AbstractContextManager[bool]:
+        """Withdraw an unpriced cost, whose event is tracked inside of ``with``.
+
+        Its price came by another door. A kill in between neither loses nor doubles it.
+
+        Args:
+            kept: what `keep_unpriced` of this process returned.
+
+        Returns:
+            A context manager. It returns whether the cost still waits: if not, there is
+            nothing to track, for somebody has settled it meanwhile. It raises OSError
+            if the disk does not take the note of it.
+        """
+        return self._unpriced.withdrawing(kept)
 
     def track_captured(
         self,

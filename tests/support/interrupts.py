@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
@@ -67,3 +69,25 @@ class Interrupts:
             else:
                 self.seen += 1
         return self._step
+
+
+def killed_at(work: Callable[[], object], at: int, *modules: str) -> bool:
+    """Do ``work`` in a process that is killed by SIGKILL; return whether it was.
+
+    Args:
+        work: runs in a forked child.
+        at: the instruction of the watched code before which the child is killed.
+        *modules: whose code is watched, by the end of their files' paths.
+    """
+    child = os.fork()
+    if child == 0:
+        interrupts = Interrupts(
+            lambda: os.kill(os.getpid(), signal.SIGKILL), at, *modules
+        )
+        try:
+            with interrupts.watching():
+                work()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)

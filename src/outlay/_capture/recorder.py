@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import weakref
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
@@ -22,6 +23,7 @@ from outlay.errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from outlay._capture.observation import Observation
@@ -107,20 +109,22 @@ class Recorder:
             return None
         at = at or self._now()
         charge = self._prices.charge(observation, at)
-        if not isinstance(charge, NoPrice):
-            receipt = self._track(observation, owner, at, charge)
+        if isinstance(charge, NoPrice):
+            if earlier is None:
+                self._remember(name, self._keep(observation, owner, at, charge))
+                if observation.pending and observation.operation_id is not None:
+                    self._owners.put(_operation(observation), owner)
+            return None
+        waits: AbstractContextManager[bool] = nullcontext(enter_result=True)
+        if earlier is not None:
+            # Another door saw the same call, but less of it.
+            waits = self._client().withdrawing_unpriced(earlier)
+        with waits as to_track:
+            receipt = self._track(observation, owner, at, charge) if to_track else None
+        self._remember(name, _TRACKED)
+        if receipt is not None:
             stamp(receipt.idempotency_key, charge.amount, charge.currency)
-            self._remember(name, _TRACKED)
-            if earlier is not None:
-                # Another door saw the same call, but less of it.
-                self._client().withdraw_unpriced(earlier)
-            return receipt
-        if earlier is None:
-            self._remember(name, self._keep(observation, owner, at, charge))
-            stamp_unpriced()
-            if observation.pending and observation.operation_id is not None:
-                self._owners.put(_operation(observation), owner)
-        return None
+        return receipt
 
     def _owner(self, observation: Observation) -> Attribution:
         """Return whom a cost belongs to: to whoever caused it, if that is remembered.
@@ -160,7 +164,7 @@ class Recorder:
         client = self._client()
         kept = client.keep_unpriced(
             observation.event_type,
-            customer_id=owner.customer_id or client.settings.unattributed_customer_id,
+            customer_id=owner.customer_id,
             operation_id=observation.operation_id or observation.request_id,
             provider=observation.provider,
             operation=owner.operation,
@@ -171,6 +175,9 @@ class Recorder:
             why=(why.reason, why.message),
             observation=_encode(observation),
         )
+        if kept is None:
+            return None
+        stamp_unpriced()
         if observation.pending:
             return kept
         subject = observation.model or observation.event_type

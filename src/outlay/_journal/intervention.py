@@ -14,9 +14,10 @@ import contextlib
 import itertools
 import os
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from outlay._journal import folders, segments
+from outlay._journal import folders, frames, segments
 from outlay._journal.folders import Lock, WriterFolder
 from outlay._journal.frames import (
     FORMAT_VERSION,
@@ -29,7 +30,7 @@ from outlay._journal.segments import SegmentWriter, SyncFile
 from outlay.errors import JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from outlay._journal.folders import DestinationFolder
@@ -40,6 +41,7 @@ CHUNK_LETTERS: Final = 256
 64 MiB; at the usual 400 bytes a sync, some milliseconds, is shared by enough."""
 
 _LOCK: Final = "commands.lock"
+_NEVER: Final[Mapping[bytes, int | None]] = MappingProxyType({})
 _WRITER: Final = re.compile(r"\d{13}-\d+-[0-9a-f]{8}")  # see WriterFolder.create
 
 
@@ -280,13 +282,29 @@ def segment_size(payloads: Sequence[bytes]) -> int:
 
 
 def write_segment(
-    path: Path, payloads: Sequence[bytes], size: int, now_ms: int
+    path: Path,
+    payloads: Sequence[bytes],
+    size: int,
+    now_ms: int,
+    *,
+    attempted: Mapping[bytes, int | None] = _NEVER,
 ) -> None:
-    """Return when a new segment with these events is on the disk."""
+    """Return when a new segment with these events is on the disk.
+
+    Args:
+        path: of the segment.
+        payloads: of the events.
+        size: see `segment_size`.
+        now_ms: wall time.
+        attempted: when an event may first have been sent, wall time in ms, by payload.
+    """
     memory = segments.create_file(path, size, now_ms)
     writer = SegmentWriter(path.name, memory, durable=True, file=SyncFile(path))
     for payload in payloads:
+        offset, first_ms = writer.tail, attempted.get(payload)
         writer.append(payload)
+        if first_ms is not None:
+            frames.write_stamp(memory, offset, frames.pack_stamp(first_ms, 1))
     writer.sync()
     for folder in (path.parent, path.parent.parent):
         folders.sync_folder(folder)  # a file without a name is lost, too

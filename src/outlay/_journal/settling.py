@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -20,7 +21,8 @@ from outlay._journal import folders, intervention
 from outlay._journal.folders import Lock, WriterFolder
 from outlay._journal.inspection import Problem
 from outlay._journal.unpriced import SUFFIX, bytes_at, mark
-from outlay._model.unpriced import OPENINGS, State, UnpricedCost
+from outlay._model.clock import to_ms
+from outlay._model.unpriced import OPENINGS, WAITING, State, UnpricedCost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -46,6 +48,17 @@ class UnpricedLine(NamedTuple):
         """The file and the offset in it, for people."""
         return f"{self.path.parent.name}/{self.path.name}@{self.offset}"
 
+    @property
+    def doubtful_since_ms(self) -> int | None:
+        """Since when its event may have been sent, wall time; None: it was not.
+
+        A process was killed while it tracked the event in the cost's place: not before
+        the cost was kept.
+        """
+        if self.cost.state != "held":
+            return None
+        return to_ms(datetime.fromisoformat(self.cost.kept_at))
+
 
 def read_unpriced(
     folder: DestinationFolder, on_problem: OnProblem
@@ -53,7 +66,7 @@ def read_unpriced(
     """Yield the costs of all processes that wait for a price, the oldest file first."""
     for path in sorted(folder.unpriced_path.glob(f"*{SUFFIX}")):
         for line in _read(path, on_problem):
-            if line.cost.state == "open":
+            if line.cost.state in WAITING:
                 yield line
 
 
@@ -66,6 +79,12 @@ class Priced(NamedTuple):
     event: bytes
     lines: Sequence[UnpricedLine]
 
+    @property
+    def doubtful_since_ms(self) -> int | None:
+        """Since when the event may have been sent, wall time; None: it was not."""
+        known = [line.doubtful_since_ms for line in self.lines]
+        return min((since for since in known if since is not None), default=None)
+
 
 def settle(
     view: DestinationView,
@@ -75,6 +94,9 @@ def settle(
     max_spill_bytes: int,
 ) -> int:
     """Put priced costs into the journal as events; return how many.
+
+    What may have been sent already is stamped as attempted then, so that the window
+    rule holds for it: past the window it is quarantined, and not counted twice.
 
     Args:
         view: the destination.
@@ -90,7 +112,7 @@ def settle(
     with intervention.alone(view):
         _finish(view.folder)
         # Only what is still open: another command may have been faster.
-        chosen = [each for each in priced if all(map(_is_open, each.lines))]
+        chosen = [each for each in priced if all(map(_is_unchanged, each.lines))]
         if not chosen:
             return 0
         payloads = [each.event for each in chosen]
@@ -99,7 +121,8 @@ def settle(
         folder = WriterFolder.create(view.folder.unpriced_path, now_ms)
         try:
             part = folder.path / f"{folder.segment_path(1).name}{_PART}"
-            intervention.write_segment(part, payloads, size, now_ms)
+            doubtful = {each.event: each.doubtful_since_ms for each in chosen}
+            intervention.write_segment(part, payloads, size, now_ms, attempted=doubtful)
             _write_note(folder.path, [line for each in chosen for line in each.lines])
             part.rename(folder.segment_path(1))  # from here on, it is decided
             folders.sync_folder(folder.path)
@@ -117,7 +140,7 @@ def give_up(view: DestinationView, lines: Iterable[UnpricedLine]) -> int:
     """
     with intervention.alone(view):
         _finish(view.folder)
-        chosen = [line for line in lines if _is_open(line)]
+        chosen = [line for line in lines if _is_unchanged(line)]
         _mark_all([(line.path, line.offset) for line in chosen], "gone")
         return len(chosen)
 
@@ -137,7 +160,7 @@ def finish(view: DestinationView) -> None:
 
 
 def _finish(folder: DestinationFolder) -> None:
-    for path in sorted(folder.unpriced_path.iterdir()):
+    for path in sorted(folder.unpriced_path.glob("*")):
         if not path.is_dir():
             continue
         writer = WriterFolder.adopt(path)
@@ -182,8 +205,8 @@ def _mark_all(places: Iterable[tuple[Path, int]], state: State) -> None:
             mark(path, offsets, state)
 
 
-def _is_open(line: UnpricedLine) -> bool:
-    opening = OPENINGS["open"]
+def _is_unchanged(line: UnpricedLine) -> bool:
+    opening = OPENINGS[line.cost.state]
     try:
         return bytes_at(line.path, line.offset, len(opening)) == opening
     except FileNotFoundError:
@@ -193,7 +216,7 @@ def _is_open(line: UnpricedLine) -> bool:
 def _delete_if_done(path: Path) -> None:
     problems: list[Problem] = []
     states = {line.cost.state for line in _read(path, problems.append)}
-    if problems or "open" in states:
+    if problems or states & WAITING:
         return
     lock = Lock(path)
     try:

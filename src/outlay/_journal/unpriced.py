@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import secrets
 import threading
@@ -16,11 +17,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from outlay._journal.folders import Lock
-from outlay._model.unpriced import OPENINGS, State, UnpricedCost
-from outlay.errors import SpillFullError
+from outlay._model.unpriced import OPENINGS, WAITING, State, UnpricedCost
+from outlay.errors import OutlayError, SpillFullError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from outlay._journal.folders import DestinationFolder
@@ -38,7 +39,7 @@ class Kept(NamedTuple):
 
     Attributes:
         path: the file; None: in memory.
-        offset: of the line in it.
+        offset: of the line in it; in memory, what names it there.
         line: the line.
     """
 
@@ -82,12 +83,14 @@ class UnpricedCosts:
         self._synced = synced
         self._clock = clock
         self._notices = notices
+        self._names = itertools.count()  # a child's differ from its parent's
         self._begin()
 
     def _begin(self) -> None:
         self._lock = threading.RLock()  # re-entrant: finalisers record streams
         self._file: _File | None = None  # this and the rest: guarded by _lock
-        self._memory: dict[int, bytes] = {}
+        self._memory: dict[int, bytes] = {}  # lines that no disk has taken yet
+        self._saved: dict[int, Kept] = {}  # and those that one took since
         self._used = 0
         self._until_measured = 0
         self._kept = 0
@@ -115,17 +118,48 @@ class UnpricedCosts:
             self._kept += 1
         return kept
 
-    def withdraw(self, kept: Kept) -> None:
-        """Mark a cost of this process as done: its price came by another door."""
+    @contextlib.contextmanager
+    def withdrawing(self, kept: Kept) -> Iterator[bool]:
+        """Withdraw a cost of this process, whose event is tracked inside of the block.
+
+        That is noted before and after: who finds only the first note, after a kill,
+        knows that the event may have been tracked, and not before the cost was kept.
+
+        Returns:
+            Whether the cost still waits; else a command has settled it meanwhile, and
+            there is nothing to track.
+
+        Raises:
+            OSError: it cannot be noted. Nothing may be tracked: the cost waits.
+        """
+        waits = self._change(kept, "held")
+        try:
+            yield waits
+        except OutlayError:
+            self._change(kept, "open")  # it was refused, so it was not tracked
+            raise
+        self._change(kept, "done")
         with self._lock:
             self._kept -= 1
             if kept.path is None:
                 self._used -= len(self._memory.pop(kept.offset, b""))
-                return
-        with contextlib.suppress(FileNotFoundError):
-            # A handler that kept a cost in the midst of this one may have moved it.
-            if bytes_at(kept.path, kept.offset, len(kept.line)) == kept.line:
-                mark(kept.path, [kept.offset], "done")
+                self._saved.pop(kept.offset, None)
+
+    def _change(self, kept: Kept, state: State) -> bool:
+        """Change the state of a cost, if it waits, and return whether it does."""
+        if kept.path is None:
+            kept = self._saved.get(kept.offset, kept)
+        if kept.path is None:
+            return True
+        try:
+            found = bytes_at(kept.path, kept.offset, len(kept.line))
+            rest = kept.line[len(OPENINGS["open"]) :]
+            waits = any(found == OPENINGS[each] + rest for each in WAITING)
+            if waits:
+                mark(kept.path, [kept.offset], state, synced=self._synced)
+        except FileNotFoundError:
+            return True  # somebody deleted it: rather track the cost than forget it
+        return waits
 
     def forked(self) -> None:
         """Begin anew in a forked child: the files are the parent's."""
@@ -136,29 +170,48 @@ class UnpricedCosts:
     def close(self) -> None:
         """Let go of the file; what is in it stays."""
         with self._lock:
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+            with self._reporting():  # the disk may have room again
+                self._save()
+            self._let_go()
 
     def _keep(self, line: bytes) -> Kept:
-        try:
+        file = None
+        with self._reporting():
             file = self._writable()
+        self._check_room(len(line))
+        kept = None
+        if file is not None:
+            with self._reporting():
+                kept = file.append(line, synced=self._synced)
+                self._save()
+        if kept is None:
+            kept = Kept(None, next(self._names), line)
+            self._memory[kept.offset] = line
+        return kept
+
+    @contextlib.contextmanager
+    def _reporting(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             self._notices.warn("unpriced disk", _NOT_ON_DISK, error)
-            file = None
-        self._check_room(len(line))
+
+    def _save(self) -> None:
+        """Bring to the disk what was kept in memory while there was none."""
+        file = self._writable() if self._memory else None
         if file is not None:
-            try:
-                return file.append(line, synced=self._synced)
-            except OSError as error:
-                self._notices.warn("unpriced disk", _NOT_ON_DISK, error)
-        number = self._kept
-        self._memory[number] = line
-        return Kept(None, number, line)
+            for name, line in tuple(self._memory.items()):
+                self._saved[name] = file.append(line, synced=self._synced)
+                self._memory.pop(name, None)
+
+    def _let_go(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _writable(self) -> _File | None:
         if self._file is not None and self._file.size >= self._max_bytes // _FILES:
-            self.close()  # so that it can be deleted some day
+            self._let_go()  # so that it can be deleted some day
         if self._file is None:
             folder = self._folder()
             if folder is None:
@@ -222,13 +275,23 @@ class _File:
         self._lock.abandon()
 
 
-def mark(path: Path, offsets: Iterable[int], state: State) -> None:
-    """Note in a file what became of the costs at ``offsets``."""
+def mark(
+    path: Path, offsets: Iterable[int], state: State, *, synced: bool = True
+) -> None:
+    """Note in a file what became of the costs at ``offsets``.
+
+    Args:
+        path: of the file.
+        offsets: where their lines begin.
+        state: of all of them from now on.
+        synced: return only when the disk has it.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         for offset in offsets:
             os.pwrite(descriptor, OPENINGS[state], offset)
-        os.fdatasync(descriptor)
+        if synced:
+            os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
 

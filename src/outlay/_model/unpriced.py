@@ -6,9 +6,13 @@ from typing import Final, Literal
 
 import msgspec
 
-State = Literal["open", "done", "gone"]
-"""``open``: waits for a price. ``done``: its event is tracked. ``gone``: given up, by a
-person's decision."""
+State = Literal["open", "held", "done", "gone"]
+"""``open``: waits for a price. ``held``: a price came by another door, and its event is
+being tracked; what a crash leaves so may have been counted. ``done``: its event is
+tracked. ``gone``: given up, by a person's decision."""
+
+WAITING: Final[frozenset[State]] = frozenset({"open", "held"})
+"""What is still to be priced."""
 
 
 class UnpricedCost(msgspec.Struct, frozen=True, rename="camel"):
@@ -36,6 +40,7 @@ class UnpricedCost(msgspec.Struct, frozen=True, rename="camel"):
 
 OPENINGS: Final[dict[State, bytes]] = {
     "open": b'{"state":"open"',
+    "held": b'{"state":"held"',
     "done": b'{"state":"done"',
     "gone": b'{"state":"gone"',
 }

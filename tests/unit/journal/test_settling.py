@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import functools
 import shutil
-import signal
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +15,7 @@ from outlay._journal import settling
 from outlay._journal.folders import Lock
 from outlay._journal.settling import Priced
 from outlay.errors import JournalError, SpillFullError
-from tests.support.interrupts import Interrupts
+from tests.support.interrupts import killed_at
 from tests.support.unpriced import client_in, pending, record, view_of, waiting
 
 if TYPE_CHECKING:
@@ -162,7 +161,7 @@ def test_a_kill_at_any_instruction_neither_loses_nor_doubles(
     while True:
         copy = tmp_path / f"copy-{at}"
         shutil.copytree(spill_dir, copy)
-        if not killed_at(copy, at):
+        if not killed_at(functools.partial(settle, copy), at, *WATCHED):
             break
         shipped = operations(copy)
         left = len(waiting(copy))
@@ -184,19 +183,3 @@ def take_away(spill_dir: Path) -> None:
     """Do what a shipper does in the end with what it can see."""
     for writer in view_of(spill_dir).folder.writers():
         shutil.rmtree(writer)
-
-
-def killed_at(spill_dir: Path, at: int) -> bool:
-    """Settle in a process that is killed; return whether it came to that."""
-    child = os.fork()
-    if child == 0:
-        interrupts = Interrupts(
-            lambda: os.kill(os.getpid(), signal.SIGKILL), at, *WATCHED
-        )
-        try:
-            with interrupts.watching():
-                settle(spill_dir)
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)

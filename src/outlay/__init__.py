@@ -9,6 +9,7 @@ The functions here use a default client, made from ``OUTLAY_*`` variables or by
 `configure`; `Client` is the real thing.
 """
 
+from importlib import import_module as _import
 from typing import TYPE_CHECKING
 
 from outlay._capture.attribution import attribute
@@ -45,6 +46,7 @@ from outlay.errors import (
 )
 
 if TYPE_CHECKING:
+    from outlay._capture.baggage import from_baggage, to_baggage
     from outlay._shipping.transport import Answer, HttpxTransport, Transport
 
 __all__ = (
@@ -78,25 +80,32 @@ __all__ = (
     "default_client",
     "extractor",
     "flush",
+    "from_baggage",
     "instrument",
     "observe",
     "resume",
     "stats",
+    "to_baggage",
     "track_cost",
     "uninstrument",
 )
 
-# Of the seam to the network, which nobody needs before something is shipped.
-_LATE = frozenset({"Answer", "HttpxTransport", "Transport"})
+# The seam to the network, which nobody needs before something is shipped, and that to
+# OpenTelemetry, which few need at all.
+_LATE = {
+    "Answer": "outlay._shipping.transport",
+    "HttpxTransport": "outlay._shipping.transport",
+    "Transport": "outlay._shipping.transport",
+    "from_baggage": "outlay._capture.baggage",
+    "to_baggage": "outlay._capture.baggage",
+}
 
 
 def __getattr__(name: str) -> object:
     """Import what few programs name, when they do (PEP 562)."""
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from outlay._shipping import transport  # noqa: PLC0415 - that is the point
-
-    return getattr(transport, name)
+    return getattr(_import(_LATE[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -41,10 +41,13 @@ _VALUE: Final = re.compile(
 
 _LABELS: Final = ("customer_id", "operation", "region")
 _DATA: Final = "data"
+NAMES: Final = (*_LABELS, _DATA)
+"""Of the members."""
 
 _read_data: Final = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 
-_notices: Final = Notices(SystemClock())
+notices: Final = Notices(SystemClock())
+"""Where what could not be carried is reported."""
 
 
 class Headers(Protocol):
@@ -152,7 +155,7 @@ def check_size(value: str) -> str:
 def ignored(where: str, error: Exception) -> None:
     """Log that what ``where`` says is passed over. What it says may be personal."""
     why = error.remedy if isinstance(error, InvalidEventError) else error
-    _notices.warn("resume", _IGNORED, where, why)
+    notices.warn("resume", _IGNORED, where, why)
 
 
 _IGNORED: Final = (

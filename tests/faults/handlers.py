@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import itertools
 import signal
 import sys
 from typing import TYPE_CHECKING, Final
@@ -83,7 +82,7 @@ def _between_steps(chance: random.Random, size: int, *, deed: Deed) -> Tally:
 
 def _in_a_storm(tell: Teller, settings: SettingsInput, count: int) -> None:
     client = Client(**settings)
-    numbers = itertools.count(100_000)
+    numbers = iter(range(100_000, 100_000 + 2 * count))
     depth = 0
 
     def strike(*_: object) -> None:
@@ -91,7 +90,11 @@ def _in_a_storm(tell: Teller, settings: SettingsInput, count: int) -> None:
         if depth == _DEEPEST:
             return
         depth += 1
-        tell.track(client, next(numbers))
+        number = next(numbers, None)
+        if number is None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        else:
+            tell.track(client, number)
         depth -= 1
 
     signal.signal(signal.SIGALRM, strike)

@@ -26,7 +26,7 @@ class Recorded:
         client: to be tracked with.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - of `Client`
         self._transport = ScriptedTransport()
         self.client = Client(
             durability="memory",
@@ -34,6 +34,7 @@ class Recorded:
             linger=0.0,
             base_url="http://127.0.0.1:9",
             transport=lambda: self._transport,
+            **settings,
         )
 
     def __enter__(self) -> Self:

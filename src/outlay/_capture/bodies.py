@@ -150,10 +150,11 @@ class ServerSentEvents:
 
 
 class AmazonEvents:
-    """The framing of Amazon's event streams, as Bedrock wraps a model's events in it.
+    """The framing of Amazon's event streams.
 
     A message: total length, length of the headers, a checksum, the headers, the
-    payload, a checksum; the payload's member ``bytes`` holds the event, in base64.
+    payload, a checksum. The payload is the event; where Bedrock wraps a model's own
+    events, its member ``bytes`` holds one of them, in base64.
     Source: https://docs.aws.amazon.com/transcribe/latest/dg/streaming-setting-up.html
     """
 
@@ -176,9 +177,10 @@ class AmazonEvents:
                 return
             message, self._rest = self._rest[:total], self._rest[total:]
             headers = int.from_bytes(message[4:8], "big")
-            payload = _decode(message[_PRELUDE + headers : -4])
-            if "bytes" in payload:
-                yield base64.b64decode(payload["bytes"])
+            event = message[_PRELUDE + headers : -4]
+            payload = _decode(event)
+            wrapped = "bytes" in payload
+            yield base64.b64decode(payload["bytes"]) if wrapped else event
 
 
 _PRELUDE: Final = 12  # bytes: two lengths and their checksum

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 MODULES: Final = {
     "anthropic": "anthropic",
+    "boto3": "aws",
+    "botocore": "aws",
     "cohere": "cohere",
     "google-genai": "google",
     "groq": "groq",
@@ -37,5 +39,5 @@ def library(name: str) -> Library:
 
 
 def libraries() -> Iterable[Library]:
-    """Return the descriptions of all libraries that are known."""
-    return map(library, MODULES)
+    """Return the descriptions of all libraries that are known, each once."""
+    return dict.fromkeys(map(library, MODULES))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from outlay._capture.answers import members_of_json
 from outlay._capture.bodies import reader_of
 from outlay._capture.registry import Call, find
 from outlay._capture.streams import watch_body
@@ -88,16 +87,17 @@ def settle(
     if endpoint.fields == ():
         options.settle(endpoint, call, {})
         return
-    body = exchange.body
-    if body is not None:
-        options.settle(endpoint, call, members_of_json(body, endpoint.fields))
-        return
 
     def settle_read(answer: dict[str, Any], complete: bool) -> None:  # noqa: FBT001
         options.settle(endpoint, call, answer, complete=complete)
 
-    content_type = headers.get("content-type", "")
-    exchange.watch(what, reader_of(content_type, endpoint, settle_read))
+    reader = reader_of(headers.get("content-type", ""), endpoint, settle_read)
+    body = exchange.body
+    if body is None:
+        exchange.watch(what, reader)
+    else:  # of a stream, too, if that is how the caller reads it
+        reader.see(body)
+        reader.end(exhausted=True)
 
 
 def settle_response(

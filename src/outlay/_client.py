@@ -31,6 +31,7 @@ from outlay._model.events import (
     encode_event,
     event_ms,
 )
+from outlay._model.failures import capture_errors
 from outlay._model.notices import Notices
 from outlay._model.pseudonyms import Pseudonyms
 from outlay._model.settings import Settings
@@ -634,6 +635,7 @@ class Client:
             spill_bytes=self._journal.spill_bytes(),
             oldest_pending=self._oldest_pending(),
             unpriced=self._unpriced.count,
+            capture_errors=capture_errors.read(),
         )
 
     def _oldest_pending(self) -> float | None:

@@ -17,6 +17,8 @@ import weakref
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from outlay._model.failures import capture_errors
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -177,6 +179,18 @@ class _Instruments:
             "By",
             "Size of the journal for the server, of all processes.",
         )
+        meter.create_observable_up_down_counter(
+            "outlay.capture.unpriced",
+            [self._unpriced],
+            "{cost}",
+            "Captured costs that wait for a price.",
+        )
+        meter.create_observable_counter(
+            "outlay.capture.errors",
+            [self._errors],
+            "{error}",
+            "Failures of capture in the process; the calls were unharmed.",
+        )
         meter.create_observable_gauge(
             "outlay.pending.age",
             [self._age],
@@ -272,6 +286,21 @@ class _Instruments:
             sizes[attributes] += size
         for attributes, size in sizes.items():
             yield self._observation(size, dict(attributes))
+
+    def _unpriced(self, _options: CallbackOptions) -> Iterator[Observation]:
+        waiting: Counter[Attributes] = Counter()
+        for client, stats in self._read():
+            waiting[client.attributes] += stats.unpriced
+        for attributes, count in waiting.items():
+            yield self._observation(count, dict(attributes))
+
+    def _errors(self, _options: CallbackOptions) -> Iterator[Observation]:
+        # Of the process, not of a client: no server's attributes are theirs.
+        for kind, count in capture_errors.read().items():
+            what, _, error = kind.rpartition(": ")
+            yield self._observation(
+                count, {"outlay.capture.what": what, "error.type": error}
+            )
 
     def _age(self, _options: CallbackOptions) -> Iterator[Observation]:
         ages: dict[Attributes, float] = {}

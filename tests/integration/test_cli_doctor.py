@@ -31,6 +31,7 @@ from tests.support.journals import (
     take_all,
 )
 from tests.support.servers import ScriptedServer, free_port
+from tests.support.unpriced import client_in, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -351,6 +352,20 @@ def test_every_kind_of_stuck_event_is_warned_about(
 
     warned = [text.partition(":")[0] for level, text in found if level == "warn"]
     assert warned == ["1 event parked", "1 event quarantined", "1 event dead"]
+
+
+def test_captured_costs_without_a_price_are_told(
+    server: BackgroundServer, spill_dir: Path
+) -> None:
+    """They are in no total, and nobody asked for them by name."""
+    with client_in(spill_dir, base_url=server.url, api_key=KEY) as client:
+        record(client)
+
+    ((level, text),) = examine(*reaching(server))["capture"]
+
+    assert level == "warn"
+    assert text.startswith("1 captured cost without a price")
+    assert "outlay reprice" in text
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,13 @@ from opentelemetry.sdk.metrics.export import (
 )
 
 from outlay import Client, UnavailableError
+from outlay._model.failures import capture_errors
 from tests.support.answers import accepted, refused
 from tests.support.events import track
 from tests.support.processes import run, settings_for
 from tests.support.servers import ScriptedServer
 from tests.support.transports import ScriptedTransport
+from tests.support.unpriced import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,18 +129,47 @@ def test_names_and_units_are_as_documented(clients: _Clients) -> None:
     client.flush()
     waiting = clients(shipping="none")
     track(waiting, 1)
+    capture_errors.count("test", KeyError())
 
     points = clients.observed.points()
 
     page = _PAGE.read_text(encoding="utf-8")
     row = r"^\| `(outlay\.[a-z.]+)` \| [a-z -]+ \| `(.+?)` \|"
     documented = re.findall(row, page, re.MULTILINE)
-    assert len(documented) == 8
+    assert len(documented) == 10
     assert clients.observed.units == dict(documented)
     attributes = [
-        point.attributes or {} for found in points.values() for point in found
+        point.attributes or {}
+        for name, found in points.items()
+        for point in found
+        if name != "outlay.capture.errors"
     ]
     assert all(_SERVER.items() <= each.items() for each in attributes)
+
+
+def test_failures_of_capture_are_told_once_for_the_process(clients: _Clients) -> None:
+    """However many clients there are: which of them a cost was for is not known."""
+    both = [clients(shipping="none", segment_bytes=65_536) for _ in range(2)]
+    before = clients.observed.values("outlay.capture.errors")
+    for _ in range(3):
+        capture_errors.count("acme", ZeroDivisionError("to be or not to be"))
+
+    told = clients.observed.values("outlay.capture.errors")
+
+    kind = ("acme", "ZeroDivisionError")
+    assert told[kind] - before.get(kind, 0) == 3
+    counted = {
+        client.stats().capture_errors["acme: ZeroDivisionError"] for client in both
+    }
+    assert counted == {told[kind]}
+
+
+def test_costs_without_a_price_are_told(clients: _Clients) -> None:
+    """They are in no total until somebody looks for their price."""
+    client = clients(shipping="none", segment_bytes=65_536)
+    record(client)
+
+    assert clients.observed.values("outlay.capture.unpriced") == {(): 1}
 
 
 def test_drops_are_told_by_their_reason(clients: _Clients) -> None:

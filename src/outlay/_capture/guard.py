@@ -7,11 +7,11 @@ error in there is counted, logged once for each kind, and the call goes on.
 from __future__ import annotations
 
 import logging
-import threading
 import traceback
-from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+
+from outlay._model.failures import capture_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,10 +20,6 @@ _logger: Final = logging.getLogger("outlay")
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-# Re-entrant: a finaliser may settle a stream, and fail, in the midst of a count.
-_lock: Final = threading.RLock()
-_failures: Final[Counter[str]] = Counter()  # guarded by _lock
 
 
 def guarded(
@@ -49,21 +45,18 @@ def failures() -> Mapping[str, int]:
 
     Thread safety: any thread.
     """
-    with _lock:
-        return dict(_failures)
+    return capture_errors.read()
 
 
 def _failed(what: str, error: Exception) -> None:
-    kind = f"{what}: {type(error).__name__}"
-    with _lock:
-        _failures[kind] += 1
-        first = _failures[kind] == 1
-    if first:
+    if capture_errors.count(what, error) == 1:
         with suppress(Exception):  # a log handler's own failure is not the caller's
             _logger.error(
-                "a cost was not captured (%s); the call itself is unharmed. "
-                "Further failures of this kind are counted, not logged\n%s",
-                kind,
+                "a cost was not captured (%s: %s); the call itself is unharmed. "
+                "Further failures of this kind are counted in stats().capture_errors, "
+                "and not logged\n%s",
+                what,
+                type(error).__name__,
                 _where(error),
             )
 

@@ -33,6 +33,10 @@ class Stats(NamedTuple):
             if none is pending, or the client is closed.
         unpriced: captured costs of this process that wait for a price. They are no
             events yet, and in none of the other numbers.
+        capture_errors: how often capture failed, by kind: what failed, and the error's
+            class, such as ``openai: KeyError``. The calls went on; their costs are in
+            none of the other numbers. It is the number of the whole process, whichever
+            client the costs were for; the first of each kind is logged.
     """
 
     tracked: int
@@ -50,6 +54,7 @@ class Stats(NamedTuple):
     spill_bytes: int
     oldest_pending: float | None
     unpriced: int
+    capture_errors: Mapping[str, int]
 
 
 class FlushReport(NamedTuple):

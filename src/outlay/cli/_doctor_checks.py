@@ -16,6 +16,7 @@ from outlay import HttpxTransport, UnavailableError
 from outlay._journal import segments
 from outlay._journal.folders import Lock, default_spill_dir, destination_digest
 from outlay._journal.inspection import DestinationView, destinations, find_spill_dir
+from outlay._journal.settling import read_unpriced
 from outlay._model.clock import SystemClock, to_ms
 from outlay._model.settings import Settings
 from outlay._shipping.requests import batch_offer, judge_single
@@ -245,6 +246,7 @@ def _backlog(view: DestinationView, settings: Settings) -> Iterator[Finding]:
             yield Finding(Level.WARN, "journal", text)
     yield _used(view, settings)
     yield from _writers(view)
+    yield from _unpriced(view)
     for text in problems:
         yield Finding(Level.WARN, "journal", f"left as it is: {text}")
 
@@ -266,6 +268,17 @@ def _writers(view: DestinationView) -> Iterator[Finding]:
             "'outlay agent' with the settings of the applications"
         )
         yield Finding(Level.FAIL, "writers", text)
+
+
+def _unpriced(view: DestinationView) -> Iterator[Finding]:
+    unreadable: list[object] = []
+    count = sum(1 for _ in read_unpriced(view.folder, unreadable.append))
+    if count:
+        text = (
+            f"{counted(count, 'captured cost')} without a price, in no total yet: see "
+            "'outlay unpriced list', then 'outlay reprice'"
+        )
+        yield Finding(Level.WARN, "capture", text)
 
 
 def _count(events: Tallies, state: str) -> int:

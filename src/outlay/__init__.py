@@ -16,6 +16,7 @@ from outlay._capture.attribution import attribute
 from outlay._capture.carrying import bind
 from outlay._capture.messages import carry, resume
 from outlay._capture.observation import Observation
+from outlay._capture.operations import Operation, current_operation, operation
 from outlay._capture.registry import Call, extractor
 from outlay._client import Client, Receipt
 from outlay._default import (
@@ -40,6 +41,7 @@ from outlay.errors import (
     InvalidEventError,
     JournalError,
     MissingExtraError,
+    NoOperationError,
     OutlayError,
     RejectedError,
     UnavailableError,
@@ -62,7 +64,9 @@ __all__ = (
     "InvalidEventError",
     "JournalError",
     "MissingExtraError",
+    "NoOperationError",
     "Observation",
+    "Operation",
     "OutlayError",
     "Receipt",
     "RejectedError",
@@ -77,12 +81,14 @@ __all__ = (
     "carry",
     "close",
     "configure",
+    "current_operation",
     "default_client",
     "extractor",
     "flush",
     "from_baggage",
     "instrument",
     "observe",
+    "operation",
     "resume",
     "stats",
     "to_baggage",

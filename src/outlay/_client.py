@@ -307,6 +307,7 @@ class Client:
         self._state = State.NEW
         self._lock = threading.RLock()  # re-entrant: hooks and handlers may track
         self._dropped: Counter[str] = Counter()  # guarded by _lock
+        self._random_keys = 0  # guarded by _lock
         self._append = self._journal.append
 
     def track_cost(  # noqa: C901 - each call in it costs 3 %
@@ -387,7 +388,7 @@ class Client:
         if nobody and not self._takes_nobody(event_type, payload):
             return Receipt(key, False)  # noqa: FBT003 - see Receipt
         if operation_id is None:
-            self._notices.warn_once("random key", _NO_OPERATION_ID, event_type)
+            self._note_random_key(event_type)
         try:
             durable = self._append(payload)
         except SpillFullError as error:
@@ -451,6 +452,8 @@ class Client:
             "priced",
         )
         named = keys.random_key() if operation_id is None else operation_id
+        if operation_id is None:
+            self._note_random_key(event_type)
         _, payload = self._compose(labels, 0, named, timestamp, None, data)
         if self._state is not _RUNNING:
             self._start()
@@ -525,6 +528,11 @@ class Client:
         It is the id itself, or what the setting ``hash_customer_ids`` makes of it.
         """
         return self._pseudonyms.subject_of(customer_id)
+
+    def _note_random_key(self, event_type: str) -> None:
+        with self._lock:
+            self._random_keys += 1
+        self._notices.warn_once("random key", _NO_OPERATION_ID, event_type)
 
     def _bucket(self) -> str:
         if self.settings.unattributed == "error" and not _observing.get():
@@ -636,6 +644,7 @@ class Client:
             oldest_pending=self._oldest_pending(),
             unpriced=self._unpriced.count,
             capture_errors=capture_errors.read(),
+            random_keys=self._random_keys,
         )
 
     def _oldest_pending(self) -> float | None:

@@ -4,6 +4,7 @@
     ├── ConfigError            a setting is malformed, missing or contradicts another
     ├── InvalidEventError      the caller handed us a cost that must not be recorded
     ├── ClosedError            the client was used after close()
+    ├── NoOperationError       current_operation() was called outside of any operation
     ├── MissingExtraError      an optional dependency is not installed
     ├── JournalError           the spill folder cannot be used
     │   └── SpillFullError         there is no room for another segment
@@ -26,6 +27,7 @@ __all__ = (
     "InvalidEventError",
     "JournalError",
     "MissingExtraError",
+    "NoOperationError",
     "OutlayError",
     "RejectedError",
     "SpillFullError",
@@ -81,6 +83,10 @@ class InvalidEventError(OutlayError, ValueError):
 
 class ClosedError(OutlayError, RuntimeError):
     """The client was closed and takes no more events."""
+
+
+class NoOperationError(OutlayError, LookupError):
+    """The running code is in no operation; the message says how to begin one."""
 
 
 class MissingExtraError(OutlayError, ImportError):

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
+from outlay._capture.identity import enclosing, identified
+from outlay._capture.operations import Counted
 from outlay._capture.pricing import NoPrice
 from outlay._capture.pricing.sources import price_lists
 from outlay._capture.stamping import stamp, stamp_unpriced
@@ -102,12 +104,22 @@ class Recorder:
             InvalidEventError: the observation breaks a rule of events.
             ClosedError: the client is closed.
         """
-        owner = owner or self._owner(observation)
+        observation = identified(observation)
+        receipt = self._record(
+            observation, owner or self._owner(observation), at or self._now()
+        )
+        operation = enclosing.get()
+        if operation is not None:
+            operation.note(Counted.of(observation))
+        return receipt
+
+    def _record(
+        self, observation: Observation, owner: Attribution, at: datetime
+    ) -> Receipt | None:
         name = _name(observation, owner)
         earlier = self._recent.get(name) if name is not None else None
         if earlier is _TRACKED:
             return None
-        at = at or self._now()
         charge = self._prices.charge(observation, at)
         if isinstance(charge, NoPrice):
             if earlier is None:
@@ -149,7 +161,7 @@ class Recorder:
                 charge.currency, observation.event_type, client.settings.currency
             ),
             charge.amount,
-            operation_id=observation.operation_id or observation.request_id,
+            operation_id=observation.operation_id,
             provider=observation.provider,
             region=observation.region,
             line=observation.line,
@@ -165,7 +177,7 @@ class Recorder:
         kept = client.keep_unpriced(
             observation.event_type,
             customer_id=owner.customer_id,
-            operation_id=observation.operation_id or observation.request_id,
+            operation_id=observation.operation_id,
             provider=observation.provider,
             operation=owner.operation,
             region=observation.region or owner.region,

@@ -33,8 +33,8 @@ class Run(Protocol):
         """Take note of the end; called once, outside of the body. Must not raise.
 
         Args:
-            result: what the function returned. None for a generator that was closed
-                early, and for an asynchronous one.
+            result: what the function returned; of a generator, the last item that it
+                yielded.
             error: what it raised instead; being closed early is no error.
         """
         ...
@@ -117,12 +117,13 @@ def _asynchronous(function: Callable[..., Any], begin: Begin) -> Callable[..., A
 def _drive(body: Generator[Any, Any, Any], run: Run) -> Generator[Any, Any, Any]:
     """Run a generator's body piece by piece, as PEP 380 has it."""
     step, given = body.send, None
+    item = None
     while True:
         try:
             with run:
                 item = step(given)
         except StopIteration as end:
-            run.finish(end.value, None)
+            run.finish(item, None)
             return end.value
         except BaseException as error:
             run.finish(None, error)
@@ -130,20 +131,20 @@ def _drive(body: Generator[Any, Any, Any], run: Run) -> Generator[Any, Any, Any]
         try:
             step, given = body.send, (yield item)
         except GeneratorExit:
-            _close(body, run)
+            _close(body, run, item)
             raise
         except BaseException as error:  # noqa: BLE001 - thrown in, for the body
             step, given = body.throw, error
 
 
-def _close(body: Generator[Any, Any, Any], run: Run) -> None:
+def _close(body: Generator[Any, Any, Any], run: Run, item: object) -> None:
     try:
         with run:
             body.close()
     except BaseException as error:
         run.finish(None, error)
         raise
-    run.finish(None, None)
+    run.finish(item, None)
 
 
 async def _drive_async(
@@ -151,12 +152,13 @@ async def _drive_async(
 ) -> AsyncGenerator[Any, Any]:
     """Run an asynchronous generator's body piece by piece."""
     step, given = body.asend, None
+    item = None
     while True:
         try:
             with run:
                 item = await step(given)
         except StopAsyncIteration:
-            run.finish(None, None)
+            run.finish(item, None)
             return
         except BaseException as error:
             run.finish(None, error)
@@ -164,17 +166,17 @@ async def _drive_async(
         try:
             step, given = body.asend, (yield item)
         except GeneratorExit:
-            await _aclose(body, run)
+            await _aclose(body, run, item)
             raise
         except BaseException as error:  # noqa: BLE001 - thrown in, for the body
             step, given = body.athrow, error
 
 
-async def _aclose(body: AsyncGenerator[Any, Any], run: Run) -> None:
+async def _aclose(body: AsyncGenerator[Any, Any], run: Run, item: object) -> None:
     try:
         with run:
             await body.aclose()
     except BaseException as error:
         run.finish(None, error)
         raise
-    run.finish(None, None)
+    run.finish(item, None)

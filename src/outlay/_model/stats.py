@@ -37,6 +37,8 @@ class Stats(NamedTuple):
             class, such as ``openai: KeyError``. The calls went on; their costs are in
             none of the other numbers. It is the number of the whole process, whichever
             client the costs were for; the first of each kind is logged.
+        random_keys: of this process's events and unpriced costs, those that nothing
+            gave an operation id: if what they are of is run again, it counts again.
     """
 
     tracked: int
@@ -55,6 +57,7 @@ class Stats(NamedTuple):
     oldest_pending: float | None
     unpriced: int
     capture_errors: Mapping[str, int]
+    random_keys: int
 
 
 class FlushReport(NamedTuple):

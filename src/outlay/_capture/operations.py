@@ -1,0 +1,378 @@
+"""Operations: several costs of one billable thing, under one id.
+
+Every cost is tracked when it is added, so a kill between two of them loses nothing; and
+since the keys of all are made of the operation's id, a re-run counts none twice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar
+
+from outlay._capture.arguments import Arguments, plain
+from outlay._capture.carrying import Carrying
+from outlay._capture.identity import Places, enclosing, facts_of, operation_text
+from outlay._capture.wrapping import wrap
+from outlay._default import default_client
+from outlay._model.attribution import Attribution, attribution
+from outlay._model.carried import exchange, take
+from outlay._model.events import check_text
+from outlay.errors import ConfigError, InvalidEventError, NoOperationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from outlay._capture.observation import Observation
+    from outlay._client import Client, Receipt
+    from outlay._model.carried import Carried
+    from outlay._model.events import Json, OperationId
+    from outlay._model.money import Amount
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Counted(NamedTuple):
+    """A cost that was counted in an operation, as far as others may be the same."""
+
+    provider: str | None
+    event_type: str
+    line: str | None
+
+    @classmethod
+    def of(cls, observation: Observation) -> Counted:
+        """Return what was observed."""
+        return cls(observation.provider, observation.event_type, observation.line)
+
+
+class Spec(NamedTuple):
+    """What an operation is begun with; the fields are the arguments of `operation`."""
+
+    event_type: str | None
+    provider: str | None = None
+    operation: str | None = None
+    region: str | None = None
+    client: Client | None = None
+
+    def check(self) -> None:
+        """Refuse what `track_cost` would refuse.
+
+        Raises:
+            InvalidEventError: a label breaks a rule of events.
+        """
+        for name, value in zip(self._fields[:4], self[:4], strict=True):
+            if value is not None:
+                check_text(name, value)
+
+
+class Operation:
+    """One billable operation that is under way: what ``with outlay.operation`` gives.
+
+    Thread safety: any thread may call any method, also after the operation has ended.
+
+    Attributes:
+        event_type: of the costs that are added, unless they say otherwise.
+        provider: who charges for them, unless they say otherwise.
+    """
+
+    def __init__(
+        self, spec: Spec, operation_id: OperationId | None, customer_id: str | None
+    ) -> None:
+        self.event_type = spec.event_type
+        self.provider = spec.provider
+        self._client = spec.client
+        self._owner = Attribution(customer_id, spec.operation, spec.region).over(
+            attribution.get()
+        )
+        self._places = Places()
+        self._added: dict[tuple[object, ...], object] = {}
+        self._counted: set[Counted] = set()
+        self._outer = outer = enclosing.get()
+        self._id = None if operation_id is None else operation_text(operation_id)
+        if self._id is None and outer is not None:
+            kind = ("operation", *spec[:4], self._owner.customer_id)
+            self._id = outer._name(*kind)  # noqa: SLF001 - its own class
+
+    @property
+    def operation_id(self) -> str | None:
+        """The operation's own id; None: nobody said it yet.
+
+        It may be set until the first cost is added: the costs are tracked at once, so
+        the keys of those before could not be made of it.
+
+        Raises:
+            InvalidEventError: when set to what is no id, or too late.
+        """
+        return self._id
+
+    @operation_id.setter
+    def operation_id(self, operation_id: OperationId) -> None:
+        text = operation_text(operation_id)
+        if text != self._id and self._added:
+            raise InvalidEventError("operation_id", operation_id, _TOO_LATE)
+        self._id = text
+
+    def add(
+        self,
+        amount: Amount,
+        *,
+        line: str | None = None,
+        quantity: Amount | None = None,
+        unit: str | None = None,
+        provider: str | None = None,
+        event_type: str | None = None,
+        data: Mapping[str, Json] | None = None,
+    ) -> Receipt:
+        """Track one of the operation's costs, now.
+
+        When it returns, the cost is in the journal, whatever becomes of the operation.
+
+        Args:
+            amount: actual cost in the metric's currency, exact; see `track_cost`.
+            line: which of the operation's costs it is. Only one can be without.
+            quantity: how much was consumed.
+            unit: of the quantity.
+            provider: who charges for it. None: who charges for the operation.
+            event_type: None: the operation's.
+            data: anything else worth knowing or grouping by; JSON.
+
+        Returns:
+            The event's idempotency key, and whether the event is on disk.
+
+        Raises:
+            InvalidEventError: an argument breaks a rule; or the operation has such a
+                cost already, with which this one would share its key, and only one of
+                them would count. Nothing was tracked.
+            ClosedError: the client is closed; nothing was tracked.
+        """
+        event_type = self.event_type if event_type is None else event_type
+        if event_type is None:
+            raise InvalidEventError("event_type", None, _NO_TYPE)
+        provider = self.provider if provider is None else provider
+        cost = Counted(provider, event_type, line)
+        # Inside, the running code's scopes hold; elsewhere, what held at the beginning.
+        owner = attribution.get() if enclosing.get() is self else self._owner
+        taken = self._take(cost, owner.customer_id)
+        running = attribution.set(owner)
+        try:
+            receipt = (self._client or default_client()).track_cost(
+                event_type,
+                amount,
+                operation_id=self._id,
+                provider=provider,
+                line=line,
+                quantity=quantity,
+                unit=unit,
+                data=data,
+            )
+        except BaseException:
+            self._added.pop(taken, None)
+            raise
+        finally:
+            attribution.reset(running)
+        self.note(cost)
+        return receipt
+
+    def _take(self, cost: Counted, customer_id: str | None) -> tuple[object, ...]:
+        """Take what will be an event's key, so that no other cost gets it.
+
+        Raises:
+            InvalidEventError: it is taken.
+        """
+        for name, value in zip(cost._fields, cost, strict=True):
+            if value is not None:
+                check_text(name, value)
+        key, mine = (*cost, customer_id), object()
+        if self._added.setdefault(key, mine) is not mine:  # atomic, unlike `in`
+            raise InvalidEventError("line", cost.line, _TAKEN)
+        return key
+
+    def name_call(self, observation: Observation) -> str | None:
+        """Return the id of a call in this operation that has none of its own.
+
+        None: the operation has none, either, or has had too many calls.
+        """
+        return self._name(*facts_of(observation))
+
+    def _name(self, *facts: object) -> str | None:
+        return None if self._id is None else self._places.name(self._id, *facts)
+
+    def note(self, cost: Counted) -> None:
+        """Take note of a cost that was counted here, or in an operation inside."""
+        self._counted.add(cost)
+        outer = self._outer  # read once: another thread may end this operation
+        if outer is not None:
+            outer.note(cost)
+
+    @property
+    def counted(self) -> frozenset[Counted]:
+        """What was counted here so far, and in operations inside."""
+        return frozenset(self._counted)
+
+    @property
+    def owner(self) -> Attribution:
+        """Whom the operation's costs are attributed to."""
+        return self._owner
+
+    def end(self) -> None:
+        """Let go of the operation around: a task that goes on must not keep it."""
+        self._outer = None
+
+
+_NO_TYPE: Final = "name it here, or in outlay.operation(...)"
+_TOO_LATE: Final = (
+    "costs were added before, and are tracked: set it before the first one is added"
+)
+_TAKEN: Final = (
+    "this operation has such a cost already: name another line, or add the amounts up"
+)
+
+
+def operation(
+    event_type: str | None = None,
+    *,
+    operation_id: OperationId | Callable[..., OperationId | None] | None = None,
+    customer_id: str | Callable[..., str | None] | None = None,
+    provider: str | None = None,
+    operation: str | None = None,
+    region: str | None = None,
+    client: Client | None = None,
+) -> OperationScope:
+    """Begin an operation, whose costs are added while it goes on.
+
+    Each cost is tracked when it is added, under the operation's id and a line of its
+    own. What captured calls inside cost is attributed alike; a call whose provider
+    gives it no id is named by the operation. Exceptions pass through, and what was
+    added by then has cost what it has cost.
+
+    Use it as a context manager, synchronous or not, or as a decorator of functions of
+    all kinds, where every call is an operation of its own. Operations nest; one without
+    an id is named by its place in the one around it. They follow asyncio tasks,
+    ``asyncio.to_thread`` and `bind`, as `attribute` does.
+
+    Thread safety: any thread; one scope may be used any number of times.
+
+    Args:
+        event_type: of the costs, such as ``cost.documents.ocr``; each may say another.
+        operation_id: the operation's own stable id, by which a re-run is known. None:
+            it is said later, by ``op.operation_id = ...``, before the first cost is
+            added; else a re-run counts again. Of a decorator: the name of the argument
+            that holds it, or a function of the arguments, called by their names.
+        customer_id: who the costs are attributed to. None: whom `attribute` says. Of a
+            decorator: the name of an argument, a function of arguments, or else the
+            customer.
+        provider: who charges; each cost may say another.
+        operation: what is done, such as ``document-extraction``. None: as around.
+        region: where. None: as around.
+        client: tracks the costs; None: the default client, whichever it is then.
+
+    Raises:
+        InvalidEventError: an argument breaks a rule of events.
+        ConfigError: where it is used, if it does not fit: a function without the
+            argument that is named, or a block with a function for an id.
+
+    Example:
+        >>> with outlay.operation("cost.meeting", operation_id="meeting-7") as op:
+        ...     op.add("0.288", line="transcription", quantity=48, unit="minute")
+        ...     op.add("0.0907", line="summary", provider="anthropic")
+    """
+    spec = Spec(event_type, provider, operation, region, client)
+    spec.check()
+    if operation_id is not None and not callable(operation_id):
+        operation_text(operation_id)
+    if customer_id is not None and not callable(customer_id):
+        check_text("customer_id", customer_id)
+    return OperationScope(spec, operation_id, customer_id)
+
+
+def current_operation() -> Operation:
+    """Return the operation that the running code is in: the innermost.
+
+    Raises:
+        NoOperationError: it is in none.
+    """
+    found = enclosing.get()
+    if found is None:
+        raise NoOperationError(
+            "no operation is under way here: run the code inside of "
+            "`with outlay.operation(...)`, or call outlay.track_cost"
+        )
+    return found
+
+
+class OperationScope:
+    """Begins operations: what `operation` returns.
+
+    A context manager, synchronous or not, and a decorator.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        operation_id: OperationId | Callable[..., OperationId | None] | None,
+        customer_id: str | Callable[..., str | None] | None,
+    ) -> None:
+        self._spec = spec
+        self._operation_id = operation_id
+        self._customer_id = customer_id
+        # What was around each operation that was entered and not left. So the scope
+        # can be entered any number of times, and leaving restores only what it had set.
+        self._around: dict[int, tuple[Operation, Carried]] = {}
+
+    def __enter__(self) -> Operation:
+        if callable(self._operation_id) or callable(self._customer_id):
+            raise ConfigError(
+                "a function that tells operation_id or customer_id is for decorators; "
+                "in `with outlay.operation(...)` pass what it would return"
+            )
+        begun = Operation(self._spec, self._operation_id, self._customer_id)
+        # Kept with its id, so that the id is not reused.
+        self._around[id(begun)] = (begun, exchange(inside(begun)))
+        return begun
+
+    def __exit__(self, *exc_info: object) -> None:
+        entered = self._around.pop(id(enclosing.get()), None)
+        if entered is not None:
+            begun, around = entered
+            exchange(around)
+            begun.end()
+
+    async def __aenter__(self) -> Operation:
+        return self.__enter__()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.__exit__()
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Decorate ``function``: each call of it is an operation of its own.
+
+        Raises:
+            ConfigError: it has no argument of a name that was given.
+        """
+        arguments = Arguments(plain(function))
+        ids = arguments.id_teller("operation_id", self._operation_id)
+        customers = arguments.customer_teller(self._customer_id)
+
+        def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Running:
+            told: Any = [each and each.tell(args, kwargs) for each in (ids, customers)]
+            return Running(Operation(self._spec, *told))
+
+        return wrap(function, begin)
+
+
+class Running(Carrying):
+    """A run of a function that is an operation; see `wrapping.Run`."""
+
+    __slots__ = ("operation",)
+
+    def __init__(self, begun: Operation) -> None:
+        super().__init__(inside(begun))
+        self.operation = begun
+
+    def finish(self, result: object, error: BaseException | None) -> None:  # noqa: ARG002 - see Run
+        """End the operation."""
+        self.operation.end()
+
+
+def inside(begun: Operation) -> Carried:
+    """Return what holds in the midst of an operation."""
+    return {**take(), attribution: begun.owner, enclosing: begun}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.baggage import get_all, remove_baggage, set_baggage
-from opentelemetry.context import attach, detach
+from opentelemetry.context import attach, detach, get_current
 
 from outlay._capture.attribution import Scope
 from outlay._capture.messages import (
@@ -121,8 +121,8 @@ def _said(context: Context | None) -> Attribution:
 
 def _with(members: Mapping[str, str]) -> Context:
     """Return the current context with ``members``, and no others, in our names."""
-    context = remove_baggage(_OURS[0])
-    for name in _OURS[1:]:
+    context = get_current()
+    for name in _OURS:
         context = remove_baggage(name, context)
     others = get_all(context)
     ours = {PREFIX + name: value for name, value in members.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -26,6 +27,7 @@ class Exchange(Protocol):
     Attributes:
         method: of the request, such as ``POST``.
         path: of its URL, without the query.
+        query: the query.
         sent: the JSON object that it sent, or nothing.
         status: of the response, as in HTTP.
         headers: of the response, by lower-case name.
@@ -36,6 +38,8 @@ class Exchange(Protocol):
     def method(self) -> str: ...
     @property
     def path(self) -> str: ...
+    @property
+    def query(self) -> Mapping[str, str]: ...
     @property
     def sent(self) -> Mapping[str, Any]: ...
     @property
@@ -77,6 +81,7 @@ def settle(
         provider=provider,
         method=exchange.method,
         path=exchange.path,
+        query=exchange.query,
         request=sent,
         model=model if isinstance(model, str) else None,
         headers=headers,
@@ -125,6 +130,11 @@ def request_id_in(headers: Mapping[str, str]) -> str | None:
     return None
 
 
+def query_of(text: str) -> Mapping[str, str]:
+    """Return the parts of a URL's query."""
+    return dict(parse_qsl(text)) if text else {}
+
+
 class _HttpxExchange:
     """As httpx and httpx2 have it."""
 
@@ -134,6 +144,10 @@ class _HttpxExchange:
         self.path: str = response.request.url.path
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        return query_of(self._response.request.url.query.decode())
 
     @property
     def sent(self) -> Mapping[str, Any]:

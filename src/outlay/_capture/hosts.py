@@ -45,6 +45,15 @@ APIS: Final = {
             ".rep.googleapis.com",
         ),
     ),
+    "google_maps": Api(
+        "google_maps",
+        (
+            "maps.googleapis.com",
+            "roads.googleapis.com",
+            "addressvalidation.googleapis.com",
+            "www.googleapis.com",  # geolocation is there, among much else
+        ),
+    ),
     "groq": Api("openai", ("api.groq.com",)),
     "mistral": Api(
         "mistral",
@@ -60,6 +69,7 @@ APIS: Final = {
     "openrouter": Api("openai", ("openrouter.ai",)),
     "perplexity": Api("openai", ("api.perplexity.ai",)),
     "together": Api("openai", ("api.together.ai", "api.together.xyz")),
+    "twilio": Api("twilio", (".twilio.com",)),
     "x-ai": Api("openai", ("api.x.ai",)),
 }
 """By the provider's canonical name."""

@@ -25,6 +25,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         provider: who answered, by its canonical name.
         method: such as ``POST``.
         path: of the URL, without the query.
+        query: of the URL; of names that come twice, the last. To be looked at only.
         request: what was sent, where it was JSON. To be looked at (which model, which
             tier, how many characters), never to be kept.
         model: that was asked for, or what `instrument` was told that it is.
@@ -37,6 +38,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     provider: str
     method: str = "POST"
     path: str = "/"
+    query: Mapping[str, str] = {}
     request: Mapping[str, Any] = {}
     model: str | None = None
     headers: Mapping[str, str] = {}

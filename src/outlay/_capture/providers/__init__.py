@@ -16,6 +16,7 @@ MODULES: Final = {
     "botocore": "aws",
     "cohere": "cohere",
     "google-genai": "google",
+    "googlemaps": "google_maps",
     "groq": "groq",
     "httpx": "httpx",
     "httpx2": "httpx2",
@@ -23,6 +24,7 @@ MODULES: Final = {
     "openai": "openai",
     "requests": "requests",
     "together": "together",
+    "twilio": "twilio",
 }
 """What users call a library, and the module here whose ``LIBRARY`` describes it."""
 

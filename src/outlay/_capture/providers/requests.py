@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from outlay._capture.exchanges import Sent, settle
+from outlay._capture.exchanges import Sent, query_of, settle
 from outlay._capture.hooks import returning
 from outlay._capture.instrumenting import Library, Scope, Seam
 from outlay._capture.registry import provider_of
@@ -41,7 +41,9 @@ class _Exchange:
     def __init__(self, response: Any) -> None:
         self._response = response
         self.method: str = response.request.method
-        self.path: str = urlsplit(response.request.url).path
+        url = urlsplit(response.request.url)
+        self.path: str = url.path
+        self.query: Mapping[str, str] = query_of(url.query)
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
 

@@ -1,0 +1,199 @@
+"""Google Maps: flat prices for calls, which the user's price book knows.
+
+The answer tells no price and no id. It does tell whether the call was billed: Google
+bills requests that succeed, and finding nothing is a success; a refusal is none.
+Source: https://developers.google.com/maps/billing-and-pricing/gmp-pricing-glossary and
+https://developers.google.com/maps/billing-and-pricing/sku-details (legacy SKUs, which
+the googlemaps package calls).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from outlay._capture import event_types
+from outlay._capture.answers import members
+from outlay._capture.hooks import returning
+from outlay._capture.instrumenting import Library, Scope, Seam
+from outlay._capture.observation import Observation
+from outlay._capture.registry import Call, Endpoint, find, register
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import ModuleType
+
+Answer = Mapping[str, Any]
+
+
+def looked_up(answer: Answer, call: Call) -> Observation | None:
+    """Read an answer: one call, by the name of its API, and what made it dearer."""
+    if answer.get("status", "OK") not in _SUCCESS:
+        return None
+    return Observation(
+        provider=call.provider,
+        event_type=event_types.GEOCODING,
+        model=_name(call.path),
+        service_tier=_tier(call.query),
+        usage={"call": 1},
+    )
+
+
+def matrix(answer: Answer, call: Call) -> Observation | None:
+    """Read a matrix of distances: billed by the element, which is a pair of places."""
+    if answer.get("status") not in _SUCCESS:
+        return None
+    return Observation(
+        provider=call.provider,
+        event_type=event_types.GEOCODING,
+        model=_name(call.path),
+        service_tier=_tier(call.query),
+        usage={"element": sum(map(len, answer.get(_ELEMENTS) or ()))},
+    )
+
+
+def places(answer: Answer, call: Call) -> Observation | None:
+    """Read a search for places, or their details: some data cost more."""
+    if answer.get("status") not in _SUCCESS:
+        return None
+    session = "sessiontoken" in call.query
+    return Observation(
+        provider=call.provider,
+        event_type=event_types.GEOCODING,
+        model=_name(call.path),
+        service_tier="session" if session else None,
+        usage={"call": 1, **_data_of(call)},
+    )
+
+
+def _name(path: str) -> str:
+    """Return what an API is called in its address, such as ``place/details``."""
+    for noise in ("/maps/api/", "/geolocation/v1/", "/v1/", "/v1:"):
+        _, found, name = path.partition(noise)
+        if found:
+            return name.removesuffix("/json")
+    return path.strip("/")
+
+
+def _tier(query: Mapping[str, str]) -> str | None:
+    """Return ``advanced`` for routes that cost twice as much."""
+    points = query.get("waypoints", "").split("|")
+    named = [point for point in points if point and not point.startswith("optimize:")]
+    places = (*points, query.get("origin", ""), query.get("destination", ""))
+    is_advanced = (
+        (
+            "departure_time" in query and query.get("mode", "driving") == "driving"
+        )  # so with traffic
+        or "optimize:true" in points
+        or len(named) > _WAYPOINTS
+        or any(place.startswith(_MODIFIERS) for place in places)
+    )
+    return "advanced" if is_advanced else None
+
+
+def _data_of(call: Call) -> dict[str, int]:
+    """Return the kinds of data of places that are billed on top."""
+    given = call.query.get("fields")
+    if given is None and call.path.endswith("/findplacefromtext/json"):
+        return {}  # tells ids only
+    kinds = {_KINDS.get(field, "") for field in (given or "").split(",")}
+    if given is None:
+        kinds = {"contact_data", "atmosphere_data"}  # tells everything
+    return dict.fromkeys(sorted(kinds - {""}), 1)
+
+
+_SUCCESS: Final = {"OK", "ZERO_RESULTS"}
+_ELEMENTS: Final = "rows.elements.status"
+_WAYPOINTS: Final = 10  # so many at the plain price
+_MODIFIERS: Final = ("side_of_road:", "heading=")
+_KINDS: Final = {
+    **dict.fromkeys(
+        (
+            "current_opening_hours",
+            "formatted_phone_number",
+            "international_phone_number",
+            "opening_hours",
+            "secondary_opening_hours",
+            "website",
+        ),
+        "contact_data",
+    ),
+    **dict.fromkeys(
+        (
+            "curbside_pickup",
+            "delivery",
+            "dine_in",
+            "editorial_summary",
+            "price_level",
+            "rating",
+            "reservable",
+            "review",
+            "reviews",
+            "serves_beer",
+            "serves_breakfast",
+            "serves_brunch",
+            "serves_dinner",
+            "serves_lunch",
+            "serves_vegetarian_food",
+            "serves_wine",
+            "takeout",
+            "user_ratings_total",
+        ),
+        "atmosphere_data",
+    ),
+}
+
+_CALLS: Final = Endpoint(looked_up, ("status",))
+_IMAGES: Final = Endpoint(looked_up, ())
+_PLACES: Final = Endpoint(places, ("status",))
+
+ENDPOINTS: Final = {
+    "GET /maps/api/geocode/json": _CALLS,
+    "GET /maps/api/directions/json": _CALLS,
+    "GET /maps/api/distancematrix/json": Endpoint(matrix, ("status", _ELEMENTS)),
+    "GET /maps/api/elevation/json": _CALLS,
+    "GET /maps/api/timezone/json": _CALLS,
+    "GET /maps/api/staticmap": _IMAGES,
+    "GET /maps/api/streetview": _IMAGES,
+    "GET /maps/api/place/{kind}/json": _PLACES,
+    "GET /maps/api/place/photo": _IMAGES,
+    "POST /geolocation/v1/geolocate": _IMAGES,
+    "GET /v1/snapToRoads": _IMAGES,
+    "GET /v1/nearestRoads": _IMAGES,
+    "GET /v1/speedLimits": _IMAGES,
+    "POST /v1:validateAddress": _IMAGES,
+}
+"""Whatever is not here costs nothing, or is not captured: the newer APIs of places and
+routes, whose prices go by field masks."""
+
+for _pattern, _endpoint in ENDPOINTS.items():
+    register("google_maps", _pattern, _endpoint)
+
+
+def _seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
+    def answered(
+        answer: Any, client: Any, url: str, params: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        options = scope.options_of(client)
+        # To try again, it calls itself: the outermost call has the answer, too.
+        retries = kwargs.get("retry_counter", args[1] if len(args) > 1 else 0)
+        if options is None or retries:
+            return
+        if getattr(answer, "status_code", 200) != 200:  # of an image
+            return
+        provider = options.provider or "google_maps"
+        method = "POST" if kwargs.get("post_json") is not None else "GET"
+        endpoint = find(provider, method, url)
+        if endpoint is not None:
+            more = getattr(client, "_extra_params", None) or {}
+            query = {name: str(value) for name, value in {**more, **params}.items()}
+            call = Call(provider=provider, method=method, path=url, query=query)
+            options.settle(endpoint, call, members(answer, endpoint.fields))
+
+    wrap: Callable[..., Any] = returning("googlemaps", answered)
+    yield Seam(module.Client, "_request", wrap)
+
+
+LIBRARY: Final = Library("googlemaps", _seams)
+"""Hooked where each request gets its answer, after the library's own retries: there is
+no public method that all calls go through."""

@@ -1,0 +1,187 @@
+"""Twilio: messages, calls, recordings, verifications, lookups.
+
+What a message or a call costs is known when it has ended, or hours later; until then it
+has no price, and its cost is pending. The price is negative, for it is taken off the
+account. Callbacks do not tell it: whoever wants it fetches the resource.
+Source: https://www.twilio.com/docs/messaging/api/message-resource
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from outlay._capture import event_types
+from outlay._capture.answers import amount_of, quantity_of
+from outlay._capture.exchanges import query_of, settle
+from outlay._capture.hooks import awaiting, returning
+from outlay._capture.instrumenting import Library, Scope, Seam
+from outlay._capture.lateness import is_late
+from outlay._capture.observation import Observation
+from outlay._capture.registry import Call, Endpoint, register
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from decimal import Decimal
+    from types import ModuleType
+
+    from outlay._capture.streams import Reader
+
+Answer = Mapping[str, Any]
+
+
+def message(answer: Answer, call: Call) -> Observation | None:
+    """Read a message: sent just now, or fetched."""
+    return _resource(answer, call, event_types.MESSAGING, "num_segments", "segment")
+
+
+def phone_call(answer: Answer, call: Call) -> Observation | None:
+    """Read a call, or a recording: made just now, or fetched."""
+    return _resource(answer, call, event_types.VOICE, "duration", "second")
+
+
+def resource(answer: Answer, call: Call) -> Observation | None:
+    """Read a resource that somebody has fetched; its id tells what it is."""
+    is_message = str(answer.get("sid")).startswith(("SM", "MM"))
+    return message(answer, call) if is_message else phone_call(answer, call)
+
+
+def verification(answer: Answer, call: Call) -> Observation:
+    """Read a code that was sent: billed by the attempt, whose id is its own."""
+    attempts = [sid for sid in answer.get(_ATTEMPTS) or () if sid]
+    return Observation(
+        provider=call.provider,
+        event_type=event_types.VERIFICATION,
+        operation_id=attempts[-1] if attempts else None,
+        request_id=_request_id(call),
+        model=f"verify/{answer.get('channel') or 'unknown'}",
+        usage={"call": 1},
+    )
+
+
+def check(answer: Answer, call: Call) -> Observation | None:
+    """Read the check of a code: billed if it was the right one."""
+    if answer.get("status") != "approved":
+        return None
+    return Observation(
+        provider=call.provider,
+        event_type=event_types.VERIFICATION,
+        operation_id=answer.get("sid"),
+        line="approved",
+        model="verify/approved",
+        usage={"call": 1},
+    )
+
+
+def lookup(_answer: Answer, call: Call) -> Observation | None:
+    """Read a look-up of a number: billed by the package of data that is asked for."""
+    asked = call.query.get("Fields") or call.query.get("Type") or ""
+    packages = [name.strip() for name in asked.split(",") if name.strip()]
+    if not packages:
+        return None
+    return Observation(
+        provider=call.provider,
+        event_type=event_types.ENRICHMENT,
+        request_id=_request_id(call),
+        model="lookup",
+        usage=dict.fromkeys(packages, 1),
+    )
+
+
+def _resource(
+    answer: Answer, call: Call, event_type: str, count: str, unit: str
+) -> Observation | None:
+    price = _price(answer.get("price"))
+    is_new = call.method == "POST"
+    if price is None and not is_new:
+        return None  # as little is known as when it was made
+    if is_late(next(filter(None, map(answer.get, _ENDS)), None), call):
+        return None
+    quantity = quantity_of(answer.get(count))
+    return Observation(
+        provider=call.provider,
+        event_type=event_type,
+        operation_id=answer.get("sid"),
+        usage={unit: int(quantity)} if quantity else {},
+        amount=price,
+        currency=str(answer.get("price_unit") or "USD").upper(),
+        pending=price is None,
+    )
+
+
+def _price(told: object) -> Decimal | None:
+    return amount_of(told.removeprefix("-") if isinstance(told, str) else told)
+
+
+def _request_id(call: Call) -> str | None:
+    return call.headers.get("twilio-request-id")
+
+
+_ATTEMPTS: Final = "send_code_attempts.attempt_sid"
+_ENDS: Final = ("date_sent", "end_time", "date_created")  # the first that there is
+_PRICED: Final = ("sid", "price", "price_unit", *_ENDS)
+_MESSAGE: Final = Endpoint(message, (*_PRICED, "num_segments"))
+_CALL: Final = Endpoint(phone_call, (*_PRICED, "duration"))
+
+ENDPOINTS: Final = {
+    "POST /Messages.json": _MESSAGE,
+    "GET /Messages/{sid}.json": _MESSAGE,
+    "POST /Calls.json": _CALL,
+    "GET /Calls/{sid}.json": _CALL,
+    "GET /Recordings/{sid}.json": _CALL,
+    "POST /v2/Services/{sid}/Verifications": Endpoint(
+        verification, (_ATTEMPTS, "channel")
+    ),
+    "POST /v2/Services/{sid}/VerificationCheck": Endpoint(check, ("sid", "status")),
+    "GET /v2/PhoneNumbers/{number}": Endpoint(lookup, ()),
+    "GET /v1/PhoneNumbers/{number}": Endpoint(lookup, ()),
+    "CALLBACK /": Endpoint(resource, (*_PRICED, "num_segments", "duration")),
+}
+"""Whatever is not here costs nothing, or is not captured: lists, which would count once
+more what was counted; phone numbers by the month; video, conversations, e-mail."""
+
+for _pattern, _endpoint in ENDPOINTS.items():
+    register("twilio", _pattern, _endpoint)
+
+
+class _Exchange:
+    """As Twilio's clients have it, whichever HTTP client is below."""
+
+    sent: Mapping[str, Any] = {}  # forms, which no extractor looks at
+
+    def __init__(self, response: Any, method: str, uri: str, params: Any) -> None:
+        url = urlsplit(uri)
+        given = {} if params is None else params
+        self.method = method
+        self.path = url.path
+        self.query = {**query_of(url.query), **{n: str(v) for n, v in given.items()}}
+        self.status: int = response.status_code
+        headers = (response.headers or {}).items()
+        self.headers = {name.lower(): value for name, value in headers}
+        self.body: bytes = response.text.encode()
+
+    def watch(self, what: str, reader: Reader[bytes]) -> None:
+        """Do nothing: the body has always been read."""
+
+
+def _seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
+    def answered(
+        response: Any,
+        client: Any,
+        method: str,
+        uri: str,
+        params: Any = None,
+        *_args: Any,
+        **_kwargs: Any,
+    ) -> None:
+        options = scope.options_of(client)
+        if options is not None:
+            exchange = _Exchange(response, method, uri, params)
+            settle("twilio", options, options.provider or "twilio", exchange)
+
+    yield Seam(module.Client, "request", returning("twilio", answered))
+    yield Seam(module.Client, "request_async", awaiting("twilio", answered))
+
+
+LIBRARY: Final = Library("twilio", _seams, module="twilio.rest")

@@ -380,17 +380,17 @@ class Client:
             unit,
             provenance,
         )
-        key, payload = self._compose(
-            labels, amount, operation_id, timestamp, quantity, data
-        )
+        compose = self._compose  # a call of an instance's own member is looked up twice
+        key, payload = compose(labels, amount, operation_id, timestamp, quantity, data)
         if self._state is not _RUNNING:
             self._start()
         if nobody and not self._takes_nobody(event_type, payload):
             return Receipt(key, False)  # noqa: FBT003 - see Receipt
         if operation_id is None:
             self._note_random_key(event_type)
+        append = self._append
         try:
-            durable = self._append(payload)
+            durable = append(payload)
         except SpillFullError as error:
             self._drop(payload, "spill_full", error)
             return Receipt(key, False)  # noqa: FBT003 - see Receipt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from decimal import Decimal
 from fractions import Fraction
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outlay._model.money import MAX_CHARS, MAX_EXPONENT, exact
+from outlay._model.money import MAX_CHARS, MAX_EXPONENT, exact, written
 from outlay.errors import InvalidEventError
 
 LEAST, LIMIT = Fraction(1, 10**MAX_EXPONENT), Fraction(10 ** (MAX_EXPONENT + 1))
@@ -95,3 +96,28 @@ def test_whatever_is_taken_is_finite_and_not_negative(
     assert not taken.is_signed()
     assert not isinstance(value, bool)
     assert not math.isnan(taken)
+
+
+@given(
+    st.floats()
+    | st.decimals()
+    | st.integers(-10, 10**26)
+    | st.booleans()
+    | st.text("0123456789.-+e \n٣")
+    | decimals().map(str)
+)
+@settings(max_examples=500)
+def test_what_is_written_is_the_text_of_the_exact_amount(
+    value: float | Decimal | str,
+) -> None:
+    """Plain numbers take a short cut, which must lead to the same place."""
+    try:
+        number = exact(value)
+    except InvalidEventError:
+        with pytest.raises(InvalidEventError):
+            written(value)
+        return
+
+    text = written(value)
+    assert text == str(number)
+    assert json.loads(text, parse_float=Decimal) == number

@@ -19,7 +19,7 @@ import msgspec
 from outlay._model import keys
 from outlay._model.clock import NS_PER_MS, Clock, rfc3339, to_ms
 from outlay._model.keys import derive_key
-from outlay._model.money import Amount, exact
+from outlay._model.money import Amount, is_plain, written
 from outlay.errors import InvalidEventError
 
 Json: TypeAlias = (
@@ -76,11 +76,12 @@ class CostEvent(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel")
     namespace: str | None = None
 
 
-class _Heading(NamedTuple):
-    """What the events of one customer, type and set of labels have in common."""
+_Heading: TypeAlias = tuple[keys.Hasher, str, str]
+"""What the events of one customer, type and set of labels have in common: a hash of the
+shared part of their keys; their JSON text, up to where the amount goes; and an amount
+that need not be checked, that of the first of them, for many costs are flat.
 
-    hasher: keys.Hasher  # of the shared part of the idempotency keys
-    opening: str  # of the JSON text, up to where the amount goes
+A plain tuple, which the interpreter takes apart faster than a named one."""
 
 
 class Labels(NamedTuple):
@@ -109,12 +110,6 @@ _LABEL_FIELDS: Final = Labels._fields[2:]  # those that go into the event's data
 _FIELD_NAMES: Final = frozenset(
     {*_LABEL_FIELDS, "amount", "quantity", "operationId"},
 )
-
-# What most callers pass as a str: already a JSON number (RFC 8259, section 6), and well
-# inside of the limits. Everything else goes through Decimal.
-_is_plain_amount = re.compile(
-    r"(?:0|[1-9][0-9]{0,24})(?:\.[0-9]{1,40})?", re.ASCII
-).fullmatch
 
 # How to make a plain value of what JSON has, but the encoder knows only the base of.
 _PLAIN: Final[tuple[tuple[type, Callable[[Any], object]], ...]] = (
@@ -201,7 +196,7 @@ class EventComposer:
         self._subject_of = subject_of
         self._now_ns = clock.now_ns
         self._headings: dict[LabelValues, _Heading] = {}
-        self._instant = (0, rfc3339(0))  # the last millisecond, and its text
+        self._instant = (0, 0, "")  # the last millisecond: from, until, its text
 
     def compose(  # noqa: C901, PLR0917 - each call in it costs 3 %
         self,
@@ -218,11 +213,11 @@ class EventComposer:
             InvalidEventError: an argument breaks a rule; the message names it.
         """
         try:
-            hasher, opening = self._headings[labels]
+            hasher, opening, flat = self._headings[labels]
         except (KeyError, TypeError):  # new, or unhashable and so invalid
-            hasher, opening = self._admit(Labels(*labels))
-        if type(amount) is not str or not _is_plain_amount(amount):
-            amount = str(exact(amount, allow_credits=self._allow_credits))
+            hasher, opening, flat = self._admit(Labels(*labels), amount)
+        if type(amount) is not str or (amount != flat and not is_plain(amount)):
+            amount = written(amount, allow_credits=self._allow_credits)
         if operation_id is None:
             key, more = keys.random_key(), ""
         else:
@@ -240,27 +235,33 @@ class EventComposer:
                 more = f',"operationId":{quoted}'
             key = derive_key(hasher, operation_id)
         if quantity is not None:
-            number = exact(
+            number = written(
                 quantity, allow_credits=self._allow_credits, field="quantity"
             )
             more += f',"quantity":{number}'
         if data:
             more += _members(data)
-        at, instant = self._instant
+        now_ns, (since, until, instant) = self._now_ns, self._instant
         if timestamp is not None:
             instant = _instant(timestamp)
-        elif at != (now := self._now_ns() // NS_PER_MS):
-            instant = rfc3339(now)
-            self._instant = (now, instant)
+        elif not since <= (now := now_ns()) < until:
+            instant = self._renewed(now)
         payload = (
             f'{opening}{amount}{more}}},"timestamp":"{instant}",'
             f'"idempotencyKey":"{key}{self._ending}'
         ).encode()
-        if len(payload) > MAX_EVENT_BYTES:
+        if data and len(payload) > MAX_EVENT_BYTES:  # nothing else is that large
             raise _too_large(data, len(payload))
         return key, payload
 
-    def _admit(self, given: Labels) -> _Heading:
+    def _renewed(self, now_ns: int) -> str:
+        """Return the text of the millisecond that it is now, and remember it."""
+        ms = now_ns // NS_PER_MS
+        instant = rfc3339(ms)
+        self._instant = (ms * NS_PER_MS, (ms + 1) * NS_PER_MS, instant)
+        return instant
+
+    def _admit(self, given: Labels, amount: Amount) -> _Heading:
         """Check labels not seen before, and remember what follows from them."""
         labels = Labels._make(map(_check_label, Labels._fields, given))
         if labels.provenance not in get_args(Provenance):
@@ -271,17 +272,19 @@ class EventComposer:
         fields = "".join(
             f'"{name}":{_quoted(value)},' for name, value in named if value is not None
         )
-        heading = _Heading(
-            keys.key_hasher(
-                self._source,
-                labels.event_type,
-                subject,  # a key made of the id itself could be tried out
-                labels.provider or "",
-                labels.line or "",
-            ),
-            f'{{"type":{_quoted(labels.event_type)},"source":{_quoted(self._source)},'
-            f'"subject":{_quoted(subject)},"data":{{{fields}"amount":',
+        hasher = keys.key_hasher(
+            self._source,
+            labels.event_type,
+            subject,  # a key made of the id itself could be tried out
+            labels.provider or "",
+            labels.line or "",
         )
+        opening = (
+            f'{{"type":{_quoted(labels.event_type)},"source":{_quoted(self._source)},'
+            f'"subject":{_quoted(subject)},"data":{{{fields}"amount":'
+        )
+        flat = amount if type(amount) is str and is_plain(amount) else "0"
+        heading = (hasher, opening, flat)
         if len(self._headings) >= _MAX_HEADINGS:
             self._headings.clear()
         self._headings[labels] = heading

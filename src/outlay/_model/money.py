@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -24,6 +25,15 @@ amount is a multiple of 1e-100, which the reference server's exact sums ask for.
 # The default context rounds to 28 digits without a word. This one has room for any sum
 # of amounts of up to 61 digits, and would raise before it rounded.
 _EXACT: Final = Context(prec=1000, traps=[Inexact, InvalidOperation, Overflow])
+
+is_plain: Final = re.compile(
+    r"(?:0|[1-9][0-9]{0,24}+)(?:\.[0-9]{1,40}+)?+", re.ASCII
+).fullmatch
+"""Matches a text that is an amount, and is sent, as it stands: a JSON number (RFC 8259,
+section 6) well inside of the limits."""
+
+_PLAIN_INTS: Final = range(10**25)
+_SHOW_ALL_DIGITS: Final = frozenset({str, float, Decimal})  # when turned to text
 
 _REMEDY: Final = "pass a finite Decimal, int, str or float such as '0.0042'"
 
@@ -63,6 +73,27 @@ def exact(
             )
         return number or Decimal(0)
     return number
+
+
+def written(
+    value: Amount, *, allow_credits: bool = False, field: str = "amount"
+) -> str:
+    """Return the text of ``value`` that will be sent: that of `exact`, only sooner.
+
+    Args:
+        value: see `exact`.
+        allow_credits: see there.
+        field: see there.
+
+    Raises:
+        InvalidEventError: see there.
+    """
+    kind = type(value)
+    if kind in _SHOW_ALL_DIGITS and is_plain(text := str(value)):
+        return text
+    if kind is int and value in _PLAIN_INTS:
+        return str(value)
+    return str(exact(value, allow_credits=allow_credits, field=field))
 
 
 def _decimal(value: Amount, field: str) -> Decimal:

@@ -108,6 +108,20 @@ def test_what_is_no_amount_is_refused(
     assert len(str(caught.value)) < 250
 
 
+@pytest.mark.parametrize("first", ["0.05", "4.2e-3", Decimal(3)], ids=str)
+def test_an_amount_does_not_depend_on_the_one_before(
+    compose: Compose, first: object
+) -> None:
+    """The amount of flat costs is remembered, for the next of them only."""
+    compose(amount=first)
+
+    for given, sent in (("0.05", "0.05"), ("0.06", "0.06"), ("0.050", "0.050")):
+        assert f'"amount":{sent},'.encode() in compose(amount=given)[1]
+    for wrong in ("", "0.05 EUR"):
+        with pytest.raises(InvalidEventError, match=r"^amount="):
+            compose(amount=wrong)
+
+
 def test_an_unfit_quantity_is_called_by_its_name(compose: Compose) -> None:
     """Both numbers obey the same rules, and the error tells them apart."""
     with pytest.raises(InvalidEventError, match=r"^quantity='many': pass a finite"):

@@ -33,7 +33,6 @@ is_plain: Final = re.compile(
 section 6) well inside of the limits."""
 
 _PLAIN_INTS: Final = range(10**25)
-_SHOW_ALL_DIGITS: Final = frozenset({str, float, Decimal})  # when turned to text
 
 _REMEDY: Final = "pass a finite Decimal, int, str or float such as '0.0042'"
 
@@ -89,7 +88,7 @@ def written(
         InvalidEventError: see there.
     """
     kind = type(value)
-    if kind in _SHOW_ALL_DIGITS and is_plain(text := str(value)):
+    if kind is float and is_plain(text := str(value)):
         return text
     if kind is int and value in _PLAIN_INTS:
         return str(value)

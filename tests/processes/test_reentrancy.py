@@ -11,6 +11,12 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    SpanExporter,
+    SpanExportResult,
+)
 
 from outlay import Client, ClosedError
 from tests.support.answers import refused
@@ -21,8 +27,10 @@ from tests.support.servers import Fault, ScriptedServer
 from tests.support.transports import ScriptedTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from opentelemetry.sdk.trace import ReadableSpan
 
     from outlay import CostEvent
 
@@ -192,6 +200,35 @@ def test_finalisers_that_track_while_costs_are_tracked_lose_nothing(
 
     assert report.complete
     assert report.stats.delivered == 1000
+    assert_conserved(report.stats)
+
+
+def test_a_span_exporter_may_track_and_flush_on_its_own_thread(tmp_path: Path) -> None:
+    """Tracing has a price, too: its thread tracks while others track and close."""
+    exported: list[bool] = []
+
+    class Meter(SpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            for _ in spans:
+                track(client, 1000 + len(exported))
+                exported.append(client.flush(20).complete)
+            return SpanExportResult.SUCCESS
+
+    transport = ScriptedTransport()
+    client = Client(transport=lambda: transport, spill_dir=tmp_path, linger=0.0)
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(Meter(), schedule_delay_millis=1))
+    tracer = provider.get_tracer("application")
+    for number in range(200):
+        with tracer.start_as_current_span("call"):
+            track(client, number)
+    assert client.flush(20).complete
+    provider.shutdown()  # exports what is left
+    report = client.close(20)
+
+    assert exported == [True] * 200
+    assert report.complete
+    assert report.stats.delivered == 400
     assert_conserved(report.stats)
 
 

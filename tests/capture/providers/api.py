@@ -85,7 +85,12 @@ class ProviderApi:
 
 def events(*data: Any, done: bool = False) -> Scripted:
     """Return an answer of server-sent events, one piece each."""
-    pieces = [b"data: " + json.dumps(each).encode() + b"\n\n" for each in data]
+    pieces = [_event(each) for each in data]
     if done:
         pieces.append(b"data: [DONE]\n\n")
     return Scripted(pieces, kind="text/event-stream")
+
+
+def _event(data: Any) -> bytes:
+    name = f"event: {data['type']}\n" if "type" in data else ""
+    return f"{name}data: {json.dumps(data)}\n\n".encode()

@@ -33,7 +33,7 @@ from outlay._instrument import instrument, uninstrument
 from outlay._model.events import CostEvent
 from outlay._model.settings import Settings
 from outlay._model.stats import FlushReport, Stats
-from outlay._observe import observe
+from outlay._observe import observe, observe_batch
 from outlay.errors import (
     ClosedError,
     ConfigError,
@@ -88,6 +88,7 @@ __all__ = (
     "from_baggage",
     "instrument",
     "observe",
+    "observe_batch",
     "operation",
     "resume",
     "stats",

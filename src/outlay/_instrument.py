@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 from outlay.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from outlay._capture.instrumenting import Library
     from outlay._client import Client
@@ -25,6 +25,7 @@ def instrument(
     provider: str | None = None,
     models: Mapping[str, str] | None = None,
     include_usage: bool = False,
+    customer_of: Callable[[str], str | None] | None = None,
 ) -> None: ...
 
 
@@ -37,6 +38,7 @@ def instrument(
     provider: str | None = None,
     models: Mapping[str, str] | None = None,
     include_usage: bool = False,
+    customer_of: Callable[[str], str | None] | None = None,
 ) -> T: ...
 
 
@@ -48,6 +50,7 @@ def instrument(
     provider: str | None = None,
     models: Mapping[str, str] | None = None,
     include_usage: bool = False,
+    customer_of: Callable[[str], str | None] | None = None,
 ) -> object:
     """Track what calls of provider libraries cost, from now on.
 
@@ -67,6 +70,9 @@ def instrument(
             for a proxy or a server that nobody knows.
         models: what your deployments and aliases are in price lists, such as
             ``{"our-gpt": "gpt-4o"}``.
+        customer_of: tells whose a request of a batch is, by its ``custom_id``; None:
+            whoever the code that reads the batch's output runs for. So is what it
+            returns None for.
         include_usage: asks for usage in streams that come without it. OpenAI then ends
             a chat's stream with one chunk more, which has no choices.
 
@@ -85,6 +91,7 @@ def instrument(
         provider=provider,
         models=dict(models or {}),
         include_usage=include_usage,
+        customer_of=customer_of,
     )
     if target is None or isinstance(target, str):
         for library in _named(target):

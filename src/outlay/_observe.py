@@ -1,4 +1,4 @@
-"""The door for answers that come by another way: `observe`."""
+"""The doors for answers that come by another way: `observe`, `observe_batch`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from outlay.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from outlay._capture.registry import Endpoint
     from outlay._client import Client
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -73,6 +74,66 @@ def observe(
     read = _members(answer, found.fields)
     options = Options(record=lambda seen: Recorder.of(client).record(seen))
     guarded(provider, options.settle, found, call, read)
+
+
+def observe_batch(
+    lines: str | bytes | Iterable[object],
+    *,
+    provider: str,
+    customer_of: Callable[[str], str | None] | None = None,
+    client: Client | None = None,
+) -> int:
+    """Track what the requests of a batch cost, by the output that you have of it.
+
+    `instrument` does the same whenever a client that is captured reads such an output.
+    Each response counts once by its id, however often its line is read, by whichever
+    way, as long as it is read for the same customer; errors cost nothing.
+
+    Thread safety: any thread.
+
+    Args:
+        lines: the output: OpenAI's file, or what Anthropic's ``batches.results``
+            returns. As text or bytes, or line by line: text, bytes, mappings, or
+            objects of the provider's library.
+        provider: who answered, such as ``openai``.
+        customer_of: tells whose a request is, by its ``custom_id``; None: whoever the
+            running code's costs belong to. So is what it returns None for.
+        client: tracks the costs; None: the default client.
+
+    Returns:
+        How many lines could be read, those of errors among them.
+
+    Raises:
+        ConfigError: nothing reads batches of the provider.
+    """
+    from outlay._capture.guard import guarded  # noqa: PLC0415 - see __init__
+    from outlay._capture.instrumenting import Options  # noqa: PLC0415
+    from outlay._capture.recorder import Recorder  # noqa: PLC0415
+    from outlay._capture.registry import Call, find  # noqa: PLC0415
+
+    endpoint = _first(find(provider, "GET", path) for path in _BATCHES)
+    if endpoint is None:
+        raise ConfigError(f"nothing reads batches of {provider!r}")
+    call = Call(provider=provider, method="GET")
+    options = Options(
+        record=lambda seen: Recorder.of(client).record(seen), customer_of=customer_of
+    )
+    count = 0
+    for line in lines.splitlines() if isinstance(lines, str | bytes) else lines:
+        if isinstance(line, str | bytes) and not line.strip():
+            continue
+        read = guarded(provider, _members, line, endpoint.fields)
+        if read:
+            guarded(provider, options.settle, endpoint, call, read)
+            count += 1
+    return count
+
+
+def _first(found: Iterable[Endpoint | None]) -> Endpoint | None:
+    return next(filter(None, found), None)
+
+
+_BATCHES: Final = ("/files/{id}/content", "/v1/messages/batches/{id}/results")
 
 
 def _members(answer: object, names: tuple[str, ...] | None) -> dict[str, Any]:

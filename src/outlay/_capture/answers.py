@@ -6,6 +6,7 @@ asked for: what is not read cannot leak.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -19,6 +20,7 @@ _NUMBERS_EXACTLY: Final = frozenset(_NUMBERS)
 _PLAIN_EXACTLY: Final = frozenset({*_PLAIN, bool})
 
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_items: Final = msgspec.json.Decoder(list[msgspec.Raw])
 # Amounts are decimals from their text on: a float may have lost a digit.
 _value: Final = msgspec.json.Decoder(float_hook=Decimal)
 
@@ -35,11 +37,16 @@ def members(answer: object, names: Iterable[str] | None) -> dict[str, Any]:
         whole = plain(answer)
         return whole if isinstance(whole, dict) else {}
     found = {}
-    for name in names:
-        value = _at(answer, name)
+    for name, path in _paths(tuple(names)):
+        value = _at(answer, path)
         if value is not None:
             found[name] = plain(value)
     return found
+
+
+@functools.lru_cache(maxsize=256)
+def _paths(names: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple((name, tuple(name.split("."))) for name in names)
 
 
 def members_of_json(body: bytes, names: Iterable[str] | None) -> dict[str, Any]:
@@ -49,19 +56,55 @@ def members_of_json(body: bytes, names: Iterable[str] | None) -> dict[str, Any]:
         msgspec.DecodeError: ``body`` is not a JSON object.
     """
     raw = _members.decode(body)
-    wanted = raw if names is None else {name.partition(".")[0] for name in names}
-    return members(
-        {name: _value.decode(raw[name]) for name in wanted if name in raw}, names
-    )
+    if names is None:
+        return {name: _value.decode(value) for name, value in raw.items()}
+    return members(_wanted(raw, _tree(tuple(names))), names)
 
 
-def _at(value: object, path: str) -> Any:
-    if isinstance(value, list | tuple):
-        return [_at(item, path) for item in value]
-    name, _, rest = path.partition(".")
-    fields = _fields_of(value)
-    found = getattr(value, name, None) if fields is None else fields.get(name)
-    return _at(found, rest) if rest and found is not None else found
+_Tree = dict[str, "_Tree"]
+
+
+@functools.lru_cache(maxsize=256)
+def _tree(paths: tuple[str, ...]) -> _Tree:
+    """Return paths by their first parts; what is wanted wholly has nothing below."""
+    tree: _Tree = {}
+    for path in paths:
+        below = tree
+        for part in path.split("."):
+            below = below.setdefault(part, {})
+    for path in paths:
+        below = tree
+        for part in path.split("."):
+            below = below.get(part, {})
+        below.clear()
+    return tree
+
+
+def _wanted(raw: dict[str, msgspec.Raw], tree: _Tree) -> dict[str, Any]:
+    return {name: _decoded(raw[name], tree[name]) for name in tree if name in raw}
+
+
+def _decoded(value: msgspec.Raw, tree: _Tree) -> Any:
+    """Return what ``tree`` wants of a value; the rest is passed over undecoded."""
+    if not tree:
+        return _value.decode(value)
+    first = bytes(memoryview(value)[:1])
+    if first == b"{":
+        return _wanted(_members.decode(value), tree)
+    if first == b"[":
+        return [_decoded(item, tree) for item in _items.decode(value)]
+    return None
+
+
+def _at(value: object, path: tuple[str, ...]) -> Any:
+    for depth, name in enumerate(path):
+        if isinstance(value, list | tuple):
+            return [_at(item, path[depth:]) for item in value]
+        fields = _fields_of(value)
+        value = getattr(value, name, None) if fields is None else fields.get(name)
+        if value is None:
+            return None
+    return value
 
 
 def amount_of(value: object) -> Decimal | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 
 from outlay._capture.answers import members_of_json
+from outlay._capture.guard import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,15 @@ _DONE: Final = b"[DONE]"
 _decode: Final = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
+def is_to_be_read(content_type: str, endpoint: Endpoint) -> bool:
+    """Return whether a body of that type tells anything that the call does not."""
+    return endpoint.fields != () or bool(endpoint.fold and _framing(content_type))
+
+
+def _framing(content_type: str) -> Callable[[], Framing] | None:
+    return _FRAMINGS.get(content_type.partition(";")[0].strip().lower())
+
+
 def reader_of(content_type: str, endpoint: Endpoint, settle: Settle) -> Reader[bytes]:
     """Return what reads a body of that type for an endpoint.
 
@@ -34,7 +44,9 @@ def reader_of(content_type: str, endpoint: Endpoint, settle: Settle) -> Reader[b
         endpoint: whose extractor will read the answer.
         settle: called at the end with the answer, and whether it is complete.
     """
-    framing = _FRAMINGS.get(content_type.partition(";")[0].strip().lower())
+    if endpoint.lines:
+        return LineReader(endpoint, settle)
+    framing = _framing(content_type)
     if framing is None or endpoint.fold is None:
         return _JsonReader(endpoint, settle)
     return EventReader(endpoint, settle, framing())
@@ -56,6 +68,50 @@ class _JsonReader:
         whole = exhausted and len(self._body) <= _MAX_BYTES
         answer = members_of_json(bytes(self._body), self._fields) if whole else {}
         self._settle(answer, whole)
+
+
+class LineReader:
+    """Settles each line of a body by itself, as soon as it has passed by.
+
+    A line that cannot be read does not hold up the others.
+    """
+
+    def __init__(self, endpoint: Endpoint, settle: Settle) -> None:
+        self._endpoint = endpoint
+        self._settle = settle
+        self._pieces: list[bytes] = []  # of the line that has no end yet
+        self._kept = 0
+        self._first = True
+        self._foreign = False
+
+    def see(self, item: bytes) -> None:
+        start = 0
+        while not self._foreign and (end := item.find(b"\n", start)) >= 0:
+            self._keep(item[start:end])
+            self._line()
+            start = end + 1
+        self._keep(item[start:])
+
+    def _keep(self, piece: bytes) -> None:
+        self._kept += len(piece)
+        if piece and self._kept <= _MAX_BYTES and not self._foreign:
+            self._pieces.append(piece)
+
+    def _line(self) -> None:
+        line = b"".join(self._pieces)
+        if self._first and line.strip():
+            self._first = False
+            self._foreign = not any(mark in line for mark in self._endpoint.marks)
+        if line.strip() and self._kept <= _MAX_BYTES and not self._foreign:
+            guarded("a line of a batch", self._read, line)
+        self._pieces, self._kept = [], 0
+
+    def _read(self, line: bytes) -> None:
+        self._settle(members_of_json(line, self._endpoint.fields), True)  # noqa: FBT003 - a line is whole
+
+    def end(self, *, exhausted: bool) -> None:
+        if exhausted:
+            self._line()
 
 
 class EventReader:

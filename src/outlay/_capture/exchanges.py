@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from outlay._capture.bodies import reader_of
+from outlay._capture.bodies import is_to_be_read, reader_of
 from outlay._capture.registry import Call, find
 from outlay._capture.streams import watch_body
 
@@ -89,14 +89,15 @@ def settle(
         region=region,
         request_id=request_id_in(headers),
     )
-    if endpoint.fields == ():
+    content_type = headers.get("content-type", "")
+    if not is_to_be_read(content_type, endpoint):
         options.settle(endpoint, call, {})
         return
 
     def settle_read(answer: dict[str, Any], complete: bool) -> None:  # noqa: FBT001
         options.settle(endpoint, call, answer, complete=complete)
 
-    reader = reader_of(headers.get("content-type", ""), endpoint, settle_read)
+    reader = reader_of(content_type, endpoint, settle_read)
     body = exchange.body
     if body is None:
         exchange.watch(what, reader)

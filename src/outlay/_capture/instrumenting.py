@@ -12,11 +12,13 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from outlay._capture import attribution
 from outlay._capture.guard import guarded
 from outlay._capture.importing import forget, when_imported
 from outlay._capture.observation import Observation
@@ -36,6 +38,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         provider: who charges; None: what the client's address or class tells.
         models: what the provider's deployments and aliases are called in price lists.
         include_usage: whether to ask for usage in streams that come without it.
+        customer_of: whose a batch's request is, by the id that the user gave it.
     """
 
     record: Callable[[Observation], object]
@@ -43,6 +46,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     provider: str | None = None
     models: Mapping[str, str] = {}
     include_usage: bool = False
+    customer_of: Callable[[str], str | None] | None = None
 
     def settle(
         self,
@@ -65,10 +69,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             return
         if isinstance(extracted, Observation):
             extracted = (extracted,)
-        for observation in extracted:
-            guarded(
-                call.provider, self.record, self._named(observation, call, complete)
-            )
+        scope = guarded(call.provider, self._scope_of, answer.get("custom_id"))
+        with scope or nullcontext():
+            for observation in extracted:
+                named = self._named(observation, call, complete)
+                guarded(call.provider, self.record, named)
+
+    def _scope_of(self, custom_id: str | None) -> attribution.Scope | None:
+        if self.customer_of is None or custom_id is None:
+            return None
+        return attribution.attribute(customer_id=self.customer_of(custom_id))
 
     def _named(self, observed: Observation, call: Call, complete: bool) -> Observation:  # noqa: FBT001 - private
         changes: dict[str, Any] = {}
@@ -76,10 +86,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             changes["event_type"] = self.event_type
         if not complete:
             changes["complete"] = False
-        model = self.models.get(call.model or "") or self.models.get(
-            observed.model or ""
-        )
-        if model is not None:
+        told = observed.model if isinstance(observed.model, str) else None
+        model = self.models.get(call.model or "") or self.models.get(told or "", told)
+        if model != observed.model:
             changes["model"] = model
         if not changes:
             return observed

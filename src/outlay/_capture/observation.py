@@ -39,6 +39,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         pending: whether the provider has yet to say what it charges, or for how much.
             Until the operation is observed again, its cost is kept, neither as zero
             nor as a guess; only a price that is final holds before.
+        retrieved: whether the answer was looked up, and can be again, by anybody: in
+            this process it is whoever's code saw it first.
         data: more worth knowing, JSON; goes into the event as it is.
     """
 
@@ -57,4 +59,5 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     currency: str = "USD"
     complete: bool = True
     pending: bool = False
+    retrieved: bool = False
     data: dict[str, Any] = {}

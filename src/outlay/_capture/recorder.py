@@ -64,7 +64,8 @@ class Recorder:
         self._prices = prices
         self._now = now
         self._recent: Memory[Kept | _Tracked] = Memory(_REMEMBERED)
-        self._owners: Memory[Attribution] = Memory(_REMEMBERED)  # of what is pending
+        # Of what others may see, too.
+        self._owners: Memory[Attribution] = Memory(_REMEMBERED)
         self._notices = Notices(SystemClock())
 
     @classmethod
@@ -120,6 +121,8 @@ class Recorder:
         earlier = self._recent.get(name) if name is not None else None
         if earlier is _TRACKED:
             return None
+        if observation.retrieved and name is not None:
+            self._owners.put(_operation(observation), owner)
         charge = self._prices.charge(observation, at)
         if isinstance(charge, NoPrice):
             if earlier is None:

@@ -72,6 +72,8 @@ class Endpoint(NamedTuple):
         fold: how a stream's events make an answer; None: it does not stream.
         marks: an event of a stream without any of them is not even parsed, unless it
             is the first.
+        lines: whether the answer is JSON Lines, of which each is read by itself. A body
+            without a mark in its first line is something else, and is let be.
         asking: returns a request changed so that its stream will tell the usage; None:
             it does anyway.
     """
@@ -81,6 +83,7 @@ class Endpoint(NamedTuple):
     fold: Fold | None = None
     marks: tuple[bytes, ...] = ()
     asking: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    lines: bool = False
 
 
 class _Route(NamedTuple):

@@ -69,5 +69,5 @@ def is_within(unit: str, other: str) -> bool:
     """Return whether what is counted in ``unit`` is counted in ``other``, too."""
     one, whole = UNITS.units.get(unit), UNITS.units.get(other)
     if one is None or whole is None:
-        return unit == other
+        return unit == other or unit.startswith(other + "/")
     return is_descendant_or_self(whole, one)

@@ -1,8 +1,8 @@
 """Units: what was counted of an operation, and what of it is part of what.
 
 Usage in the shape of an AI provider is read by genai-prices, into units of which some
-are parts of others: cached tokens are input tokens. All other units, such as ``page``,
-stand for themselves.
+are parts of others: cached tokens are input tokens. Of all other units, ``image/hd`` is
+a part of ``image``; what is counted in the part is counted in the whole, too.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _within(units: set[str]) -> Callable[[str, str], bool] | None:
     None: only genai-prices knows, which is not installed.
     """
     if not any(unit.endswith(_TOKENS) for unit in units):
-        return _is_same
+        return _is_part
     try:
         from outlay._capture.pricing import reports  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
@@ -102,5 +102,5 @@ def _within(units: set[str]) -> Callable[[str, str], bool] | None:
     return reports.is_within
 
 
-def _is_same(unit: str, other: str) -> bool:
-    return unit == other
+def _is_part(unit: str, other: str) -> bool:
+    return unit == other or unit.startswith(other + "/")

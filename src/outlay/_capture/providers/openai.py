@@ -5,10 +5,11 @@ Extractors are pure, and read only what `Endpoint.fields` names: never content.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
+from msgspec.structs import replace
 
 from outlay._capture import event_types
 from outlay._capture.answers import amount_of, members, numbers
@@ -56,25 +57,31 @@ def chat(answer: Answer, call: Call) -> Extracted:
 
 
 def responses(answer: Answer, call: Call) -> Iterator[Observation]:
-    """Read a response, and the tools that it used, which are charged by the call."""
-    if answer.get("status") in _UNDER_WAY:
-        return  # runs in the background; whoever retrieves it will see the usage
-    yield from _tokens(answer, call, "responses")
-    for tool, count in _tools(answer).items():
-        yield Observation(
-            provider=call.provider,
-            event_type=event_types.INFERENCE,
-            operation_id=answer.get("id"),
-            request_id=call.request_id,
-            line=tool,
-            model=answer.get("model") or call.model,
-            usage={tool: count},
-        )
+    """Read a response, and the tools that it used, which are charged apart."""
+    status, background = answer.get("status"), answer.get("background") is True
+    for tokens in _tokens(answer, call, "responses"):
+        # Of one in the background, whoever retrieves it will see the usage.
+        yield replace(tokens, pending=background and status in _UNDER_WAY)
+    if status in _UNDER_WAY:
+        return
+    for line, unit, count in _searches(answer):
+        yield _tool(answer, call, line, answer.get("model"), {unit: count})
+    drawing = numbers(answer.get("tool_usage.image_gen")) or {}
+    if drawing.get("total_tokens"):
+        model = _model_of_tool(answer, "image_generation")
+        yield _tool(answer, call, "image_generation", model, _in_units(drawing))
 
 
-def retrieved(answer: Answer, call: Call) -> Extracted:
+def retrieved(answer: Answer, call: Call) -> Iterator[Observation]:
     """Read a response that ran in the background; others were read when made."""
-    return responses(answer, call) if answer.get("background") is True else None
+    if answer.get("background") is True:
+        for seen in responses(answer, call):
+            yield replace(seen, retrieved=True)
+
+
+def decisions(answer: Answer, call: Call) -> Extracted:
+    """Read answers to questions of which each has few possible answers."""
+    return _tokens(answer, call, "responses")
 
 
 def embeddings(answer: Answer, call: Call) -> Extracted:
@@ -82,19 +89,44 @@ def embeddings(answer: Answer, call: Call) -> Extracted:
     return _tokens(answer, call, "embeddings", event_type=event_types.EMBEDDINGS)
 
 
-def images(answer: Answer, call: Call) -> Extracted:
+def rerank(answer: Answer, call: Call) -> Extracted:
+    """Read what was put into an order."""
+    return _tokens(answer, call, "chat", event_type=event_types.RERANK)
+
+
+def images(answer: Answer, call: Call) -> Iterator[Observation]:
     """Read images: by tokens, or by the image where no tokens are reported."""
     if answer.get("usage"):
-        return _tokens(answer, call, "images", event_type=event_types.IMAGES)
-    count = call.request.get("n")
-    shape = {name: call.request.get(name) for name in ("size", "quality")}
+        yield from _tokens(answer, call, "images", event_type=event_types.IMAGES)
+    else:
+        yield _by_the_image(answer, call)
+    authoring = answer.get("svg_usage") or {}
+    if authoring:
+        yield Observation(
+            provider=call.provider,
+            event_type=event_types.IMAGES,
+            request_id=call.request_id,
+            line="svg",
+            model=authoring.get("model"),
+            usage=_in_units(numbers(authoring) or {}),
+        )
+
+
+def _by_the_image(answer: Answer, call: Call) -> Observation:
+    shape = {
+        name: answer.get(name) or call.request.get(name) for name in ("size", "quality")
+    }
+    known = {name: value for name, value in shape.items() if isinstance(value, str)}
+    asked = call.request.get("n")
+    count = asked if isinstance(asked, int) else 1
+    kinds = itertools.accumulate(["image", *known.values()], "{}/{}".format)
     return Observation(
         provider=call.provider,
         event_type=event_types.IMAGES,
         request_id=call.request_id,
-        model=call.model,
-        usage={"image": count if isinstance(count, int) else 1},
-        data={name: value for name, value in shape.items() if isinstance(value, str)},
+        model=answer.get("model") or call.model,
+        usage=dict.fromkeys(kinds, count),
+        data=known,
     )
 
 
@@ -116,22 +148,47 @@ def transcription(answer: Answer, call: Call) -> Extracted:
         event_type=event_types.AUDIO,
         request_id=call.request_id,
         model=call.model,
-        usage={} if seconds is None else {"second": seconds},
+        usage={} if seconds is None else {"input_audio_seconds": seconds},
         complete=seconds is not None,
     )
 
 
-def speech(_answer: Answer, call: Call) -> Extracted:
-    """Read what was to be said: charged by its characters."""
+def speech(answer: Answer, call: Call) -> Extracted:
+    """Read what was to be said: by the tokens that a stream reports, or characters."""
     text = call.request.get("input")
+    units = _in_units(numbers(answer.get("usage")) or {})
+    if not units and isinstance(text, str):
+        units = {"input_characters": len(text)}
     return Observation(
         provider=call.provider,
         event_type=event_types.AUDIO,
         request_id=call.request_id,
         model=call.model,
-        usage={"character": len(text)} if isinstance(text, str) else {},
-        complete=isinstance(text, str),
+        usage=units,
+        complete=bool(units),
     )
+
+
+def batched(answer: Answer, call: Call) -> Iterator[Observation]:
+    """Read a line of a batch's output: one response, at the price of a batch."""
+    body = {
+        name.removeprefix(_BODY): value
+        for name, value in answer.items()
+        if name.startswith(_BODY)
+    }
+    endpoint = _BATCHED.get(body.get("object", ""))
+    if answer.get("response.status_code") != _OK or endpoint is None:
+        return  # an error, or what is free, such as moderations
+    request_id = answer.get("response.request_id")
+    inner = replace(call, method="POST", request={}, model=None, request_id=request_id)
+    extracted = endpoint.extract(body, inner) or ()
+    for seen in (extracted,) if isinstance(extracted, Observation) else extracted:
+        yield replace(
+            seen,
+            operation_id=seen.operation_id or answer.get("id"),
+            service_tier="batch",
+            retrieved=True,
+        )
 
 
 def _tokens(
@@ -145,6 +202,7 @@ def _tokens(
     """Return what tokens cost, by the provider's own amount where it tells one."""
     report = numbers(usage or answer.get("usage")) or {}
     counts = {name: count for name, count in report.items() if name not in _COSTS}
+    read_as = _FLAVORS[flavor].get(call.provider, flavor)
     tokens = Observation(
         provider=call.provider,
         event_type=event_type,
@@ -152,25 +210,41 @@ def _tokens(
         request_id=call.request_id,
         model=answer.get("model") or call.model,
         service_tier=answer.get("service_tier"),
-        usage=counts,
-        flavor=_FLAVORS.get(call.provider, flavor),
+        usage=counts if read_as else _in_units(counts),
+        flavor=read_as,
         amount=_reported(call.provider, report),
         complete=bool(counts),
     )
-    yield _in_units(tokens) if call.provider in _UNREAD else tokens
+    yield tokens
     upstream = _upstream(call.provider, report, answer.get("usage"))
     if upstream:
-        yield msgspec.structs.replace(
-            tokens, line="upstream", usage={}, flavor=None, amount=upstream
-        )
+        yield replace(tokens, line="upstream", usage={}, flavor=None, amount=upstream)
 
 
-def _in_units(tokens: Observation) -> Observation:
-    """Return usage in price lists' own units, for a provider whose they cannot read."""
-    units = {
-        _UNITS[name]: tokens.usage[name] for name in _UNITS if name in tokens.usage
-    }
-    return msgspec.structs.replace(tokens, usage=units, flavor=None)
+def _tool(
+    answer: Answer, call: Call, line: str, model: str | None, usage: dict[str, Any]
+) -> Observation:
+    return Observation(
+        provider=call.provider,
+        event_type=event_types.INFERENCE,
+        operation_id=answer.get("id"),
+        request_id=call.request_id,
+        line=line,
+        model=model,
+        usage=usage,
+    )
+
+
+def _in_units(usage: Answer) -> dict[str, Any]:
+    """Return a report in price lists' own units, where they do not read its shape."""
+    units: dict[str, Any] = {}
+    for path, unit in _UNITS.items():
+        count: Any = usage
+        for name in path.split("."):
+            count = count.get(name) if isinstance(count, Mapping) else None
+        if count is not None:
+            units[unit] = count
+    return units
 
 
 def _upstream(provider: str, report: Answer, usage: object) -> Decimal | None:
@@ -187,10 +261,71 @@ def _upstream(provider: str, report: Answer, usage: object) -> Decimal | None:
 
 
 _COSTS: Final = {"cost", "cost_details"}
-# How genai-prices calls what most call "chat", and whose answers it does not read.
-_FLAVORS: Final = {"groq": "default", "mistral": "default", "perplexity": "default"}
-_UNREAD: Final = {"together"}
-_UNITS: Final = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
+# How genai-prices calls a shape of usage where it is not called as most call it; None:
+# it does not read that provider's.
+_FLAVORS: Final[Mapping[str, Mapping[str, str | None]]] = {
+    "chat": {
+        "groq": "default",
+        "mistral": "default",
+        "perplexity": "default",
+        "together": None,
+    },
+    "responses": {
+        "cerebras": None,
+        "deepseek": None,
+        "fireworks": None,
+        "google": None,
+        "groq": None,
+        "mistral": None,
+        "moonshotai": None,
+        "openrouter": "default",
+        "together": None,
+    },
+    "embeddings": {
+        "cerebras": None,
+        "deepseek": None,
+        "fireworks": None,
+        "google": None,
+        "groq": None,
+        "mistral": None,
+        "moonshotai": None,
+        "openrouter": None,
+        "together": None,
+        "x-ai": None,
+    },
+    "images": {
+        "azure": None,
+        "cerebras": None,
+        "deepseek": None,
+        "fireworks": None,
+        "google": None,
+        "groq": None,
+        "mistral": None,
+        "moonshotai": None,
+        "openrouter": None,
+        "perplexity": None,
+        "together": None,
+        "x-ai": None,
+    },
+}
+_UNITS: Final = {
+    "prompt_tokens": "input_tokens",
+    "prompt_tokens_details.cached_tokens": "cache_read_tokens",
+    "completion_tokens": "output_tokens",
+    "completion_tokens_details.reasoning_tokens": "output_reasoning_tokens",
+    "input_tokens": "input_tokens",
+    "input_tokens_details.cached_tokens": "cache_read_tokens",
+    "input_tokens_details.text_tokens": "input_text_tokens",
+    "input_tokens_details.image_tokens": "input_image_tokens",
+    "cached_tokens": "cache_read_tokens",
+    "cached_tokens_details.cached_text_tokens": "cache_text_read_tokens",
+    "cached_tokens_details.cached_image_tokens": "cache_image_read_tokens",
+    "output_tokens": "output_tokens",
+    "output_tokens_details.reasoning_tokens": "output_reasoning_tokens",
+    "output_tokens_details.text_tokens": "output_text_tokens",
+    "output_tokens_details.image_tokens": "output_image_tokens",
+    "reasoning_tokens": "output_reasoning_tokens",
+}
 
 
 def _reported(provider: str, usage: Mapping[str, Any]) -> Decimal | None:
@@ -203,20 +338,33 @@ def _reported(provider: str, usage: Mapping[str, Any]) -> Decimal | None:
     return None
 
 
-def _tools(answer: Answer) -> dict[str, int]:
-    """Return how often each tool was used that is charged by the call."""
+def _searches(answer: Answer) -> Iterator[tuple[str, str, int]]:
+    """Yield the searches that are charged by the call: line, unit and count."""
     kinds = answer.get("output.type") or []
     actions = answer.get("output.action.type") or [None] * len(kinds)
-    used = [
-        _TOOLS[kind]
-        for kind, action in zip(kinds, actions, strict=False)
-        # A web search may open pages, too, which is free.
-        if kind in _TOOLS and action in {None, "search"}
-    ]
-    return {tool: used.count(tool) for tool in dict.fromkeys(used)}
+    billed = answer.get("tool_usage.web_search.num_requests")
+    for kind, (line, unit) in _SEARCHES.items():
+        count = sum(
+            1
+            for used, action in zip(kinds, actions, strict=False)
+            # A web search may open pages, too, which is free.
+            if used == kind and action in {None, "search"}
+        )
+        if unit == "web_searches" and isinstance(billed, int):
+            count = billed
+        if count:
+            yield line, unit, count
 
 
-_TOOLS: Final = {"web_search_call": "web_search", "file_search_call": "file_search"}
+def _model_of_tool(answer: Answer, tool: str) -> str | None:
+    kinds, models = answer.get("tools.type") or [], answer.get("tools.model") or []
+    return dict(zip(kinds, models, strict=False)).get(tool)
+
+
+_SEARCHES: Final = {
+    "web_search_call": ("web_search", "web_searches"),
+    "file_search_call": ("file_search", "storage_searches"),
+}
 _UNDER_WAY: Final = {"queued", "in_progress"}
 
 
@@ -257,6 +405,10 @@ _RESPONSE: Final = (
     "background",
     "output.type",
     "output.action.type",
+    "tools.type",
+    "tools.model",
+    "tool_usage.image_gen",
+    "tool_usage.web_search.num_requests",
 )
 _RESPONSE_ENDS: Final = {
     "response.completed",
@@ -267,8 +419,29 @@ _USAGE: Final = (b'"usage"',)
 
 _COMPLETIONS: Final = Endpoint(chat, _CHAT, _fold_chat, _USAGE, _asking)
 _RESPONSES: Final = Endpoint(responses, _RESPONSE, _fold_responses, (b'"response"',))
-_IMAGES: Final = Endpoint(images, ("model", "usage"), _fold_usage, _USAGE)
+_IMAGES: Final = Endpoint(
+    images, ("model", "usage", "svg_usage", "size", "quality"), _fold_usage, _USAGE
+)
+_EMBEDDINGS: Final = Endpoint(embeddings, ("id", "model", "usage"))
 _HEARING: Final = Endpoint(transcription, ("usage", "duration"), _fold_usage, _USAGE)
+_SPEECH: Final = Endpoint(speech, (), _fold_usage, _USAGE)
+
+_OK: Final = 200
+_BODY: Final = "response.body."
+_BATCHED: Final = {
+    "chat.completion": _COMPLETIONS,
+    "text_completion": _COMPLETIONS,
+    "response": _RESPONSES,
+    "list": _EMBEDDINGS,
+}
+"""By the object that a response says it is."""
+_LINE: Final = (
+    "id",
+    "custom_id",
+    "response.status_code",
+    "response.request_id",
+    *(_BODY + name for name in dict.fromkeys(("object", *_CHAT, *_RESPONSE))),
+)
 
 ENDPOINTS: Final = {
     # "/completions" ends "/chat/completions", too: both are read alike.
@@ -276,16 +449,22 @@ ENDPOINTS: Final = {
     "POST /responses": _RESPONSES,
     "POST /responses/compact": _RESPONSES,
     "GET /responses/{id}": _RESPONSES._replace(extract=retrieved),
-    "POST /embeddings": Endpoint(embeddings, ("id", "model", "usage")),
+    "POST /responses/{id}/cancel": _RESPONSES._replace(extract=retrieved),
+    "POST /decisions": Endpoint(decisions, ("model", "usage")),
+    "POST /embeddings": _EMBEDDINGS,
+    "POST /rerank": Endpoint(rerank, ("id", "model", "usage")),
     "POST /images/generations": _IMAGES,
     "POST /images/edits": _IMAGES,
     "POST /images/variations": _IMAGES,
     "POST /audio/transcriptions": _HEARING,
     "POST /audio/translations": _HEARING,
-    "POST /audio/speech": Endpoint(speech, ()),
+    "POST /audio/speech": _SPEECH,
+    "GET /files/{id}/content": Endpoint(
+        batched, _LINE, marks=(b'"custom_id"',), lines=True
+    ),
 }
-"""Whatever is not here costs nothing: moderations, files, models, batches (whose
-costs arise when they have run: see `outlay.observe_batch`)."""
+"""Free are moderations, models, files and batches: what a batch costs is known when its
+output is read. What is charged and not here, docs/providers.md names."""
 
 for _pattern, _endpoint in ENDPOINTS.items():
     register("openai", _pattern, _endpoint)

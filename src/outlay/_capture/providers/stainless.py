@@ -8,11 +8,12 @@ Every call of theirs goes through the client's ``request(cast_to, options, …)`
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import AsyncGeneratorType, GeneratorType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from outlay._capture.answers import is_model, members
-from outlay._capture.bodies import reader_of
+from outlay._capture.bodies import is_to_be_read, reader_of
 from outlay._capture.exchanges import request_id_in
 from outlay._capture.guard import guarded
 from outlay._capture.instrumenting import Library, Options, Scope, Seam, copying
@@ -159,20 +160,21 @@ class PendingCall(NamedTuple):
             request_id=request_id_in(response.headers),
         )
         options, endpoint = self.options, self.endpoint
-        if endpoint.fields == ():
+        content_type = response.headers.get("content-type", "")
+        if not is_to_be_read(content_type, endpoint):
             options.settle(endpoint, call, {})
             return
 
         def settle(answer: dict[str, Any], complete: bool) -> None:  # noqa: FBT001
             options.settle(endpoint, call, answer, complete=complete)
 
-        content_type = response.headers.get("content-type", "")
         reader = reader_of(content_type, endpoint, settle)
         if response.is_closed:
             reader.see(response.content)
             reader.end(exhausted=True)
         else:
             watch_body(self.what, response, reader)
+            _watch_lines(answer, response)
 
     def _settle_model(self, answer: object) -> None:
         endpoint = self.endpoint
@@ -189,6 +191,21 @@ class PendingCall(NamedTuple):
             model=model if isinstance(model, str) else None,
             **facts,
         )
+
+
+def _watch_lines(answer: Any, response: Any) -> None:
+    """Let a decoder of JSON Lines, which reads a body that is not watched, begin anew.
+
+    Other streams begin when they are first read.
+    """
+    lines = getattr(answer, "_raw_iterator", None)
+    if isinstance(lines, GeneratorType):
+        answer._raw_iterator = response.iter_bytes(_LINES_CHUNK)  # noqa: SLF001 - see above
+    elif isinstance(lines, AsyncGeneratorType):
+        answer._raw_iterator = response.aiter_bytes(_LINES_CHUNK)  # noqa: SLF001
+
+
+_LINES_CHUNK: Final = 64  # bytes, as the libraries have it
 
 
 def _response_in(answer: Any) -> Any | None:

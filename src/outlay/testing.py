@@ -5,29 +5,35 @@
 
     costs.assert_total("0.0123", customer="cus_123")
 
-Nothing is sent, and nothing is written to disk.
+With pytest, the fixture ``costs`` does the same; see docs/testing.md. Nothing is sent,
+and nothing is written to disk.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
 
 from outlay import _default
 from outlay._client import Client
+from outlay._journal.unpriced import UnpricedCosts
 from outlay._model.events import CostEvent, decode_event
 from outlay._model.money import Amount, exact, exact_sum
 from outlay._model.settings import Settings
+from outlay._model.unpriced import UnpricedCost
+from outlay.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from decimal import Decimal
     from typing import Unpack
 
     from outlay._client import DropHook, SettingsInput
     from outlay._model.stats import FlushReport, Stats
 
-__all__ = ("Costs", "RecordingClient", "recording")
+__all__ = ("Costs", "RecordingClient", "Unpriced", "recording")
 
 
 class RecordingClient(Client):
@@ -57,6 +63,13 @@ class RecordingClient(Client):
 
     def _begin(self) -> None:
         super()._begin()
+        self._unpriced = self._recorded = _Recorded(
+            lambda: None,
+            max_bytes=self.settings.max_unpriced_bytes,
+            synced=False,
+            clock=self._clock,
+            notices=self._notices,
+        )
         keep = self._append
         self._payloads: list[bytes] = []
 
@@ -80,9 +93,17 @@ class RecordingClient(Client):
             counted.setdefault(event.idempotency_key, event)
         return list(counted.values())
 
+    def recorded_unpriced(self) -> list[Unpriced]:
+        """Return the captured calls without a price, oldest first."""
+        return [
+            Unpriced(decode_event(bytes(cost.event)), cost.reason, cost.message)
+            for cost in self._recorded.costs()
+        ]
+
     def clear(self) -> None:
         """Forget what was recorded."""
         self._payloads.clear()
+        self._recorded.forked()
 
     def stats(self) -> Stats:
         """Return where the events are: delivered, for they are recorded."""
@@ -98,13 +119,30 @@ class RecordingClient(Client):
         return self._report()
 
 
+class Unpriced(NamedTuple):
+    """A captured call that no price is known of: in production it would wait for one.
+
+    Attributes:
+        event: the cost event that it will be, but for the amount.
+        reason: why there is none, in one word, such as ``unknown_model``.
+        message: the same for people.
+    """
+
+    event: CostEvent
+    reason: str
+    message: str
+
+
 class Costs:
     """What was tracked, asked for in the words of the code under test.
 
     Every question takes the same filters: ``customer``, ``type``, ``provider``,
-    ``operation``, ``operation_id``, ``region``, ``line``, ``unit``, ``provenance``, and
-    the name of anything in an event's ``data``, such as a dimension. Events with equal
-    keys count once, as they do at a server.
+    ``operation``, ``operation_id``, ``region``, ``line``, ``unit``, ``provenance``,
+    ``currency``, and the name of anything in an event's ``data``, such as a dimension.
+    None asks for events without it. Events with equal keys count once, as they do at a
+    server.
+
+    Thread safety: any thread.
     """
 
     def __init__(self, client: RecordingClient) -> None:
@@ -112,7 +150,7 @@ class Costs:
 
     @property
     def client(self) -> RecordingClient:
-        """The client that records."""
+        """The client that records, for code that takes one."""
         return self._client
 
     @property
@@ -120,43 +158,91 @@ class Costs:
         """All events, oldest first."""
         return self._client.recorded()
 
+    @property
+    def unpriced(self) -> Sequence[Unpriced]:
+        """Captured calls that no price is known of, oldest first; in no total."""
+        return self._client.recorded_unpriced()
+
     def lines(self, **filters: Any) -> Sequence[CostEvent]:  # noqa: ANN401 - JSON
         """Return the events that fit all ``filters``, oldest first."""
-        wanted = {_NAMED.get(name, name): value for name, value in filters.items()}
-        return [event for event in self.events if _fits(event, wanted)]
+        fits = self._fits(filters)
+        return [event for event in self.events if fits(event)]
 
     def total(self, **filters: Any) -> Decimal:  # noqa: ANN401 - JSON
-        """Return what the events that fit come to, exactly; 0 if there are none."""
-        return exact_sum(event.data["amount"] for event in self.lines(**filters))
+        """Return what the events that fit come to, exactly; 0 if there are none.
+
+        Raises:
+            ConfigError: they are in several currencies; ask for one.
+        """
+        lines = self.lines(**filters)
+        currencies = sorted({str(self._facts(event)["currency"]) for event in lines})
+        if len(currencies) > 1:
+            raise ConfigError(
+                f"costs in {' and '.join(currencies)} do not add up; ask for one, as "
+                f"in total(currency={currencies[0]!r})"
+            )
+        return exact_sum(event.data["amount"] for event in lines)
 
     def assert_total(self, expected: Amount, **filters: Any) -> None:  # noqa: ANN401
         """Check what the events that fit come to.
 
+        Args:
+            expected: the total, exact; as a str, it is what is read there.
+            **filters: see the class.
+
         Raises:
             AssertionError: it is something else; the message lists what was tracked.
+            ConfigError: the events are in several currencies; ask for one.
         """
+        __tracebackhide__ = True  # pytest shows the caller's line
         total = self.total(**filters)
-        if total != exact(expected, allow_credits=True):
+        if total != exact(expected, allow_credits=True, field="expected"):
             asked = ", ".join(f"{name}={value!r}" for name, value in filters.items())
-            message = f"the costs ({asked or 'all'}) come to {total}, not {expected}"
-            raise AssertionError(f"{message}\n{self}")
+            message = f"the costs ({asked or 'all'}) come to {total:f}, not {expected}"
+            raise AssertionError(f"{message}\n{self._table(self._fits(filters))}")
 
     def clear(self) -> None:
         """Forget what was tracked so far."""
         self._client.clear()
 
+    def __repr__(self) -> str:
+        """Return how much there is; pytest shows it where a comparison fails."""
+        return f"<Costs events={len(self.events)} unpriced={len(self.unpriced)}>"
+
     def __str__(self) -> str:
         """Return a table of what was tracked."""
-        rows = [_COLUMNS, *map(_row, self.events)]
-        if len(rows) == 1:
-            return "nothing was tracked"
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-            )
-            for row in rows
-        )
+        return self._table(lambda _: False)
+
+    def _facts(self, event: CostEvent) -> dict[str, Any]:
+        currency = self._client.settings.currency
+        named = {"customer": event.subject, "type": event.type}
+        return {"currency": currency, **event.data, **named}
+
+    def _fits(self, filters: Mapping[str, Any]) -> Callable[[CostEvent], bool]:
+        wanted = {_NAMED.get(name, name): value for name, value in filters.items()}
+        for name, convert in (
+            ("customer", self._client.subject_of),
+            ("operationId", str),
+        ):
+            if wanted.get(name) is not None:
+                wanted[name] = convert(wanted[name])
+
+        def fits(event: CostEvent) -> bool:
+            facts = self._facts(event)
+            return all(facts.get(name) == value for name, value in wanted.items())
+
+        return fits
+
+    def _table(self, counted: Callable[[CostEvent], bool]) -> str:
+        rows = [
+            ("*" if counted(event) else "", *_cells(event), f"{event.data['amount']:f}")
+            for event in self.events
+        ]
+        rows += [
+            ("", *_cells(cost.event), f"unpriced: {cost.reason}")
+            for cost in self.unpriced
+        ]
+        return _aligned([_COLUMNS, *rows]) if rows else "nothing was tracked"
 
 
 @contextmanager
@@ -171,33 +257,43 @@ def recording(**settings: Unpack[SettingsInput]) -> Iterator[Costs]:
         **settings: of the client; see `RecordingClient`.
     """
     client = RecordingClient(**settings)
-    with _default.stand_in(client):
+    with client, _default.stand_in(client):
         yield client.costs
-    client.close()
+
+
+class _Recorded(UnpricedCosts):
+    """Unpriced costs that nobody waits for."""
+
+    @property
+    def in_memory(self) -> int:
+        """How many are lost when the process ends; these are only to be looked at."""
+        return 0
+
+    def costs(self) -> list[UnpricedCost]:
+        """Return those that are waiting, oldest first."""
+        with self._lock:
+            lines = [*self._memory.values()]
+        return [msgspec.json.decode(line, type=UnpricedCost) for line in lines]
 
 
 # Filters whose name is not that of the fact in the event.
-_NAMED: Final = {"operation_id": "operationId"}
+_NAMED: Final = {
+    "customer_id": "customer",
+    "event_type": "type",
+    "operation_id": "operationId",
+}
 
-_COLUMNS: Final = ("customer", "type", "provider", "line", "operation id", "amount")
-_MISSING: Final = object()
-
-
-def _facts(event: CostEvent) -> dict[str, Any]:
-    return {**event.data, "customer": event.subject, "type": event.type}
-
-
-def _fits(event: CostEvent, wanted: dict[str, Any]) -> bool:
-    facts = _facts(event)
-    return all(facts.get(name, _MISSING) == value for name, value in wanted.items())
+# The first marks the events that were counted.
+_COLUMNS: Final = ("", "customer", "type", "provider", "line", "operation id", "amount")
 
 
-def _row(event: CostEvent) -> tuple[str, ...]:
+def _cells(event: CostEvent) -> tuple[str, ...]:
     data = event.data
     optional = (data.get(name) for name in ("provider", "line", "operationId"))
-    return (
-        event.subject,
-        event.type,
-        *("-" if value is None else str(value) for value in optional),
-        f"{data['amount']:f}",
-    )
+    known = ("-" if value is None else str(value) for value in optional)
+    return event.subject, event.type, *known
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -35,6 +35,11 @@ class Block(NamedTuple):
     output: str | None
     runs: bool
 
+    @property
+    def is_tests(self) -> bool:
+        """Whether it is for pytest, and does nothing when it is run."""
+        return self.language == "python" and "def test_" in self.text
+
 
 class Command(NamedTuple):
     """A line of a console block, and what the block says it prints."""

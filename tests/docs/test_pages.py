@@ -60,7 +60,7 @@ def test_readme_tells_the_truth_from_top_to_bottom(variables: dict[str, str]) ->
         pytest.param(block, id=block.name)
         for page in PAGES
         for block in blocks(page)
-        if block.language == "python" and block.runs
+        if block.language == "python" and block.runs and not block.is_tests
     ],
 )
 def test_python_on_a_page_runs(block: Block, variables: dict[str, str]) -> None:

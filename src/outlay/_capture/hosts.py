@@ -23,6 +23,8 @@ class Api(NamedTuple):
 
 APIS: Final = {
     "anthropic": Api("anthropic", ("api.anthropic.com",)),
+    "apify": Api("apify", ("api.apify.com",)),
+    "assemblyai": Api("assemblyai", ("api.assemblyai.com", "api.eu.assemblyai.com")),
     "azure": Api(
         "openai",
         (
@@ -34,7 +36,10 @@ APIS: Final = {
     ),
     "cerebras": Api("openai", ("api.cerebras.ai",)),
     "cohere": Api("cohere", ("api.cohere.com", "api.cohere.ai")),
+    "deepgram": Api("deepgram", ("api.deepgram.com", "api.eu.deepgram.com")),
     "deepseek": Api("openai", ("api.deepseek.com",)),
+    "elevenlabs": Api("elevenlabs", ("api.elevenlabs.io", ".elevenlabs.io")),
+    "fal": Api("fal", ("fal.run", "queue.fal.run", "falrun.com", "queue.falrun.com")),
     "fireworks": Api("openai", ("api.fireworks.ai",)),
     "google": Api(
         "google",
@@ -68,6 +73,7 @@ APIS: Final = {
     "openai": Api("openai", ("api.openai.com", ".api.openai.com")),
     "openrouter": Api("openai", ("openrouter.ai",)),
     "perplexity": Api("openai", ("api.perplexity.ai",)),
+    "replicate": Api("replicate", ("api.replicate.com",)),
     "together": Api("openai", ("api.together.ai", "api.together.xyz")),
     "twilio": Api("twilio", (".twilio.com",)),
     "x-ai": Api("openai", ("api.x.ai",)),

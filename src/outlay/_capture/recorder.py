@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import weakref
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -63,9 +63,9 @@ class Recorder:
         self._client = client
         self._prices = prices
         self._now = now
-        self._recent: Memory[Kept | _Tracked] = Memory(_REMEMBERED)
-        # Of what others may see, too.
-        self._owners: Memory[Attribution] = Memory(_REMEMBERED)
+        self._recent: Memory[_Waiting | _Tracked] = Memory(_REMEMBERED)
+        # Of what may be seen again, by whoever looks.
+        self._begun: Memory[_Begun] = Memory(_REMEMBERED)
         self._notices = Notices(SystemClock())
 
     @classmethod
@@ -106,9 +106,9 @@ class Recorder:
             ClosedError: the client is closed.
         """
         observation = identified(observation)
-        receipt = self._record(
-            observation, owner or self._owner(observation), at or self._now()
-        )
+        if owner is None:
+            observation, owner = self._as_begun(observation)
+        receipt = self._record(observation, owner, at or self._now())
         operation = enclosing.get()
         if operation is not None:
             operation.note(Counted.of(observation))
@@ -122,36 +122,47 @@ class Recorder:
         if earlier is _TRACKED:
             return None
         if observation.retrieved and name is not None:
-            self._owners.put(_operation(observation), owner)
+            self._begun.put(_operation(observation), _Begun(owner, None))
         charge = self._prices.charge(observation, at)
         if isinstance(charge, NoPrice):
-            if earlier is None:
-                self._remember(name, self._keep(observation, owner, at, charge))
-                if observation.pending and observation.operation_id is not None:
-                    self._owners.put(_operation(observation), owner)
+            if _tells_more(observation, earlier):
+                with self._replacing(earlier) as to_keep:
+                    kept = (
+                        self._keep(observation, owner, at, charge) if to_keep else None
+                    )
+                if kept is not None:
+                    self._remember(name, _Waiting(kept, _is_whole(observation)))
             return None
-        waits: AbstractContextManager[bool] = nullcontext(enter_result=True)
-        if earlier is not None:
-            # Another door saw the same call, but less of it.
-            waits = self._client().withdrawing_unpriced(earlier)
-        with waits as to_track:
+        with self._replacing(earlier) as to_track:
             receipt = self._track(observation, owner, at, charge) if to_track else None
         self._remember(name, _TRACKED)
         if receipt is not None:
             stamp(receipt.idempotency_key, charge.amount, charge.currency)
         return receipt
 
-    def _owner(self, observation: Observation) -> Attribution:
-        """Return whom a cost belongs to: to whoever caused it, if that is remembered.
+    def _as_begun(self, observation: Observation) -> tuple[Observation, Attribution]:
+        """Return an observation and its owner, as they were known when it was pending.
 
         What a provider tells later is often read by code that runs for somebody else,
-        or for nobody, such as a loop that polls.
+        or for nobody, such as a loop that polls; and it may say no more what was asked
+        for.
         """
-        return self._owners.get(_operation(observation)) or attribution.get()
+        begun = self._begun.get(_operation(observation))
+        if begun is None:
+            return observation, attribution.get()
+        if begun.model is not None:
+            observation = msgspec.structs.replace(observation, model=begun.model)
+        return observation, begun.owner
 
-    def _remember(self, name: object | None, fate: Kept | _Tracked | None) -> None:
+    def _replacing(self, earlier: _Waiting | None) -> AbstractContextManager[bool]:
+        """Withdraw what another door, or a look too early, saw of the same call."""
+        if earlier is None:
+            return nullcontext(enter_result=True)
+        return self._client().withdrawing_unpriced(earlier.kept)
+
+    def _remember(self, name: object | None, fate: _Waiting | _Tracked) -> None:
         # Not before it is done: what could not be tracked, another door may bring.
-        if name is not None and fate is not None:
+        if name is not None:
             self._recent.put(name, fate)
 
     def _track(
@@ -194,6 +205,9 @@ class Recorder:
             return None
         stamp_unpriced()
         if observation.pending:
+            if observation.operation_id is not None:
+                begun = _Begun(owner, observation.model)
+                self._begun.put(_operation(observation), begun)
             return kept
         subject = observation.model or observation.event_type
         self._notices.warn_once(
@@ -208,6 +222,38 @@ class Recorder:
 
 # Quantities as the numbers that they are, with every digit.
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class _Begun(NamedTuple):
+    """What is remembered of an operation that may be seen again.
+
+    Attributes:
+        owner: whoever caused it, or looked first.
+        model: that was asked for, where the cost was pending; None: as it is told.
+    """
+
+    owner: Attribution
+    model: str | None
+
+
+class _Waiting(NamedTuple):
+    """What is remembered of an operation that has no price yet.
+
+    Attributes:
+        kept: where it waits.
+        whole: whether all is known of it but the price.
+    """
+
+    kept: Kept
+    whole: bool
+
+
+def _is_whole(observation: Observation) -> bool:
+    return observation.complete and not observation.pending
+
+
+def _tells_more(observation: Observation, earlier: _Waiting | None) -> bool:
+    return earlier is None or (_is_whole(observation) and not earlier.whole)
 
 
 class _Tracked(enum.Enum):

@@ -424,3 +424,23 @@ def test_only_a_final_price_holds_before_the_provider_says_its_own(
 
     assert len(pending(spill)) == overrides
     assert len(waiting(spill)) == (not overrides)
+
+
+def test_what_is_told_later_is_kept_in_whole_until_it_has_a_price(
+    client: Client, tmp_path: Path
+) -> None:
+    """Else the price list that comes one day would find nothing to price."""
+    record(client, pending=True)
+    record(client, usage={"page": 3})
+    record(client, pending=True)
+    record(client, usage={"page": 3})
+
+    (line,) = waiting(tmp_path)
+    assert line.cost.reason == "unknown_provider"
+    assert Waiting(line.cost).observation.usage == {"page": 3}
+    assert client.stats().unpriced == 1
+
+    record(client, amount=Decimal(1))
+
+    assert waiting(tmp_path) == []
+    assert len(pending(tmp_path)) == 1

@@ -1,0 +1,40 @@
+"""AssemblyAI, through an HTTP client: transcriptions, by the second of audio.
+
+A transcription tells no time at which it ended, so one that is fetched may be of last
+month: only what was made, or is handed over, is counted.
+Source: https://www.assemblyai.com/docs/api-reference/transcripts
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from outlay._capture import event_types
+from outlay._capture.answers import quantity_of
+from outlay._capture.observation import Observation
+from outlay._capture.registry import Call, Endpoint, register
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def transcription(answer: Mapping[str, Any], call: Call) -> Observation:
+    """Read a transcription; it is queued when it is made."""
+    is_done = answer.get("status") == "completed"
+    seconds = quantity_of(answer.get("audio_duration")) if is_done else None
+    return Observation(
+        provider=call.provider,
+        event_type=event_types.AUDIO,
+        operation_id=answer.get("id"),
+        model=answer.get("speech_model_used") or answer.get("speech_model"),
+        usage={} if seconds is None else {"second": seconds},
+        pending=seconds is None,
+    )
+
+
+_TRANSCRIPTION: Final = Endpoint(
+    transcription,
+    ("id", "status", "audio_duration", "speech_model", "speech_model_used"),
+)
+for _pattern in ("POST /v2/transcript", "CALLBACK /"):
+    register("assemblyai", _pattern, _TRANSCRIPTION)

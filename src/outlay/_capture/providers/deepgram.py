@@ -1,0 +1,121 @@
+"""Deepgram: audio by the second, speech by the character, analyses by the token.
+
+Source: https://developers.deepgram.com/reference
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Context, Decimal
+from typing import Any, Final
+
+from outlay._capture import event_types
+from outlay._capture.answers import quantity_of
+from outlay._capture.observation import Observation
+from outlay._capture.providers.fern import library
+from outlay._capture.registry import Call, Endpoint, register
+
+Answer = Mapping[str, Any]
+
+LIBRARY: Final = library("deepgram")
+
+
+def transcription(answer: Answer, call: Call) -> Iterator[Observation]:
+    """Read a transcription, or that it will be called back with."""
+    request_id = answer.get("metadata.request_id") or answer.get("request_id")
+    seconds = _seconds(answer, call)
+    yield Observation(
+        provider=call.provider,
+        event_type=event_types.AUDIO,
+        operation_id=request_id,
+        model=_model(answer) or call.query.get("model"),
+        service_tier="multilingual" if call.query.get("language") == "multi" else None,
+        usage={} if seconds is None else {"second": seconds},
+        pending=seconds is None,
+    )
+    yield from _analysed(answer, call, request_id, "intelligence")
+
+
+def speech(_answer: Answer, call: Call) -> Observation:
+    """Read what was said: older and newer models name the headers differently."""
+    characters = quantity_of(_header(call, "dg-char-count", "x-dg-characters"))
+    return Observation(
+        provider=call.provider,
+        event_type=event_types.AUDIO,
+        request_id=_header(call, "dg-request-id", "x-dg-request-id"),
+        model=_header(call, "dg-model-name", "x-dg-model-name"),
+        usage={} if characters is None else {"character": characters},
+        complete=characters is not None,
+    )
+
+
+def analysis(answer: Answer, call: Call) -> Iterator[Observation]:
+    """Read the analysis of a text."""
+    yield from _analysed(answer, call, answer.get("metadata.request_id"), None)
+
+
+def _analysed(
+    answer: Answer, call: Call, request_id: str | None, line: str | None
+) -> Iterator[Observation]:
+    reports = [answer[name] for name in _REPORTS if answer.get(name)]
+    if reports:
+        yield Observation(
+            provider=call.provider,
+            event_type=event_types.INFERENCE,
+            operation_id=request_id,
+            line=line,
+            model="intelligence",
+            usage={
+                unit: sum(int(report.get(unit) or 0) for report in reports)
+                for unit in ("input_tokens", "output_tokens")
+            },
+        )
+
+
+def _seconds(answer: Answer, call: Call) -> Decimal | int | None:
+    seconds = quantity_of(answer.get("metadata.duration"))
+    channels = quantity_of(answer.get("metadata.channels"))
+    if seconds is None or not channels or call.query.get("multichannel") != "true":
+        return seconds
+    return _EXACT.multiply(Decimal(seconds), Decimal(channels))
+
+
+def _model(answer: Answer) -> str | None:
+    """Return what the model that answered is called in price lists."""
+    for known in (answer.get("metadata.model_info") or {}).values():
+        if isinstance(known, Mapping) and isinstance(known.get("arch"), str):
+            return str(known["arch"])
+    return None
+
+
+def _header(call: Call, *names: str) -> str | None:
+    return next(filter(None, map(call.headers.get, names)), None)
+
+
+_EXACT: Final = Context(prec=100)
+_REPORTS: Final = tuple(
+    f"metadata.{kind}_info" for kind in ("summary", "sentiment", "topics", "intents")
+)
+_TRANSCRIPTION: Final = Endpoint(
+    transcription,
+    (
+        "request_id",
+        "metadata.request_id",
+        "metadata.duration",
+        "metadata.channels",
+        "metadata.model_info",
+        *_REPORTS,
+    ),
+)
+
+ENDPOINTS: Final = {
+    "POST /v1/listen": _TRANSCRIPTION,
+    "POST /v1/speak": Endpoint(speech, ()),
+    "POST /v1/read": Endpoint(analysis, ("metadata.request_id", *_REPORTS)),
+    "CALLBACK /": _TRANSCRIPTION,
+}
+"""Whatever is not here costs nothing, or is not captured: what goes through web
+sockets."""
+
+for _pattern, _endpoint in ENDPOINTS.items():
+    register("deepgram", _pattern, _endpoint)

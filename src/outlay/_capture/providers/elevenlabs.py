@@ -1,0 +1,91 @@
+"""ElevenLabs: by the billed character, which a header tells; speech read by the second.
+
+Source: https://elevenlabs.io/docs/api-reference/introduction, on generation costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from outlay._capture import event_types
+from outlay._capture.answers import quantity_of
+from outlay._capture.observation import Observation
+from outlay._capture.providers.fern import library
+from outlay._capture.registry import Call, Endpoint, register
+
+Answer = Mapping[str, Any]
+
+LIBRARY: Final = library("elevenlabs")
+
+
+def generated(_answer: Answer, call: Call) -> Observation:
+    """Read speech, sounds or music: the header counts what is billed, not the text."""
+    told = next(filter(None, map(call.headers.get, _COSTS)), None)
+    characters = quantity_of(told)
+    model = call.request.get("model_id")
+    return Observation(
+        provider=call.provider,
+        event_type=event_types.AUDIO,
+        request_id=call.request_id,
+        model=model if isinstance(model, str) else None,
+        usage={} if characters is None else {"character": characters},
+        complete=characters is not None,
+    )
+
+
+def transcription(answer: Answer, call: Call) -> Observation:
+    """Read a transcription: by the second of audio, where it has been read already."""
+    seconds = quantity_of(answer.get("audio_duration_secs"))
+    return Observation(
+        provider=call.provider,
+        event_type=event_types.AUDIO,
+        operation_id=answer.get("transcription_id"),
+        request_id=call.request_id,
+        model="speech-to-text",
+        usage={} if seconds is None else {"second": seconds},
+        pending=seconds is None,
+    )
+
+
+_COSTS: Final = ("character-cost", "x-character-count")
+_GENERATED: Final = (
+    "audio-isolation",
+    "audio-isolation/stream",
+    "music",
+    "music/detailed",
+    "music/detailed/stream",
+    "music/stem-separation",
+    "music/stream",
+    "music/video-to-music",
+    "sound-generation",
+    "speech-to-speech/{voice}",
+    "speech-to-speech/{voice}/stream",
+    "text-to-dialogue",
+    "text-to-dialogue/stream",
+    "text-to-dialogue/stream/with-timestamps",
+    "text-to-dialogue/with-timestamps",
+    "text-to-speech/{voice}",
+    "text-to-speech/{voice}/stream",
+    "text-to-speech/{voice}/stream/with-timestamps",
+    "text-to-speech/{voice}/with-timestamps",
+    "text-to-voice/create-previews",
+    "text-to-voice/design",
+    "text-to-voice/{voice}/remix",
+    "voice-changer/{voice}",
+    "voice-changer/{voice}/stream",
+)
+
+ENDPOINTS: Final = {
+    **dict.fromkeys(
+        (f"POST /v1/{path}" for path in _GENERATED), Endpoint(generated, ())
+    ),
+    "POST /v1/speech-to-text": Endpoint(
+        transcription, ("transcription_id", "audio_duration_secs")
+    ),
+}
+"""Whatever is not here costs nothing, or is not captured: what goes through web
+sockets, dubbing, agents; transcriptions that are fetched, which tell no time."""
+
+for _pattern, _endpoint in ENDPOINTS.items():
+    register("elevenlabs", _pattern, _endpoint)

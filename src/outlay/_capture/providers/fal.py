@@ -1,0 +1,108 @@
+"""fal: by billable units, which a header of the result tells.
+
+What a unit is (an image, a megapixel, a second) and what it costs goes by the endpoint,
+such as ``fal-ai/flux/dev``. The address of a queued result is shorter than that: so
+what was asked for is known from the time when it was queued.
+Source: https://docs.fal.ai/documentation/model-apis/pricing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from outlay._capture import event_types
+from outlay._capture.answers import quantity_of
+from outlay._capture.exchanges import settle_response
+from outlay._capture.hooks import awaiting, entering, entering_async, returning
+from outlay._capture.instrumenting import Library, Scope, Seam
+from outlay._capture.observation import Observation
+from outlay._capture.registry import Call, Endpoint, provider_of, register
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+
+Answer = Mapping[str, Any]
+
+
+def generated(answer: Answer, call: Call) -> Observation:
+    """Read what was made at once, or that it was queued."""
+    if "status_url" in answer and "request_id" in answer:
+        return Observation(
+            provider=call.provider,
+            event_type=event_types.COMPUTE,
+            operation_id=answer["request_id"],
+            model=call.path.strip("/"),
+            pending=True,
+        )
+    return _billed(call, call.headers.get(_ID), call.path.removesuffix("/stream"))
+
+
+def result(_answer: Answer, call: Call) -> Observation:
+    """Read a result that was queued, by its address."""
+    app, _, request_id = call.path.rpartition("/requests/")
+    return _billed(call, request_id, app)
+
+
+def _billed(call: Call, request_id: str | None, app: str) -> Observation:
+    units = quantity_of(call.headers.get("x-fal-billable-units"))
+    return Observation(
+        provider=call.provider,
+        event_type=event_types.COMPUTE,
+        operation_id=request_id,
+        model=app.strip("/"),
+        usage={} if units is None else {"billable_unit": units},
+        complete=units is not None,
+    )
+
+
+def _ignore(_answer: dict[str, Any], _event: Answer) -> bool:
+    """Read nothing of a stream: its headers tell."""
+    return False
+
+
+_ID: Final = "x-fal-request-id"
+
+ENDPOINTS: Final = {
+    "POST /{owner}/{name}": Endpoint(generated, ("request_id", "status_url"), _ignore),
+    "GET /{owner}/{name}/requests/{id}": Endpoint(result, ()),
+}
+"""Whatever is not here costs nothing, or is not captured: realtime connections."""
+
+for _pattern, _endpoint in ENDPOINTS.items():
+    register("fal", _pattern, _endpoint)
+
+
+def _seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
+    def answered(response: Any, http_client: Any, *_args: Any, **_kwargs: Any) -> None:
+        options = scope.options_of(http_client)
+        # Files are uploaded to other hosts, which are nobody's.
+        if options is not None and provider_of(response.request.url.host) == "fal":
+            settle_response("fal", options, options.provider or "fal", response)
+
+    def streaming(events: Any, http_client: Any, *_args: Any, **_kwargs: Any) -> None:
+        answered(events.response, http_client)
+
+    def made(http_client: Any, client: Any) -> None:
+        scope.inherit(http_client, client)
+
+    yield Seam(module, "_request", returning("fal", answered))
+    yield Seam(module, "_async_request", awaiting("fal", answered))
+    yield Seam(module, "connect_sse", entering("fal", streaming))
+    yield Seam(module, "aconnect_sse", entering_async("fal", streaming))
+    # A client makes its HTTP client when it is first used.
+    yield Seam(vars(module.SyncClient)["_client"], "func", returning("fal", made))
+    yield Seam(vars(module.AsyncClient)["_client"], "func", awaiting("fal", made))
+
+
+def _inside(client: Any) -> Iterable[object]:
+    """Return the client, and its HTTP client if there is one already."""
+    http_client = vars(client).get("_client")
+    http_client = getattr(http_client, "value", http_client)  # of an asynchronous one
+    return (client,) if http_client is None else (client, http_client)
+
+
+LIBRARY: Final = Library(
+    "fal-client", _seams, module="fal_client.client", inside=_inside
+)

@@ -52,9 +52,62 @@ def test_a_price_book_on_a_page_can_be_read(block: Block, tmp_path: Path) -> Non
             "0.06",
         ),
         ({"provider": "twilio", "model": "verify/approved"}, "0.05"),
+        (
+            {
+                "provider": "replicate",
+                "model": "black-forest-labs/flux-schnell",
+                "usage": {"second": Decimal("1.25"), "image": 2},
+            },
+            "0.006",
+        ),
+        (
+            {
+                "provider": "replicate",
+                "model": "acme/upscale",
+                "usage": {"second": Decimal("1.25"), "image": 2},
+            },
+            "0.00121875",
+        ),
+        (
+            {
+                "provider": "fal",
+                "model": "fal-ai/flux/dev",
+                "usage": {"billable_unit": Decimal("1.5")},
+            },
+            "0.0375",
+        ),
+        (
+            {
+                "provider": "elevenlabs",
+                "model": "eleven_flash_v2_5",
+                "usage": {"character": 9},
+            },
+            "0.0009",
+        ),
+        (
+            {
+                "provider": "deepgram",
+                "model": "nova-3",
+                "usage": {"second": 60},
+                "service_tier": "multilingual",
+            },
+            "0.0052",
+        ),
         ({"provider": "twilio", "model": "lookup", "usage": {"sim_swap": 1}}, None),
     ],
-    ids=["call", "dearer call", "more data", "elements", "verification", "unknown"],
+    ids=[
+        "call",
+        "dearer call",
+        "more data",
+        "elements",
+        "verification",
+        "by the image",
+        "by the second",
+        "by the unit",
+        "by the character",
+        "another tier",
+        "unknown",
+    ],
 )
 def test_the_books_price_what_is_observed(
     seen: dict[str, object], amount: str | None, tmp_path: Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -10,7 +11,10 @@ import msgspec
 import pytest
 
 from outlay._capture.answers import members, members_of_json
+from outlay._capture.exchanges import query_of, request_id_in
 from outlay._capture.observation import Observation
+from outlay._capture.pricing import reports
+from outlay._capture.pricing.units import PLAIN
 from outlay._capture.providers import libraries
 from outlay._capture.registry import Call, find, provider_of
 from tests.support.responses import Recorded, recorded
@@ -22,15 +26,23 @@ tuple(libraries())  # registers the endpoints
 
 RECORDED: Final = (
     *recorded("anthropic-"),
+    *recorded("apify-"),
+    *recorded("assemblyai-"),
     *recorded("openai-"),
     *recorded("azure-"),
     *recorded("cerebras-"),
+    *recorded("deepgram-"),
     *recorded("deepseek-"),
+    *recorded("elevenlabs-"),
+    *recorded("fal-"),
     *recorded("fireworks-"),
+    *recorded("google_maps-"),
     *recorded("groq-"),
     *recorded("openrouter-"),
     *recorded("perplexity-"),
+    *recorded("replicate-"),
     *recorded("together-"),
+    *recorded("twilio-"),
     *recorded("xai-"),
 )
 ROWS: Final = [row for row in RECORDED if "batch" not in row.name]
@@ -44,7 +56,14 @@ def endpoint_of(row: Recorded) -> tuple[Endpoint, Call]:
     assert provider is not None
     endpoint = find(provider, method, address.path)
     assert endpoint is not None
-    return endpoint, Call(provider=provider, method=method, path=address.path)
+    return endpoint, Call(
+        provider=provider,
+        method=method,
+        path=address.path,
+        query=query_of(address.query),
+        headers=row.headers,
+        request_id=request_id_in(row.headers),
+    )
 
 
 def extracted(endpoint: Endpoint, answer: dict[str, Any], call: Call) -> list[Any]:
@@ -66,6 +85,23 @@ def test_a_recorded_response_is_observed_as_the_table_says(row: Recorded) -> Non
 
     assert [comparable(row.observed)] == [comparable(one) for one in from_model]
     assert [comparable(row.observed)] == [comparable(one) for one in from_bytes]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in ROWS if row.observed.flavor is None],
+    ids=lambda row: row.name,
+)
+def test_units_have_the_names_of_the_table(row: Recorded) -> None:
+    """A price book that says "pages" would never price a "page"."""
+    assert row.observed.usage.keys() <= {*PLAIN, *reports.UNITS.units}
+
+
+def test_the_units_are_documented() -> None:
+    """Whoever writes a price book looks for their names."""
+    page = (Path(__file__).parents[3] / "docs" / "providers.md").read_text()
+
+    assert [unit for unit in PLAIN if f"`{unit}`" not in page] == []
 
 
 def comparable(observation: Observation) -> dict[str, Any]:

@@ -20,6 +20,23 @@ if TYPE_CHECKING:
     from outlay._capture.observation import Observation
 
 CALL: Final = "call"  # which every operation is one of; it needs no price
+PLAIN: Final = {
+    CALL: "one call",
+    "atmosphere_data": "a place's ratings and services, on top of its call",
+    "billable_unit": "what fal bills an endpoint by, such as an image or a megapixel",
+    "character": "a billed character of text",
+    "classification": "a text that was classified",
+    "contact_data": "a place's hours and numbers, on top of its call",
+    "element": "a pair of places in a matrix of distances",
+    "image": "an image made",
+    "page": "a page of a document",
+    "search": "a search, with as many documents as the provider takes for one",
+    "second": "a second of audio, of a phone call, or of compute time",
+    "segment": "a part of a text message",
+}
+"""Units without parts, by the names that extractors give them. Beside these there are
+the units of genai-prices, and data packages by their providers' names."""
+
 _TOKENS: Final = "_tokens"  # how those end that are parts of others
 
 _MISSING: Final = NoPrice(

@@ -86,15 +86,15 @@ class Operation:
         self._places = Places()
         self._added: dict[tuple[object, ...], object] = {}
         self._counted: set[Counted] = set()
-        self._outer = outer = enclosing.get()
         self._id = None if operation_id is None else operation_text(operation_id)
-        if self._id is None and outer is not None:
-            kind = ("operation", *spec[:4], self._owner.customer_id)
-            self._id = outer._name(*kind)  # noqa: SLF001 - its own class
+        self._outer = outer = enclosing.get()
+        # The nearest around that has an id, and only as long as this one has none: a
+        # task that goes on for ever must not keep all that it was ever in.
+        self._named = outer.nearest_named if outer and self._id is None else None
 
     @property
     def operation_id(self) -> str | None:
-        """The operation's own id; None: nobody said it yet.
+        """The operation's own id; None: nobody has said it yet.
 
         It may be set until the first cost is added: the costs are tracked at once, so
         the keys of those before could not be made of it.
@@ -109,7 +109,7 @@ class Operation:
         text = operation_text(operation_id)
         if text != self._id and self._added:
             raise InvalidEventError("operation_id", operation_id, _TOO_LATE)
-        self._id = text
+        self._id, self._named = text, None
 
     def add(
         self,
@@ -153,11 +153,14 @@ class Operation:
         owner = attribution.get() if enclosing.get() is self else self._owner
         taken = self._take(cost, owner.customer_id)
         running = attribution.set(owner)
+        operation_id = self._id
+        if operation_id is None:
+            operation_id = self._name(*cost, str(amount), str(quantity), unit)
         try:
             receipt = (self._client or default_client()).track_cost(
                 event_type,
                 amount,
-                operation_id=self._id,
+                operation_id=operation_id,
                 provider=provider,
                 line=line,
                 quantity=quantity,
@@ -189,12 +192,21 @@ class Operation:
     def name_call(self, observation: Observation) -> str | None:
         """Return the id of a call in this operation that has none of its own.
 
-        None: the operation has none, either, or has had too many calls.
+        None: neither this operation nor one around has an id, or it has had too many
+        calls.
         """
         return self._name(*facts_of(observation))
 
     def _name(self, *facts: object) -> str | None:
-        return None if self._id is None else self._places.name(self._id, *facts)
+        named = self.nearest_named
+        if named is None or named._id is None:
+            return None
+        return named._places.name(named._id, *facts)  # noqa: SLF001 - its own class
+
+    @property
+    def nearest_named(self) -> Operation | None:
+        """This operation, or else the next one around it that has an id."""
+        return self._named if self._id is None else self
 
     def note(self, cost: Counted) -> None:
         """Take note of a cost that was counted here, or in an operation inside."""
@@ -214,8 +226,13 @@ class Operation:
         return self._owner
 
     def end(self) -> None:
-        """Let go of the operation around: a task that goes on must not keep it."""
+        """Let go of the operation around, which learns no more of what counts here."""
         self._outer = None
+
+    @property
+    def outer(self) -> Operation | None:
+        """The operation around; None: there is none, or this one has ended."""
+        return self._outer
 
 
 _NO_TYPE: Final = "name it here, or in outlay.operation(...)"
@@ -245,9 +262,9 @@ def operation(
     added by then has cost what it has cost.
 
     Use it as a context manager, synchronous or not, or as a decorator of functions of
-    all kinds, where every call is an operation of its own. Operations nest; one without
-    an id is named by its place in the one around it. They follow asyncio tasks,
-    ``asyncio.to_thread`` and `bind`, as `attribute` does.
+    all kinds, where every call is an operation of its own. Operations nest; the costs
+    of one without an id are named by the next one around that has one. They follow
+    asyncio tasks, ``asyncio.to_thread`` and `bind`, as `attribute` does.
 
     Thread safety: any thread; one scope may be used any number of times.
 
@@ -255,8 +272,9 @@ def operation(
         event_type: of the costs, such as ``cost.documents.ocr``; each may say another.
         operation_id: the operation's own stable id, by which a re-run is known. None:
             it is said later, by ``op.operation_id = ...``, before the first cost is
-            added; else a re-run counts again. Of a decorator: the name of the argument
-            that holds it, or a function of the arguments, called by their names.
+            added; else, without an operation around, a re-run counts again. Of a
+            decorator: the name of the argument that holds it, or a function of the
+            arguments, called by their names.
         customer_id: who the costs are attributed to. None: whom `attribute` says. Of a
             decorator: the name of an argument, a function of arguments, or else the
             customer.

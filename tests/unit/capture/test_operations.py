@@ -260,23 +260,30 @@ def test_an_outer_operation_s_costs_stay_its_customer_s(costs: Costs) -> None:
     assert "region" not in event.data
 
 
-def test_an_operation_without_an_id_is_named_by_the_one_around(costs: Costs) -> None:
-    """By its place among those of its kind: a re-run finds the same names."""
+def test_costs_of_an_operation_without_an_id_are_named_by_the_one_around() -> None:
+    """In whatever order the inner ones come, and however deep they are."""
 
-    def run() -> list[str | None]:
-        with operation(operation_id="job"):
-            names = []
-            for kind in ("cost.a", "cost.a", "cost.b"):
-                with operation(kind) as op:
-                    op.add(1)
-                    names.append(op.operation_id)
-            return names
+    def run(kinds: str) -> set[str]:
+        with recording() as costs, operation(operation_id="job"):
+            for kind in kinds:
+                with operation(), operation(f"cost.{kind}", provider="acme") as op:
+                    op.add(ord(kind), line="pages")
+                    op.add("0.5", quantity=1, unit="call")
+                    assert op.operation_id is None
+        costs.assert_total(sum(map(ord, kinds)) + Decimal("0.5") * len(kinds))
+        assert costs.client.stats().random_keys == 0
+        return {f"{e.idempotency_key} {e.data['amount']}" for e in costs.events}
 
-    first = run()
+    assert run("abca") == run("caab")
 
-    assert len({*first}) == 3
-    assert run() == first
-    costs.assert_total(3)
+
+def test_an_operation_that_gets_its_id_late_has_its_own(costs: Costs) -> None:
+    """Then it does not need the one around."""
+    with operation(operation_id="job"), operation("cost.a") as op:
+        op.operation_id = "answer"
+        op.add(1)
+
+    costs.assert_total(1, operation_id="answer")
 
 
 def test_outside_of_operations_there_is_no_current_one() -> None:

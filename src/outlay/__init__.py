@@ -18,6 +18,7 @@ from outlay._capture.messages import carry, resume
 from outlay._capture.observation import Observation
 from outlay._capture.operations import Operation, current_operation, operation
 from outlay._capture.registry import Call, extractor
+from outlay._capture.tracking import track_call
 from outlay._client import Client, Receipt
 from outlay._default import (
     aclose,
@@ -93,6 +94,7 @@ __all__ = (
     "resume",
     "stats",
     "to_baggage",
+    "track_call",
     "track_cost",
     "uninstrument",
 )

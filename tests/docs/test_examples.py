@@ -50,6 +50,10 @@ PRINTED: Final = {
         cus_birch: paid 49, cost 12.924200166, margin 36.075799834
         cus_cedar: paid 9, cost 25.875800334, margin -16.875800334
     """,
+    "07_paid_functions": """\
+        failed, tracked 2
+        total 0.1315 USD
+    """,
     "08_captured_calls": """\
         customer   type               provider  line  operation id  amount
         cus_amber  cost.ai.inference  openai    -     chatcmpl-1    0.0045

@@ -85,14 +85,16 @@ class Places:
     counters that are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, operation_id: str) -> None:
+        if len(operation_id) > _MAX_PREFIX:
+            operation_id = sha256(operation_id.encode()).hexdigest()
+        self._operation_id = operation_id
         self._counters: dict[str, itertools.count[int]] = {}
 
-    def name(self, operation_id: str, *facts: object) -> str | None:
+    def name(self, *facts: object) -> str | None:
         """Return the name of the next call that ``facts`` are true of.
 
         Args:
-            operation_id: of the operation.
             *facts: what tells the call apart from others; JSON.
 
         Returns:
@@ -103,9 +105,7 @@ class Places:
         if digest not in self._counters and len(self._counters) >= _MAX_KINDS:
             return None
         counter = self._counters.setdefault(digest, itertools.count(1))
-        if len(operation_id) > _MAX_PREFIX:
-            operation_id = sha256(operation_id.encode()).hexdigest()
-        return f"{operation_id}/{digest}-{next(counter)}"
+        return f"{self._operation_id}/{digest}-{next(counter)}"
 
 
 def facts_of(observation: Observation) -> tuple[object, ...]:

@@ -83,14 +83,13 @@ class Operation:
         self._owner = Attribution(customer_id, spec.operation, spec.region).over(
             attribution.get()
         )
-        self._places = Places()
         self._added: dict[tuple[object, ...], object] = {}
         self._counted: set[Counted] = set()
         self._id = None if operation_id is None else operation_text(operation_id)
         self._outer = outer = enclosing.get()
-        # The nearest around that has an id, and only as long as this one has none: a
-        # task that goes on for ever must not keep all that it was ever in.
-        self._named = outer.nearest_named if outer and self._id is None else None
+        self._places = outer.places if outer is not None else None
+        if self._id is not None:
+            self._places = Places(self._id)
 
     @property
     def operation_id(self) -> str | None:
@@ -109,7 +108,8 @@ class Operation:
         text = operation_text(operation_id)
         if text != self._id and self._added:
             raise InvalidEventError("operation_id", operation_id, _TOO_LATE)
-        self._id, self._named = text, None
+        if text != self._id:
+            self._id, self._places = text, Places(text)
 
     def add(
         self,
@@ -153,10 +153,10 @@ class Operation:
         owner = attribution.get() if enclosing.get() is self else self._owner
         taken = self._take(cost, owner.customer_id)
         running = attribution.set(owner)
-        operation_id = self._id
-        if operation_id is None:
-            operation_id = self._name(*cost, str(amount), str(quantity), unit)
         try:
+            operation_id = self._id
+            if operation_id is None:
+                operation_id = self._name(*cost, str(amount), str(quantity), unit)
             receipt = (self._client or default_client()).track_cost(
                 event_type,
                 amount,
@@ -198,15 +198,12 @@ class Operation:
         return self._name(*facts_of(observation))
 
     def _name(self, *facts: object) -> str | None:
-        named = self.nearest_named
-        if named is None or named._id is None:
-            return None
-        return named._places.name(named._id, *facts)  # noqa: SLF001 - its own class
+        return None if self._places is None else self._places.name(*facts)
 
     @property
-    def nearest_named(self) -> Operation | None:
-        """This operation, or else the next one around it that has an id."""
-        return self._named if self._id is None else self
+    def places(self) -> Places | None:
+        """What names calls in here: of the nearest operation around that has an id."""
+        return self._places
 
     def note(self, cost: Counted) -> None:
         """Take note of a cost that was counted here, or in an operation inside."""

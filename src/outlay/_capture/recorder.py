@@ -140,6 +140,25 @@ class Recorder:
             stamp(receipt.idempotency_key, charge.amount, charge.currency)
         return receipt
 
+    def keep(
+        self, observation: Observation, owner: Attribution, why: NoPrice
+    ) -> Kept | None:
+        """Keep what was observed as an unpriced cost, without asking for its price.
+
+        Args:
+            observation: of one completed operation.
+            owner: whom to attribute it to.
+            why: nobody knows the amount.
+
+        Returns:
+            Where it is kept, or None: it was dropped, which is counted.
+
+        Raises:
+            InvalidEventError: the observation breaks a rule of events.
+            ClosedError: the client is closed.
+        """
+        return self._keep(identified(observation), owner, self._now(), why)
+
     def _as_begun(self, observation: Observation) -> tuple[Observation, Attribution]:
         """Return an observation and its owner, as they were known when it was pending.
 
@@ -192,7 +211,7 @@ class Recorder:
             observation.event_type,
             customer_id=owner.customer_id,
             operation_id=observation.operation_id,
-            provider=observation.provider,
+            provider=observation.provider or None,  # a function need not name one
             operation=owner.operation,
             region=observation.region or owner.region,
             line=observation.line,

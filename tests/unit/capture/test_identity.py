@@ -122,12 +122,12 @@ def test_a_long_id_leaves_room_for_the_name(operation_id: str) -> None:
 
 def test_kinds_are_not_remembered_without_end() -> None:
     """Past the limit a call is nameless, which is counted; a name never comes twice."""
-    places = Places()
-    made = [places.name("job", number) for number in range(65_536 + 10)]
+    places = Places("job")
+    made = [places.name(number) for number in range(65_536 + 10)]
 
     assert None not in made[:65_536]
     assert made[65_536:] == [None] * 10
-    assert places.name("job", 0) == f"{made[0]}".removesuffix("1") + "2"
+    assert places.name(0) == f"{made[0]}".removesuffix("1") + "2"
 
 
 def test_an_observation_that_has_its_id_is_left_as_it_is() -> None:

@@ -1,0 +1,239 @@
+"""Operations and tracked functions around calls of the real provider packages."""
+
+from __future__ import annotations
+
+import functools
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+import groq.types.chat
+import httpx
+import httpx2
+import openai
+import pytest
+from anthropic.types import Message
+from openai.types import CreateEmbeddingResponse
+from openai.types.chat import ChatCompletion
+from openai.types.responses import Response
+
+import outlay
+from outlay._capture.guard import failures
+from outlay._capture.returned import costs_in
+from outlay.testing import recording
+from tests.capture.test_openai_chat import ASKED, COMPLETION, ID, client
+from tests.support.responses import recorded
+from tests.support.stainless import answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from outlay.testing import Costs
+
+PRICE: Final = Decimal("0.00325")  # of COMPLETION
+IMAGES: Final = {"created": 1, "data": [{"url": "https://images.test/1"}]}
+
+
+@pytest.fixture
+def costs() -> Iterator[Costs]:
+    """Return what the default client tracks; nothing stays instrumented."""
+    before = failures()
+    with recording() as recorded_costs:
+        yield recorded_costs
+    outlay.uninstrument()
+    assert before == failures()
+
+
+def answering(*answers: httpx2.Response) -> Callable[[httpx2.Request], httpx2.Response]:
+    """Return what answers one request after the other."""
+    left = iter(answers)
+    return lambda _: next(left)
+
+
+# Retries inside of a provider's library.
+
+
+def test_a_retry_inside_of_the_library_is_one_event(costs: Costs) -> None:
+    """An attempt that ended in an error is not charged; its request id was another."""
+    failed = httpx2.Response(
+        500, headers={"x-request-id": "req_1", "retry-after-ms": "1"}
+    )
+    done = answer(COMPLETION, **{"x-request-id": "req_2"})
+    chat = outlay.instrument(client(answering(failed, done), max_retries=2))
+
+    with outlay.operation(operation_id="job", customer_id="cus_1"):
+        chat.chat.completions.create(**ASKED)
+
+    (event,) = costs.events
+    assert event.data["operationId"] == ID
+    assert event.data["amount"] == PRICE
+
+
+def test_a_retry_of_a_call_without_an_id_is_one_event_by_its_request(
+    costs: Costs,
+) -> None:
+    """The request that was answered."""
+    failed = httpx2.Response(
+        503, headers={"x-request-id": "req_1", "retry-after-ms": "1"}
+    )
+    done = answer(IMAGES, **{"x-request-id": "req_2"})
+    images = outlay.instrument(client(answering(failed, done), max_retries=2))
+
+    with outlay.operation(operation_id="job"):
+        images.images.generate(prompt="a cat", model="dall-e-3")
+
+    assert costs.client.stats().unpriced == 1
+    assert costs.client.stats().random_keys == 0
+
+
+def test_two_answers_that_were_charged_are_two_events(costs: Costs) -> None:
+    """Two request ids are two bills, also in a re-run; the same one twice is one."""
+    ids = ("req_1", "req_2", "req_2")
+    reported = {**COMPLETION, "id": None, "usage": {"cost": 0.25}}
+    answers = [answer(reported, **{"x-request-id": each}) for each in ids]
+    chat = outlay.instrument(
+        client(answering(*answers), base_url="https://openrouter.ai/api/v1")
+    )
+
+    for _ in ids:
+        with outlay.operation(operation_id="job", customer_id="cus_1"):
+            chat.chat.completions.create(**ASKED)
+
+    assert [event.data["operationId"] for event in costs.events] == ["req_1", "req_2"]
+    costs.assert_total("0.5")
+
+
+# Calls without any id.
+
+
+@outlay.extractor("acme-geo", "GET /v1/geocode", host="geo.acme.test")
+def geocode(_answer: Any, _call: outlay.Call) -> outlay.Observation:
+    """Say that each costs the same."""
+    return outlay.Observation(
+        provider="acme-geo", event_type="cost.geocoding", amount=Decimal("0.005")
+    )
+
+
+def test_captured_calls_without_an_id_are_named_by_their_operation(
+    costs: Costs,
+) -> None:
+    """A job that is run again looks up the same two addresses."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
+    http = outlay.instrument(
+        httpx.Client(transport=transport, base_url="https://geo.acme.test")
+    )
+
+    for _ in range(2):
+        with outlay.operation(operation_id="job-42", customer_id="cus_1"):
+            for _ in range(2):
+                http.get("/v1/geocode")
+
+    costs.assert_total("0.01", customer="cus_1")
+    names = [event.data["operationId"] for event in costs.events]
+    assert [name.startswith("job-42/") for name in names] == [True, True]
+
+
+# Functions around captured calls.
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        pytest.param({}, id="no amount"),
+        pytest.param({"provider": "openai"}, id="provider"),
+        pytest.param({"amount": 9, "provider": "openai"}, id="amount"),
+        pytest.param({"extract": costs_in, "provider": "openai"}, id="extract"),
+    ],
+)
+@pytest.mark.parametrize("instrumented", [True, False], ids=["captured", "alone"])
+def test_a_function_around_a_call_counts_it_once(
+    costs: Costs,
+    terms: dict[str, Any],
+    *,
+    instrumented: bool,
+) -> None:
+    """By the library's hook where there is one, else by what the function returned."""
+    if "extract" in terms:
+        terms = {**terms, "extract": lambda result: costs_in(result, None)}
+    chat = client()
+    if instrumented:
+        outlay.instrument(chat)
+
+    @outlay.track_call("cost.ai.inference", **terms, customer_id="who")
+    def ask(who: str) -> object:
+        del who
+        return chat.chat.completions.create(**ASKED)
+
+    assert isinstance(ask("cus_1"), ChatCompletion)
+
+    alone = terms.get("amount", PRICE)
+    costs.assert_total(PRICE if instrumented else alone, customer="cus_1")
+    assert len(costs.events) == 1
+
+
+def test_the_id_of_an_argument_goes_before_the_provider_s(costs: Costs) -> None:
+    """A job that asks again for the same thing then counts once."""
+    chat = client()
+
+    @outlay.track_call("cost.summaries", operation_id="job")
+    def ask(job: str) -> object:
+        return chat.with_options(default_headers={"x-job": job}).chat.completions.parse(
+            **ASKED
+        )
+
+    ask("job-7")
+
+    (event,) = costs.events
+    assert (event.type, event.data["operationId"]) == ("cost.summaries", "job-7")
+    assert event.data["model"] == COMPLETION["model"]
+
+
+def built(model: Any, body: Any) -> Callable[[], Any]:
+    """Return what makes an answer as the library does."""
+    return functools.partial(model.construct, **body)
+
+
+ROWS: Final = {row.name: row for row in recorded()}
+MODELS: Final[dict[str, Any]] = {
+    "openai-chat-gpt-4o-2024-08-06": ChatCompletion,
+    "openai-responses-gpt-4o-2024-08-06": Response,
+    "openai-embeddings-text-embedding-3-small": CreateEmbeddingResponse,
+    "anthropic-sonnet-4-5": Message,
+    "groq-llama-3.1-8b-instant": groq.types.chat.ChatCompletion,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_answer_that_a_function_returns_tells_its_cost(
+    costs: Costs, name: str
+) -> None:
+    """Of each library that tells it in the answer alone."""
+    row = ROWS[name]
+
+    @outlay.track_call("cost.ai.inference")
+    def ask() -> object:
+        return built(MODELS[name], row.response)()
+
+    ask()
+
+    costs.assert_total(row.expected["amount"])
+    (event,) = costs.events
+    assert event.data.get("operationId") == row.response.get("id")
+    assert event.data["provider"] == name.partition("-")[0]
+
+
+@pytest.mark.parametrize("nothing", [None, "text", 7, openai, object()], ids=repr)
+def test_what_is_no_answer_tells_nothing(nothing: object) -> None:
+    """Whatever a function returns."""
+    assert costs_in(nothing, None) is None
+
+
+def test_the_provider_of_an_answer_is_whom_the_decorator_names(costs: Costs) -> None:
+    """An answer does not tell which address it came from."""
+
+    @outlay.track_call("cost.ai.inference", provider="azure")
+    def ask() -> object:
+        return ChatCompletion.model_validate(COMPLETION)
+
+    ask()
+
+    assert [event.data["provider"] for event in costs.events] == ["azure"]

@@ -55,10 +55,10 @@ PRINTED: Final = {
         total 0.1315 USD
     """,
     "08_captured_calls": """\
-        customer   type               provider  line  operation id  amount
-        cus_amber  cost.ai.inference  openai    -     chatcmpl-1    0.0045
-        cus_birch  cost.ai.inference  openai    -     chatcmpl-2    0.0045
-        cus_birch  cost.ai.inference  openai    -     chatcmpl-3    0.0045
+          customer   type               provider  line  operation id  amount
+          cus_amber  cost.ai.inference  openai    -     chatcmpl-1    0.0045
+          cus_birch  cost.ai.inference  openai    -     chatcmpl-2    0.0045
+          cus_birch  cost.ai.inference  openai    -     chatcmpl-3    0.0045
         cus_birch: 0.0090
     """,
 }

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+from genai_prices.data_snapshot import get_snapshot
 
 from outlay._capture.answers import members, members_of_json
 from outlay._capture.exchanges import query_of, request_id_in
@@ -16,6 +17,7 @@ from outlay._capture.observation import Observation
 from outlay._capture.pricing import reports
 from outlay._capture.pricing.units import PLAIN
 from outlay._capture.providers import libraries
+from outlay._capture.providers.openai import _SHAPES as SHAPES
 from outlay._capture.registry import Call, find, provider_of
 from tests.support.responses import Recorded, recorded
 
@@ -110,3 +112,16 @@ def comparable(observation: Observation) -> dict[str, Any]:
         msgspec.json.encode(observation), parse_float=str
     )
     return plain
+
+
+@pytest.mark.parametrize("provider", sorted(SHAPES))
+def test_usage_is_told_in_the_shape_that_the_list_reads_of_a_provider(
+    provider: str,
+) -> None:
+    """Or in units, where it reads none: a shape that nobody reads has no price."""
+    known = get_snapshot().find_provider(None, provider, None)
+    read = {extractor.api_flavor for extractor in known.extractors or ()}
+    shapes = {"chat", "responses", "embeddings", "images"}
+
+    assert set(SHAPES[provider].values()) <= read
+    assert (read & shapes) - {"images"} <= SHAPES[provider].keys() | {"anthropic"}

@@ -28,16 +28,16 @@ PLAIN: Final = {
     "classification": "a text that was classified",
     "contact_data": "a place's hours and numbers, on top of its call",
     "element": "a pair of places in a matrix of distances",
-    "image": "an image made",
+    "image": "an image made; by size and quality, too, as in image/1024x1024/hd",
     "page": "a page of a document",
     "search": "a search, with as many documents as the provider takes for one",
     "second": "a second of audio, of a phone call, or of compute time",
     "segment": "a part of a text message",
 }
-"""Units without parts, by the names that extractors give them. Beside these there are
+"""Units by the names that extractors give them. Beside these there are
 the units of genai-prices, and data packages by their providers' names."""
 
-_TOKENS: Final = "_tokens"  # how those end that are parts of others
+_PARTS: Final = ("_tokens", "audio_seconds")  # how those end that are parts of others
 
 _MISSING: Final = NoPrice(
     "missing_extra", str(MissingExtraError("Reading token counts", "pricing"))
@@ -110,7 +110,7 @@ def _within(units: set[str]) -> Callable[[str, str], bool] | None:
 
     None: only genai-prices knows, which is not installed.
     """
-    if not any(unit.endswith(_TOKENS) for unit in units):
+    if not any(unit.endswith(_PARTS) for unit in units):
         return _is_part
     try:
         from outlay._capture.pricing import reports  # noqa: PLC0415 - an extra

@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 Answer = Mapping[str, Any]
 
 LIBRARY: Final = library(
-    Dialect("openai", classes={"Azure": "azure"}, provider="unknown")
+    Dialect(
+        "openai",
+        classes={"Azure": "azure", "Bedrock": "aws"},
+        hosts={".amazonaws.com": "aws", ".api.aws": "aws"},
+        provider="unknown",
+    )
 )
 
 # Whose API is like OpenAI's.
@@ -148,9 +153,12 @@ def transcription(answer: Answer, call: Call) -> Extracted:
         event_type=event_types.AUDIO,
         request_id=call.request_id,
         model=call.model,
-        usage={} if seconds is None else {"input_audio_seconds": seconds},
+        usage={} if seconds is None else dict.fromkeys(_SECONDS, seconds),
         complete=seconds is not None,
     )
+
+
+_SECONDS: Final = ("audio_seconds", "input_audio_seconds")  # a whole, and its part
 
 
 def speech(answer: Answer, call: Call) -> Extracted:
@@ -194,7 +202,7 @@ def batched(answer: Answer, call: Call) -> Iterator[Observation]:
 def _tokens(
     answer: Answer,
     call: Call,
-    flavor: str,
+    shape: str,
     *,
     usage: object = None,
     event_type: str = event_types.INFERENCE,
@@ -202,7 +210,7 @@ def _tokens(
     """Return what tokens cost, by the provider's own amount where it tells one."""
     report = numbers(usage or answer.get("usage")) or {}
     counts = {name: count for name, count in report.items() if name not in _COSTS}
-    read_as = _FLAVORS[flavor].get(call.provider, flavor)
+    flavor = _SHAPES.get(call.provider, {shape: shape}).get(shape)
     tokens = Observation(
         provider=call.provider,
         event_type=event_type,
@@ -210,8 +218,8 @@ def _tokens(
         request_id=call.request_id,
         model=answer.get("model") or call.model,
         service_tier=answer.get("service_tier"),
-        usage=counts if read_as else _in_units(counts),
-        flavor=read_as,
+        usage=counts if flavor else _in_units(counts),
+        flavor=flavor,
         amount=_reported(call.provider, report),
         complete=bool(counts),
     )
@@ -261,52 +269,30 @@ def _upstream(provider: str, report: Answer, usage: object) -> Decimal | None:
 
 
 _COSTS: Final = {"cost", "cost_details"}
-# How genai-prices calls a shape of usage where it is not called as most call it; None:
-# it does not read that provider's.
-_FLAVORS: Final[Mapping[str, Mapping[str, str | None]]] = {
-    "chat": {
-        "groq": "default",
-        "mistral": "default",
-        "perplexity": "default",
-        "together": None,
+# What genai-prices reads of the providers whose shapes it does not call, or know, as it
+# does OpenAI's own. What it does not read is told in units.
+_SHAPES: Final[Mapping[str, Mapping[str, str]]] = {
+    "aws": {},
+    "azure": {
+        "chat": "chat",
+        "responses": "responses",
+        "embeddings": "embeddings",
     },
-    "responses": {
-        "cerebras": None,
-        "deepseek": None,
-        "fireworks": None,
-        "google": None,
-        "groq": None,
-        "mistral": None,
-        "moonshotai": None,
-        "openrouter": "default",
-        "together": None,
+    "cerebras": {"chat": "chat"},
+    "deepseek": {"chat": "chat"},
+    "fireworks": {"chat": "chat"},
+    "google": {"chat": "chat"},
+    "groq": {"chat": "default"},
+    "mistral": {"chat": "default"},
+    "moonshotai": {"chat": "chat"},
+    "openrouter": {"chat": "chat", "responses": "default"},
+    "perplexity": {
+        "chat": "default",
+        "responses": "responses",
+        "embeddings": "embeddings",
     },
-    "embeddings": {
-        "cerebras": None,
-        "deepseek": None,
-        "fireworks": None,
-        "google": None,
-        "groq": None,
-        "mistral": None,
-        "moonshotai": None,
-        "openrouter": None,
-        "together": None,
-        "x-ai": None,
-    },
-    "images": {
-        "azure": None,
-        "cerebras": None,
-        "deepseek": None,
-        "fireworks": None,
-        "google": None,
-        "groq": None,
-        "mistral": None,
-        "moonshotai": None,
-        "openrouter": None,
-        "perplexity": None,
-        "together": None,
-        "x-ai": None,
-    },
+    "together": {},
+    "x-ai": {"chat": "chat", "responses": "responses"},
 }
 _UNITS: Final = {
     "prompt_tokens": "input_tokens",

@@ -8,7 +8,7 @@ Every call of theirs goes through the client's ``request(cast_to, options, …)`
 from __future__ import annotations
 
 import functools
-from types import AsyncGeneratorType, GeneratorType
+from types import AsyncGeneratorType, GeneratorType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -25,18 +25,30 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
+
+
 class Dialect:
     """What differs between these libraries.
 
     Attributes:
         name: of the library, whose endpoints a provider's are taken to be like.
         classes: providers by a part of a client class's name, such as ``Azure``.
+        hosts: providers by the end of a host's name, where nothing else knows it.
         provider: who answers where neither class nor address tells.
     """
 
-    def __init__(self, name: str, *, classes: Mapping[str, str], provider: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        provider: str,
+        classes: Mapping[str, str] = _NONE,
+        hosts: Mapping[str, str] = _NONE,
+    ) -> None:
         self.name = name
         self.classes = classes
+        self.hosts = hosts
         self.provider = provider
         self._known: dict[tuple[type, str], str] = {}
 
@@ -53,7 +65,8 @@ class Dialect:
         for part, provider in self.classes.items():
             if part in names:
                 return provider
-        return provider_of(host) or self.provider
+        ends = (name for end, name in self.hosts.items() if host.endswith(end))
+        return provider_of(host) or next(ends, self.provider)
 
 
 def library(dialect: Dialect) -> Library:

@@ -7,4 +7,4 @@ from typing import Final
 from outlay._capture.providers import openai as _openai  # noqa: F401 - registers them
 from outlay._capture.providers.stainless import Dialect, library
 
-LIBRARY: Final = library(Dialect("together", classes={}, provider="together"))
+LIBRARY: Final = library(Dialect("together", provider="together"))

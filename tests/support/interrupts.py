@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dis
+import functools
+import itertools
 import os
 import signal
 import sys
@@ -12,7 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
+    from types import CodeType, FrameType
 
 _Trace: TypeAlias = "Callable[[FrameType, str, object], _Trace | None]"
 
@@ -28,13 +31,24 @@ class Interrupts:
         seen: how many instructions came before; of all of them, if it never struck.
     """
 
-    def __init__(self, strike: Callable[[], object], at: int, *modules: str) -> None:
-        """Watch the code of ``modules``, named by the end of their files' paths."""
+    def __init__(
+        self,
+        strike: Callable[[], object],
+        at: int,
+        *modules: str,
+        as_signals: bool = False,
+    ) -> None:
+        """Watch the code of ``modules``, named by the end of their files' paths.
+
+        With ``as_signals``, the instructions that count are those before which CPython
+        looks for signals: no others need to bear a strike that raises.
+        """
         self.struck = False
         self.seen = 0
         self._strike = strike
         self._at = at
         self._modules = modules
+        self._counts = _after_a_look if as_signals else _always
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -61,8 +75,8 @@ class Interrupts:
             return self._step
         return None
 
-    def _step(self, _: FrameType, event: str, __: object) -> _Trace:
-        if event == "opcode" and not self.struck:
+    def _step(self, frame: FrameType, event: str, _: object) -> _Trace:
+        if event == "opcode" and not self.struck and self._counts(frame):
             if self.seen == self._at:
                 self.struck = True
                 self._strike()
@@ -91,3 +105,30 @@ def killed_at(work: Callable[[], object], at: int, *modules: str) -> bool:
             os._exit(0)
     _, status = os.waitpid(child, 0)
     return os.WIFSIGNALED(status)
+
+
+def _always(_: FrameType) -> bool:
+    return True
+
+
+def _after_a_look(frame: FrameType) -> bool:
+    return frame.f_lasti in _looks(frame.f_code)
+
+
+@functools.cache
+def _looks(code: CodeType) -> frozenset[int]:
+    """Return the offsets of instructions before which CPython looks for signals.
+
+    It does so when a function is entered, when a call returns, and when a loop jumps
+    back.
+    """
+    instructions = list(dis.get_instructions(code))
+    found = {
+        after.offset
+        for each, after in itertools.pairwise(instructions)
+        if each.opname.startswith(("CALL", "RESUME"))
+    }
+    found |= {
+        each.argval for each in instructions if each.opname.startswith("JUMP_BACKWARD")
+    }
+    return frozenset(found)

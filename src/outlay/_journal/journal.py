@@ -177,7 +177,7 @@ class Journal:
             self._open_durable,
             publish=self._publish,
         )
-        self._commits = GroupCommit(self._appender.sync_all, self._notices)
+        self._commits = GroupCommit(self._appender.sync_all, self._clock, self._notices)
         self.append = self._append_synced if self._synced else self._appender.append
         self._moved_count = 0  # guarded by _lock
         self.fates = Fates()

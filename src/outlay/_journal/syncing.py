@@ -1,19 +1,70 @@
 """Group commit: many threads wait for one sync to disk.
 
-A sync costs a disk about the same for one event as for a thousand. So the first who
-needs one leads: it syncs for all who have appended by then, and those who come
-meanwhile are served by the next.
+A sync costs a disk about the same for one event as for a thousand. Whoever finds no
+group that is yet to be synced opens one, and leads it: waits for its turn, closes the
+group, and syncs. Those who come before it is closed follow, and wait for its end.
+
+Like the appends, it has no lock to get into trouble with: a group is found, opened and
+closed by single operations of a dict, atomic in CPython. To close it too early costs
+a sync, and nothing else. Who is waited for is always another thread: code on top of a
+leader, such as a signal handler, syncs for itself.
 """
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from outlay._model.clock import Clock
     from outlay._model.notices import Notices
+
+_NEXT: Final = "next"
+
+_PATIENCE: Final = 0.5
+"""How long a leader waits for more to come, as a share of what the last sync took: so
+a waiting thread gains a sync, or loses half of one."""
+
+_MOST_PATIENCE: Final = 0.005  # seconds; enough for a hundred threads to come back
+
+
+class _Group:
+    """Threads that share a sync.
+
+    Attributes:
+        size: how many they are; a thread may be missed where two come at once.
+        ended: locked until the sync has ended.
+        synced: whether the disk has all of it; None: the leader never got there.
+    """
+
+    __slots__ = ("_is_full", "_wanted", "ended", "size", "synced")
+
+    def __init__(self) -> None:
+        self.size = 1
+        self.ended = threading.Lock()
+        self.ended.acquire()
+        self.synced: bool | None = None
+        self._wanted = 0
+        self._is_full: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def follow(self) -> bool | None:
+        """Join the group, and return `synced` when its sync has ended."""
+        self.size += 1
+        if 0 < self._wanted <= self.size:
+            self._is_full.put(None)
+        with self.ended:  # in turn: each wakes the next
+            return self.synced
+
+    def gather(self, wanted: int, patience: float) -> None:
+        """Wait until ``wanted`` threads are here, at most ``patience`` seconds."""
+        self._wanted = wanted
+        if self.size < wanted and patience > 0:
+            with contextlib.suppress(queue.Empty):
+                self._is_full.get(timeout=patience)
 
 
 class GroupCommit:
@@ -22,21 +73,24 @@ class GroupCommit:
     Thread safety: any thread, re-entrant.
     """
 
-    def __init__(self, sync: Callable[[], None], notices: Notices) -> None:
+    def __init__(
+        self, sync: Callable[[], None], clock: Clock, notices: Notices
+    ) -> None:
         """Share ``sync``, which brings all that was appended to the disk.
 
         Args:
             sync: raises OSError if the disk fails.
-            notices: where that is reported.
+            clock: measures it.
+            notices: where failures are reported.
         """
         self._sync = sync
+        self._clock = clock
         self._notices = notices
-        # Re-entrant: a signal handler may track a cost inside a locked block.
-        self._changed = threading.Condition(threading.RLock())
-        self._started = 0  # syncs so far; this and the rest: guarded by _changed
-        self._ended = 0
-        self._leader: int | None = None
-        self._failed: set[int] = set()  # syncs that others may still ask about
+        self._open: dict[str, _Group] = {}  # the next to be synced, if there is one
+        self._turn = threading.Lock()  # held by the leader that syncs
+        self._leaders: set[int] = set()  # threads
+        self._crowd = 1  # threads there were when the last sync ended
+        self._patience = 0.0
 
     def commit(self) -> bool:
         """Return once all that was appended before the call is on the disk.
@@ -45,34 +99,46 @@ class GroupCommit:
             False if the disk failed; what was appended survives the process all the
             same, but perhaps not the machine.
         """
-        with self._changed:
-            # A sync that runs already may have begun before our append.
-            mine = self._started + 1
-            while self._ended < mine:
-                if self._leader is None:
-                    return self._lead()
-                if self._leader == threading.get_ident():
-                    # A signal handler or finaliser on top of the leader itself:
-                    # waiting for it would never end.
-                    return self._attempt()
-                self._changed.wait()
-            return mine not in self._failed
+        me = threading.get_ident()
+        while me not in self._leaders:
+            group = self._open.get(_NEXT)
+            synced = self._lead(me) if group is None else group.follow()
+            if synced is not None:
+                return synced
+            if group is not None:  # its leader was interrupted for good
+                self._close(group)
+        # On top of the leader itself: waiting for it would never end.
+        return self._attempt()
 
-    def _lead(self) -> bool:
-        self._leader = threading.get_ident()
-        self._started += 1
-        number = self._started
-        done = False
-        self._changed.release()  # others append, and line up for the next
+    def _lead(self, me: int) -> bool | None:
+        """Sync for a new group; None: somebody else has opened one."""
+        mine = _Group()
         try:
-            done = self._attempt()
+            self._leaders.add(me)  # before anybody can wait for it
+            if self._open.setdefault(_NEXT, mine) is not mine:
+                return None
+            with self._turn:
+                mine.gather(self._crowd, self._patience)
+                self._close(mine)
+                mine.synced = self._measured_attempt()
+                following = self._open.get(_NEXT)
+                self._crowd = mine.size + (following.size if following else 0)
+            return mine.synced
         finally:
-            self._changed.acquire()
-            if not done:
-                self._failed = {number}
-            self._ended = number
-            self._leader = None
-            self._changed.notify_all()
+            # First of all: a signal handler that raises here must not leave them.
+            mine.ended.release()
+            self._leaders.discard(me)
+
+    def _close(self, group: _Group) -> None:
+        """Let nobody join ``group`` any more."""
+        if self._open.get(_NEXT) is group:
+            self._open.pop(_NEXT, None)
+
+    def _measured_attempt(self) -> bool:
+        started = self._clock.monotonic()
+        done = self._attempt()
+        seconds = self._clock.monotonic() - started
+        self._patience = min(_PATIENCE * seconds, _MOST_PATIENCE)
         return done
 
     def _attempt(self) -> bool:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from outlay import Client
-from outlay._journal.syncing import GroupCommit
+from outlay._journal.syncing import GroupCommit, _Group
 from outlay._model.clock import SystemClock
 from outlay._model.notices import Notices
+from tests.support.interrupts import Interrupts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import pytest
@@ -39,14 +43,25 @@ class Disk:
 
 def commits_of(disk: Disk) -> GroupCommit:
     """Return commits that share this disk's syncs."""
-    return GroupCommit(disk.sync, Notices(SystemClock()))
+    return shared(disk.sync)
 
 
-def wait_for_followers(commits: GroupCommit, count: int) -> None:
-    """Return when ``count`` threads wait for somebody else's sync."""
+def shared(sync: Callable[[], None]) -> GroupCommit:
+    """Return commits that share ``sync``."""
+    return GroupCommit(sync, SystemClock(), Notices(SystemClock()))
+
+
+def lined_up(commits: GroupCommit) -> int:
+    """Return how many threads wait for the next sync."""
+    group = commits._open.get("next")
+    return group.size if group else 0
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return when ``condition`` holds."""
     deadline = time.monotonic() + DEADLINE
     pause = threading.Event()
-    while len(commits._changed._waiters) < count:  # type: ignore[attr-defined]
+    while not condition():
         assert time.monotonic() < deadline, "the others do not line up"
         pause.wait(0.001)
 
@@ -70,7 +85,7 @@ def test_those_who_come_during_a_sync_share_the_next_one() -> None:
 
     for thread in threads[1:]:
         thread.start()
-    wait_for_followers(commits, 19)
+    wait_until(lambda: lined_up(commits) == 19)
     disk.gate.release()  # the first sync
     disk.gate.release()  # one more, for all the others
     for thread in threads:
@@ -90,11 +105,121 @@ def test_a_commit_on_top_of_the_leader_syncs_by_itself() -> None:
         if depth == 1:
             assert commits.commit()  # as a handler or finaliser would
 
-    commits = GroupCommit(sync, Notices(SystemClock()))
+    commits = shared(sync)
 
     assert commits.commit()
 
     assert depth == 2
+
+
+def test_a_handler_that_commits_never_waits_for_what_it_interrupted() -> None:
+    """Wherever it strikes, it returns with everything on the disk, and so do we."""
+    for at in itertools.count():
+        disk = Disk()
+        commits = commits_of(disk)
+        done: list[bool] = []
+
+        def strike(commits: GroupCommit = commits, done: list[bool] = done) -> None:
+            done.append(commits.commit())
+
+        interrupt = Interrupts(strike, at, "_journal/syncing.py")
+        with interrupt.watching():
+            done.append(commits.commit())
+
+        assert commits.commit()
+        assert all(done)
+        assert disk.syncs == len(done) + 1
+        if not interrupt.struck:
+            break
+    assert at > 50, "the watched code was not found"
+
+
+class HandlerError(Exception):
+    """What a signal handler raises, as KeyboardInterrupt would be."""
+
+
+def test_a_leader_that_never_returns_leaves_nobody_behind() -> None:
+    """A handler raises while others wait for the thread that it has interrupted."""
+    for at in itertools.count():
+        disk = Disk()
+        commits = commits_of(disk)
+        others: list[bool] = []
+
+        def commit(commits: GroupCommit = commits, others: list[bool] = others) -> None:
+            others.append(commits.commit())
+
+        other = threading.Thread(target=commit)
+
+        def strike(
+            commits: GroupCommit = commits,
+            other: threading.Thread = other,
+            others: list[bool] = others,
+        ) -> None:
+            other.start()
+            # It follows us, or waits for its turn after us, or need not wait at all.
+            wait_until(
+                lambda: (
+                    bool(others)
+                    or lined_up(commits) == 2
+                    or other.ident in commits._leaders
+                )
+            )
+            raise HandlerError
+
+        interrupt = Interrupts(strike, at, "_journal/syncing.py", as_signals=True)
+        with interrupt.watching(), contextlib.suppress(HandlerError):
+            assert commits.commit()
+        if not interrupt.struck:
+            break
+
+        other.join(DEADLINE)
+        assert others == [True], at
+        assert commits.commit()
+    assert at > 20, "the watched code was not found"
+
+
+def test_a_leader_waits_for_as_many_as_came_the_last_time() -> None:
+    """Else two halves of them would take turns, and need twice as many syncs."""
+    disk = Disk(gated=True)
+    commits = commits_of(disk)
+    first = threading.Thread(target=commits.commit)
+    first.start()
+    assert disk.started.acquire(timeout=DEADLINE)
+    threads = [threading.Thread(target=commits.commit) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: lined_up(commits) == 2)
+
+    disk.gate.release()
+    first.join(DEADLINE)
+    assert commits._crowd == 3
+    assert disk.started.acquire(timeout=DEADLINE)  # the first did not come back
+    disk.gate.release()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert commits._crowd == 2
+
+    commits._patience = DEADLINE
+    threads = [threading.Thread(target=commits.commit) for _ in range(2)]
+    threads[0].start()
+    wait_until(lambda: lined_up(commits) == 1)
+    threads[1].start()
+    assert disk.started.acquire(timeout=DEADLINE / 2)
+    disk.gate.release()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert disk.syncs == 3
+
+
+def test_nobody_waits_long_for_those_who_do_not_come() -> None:
+    """They may have had one event each."""
+    group = _Group()
+
+    started = time.monotonic()
+    group.gather(wanted=2, patience=0.01)
+
+    assert time.monotonic() - started < DEADLINE
+    assert group.size == 1
 
 
 def test_a_disk_that_fails_is_reported_and_not_believed(

@@ -91,11 +91,11 @@ def _syncs(wait: float) -> Iterator[list[float]]:
     fdatasync, never = os.fdatasync, threading.Event()
     began: list[float] = []
 
-    def counted(descriptor: FileDescriptorLike) -> None:
+    def counted(fd: FileDescriptorLike) -> None:
         began.append(time.perf_counter())
         if wait:
             never.wait(wait)
-        fdatasync(descriptor)
+        fdatasync(fd)
 
     os.fdatasync = counted
     try:

@@ -151,16 +151,6 @@ def test_what_an_extractor_cannot_be_told_is_said(facts: Any) -> None:
         extractors.flat(**facts)
 
 
-def test_the_users_extractor_goes_before_what_is_built_in() -> None:
-    """Even if nobody has used that provider before."""
-    outlay.extractor("cohere", "POST /v9/ready")(READY["flat"])
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
-    with httpx.Client(transport=transport) as client, observing(client) as seen:
-        client.post("https://api.cohere.com/v9/ready")
-
-    assert [one.usage for one in seen] == [{"call": 1}]
-
-
 @pytest.mark.parametrize(
     "answer",
     [

@@ -166,16 +166,17 @@ def test_a_streamed_answer_that_is_given_up_is_incomplete(
     """Its cost is not known, which is seen, and not taken for zero."""
     with observing(session) as seen:
         response = session.post(URL, stream=True)
-        next(response.iter_content(7))
+        parts = response.iter_content(7)
+        next(parts)
         if end == "closed":
             response.close()
-        if end == "with":
+        elif end == "with":
             with response:
                 pass
-        del response
-        gc.collect()
-
-    assert [(one.amount, one.complete) for one in seen] == [(None, False)]
+        else:
+            del response, parts
+            gc.collect()
+        assert [(one.amount, one.complete) for one in seen] == [(None, False)]
 
 
 def test_an_answer_pickles_as_ever(session: requests.Session) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import pytest
@@ -13,6 +13,9 @@ from outlay._capture.observation import Observation
 from tests.support.adapters import ScriptedAdapter
 from tests.support.observing import observing
 from tests.support.recorded import Recorded
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SECRET: Final = "to be or not to be"
 QUEUED: Final = {"id": "tr_1", "status": "queued", "audio_duration": None}
@@ -57,14 +60,26 @@ def test_a_transcription_of_assemblyai_is_pending_when_it_is_made(host: str) -> 
     ]
 
 
-def test_a_transcription_of_assemblyai_is_tracked_when_it_is_handed_over() -> None:
-    """By the second; without a price it waits in whole."""
+def test_a_transcription_of_assemblyai_is_tracked_when_it_is_handed_over(
+    tmp_path: Path,
+) -> None:
+    """By the second, and once."""
+    book = tmp_path / "prices.toml"
+    book.write_text(
+        '[[price]]\nprovider = "assemblyai"\nmodel = "universal"\nfrom = 2026-01-01\n'
+        "units.second = { price = 0.15, per = 3600 }\nrounding = { places = 6 }\n"
+    )
     session = ScriptedAdapter(QUEUED).session()
-    with Recorded() as tracked, observing(session) as observed:
+    with Recorded(price_book=book) as tracked:
+        outlay.instrument(session, client=tracked.client)
         session.post("https://api.assemblyai.com/v2/transcript", json={})
-        assert [one.pending for one in observed] == [True]
-        outlay.observe(HEARD, provider="assemblyai", client=tracked.client)
+        outlay.uninstrument(session)
         assert tracked.client.stats().unpriced == 1
+        for answer in (QUEUED, HEARD, HEARD):
+            outlay.observe(answer, provider="assemblyai", client=tracked.client)
+
+        assert tracked.only().data["amount"] == Decimal("0.002542")
+        assert tracked.client.stats().unpriced == 0
 
 
 def test_a_run_of_apify_is_tracked_by_what_it_reports() -> None:

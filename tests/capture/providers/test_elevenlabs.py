@@ -11,11 +11,9 @@ from elevenlabs.client import AsyncElevenLabs, ElevenLabs
 from elevenlabs.core.api_error import ApiError
 from elevenlabs.core.http_client import HttpClient
 
-import outlay
 from outlay._capture.observation import Observation
 from outlay._capture.providers.elevenlabs import LIBRARY
 from tests.capture.providers.api import ProviderApi, Scripted
-from tests.support.recorded import Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -153,15 +151,14 @@ def test_a_transcription_is_observed_by_the_second(capture: Capture) -> None:
     ]
 
 
-def test_a_transcription_that_is_called_back_with_is_pending() -> None:
+def test_a_transcription_that_is_called_back_with_is_pending(capture: Capture) -> None:
     """Until it is handed over."""
     queued = {"message": "queued", "request_id": "r", "transcription_id": "tr_1"}
     client = client_of(Scripted(queued))
-    with Recorded() as tracked:
-        outlay.instrument(client, client=tracked.client)
+    with capture(LIBRARY, client) as observed:
         client.speech_to_text.convert(model_id="scribe_v2", file=b"1", webhook=True)
-        outlay.uninstrument(client)
-        assert tracked.client.stats().unpriced == 1
+
+    assert [(one.operation_id, one.pending) for one in observed] == [("tr_1", True)]
 
 
 def test_lists_and_errors_cost_nothing(capture: Capture) -> None:

@@ -25,10 +25,23 @@ assert "outlay._capture.providers.openai" not in sys.modules
 """
 
 
-def test_only_who_is_called_is_imported() -> None:
-    """An HTTP client may call anybody, and mostly calls one."""
+OWN: Final = """
+import outlay
+from outlay._capture.registry import find
+
+def free(answer, call): ...
+
+outlay.extractor("cohere", "POST /v2/rerank")(free)
+assert find("cohere", "POST", "/v2/rerank").extract is free
+assert find("cohere", "POST", "/v2/embed") is not None
+"""
+
+
+@pytest.mark.parametrize("program", [PROGRAM, OWN], ids=["lazily", "users first"])
+def test_what_reads_a_provider_is_imported_when_it_is_needed(program: str) -> None:
+    """Only who is called; but before an extractor of the user's, which goes first."""
     ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         timeout=30,
@@ -64,7 +77,7 @@ def test_no_two_providers_share_a_host() -> None:
 @pytest.mark.parametrize("provider", APIS)
 def test_the_module_of_a_provider_reads_its_answers(provider: str) -> None:
     """A wrong name in the table would be an import error in somebody's call."""
-    assert find(provider, "POST", "/no/such/endpoint") is None
+    assert find(provider, "POST", "/nothing") is None
 
 
 def test_libraries_can_be_described_without_being_installed() -> None:

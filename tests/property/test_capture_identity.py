@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import sys
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -12,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import outlay
-from outlay._capture.identity import operation_id_of
+from outlay._capture.identity import Places, operation_id_of
 from outlay._capture.observation import Observation
 
 if TYPE_CHECKING:
@@ -93,8 +96,20 @@ def test_names_are_unique_and_the_same_in_every_order(
         assert fingerprints(made) == fingerprints(expected)
 
 
-def test_one_counter_serves_many_threads_at_once() -> None:
+def test_threads_that_meet_at_a_new_kind_of_call_get_names_of_their_own() -> None:
     """Two calls that are alike never get one name: one of them would not count."""
-    alike = [Observation(provider="acme", event_type="cost.a")] * 4000
+    places, start = Places("job"), threading.Barrier(WORKERS)
 
-    assert len({name for name, _ in in_threads(alike)}) == 4000
+    def name(_: int) -> list[str | None]:
+        start.wait()
+        return [places.name(kind) for kind in range(3000)]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            made = [*itertools.chain(*pool.map(name, range(WORKERS)))]
+    finally:
+        sys.setswitchinterval(interval)
+
+    assert len({*made}) == len(made)

@@ -25,8 +25,6 @@ from outlay._capture.observation import Observation
 from outlay._capture.operations import Counted, Operation, Running, Spec
 from outlay._capture.returned import costs_in
 from outlay._default import default_client
-from outlay._model.attribution import attribution
-from outlay._model.carried import exchange
 from outlay._model.clock import SystemClock
 from outlay._model.events import check_text
 from outlay._model.money import Amount, exact
@@ -142,7 +140,7 @@ class Tracked(NamedTuple):
 class CallRun(Running):
     """One call; see `wrapping.Run`."""
 
-    __slots__ = ("_failed", "_late_id", "_result", "_tracked")
+    __slots__ = ("_failed", "_id", "_late_id", "_result", "_tracked")
 
     def __init__(
         self,
@@ -155,6 +153,7 @@ class CallRun(Running):
         self._late_id = late_id
         self._result: object = None
         self._failed = False
+        self._id: str | None = None
 
     def finish(self, result: object, error: BaseException | None) -> None:
         """Count what the call cost, and end its operation."""
@@ -165,15 +164,15 @@ class CallRun(Running):
     def _settle(self, error: BaseException | None) -> None:
         if error is not None and not self._is_charged(error):
             return
-        begun = self.operation
         # A generator may end anywhere: its cost belongs where it was made.
-        around = exchange({attribution: begun.owner, enclosing: begun.outer})
+        running = enclosing.set(self.operation.outer)
+        self._id = self._operation_id()
         try:
             self._count()
         except UntoldError as untold:
             self._keep(str(untold))
         finally:
-            exchange(around)
+            enclosing.reset(running)
 
     def _is_charged(self, error: BaseException) -> bool:
         charged = self._tracked.terms.charged_on_error
@@ -227,12 +226,15 @@ class CallRun(Running):
         if amount is None:
             return
         quantity = self._quantity_or_none()
-        seen = self._seen(amount=amount, usage={str(terms.unit): quantity})
+        operation_id = self._id
+        if operation_id is None:
+            consumed = {str(terms.unit): quantity}
+            operation_id = operation_id_of(self._seen(amount=amount, usage=consumed))
         client.track_captured(
             self.operation.owner,
             self._event_type,
             amount,
-            operation_id=operation_id_of(seen),
+            operation_id=operation_id,
             provider=spec.provider,
             line=terms.line,
             quantity=quantity,
@@ -274,7 +276,7 @@ class CallRun(Running):
 
     def _named(self, observations: list[Observation]) -> Iterable[Observation]:
         """Give the operation's id to what was observed, and alike costs one each."""
-        name = self._operation_id()
+        name = self._id
         if name is None:
             return observations
         shared = Counter(map(Counted.of, observations))
@@ -333,7 +335,7 @@ class CallRun(Running):
         return Observation(
             provider=spec.provider or "",
             event_type=self._event_type,
-            operation_id=self._operation_id(),
+            operation_id=self._id,
             line=self._tracked.terms.line,
             region=spec.region,
             **facts,

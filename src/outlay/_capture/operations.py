@@ -6,6 +6,7 @@ since the keys of all are made of the operation's id, a re-run counts none twice
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from outlay._capture.arguments import Arguments, plain
@@ -14,7 +15,7 @@ from outlay._capture.identity import Places, enclosing, facts_of, operation_text
 from outlay._capture.wrapping import wrap
 from outlay._default import default_client
 from outlay._model.attribution import Attribution, attribution
-from outlay._model.carried import exchange, take
+from outlay._model.carried import take
 from outlay._model.events import check_text
 from outlay.errors import ConfigError, InvalidEventError, NoOperationError
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from outlay._capture.observation import Observation
     from outlay._client import Client, Receipt
-    from outlay._model.carried import Carried
     from outlay._model.events import Json, OperationId
     from outlay._model.money import Amount
 
@@ -75,8 +75,9 @@ class Operation:
     """
 
     def __init__(
-        self, spec: Spec, operation_id: OperationId | None, customer_id: str | None
+        self, spec: Spec, operation_id: str | None, customer_id: str | None
     ) -> None:
+        """Begin an operation, of labels and ids that are checked; see `operation`."""
         self.event_type = spec.event_type
         self.provider = spec.provider
         self._client = spec.client
@@ -85,7 +86,7 @@ class Operation:
         )
         self._added: dict[tuple[object, ...], object] = {}
         self._counted: set[Counted] = set()
-        self._id = None if operation_id is None else operation_text(operation_id)
+        self._id = operation_id
         self._outer = outer = enclosing.get()
         self._places = outer.places if outer is not None else None
         if self._id is not None:
@@ -168,7 +169,8 @@ class Operation:
                 data=data,
             )
         except BaseException:
-            self._added.pop(taken, None)
+            with suppress(TypeError):
+                self._added.pop(taken, None)
             raise
         finally:
             attribution.reset(running)
@@ -181,11 +183,12 @@ class Operation:
         Raises:
             InvalidEventError: it is taken.
         """
-        for name, value in zip(cost._fields, cost, strict=True):
-            if value is not None:
-                check_text(name, value)
         key, mine = (*cost, customer_id), object()
-        if self._added.setdefault(key, mine) is not mine:  # atomic, unlike `in`
+        try:
+            taken = self._added.setdefault(key, mine)  # atomic, unlike `in`
+        except TypeError:  # what cannot be hashed is no label: `track_cost` says so
+            return key
+        if taken is not mine:
             raise InvalidEventError("line", cost.line, _TAKEN)
         return key
 
@@ -331,7 +334,7 @@ class OperationScope:
         self._customer_id = customer_id
         # What was around each operation that was entered and not left. So the scope
         # can be entered any number of times, and leaving restores only what it had set.
-        self._around: dict[int, tuple[Operation, Carried]] = {}
+        self._around: dict[int, _Entered] = {}
 
     def __enter__(self) -> Operation:
         if callable(self._operation_id) or callable(self._customer_id):
@@ -339,17 +342,21 @@ class OperationScope:
                 "a function that tells operation_id or customer_id is for decorators; "
                 "in `with outlay.operation(...)` pass what it would return"
             )
-        begun = Operation(self._spec, self._operation_id, self._customer_id)
+        told = self._operation_id
+        operation_id = None if told is None else operation_text(told)
+        begun = Operation(self._spec, operation_id, self._customer_id)
         # Kept with its id, so that the id is not reused.
-        self._around[id(begun)] = (begun, exchange(inside(begun)))
+        self._around[id(begun)] = _Entered(begun, attribution.get(), enclosing.get())
+        attribution.set(begun.owner)
+        enclosing.set(begun)
         return begun
 
     def __exit__(self, *exc_info: object) -> None:
         entered = self._around.pop(id(enclosing.get()), None)
         if entered is not None:
-            begun, around = entered
-            exchange(around)
-            begun.end()
+            attribution.set(entered.attribution)
+            enclosing.set(entered.enclosing)
+            entered.operation.end()
 
     async def __aenter__(self) -> Operation:
         return self.__enter__()
@@ -368,10 +375,25 @@ class OperationScope:
         customers = arguments.customer_teller(self._customer_id)
 
         def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Running:
-            told: Any = [each and each.tell(args, kwargs) for each in (ids, customers)]
-            return Running(Operation(self._spec, *told))
+            told = ids and ids.tell(args, kwargs)
+            customer = customers and customers.tell(args, kwargs)
+            return Running(
+                Operation(
+                    self._spec,
+                    None if told is None else operation_text(told),
+                    None if customer is None else check_text("customer_id", customer),
+                )
+            )
 
         return wrap(function, begin)
+
+
+class _Entered(NamedTuple):
+    """An operation that was entered, and what was around it."""
+
+    operation: Operation
+    attribution: Attribution
+    enclosing: Operation | None
 
 
 class Running(Carrying):
@@ -380,14 +402,10 @@ class Running(Carrying):
     __slots__ = ("operation",)
 
     def __init__(self, begun: Operation) -> None:
-        super().__init__(inside(begun))
+        inside = {**take(), attribution: begun.owner, enclosing: begun}
+        super().__init__(inside)
         self.operation = begun
 
     def finish(self, result: object, error: BaseException | None) -> None:  # noqa: ARG002 - see Run
         """End the operation."""
         self.operation.end()
-
-
-def inside(begun: Operation) -> Carried:
-    """Return what holds in the midst of an operation."""
-    return {**take(), attribution: begun.owner, enclosing: begun}

@@ -425,6 +425,23 @@ def test_a_cost_that_cannot_be_told_is_kept_and_the_result_returned(
     assert counted(f"work {field}") == before + 1
 
 
+def test_a_cost_that_cannot_be_told_has_the_name_of_its_place(tmp_path: Path) -> None:
+    """Run again, it is the same cost, whenever a person tells the amount."""
+    with client_in(tmp_path) as client:
+
+        @track_call("cost.a", amount=flawed, client=client)
+        def work() -> None:
+            """Do nothing."""
+
+        with operation(operation_id="job"):
+            work()
+        assert client.stats().random_keys == 0
+
+    (line,) = waiting(tmp_path)
+    event = decode_event(bytes(line.cost.event))
+    assert event.data["operationId"].startswith("job/")
+
+
 def test_a_cost_without_a_provider_can_be_kept_too(tmp_path: Path) -> None:
     """It is optional."""
     with client_in(tmp_path) as client:

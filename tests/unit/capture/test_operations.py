@@ -16,6 +16,7 @@ import pytest
 import outlay
 from outlay import attribute, bind, current_operation, operation
 from outlay._capture.identity import enclosing
+from outlay._capture.recorder import Recorder
 from outlay._model.attribution import NOBODY, attribution
 from outlay.testing import recording
 
@@ -194,6 +195,20 @@ def test_the_id_can_be_said_before_the_first_cost(costs: Costs) -> None:
         op.operation_id = "42"  # says nothing new
 
     assert [event.data["operationId"] for event in costs.events] == ["42"]
+
+
+def test_an_id_that_is_said_later_names_the_calls_from_then_on(costs: Costs) -> None:
+    """Those without an id of their own."""
+    call = outlay.Observation(
+        provider="acme", event_type="cost.a", amount=Decimal(1), usage={"call": 1}
+    )
+    with operation(operation_id="job") as op:
+        Recorder.of().record(call)
+        op.operation_id = "answer"
+        Recorder.of().record(call)
+
+    names = [event.data["operationId"].partition("/")[0] for event in costs.events]
+    assert names == ["job", "answer"]
 
 
 def test_the_id_cannot_be_said_too_late(costs: Costs) -> None:
@@ -428,10 +443,13 @@ def test_a_function_of_the_arguments_can_tell_id_and_customer(costs: Costs) -> N
             operation_id=lambda job, attempt: f"{job}/{attempt}",
             customer_id="owner",
         )
-        def work(self, job: str, *, attempt: int = 1, owner: str | None = None) -> None:
-            current_operation().add(1, data={"said": f"{job} {attempt} {owner}"})
+        def work(
+            self, job: str, *more: str, attempt: int = 1, owner: str | None = None
+        ) -> None:
+            said = f"{job} {more} {attempt} {owner}"
+            current_operation().add(1, data={"said": said})
 
-    Service().work("a", owner="cus_2")
+    Service().work("a", "b", "c", owner="cus_2")
     Service().work("a", attempt=2)
 
     assert [(e.data["operationId"], e.subject) for e in costs.events] == [

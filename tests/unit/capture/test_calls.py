@@ -726,6 +726,23 @@ def test_a_generator_is_tracked_once_at_its_end(costs: Costs) -> None:
     assert len(costs.events) == 1
 
 
+def test_a_generator_is_named_where_it_was_made(costs: Costs) -> None:
+    """Whoever consumes it has an operation of his own."""
+
+    @track_call("cost.a", amount=1)
+    def stream() -> Generator[int]:
+        yield 1
+
+    with operation(operation_id="maker"):
+        made = stream()
+    with operation(operation_id="consumer"):
+        list(made)
+        assert current_operation().operation_id == "consumer"
+
+    (event,) = costs.events
+    assert event.data["operationId"].startswith("maker/")
+
+
 def test_a_generator_that_is_closed_early_has_cost_so_far(costs: Costs) -> None:
     """Or forgotten, which closes it."""
     one = numbers("one")

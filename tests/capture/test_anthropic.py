@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +19,7 @@ from tests.support.recorded import Recorded
 from tests.support.stainless import Events, answer, sent, streamed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ID: Final = "msg_01XFDUDYJgAACzvnptvVoYEL"
 MODEL: Final = "claude-sonnet-4-5-20250929"
@@ -139,16 +140,45 @@ def test_every_way_to_ask_is_observed_once(
     assert [one.service_tier for one in seen] == ["standard"]
 
 
-def test_a_message_that_is_not_read_to_its_end_is_observed_as_incomplete() -> None:
+class Broken(Events):
+    """A body that breaks off after its first event."""
+
+    def _lines(self) -> Iterator[bytes]:
+        yield next(super()._lines())
+        raise httpx2.ReadError("connection lost")
+
+
+@pytest.mark.parametrize("end", ["closed", "broken", "forgotten", "raw and left"])
+def test_a_message_that_is_not_read_to_its_end_is_observed_as_incomplete(
+    end: str,
+) -> None:
     """The start tells what came in, but not what went out."""
-    chat = client()
+    whole = events()
+    body = Broken(whole.events, done=False) if end == "broken" else whole
+    transport = httpx2.MockTransport(lambda _: streamed(body))
+    chat = anthropic.Anthropic(
+        api_key="sk-test", http_client=httpx2.Client(transport=transport)
+    )
 
     with observing(chat) as seen:
-        stream = chat.messages.create(stream=True, **ASKED)
-        next(stream)
-        stream.close()
+        if end == "raw and left":
+            asking = chat.messages.with_streaming_response.create
+            with asking(stream=True, **ASKED) as response:
+                next(response.iter_bytes())
+        else:
+            stream = chat.messages.create(stream=True, **ASKED)
+            next(stream)
+            if end == "closed":
+                stream.close()
+            elif end == "broken":
+                with pytest.raises(httpx2.ReadError):
+                    next(stream)
+            del stream
+            gc.collect()
 
-    assert [(one.operation_id, one.complete) for one in seen] == [(ID, False)]
+    assert [(one.operation_id, one.usage, one.complete) for one in seen] == [
+        (ID, {name: START[name] for name in START if name != "service_tier"}, False)
+    ]
 
 
 def reporting(usage: dict[str, Any], **more: Any) -> anthropic.Anthropic:

@@ -24,6 +24,7 @@ class Events(httpx2.SyncByteStream, httpx2.AsyncByteStream):
     """A body of server-sent events, of which each is sent when it is asked for.
 
     Attributes:
+        events: the events.
         sent: how many were asked for.
         closed: whether the response was closed.
     """
@@ -31,13 +32,13 @@ class Events(httpx2.SyncByteStream, httpx2.AsyncByteStream):
     def __init__(
         self, events: Sequence[Mapping[str, Any]], *, done: bool = True
     ) -> None:
-        self._events = events
+        self.events = events
         self._done = done
         self.sent = 0
         self.closed = False
 
     def _lines(self) -> Iterator[bytes]:
-        for event in self._events:
+        for event in self.events:
             self.sent += 1
             name = f"event: {event['type']}\n" if "type" in event else ""
             yield f"{name}data: {json.dumps(event)}\n\n".encode()

@@ -40,6 +40,7 @@ RECORDED: Final = (
     *recorded("fireworks-"),
     *recorded("google_maps-"),
     *recorded("groq-"),
+    *recorded("moonshot-"),
     *recorded("openrouter-"),
     *recorded("perplexity-"),
     *recorded("replicate-"),

@@ -56,6 +56,21 @@ def amounts(spill_dir: Path) -> dict[str, Decimal]:
     }
 
 
+def test_what_a_provider_tells_later_can_be_looked_up_by_another_process(
+    spill_dir: Path,
+) -> None:
+    """The list says whom to ask about which operation; whose it is, is known."""
+    with client_in(spill_dir) as client:
+        record(client, 7, pending=True)
+    (row,) = ran("unpriced", "list", "--reason", "pending")["unpriced"]
+
+    assert (row["provider"], row["operationId"]) == ("acme", "req_7")
+    assert row["customer"] == "cus_1"
+    call("reprice", "--id", row["id"], "--amount", "0.0079")
+    assert ran("unpriced", "list", "--reason", "pending")["unpriced"] == []
+    assert amounts(spill_dir) == {"req_7": Decimal("0.0079")}
+
+
 def test_list_says_what_waits_and_why(spill_dir: Path) -> None:
     """A person must see what to add to the book."""
     listed = ran("unpriced", "list")["unpriced"]

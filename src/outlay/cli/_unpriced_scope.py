@@ -38,6 +38,7 @@ class Found(NamedTuple):
             "type": event.type,
             "customer": event.subject,
             "provider": seen.provider,
+            "operationId": event.data["operationId"],
             "model": seen.model,
             "serviceTier": seen.service_tier,
             "usage": seen.usage,

@@ -20,8 +20,8 @@ R = TypeVar("R")
 def bind(function: Callable[P, R]) -> Callable[P, R]:
     """Return ``function``, bound to whom the running code works for.
 
-    Threads of a pool begin with an empty context: what they track would belong to
-    nobody. A bound function takes along what `attribute` says here and now, whenever
+    Threads, and gevent's greenlets, begin with an empty context: what they track would
+    belong to nobody. A bound function takes along what `attribute` says here and now, whenever
     and in whichever thread it is called, and leaves that thread as it was. asyncio
     tasks and ``asyncio.to_thread`` need no help; for other processes there is `carry`.
 

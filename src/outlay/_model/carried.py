@@ -39,7 +39,8 @@ def exchange(inside: Carried) -> Carried:
     Values are set, contexts are not entered: one context cannot be entered twice at
     once, and a pool's threads may all run the same work.
     """
-    outside = take()
+    outside = {}
     for variable, value in inside.items():
+        outside[variable] = variable.get()
         variable.set(value)
     return outside

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from outlay import _default
+from outlay._capture.recorder import forget
 from outlay._client import Client
 from outlay._journal.unpriced import UnpricedCosts
 from outlay._model.events import CostEvent, decode_event
@@ -101,9 +102,10 @@ class RecordingClient(Client):
         ]
 
     def clear(self) -> None:
-        """Forget what was recorded."""
+        """Forget what was recorded; the same events and calls count again."""
         self._payloads.clear()
         self._recorded.forked()
+        forget(self)
 
     def stats(self) -> Stats:
         """Return where the events are: delivered, for they are recorded."""
@@ -202,7 +204,7 @@ class Costs:
             raise AssertionError(f"{message}\n{self._table(self._fits(filters))}")
 
     def clear(self) -> None:
-        """Forget what was tracked so far."""
+        """Forget what was tracked so far; the same events and calls count again."""
         self._client.clear()
 
     def __repr__(self) -> str:

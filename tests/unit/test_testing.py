@@ -202,12 +202,16 @@ def test_currencies_do_not_add_up(costs: Costs) -> None:
 
 def test_what_was_tracked_can_be_forgotten(costs: Costs) -> None:
     """A test arranges first, and asks for what follows."""
-    spend("1", operation_id="op")
-    record(costs.client)
-    costs.clear()
-    spend("2", operation_id="op")
+    chat = outlay.instrument(client())
+    for amount in ("1", "2"):
+        costs.clear()
+        spend(amount, operation_id="op")
+        ask(chat, "cus_2")
+        if amount == "1":
+            record(costs.client)
 
-    assert costs.total() == 2
+    assert costs.total(customer="cus_1") == 2
+    assert costs.total(customer="cus_2") == Decimal("0.00325")
     assert costs.unpriced == []
 
 

@@ -21,9 +21,10 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
     """Return ``function``, bound to whom the running code works for.
 
     Threads, and gevent's greenlets, begin with an empty context: what they track would
-    belong to nobody. A bound function takes along what `attribute` says here and now, whenever
-    and in whichever thread it is called, and leaves that thread as it was. asyncio
-    tasks and ``asyncio.to_thread`` need no help; for other processes there is `carry`.
+    belong to nobody. A bound function takes along what `attribute` says here and now,
+    whenever and in whichever thread it is called, and leaves that thread as it was.
+    asyncio tasks and ``asyncio.to_thread`` need no help; for other processes there is
+    `carry`.
 
     Bind at the place where the work is handed over. As a decorator it would bind to
     whoever is around when the module is imported, which is nobody.

@@ -364,6 +364,11 @@ def facts_of(charge: Charge) -> dict[str, Any]:
     return facts
 
 
+def forget(client: Client) -> None:
+    """Forget what was recorded with ``client``: the same call is a new one then."""
+    _recorders.pop(client, None)
+
+
 _recorders: Final[weakref.WeakKeyDictionary[Client, Recorder]] = (
     weakref.WeakKeyDictionary()
 )

@@ -15,6 +15,7 @@ import outlay
 from outlay import attribute, bind
 from outlay._model import carried
 from outlay._model.attribution import NOBODY, attribution
+from tests.support.processes import run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterator
@@ -222,3 +223,24 @@ def test_whatever_is_registered_is_carried(
 
     assert list(generator) == [1, 2, 2]
     assert another.get() == 10
+
+
+def test_greenlets_belong_to_whom_they_were_bound_for() -> None:
+    """Many share one thread, and each has a context of its own."""
+    program = """
+from gevent import monkey, pool, sleep
+monkey.patch_all()
+from outlay._model.attribution import attribution
+
+def who():
+    with outlay.attribute(region="eu"):
+        sleep(0)
+    return attribution.get().customer_id
+
+greenlets = []
+for number in range(3):
+    with outlay.attribute(customer_id=f"cus_{number}"):
+        greenlets += [pool.Pool(2).spawn(outlay.bind(who)), pool.Pool(2).spawn(who)]
+say(*(greenlet.get() for greenlet in greenlets))
+"""
+    assert run(program, {}) == "cus_0 None cus_1 None cus_2 None\n"

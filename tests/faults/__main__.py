@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.faults.scenario import Scenario
 
-_NAME_CHARS: Final = 52
+_NAME_CHARS: Final = 54
 _PROGRESS_SECONDS: Final = 15.0
 _COLUMNS: Final = ("trials", "events", "lost", "doubled", "quarantined")
 

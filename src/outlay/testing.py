@@ -18,7 +18,7 @@ import msgspec
 
 from outlay import _default
 from outlay._capture.recorder import forget
-from outlay._client import Client
+from outlay._client import Client, SettingsInput
 from outlay._journal.unpriced import UnpricedCosts
 from outlay._model.events import CostEvent, decode_event
 from outlay._model.money import Amount, exact, exact_sum
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import Unpack
 
-    from outlay._client import DropHook, SettingsInput
+    from outlay._client import DropHook
     from outlay._model.stats import FlushReport, Stats
 
-__all__ = ("Costs", "RecordingClient", "Unpriced", "recording")
+__all__ = ("Costs", "RecordingClient", "SettingsInput", "Unpriced", "recording")
 
 
 class RecordingClient(Client):

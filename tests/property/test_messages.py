@@ -1,4 +1,4 @@
-"""`carry` and `resume` for every attribution, and for every header there may be."""
+"""Every attribution survives its way, and no header there may be does any harm."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import Any, Final
 
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.context import Context
 
-from outlay import attribute, carry, resume
+from outlay import attribute, carry, from_baggage, resume, to_baggage
 from outlay._model.attribution import NOBODY, attribution
 
 HEADER: Final = "outlay-attribution"
@@ -42,6 +44,27 @@ def test_what_is_carried_is_resumed(
 
     assert all(value.isascii() and value.isprintable() for value in headers.values())
     with resume(headers):
+        assert attribution.get() == said
+
+
+W3C: Final = W3CBaggagePropagator()
+STRIPPED: Final = LABELS.map(
+    lambda labels: {name: text.strip() for name, text in labels.items()}
+)
+"""Labels without blanks at their ends, which baggage does not keep."""
+
+
+@given(STRIPPED, DIMENSIONS)
+def test_what_is_put_into_baggage_is_found_in_it(
+    labels: dict[str, str], dimensions: dict[str, Any]
+) -> None:
+    """By way of the header, as the real propagator writes and reads it."""
+    carrier: dict[str, str] = {}
+    with attribute(**labels, **dimensions), to_baggage():
+        said = attribution.get()
+        W3C.inject(carrier)
+
+    with from_baggage(W3C.extract(carrier, Context())):
         assert attribution.get() == said
 
 

@@ -7,9 +7,12 @@ hold usage, names and ids: never a prompt, an answer or any other content.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
+
+from outlay._model.events import check_text
+from outlay.errors import InvalidEventError
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,3 +64,30 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     pending: bool = False
     retrieved: bool = False
     data: dict[str, Any] = {}
+
+
+def legible(observation: Observation) -> Observation:
+    """Return ``observation`` without names that are no text, or too long to be one.
+
+    Extractors take them from answers, whose shape nobody checks: rather a cost without
+    a model than no cost.
+    """
+    wrong = [
+        name
+        for name in _NAMES
+        if (text := getattr(observation, name)) is not None and not _is_name(text)
+    ]
+    if not wrong:
+        return observation
+    return msgspec.structs.replace(observation, **dict.fromkeys(wrong))
+
+
+_NAMES: Final = ("line", "model", "region", "service_tier")
+
+
+def _is_name(value: object) -> bool:
+    try:
+        check_text("name", value)
+    except InvalidEventError:
+        return False
+    return True

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 import msgspec
 
 from outlay._capture.identity import enclosing, identified
+from outlay._capture.observation import Observation, legible
 from outlay._capture.operations import Counted
 from outlay._capture.pricing import NoPrice
 from outlay._capture.pricing.sources import price_lists
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from outlay._capture.observation import Observation
     from outlay._capture.pricing import Charge, PriceLists
     from outlay._client import Client, Receipt
     from outlay._journal.unpriced import Kept
@@ -105,7 +105,7 @@ class Recorder:
             InvalidEventError: the observation breaks a rule of events.
             ClosedError: the client is closed.
         """
-        observation = identified(observation)
+        observation = identified(legible(observation))
         if owner is None:
             observation, owner = self._as_begun(observation)
         receipt = self._record(observation, owner, at or self._now())

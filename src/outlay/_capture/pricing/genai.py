@@ -37,6 +37,12 @@ _TIER_FACTS: Final = ("service_tier", "processing", "speed")
 _MAX_SUBJECTS: Final = 2048  # models seen; more come from a caller's free text
 _MAX_SHAPES: Final = 256  # of one model's reports, times days
 
+# USD. A year's budget, but no single call's cost: such counts are somebody's mistake.
+_DEAREST: Final = 1_000_000
+_IMPLAUSIBLE: Final = NoPrice(
+    "implausible_usage", f"the usage would come to more than {_DEAREST:,} USD"
+)
+
 # Python's default precision, whatever the application has set: prices of hours need it.
 _CONTEXT: Final = Context(prec=28)
 
@@ -101,7 +107,10 @@ class GenaiPrices:
             self._subjects[name] = subject
         if isinstance(subject, NoPrice):
             return subject
-        return subject.price(observation.usage, at)
+        price = subject.price(observation.usage, at)
+        if isinstance(price, Price) and price.amount > _DEAREST:
+            return _IMPLAUSIBLE
+        return price
 
 
 class _Subject:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
+from outlay._capture.guard import guarded
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
@@ -60,6 +62,10 @@ STANDARD_TIERS: Final = frozenset({None, "auto", "default", "on_demand", "standa
 """Service tiers at the list price, by the names that providers have for them."""
 
 _EXACT: Final = Context(prec=1000)  # amounts have 66 characters at most
+
+_FAILED: Final = NoPrice(
+    "unreadable_usage", "the price list failed to read it; see the log", final=True
+)
 
 NO_LIST: Final = NoPrice("no_price_list", "there is no price list to ask")
 
@@ -169,7 +175,8 @@ def _ask(
     """
     answer: Price | NoPrice = NO_LIST
     for prices in lists:
-        answer = prices.price(observation, at)
+        # Usage of a shape that a list chokes on must not cost us the cost.
+        answer = guarded("prices", prices.price, observation, at) or _FAILED
         if isinstance(answer, Price) or answer.final:
             break
     return answer

@@ -125,9 +125,9 @@ class Door:
         outlay.instrument(
             self._client, client=self._tracker, provider=endpoint.provider
         )
+        self._tracker.clear()
         before = self._tracker.stats()
         failed = sum(failures().values())
-        self._tracker.clear()
         headers = dict.fromkeys(REQUEST_IDS, f"req-{next(_numbers)}")
         headers["content-type"] = kind
         self._response = httpx.Response(200, headers=headers, content=iter([body]))

@@ -78,6 +78,25 @@ def test_asynchronous_clients_are_read_alike(module: Any) -> None:
     assert [one.operation_id for one in seen] == ["enr_1"] * 2
 
 
+@pytest.mark.parametrize("module", [httpx, httpx2], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("mark", ["from_cache", "hishel_from_cache"])
+def test_an_answer_out_of_a_cache_costs_nothing(module: Any, mark: str) -> None:
+    """Whoever asked first has paid for it; transports that cache mark what they do."""
+    cached = iter([False, True])
+
+    def answer(request: Any) -> Any:
+        response = respond(request, module)
+        response.extensions[mark] = next(cached)
+        return response
+
+    transport = module.MockTransport(answer)
+    with module.Client(transport=transport) as client, observing(client) as seen:
+        for _ in range(2):
+            client.post("https://api.acme.test/v1/enrich/person", json={"q": "a"})
+
+    assert [one.operation_id for one in seen] == ["enr_1"]
+
+
 def test_what_is_no_endpoint_is_said() -> None:
     """With what one looks like."""
     with pytest.raises(ValueError, match="POST /v1/enrich"):

@@ -108,6 +108,25 @@ def test_what_costs_nothing_is_not_observed(session: requests.Session) -> None:
     assert seen == []
 
 
+def test_an_answer_out_of_a_cache_costs_nothing(session: requests.Session) -> None:
+    """Whoever asked first has paid for it."""
+
+    class Caching(Api):
+        def send(
+            self, request: requests.PreparedRequest, *_: object, **__: object
+        ) -> requests.Response:
+            response = super().send(request)
+            vars(response)["from_cache"] = True  # as CacheControl does
+            return response
+
+    with observing(session) as seen:
+        session.post(URL)
+        session.mount("https://", Caching())
+        session.post(URL)
+
+    assert [one.operation_id for one in seen] == ["enr_1"]
+
+
 def test_a_redirected_call_is_observed_once(session: requests.Session) -> None:
     """A session sends each of its requests by itself, and returns the last answer."""
     with observing(session) as seen:

@@ -23,7 +23,7 @@ def seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
 
     def answered(response: Any, client: Any, *_args: Any, **_kwargs: Any) -> None:
         options = scope.options_of(client)
-        if options is None:
+        if options is None or any(map(response.extensions.get, _CACHED)):
             return
         provider = options.provider or provider_of(response.request.url.host)
         if provider is not None:
@@ -32,5 +32,8 @@ def seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
     yield Seam(module.Client, "send", returning("httpx", answered))
     yield Seam(module.AsyncClient, "send", awaiting("httpx", answered))
 
+
+# How transports that cache, such as hishel's, mark what cost nothing this time.
+_CACHED: Final = ("from_cache", "hishel_from_cache")
 
 LIBRARY: Final = Library("httpx", seams, by_client_only=True)

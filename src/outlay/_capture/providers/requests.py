@@ -27,6 +27,8 @@ def _seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
         options = scope.options_of(session)
         if options is None or response.history:  # the last of them was seen already
             return
+        if getattr(response, "from_cache", False):  # as CacheControl marks it
+            return
         host = urlsplit(response.request.url).hostname
         provider = options.provider or provider_of(host or "")
         if provider is not None:

@@ -117,27 +117,32 @@ class Scope:
 
     def __init__(self) -> None:
         self.everything: Options | None = None
-        self._clients: weakref.WeakKeyDictionary[Any, Options] = (
-            weakref.WeakKeyDictionary()
-        )
+        # By identity: clients of some libraries are equal if their settings are.
+        self._clients: dict[int, tuple[weakref.ref[Any], Options]] = {}
 
     def options_of(self, client: object) -> Options | None:
         """Return how calls of ``client`` are captured, or None: they are not."""
-        return self._clients.get(client) or self.everything
+        return self._own(client) or self.everything
+
+    def _own(self, client: object) -> Options | None:
+        known, options = self._clients.get(id(client), (None, None))
+        return options if known is not None and known() is client else None
 
     def add(self, client: object, options: Options) -> None:
         """Capture the calls of one client."""
-        self._clients[client] = options
+        name = id(client)
+        gone = weakref.ref(client, lambda _: self._clients.pop(name, None))
+        self._clients[name] = (gone, options)
 
     def discard(self, client: object) -> None:
         """Capture the calls of one client no longer."""
-        self._clients.pop(client, None)
+        self._clients.pop(id(client), None)
 
     def inherit(self, client: object, parent: object) -> None:
         """Capture a copy of a client as the client itself."""
-        options = self._clients.get(parent)
+        options = self._own(parent)
         if options is not None:
-            self._clients[client] = options
+            self.add(client, options)
 
     def clear(self) -> None:
         """Capture nothing."""

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from outlay import attribute, bind, carry, resume
+from outlay import attribute, bind, carry, operation, resume
+from outlay._capture.identity import enclosing
 from outlay._model.attribution import NOBODY, attribution
 from outlay.testing import RecordingClient
 
@@ -49,10 +50,16 @@ class Play:
     def track(self, customer: str, part: str = "") -> None:
         """Track an event that should belong to a customer, and to a part of its work.
 
-        Neither is said to the client: the running code's attribution does that.
+        Neither is said to the client: the running code's attribution does that. And if
+        there is an operation around, it should be the customer's.
         """
-        should = {"should": customer, "shouldPart": part}
-        self.client.track_cost("cost.a", 1, data=should)
+        around = enclosing.get()
+        data = {
+            "should": customer,
+            "shouldPart": part,
+            "around": around.owner.customer_id if around else customer,
+        }
+        self.client.track_cost("cost.a", 1, data=data)
 
     async def run(self) -> None:
         """Run all actors to their ends, and what they have left to its."""
@@ -79,6 +86,7 @@ class Actor:
             self.inner_scope,
             self.other_scope,
             self.shared_scope,
+            self.in_operation,
             self.bound_in_thread,
             self.unbound_in_thread,
             self.in_asyncio_thread,
@@ -125,6 +133,14 @@ class Actor:
             await self.draw.choice((self.pause, self.inner_scope, self.shared_scope))()
             self.track("shared")
 
+    async def in_operation(self) -> None:
+        """Work in an operation, some of it in a thread."""
+        with operation("cost.op"):
+            future = self.play.pool.submit(bind(self.track))
+            await self.pause()
+            self.track()
+        future.result(DEADLINE)
+
     async def bound_in_thread(self) -> None:
         """Hand work over, and maybe change sides before it is done."""
         future = self.play.pool.submit(bind(self.track))
@@ -166,7 +182,7 @@ class Actor:
     def _rows(self) -> Generator[None]:
         for number in range(ITEMS):
             part = f"row {number}"
-            with attribute(part=part):
+            with attribute(part=part), operation("cost.row"):
                 yield
                 self.track(part)
             self.track("rows")
@@ -196,7 +212,7 @@ class Actor:
     async def _stream(self) -> AsyncGenerator[None]:
         for number in range(ITEMS):
             part = f"chunk {number}"
-            with attribute(part=part):
+            with attribute(part=part), operation("cost.chunk"):
                 await self.pause()
                 yield
                 self.track(part)
@@ -229,8 +245,8 @@ def test_attribution_never_crosses(seed: int | None) -> None:
     crossed = [
         event
         for event in play.client.recorded()
-        if (event.subject, event.data.get("part", ""))
-        != (event.data["should"], event.data["shouldPart"])
+        if {event.subject, event.data["around"]} != {event.data["should"]}
+        or event.data.get("part", "") != event.data["shouldPart"]
     ]
     assert crossed == [], f"with seed {seed}"
     assert len(play.client.recorded()) > ACTORS * STEPS

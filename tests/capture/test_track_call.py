@@ -20,7 +20,7 @@ import outlay
 from outlay._capture.guard import failures
 from outlay._capture.returned import costs_in
 from outlay.testing import recording
-from tests.capture.test_openai_chat import ASKED, COMPLETION, ID, client
+from tests.capture.test_openai_chat import ASKED, COMPLETION, ID, USAGE, client
 from tests.support.responses import recorded
 from tests.support.stainless import answer
 
@@ -219,6 +219,36 @@ def test_an_answer_that_a_function_returns_tells_its_cost(
     (event,) = costs.events
     assert event.data.get("operationId") == row.response.get("id")
     assert event.data["provider"] == name.partition("-")[0]
+
+
+def test_an_answer_without_an_id_has_that_of_its_request(costs: Costs) -> None:
+    """Which the package leaves on it."""
+    row = ROWS["openai-embeddings-text-embedding-3-small"]
+    plain = client(answering(answer(row.response, **{"x-request-id": "req_7"})))
+
+    @outlay.track_call("cost.ai.embeddings")
+    def embed(text: str) -> object:
+        return plain.embeddings.create(
+            input=text, model="text-embedding-3-small", encoding_format="float"
+        )
+
+    embed("words")
+
+    assert [event.data["operationId"] for event in costs.events] == ["req_7"]
+
+
+def test_an_answer_is_read_as_its_provider_s(costs: Costs) -> None:
+    """Who reports the amount is asked for it, whosever package was used."""
+    body = {**COMPLETION, "usage": {**USAGE, "cost": 0.25}}
+
+    @outlay.track_call("cost.ai.inference", provider="openrouter")
+    def ask() -> object:
+        return built(ChatCompletion, body)()
+
+    ask()
+
+    (event,) = costs.events
+    assert (event.data["provenance"], event.data["amount"]) == ("reported", 0.25)
 
 
 @pytest.mark.parametrize("nothing", [None, "text", 7, openai, object()], ids=repr)

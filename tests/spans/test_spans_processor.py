@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+import outlay
 from outlay._capture.spans import processor as module
 from outlay._model.attribution import Attribution, attribution
 from outlay.otel import CostSpanProcessor
@@ -79,6 +80,22 @@ def test_the_cost_belongs_to_whom_the_span_was_begun_for(traced: Traced) -> None
     as_customer("cus_2").run(span.end)
 
     assert traced.recorded.only().subject == "cus_1"
+
+
+def test_a_span_s_cost_is_inside_of_the_function_that_it_was_begun_in(
+    traced: Traced,
+) -> None:
+    """Or else the function would count the same money."""
+
+    @outlay.track_call(
+        "cost.summaries", amount=9, provider="openai", client=traced.recorded.client
+    )
+    def summarise() -> None:
+        span_of(traced.tracer, SEMCONV)
+
+    summarise()
+
+    assert traced.recorded.only().data["amount"] == PRICE
 
 
 def test_a_span_may_name_the_customer_itself(traced: Traced) -> None:

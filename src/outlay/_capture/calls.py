@@ -23,7 +23,6 @@ from outlay._capture.identity import (
 )
 from outlay._capture.observation import Observation
 from outlay._capture.operations import Counted, Operation, Running, Spec
-from outlay._capture.returned import costs_in
 from outlay._default import default_client
 from outlay._model.clock import SystemClock
 from outlay._model.events import check_text
@@ -210,6 +209,8 @@ class CallRun(Running):
         return self._tracked.tell(field, check, told, self._result)
 
     def _costs_in(self, result: object) -> object:
+        from outlay._capture.returned import costs_in  # noqa: PLC0415 - for few
+
         return costs_in(result, self._tracked.spec.provider)
 
     def _count_amount(self, told: Told) -> None:

@@ -10,6 +10,7 @@ are alike, and cost the same.
 from __future__ import annotations
 
 import itertools
+import os
 from contextvars import ContextVar
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
@@ -89,6 +90,7 @@ class Places:
         if len(operation_id) > _MAX_PREFIX:
             operation_id = sha256(operation_id.encode()).hexdigest()
         self._operation_id = operation_id
+        self._process = os.getpid()
         self._counters: dict[str, itertools.count[int]] = {}
 
     def name(self, *facts: object) -> str | None:
@@ -98,9 +100,12 @@ class Places:
             *facts: what tells the call apart from others; JSON.
 
         Returns:
-            Such as ``job-42/3f2a91c04b7d-1``; or None, for there have been too many
-            kinds of calls to remember: a name could come twice.
+            Such as ``job-42/3f2a91c04b7d-1``; or None, for a name could come twice:
+            this is a child that was forked in the midst of the operation, or there
+            have been too many kinds of calls to remember.
         """
+        if self._process != os.getpid():
+            return None
         digest = sha256(_encode(facts)).hexdigest()[:_DIGITS]
         if digest not in self._counters and len(self._counters) >= _MAX_KINDS:
             return None

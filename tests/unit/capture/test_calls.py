@@ -17,6 +17,7 @@ from outlay import Observation, attribute, current_operation, operation, track_c
 from outlay._capture.guard import failures
 from outlay._capture.identity import enclosing
 from outlay._capture.recorder import Recorder
+from outlay._capture.repricing import Waiting
 from outlay._model.attribution import NOBODY, attribution
 from outlay._model.events import decode_event
 from outlay.testing import recording
@@ -158,7 +159,7 @@ def test_a_quantity_without_an_amount_is_priced_by_the_price_book(
 def test_an_extractor_of_one_s_own_reads_the_result(costs: Costs) -> None:
     """The decorator's word goes before the observation's."""
 
-    @track_call("cost.enrichment", extract=lambda _: SEEN, line="person")
+    @track_call("cost.enrichment", extract=lambda _: SEEN, line="person", provider="re")
     def look_up() -> None:
         """Do nothing."""
 
@@ -167,7 +168,7 @@ def test_an_extractor_of_one_s_own_reads_the_result(costs: Costs) -> None:
     (event,) = costs.events
     assert event.type == "cost.enrichment"
     assert event.data["operationId"] == "answer-1"
-    assert (event.data["provider"], event.data["line"]) == ("acme", "person")
+    assert (event.data["provider"], event.data["line"]) == ("re", "person")
     assert event.data["provenance"] == "reported"
 
 
@@ -422,6 +423,7 @@ def test_a_cost_that_cannot_be_told_is_kept_and_the_result_returned(
     assert (line.cost.reason, event.data["operationId"]) == ("unknown_amount", "j")
     assert (event.subject, event.data["provider"]) == ("cus_1", "acme")
     assert f"{field}=" in line.cost.message
+    assert not Waiting(line.cost).observation.complete, "a price book might price it"
     assert counted(f"work {field}") == before + 1
 
 
@@ -663,6 +665,51 @@ def test_an_unpriced_cost_inside_is_the_same_money(tmp_path: Path) -> None:
         assert client.stats().tracked == 0
 
     assert len(waiting(tmp_path)) == 1
+
+
+def test_a_failed_call_that_was_captured_is_not_kept_beside(costs: Costs) -> None:
+    """What was charged until the failure is counted already."""
+
+    @track_call("cost.a", amount=len, provider="acme", charged_on_error=True)
+    def work() -> None:
+        inner()
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        work()
+
+    costs.assert_total(2)
+    assert costs.client.stats().unpriced == 0
+
+
+def test_a_cost_that_could_not_be_told_inside_is_the_same_money(costs: Costs) -> None:
+    """A person will tell it; the outer amount would count it twice then."""
+
+    @track_call("cost.a", amount=flawed, provider="acme")
+    def inside() -> None:
+        """Do nothing."""
+
+    @track_call("cost.b", amount=1, provider="acme")
+    def work() -> None:
+        inside()
+
+    work()
+
+    costs.assert_total(0)
+    assert costs.client.stats().unpriced == 1
+
+
+def test_an_extracted_cost_is_passed_over_alike(costs: Costs) -> None:
+    """Each by its own provider and line."""
+    other = Observation(**{**vars_of(SEEN), "provider": "other", "amount": Decimal(4)})
+
+    @track_call("cost.a", extract=lambda _: [SEEN, other], operation_id=lambda: "job")
+    def work() -> None:
+        inner()
+
+    work()
+
+    costs.assert_total(6)
 
 
 def test_without_terms_the_result_is_looked_at_only_if_nothing_was_counted_inside(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -128,6 +129,19 @@ def test_kinds_are_not_remembered_without_end() -> None:
     assert None not in made[:65_536]
     assert made[65_536:] == [None] * 10
     assert places.name(0) == f"{made[0]}".removesuffix("1") + "2"
+
+
+def test_a_forked_child_takes_no_name_that_its_parent_may_take() -> None:
+    """Both go on in the same operation; one of two calls alike would not count."""
+    places = Places("job")
+    places.name("call")
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if places.name("call") is None else 1)
+    _, status = os.waitpid(child, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert f"{places.name('call')}".endswith("-2")
 
 
 def test_an_observation_that_has_its_id_is_left_as_it_is() -> None:

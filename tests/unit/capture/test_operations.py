@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import outlay
-from outlay import attribute, bind, current_operation, operation
+from outlay import attribute, bind, current_operation, operation, track_call
 from outlay._capture.identity import enclosing
 from outlay._capture.recorder import Recorder
 from outlay._model.attribution import NOBODY, attribution
 from outlay.testing import recording
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 
     from outlay.testing import Costs
 
@@ -369,23 +369,37 @@ def test_a_scope_left_elsewhere_takes_nothing_from_anybody() -> None:
     assert context.run(current_operation) is entered
 
 
-def test_operations_that_end_are_forgotten() -> None:
+def in_a_block() -> contextvars.Context:
+    """Return the context inside of an operation."""
+    with operation(operation_id="op"):
+        return contextvars.copy_context()
+
+
+@operation(operation_id=lambda: "op")
+def in_an_operation() -> contextvars.Context:
+    """Return the same."""
+    return contextvars.copy_context()
+
+
+@track_call("cost.a", amount=lambda _: None)
+def in_a_call() -> contextvars.Context:
+    """Return the same."""
+    return contextvars.copy_context()
+
+
+@pytest.mark.parametrize("begin", [in_a_block, in_an_operation, in_a_call])
+def test_operations_that_end_are_forgotten(
+    costs: Costs, begin: Callable[[], contextvars.Context]
+) -> None:
     """A task that schedules itself from inside an operation must not become a leak."""
-
-    def begin(around: contextvars.Context) -> contextvars.Context:
-        def work() -> contextvars.Context:
-            with operation(operation_id="op"):
-                return contextvars.copy_context()
-
-        return around.run(work)
-
-    context = begin(contextvars.copy_context())
+    context = contextvars.copy_context().run(begin)
     first = weakref.ref(context[enclosing])
     for _ in range(2):
-        context = begin(context)
+        context = context.run(begin)
     gc.collect()
 
     assert first() is None
+    assert costs.events == []
 
 
 # Tasks and threads.

@@ -14,6 +14,7 @@ import msgspec
 from opentelemetry.sdk.trace import SpanProcessor
 
 from outlay._capture.guard import guarded
+from outlay._capture.identity import enclosing
 from outlay._capture.recorder import Recorder
 from outlay._capture.spans.dialects import DIALECTS, dialect_of, observe
 from outlay._capture.stamping import STATUS
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
     from outlay._capture.observation import Observation
+    from outlay._capture.operations import Operation
     from outlay._capture.spans.dialects import Attributes
     from outlay._client import Client
     from outlay._model.attribution import Attribution
@@ -67,7 +69,9 @@ class CostSpanProcessor(SpanProcessor):
         """
         self._client = client
         # Single operations of a dict and a set need no lock.
-        self._open: dict[int, tuple[Attribution, SpanContext | None]] = {}
+        self._open: dict[
+            int, tuple[Attribution, Operation | None, SpanContext | None]
+        ] = {}
         self._shut = False
         self._counted: set[int] = set()  # open spans with a counted one inside
 
@@ -77,7 +81,11 @@ class CostSpanProcessor(SpanProcessor):
         if self._shut:
             return
         # A plain tuple and few words: every span of the application comes by.
-        self._open[span.context.span_id] = (attribution.get(), span.parent)
+        self._open[span.context.span_id] = (
+            attribution.get(),
+            enclosing.get(),
+            span.parent,
+        )
         if len(self._open) > _MAX_OPEN:
             self._forget_half()
 
@@ -90,7 +98,7 @@ class CostSpanProcessor(SpanProcessor):
         entry = self._open.pop(span_id, None)
         if entry is None:
             return  # begun before this processor was there, or forgotten
-        owner, parent = entry
+        owner, operation, parent = entry
         counted = span_id in self._counted
         if counted:
             self._counted.discard(span_id)
@@ -98,7 +106,9 @@ class CostSpanProcessor(SpanProcessor):
             attributes = span.attributes
             if not attributes or _MARKS.isdisjoint(attributes):
                 return
-            counted = bool(guarded("spans", self._settle, span, attributes, owner))
+            counted = bool(
+                guarded("spans", self._settle, span, attributes, owner, operation)
+            )
         if counted and parent is not None and parent.span_id in self._open:
             self._counted.add(parent.span_id)
 
@@ -117,7 +127,11 @@ class CostSpanProcessor(SpanProcessor):
         return True
 
     def _settle(
-        self, span: ReadableSpan, attributes: Attributes, owner: Attribution
+        self,
+        span: ReadableSpan,
+        attributes: Attributes,
+        owner: Attribution,
+        operation: Operation | None,
     ) -> bool:
         """Return whether the span's call is counted, by this or by another observer."""
         if STATUS in attributes:
@@ -129,13 +143,22 @@ class CostSpanProcessor(SpanProcessor):
         # Of an empty context: the span that is current by now, its parent, is not the
         # one that cost this, and must not be stamped.
         Context().run(
-            self._record, _named(observation, span), _owner(attributes, owner), span
+            self._record,
+            _named(observation, span),
+            _owner(attributes, owner),
+            operation,
+            span,
         )
         return True
 
     def _record(
-        self, observation: Observation, owner: Attribution, span: ReadableSpan
+        self,
+        observation: Observation,
+        owner: Attribution,
+        operation: Operation | None,
+        span: ReadableSpan,
     ) -> None:
+        enclosing.set(operation)  # in a context of its own, which ends with this
         ended = span.end_time
         at = None if ended is None else from_ms(ended // NS_PER_MS)
         Recorder.of(self._client).record(observation, owner, at)

@@ -223,8 +223,13 @@ def test_an_answer_that_a_function_returns_tells_its_cost(
 
 def test_an_answer_without_an_id_has_that_of_its_request(costs: Costs) -> None:
     """Which the package leaves on it."""
-    row = ROWS["openai-embeddings-text-embedding-3-small"]
-    plain = client(answering(answer(row.response, **{"x-request-id": "req_7"})))
+    vectors = {
+        "object": "list",
+        "data": [{"object": "embedding", "index": 0, "embedding": [0.1]}],
+        "model": "text-embedding-3-small",
+        "usage": {"prompt_tokens": 1000, "total_tokens": 1000},
+    }
+    plain = client(answering(answer(vectors, **{"x-request-id": "req_7"})))
 
     @outlay.track_call("cost.ai.embeddings")
     def embed(text: str) -> object:

@@ -23,6 +23,7 @@ MODULES: Final = {
     "groq": "groq",
     "httpx": "httpx",
     "httpx2": "httpx2",
+    "litellm": "litellm",
     "mistralai": "mistral",
     "openai": "openai",
     "replicate": "replicate",

@@ -1,0 +1,358 @@
+"""LiteLLM: what its callback tells of a call, whichever provider it went to.
+
+LiteLLM works out what a call cost, by a price list of its own, and tells a
+``CustomLogger`` after the call, mostly on a thread of its own. So whose the call is,
+and what span it ran in, is remembered when it begins.
+
+Where LiteLLM goes through the library of a provider that is captured too, both observe
+the same answer: by one provider, type and id, so it is counted once.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import importlib.metadata
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from outlay._capture import event_types
+from outlay._capture.answers import members, plain
+from outlay._capture.guard import guarded
+from outlay._capture.importing import forget
+from outlay._capture.instrumenting import Library, Scope
+from outlay._capture.observation import Observation
+from outlay._capture.registry import Call, Endpoint, provider_of
+from outlay.errors import ConfigError
+
+Answer = Mapping[str, Any]
+
+
+def observe(answer: Answer, call: Call) -> Observation | None:
+    """Read what the callback told of a call."""
+    event_type = _EVENT_TYPES.get(call.path)
+    if event_type is None or answer.get("cache_hit") is True:
+        return None  # from LiteLLM's own cache: nobody was asked
+    counts = answer.get("usage") or {}
+    units = {} if answer["adjusted"] else _units(counts)
+    price = {"list": "litellm", "version": _version()}
+    return Observation(
+        provider=call.provider,
+        event_type=event_type,
+        operation_id=answer.get("id"),
+        request_id=call.request_id,
+        model=answer.get("model") or call.model,
+        service_tier=answer.get("service_tier"),
+        usage=units,
+        amount=answer.get("amount"),
+        provenance="priced",
+        complete=bool(units) or "amount" in answer,
+        # Where our own lists know the price, they say so instead.
+        data={"price": price} if "amount" in answer else {},
+    )
+
+
+def _units(usage: Mapping[str, Any]) -> dict[str, int]:
+    """Return usage in the units of price lists; nothing, if not all of it is known.
+
+    Lists would price the rest as nothing. LiteLLM's own amount is for all of it.
+    """
+    units: dict[str, int] = {}
+    for name, count in _leaves(usage):
+        unit = _UNITS.get(name)
+        if unit is not None:
+            units[unit] = count
+        elif name.rpartition(".")[2] not in _REPEATED:
+            return {}
+    return units
+
+
+def _leaves(usage: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Return all counts above zero, by where they are."""
+    for name, value in usage.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{name}.")
+        elif isinstance(value, int | float) and value:
+            yield path + name, value
+
+
+_PROMPT: Final = "prompt_tokens_details"
+_CREATION: Final = f"{_PROMPT}.cache_creation_token_details"
+_COMPLETION: Final = "completion_tokens_details"
+_UNITS: Final = {
+    "prompt_tokens": "input_tokens",
+    f"{_PROMPT}.cached_tokens": "cache_read_tokens",
+    f"{_PROMPT}.cache_creation_tokens": "cache_write_tokens",
+    f"{_CREATION}.ephemeral_5m_input_tokens": "cache_write_5m_tokens",
+    f"{_CREATION}.ephemeral_1h_input_tokens": "cache_write_1h_tokens",
+    f"{_PROMPT}.audio_tokens": "input_audio_tokens",
+    f"{_PROMPT}.image_tokens": "input_image_tokens",
+    f"{_PROMPT}.video_tokens": "input_video_tokens",
+    "completion_tokens": "output_tokens",
+    f"{_COMPLETION}.reasoning_tokens": "output_reasoning_tokens",
+    f"{_COMPLETION}.audio_tokens": "output_audio_tokens",
+    f"{_COMPLETION}.image_tokens": "output_image_tokens",
+    f"{_COMPLETION}.video_tokens": "output_video_tokens",
+}
+"""LiteLLM reports every provider's usage as OpenAI does, totals with their parts."""
+_REPEATED: Final = {
+    "total_tokens",
+    "text_tokens",
+    "accepted_prediction_tokens",
+    "rejected_prediction_tokens",
+    "cache_write_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+    "initial_prompt_tokens",
+    "cost",
+}
+"""What is counted by another name already, or is no count."""
+
+_EVENT_TYPES: Final = {
+    kind: event_type
+    for event_type, kinds in {
+        event_types.INFERENCE: (
+            "completion",
+            "text_completion",
+            "responses",
+            "anthropic_messages",
+            "generate_content",
+            "generate_content_stream",
+        ),
+        event_types.EMBEDDINGS: ("embedding",),
+        event_types.IMAGES: ("image_generation", "image_edit", "image_variation"),
+        event_types.AUDIO: ("transcription", "speech"),
+        event_types.RERANK: ("rerank",),
+        event_types.OCR: ("ocr",),
+    }.items()
+    for name in kinds
+    for kind in (name, "a" + name)  # the asynchronous one
+}
+
+_OPENAIS: Final = {"openai", "custom_openai", "text-completion-openai"}
+_PROVIDERS: Final = {
+    "amazon_nova": "aws",
+    "anthropic_text": "anthropic",
+    "azure_ai": "azure",
+    "azure_text": "azure",
+    "bedrock": "aws",
+    "bedrock_converse": "aws",
+    "bedrock_mantle": "aws",
+    "codestral": "mistral",
+    "cohere_chat": "cohere",
+    "fireworks_ai": "fireworks",
+    "gemini": "google",
+    "github_copilot": "github-copilot",
+    "meta_llama": "meta",
+    "moonshot": "moonshotai",
+    "text-completion-codestral": "mistral",
+    "together_ai": "together",
+    "vertex_ai": "google",
+    "vertex_ai_beta": "google",
+    "voyage": "voyageai",
+    "xai": "x-ai",
+}
+"""Canonical names of what LiteLLM calls a provider; others are called the same."""
+
+
+def _provider(kwargs: Answer) -> str:
+    """Return who charges: as other doors say it, the address goes before the name."""
+    parameters = kwargs.get("litellm_params") or {}
+    address = parameters.get("api_base") or kwargs.get("api_base")
+    host = urlsplit(address).hostname if isinstance(address, str) else None
+    known = provider_of(host) if host else None
+    name = kwargs.get("custom_llm_provider") or "unknown"
+    if known is not None or name not in _OPENAIS:
+        return known or _PROVIDERS.get(name, name)
+    # Whoever speaks OpenAI's language at an address of his own is not OpenAI.
+    return "unknown" if host else "openai"
+
+
+def _told(kwargs: Answer, response: Any) -> dict[str, Any]:
+    """Return what matters of a callback's arguments: names, ids, counts, an amount."""
+    hidden = getattr(response, "_hidden_params", None) or {}
+    answer = {
+        **members(response, ("id", "model", "service_tier")),
+        "usage": plain(getattr(response, "usage", None)),
+        "cache_hit": kwargs.get("cache_hit") or hidden.get("cache_hit"),
+        "adjusted": _is_adjusted(kwargs),
+    }
+    if not answer.get("id") and _request_id(hidden) is None:
+        answer["id"] = kwargs.get("litellm_call_id")
+    if hidden.get("provider_response_model"):
+        answer["model"] = hidden["provider_response_model"]
+    cost = kwargs.get("response_cost")
+    # Zero is also what LiteLLM says of models that it has no price of.
+    if isinstance(cost, int | float) and cost > 0:
+        answer["amount"] = Decimal(repr(cost))
+    return answer
+
+
+def _is_adjusted(kwargs: Answer) -> bool:
+    """Return whether the amount is not what public lists would make of the tokens.
+
+    The user may have told LiteLLM prices or discounts; and tools are charged besides.
+    """
+    parameters = kwargs.get("litellm_params") or {}
+    said = (kwargs.get("standard_logging_object") or {}).get("cost_breakdown") or {}
+    return any(said.get(name) for name in _ADJUSTMENTS) or any(
+        parameters[name] is not None for name in parameters if "cost_per_" in name
+    )
+
+
+_ADJUSTMENTS: Final = (
+    "tool_usage_cost",
+    "guardrail_cost",
+    "additional_costs",
+    "discount_amount",
+    "margin_percent",
+    "margin_fixed_amount",
+)
+
+
+def _request_id(hidden: Answer) -> str | None:
+    headers = hidden.get("additional_headers") or {}
+    found = headers.get("llm_provider-x-request-id")
+    return found if isinstance(found, str) else None
+
+
+@functools.cache
+def _version() -> str:
+    return importlib.metadata.version("litellm")
+
+
+_ENDPOINT: Final = Endpoint(observe)
+
+
+class _Callbacks:
+    """What LiteLLM calls, around each call of its own.
+
+    Thread safety: any thread; single operations of a dict need no lock.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        # By LiteLLM's id; None: settled.
+        self._begun: dict[str, contextvars.Context | None] = {}
+
+    def begins(self, kwargs: Answer) -> None:
+        """Remember in whose context a call begins."""
+        self._begun[kwargs["litellm_call_id"]] = contextvars.copy_context()
+        if len(self._begun) > _MAX_BEGUN:
+            for call_id in list(self._begun)[: _MAX_BEGUN // 2]:
+                self._begun.pop(call_id, None)
+
+    def fails(self, kwargs: Answer) -> None:
+        """Forget a call: it costs nothing."""
+        self._begun.pop(kwargs["litellm_call_id"], None)
+
+    def succeeds(self, kwargs: Answer, response: object) -> None:
+        """Settle a call once, on behalf of whom it was begun."""
+        call_id = kwargs["litellm_call_id"]
+        context = self._begun.get(call_id, contextvars.copy_context())
+        self._begun[call_id] = None
+        if context is not None:
+            context.run(self._settle, kwargs, response)
+
+    def _settle(self, kwargs: Answer, response: Any) -> None:
+        options = self._scope.everything
+        if options is None:
+            return
+        hidden = getattr(response, "_hidden_params", None) or {}
+        model = kwargs.get("model")
+        call = Call(
+            provider=options.provider or _provider(kwargs),
+            path=str(kwargs.get("call_type")),
+            model=model if isinstance(model, str) else None,
+            request_id=_request_id(hidden),
+        )
+        options.settle(_ENDPOINT, call, _told(kwargs, response))
+
+
+_MAX_BEGUN: Final = 8192
+"""Calls remembered: streams that nobody reads never end."""
+
+
+def _logger(callbacks: _Callbacks, kind: Any) -> Any:
+    """Return a ``CustomLogger``, whose class is known once LiteLLM is imported."""
+
+    class OutlayLogger(kind):  # type: ignore[misc]
+        """Tells outlay of LiteLLM's calls."""
+
+        def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
+            del model, messages
+            guarded("litellm", callbacks.begins, kwargs)
+
+        def log_success_event(
+            self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+        ) -> None:
+            del start_time, end_time
+            guarded("litellm", callbacks.succeeds, kwargs, response_obj)
+
+        def log_failure_event(
+            self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+        ) -> None:
+            del response_obj, start_time, end_time
+            guarded("litellm", callbacks.fails, kwargs)
+
+        async def async_log_success_event(
+            self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+        ) -> None:
+            self.log_success_event(kwargs, response_obj, start_time, end_time)
+
+        async def async_log_failure_event(
+            self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+        ) -> None:
+            self.log_failure_event(kwargs, response_obj, start_time, end_time)
+
+    return OutlayLogger()
+
+
+_LISTS: Final = (
+    "input_",
+    "success_",
+    "async_success_",
+    "failure_",
+    "async_failure_",
+)
+
+
+class _LiteLLM(Library):
+    """LiteLLM's package: not hooked, but given a callback."""
+
+    _callback: Any = None  # guarded by _lock
+
+    def _hook_module(self, module: str) -> None:
+        package = sys.modules[module]
+        with self._lock:
+            if self._callback is None:
+                kind = package.integrations.custom_logger.CustomLogger
+                self._callback = _logger(_Callbacks(self.scope), kind)
+            # In each list that a call's callbacks are taken from: programs put lists
+            # of their own in the place of one of them.
+            for what in ("", *_LISTS):
+                add = f"add_litellm_{what}callback"
+                getattr(package.logging_callback_manager, add)(self._callback)
+
+    def _unhook(self) -> None:
+        forget(self.module)
+        package = sys.modules.get(self.module)
+        with self._lock:
+            lists = vars(package).values() if package else ()
+            for each in lists:
+                if isinstance(each, list):
+                    each[:] = [one for one in each if one is not self._callback]
+            self._callback = None
+
+
+def _refused(client: object) -> Iterable[object]:
+    raise ConfigError(
+        f"a {type(client).__name__} is not captured by itself: LiteLLM's callbacks are "
+        'told of all calls; write outlay.instrument("litellm")'
+    )
+
+
+LIBRARY: Final = _LiteLLM("litellm", lambda _module, _scope: (), inside=_refused)

@@ -249,6 +249,14 @@ TOKENS: Final = {
 }
 
 
+def test_an_amount_without_counts_is_not_zero() -> None:
+    """As a span may tell it alone: a book that finds no counts must not replace it."""
+    priced = entry(units={"input_tokens": 1})
+
+    assert cost(priced, usage={}, amount=Decimal(1)) == "unreadable_usage"
+    assert cost(priced, usage={"input_tokens": 0}, amount=Decimal(1)) == 0
+
+
 def test_tokens_that_have_a_price_of_their_own_are_not_charged_twice() -> None:
     """Cached tokens are input tokens, too, and a report counts them in both."""
     usage = {

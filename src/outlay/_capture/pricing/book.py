@@ -145,6 +145,9 @@ class PriceBook:
 def _amount(entry: Entry, observation: Observation) -> Decimal | NoPrice:
     if not entry.units:
         return entry.amount({}, {})
+    if not observation.usage and observation.amount is not None:
+        # Somebody told an amount, and not what it is for: that is not zero.
+        return NoPrice("unreadable_usage", "nothing was counted")
     usage = measured(observation)
     if isinstance(usage, NoPrice):
         return usage

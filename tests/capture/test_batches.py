@@ -21,6 +21,7 @@ from outlay._capture.guard import failures
 from outlay._capture.registry import find
 from tests.support.observing import observing
 from tests.support.recorded import Recorded
+from tests.support.stainless import Body
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -103,9 +104,14 @@ def facts(seen: list[Observation]) -> list[tuple[object, ...]]:
     return [(one.operation_id, one.line, one.model, one.usage) for one in seen]
 
 
-def serving(content: bytes | Lines, module: Any = httpx2) -> Any:
+def serving(content: bytes | Lines) -> httpx2.MockTransport:
     """Return a transport that serves one file, whatever is asked for."""
-    return module.MockTransport(lambda _: module.Response(200, content=content))
+
+    def serve(_: httpx2.Request) -> httpx2.Response:
+        body = Body(content) if isinstance(content, bytes) else content
+        return httpx2.Response(200, stream=body)
+
+    return httpx2.MockTransport(serve)
 
 
 def client(content: bytes | Lines = FILE) -> openai.OpenAI:
@@ -367,10 +373,8 @@ def test_asynchronous_results_are_observed_alike() -> None:
 def test_batches_of_others_in_openais_shape_are_observed(module: Any) -> None:
     """By the same lines."""
     kind = module.Groq if module is groq else module.Together
-    library: Any = httpx
-    asking = kind(
-        api_key="k", http_client=library.Client(transport=serving(FILE, library))
-    )
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=FILE))
+    asking = kind(api_key="k", http_client=httpx.Client(transport=transport))
 
     with observing(asking) as seen:
         asking.files.content("file-1").read()

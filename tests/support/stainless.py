@@ -13,10 +13,31 @@ if TYPE_CHECKING:
 REQUEST_ID: Final = "req_011CS"
 
 
+class Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """A body that comes in two parts, as from a network: nobody has it before."""
+
+    def __init__(self, content: bytes) -> None:
+        middle = len(content) // 2
+        self._parts = [part for part in (content[:middle], content[middle:]) if part]
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._parts
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self._parts:
+            yield part
+
+
 def answer(body: Mapping[str, Any], **headers: str) -> httpx2.Response:
     """Return a response with a JSON body."""
     return httpx2.Response(
-        200, json=body, headers={"x-request-id": REQUEST_ID, **headers}
+        200,
+        stream=Body(json.dumps(body).encode()),
+        headers={
+            "content-type": "application/json",
+            "x-request-id": REQUEST_ID,
+            **headers,
+        },
     )
 
 

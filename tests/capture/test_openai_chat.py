@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,7 +10,9 @@ import httpx2
 import openai
 import pytest
 
+import outlay
 from tests.support.observing import observing
+from tests.support.recorded import Recorded
 from tests.support.stainless import REQUEST_ID, Events, answer, sent, streamed
 
 if TYPE_CHECKING:
@@ -395,3 +398,46 @@ def test_cumulative_usage_is_final_with_the_last_chunk_only() -> None:
 
     assert [one.complete for one in seen] == [False, True]
     assert seen[1].usage == {"prompt_tokens": 5, "completion_tokens": 2}
+
+
+def test_a_stream_is_the_customers_who_made_the_call() -> None:
+    """Whoever reads it, and wherever it is forgotten."""
+    chat = client()
+
+    with Recorded() as tracked:
+        outlay.instrument(chat, client=tracked.client)
+        try:
+            with outlay.attribute(customer_id="cus_maker"):
+                read = chat.chat.completions.create(stream=True, **ASKED)
+            with outlay.attribute(customer_id="cus_reader"):
+                list(read)
+        finally:
+            outlay.uninstrument(chat)
+
+        assert tracked.only().subject == "cus_maker"
+
+
+def test_who_stops_reading_a_body_closes_it_as_ever() -> None:
+    """The bytes of a captured response are a generator's, as they are of a bare one."""
+    bodies = [chunks(), chunks()]
+    served = iter(bodies)
+    with observing("openai") as seen:
+        asking = client(lambda _: streamed(next(served))).chat.completions
+        with asking.with_streaming_response.create(stream=True, **ASKED) as response:
+            parts: Any = response.http_response.iter_bytes()
+            next(parts)
+            parts.close()
+            assert bodies[0].closed
+
+        async def stop() -> None:
+            asking = async_client(lambda _: streamed(next(served))).chat.completions
+            asked = asking.with_streaming_response.create(stream=True, **ASKED)
+            async with asked as response:
+                parts: Any = response.http_response.aiter_bytes()
+                await anext(parts)
+                await parts.aclose()
+                assert bodies[1].closed
+
+        asyncio.run(stop())
+
+    assert [one.complete for one in seen] == [False, False]

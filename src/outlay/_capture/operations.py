@@ -67,6 +67,9 @@ class Spec(NamedTuple):
 class Operation:
     """One billable operation that is under way: what ``with outlay.operation`` gives.
 
+    Users `add` costs, and may say the ``operation_id``. The rest is for capture, which
+    names calls by it and tells it what was counted.
+
     Thread safety: any thread may call any method, also after the operation has ended.
 
     Attributes:

@@ -9,7 +9,7 @@ import inspect
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -19,6 +19,7 @@ from outlay._capture.identity import enclosing
 from outlay._capture.recorder import Recorder
 from outlay._model.attribution import NOBODY, attribution
 from outlay.testing import recording
+from tests.support.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterator
@@ -542,3 +543,33 @@ def test_a_block_has_no_arguments_to_tell_its_id() -> None:
         operation("cost.a", operation_id=lambda job: job),
     ):
         pass
+
+
+# In the midst of it all.
+
+
+NAMELESS: Final = outlay.Observation(
+    provider="acme", event_type="cost.b", amount=Decimal(10)
+)
+
+
+def test_a_finaliser_may_add_and_capture_in_the_midst_of_an_operation() -> None:
+    """The garbage collector ends streams wherever it likes: nothing may be lost."""
+    at, struck = 0, True
+    while struck:
+        with recording() as costs, operation("cost.a", operation_id="op") as op:
+
+            def strike(op: outlay.Operation = op) -> None:
+                op.add(1, line="struck")
+                Recorder.of().record(NAMELESS)
+
+            interrupts = Interrupts(
+                strike, at, "_capture/operations.py", "_capture/identity.py"
+            )
+            with interrupts.watching():
+                op.add(2, line="one")
+                Recorder.of().record(NAMELESS)
+        struck = interrupts.struck
+        costs.assert_total(23 if struck else 12)
+        at += 7
+    assert at > 100

@@ -1,7 +1,8 @@
 """Tasks that do not say whose costs theirs are; the messages they come in do.
 
-``python -m tests.processes.celery_customers '{"cus_1": [1, 2, 3]}'`` sends three for a
-customer, the last two in a chain. Importing it configures outlay.
+``python -m tests.processes.celery_customers '{"cus_1": [1, 2, 3, 4, 5]}'`` sends five
+for a customer: one alone, two in a group, two in a chain. Importing it configures
+outlay.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from celery import chain  # type: ignore[import-untyped]
+from celery import chain, group  # type: ignore[import-untyped]
 
 import outlay
 from tests.docs.blocks import blocks
 from tests.processes.celery_application import app, client
 from tests.support.events import EVENT_TYPE, amount_of
 
-TRIED_AGAIN: Final = 4
+TRIED_AGAIN: Final = 6
 
 _PAGE: Final = Path(__file__).parents[2] / "docs" / "capture.md"
 
@@ -37,7 +38,9 @@ def spend(task: Any, number: int) -> None:  # noqa: ANN401 - Celery has no types
 
 
 if __name__ == "__main__":
-    for customer, (alone, *chained) in json.loads(sys.argv[1]).items():
+    for customer, numbers in json.loads(sys.argv[1]).items():
+        alone, *others = map(spend.si, numbers)
         with outlay.attribute(customer_id=customer or None):
-            spend.delay(alone)
-            chain(*map(spend.si, chained)).apply_async()
+            alone.apply_async()
+            group(others[:2]).apply_async()
+            chain(others[2:]).apply_async()

@@ -101,18 +101,19 @@ def test_celery_tasks_count_once_though_their_processes_are_killed(
 def test_celery_tasks_belong_to_whom_they_were_sent_for(
     ledger: Ledger, tmp_path: Path
 ) -> None:
-    """Sent alone, in a chain, or tried again; and nobody's remain nobody's.
+    """Sent alone, in a group or a chain, or tried again; and nobody's remain nobody's.
 
     The wiring is the one that docs/capture.md shows.
     """
-    sent = {"cus_1": [1, 2, 3], "cus_2": [4, 5, 6], "": [7, 8, 9]}
+    sent = {"cus_1": [*range(1, 6)], "cus_2": [*range(6, 11)], "": [*range(11, 16)]}
     for name in ("queue", "control"):
         (tmp_path / name).mkdir()
     environ = {**ledger.environment(), "TEST_BROKER_FOLDER": str(tmp_path)}
     _run(environ, _CUSTOMERS, json.dumps(sent))
 
     with _celery_worker(environ, _CUSTOMERS):
-        ledger.wait_for(lambda: ledger.counts.accepted >= 9, "all tasks")
+        every = sum(map(len, sent.values()))
+        ledger.wait_for(lambda: ledger.counts.accepted >= every, "all tasks")
 
     for customer, numbers in sent.items():
         assert ledger.total_of(customer or "unattributed") == total_of(numbers)

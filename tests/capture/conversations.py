@@ -73,24 +73,23 @@ class Asked(NamedTuple):
     fails: bool = False
 
 
-def drained(stream: Any) -> None:
-    """Read a stream to its end."""
-    for _ in stream:
-        pass
+def drained(stream: Any) -> list[Any]:
+    """Read a stream to its end, and return what came."""
+    return list(stream)
 
 
-def dropped(stream: Any) -> None:
-    """Read a part, and close the rest."""
-    next(iter(stream))
+def dropped(stream: Any) -> Any:
+    """Read a part, which is returned, and close the rest."""
+    first = next(iter(stream))
     stream.close()
+    return first
 
 
-async def drained_async(stream: Any) -> None:
+async def drained_async(stream: Any) -> list[Any]:
     """Read an asynchronous stream, or the promise of one, to its end."""
     if hasattr(stream, "__await__"):
         stream = await stream
-    async for _ in stream:
-        pass
+    return [item async for item in stream]
 
 
 # OpenAI.
@@ -343,12 +342,13 @@ def google_asks(models: Any, method: str = "generate_content") -> Any:
     )
 
 
-async def google_async(client: genai.Client, method: str) -> None:
+async def google_async(client: genai.Client, method: str) -> Any:
     """Ask in asynchronous code, and give the connection back."""
     answer = await google_asks(client.aio.models, method)
     if method.endswith("stream"):
-        await drained_async(answer)
+        answer = await drained_async(answer)
     await client.aio.aclose()
+    return answer
 
 
 GOOGLE: Final = [

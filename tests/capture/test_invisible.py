@@ -279,12 +279,12 @@ def test_an_exception_is_the_same_object_and_tells_where_it_came_from(
         client = openai.AsyncOpenAI(
             api_key="sk", http_client=httpx2.AsyncClient(transport=transport)
         )
-    call = {
+    calls: dict[str, Callable[[], object]] = {
         "plain": lambda: list(ask(client, "1", stream=stream)),
         "async": lambda: asyncio.run(read(client)),
-    }[form]
+    }
     with observing(client), pytest.raises(Stop) as raised:
-        call()
+        calls[form]()
 
     assert raised.value is error
     assert (error.__cause__, error.__context__) == (None, None)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from outlay._capture.providers import MODULES
 from outlay.server import BackgroundServer, ServerSettings
 from tests.docs.blocks import Block, Command, blocks, commands, shows
 from tests.support import command_line
@@ -133,3 +134,11 @@ def run_command(block: Block, command: Command, variables: Mapping[str, str]) ->
     assert ran.code == 0, f"{block.name}: {ran.err}"
     assert shows(command.output, ran.out), f"{block.name} prints\n{ran.out}"
     return True
+
+
+def test_every_library_that_can_be_captured_is_documented() -> None:
+    """Whoever looks for a package must find it, and what is not captured of it."""
+    page = (ROOT / "docs" / "providers.md").read_text(encoding="utf-8")
+    rows = "".join(re.findall(r"^\| .*", page, re.MULTILINE))
+
+    assert [name for name in MODULES if f"`{name}`" not in rows] == []

@@ -114,7 +114,7 @@ class Ingest:
                     "one event is posted here, as a JSON object; "
                     "send several to /v0/events/batch"
                 )
-            event = self._read(key, body)
+            event = self._read(key, body, *_new_ids(1))
         except Problem:
             self.counts.refused += 1
             raise
@@ -139,13 +139,14 @@ class Ingest:
         events: list[Event] = []
         failed: list[BatchFailure] = []
         bodies = self._open_envelope(body)
-        for index, raw in enumerate(bodies):
+        for raw, event_id in zip(bodies, _new_ids(len(bodies)), strict=True):
             try:
-                events.append(self._read(key, raw))
+                events.append(self._read(key, raw, event_id))
             except Problem as problem:
+                index = len(events) + len(failed)
                 failed.append(_failure(index, raw, problem))
         receipts = await self._writer.append(events) if events else []
-        self._count(receipts)
+        duplicates = self._count(receipts)
         self.counts.refused += len(failed)
         return BatchAnswer(
             [] if minimal else [_answer(receipt.event) for receipt in receipts],
@@ -154,7 +155,7 @@ class Ingest:
                 len(bodies),
                 len(receipts),
                 len(failed),
-                sum(receipt.duplicate for receipt in receipts),
+                duplicates,
             ),
         )
 
@@ -174,18 +175,17 @@ class Ingest:
             )
         return events
 
-    def _read(self, key: ApiKey, raw: bytes | msgspec.Raw) -> Event:
+    def _read(self, key: ApiKey, raw: bytes | msgspec.Raw, event_id: str) -> Event:
         """Return the event that ``raw`` spells, or raise why it is refused."""
         if len(memoryview(raw)) > self._settings.max_event_bytes:
             raise too_large(self._settings.max_event_bytes)
-        body, fields = _decode(raw)
+        body, data, fields = _decode(raw)
         at = self._checked(body)
         self._access.check_namespace(key, "namespace", body.namespace)
         if not self._settings.accept_unmatched and not self._store.reads_type(
             key.namespace, body.type
         ):
             raise unmatched(body.type)
-        event_id = "evt_" + os.urandom(_ID_BYTES).hex()
         return Event(
             event_id,
             key.namespace,
@@ -196,13 +196,13 @@ class Ingest:
             body.external_subject,
             body.external_id,
             at,
-            bytes(body.data).decode(),
+            data,
             fields,
         )
 
     def _checked(self, body: EventBody) -> int:
         """Return the event's instant, or raise a 400 naming every field at fault."""
-        errors = _text_errors(body)
+        errors = [] if _are_plain(body) else _text_errors(body)
         at = 0
         if body.timestamp is None:
             at = self._now()
@@ -225,11 +225,12 @@ class Ingest:
             raise invalid(errors)
         return at
 
-    def _count(self, receipts: Sequence[Receipt]) -> None:
-        duplicates = sum(receipt.duplicate for receipt in receipts)
-        self.counts.accepted += len(receipts) - duplicates
-        self.counts.duplicates += duplicates
-        for receipt in receipts:
+    def _count(self, receipts: Sequence[Receipt]) -> int:
+        """Count what came in, and return how many duplicates there are."""
+        again = [receipt for receipt in receipts if receipt.duplicate]
+        self.counts.accepted += len(receipts) - len(again)
+        self.counts.duplicates += len(again)
+        for receipt in again:
             if receipt.conflict:
                 self.counts.conflicts += 1
                 log.warning(
@@ -239,6 +240,7 @@ class Ingest:
                     receipt.event.key,
                     receipt.event.id,
                 )
+        return len(again)
 
 
 def _check_text(body: bytes) -> None:
@@ -249,7 +251,14 @@ def _check_text(body: bytes) -> None:
         raise malformed("the body is not UTF-8; send JSON in UTF-8") from None
 
 
-def _decode(raw: bytes | msgspec.Raw) -> tuple[EventBody, dict[str, Any]]:
+def _new_ids(count: int) -> list[str]:
+    digits = 2 * _ID_BYTES
+    drawn = os.urandom(count * _ID_BYTES).hex()  # at once: it is a system call
+    return ["evt_" + drawn[at : at + digits] for at in range(0, len(drawn), digits)]
+
+
+def _decode(raw: bytes | msgspec.Raw) -> tuple[EventBody, str, dict[str, Any]]:
+    """Return an event, its data to the letter, and decoded; or raise a 400."""
     try:
         body = decode_event(raw)
     except msgspec.ValidationError as error:
@@ -262,19 +271,19 @@ def _decode(raw: bytes | msgspec.Raw) -> tuple[EventBody, dict[str, Any]]:
         raise _field_problem(str(error), "data") from None
     except _UNREADABLE as error:
         raise malformed(f"data is not JSON ({error})") from None
-    if _too_deep(body.data, fields):
+    data = str(body.data, "utf-8")
+    if _too_deep(data, fields):
         raise malformed(f"data is nested over {MAX_DEPTH} levels")
-    return body, fields
+    return body, data, fields
 
 
-def _too_deep(raw: msgspec.Raw, fields: dict[str, Any]) -> bool:
+def _too_deep(text: str, fields: dict[str, Any]) -> bool:
     """Say whether data is nested over `MAX_DEPTH` levels.
 
     The decoder's own limit is what is left of the stack, so data that it just accepts
     here might be unreadable from where it is summed up later.
     """
-    text = bytes(raw)
-    if text.count(b"{") + text.count(b"[") <= MAX_DEPTH:
+    if text.count("{") + text.count("[") <= MAX_DEPTH:
         return False
     level: list[Any] = [fields]
     for _ in range(MAX_DEPTH):
@@ -301,8 +310,27 @@ def _field_problem(text: str, parent: str) -> Problem:
     return invalid([FieldError(name, message, code)])
 
 
+def _are_plain(body: EventBody) -> bool:
+    """Say whether the texts of an event are right, and such as most; mostly True."""
+    kind, source, subject = body.type, body.source, body.subject
+    key = body.idempotency_key
+    return bool(
+        kind
+        and source
+        and subject
+        and key
+        and body.external_subject is None
+        and body.external_id is None
+        and (kind + source + subject + key).isprintable()
+        and len(kind) <= MAX_TEXT_CHARS
+        and len(source) <= MAX_TEXT_CHARS
+        and len(subject) <= MAX_TEXT_CHARS
+        and len(key) <= MAX_TEXT_CHARS
+    )
+
+
 def _text_errors(body: EventBody) -> list[FieldError]:
-    """Return what is wrong with the texts of an event; mostly nothing."""
+    """Return what is wrong with the texts of an event."""
     errors: list[FieldError] = []
     for field, text in (
         ("type", body.type),

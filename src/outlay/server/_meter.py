@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
+
+import msgspec
 
 from outlay.server._decimals import ZERO, add, countable, divide
 from outlay.server._paths import Reader, reader
@@ -24,7 +26,7 @@ Dimensions: TypeAlias = tuple[str, ...]
 _NEVER: Final[Instant] = (-(2**63), 0)
 
 
-class Contribution(NamedTuple):
+class Contribution(msgspec.Struct, frozen=True, gc=False):
     """What some events of one customer and one set of dimensions add to a cost.
 
     Attributes:
@@ -107,16 +109,18 @@ class NumberTally:
 
     def add(self, contribution: Contribution) -> None:
         """Take in one contribution."""
-        _, _, _, events, skipped, value, at = contribution
-        self.events += events
-        self.skipped += skipped
+        self.events += contribution.events
+        self.skipped += contribution.skipped
+        value, at = contribution.value, contribution.at
         if not isinstance(value, Decimal):
             return
         if self.value is None:
             self.value = value
         else:
-            self.value = self._combine(self.value, self.at, value, at)
-        self.at = max(self.at, at)
+            combine = self._combine
+            self.value = combine(self.value, self.at, value, at)
+        if at > self.at:  # noqa: PLR1730 - max() takes five times as long
+            self.at = at
 
     def quantity(self) -> Decimal | None:
         """Return the quantity, or None for an average or extreme of nothing."""

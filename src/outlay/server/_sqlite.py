@@ -16,6 +16,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
+from msgspec.structs import astuple
 
 from outlay.server import _schema
 from outlay.server._errors import StoreUnavailableError
@@ -141,18 +142,8 @@ class SqliteStore:
         """Keep ``events``, first receipt wins, and return one receipt for each."""
         with self._transaction():
             first = self._remembered(events, now - self._dedupe_window)
-            receipts: list[Receipt] = []
-            fresh: list[Event] = []
-            for event in events:
-                name = (event.namespace, event.key)
-                earlier = first.get(name)
-                if earlier is None:
-                    first[name] = event
-                    fresh.append(event)
-                    receipts.append(Receipt(event))
-                else:
-                    conflict = not _say_the_same(earlier, event)
-                    receipts.append(Receipt(earlier, duplicate=True, conflict=conflict))
+            receipts = [_receipt(first, event) for event in events]
+            fresh = [receipt.event for receipt in receipts if not receipt.duplicate]
             start = self._seq + 1
             self._insert(fresh, start, now)
             self._fold_live(fresh, start)
@@ -184,20 +175,8 @@ class SqliteStore:
         self._connection.executemany(
             _INSERT_EVENT,
             [
-                (
-                    seq,
-                    now,
-                    event.id,
-                    event.namespace,
-                    event.key,
-                    event.type,
-                    event.source,
-                    event.subject,
-                    event.external_subject,
-                    event.external_id,
-                    event.at,
-                    event.data,
-                )
+                # In the order of the columns; the last field is data, decoded.
+                (seq, now, *astuple(event)[:-1])
                 for seq, event in enumerate(events, start)
             ],
         )
@@ -414,6 +393,14 @@ class SqliteStore:
                     "request was accepted"
                 ) from error
             raise
+
+
+def _receipt(first: dict[tuple[str, str], Event], event: Event) -> Receipt:
+    """Return the receipt of ``event``, which is the first with its key if none was."""
+    earlier = first.setdefault((event.namespace, event.key), event)
+    if earlier is event:
+        return Receipt(event)
+    return Receipt(earlier, duplicate=True, conflict=not _say_the_same(earlier, event))
 
 
 def _say_the_same(left: Event, right: Event) -> bool:

@@ -296,7 +296,8 @@ def microseconds(moment: datetime) -> int:
     """
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    at = (moment - _EPOCH) // _MICROSECOND
+    since = moment - _EPOCH
+    at = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     if not FIRST_INSTANT <= at <= LAST_INSTANT:
         raise OverflowError
     return at

@@ -317,7 +317,10 @@ class CallRun(Running):
     def _keep(self, field: str) -> None:
         """Keep a cost that is there, but whose amount nobody could tell."""
         from outlay._capture.pricing import NoPrice  # noqa: PLC0415 - see __init__
-        from outlay._capture.recorder import Recorder  # noqa: PLC0415
+        from outlay._capture.recorder import (  # noqa: PLC0415
+            UNKNOWN_AMOUNT,
+            Recorder,
+        )
 
         seen = self._seen(complete=False)
         if self._is_counted(Counted.of(seen)):
@@ -327,7 +330,7 @@ class CallRun(Running):
         Recorder.of(self._tracked.spec.client).keep(
             seen,
             self.operation.owner,
-            NoPrice("unknown_amount", f"{name} does not tell its cost: {why}"),
+            NoPrice(UNKNOWN_AMOUNT, f"{name} does not tell its cost: {why}"),
         )
         _note(Counted.of(seen))
 

@@ -231,8 +231,8 @@ class Recorder:
         subject = observation.model or observation.event_type
         self._notices.warn_once(
             f"unpriced {observation.provider} {subject} {why.reason}",
-            _UNPRICED,
-            observation.provider,
+            _UNKNOWN if why.reason == UNKNOWN_AMOUNT else _UNPRICED,
+            observation.provider or "somebody",
             subject,
             why.message,
         )
@@ -288,6 +288,15 @@ _UNPRICED: Final = (
     "price book (OUTLAY_PRICE_BOOK) or upgrade genai-prices, then run 'outlay reprice' "
     "(said once of each)"
 )
+
+
+_UNKNOWN: Final = (
+    "a cost of %s, %s, is kept without its amount: %s. Find it with 'outlay unpriced "
+    "list', and tell it with 'outlay reprice --id … --amount …' (said once of each)"
+)
+
+UNKNOWN_AMOUNT: Final = "unknown_amount"
+"""Why a cost is kept whose amount was to be told by the user's code, and was not."""
 
 
 def event_type_in(currency: str, event_type: str, expected: str) -> str:

@@ -444,8 +444,10 @@ def test_a_cost_that_cannot_be_told_has_the_name_of_its_place(tmp_path: Path) ->
     assert event.data["operationId"].startswith("job/")
 
 
-def test_a_cost_without_a_provider_can_be_kept_too(tmp_path: Path) -> None:
-    """It is optional."""
+def test_a_cost_without_a_provider_can_be_kept_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is optional; the log says how to tell the amount."""
     with client_in(tmp_path) as client:
 
         @track_call("cost.a", amount=flawed, client=client)
@@ -455,6 +457,7 @@ def test_a_cost_without_a_provider_can_be_kept_too(tmp_path: Path) -> None:
         work()
 
     assert len(waiting(tmp_path)) == 1
+    assert "outlay reprice --id" in caplog.text
 
 
 def test_what_a_failed_but_charged_call_cost_may_not_be_known(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ class Recorder:
         if earlier is _TRACKED:
             return None
         if observation.retrieved and name is not None:
-            self._begun.put(_operation(observation), _Begun(owner, None))
+            self._begun.put(_operation(observation), _Begun(owner, observation.model))
         charge = self._prices.charge(observation, at)
         if isinstance(charge, NoPrice):
             if _tells_more(observation, earlier):
@@ -248,7 +248,7 @@ class _Begun(NamedTuple):
 
     Attributes:
         owner: whoever caused it, or looked first.
-        model: that was asked for, where the cost was pending; None: as it is told.
+        model: that was asked for, or seen first; None: as it is told.
     """
 
     owner: Attribution

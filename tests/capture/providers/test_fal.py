@@ -65,7 +65,9 @@ def seen(**fields: Any) -> Observation:
 
 PENDING: Final = seen(pending=True)
 DONE: Final = seen(usage={"billable_unit": Decimal("1.5")})
-RESULT: Final = seen(model="fal-ai/flux", usage={"billable_unit": Decimal("1.5")})
+RESULT: Final = seen(
+    model="fal-ai/flux", usage={"billable_unit": Decimal("1.5")}, retrieved=True
+)
 
 
 @pytest.mark.usefixtures("api")

@@ -83,7 +83,9 @@ def seen(**fields: Any) -> Observation:
 
 PENDING: Final = seen(pending=True)
 SECONDS: Final = Decimal("12.345678901")
-DONE: Final = seen(usage={"second": SECONDS, "image": 2, "input_tokens": 9})
+DONE: Final = seen(
+    usage={"second": SECONDS, "image": 2, "input_tokens": 9}, retrieved=True
+)
 
 
 def test_a_run_is_observed_when_it_has_ended(capture: Capture) -> None:
@@ -145,6 +147,19 @@ def test_a_prediction_is_tracked_once_however_often_it_is_looked_at(
     assert SECRET not in tracked.text()
 
 
+def test_whoever_looks_first_at_a_prediction_of_another_process_pays() -> None:
+    """A second look, for another customer, is no second cost."""
+    client = client_of(ENDED, ENDED)
+    with Recorded() as recorded:
+        outlay.instrument(client, client=recorded.client)
+        for customer in ("cus_2", "cus_3"):
+            with outlay.attribute(customer_id=customer):
+                client.predictions.get("p1")
+        outlay.uninstrument(client)
+
+        assert recorded.client.stats().unpriced == 1
+
+
 def test_an_old_prediction_is_not_counted_once_more(capture: Capture) -> None:
     """Servers know a key for a day."""
     client = client_of(ENDED, **LATER)
@@ -176,7 +191,7 @@ def test_a_failure_costs_the_time_that_it_ran(
     with capture(LIBRARY, client) as observed, pytest.raises(ModelError):
         client.run(MODEL, input={})
 
-    assert observed == [seen(usage=usage)]
+    assert observed == [seen(usage=usage, retrieved=True)]
 
 
 def test_a_prediction_that_is_cancelled_has_ended(capture: Capture) -> None:
@@ -186,7 +201,7 @@ def test_a_prediction_that_is_cancelled_has_ended(capture: Capture) -> None:
     with capture(LIBRARY, client) as observed:
         client.predictions.create(version="v1", input={}).cancel()
 
-    assert observed == [PENDING, seen(usage={"second": Decimal("1.5")})]
+    assert observed == [PENDING, seen(usage={"second": Decimal("1.5")}, retrieved=True)]
 
 
 def test_success_without_metrics_is_not_free(capture: Capture) -> None:
@@ -195,7 +210,7 @@ def test_success_without_metrics_is_not_free(capture: Capture) -> None:
     with capture(LIBRARY, client) as observed:
         client.predictions.get("p1")
 
-    assert observed == [seen(complete=False)]
+    assert observed == [seen(complete=False, retrieved=True)]
 
 
 def test_a_stream_leaves_its_cost_pending(capture: Capture) -> None:

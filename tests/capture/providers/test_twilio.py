@@ -68,7 +68,7 @@ def seen(**fields: Any) -> Observation:
 
 
 PENDING: Final = seen(pending=True)
-PRICED: Final = seen(amount=Decimal("0.01580"))
+PRICED: Final = seen(amount=Decimal("0.01580"), retrieved=True)
 
 
 def send(client: Client) -> Any:

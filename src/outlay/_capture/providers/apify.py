@@ -32,6 +32,7 @@ def run(answer: Mapping[str, Any], call: Call) -> Observation | None:
         model=answer.get(f"{root}.actId"),
         amount=amount,
         pending=amount is None,
+        retrieved=is_done,
     )
 
 

@@ -29,6 +29,7 @@ def transcription(answer: Mapping[str, Any], call: Call) -> Observation:
         model=answer.get("speech_model_used") or answer.get("speech_model"),
         usage={} if seconds is None else {"second": seconds},
         pending=seconds is None,
+        retrieved=seconds is not None,
     )
 
 

@@ -32,6 +32,7 @@ def transcription(answer: Answer, call: Call) -> Iterator[Observation]:
         service_tier="multilingual" if call.query.get("language") == "multi" else None,
         usage={} if seconds is None else {"second": seconds},
         pending=seconds is None,
+        retrieved=call.method == "CALLBACK",
     )
     yield from _analysed(answer, call, request_id, "intelligence")
 

@@ -54,6 +54,7 @@ def _billed(call: Call, request_id: str | None, app: str) -> Observation:
         model=app.strip("/"),
         usage={} if units is None else {"billable_unit": units},
         complete=units is not None,
+        retrieved=call.method == "GET",
     )
 
 

@@ -55,6 +55,7 @@ def ended(answer: Answer, call: Call) -> Observation | None:
         model=answer.get("model"),
         usage=usage,
         complete=bool(usage),
+        retrieved=True,
     )
 
 

@@ -107,6 +107,7 @@ def _resource(
         amount=price,
         currency=str(answer.get("price_unit") or "USD").upper(),
         pending=price is None,
+        retrieved=not is_new,
     )
 
 

@@ -107,7 +107,8 @@ class Recorder:
         """
         observation = identified(legible(observation))
         if owner is None:
-            observation, owner = self._as_begun(observation)
+            observation, owner, since = self._as_begun(observation)
+            at = at or since
         receipt = self._record(observation, owner, at or self._now())
         operation = enclosing.get()
         if operation is not None:
@@ -122,7 +123,8 @@ class Recorder:
         if earlier is _TRACKED:
             return None
         if observation.retrieved and name is not None:
-            self._begun.put(_operation(observation), _Begun(owner, observation.model))
+            begun = _Begun(owner, observation.model, at)
+            self._begun.put(_operation(observation), begun)
         charge = self._prices.charge(observation, at)
         if isinstance(charge, NoPrice):
             if _tells_more(observation, earlier):
@@ -159,8 +161,10 @@ class Recorder:
         """
         return self._keep(identified(observation), owner, self._now(), why)
 
-    def _as_begun(self, observation: Observation) -> tuple[Observation, Attribution]:
-        """Return an observation and its owner, as they were known when it was pending.
+    def _as_begun(
+        self, observation: Observation
+    ) -> tuple[Observation, Attribution, datetime | None]:
+        """Return an observation, its owner and its time, as it was seen at first.
 
         What a provider tells later is often read by code that runs for somebody else,
         or for nobody, such as a loop that polls; and it may say no more what was asked
@@ -168,10 +172,10 @@ class Recorder:
         """
         begun = self._begun.get(_operation(observation))
         if begun is None:
-            return observation, attribution.get()
+            return observation, attribution.get(), None
         if begun.model is not None:
             observation = msgspec.structs.replace(observation, model=begun.model)
-        return observation, begun.owner
+        return observation, begun.owner, begun.at
 
     def _replacing(self, earlier: _Waiting | None) -> AbstractContextManager[bool]:
         """Withdraw what another door, or a look too early, saw of the same call."""
@@ -225,7 +229,7 @@ class Recorder:
         stamp_unpriced()
         if observation.pending:
             if observation.operation_id is not None:
-                begun = _Begun(owner, observation.model)
+                begun = _Begun(owner, observation.model, at)
                 self._begun.put(_operation(observation), begun)
             return kept
         subject = observation.model or observation.event_type
@@ -249,10 +253,12 @@ class _Begun(NamedTuple):
     Attributes:
         owner: whoever caused it, or looked first.
         model: that was asked for, or seen first; None: as it is told.
+        at: when it began, or was seen first: the day whose price holds.
     """
 
     owner: Attribution
     model: str | None
+    at: datetime
 
 
 class _Waiting(NamedTuple):

@@ -444,3 +444,19 @@ def test_what_is_told_later_is_kept_in_whole_until_it_has_a_price(
 
     assert waiting(tmp_path) == []
     assert len(pending(tmp_path)) == 1
+
+
+def test_what_is_told_later_costs_what_it_did_when_it_began(
+    tmp_path: Path,
+) -> None:
+    """A message of November belongs to November, whenever its price is looked up."""
+    book = tmp_path / "book.toml"
+    book.write_text(BOOK)
+    spill = tmp_path / "spill"
+    with client_in(spill, price_book=book) as client:
+        record(client, pending=True)  # in May; the price has changed since
+        Recorder.of(client).record(observe())
+
+    (event,) = pending(spill)
+    assert event.data["amount"] == Decimal("0.05")
+    assert event.timestamp == "2026-05-01T12:00:00.000Z"

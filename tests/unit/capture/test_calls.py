@@ -144,12 +144,16 @@ def test_a_quantity_without_an_amount_is_priced_by_the_price_book(
         '[[price]]\nprovider = "aws"\nfrom = 2020-01-01\nunits.page = 0.0015\n'
     )
 
-    @track_call("cost.ocr", provider="aws", quantity=len, unit="page")
-    def work(pages: str) -> str | None:
+    def number(pages: str | None) -> int | None:
+        return len(pages) if pages else None
+
+    @track_call("cost.ocr", provider="aws", quantity=number, unit="page")
+    def work(pages: str | None) -> str | None:
         return pages
 
     with recording(price_book=book) as costs:
         work("abc")
+        work(None)
 
     (event,) = costs.events
     assert event.data["amount"] == Decimal("0.0045")
@@ -937,6 +941,7 @@ async def told_later(_: object) -> int:
         pytest.param({"operation_id": "jobb"}, "no argument 'jobb'.*job", id="name"),
         pytest.param({"operation_id": lambda jobb: jobb}, "'jobb'", id="lambda"),
         pytest.param({"operation_id": 42}, "every call", id="one id"),
+        pytest.param({"operation_id": min}, "pass a lambda", id="builtin"),
         pytest.param({"customer_id": lambda result: result}, "too late", id="late"),
     ],
 )
@@ -950,3 +955,14 @@ def test_terms_that_contradict_are_refused_at_decoration(
 
     with pytest.raises(outlay.ConfigError, match=match):
         track_call("cost.a", **wrong)(work)
+
+
+def test_a_function_may_hide_its_arguments_unless_they_are_asked_for(
+    costs: Costs,
+) -> None:
+    """Some that are written in C do."""
+    assert track_call("cost.a", amount=1)(min)(2, 1) == 1
+    with pytest.raises(outlay.ConfigError, match=r"builtins\.min has no argument 'a'"):
+        track_call("cost.a", amount=1, operation_id="a")(min)
+
+    costs.assert_total(1)

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import httpx2
 
+from tests.support.stainless import Events, streamed
+
 PROMPT: Final = "a-secret-question"
 REPLY: Final = "a-secret-answer"
 
@@ -96,6 +98,36 @@ _MESSAGE: Final[dict[str, Any]] = {
 }
 
 
+_MESSAGE_EVENTS: Final[tuple[dict[str, Any], ...]] = (
+    {
+        "type": "message_start",
+        "message": {
+            **_MESSAGE,
+            "content": [],
+            "stop_reason": None,
+            "usage": {**_MESSAGE["usage"], "output_tokens": 1},
+        },
+    },
+    {
+        "type": "content_block_start",
+        "index": 0,
+        "content_block": {"type": "text", "text": ""},
+    },
+    {
+        "type": "content_block_delta",
+        "index": 0,
+        "delta": {"type": "text_delta", "text": REPLY},
+    },
+    {"type": "content_block_stop", "index": 0},
+    {
+        "type": "message_delta",
+        "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+        "usage": {"output_tokens": 50},
+    },
+    {"type": "message_stop"},
+)
+
+
 _number: Final = itertools.count(1)  # no two answers have the same id
 
 
@@ -105,26 +137,28 @@ def _json(answer: dict[str, Any], prefix: str) -> httpx2.Response:
 
 def _streamed() -> httpx2.Response:
     name = f"chatcmpl-{next(_number)}"
-    lines = [f"data: {json.dumps({'id': name, **chunk})}\n\n" for chunk in _CHUNKS]
-    return httpx2.Response(
-        200,
-        headers={"content-type": "text/event-stream"},
-        text="".join([*lines, "data: [DONE]\n\n"]),
-    )
+    return streamed(Events([{"id": name, **chunk} for chunk in _CHUNKS]))
+
+
+def _streamed_message() -> httpx2.Response:
+    begun = _MESSAGE_EVENTS[0]
+    message = {"id": f"msg_{next(_number)}", **begun["message"]}
+    events = [{**begun, "message": message}, *_MESSAGE_EVENTS[1:]]
+    return streamed(Events(events, done=False))
 
 
 def answer(request: httpx2.Request) -> httpx2.Response:
     """Answer as the providers do."""
     path = request.url.path
+    streams = bool(json.loads(request.content).get("stream"))
     if path.endswith("/chat/completions"):
-        streams = json.loads(request.content).get("stream")
         return _streamed() if streams else _json(_CHAT, "chatcmpl-")
     if path.endswith("/embeddings"):
         return httpx2.Response(200, json=_EMBEDDINGS)
     if path.endswith("/responses"):
         return _json(_RESPONSE, "resp_")
     if path.endswith("/messages"):
-        return _json(_MESSAGE, "msg_")
+        return _streamed_message() if streams else _json(_MESSAGE, "msg_")
     return httpx2.Response(500, json={"error": {"message": "no such thing"}})
 
 

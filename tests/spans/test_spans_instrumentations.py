@@ -10,19 +10,19 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from decimal import Decimal
-from itertools import product
 from typing import Final, NamedTuple
 
 import anthropic
 import logfire
 import openai
 import pytest
-from openai.resources import responses
+from anthropic.resources import messages
+from openai.resources import embeddings, responses
+from openai.resources.chat import completions as chats
 from openinference.instrumentation.openai import OpenAIInstrumentor as OpenInference
 from opentelemetry.instrumentation.anthropic import AnthropicInstrumentor
 from opentelemetry.instrumentation.openai import OpenAIInstrumentor as OpenLLMetry
 from opentelemetry.instrumentation.openai_v2 import OpenAIInstrumentor as OpenAIV2
-from opentelemetry.instrumentation.utils import unwrap
 from opentelemetry.sdk.trace import TracerProvider
 from pydantic_ai import Agent
 from pydantic_ai.capabilities import Instrumentation
@@ -41,7 +41,17 @@ pytestmark = pytest.mark.filterwarnings(
 
 Call = Callable[[], object]
 Watch = Callable[[TracerProvider], AbstractContextManager[None]]
-_KINDS: Final = (responses.Responses, responses.AsyncResponses)
+_KINDS: Final = (
+    chats.Completions,
+    chats.AsyncCompletions,
+    embeddings.Embeddings,
+    embeddings.AsyncEmbeddings,
+    responses.Responses,
+    responses.AsyncResponses,
+    messages.Messages,
+    messages.AsyncMessages,
+)
+"""What OpenLLMetry wraps methods of."""
 
 
 class Case(NamedTuple):
@@ -122,6 +132,7 @@ def openai_v2(provider: TracerProvider) -> Iterator[None]:
 @contextmanager
 def openllmetry(provider: TracerProvider) -> Iterator[None]:
     """Watch with OpenLLMetry."""
+    before = {kind: dict(vars(kind)) for kind in _KINDS}
     OpenLLMetry().instrument(tracer_provider=provider)
     AnthropicInstrumentor().instrument(tracer_provider=provider)
     try:
@@ -129,9 +140,11 @@ def openllmetry(provider: TracerProvider) -> Iterator[None]:
     finally:
         AnthropicInstrumentor().uninstrument()
         OpenLLMetry().uninstrument()
-        # Version 0.62 gives up before these, for the SDK has no assistants any more.
-        for method, kind in product(("create", "retrieve", "parse", "cancel"), _KINDS):
-            unwrap(kind, method)
+        # Version 0.62 leaves some of them wrapped, and spans would go on coming.
+        for kind, names in before.items():
+            for name, original in names.items():
+                if vars(kind)[name] is not original:
+                    setattr(kind, name, original)
 
 
 @contextmanager

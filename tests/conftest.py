@@ -19,16 +19,11 @@ settings.load_profile("outlay")
 
 
 @pytest.fixture(autouse=True)
-def _no_library_stays_captured() -> Iterator[None]:
-    """A test that leaves one captured spoils others, which then fail at random."""
+def _nothing_stays_captured() -> Iterator[None]:
+    """What one test leaves captured, as users may, another must not find so."""
     yield
-    left = [
-        name
-        for name, module in sys.modules.items()
-        if name.startswith("outlay._capture.providers.")
-        and (library := getattr(module, "LIBRARY", None)) is not None
-        and not library.scope.is_empty()
-    ]
-    for name in left:
-        sys.modules[name].LIBRARY.release()
-    assert left == [], "the test leaves libraries captured"
+    for name, module in [*sys.modules.items()]:
+        if name.startswith("outlay._capture.providers."):
+            library = getattr(module, "LIBRARY", None)
+            if library is not None:
+                library.release()

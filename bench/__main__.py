@@ -4,6 +4,7 @@ from bench import (
     agent,
     capture,
     disk,
+    functions,
     imports,
     pending,
     pricing,
@@ -17,6 +18,7 @@ from bench import (
 track_cost.main()
 pricing.main()
 capture.main()
+functions.main()
 disk.main()
 imports.main()
 pending.main()

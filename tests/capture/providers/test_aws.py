@@ -6,7 +6,7 @@ import gc
 import json
 import threading
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 import pytest
@@ -100,9 +100,9 @@ def test_a_recorded_response_is_observed(row: Recorded, capture: Capture) -> Non
     _, model, operation = urlsplit(row.request.partition(" ")[2]).path.split("/")[1:]
     with capture(LIBRARY, client) as seen:
         if operation == "converse":
-            converse(client, modelId=model)
+            converse(client, modelId=unquote(model))
         else:
-            invoke(client, model)["body"].read()
+            invoke(client, unquote(model))["body"].read()
 
     assert seen == [row.observed]
 

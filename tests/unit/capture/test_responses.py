@@ -40,7 +40,8 @@ def test_genai_prices_reads_the_same_in_the_whole_response(row: Recorded) -> Non
     """What we hand over of a response is all that matters for its price."""
     observed, tier = row.observed, row.observed.service_tier
     extracted = genai_prices.extract_usage(
-        {"model": observed.model, **row.response},
+        # Bedrock's prices go by the profile that was asked for, not by the model.
+        {**row.response, "model": observed.model},
         provider_id=observed.provider,
         api_flavor=observed.flavor or "",
     )

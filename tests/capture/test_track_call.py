@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import itertools
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,12 +22,19 @@ import outlay
 from outlay._capture.guard import failures
 from outlay._capture.returned import costs_in
 from outlay.testing import recording
-from tests.capture.test_openai_chat import ASKED, COMPLETION, ID, USAGE, client
+from tests.capture.test_openai_chat import (
+    ASKED,
+    COMPLETION,
+    ID,
+    USAGE,
+    async_client,
+    client,
+)
 from tests.support.responses import recorded
 from tests.support.stainless import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 
     from outlay.testing import Costs
 
@@ -272,3 +281,83 @@ def test_the_provider_of_an_answer_is_whom_the_decorator_names(costs: Costs) -> 
     ask()
 
     assert [event.data["provider"] for event in costs.events] == ["azure"]
+
+
+# Functions around streams.
+
+
+def streaming(chat: openai.OpenAI, **terms: Any) -> Callable[[], Generator[str | None]]:
+    """Return a tracked generator function that passes a stream on."""
+
+    @outlay.track_call("cost.chat", amount=9, provider="openai")
+    def words() -> Generator[str | None]:
+        with chat.chat.completions.create(stream=True, **ASKED) as stream:
+            for part in stream:
+                yield part.choices[0].delta.content if part.choices else None
+
+    return words
+
+
+def test_a_generator_around_a_stream_counts_it_once(costs: Costs) -> None:
+    """The stream ends inside of the generator's body."""
+    words = streaming(outlay.instrument(client()))
+
+    assert len([*words()]) == 4
+
+    costs.assert_total(PRICE)
+
+
+def test_a_generator_that_is_closed_early_leaves_the_stream_unpriced(
+    costs: Costs,
+) -> None:
+    """What the stream cost is not known, and no guess is put beside it."""
+    stream = streaming(outlay.instrument(client()))()
+    next(stream)
+    stream.close()
+
+    costs.assert_total(0)
+    assert costs.client.stats().unpriced == 1
+
+
+def test_an_asynchronous_generator_around_a_stream_counts_it_once(costs: Costs) -> None:
+    """Alike."""
+    chat = outlay.instrument(async_client())
+
+    @outlay.track_call("cost.chat", amount=9, provider="openai")
+    async def words() -> AsyncGenerator[object]:
+        stream = await chat.chat.completions.create(stream=True, **ASKED)
+        async for part in stream:
+            yield part
+
+    async def main() -> int:
+        return len([part async for part in words()])
+
+    assert asyncio.run(main()) == 4
+
+    costs.assert_total(PRICE)
+
+
+def test_many_tasks_of_one_operation_count_each_call_once(costs: Costs) -> None:
+    """Each tracked, each captured, all at once, for the customer of each."""
+    chat = outlay.instrument(async_client(answer_with_new_ids()))
+
+    @outlay.track_call("cost.chat", provider="openai", customer_id="who")
+    async def ask(who: str) -> object:
+        await asyncio.sleep(0)
+        answered = await chat.chat.completions.create(**ASKED, user=who)
+        return answered.usage
+
+    async def main() -> None:
+        async with outlay.operation(operation_id="job"):
+            await asyncio.gather(*(ask(f"cus_{n % 3}") for n in range(30)))
+
+    asyncio.run(main())
+
+    costs.assert_total(30 * PRICE)
+    costs.assert_total(10 * PRICE, customer="cus_1")
+
+
+def answer_with_new_ids() -> Callable[[httpx2.Request], httpx2.Response]:
+    """Return what gives every answer an id of its own."""
+    numbers = itertools.count()
+    return lambda _: answer({**COMPLETION, "id": f"chatcmpl-{next(numbers)}"})

@@ -286,7 +286,7 @@ def test_the_provider_of_an_answer_is_whom_the_decorator_names(costs: Costs) -> 
 # Functions around streams.
 
 
-def streaming(chat: openai.OpenAI, **terms: Any) -> Callable[[], Generator[str | None]]:
+def streaming(chat: openai.OpenAI) -> Callable[[], Generator[str | None]]:
     """Return a tracked generator function that passes a stream on."""
 
     @outlay.track_call("cost.chat", amount=9, provider="openai")

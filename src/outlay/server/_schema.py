@@ -102,6 +102,11 @@ _MIGRATIONS: Final = (
         created_at INTEGER NOT NULL
     ) WITHOUT ROWID;
     """,
+    """
+    -- Receipts hold the keys of events up to noted_seq; the later events say theirs.
+    ALTER TABLE progress ADD COLUMN noted_seq INTEGER NOT NULL DEFAULT 0;
+    UPDATE progress SET noted_seq = (SELECT coalesce(max(seq), 0) FROM events);
+    """,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

@@ -12,7 +12,6 @@ import sqlite3
 import threading
 from collections import defaultdict
 from contextlib import contextmanager
-from itertools import takewhile
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -22,6 +21,7 @@ from outlay.server import _schema
 from outlay.server._errors import StoreUnavailableError
 from outlay.server._lock import FileLock
 from outlay.server._meter import Meter, compiled
+from outlay.server._receipts import NOTED_AT_ONCE, Receipts
 from outlay.server._records import (
     ApiKey,
     Cost,
@@ -32,7 +32,6 @@ from outlay.server._records import (
 from outlay.server._rollups import fold
 from outlay.server._sqlite_reader import (
     COST_COLUMNS,
-    EVENT_COLUMNS,
     READING_COLUMNS,
     SqliteReader,
     cost_of,
@@ -45,17 +44,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FOLDED_AT_ONCE: Final = 2000  # events; some 40 ms, which waiting posts can bear
-_FORGOTTEN_AT_ONCE: Final = 5000  # receipts
 
 _INSERT_EVENT: Final = (
     "INSERT INTO events (seq, received_at, id, namespace, key, type, source, subject,"
     " external_subject, external_id, at, data) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 )
-_INSERT_RECEIPT: Final = (
-    "INSERT INTO receipts (namespace, key, seq) VALUES (?,?,?)"
-    " ON CONFLICT DO UPDATE SET seq = excluded.seq"  # its window had ended
-)
-
 _encode_json: Final = msgspec.json.Encoder().encode
 
 
@@ -76,12 +69,20 @@ class SqliteStore:
         path: the database file, created on first use.
         dedupe_window: microseconds for which a key is remembered.
         durable: False forgoes syncing, for files that do not outlive the process.
+        noted_at_once: keys that are remembered until they are written together.
 
     Raises:
         DatabaseError: the file cannot be used; the message says what to do.
     """
 
-    def __init__(self, path: Path, *, dedupe_window: int, durable: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        dedupe_window: int,
+        durable: bool = True,
+        noted_at_once: int = NOTED_AT_ONCE,
+    ) -> None:
         self._path = path
         self._dedupe_window = dedupe_window
         self._file_lock = FileLock(path)
@@ -91,7 +92,9 @@ class SqliteStore:
             self._file_lock.release()
             raise
         self._seq = self._one("SELECT coalesce(max(seq), 0) FROM events")
-        self._forgotten_seq = self._one("SELECT forgotten_seq FROM progress")
+        self._receipts = Receipts(
+            self._connection, self._transaction, noted_at_once=noted_at_once
+        )
         # Both are replaced as a whole, never changed: other threads read _live.
         self._live: dict[tuple[str, str], tuple[_Metered, ...]] = {}
         self._behind: dict[int, int] = {}  # cost number to folded_seq
@@ -141,35 +144,16 @@ class SqliteStore:
     def append(self, events: Sequence[Event], now: int) -> list[Receipt]:
         """Keep ``events``, first receipt wins, and return one receipt for each."""
         with self._transaction():
-            first = self._remembered(events, now - self._dedupe_window)
+            first = self._receipts.first(events, now - self._dedupe_window)
             receipts = [_receipt(first, event) for event in events]
             fresh = [receipt.event for receipt in receipts if not receipt.duplicate]
             start = self._seq + 1
             self._insert(fresh, start, now)
             self._fold_live(fresh, start)
-        # After the commit, so that a rolled back append leaves no gap.
+        # After the commit, so that a rolled back append leaves no trace.
         self._seq += len(fresh)
+        self._receipts.remember(fresh, start)
         return receipts
-
-    def _remembered(
-        self, events: Sequence[Event], cutoff: int
-    ) -> dict[tuple[str, str], Event]:
-        """Return the first events of those keys received after ``cutoff``."""
-        keys: defaultdict[str, list[str]] = defaultdict(list)
-        for event in events:
-            keys[event.namespace].append(event.key)
-        first: dict[tuple[str, str], Event] = {}
-        for namespace, wanted in keys.items():
-            rows = self._connection.execute(
-                f"SELECT {EVENT_COLUMNS} FROM events WHERE received_at > ? AND seq IN"  # noqa: S608 - a constant
-                " (SELECT seq FROM receipts WHERE namespace = ? AND key IN"
-                " (SELECT value FROM json_each(?)))",
-                (cutoff, namespace, _encode_json(wanted).decode()),
-            )
-            for row in rows:
-                event = Event(*row)
-                first[namespace, event.key] = event
-        return first
 
     def _insert(self, events: list[Event], start: int, now: int) -> None:
         self._connection.executemany(
@@ -177,13 +161,6 @@ class SqliteStore:
             [
                 # In the order of the columns; the last field is data, decoded.
                 (seq, now, *astuple(event)[:-1])
-                for seq, event in enumerate(events, start)
-            ],
-        )
-        self._connection.executemany(
-            _INSERT_RECEIPT,
-            [
-                (event.namespace, event.key, seq)
                 for seq, event in enumerate(events, start)
             ],
         )
@@ -212,11 +189,13 @@ class SqliteStore:
                     )
 
     def keep_up(self, now: int) -> bool:
-        """Fold some events into a cost that is behind, or forget old receipts."""
+        """Note receipts, fold events into a cost that is behind, or forget receipts."""
+        if self._receipts.note():
+            return True
         if self._behind:
             self._catch_up(*next(iter(self._behind.items())))
             return True
-        return self._forget(now - self._dedupe_window)
+        return self._receipts.forget(now - self._dedupe_window)
 
     def _catch_up(self, number: int, folded: int) -> None:
         meter = self._meter(number)
@@ -237,30 +216,6 @@ class SqliteStore:
         if current:
             del behind[number]
         self._behind = behind
-
-    def _forget(self, cutoff: int) -> bool:
-        """Drop receipts whose window has ended, in order of receipt."""
-        rows = self._connection.execute(
-            "SELECT seq, namespace, key, received_at FROM events"
-            " WHERE seq > ? ORDER BY seq LIMIT ?",
-            (self._forgotten_seq, _FORGOTTEN_AT_ONCE),
-        )
-        # Lazily: mostly the first row is too young, and nothing more is read.
-        over = [row[:3] for row in takewhile(lambda row: row[3] <= cutoff, rows)]
-        rows.close()
-        if not over:
-            return False
-        forgotten = over[-1][0]
-        with self._transaction():
-            # seq too: the key may stand for a later event by now.
-            self._connection.executemany(
-                "DELETE FROM receipts WHERE seq = ? AND namespace = ? AND key = ?", over
-            )
-            self._connection.execute(
-                "UPDATE progress SET forgotten_seq = ?", (forgotten,)
-            )
-        self._forgotten_seq = forgotten
-        return len(over) == _FORGOTTEN_AT_ONCE
 
     # -- costs, products and keys, in the writer's thread
 

@@ -202,6 +202,80 @@ def test_forgetting_an_old_receipt_keeps_the_newer_one_of_its_key(
     assert receipt.event.id == "evt_later"
 
 
+@pytest.mark.parametrize("noted_at_once", [1, 100], ids=["noted", "remembered"])
+def test_a_key_is_known_wherever_it_is_kept(
+    tmp_path: Path, *, noted_at_once: int
+) -> None:
+    """The newest are in memory, the others in their table; both outlive a restart."""
+    path = tmp_path / "outlay.db"
+    for round_ in range(3):
+        store = SqliteStore(path, dedupe_window=WINDOW, noted_at_once=noted_at_once)
+        events = [make_event(f"k{number}") for number in range(round_ + 2)]
+
+        receipts = store.append(events, START + round_)
+
+        known = [receipt.event.key for receipt in receipts if receipt.duplicate]
+        assert known == [f"k{number}" for number in range(round_ + 1 if round_ else 0)]
+        caught_up(store)
+        again = store.append(events, START + round_)
+        assert all(receipt.duplicate for receipt in again)
+        store.close()
+
+
+def test_a_key_that_is_noted_late_stands_for_its_last_event(tmp_path: Path) -> None:
+    """It may have come again, after its window, before it was noted at all."""
+    path = tmp_path / "outlay.db"
+    store = SqliteStore(path, dedupe_window=WINDOW, noted_at_once=2)
+    store.append([make_event("k")], START)
+    store.append([make_event("k", id="evt_later")], START + WINDOW)
+    store.append([make_event("other")], START + WINDOW)
+    assert store.keep_up(START)
+    store.close()
+
+    store = SqliteStore(path, dedupe_window=WINDOW)
+    [receipt] = store.append([make_event("k")], START + WINDOW + 1)
+    store.close()
+
+    assert receipt.event.id == "evt_later"
+
+
+def test_a_key_is_not_forgotten_before_it_is_noted(tmp_path: Path) -> None:
+    """What is noted after it was forgotten would stay for good."""
+    path = tmp_path / "outlay.db"
+    store = SqliteStore(path, dedupe_window=WINDOW, noted_at_once=2)
+    store.append([make_event("over")], START)
+    assert not store.keep_up(START + WINDOW)
+    store.append([make_event("young")], START + WINDOW)
+    while store.keep_up(START + WINDOW):
+        pass
+    store.close()
+
+    with sqlite3.connect(path) as connection:
+        kept = connection.execute("SELECT key FROM receipts").fetchall()
+    connection.close()
+    assert kept == [("young",)]
+
+
+def test_keys_of_the_first_schema_are_known(tmp_path: Path) -> None:
+    """It noted each key with its event."""
+    path = tmp_path / "outlay.db"
+    store = SqliteStore(path, dedupe_window=WINDOW, noted_at_once=1)
+    store.append([make_event("k")], START)
+    caught_up(store)
+    store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE progress DROP COLUMN noted_seq")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+
+    store = SqliteStore(path, dedupe_window=WINDOW, noted_at_once=1)
+    assert not store.keep_up(START)  # there is nothing to be noted again
+    known, new = store.append([make_event("k"), make_event("new")], START)
+    store.close()
+
+    assert (known.duplicate, new.duplicate) == (True, False)
+
+
 def test_a_failed_append_keeps_nothing(store: SqliteStore, tmp_path: Path) -> None:
     """Half a group on disk would be counted twice when the client sends it again."""
     cost = make_cost()

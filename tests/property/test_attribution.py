@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from outlay import attribute, bind, carry, operation, resume
-from outlay._capture.identity import enclosing
+from outlay._capture.enclosure import enclosing
 from outlay._model.attribution import NOBODY, attribution
 from outlay.testing import RecordingClient
 

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import outlay
-from outlay._capture.identity import Places, operation_id_of
+from outlay._capture.identity import operation_id_of
 from outlay._capture.observation import Observation
+from outlay._capture.places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

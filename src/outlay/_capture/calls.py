@@ -13,16 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from outlay._capture.enclosure import Counted, Enclosure, Spec, enclosing
 from outlay._capture.guard import guarded
-from outlay._capture.identity import (
-    Places,
-    enclosing,
-    facts_of,
-    operation_id_of,
-    operation_text,
-)
+from outlay._capture.identity import operation_id_of, operation_text
 from outlay._capture.observation import Observation
-from outlay._capture.operations import Counted, Operation, Running, Spec
+from outlay._capture.operations import Running
+from outlay._capture.places import Places, facts_of
 from outlay._default import default_client
 from outlay._model.clock import SystemClock
 from outlay._model.events import check_text
@@ -98,7 +94,7 @@ class Tracked(NamedTuple):
             def late(result: object) -> object:
                 return ids.tell(args, kwargs, result)
 
-        return CallRun(self, Operation(self.spec, operation_id, customer_id), late)
+        return CallRun(self, Enclosure(self.spec, operation_id, customer_id), late)
 
     def tell(
         self,
@@ -144,10 +140,10 @@ class CallRun(Running):
     def __init__(
         self,
         tracked: Tracked,
-        begun: Operation,
+        inside: Enclosure,
         late_id: Callable[[object], object] | None,
     ) -> None:
-        super().__init__(begun)
+        super().__init__(inside)
         self._tracked = tracked
         self._late_id = late_id
         self._result: object = None
@@ -164,7 +160,7 @@ class CallRun(Running):
         if error is not None and not self._is_charged(error):
             return
         # A generator may end anywhere: its cost belongs where it was made.
-        running = enclosing.set(self.operation.outer)
+        running = enclosing.set(self.inside.outer)
         self._id = self._operation_id()
         try:
             self._count()
@@ -190,7 +186,7 @@ class CallRun(Running):
             quantity = self._told("quantity", terms.quantity, _quantity)
             if quantity is not None:
                 self._record([self._seen(usage={terms.unit: quantity})])
-        elif not self.operation.counted:
+        elif not self.inside.counted:
             found = self._told("result", self._costs_in, _observations)
             if found is None:
                 raise NoCostFoundError
@@ -232,7 +228,7 @@ class CallRun(Running):
             consumed = {str(terms.unit): quantity}
             operation_id = operation_id_of(self._seen(amount=amount, usage=consumed))
         client.track_captured(
-            self.operation.owner,
+            self.inside.owner,
             self._event_type,
             amount,
             operation_id=operation_id,
@@ -263,7 +259,7 @@ class CallRun(Running):
                     f"track_call {self._tracked.name}",
                     recorder.record,
                     observation,
-                    self.operation.owner,
+                    self.inside.owner,
                 )
 
     def _as_said(self, observation: Observation) -> Observation:
@@ -294,7 +290,7 @@ class CallRun(Running):
 
     def _operation_id(self) -> str | None:
         """Return the id that the user tells; None: another is to be found."""
-        told: str | None = self.operation.operation_id
+        told: str | None = self.inside.operation_id
         if told is None and self._late_id is not None and not self._failed:
             told = self._tracked.tell_or_none(
                 "operation_id", operation_text, self._late_id, self._result
@@ -303,8 +299,7 @@ class CallRun(Running):
 
     def _is_counted(self, cost: Counted) -> bool:
         """Return whether the same money was counted inside; says so once."""
-        inside = self.operation.counted
-        if not any(_same_money(cost, other) for other in inside):
+        if not any(_same_money(cost, other) for other in self.inside.counted):
             return False
         _notices.warn_once(
             f"passed over {self._tracked.name}",
@@ -329,7 +324,7 @@ class CallRun(Running):
         why = "the call failed" if self._failed else f"its {field}= failed; see the log"
         Recorder.of(self._tracked.spec.client).keep(
             seen,
-            self.operation.owner,
+            self.inside.owner,
             NoPrice(UNKNOWN_AMOUNT, f"{name} does not tell its cost: {why}"),
         )
         _note(Counted.of(seen))

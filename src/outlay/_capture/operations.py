@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from outlay._capture.arguments import Arguments, plain
 from outlay._capture.carrying import Carrying
-from outlay._capture.identity import Places, enclosing, facts_of, operation_text
+from outlay._capture.enclosure import Counted, Enclosure, Spec, enclosing
+from outlay._capture.identity import operation_text
 from outlay._capture.wrapping import wrap
 from outlay._default import default_client
-from outlay._model.attribution import Attribution, attribution
+from outlay._model.attribution import attribution
 from outlay._model.carried import take
 from outlay._model.events import check_text
 from outlay.errors import ConfigError, InvalidEventError, NoOperationError
@@ -22,8 +23,8 @@ from outlay.errors import ConfigError, InvalidEventError, NoOperationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from outlay._capture.observation import Observation
     from outlay._client import Client, Receipt
+    from outlay._model.attribution import Attribution
     from outlay._model.events import Json, OperationId
     from outlay._model.money import Amount
 
@@ -31,69 +32,24 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Counted(NamedTuple):
-    """A cost that was counted in an operation, as far as others may be the same."""
-
-    provider: str | None
-    event_type: str
-    line: str | None
-
-    @classmethod
-    def of(cls, observation: Observation) -> Counted:
-        """Return what was observed."""
-        return cls(observation.provider, observation.event_type, observation.line)
-
-
-class Spec(NamedTuple):
-    """What an operation is begun with; the fields are the arguments of `operation`."""
-
-    event_type: str | None
-    provider: str | None = None
-    operation: str | None = None
-    region: str | None = None
-    client: Client | None = None
-
-    def check(self) -> None:
-        """Refuse what `track_cost` would refuse.
-
-        Raises:
-            InvalidEventError: a label breaks a rule of events.
-        """
-        for name, value in zip(self._fields[:4], self[:4], strict=True):
-            if value is not None:
-                check_text(name, value)
-
-
 class Operation:
     """One billable operation that is under way: what ``with outlay.operation`` gives.
 
-    Users `add` costs, and may say the ``operation_id``. The rest is for capture, which
-    names calls by it and tells it what was counted.
-
     Thread safety: any thread may call any method, also after the operation has ended.
-
-    Attributes:
-        event_type: of the costs that are added, unless they say otherwise.
-        provider: who charges for them, unless they say otherwise.
     """
 
-    def __init__(
-        self, spec: Spec, operation_id: str | None, customer_id: str | None
-    ) -> None:
-        """Begin an operation, of labels and ids that are checked; see `operation`."""
-        self.event_type = spec.event_type
-        self.provider = spec.provider
-        self._client = spec.client
-        self._owner = Attribution(customer_id, spec.operation, spec.region).over(
-            attribution.get()
-        )
-        self._added: dict[tuple[object, ...], object] = {}
-        self._counted: set[Counted] = set()
-        self._id = operation_id
-        self._outer = outer = enclosing.get()
-        self._places = outer.places if outer is not None else None
-        if self._id is not None:
-            self._places = Places(self._id)
+    __slots__ = ("_inside",)
+
+    def __init__(self, inside: Enclosure) -> None:
+        """Handle an operation; `operation` and `current_operation` do that for you."""
+        self._inside = inside
+
+    def __eq__(self, other: object) -> bool:
+        """Whether ``other`` is a handle of the same operation."""
+        return isinstance(other, Operation) and other._inside is self._inside
+
+    def __hash__(self) -> int:
+        return hash(self._inside)
 
     @property
     def operation_id(self) -> str | None:
@@ -105,15 +61,14 @@ class Operation:
         Raises:
             InvalidEventError: when set to what is no id, or too late.
         """
-        return self._id
+        return self._inside.operation_id
 
     @operation_id.setter
     def operation_id(self, operation_id: OperationId) -> None:
         text = operation_text(operation_id)
-        if text != self._id and self._added:
+        if text != self._inside.operation_id and self._inside.added:
             raise InvalidEventError("operation_id", operation_id, _TOO_LATE)
-        if text != self._id:
-            self._id, self._places = text, Places(text)
+        self._inside.rename(text)
 
     def add(
         self,
@@ -148,20 +103,23 @@ class Operation:
                 them would count. Nothing was tracked.
             ClosedError: the client is closed; nothing was tracked.
         """
-        event_type = self.event_type if event_type is None else event_type
+        inside = self._inside
+        event_type = inside.spec.event_type if event_type is None else event_type
         if event_type is None:
             raise InvalidEventError("event_type", None, _NO_TYPE)
-        provider = self.provider if provider is None else provider
+        provider = inside.spec.provider if provider is None else provider
         cost = Counted(provider, event_type, line)
         # Inside, the running code's scopes hold; elsewhere, what held at the beginning.
-        owner = attribution.get() if enclosing.get() is self else self._owner
-        taken = self._take(cost, owner.customer_id)
+        owner = attribution.get() if enclosing.get() is inside else inside.owner
+        taken = _take(inside, cost, owner.customer_id)
         running = attribution.set(owner)
         try:
-            operation_id = self._id
-            if operation_id is None:
-                operation_id = self._name(*cost, str(amount), str(quantity), unit)
-            receipt = (self._client or default_client()).track_cost(
+            operation_id = inside.operation_id
+            if operation_id is None and inside.places is not None:
+                operation_id = inside.places.name(
+                    *cost, str(amount), str(quantity), unit
+                )
+            receipt = (inside.spec.client or default_client()).track_cost(
                 event_type,
                 amount,
                 operation_id=operation_id,
@@ -173,69 +131,30 @@ class Operation:
             )
         except BaseException:
             with suppress(TypeError):
-                self._added.pop(taken, None)
+                inside.added.pop(taken, None)
             raise
         finally:
             attribution.reset(running)
-        self.note(cost)
+        inside.note(cost)
         return receipt
 
-    def _take(self, cost: Counted, customer_id: str | None) -> tuple[object, ...]:
-        """Take what will be an event's key, so that no other cost gets it.
 
-        Raises:
-            InvalidEventError: it is taken.
-        """
-        key, mine = (*cost, customer_id), object()
-        try:
-            taken = self._added.setdefault(key, mine)  # atomic, unlike `in`
-        except TypeError:  # what cannot be hashed is no label: `track_cost` says so
-            return key
-        if taken is not mine:
-            raise InvalidEventError("line", cost.line, _TAKEN)
+def _take(
+    inside: Enclosure, cost: Counted, customer_id: str | None
+) -> tuple[object, ...]:
+    """Take what will be an event's key, so that no other cost gets it.
+
+    Raises:
+        InvalidEventError: it is taken.
+    """
+    key, mine = (*cost, customer_id), object()
+    try:
+        taken = inside.added.setdefault(key, mine)  # atomic, unlike `in`
+    except TypeError:  # what cannot be hashed is no label: `track_cost` says so
         return key
-
-    def name_call(self, observation: Observation) -> str | None:
-        """Return the id of a call in this operation that has none of its own.
-
-        None: neither this operation nor one around has an id, or it has had too many
-        calls.
-        """
-        return self._name(*facts_of(observation))
-
-    def _name(self, *facts: object) -> str | None:
-        return None if self._places is None else self._places.name(*facts)
-
-    @property
-    def places(self) -> Places | None:
-        """What names calls in here: of the nearest operation around that has an id."""
-        return self._places
-
-    def note(self, cost: Counted) -> None:
-        """Take note of a cost that was counted here, or in an operation inside."""
-        self._counted.add(cost)
-        outer = self._outer  # read once: another thread may end this operation
-        if outer is not None:
-            outer.note(cost)
-
-    @property
-    def counted(self) -> frozenset[Counted]:
-        """What was counted here so far, and in operations inside."""
-        return frozenset(self._counted)
-
-    @property
-    def owner(self) -> Attribution:
-        """Whom the operation's costs are attributed to."""
-        return self._owner
-
-    def end(self) -> None:
-        """Let go of the operation around, which learns no more of what counts here."""
-        self._outer = None
-
-    @property
-    def outer(self) -> Operation | None:
-        """The operation around; None: there is none, or this one has ended."""
-        return self._outer
+    if taken is not mine:
+        raise InvalidEventError("line", cost.line, _TAKEN)
+    return key
 
 
 _NO_TYPE: Final = "name it here, or in outlay.operation(...)"
@@ -317,7 +236,7 @@ def current_operation() -> Operation:
             "no operation is under way here: run the code inside of "
             "`with outlay.operation(...)`, or call outlay.track_cost"
         )
-    return found
+    return Operation(found)
 
 
 class OperationScope:
@@ -347,19 +266,19 @@ class OperationScope:
             )
         told = self._operation_id
         operation_id = None if told is None else operation_text(told)
-        begun = Operation(self._spec, operation_id, self._customer_id)
+        begun = Enclosure(self._spec, operation_id, self._customer_id)
         # Kept with its id, so that the id is not reused.
         self._around[id(begun)] = _Entered(begun, attribution.get(), enclosing.get())
         attribution.set(begun.owner)
         enclosing.set(begun)
-        return begun
+        return Operation(begun)
 
     def __exit__(self, *exc_info: object) -> None:
         entered = self._around.pop(id(enclosing.get()), None)
         if entered is not None:
             attribution.set(entered.attribution)
             enclosing.set(entered.enclosing)
-            entered.operation.end()
+            entered.inside.end()
 
     async def __aenter__(self) -> Operation:
         return self.__enter__()
@@ -381,7 +300,7 @@ class OperationScope:
             told = ids and ids.tell(args, kwargs)
             customer = customers and customers.tell(args, kwargs)
             return Running(
-                Operation(
+                Enclosure(
                     self._spec,
                     None if told is None else operation_text(told),
                     None if customer is None else check_text("customer_id", customer),
@@ -394,21 +313,20 @@ class OperationScope:
 class _Entered(NamedTuple):
     """An operation that was entered, and what was around it."""
 
-    operation: Operation
+    inside: Enclosure
     attribution: Attribution
-    enclosing: Operation | None
+    enclosing: Enclosure | None
 
 
 class Running(Carrying):
     """A run of a function that is an operation; see `wrapping.Run`."""
 
-    __slots__ = ("operation",)
+    __slots__ = ("inside",)
 
-    def __init__(self, begun: Operation) -> None:
-        inside = {**take(), attribution: begun.owner, enclosing: begun}
-        super().__init__(inside)
-        self.operation = begun
+    def __init__(self, inside: Enclosure) -> None:
+        super().__init__({**take(), attribution: inside.owner, enclosing: inside})
+        self.inside = inside
 
     def finish(self, result: object, error: BaseException | None) -> None:  # noqa: ARG002 - see Run
         """End the operation."""
-        self.operation.end()
+        self.inside.end()

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from outlay._capture.identity import enclosing, identified
+from outlay._capture.enclosure import Counted, enclosing
+from outlay._capture.identity import identified
 from outlay._capture.observation import Observation, legible
-from outlay._capture.operations import Counted
 from outlay._capture.pricing import NoPrice
 from outlay._capture.pricing.sources import price_lists
 from outlay._capture.stamping import stamp, stamp_unpriced
@@ -110,9 +110,9 @@ class Recorder:
             observation, owner, since = self._as_begun(observation)
             at = at or since
         receipt = self._record(observation, owner, at or self._now())
-        operation = enclosing.get()
-        if operation is not None:
-            operation.note(Counted.of(observation))
+        around = enclosing.get()
+        if around is not None:
+            around.note(Counted.of(observation))
         return receipt
 
     def _record(

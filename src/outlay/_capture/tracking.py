@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from outlay._capture.arguments import Arguments, name_of, plain
 from outlay._capture.calls import Terms, Tracked
-from outlay._capture.operations import Spec
+from outlay._capture.enclosure import Spec
 from outlay._capture.wrapping import wrap
 from outlay._model.events import check_text
 from outlay._model.money import exact

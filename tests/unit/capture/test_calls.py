@@ -14,8 +14,8 @@ import pytest
 
 import outlay
 from outlay import Observation, attribute, current_operation, operation, track_call
+from outlay._capture.enclosure import enclosing
 from outlay._capture.guard import failures
-from outlay._capture.identity import enclosing
 from outlay._capture.recorder import Recorder
 from outlay._capture.repricing import Waiting
 from outlay._model.attribution import NOBODY, attribution

@@ -10,8 +10,9 @@ from uuid import UUID
 import pytest
 
 import outlay
-from outlay._capture.identity import Places, enclosing, identified, operation_id_of
+from outlay._capture.identity import identified, operation_id_of
 from outlay._capture.observation import Observation
+from outlay._capture.places import Places
 from outlay._capture.recorder import Recorder
 from outlay.testing import RecordingClient
 
@@ -226,4 +227,4 @@ def test_an_operation_takes_what_track_cost_takes(operation_id: Any) -> None:  #
     """And has it as text."""
     with outlay.operation(operation_id=operation_id) as op:
         assert op.operation_id == str(operation_id)
-        assert enclosing.get() is op
+        assert outlay.current_operation() == op

@@ -15,7 +15,7 @@ import pytest
 
 import outlay
 from outlay import attribute, bind, current_operation, operation, track_call
-from outlay._capture.identity import enclosing
+from outlay._capture.enclosure import enclosing
 from outlay._capture.recorder import Recorder
 from outlay._model.attribution import NOBODY, attribution
 from outlay.testing import recording
@@ -254,10 +254,10 @@ def test_operations_nest_and_each_is_its_own(costs: Costs) -> None:
     """The innermost is the current one, and leaving it restores the outer one."""
     with operation("cost.a", operation_id="outer", customer_id="cus_1") as outer:
         with operation("cost.a", operation_id="inner") as inner:
-            assert current_operation() is inner
+            assert current_operation() == inner
             current_operation().add(1)
             outer.add(2)
-        assert current_operation() is outer
+        assert current_operation() == outer
 
     assert costs.total(operation_id="inner") == 1
     assert costs.total(operation_id="outer", customer="cus_1") == 2
@@ -349,8 +349,8 @@ def test_a_scope_can_be_used_again_and_inside_itself(costs: Costs) -> None:
 
     with scope as one:
         with scope as two:
-            assert current_operation() is two is not one
-        assert current_operation() is one
+            assert current_operation() == two != one
+        assert current_operation() == one
     with scope as three:
         three.add(1)
 
@@ -365,9 +365,9 @@ def test_a_scope_left_elsewhere_takes_nothing_from_anybody() -> None:
 
     with operation(operation_id="other") as other:
         scope.__exit__(None, None, None)
-        assert current_operation() is other
+        assert current_operation() == other
 
-    assert context.run(current_operation) is entered
+    assert context.run(current_operation) == entered
 
 
 def in_a_block() -> contextvars.Context:
@@ -564,7 +564,7 @@ def test_a_finaliser_may_add_and_capture_in_the_midst_of_an_operation() -> None:
                 Recorder.of().record(NAMELESS)
 
             interrupts = Interrupts(
-                strike, at, "_capture/operations.py", "_capture/identity.py"
+                strike, at, "_capture/operations.py", "_capture/places.py"
             )
             with interrupts.watching():
                 op.add(2, line="one")

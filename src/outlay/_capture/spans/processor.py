@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from opentelemetry.sdk.trace import SpanProcessor
 
+from outlay._capture.enclosure import enclosing
 from outlay._capture.guard import guarded
-from outlay._capture.identity import enclosing
 from outlay._capture.recorder import Recorder
 from outlay._capture.spans.dialects import DIALECTS, dialect_of, observe
 from outlay._capture.stamping import STATUS
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, Span
     from opentelemetry.trace import SpanContext
 
+    from outlay._capture.enclosure import Enclosure
     from outlay._capture.observation import Observation
-    from outlay._capture.operations import Operation
     from outlay._capture.spans.dialects import Attributes
     from outlay._client import Client
     from outlay._model.attribution import Attribution
@@ -70,7 +70,7 @@ class CostSpanProcessor(SpanProcessor):
         self._client = client
         # Single operations of a dict and a set need no lock.
         self._open: dict[
-            int, tuple[Attribution, Operation | None, SpanContext | None]
+            int, tuple[Attribution, Enclosure | None, SpanContext | None]
         ] = {}
         self._shut = False
         self._counted: set[int] = set()  # open spans with a counted one inside
@@ -98,7 +98,7 @@ class CostSpanProcessor(SpanProcessor):
         entry = self._open.pop(span_id, None)
         if entry is None:
             return  # begun before this processor was there, or forgotten
-        owner, operation, parent = entry
+        owner, around, parent = entry
         counted = span_id in self._counted
         if counted:
             self._counted.discard(span_id)
@@ -107,7 +107,7 @@ class CostSpanProcessor(SpanProcessor):
             if not attributes or _MARKS.isdisjoint(attributes):
                 return
             counted = bool(
-                guarded("spans", self._settle, span, attributes, owner, operation)
+                guarded("spans", self._settle, span, attributes, owner, around)
             )
         if counted and parent is not None and parent.span_id in self._open:
             self._counted.add(parent.span_id)
@@ -131,7 +131,7 @@ class CostSpanProcessor(SpanProcessor):
         span: ReadableSpan,
         attributes: Attributes,
         owner: Attribution,
-        operation: Operation | None,
+        around: Enclosure | None,
     ) -> bool:
         """Return whether the span's call is counted, by this or by another observer."""
         if STATUS in attributes:
@@ -146,7 +146,7 @@ class CostSpanProcessor(SpanProcessor):
             self._record,
             _named(observation, span),
             _owner(attributes, owner),
-            operation,
+            around,
             span,
         )
         return True
@@ -155,10 +155,10 @@ class CostSpanProcessor(SpanProcessor):
         self,
         observation: Observation,
         owner: Attribution,
-        operation: Operation | None,
+        around: Enclosure | None,
         span: ReadableSpan,
     ) -> None:
-        enclosing.set(operation)  # in a context of its own, which ends with this
+        enclosing.set(around)  # in a context of its own, which ends with this
         ended = span.end_time
         at = None if ended is None else from_ms(ended // NS_PER_MS)
         Recorder.of(self._client).record(observation, owner, at)

@@ -473,3 +473,39 @@ def test_a_cost_outlives_what_is_odd_about_it(
     counted = door.call(endpoint, dumped(fresh(row) | change), "application/json")
 
     assert (len(counted.events) + counted.unpriced, counted.failed) == (1, failed)
+
+
+BOMB: Final = b"1e999999999"
+"""A number of a billion digits, if somebody writes it out."""
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids="-".join)
+def test_a_number_without_end_is_never_written_out(
+    door: Door, endpoint: Called
+) -> None:
+    """Eleven bytes must not take a gigabyte."""
+    found = registry.find(*endpoint)
+    assert found is not None
+    names = {name for field in found.fields or () for name in field.split(".")}
+    counts = b",".join(b'"%b":%b' % (name.encode(), BOMB) for name in UNITS)
+    members = {name.encode(): b"{%b}" % counts for name in names}
+    members |= {name: BOMB for name in members if name not in REPORTS}
+    body = b",".join(b'"%b":%b' % each for each in members.items())
+
+    for answer in (b"{%b}" % body, b'{"usage":%b}' % BOMB):
+        counted = door.call(endpoint, answer, "application/json")
+        assert counted.events == []
+
+
+REPORTS: Final = {b"usage", b"usageMetadata", b"meta", b"usage_info", b"metrics"}
+UNITS: Final = (
+    "prompt_tokens",
+    "completion_tokens",
+    "input_tokens",
+    "output_tokens",
+    "promptTokenCount",
+    "billed_units",
+    "pages_processed",
+    "seconds",
+    "cost",
+)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from outlay._capture import event_types
-from outlay._capture.answers import members_of_json, numbers
+from outlay._capture.answers import members_of_json, numbers, quantity_of
 from outlay._capture.hooks import awaiting, replacing, replacing_awaited, returning
 from outlay._capture.instrumenting import Library, Options, Scope, Seam
 from outlay._capture.observation import Observation
@@ -66,9 +66,9 @@ def embeddings(answer: Answer, call: Call) -> Observation:
 def prediction(answer: Answer, call: Call) -> Extracted:
     """Read what Vertex AI predicts: embeddings with their tokens, or images."""
     counts = answer.get("predictions.embeddings.statistics.token_count") or []
-    tokens = [count for count in counts if isinstance(count, int | float)]
+    tokens = sum(quantity_of(count) or 0 for count in counts)
     if tokens:
-        return _embedded({"promptTokenCount": int(sum(tokens))}, call)
+        return _embedded({"promptTokenCount": tokens}, call)
     kinds = answer.get("predictions.mimeType") or []
     # An image that was held back for its content has no type, and costs nothing.
     images = sum(isinstance(k, str) and k.startswith("image/") for k in kinds)
@@ -154,8 +154,7 @@ def _tier(report: Answer) -> str | None:
 
 def _model(call: Call) -> str | None:
     """Return the model that the path names, such as ``/models/…:predict``."""
-    name = call.path.rpartition("/")[2].partition(":")[0]
-    return call.model or name or None
+    return call.path.rpartition("/")[2].partition(":")[0] or None
 
 
 def _by_modality(counts: Iterable[Answer]) -> list[dict[str, Any]]:

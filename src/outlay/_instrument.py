@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from outlay.errors import ConfigError
@@ -124,12 +123,13 @@ def uninstrument(target: object = None) -> None:
 
 
 def _named(name: str | None) -> list[Library]:
-    from outlay._capture.providers import libraries  # noqa: PLC0415 - see __init__
+    from outlay._capture.importing import is_installed  # noqa: PLC0415 - see __init__
+    from outlay._capture.providers import libraries  # noqa: PLC0415
 
     if name is None:
         return [library for library in libraries() if not library.by_client_only]
     library = _library(name)
-    if find_spec(library.module.partition(".")[0]) is None:
+    if not is_installed(library.module):
         raise ConfigError(
             f"cannot capture the calls of {name!r}, which is not installed"
         )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import openai
 import pytest
 
 import outlay
 from outlay._capture.guard import failures, guarded
+from outlay._capture.importing import is_installed
 from outlay._model.attribution import Attribution, attribution
 from tests.capture.test_openai_chat import ASKED, ID, async_client, client, create
+from tests.support import processes
 from tests.support.observing import observing
 from tests.support.transports import ScriptedTransport
 
@@ -113,3 +116,46 @@ def test_an_answer_of_any_shape_reaches_its_caller() -> None:
 
     assert guarded("test", flawed) is None
     assert failures()["test: ZeroDivisionError"] == before + 1
+
+
+def test_a_module_is_found_without_importing_its_parents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some packages take a second, and the program may never need them."""
+    (tmp_path / "shared_space").mkdir()
+    (tmp_path / "shared_space" / "one.py").write_text("raise RuntimeError")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    names = [
+        "shared_space",
+        "shared_space.one",
+        "shared_space.two",
+        "shared_space.one.x",
+    ]
+
+    assert [is_installed(name) for name in names] == [True, True, False, False]
+    assert "shared_space" not in sys.modules
+
+
+WITHOUT_GENAI: Final = """
+from importlib.machinery import PathFinder
+
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name == "google.genai" else super().find_spec(name, path)
+
+sys.meta_path[:] = [Without if each is PathFinder else each for each in sys.meta_path]
+import google.auth
+try:
+    outlay.instrument("google-genai")
+except outlay.ConfigError as error:
+    say(error)
+"""
+
+
+def test_a_package_that_shares_its_name_with_others_may_be_missing() -> None:
+    """Much of what is installed begins with ``google``."""
+    said = processes.run(WITHOUT_GENAI, {})
+
+    assert "'google-genai', which is not installed" in said

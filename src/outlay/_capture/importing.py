@@ -48,6 +48,34 @@ def forget(module: str) -> None:
             sys.meta_path.remove(_finder)
 
 
+def is_installed(module: str) -> bool:
+    """Return whether a module could be imported; nothing is, to find out.
+
+    Args:
+        module: its full name. ``importlib.util.find_spec`` would import its parents,
+            and of several packages that share one, such as ``google``, says nothing.
+    """
+    path: Sequence[str] | None = None
+    for depth in range(1, module.count(".") + 2):
+        name = ".".join(module.split(".")[:depth])
+        if name in sys.modules:
+            path = getattr(sys.modules[name], "__path__", ())
+            continue
+        spec = _find(name, path)
+        if spec is None:
+            return False
+        path = spec.submodule_search_locations or ()
+    return True
+
+
+def _find(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
+    for finder in sys.meta_path:
+        spec = finder.find_spec(name, path)
+        if spec is not None:
+            return spec
+    return None
+
+
 class _Finder(MetaPathFinder):
     """Finds nothing by itself: lets the others, and listens at the loader they name."""
 

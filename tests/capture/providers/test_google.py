@@ -11,8 +11,10 @@ from google import genai
 from google.genai import errors, types
 from google.oauth2.credentials import Credentials
 
+import outlay
 from outlay._capture.observation import Observation
 from outlay._capture.providers.google import LIBRARY
+from outlay.testing import RecordingClient
 from tests.capture.providers.api import ProviderApi, Scripted, events
 from tests.support.responses import Recorded, recorded
 
@@ -393,3 +395,228 @@ def test_interactions_are_observed(capture: Capture) -> None:
             usage={"web_searches": 2},
         ),
     ]
+
+
+def test_an_answer_without_usage_is_incomplete(capture: Capture) -> None:
+    """A call that was answered has cost something: zero would be made up."""
+    body = answer()
+    del body["usageMetadata"]
+    client = client_of(ProviderApi(Scripted(body)))
+    with capture(LIBRARY, client) as seen:
+        client.models.generate_content(model="gemini-2.5-flash", contents=WORDS)
+
+    assert seen == [observed(usage={}, complete=False)]
+
+
+@pytest.mark.parametrize(
+    ("told", "tier"),
+    [
+        ({"serviceTier": "PRIORITY"}, "priority"),
+        ({"serviceTier": "standard"}, None),
+        ({"trafficType": "ON_DEMAND"}, None),
+        ({"trafficType": "ON_DEMAND_FLEX"}, "flex"),
+        ({"trafficType": "PROVISIONED_THROUGHPUT"}, "provisioned_throughput"),
+    ],
+    ids=lambda told: "-".join(told.values()) if isinstance(told, dict) else str(told),
+)
+def test_the_tier_that_served_a_call_is_told(
+    told: dict[str, str], tier: str | None, capture: Capture
+) -> None:
+    """The Gemini API and Vertex AI say it in words of their own."""
+    client = client_of(ProviderApi(Scripted(answer(usageMetadata={**USAGE, **told}))))
+    with capture(LIBRARY, client) as seen:
+        client.models.generate_content(model="gemini-2.5-flash", contents=WORDS)
+
+    assert seen == [observed(service_tier=tier)]
+
+
+def test_a_stream_tells_its_searches_once(capture: Capture) -> None:
+    """Each part repeats those of the whole answer so far."""
+    first, last = answer(), answer()
+    first["candidates"][0].pop("finishReason")
+    for part, queries in ((first, [WORDS]), (last, [WORDS, "or not to be"])):
+        part["modelVersion"] = "gemini-3.5-flash"
+        grounding = {"webSearchQueries": queries}
+        part["candidates"][0]["groundingMetadata"] = grounding
+    client = client_of(ProviderApi(events(first, last)))
+    with capture(LIBRARY, client) as seen:
+        list(
+            client.models.generate_content_stream(
+                model="gemini-3.5-flash", contents=WORDS
+            )
+        )
+
+    assert [each.usage for each in seen] == [USAGE, {"web_searches": 2}]
+
+
+def test_a_stream_is_complete_with_its_last_part(capture: Capture) -> None:
+    """Many readers stop at the reason to finish, and never ask for the end."""
+    client = client_of(ProviderApi(parts()))
+    with capture(LIBRARY, client) as seen:
+        stream = client.models.generate_content_stream(
+            model="gemini-2.5-flash", contents=WORDS
+        )
+        next(stream)
+        next(stream)
+        del stream
+        gc.collect()
+
+    assert seen == [observed()]
+
+
+def test_a_stream_without_a_reason_to_finish_is_complete_at_its_end(
+    capture: Capture,
+) -> None:
+    """A prompt that is blocked gets no candidate, and its tokens are charged."""
+    blocked = answer(promptFeedback={"blockReason": "SAFETY"})
+    del blocked["candidates"]
+    client = client_of(ProviderApi(events(blocked)))
+    with capture(LIBRARY, client) as seen:
+        list(
+            client.models.generate_content_stream(
+                model="gemini-2.5-flash", contents=WORDS
+            )
+        )
+
+    assert seen == [observed()]
+
+
+def test_an_error_in_the_midst_of_a_stream_leaves_what_is_known(
+    capture: Capture,
+) -> None:
+    """The caller gets the library's own error."""
+    broken = events({**answer(), "candidates": []})
+    broken.body.append(b'data: {"error": {"code": 500, "message": "%s"}}\n\n' % b"x")
+    client = client_of(ProviderApi(broken))
+    with capture(LIBRARY, client) as seen, pytest.raises(errors.APIError):
+        list(
+            client.models.generate_content_stream(
+                model="gemini-2.5-flash", contents=WORDS
+            )
+        )
+
+    assert seen == [observed(complete=False)]
+
+
+def test_embeddings_of_vertex_are_added_up(capture: Capture) -> None:
+    """It counts the tokens of each text, with a decimal point or without."""
+    counts = [{"token_count": 4.0, "truncated": False}, {"token_count": 3}]
+    body = {
+        "predictions": [
+            {"embeddings": {"values": [0.5], "statistics": each}} for each in counts
+        ]
+    }
+    client = vertex(ProviderApi(Scripted(body)))
+    with capture(LIBRARY, client) as seen:
+        client.models.embed_content(model="text-embedding-005", contents=[WORDS, WORDS])
+
+    assert seen == [
+        observed(
+            event_type="cost.ai.embeddings",
+            operation_id=None,
+            model="text-embedding-005",
+            region="europe-west1",
+            usage={"promptTokenCount": 7},
+        )
+    ]
+
+
+def interaction(**changes: Any) -> dict[str, Any]:
+    """Return an interaction that has ended."""
+    usage = {
+        "total_input_tokens": 12,
+        "total_cached_tokens": 4,
+        "total_tool_use_tokens": 3,
+        "total_output_tokens": 30,
+        "cached_tokens_by_modality": [{"modality": "audio", "tokens": 4}],
+    }
+    body = {"id": "int_1", "model": "gemini-3.5-flash", "status": "completed"}
+    return {**body, "usage": usage, **changes}
+
+
+INTERACTED: Final = observed(
+    operation_id="int_1",
+    model="gemini-3.5-flash",
+    usage={
+        "promptTokenCount": 12,
+        "cachedContentTokenCount": 4,
+        "toolUsePromptTokenCount": 3,
+        "candidatesTokenCount": 30,
+        "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 4}],
+    },
+)
+
+
+def test_a_streamed_interaction_is_observed_once(capture: Capture) -> None:
+    """Its last event has all of it."""
+    begun = {"id": "int_1", "model": "gemini-3.5-flash", "status": "in_progress"}
+    said = {"event_type": "content.delta", "index": 0, "delta": {"text": WORDS}}
+    client = client_of(
+        ProviderApi(
+            events(
+                {"event_type": "interaction.start", "interaction": begun},
+                {**said, "delta": {"type": "text", "text": WORDS}},
+                {"event_type": "interaction.completed", "interaction": interaction()},
+            )
+        )
+    )
+    with capture(LIBRARY, client) as seen:
+        stream = client.interactions.create(
+            model="gemini-3.5-flash", input=WORDS, stream=True
+        )
+        assert len(list(stream)) == 3
+
+    assert seen == [INTERACTED]
+
+
+def test_an_interaction_in_the_background_is_observed_when_it_is_retrieved(
+    capture: Capture,
+) -> None:
+    """Not while it runs; and what ran in the foreground was observed when made."""
+    api = ProviderApi(
+        Scripted(interaction(status="in_progress", background=True, usage=None)),
+        Scripted(interaction(status="in_progress", background=True, usage=None)),
+        Scripted(interaction(background=True)),
+        Scripted(interaction()),
+    )
+    client = client_of(api)
+    counts = []
+    with capture(LIBRARY, client) as seen:
+        client.interactions.create(
+            model="gemini-3.5-flash", input=WORDS, background=True
+        )
+        for _ in range(3):
+            counts.append(len(seen))
+            client.interactions.get("int_1")
+
+    assert counts == [0, 0, 1]
+    assert seen == [INTERACTED]
+
+
+def test_asynchronous_interactions_are_observed(capture: Capture) -> None:
+    """They go through a client of their own, too."""
+
+    async def interact(client: genai.Client) -> None:
+        await client.aio.interactions.create(model="gemini-3.5-flash", input=WORDS)
+        await client.aio.aclose()
+
+    client = client_of(ProviderApi(Scripted(interaction())))
+    with capture(LIBRARY, client) as seen:
+        asyncio.run(interact(client))
+
+    assert seen == [INTERACTED]
+
+
+def test_a_call_is_tracked_through_the_public_door() -> None:
+    """From the provider's answer to the event, to the last digit."""
+    client = client_of(ProviderApi(Scripted(answer())))
+    with RecordingClient() as tracker:
+        assert outlay.instrument(client, client=tracker) is client
+        with outlay.attribute(customer_id="cus_1"):
+            client.models.generate_content(model="gemini-2.5-flash", contents=WORDS)
+        outlay.uninstrument(client)
+
+    # 12 in at 0.30, and 30 and 5 thought at 2.50, each for a million.
+    tracker.costs.assert_total(
+        "0.0000911", customer="cus_1", provider="google", operation_id="wK9zaJ2GM8"
+    )

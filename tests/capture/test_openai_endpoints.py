@@ -247,6 +247,54 @@ def test_one_that_another_process_made_is_whoevers_retrieves_it_first() -> None:
         assert tracked.only().subject == "cus_a"
 
 
+def test_one_that_was_streamed_in_the_background_counts_once_too() -> None:
+    """Its maker saw its end; others may look at it afterwards."""
+    parts = [
+        {"type": "response.created", "sequence_number": 0, "response": QUEUED},
+        {"type": "response.completed", "sequence_number": 1, "response": DONE},
+    ]
+    answers = iter([streamed(Events(parts, done=False)), answer(DONE)])
+    chat = client(lambda _: next(answers))
+
+    with Recorded() as tracked:
+        outlay.instrument(chat, client=tracked.client)
+        try:
+            with outlay.attribute(customer_id="cus_maker"):
+                list(chat.responses.create(background=True, stream=True, **INPUT))
+            with outlay.attribute(customer_id="cus_reader"):
+                chat.responses.retrieve(ID)
+        finally:
+            outlay.uninstrument(chat)
+
+        assert tracked.only().subject == "cus_maker"
+
+
+def test_a_stream_in_the_background_that_is_left_waits_for_its_retrieval() -> None:
+    """It runs on without its reader."""
+    parts = [
+        {"type": "response.created", "sequence_number": 0, "response": QUEUED},
+        {"type": "response.in_progress", "sequence_number": 1, "response": QUEUED},
+    ]
+    answers = iter([streamed(Events(parts, done=False)), answer(DONE)])
+    chat = client(lambda _: next(answers))
+
+    with Recorded() as tracked:
+        outlay.instrument(chat, client=tracked.client)
+        try:
+            with outlay.attribute(customer_id="cus_maker"):
+                stream = chat.responses.create(background=True, stream=True, **INPUT)
+                next(stream)
+                stream.close()
+            assert tracked.client.stats().unpriced == 1
+            with outlay.attribute(customer_id="cus_reader"):
+                chat.responses.retrieve(ID)
+        finally:
+            outlay.uninstrument(chat)
+
+        assert tracked.only().subject == "cus_maker"
+    assert tracked.client.stats().unpriced == 0
+
+
 def test_a_response_that_was_made_in_the_foreground_costs_nothing_to_retrieve() -> None:
     """It was counted when it was made."""
     chat = client(lambda _: answer({**RESPONSE, "background": False}))

@@ -63,11 +63,18 @@ def chat(answer: Answer, call: Call) -> Extracted:
 
 def responses(answer: Answer, call: Call) -> Iterator[Observation]:
     """Read a response, and the tools that it used, which are charged apart."""
-    status, background = answer.get("status"), answer.get("background") is True
-    for tokens in _tokens(answer, call, "responses"):
-        # Of one in the background, whoever retrieves it will see the usage.
-        yield replace(tokens, pending=background and status in _UNDER_WAY)
-    if status in _UNDER_WAY:
+    under_way = answer.get("status") in _UNDER_WAY
+    for seen in _response(answer, call):
+        if answer.get("background") is True:
+            # Whoever retrieves it will see it, too, or will be the first to see usage.
+            yield replace(seen, pending=under_way, retrieved=True)
+        else:
+            yield seen
+
+
+def _response(answer: Answer, call: Call) -> Iterator[Observation]:
+    yield from _tokens(answer, call, "responses")
+    if answer.get("status") in _UNDER_WAY:
         return
     for line, unit, count in _searches(answer):
         yield _tool(answer, call, line, answer.get("model"), {unit: count})
@@ -77,11 +84,9 @@ def responses(answer: Answer, call: Call) -> Iterator[Observation]:
         yield _tool(answer, call, "image_generation", model, _in_units(drawing))
 
 
-def retrieved(answer: Answer, call: Call) -> Iterator[Observation]:
+def retrieved(answer: Answer, call: Call) -> Extracted:
     """Read a response that ran in the background; others were read when made."""
-    if answer.get("background") is True:
-        for seen in responses(answer, call):
-            yield replace(seen, retrieved=True)
+    return responses(answer, call) if answer.get("background") is True else None
 
 
 def decisions(answer: Answer, call: Call) -> Extracted:

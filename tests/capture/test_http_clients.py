@@ -79,6 +79,17 @@ def test_asynchronous_clients_are_read_alike(module: Any) -> None:
 
 
 @pytest.mark.parametrize("module", [httpx, httpx2], ids=lambda module: module.__name__)
+def test_a_slash_within_a_name_does_not_end_it(module: Any) -> None:
+    """Names such as Amazon's have some; a query is no part of the path."""
+    transport = module.MockTransport(lambda request: respond(request, module))
+    with module.Client(transport=transport) as client, observing(client) as seen:
+        client.post("https://api.acme.test/v1/enrich/a%2Fb?c=d", json={"q": "a"})
+        client.post("https://api.acme.test/v1/enrich/a/b", json={"q": "a"})
+
+    assert [one.operation_id for one in seen] == ["enr_1"]
+
+
+@pytest.mark.parametrize("module", [httpx, httpx2], ids=lambda module: module.__name__)
 @pytest.mark.parametrize("mark", ["from_cache", "hishel_from_cache"])
 def test_an_answer_out_of_a_cache_costs_nothing(module: Any, mark: str) -> None:
     """Whoever asked first has paid for it; transports that cache mark what they do."""

@@ -142,7 +142,9 @@ class _HttpxExchange:
     def __init__(self, response: Any) -> None:
         self._response = response
         self.method: str = response.request.method
-        self.path: str = response.request.url.path
+        # As it was sent: a slash within a name is no end of it.
+        raw: bytes = response.request.url.raw_path
+        self.path = raw.partition(b"?")[0].decode()
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
 

@@ -76,14 +76,16 @@ class Enclosure:
         self.outer: Enclosure | None = outer
         self.places: Places | None = None if outer is None else outer.places
         if operation_id is not None:
-            self.places = Places(operation_id)
+            self.places = Places.join(operation_id, self.owner.customer_id)
         self.added: dict[tuple[object, ...], object] = {}
         self._counted: set[Counted] = set()
 
     def rename(self, operation_id: str) -> None:
         """Let the operation have an id from now on."""
         if operation_id != self.operation_id:
-            self.operation_id, self.places = operation_id, Places(operation_id)
+            self._leave()
+            self.places = Places.join(operation_id, self.owner.customer_id)
+            self.operation_id = operation_id
 
     def note(self, cost: Counted) -> None:
         """Take note of a cost that was counted here, or in an operation inside."""
@@ -98,12 +100,17 @@ class Enclosure:
         return frozenset(self._counted)
 
     def end(self) -> None:
-        """Let go of the enclosure around.
+        """End the block, and let go of the enclosure around.
 
         It learns no more of what counts here; and a task that goes on for ever does
         not keep all that it was ever in.
         """
         self.outer = None
+        self._leave()
+
+    def _leave(self) -> None:
+        if self.operation_id is not None and self.places is not None:
+            self.places.leave(self.operation_id, self.owner.customer_id)
 
 
 enclosing: Final[ContextVar[Enclosure | None]] = carried(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -16,10 +18,15 @@ if TYPE_CHECKING:
 
 
 class Places:
-    """Names the calls of one operation that have no ids of their own.
+    """Names the calls of one run of an operation that have no ids of their own.
 
-    Thread safety: any thread, re-entrant; made of single operations of a dict, and of
-    counters that are.
+    Blocks that overlap in one process, with the same operation and customer, are of one
+    run: `join` gives them the same names to take from, or two calls alike would share
+    one, and only one of them would count. A run that begins when all have left is a
+    re-run, and finds the same names again.
+
+    Thread safety: any thread, re-entrant. Names are made of single operations of a
+    dict, and of counters that are; joining and leaving take the module's lock.
     """
 
     def __init__(self, operation_id: str) -> None:
@@ -28,6 +35,26 @@ class Places:
         self._operation_id = operation_id
         self._process = os.getpid()
         self._counters: dict[str, itertools.count[int]] = {}
+        self._blocks = 0  # guarded by _lock
+
+    @classmethod
+    def join(cls, operation_id: str, customer_id: str | None) -> Places:
+        """Return the names of a run that is under way, or of one that begins now."""
+        with _lock:
+            places = _under_way.get((operation_id, customer_id))
+            if places is None:
+                places = cls(operation_id)
+                _under_way[operation_id, customer_id] = places
+            places._blocks += 1
+            return places
+
+    def leave(self, operation_id: str, customer_id: str | None) -> None:
+        """End the run, unless other blocks of it are under way."""
+        with _lock:
+            self._blocks -= 1
+            key = (operation_id, customer_id)
+            if self._blocks == 0 and _under_way.get(key) is self:
+                del _under_way[key]
 
     def name(self, *facts: object) -> str | None:
         """Return the name of the next call that ``facts`` are true of.
@@ -63,6 +90,22 @@ def facts_of(observation: Observation) -> tuple[object, ...]:
         observation.currency,
     )
 
+
+# Weak: a block that is never left is forgotten when nothing can be in it any more.
+_under_way: Final[WeakValueDictionary[tuple[str, str | None], Places]] = (
+    WeakValueDictionary()
+)
+_lock = threading.RLock()  # re-entrant: a finaliser may leave a block
+
+
+def _forked() -> None:
+    """Begin anew in a forked child: the runs are its parent's, and so is the lock."""
+    global _lock
+    _lock = threading.RLock()
+    _under_way.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 _encode: Final = msgspec.json.Encoder(order="sorted", enc_hook=str).encode
 

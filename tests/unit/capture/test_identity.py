@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
+import functools
+import gc
 import os
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
@@ -132,14 +135,69 @@ def test_kinds_are_not_remembered_without_end() -> None:
     assert places.name(0) == f"{made[0]}".removesuffix("1") + "2"
 
 
+def test_blocks_that_overlap_take_no_name_twice() -> None:
+    """Every task of a job enters it; two calls alike must not share a key."""
+
+    def run() -> set[str | None]:
+        begin = functools.partial(outlay.operation, operation_id="job-42")
+        with begin():
+            first = operation_id_of(seen())
+            with begin():
+                second = operation_id_of(seen())
+            third = operation_id_of(seen())
+        return {first, second, third}
+
+    made = run()
+
+    assert len(made) == 3
+    assert run() == made, "a run after it is a re-run"
+
+
+def test_a_re_run_finds_the_names_though_somebody_is_still_in_the_first_run() -> None:
+    """Tasks outlive the block that they were made in, and keep its context."""
+    with outlay.operation(operation_id="job-42"):
+        name = operation_id_of(seen())
+        task = contextvars.copy_context()
+
+    assert names(seen()) == [name]
+    assert task.run(operation_id_of, seen()) != name
+
+
+def test_operations_of_two_customers_do_not_share_names() -> None:
+    """Their jobs may be numbered alike; whether they overlap must not matter."""
+    with outlay.operation(operation_id="42", customer_id="cus_1"):
+        alone = operation_id_of(seen())
+        with outlay.operation(operation_id="42", customer_id="cus_2"):
+            assert operation_id_of(seen()) == alone
+
+
+def test_an_operation_that_gets_another_id_leaves_the_first_to_others() -> None:
+    """Also one that is never left, once nothing can be in it any more."""
+    with outlay.operation(operation_id="first") as op:
+        name = operation_id_of(seen())
+        op.operation_id = "second"
+        assert names(seen(), operation_id="first") == [name]
+
+    never_left = contextvars.copy_context()
+    never_left.run(outlay.operation(operation_id="first").__enter__)
+    assert never_left.run(operation_id_of, seen()) == name
+    del never_left
+    gc.collect()
+
+    assert names(seen(), operation_id="first") == [name]
+
+
 def test_a_forked_child_takes_no_name_that_its_parent_may_take() -> None:
     """Both go on in the same operation; one of two calls alike would not count."""
     places = Places("job")
     places.name("call")
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if places.name("call") is None else 1)
-    _, status = os.waitpid(child, 0)
+    with outlay.operation(operation_id="job-42"):
+        child = os.fork()
+        if child == 0:
+            inherited = places.name("call") or operation_id_of(seen())
+            its_own = names(seen())
+            os._exit(0 if inherited is None and its_own != [None] else 1)
+        _, status = os.waitpid(child, 0)
 
     assert os.waitstatus_to_exitcode(status) == 0
     assert f"{places.name('call')}".endswith("-2")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import functools
 import gc
 import os
 from decimal import Decimal
@@ -135,21 +134,23 @@ def test_kinds_are_not_remembered_without_end() -> None:
     assert places.name(0) == f"{made[0]}".removesuffix("1") + "2"
 
 
-def test_blocks_that_overlap_take_no_name_twice() -> None:
+@pytest.mark.parametrize("customer", [None, "cus_1"])
+def test_blocks_that_overlap_take_no_name_twice(customer: str | None) -> None:
     """Every task of a job enters it; two calls alike must not share a key."""
+    job = outlay.operation(operation_id="job-42", customer_id=customer)
 
     def run() -> set[str | None]:
-        begin = functools.partial(outlay.operation, operation_id="job-42")
-        with begin():
-            first = operation_id_of(seen())
-            with begin():
-                second = operation_id_of(seen())
-            third = operation_id_of(seen())
-        return {first, second, third}
+        made = set()
+        with job:
+            for _ in range(3):
+                with job:
+                    made.add(operation_id_of(seen()))
+            made.add(operation_id_of(seen()))
+        return made
 
     made = run()
 
-    assert len(made) == 3
+    assert len(made) == 4
     assert run() == made, "a run after it is a re-run"
 
 
@@ -175,7 +176,9 @@ def test_an_operation_that_gets_another_id_leaves_the_first_to_others() -> None:
     """Also one that is never left, once nothing can be in it any more."""
     with outlay.operation(operation_id="first") as op:
         name = operation_id_of(seen())
-        op.operation_id = "second"
+        with outlay.operation():  # which goes on with the names that it began with
+            op.operation_id = "second"
+            assert names(seen(), operation_id="first") == [name]
         assert names(seen(), operation_id="first") == [name]
 
     never_left = contextvars.copy_context()

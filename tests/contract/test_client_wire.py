@@ -41,6 +41,8 @@ SOURCE: Final = "https://api.myapp.com"
 EVENTS_PATH: Final = "/v0/events"
 NOON: Final = datetime(2026, 1, 5, 12, 0, 0, 123_456, tzinfo=UTC)
 
+USER_AGENT: Final = re.compile(r"outlay/\d+\.\d+\S* python/3\.\d+\.\S+")
+
 MILLISECONDS_Z: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 # Of the contract's table for the request; the client uses no externalSubject and no
@@ -224,10 +226,12 @@ def test_the_headers_are_those_of_a_plain_json_post(
         "authorization",
         "content-length",
         "content-type",
+        "user-agent",
     }
     assert seen.headers["accept"] == "application/json"
     assert seen.headers["content-type"] == "application/json"
     assert seen.headers["content-length"] == str(len(seen.body))
+    assert USER_AGENT.fullmatch(seen.headers["user-agent"])
 
 
 def test_without_a_credential_there_is_no_authorization(tmp_path: Path) -> None:

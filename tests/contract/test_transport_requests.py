@@ -40,6 +40,9 @@ def test_a_post_carries_the_body_as_it_is_and_the_contracts_headers(
     assert arrived.headers["authorization"] == f"Bearer {KEY}"
     assert arrived.headers["content-type"] == "application/json"
     assert arrived.headers["accept"] == "application/json"
+    # A client of yours says for itself who it is.
+    ours = library is None
+    assert arrived.headers["user-agent"].startswith("outlay/") is ours
     assert (answered.status, answered.body) == (202, b"{}")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 # Python imports it when the first connection is made. Here it comes with this module,
 # for which forks wait: a child forked during an import could never finish that import.
 import encodings.idna  # noqa: F401
+import importlib.metadata
+import platform
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 
 from outlay._model.clock import SystemClock
@@ -100,6 +102,8 @@ class HttpxTransport:
             (b"accept", b"application/json"),
             (b"content-type", b"application/json"),
         ]
+        if client is None:  # yours says who it is
+            headers.append((b"user-agent", _user_agent().encode()))
         if api_key is not None:
             headers.append((b"authorization", b"Bearer " + api_key.encode()))
         self._headers: Final = headers
@@ -156,6 +160,15 @@ class HttpxTransport:
     def close(self) -> None:
         """Close all connections; a client that was lent stays open."""
         self._carrier.close()
+
+
+def _user_agent() -> str:
+    """Return who sends (RFC 9110, section 10.1.5), for the server's log."""
+    python = f"python/{platform.python_version()}"
+    try:
+        return f"outlay/{importlib.metadata.version('outlay')} {python}"
+    except importlib.metadata.PackageNotFoundError:  # frozen into a program
+        return f"outlay {python}"
 
 
 def _carrier(

@@ -190,6 +190,7 @@ def test_what_was_read_is_observed_and_what_was_not_is_not() -> None:
     [
         pytest.param(INPUT, id="the batch's input"),
         pytest.param(b"%PDF-1.7\n\x00\xff\n" + FILE, id="another file"),
+        pytest.param(b"\0" * 70_000 + b'"custom_id"\n' + FILE, id="a long first line"),
         pytest.param(b"", id="nothing"),
         pytest.param(b"\n\n", id="empty lines"),
     ],

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _MAX_BYTES: Final = 32 * 1024 * 1024
 """Most that is kept of an answer that is read in parts, and of one event."""
 
+_MAX_HEAD: Final = 64 * 1024
+"""Most bytes until a mark, where other files may be read than those with marks."""
+
 _DONE: Final = b"[DONE]"
 
 _decode: Final = msgspec.json.Decoder(float_hook=Decimal).decode
@@ -90,21 +93,32 @@ class LineReader:
             self._keep(item[start:end])
             self._line()
             start = end + 1
-        self._keep(item[start:])
+        if not self._foreign:
+            self._keep(item[start:])
 
     def _keep(self, piece: bytes) -> None:
         self._kept += len(piece)
-        if piece and self._kept <= _MAX_BYTES and not self._foreign:
+        if piece and self._kept <= _MAX_BYTES:
             self._pieces.append(piece)
+        if self._first and self._kept > _MAX_HEAD:
+            self._judge(b"".join(self._pieces))
 
     def _line(self) -> None:
-        line = b"".join(self._pieces)
-        if self._first and line.strip():
-            self._first = False
-            self._foreign = not any(mark in line for mark in self._endpoint.marks)
-        if line.strip() and self._kept <= _MAX_BYTES and not self._foreign:
+        line = b"".join(self._pieces).strip()
+        if line and self._first:
+            self._judge(line)
+        if line and self._kept <= _MAX_BYTES and not self._foreign:
             guarded("a line of a batch", self._read, line)
         self._pieces, self._kept = [], 0
+
+    def _judge(self, head: bytes) -> None:
+        """Tell by how it begins whether the body is of the kind that is read."""
+        self._first = False
+        self._foreign = not any(
+            mark in head[:_MAX_HEAD] for mark in self._endpoint.marks
+        )
+        if self._foreign:
+            self._pieces = []
 
     def _read(self, line: bytes) -> None:
         self._settle(members_of_json(line, self._endpoint.fields), True)  # noqa: FBT003 - a line is whole

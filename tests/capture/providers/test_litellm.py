@@ -17,6 +17,7 @@ import openai
 import pytest
 
 import outlay
+from outlay._capture.instrumenting import Options
 from outlay._capture.providers.litellm import LIBRARY, _provider, observe
 from outlay._capture.registry import Call
 from tests.spans.fakes import PROMPT, REPLY, answer
@@ -386,22 +387,24 @@ def lists_of(litellm: ModuleType) -> dict[str, list[Any]]:
     }
 
 
-def test_it_leaves_no_trace(
-    litellm: Any, told: Callable[[], Told], tracked: Recorded
-) -> None:
+def test_it_leaves_no_trace(litellm: Any, told: Callable[[], Told]) -> None:
     """Instrumented twice, it is told once; and uninstrumented, no more."""
     waiting = told()
     complete(litellm, waiting)  # so that LiteLLM has filled its lists
     before = lists_of(litellm)
+    seen: queue.Queue[outlay.Observation] = queue.Queue()
 
-    outlay.instrument("litellm", client=tracked.client)
-    outlay.instrument("litellm", client=tracked.client)
+    for _ in range(2):
+        LIBRARY.capture_all(Options(record=seen.put))
     complete(litellm, waiting)
-    outlay.uninstrument("litellm")
+    seen.get(timeout=DEADLINE)
+    LIBRARY.release()
     complete(litellm, waiting)
 
-    assert len(tracked.events()) == 1
-    assert lists_of(litellm) == before
+    after = lists_of(litellm)
+    assert seen.empty()
+    assert after == before
+    assert "OutlayLogger" not in repr(after)
 
 
 @pytest.mark.parametrize("name", ["callbacks", "success_callback"])

@@ -80,6 +80,7 @@ def observe_batch(
     lines: str | bytes | Iterable[object],
     *,
     provider: str,
+    model: str | None = None,
     customer_of: Callable[[str], str | None] | None = None,
     client: Client | None = None,
 ) -> int:
@@ -92,12 +93,14 @@ def observe_batch(
     Thread safety: any thread.
 
     Args:
-        lines: the output: OpenAI's file, or what Anthropic's ``batches.results``
-            returns. As text or bytes, or line by line: text, bytes, mappings, or
-            objects of the provider's library.
+        lines: the output: OpenAI's file, what Anthropic's ``batches.results`` returns,
+            or what Bedrock wrote. As text or bytes, or line by line: text, bytes,
+            mappings, or objects of the provider's library.
         provider: who answered, such as ``openai``.
-        customer_of: tells whose a request is, by its ``custom_id``; None: whoever the
-            running code's costs belong to. So is what it returns None for.
+        model: what answered, where the output does not tell, as Amazon's does not.
+        customer_of: tells whose a request is, by its ``custom_id`` or ``recordId``;
+            None: whoever the running code's costs belong to. So is what it returns
+            None for.
         client: tracks the costs; None: the default client.
 
     Returns:
@@ -114,7 +117,7 @@ def observe_batch(
     endpoint = _first(find(provider, "GET", path) for path in _BATCHES)
     if endpoint is None:
         raise ConfigError(f"nothing reads batches of {provider!r}")
-    call = Call(provider=provider, method="GET")
+    call = Call(provider=provider, method="GET", model=model)
     options = Options(
         record=lambda seen: Recorder.of(client).record(seen), customer_of=customer_of
     )

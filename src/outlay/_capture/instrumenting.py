@@ -69,16 +69,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             return
         if isinstance(extracted, Observation):
             extracted = (extracted,)
-        scope = guarded(call.provider, self._scope_of, answer.get("custom_id"))
+        request = answer.get("custom_id") or answer.get("recordId")
+        scope = guarded(call.provider, self._scope_of, request)
         with scope or nullcontext():
             for observation in extracted:
                 named = self._named(observation, call, complete)
                 guarded(call.provider, self.record, named)
 
-    def _scope_of(self, custom_id: str | None) -> attribution.Scope | None:
-        if self.customer_of is None or custom_id is None:
+    def _scope_of(self, request: str | None) -> attribution.Scope | None:
+        if self.customer_of is None or request is None:
             return None
-        return attribution.attribute(customer_id=self.customer_of(custom_id))
+        return attribution.attribute(customer_id=self.customer_of(request))
 
     def _named(self, observed: Observation, call: Call, complete: bool) -> Observation:  # noqa: FBT001 - private
         changes: dict[str, Any] = {}

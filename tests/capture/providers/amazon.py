@@ -23,7 +23,7 @@ class Answer(NamedTuple):
     """What a service answers once.
 
     Attributes:
-        body: JSON, or bytes.
+        body: JSON, bytes, or something to read.
         headers: besides the content type and the request id.
         status: of HTTP.
         request_id: which Amazon gives to each attempt.
@@ -64,11 +64,12 @@ class Service:
     def _answer(self, request: Any, **_: object) -> AWSResponse:
         self.requests.append(request)
         body, headers, status, request_id, kind = self._answers.pop(0)
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        raw = urllib3.HTTPResponse(io.BytesIO(content), preload_content=False)
+        content = json.dumps(body).encode() if isinstance(body, dict) else body
+        source = io.BytesIO(content) if isinstance(content, bytes) else content
+        raw = urllib3.HTTPResponse(source, preload_content=False)
         told = {
             "content-type": kind,
-            "content-length": str(len(content)),
+            "content-length": str(len(content)) if source is not content else "",
             "x-amzn-requestid": request_id,
             **headers,
         }

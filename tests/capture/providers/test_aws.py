@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import threading
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -16,6 +18,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     ClientError,
     EventStreamError,
     IncompleteReadError,
+    ResponseStreamingError,
 )
 from botocore.response import StreamingBody  # type: ignore[import-untyped]
 
@@ -37,6 +40,7 @@ from tests.support.responses import Recorded, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from tests.capture.providers.conftest import Capture
 
@@ -249,6 +253,31 @@ def test_a_body_that_was_not_read_is_incomplete(give_up: str, capture: Capture) 
         del body
 
     assert [(each.operation_id, each.complete) for each in seen] == [("req-1", False)]
+
+
+class Broken(io.RawIOBase):
+    """A connection that breaks where it is read."""
+
+    def readable(self) -> bool:
+        """Seem well."""
+        return True
+
+    def readinto(self, _buffer: object) -> int:
+        """Break."""
+        raise ConnectionResetError
+
+
+def test_a_body_that_cannot_be_read_raises_as_ever(capture: Capture) -> None:
+    """And is settled there and then."""
+    client = bedrock(Answer(Broken(), {"content-length": "100"}))
+    with capture(LIBRARY, client) as seen:
+        body = invoke(client)["body"]
+        with pytest.raises(ResponseStreamingError):
+            body.read()
+        assert [each.complete for each in seen] == [False]
+        body.close()
+
+    assert len(seen) == 1
 
 
 def test_a_body_that_breaks_off_raises_as_ever(capture: Capture) -> None:
@@ -722,6 +751,47 @@ def test_calls_without_the_library_are_read_alike(
         client.post(url, json={"q": WORDS})
 
     assert seen == [msgspec.structs.replace(expected, region=None)]
+
+
+# Batches.
+
+LINES: Final = [
+    {"recordId": "r1", "modelInput": {"q": WORDS}, "modelOutput": MESSAGE},
+    {"recordId": "r2", "modelInput": {"q": WORDS}, "error": {"errorMessage": WORDS}},
+]
+BOOK: Final = """
+[[price]]
+provider = "aws"
+model = "us.anthropic.claude-haiku-4-5*"
+service_tier = "batch"
+from = 2026-01-01
+per = 1_000_000
+units = { input_tokens = 0.55, output_tokens = 2.75 }
+"""
+
+
+def test_a_jobs_output_is_observed_once_by_line(tmp_path: Path) -> None:
+    """At the price of a batch, for whom the record's id names; errors cost nothing."""
+    book = tmp_path / "prices.toml"
+    book.write_text(BOOK)
+    text = "\n".join(map(json.dumps, LINES))
+    with Tracked(price_book=book) as tracked:
+        counts = [
+            outlay.observe_batch(
+                text,
+                provider="aws",
+                model=HAIKU,
+                customer_of={"r1": "cus_7"}.get,
+                client=tracked.client,
+            )
+            for _ in range(2)
+        ]
+        event = tracked.only()
+
+    assert counts == [2, 2]
+    assert (event.subject, event.data["operationId"]) == ("cus_7", "msg_bdrk_01")
+    # 512 x 0.55 + 20 x 2.75, USD a million
+    assert event.data["amount"] == Decimal("0.0003366")
 
 
 # Clients.

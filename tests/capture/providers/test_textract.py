@@ -48,6 +48,7 @@ def observed(model: str, operation_id: str = "req-1", pages: int = 3) -> object:
         model=model,
         region=REGION,
         usage={"page": pages},
+        retrieved=operation_id.startswith("job"),
     )
 
 
@@ -177,6 +178,21 @@ def book(tmp_path: Path) -> Path:
     path = tmp_path / "prices.toml"
     path.write_text(shown.text)
     return path
+
+
+def test_a_job_belongs_to_whoever_fetches_it_first(book: Path) -> None:
+    """Where another process started it, and nobody here knows for whom."""
+    client = textract(*[read(JobStatus="SUCCEEDED")] * 2)
+    with Recorded(price_book=book) as tracked:
+        outlay.instrument(client, client=tracked.client)
+        try:
+            for customer in ("cus_7", "cus_8"):
+                with outlay.attribute(customer_id=customer):
+                    client.get_document_text_detection(JobId="job-4")
+        finally:
+            outlay.uninstrument(client)
+
+        assert tracked.only().subject == "cus_7"
 
 
 def test_a_job_is_counted_once_for_whoever_started_it(book: Path) -> None:

@@ -53,6 +53,21 @@ def invocation(answer: Answer, call: Call) -> Iterator[Observation]:
             yield msgspec.structs.replace(each, line="images")
 
 
+def batched(answer: Answer, call: Call) -> Iterator[Observation]:
+    """Read a line of a job's output: what a model answered, at the price of a batch."""
+    output = {name: answer.get(_OUTPUT + name) for name in _INVOCATION}
+    told = {name: value for name, value in output.items() if value is not None}
+    if not told:
+        return  # an error
+    for seen in invocation(told, call):
+        yield msgspec.structs.replace(
+            seen,
+            operation_id=answer.get(_OUTPUT + "id"),
+            service_tier="batch",
+            retrieved=True,
+        )
+
+
 def _observed(
     call: Call, model: str, usage: dict[str, Any], flavor: str | None, tier: str | None
 ) -> Iterator[Observation]:
@@ -128,7 +143,7 @@ def _tier(tier: str | None, latency: str | None) -> str | None:
 
 def _asked(call: Call) -> str:
     """Return the model that was asked for; an address has it before the operation."""
-    return call.model or unquote(call.path.split("/")[-2])
+    return call.model or unquote(call.path.rpartition("/")[0].rpartition("/")[2])
 
 
 def _name(model: str) -> str:
@@ -200,6 +215,7 @@ _INVOCATION: Final = (
     _METRICS,
     *(name for pair in _COUNTED for name in pair),
 )
+_OUTPUT: Final = "modelOutput."
 _USAGE: Final = (b'"usage"', _METRICS.encode())
 
 ENDPOINTS: Final = {
@@ -217,6 +233,14 @@ ENDPOINTS: Final = {
 """By operation, with the end of its address. Whatever is not here costs nothing, or is
 not captured: guardrails, agents, jobs, sessions of speech; counting tokens is free."""
 
+register(
+    "aws",
+    "GET /files/{id}/content",  # of a job's output, wherever it was found
+    Endpoint(
+        batched,
+        ("recordId", _OUTPUT + "id", *(_OUTPUT + name for name in _INVOCATION)),
+    ),
+)
 for _operation, (_address, _endpoint) in ENDPOINTS.items():
     register("aws", f"POST /bedrock-runtime/{_operation}", _endpoint)
     register("aws", f"POST /model/{{id}}/{_address}", _endpoint)

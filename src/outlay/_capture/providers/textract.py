@@ -38,6 +38,7 @@ def pages(answer: Answer, call: Call) -> Observation | None:
         region=call.region,
         usage={} if count is None else {"page": count},
         complete=count is not None,
+        retrieved="JobId" in call.request,
     )
 
 

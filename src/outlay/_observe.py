@@ -43,7 +43,7 @@ def observe(
         provider: who answered, such as ``replicate``.
         endpoint: that was called, such as ``POST /v1/enrich``. None: the provider
             calls back with ``answer``.
-        headers: of the answer, if its extractor reads some; names in lower case.
+        headers: of the answer, if its extractor reads some.
         request: the JSON that was sent, if its extractor looks at it.
         client: tracks the cost; None: the default client.
 
@@ -69,7 +69,7 @@ def observe(
         path=path,
         request=request,
         model=model if isinstance(model, str) else None,
-        headers=headers,
+        headers={name.lower(): value for name, value in headers.items()},
     )
     read = _members(answer, found.fields)
     options = Options(record=lambda seen: Recorder.of(client).record(seen))

@@ -179,6 +179,20 @@ def test_an_answer_that_came_another_way_is_tracked(answer: object) -> None:
     assert SECRET not in tracked.text()
 
 
+def test_headers_are_handed_over_in_whatever_case_they_came() -> None:
+    """HTTP does not mind, and neither do we."""
+    with Recorded() as tracked:
+        outlay.observe(
+            {},
+            provider="ready",
+            endpoint="POST /price-header",
+            headers={"X-Price": "0.05"},
+            client=tracked.client,
+        )
+
+    assert tracked.only().data["amount"] == Decimal("0.05")
+
+
 @pytest.mark.parametrize(
     ("answer", "endpoint", "says"),
     [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from outlay import Client
+from outlay._journal.folders import DestinationFolder
 from tests.support import disks
 from tests.support.events import assert_conserved, total_of, track
 from tests.support.journals import segment_files
@@ -71,6 +72,25 @@ def test_a_full_disk_degrades_to_memory_and_every_event_arrives(
     assert str(server.total) == "1.5"
     assert (stats.tracked, stats.delivered) == (1, 1)
     assert_conserved(stats)
+
+
+@needs_root
+def test_a_disk_without_room_for_the_first_file_is_left_clean(small_disk: Path) -> None:
+    """A client tries every second: what it leaves each time would add up."""
+    (small_disk / "spill").mkdir()
+    for folder in ("", "/dead"):
+        (small_disk / f"spill/d{folder}").mkdir()
+    ballast = (small_disk / "ballast").open("wb", buffering=0)
+    with ballast, contextlib.suppress(OSError):
+        while True:
+            ballast.write(bytes(512))
+
+    with pytest.raises(OSError, match="No space left"):
+        DestinationFolder(small_disk / "spill" / "d").prepare(
+            base_url="http://127.0.0.1:1", namespace=None, now_ms=0
+        )
+
+    assert [path.name for path in (small_disk / "spill/d").iterdir()] == ["dead"]
 
 
 @needs_root

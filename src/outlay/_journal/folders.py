@@ -338,9 +338,12 @@ class DestinationFolder:
         try:
             # Not by a file object: making one imports, which an exiting process cannot.
             os.write(descriptor, msgspec.json.format(msgspec.json.encode(meta)))
+            aside.rename(meta_path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
         finally:
             os.close(descriptor)
-        aside.rename(meta_path)
 
     def _check(self, meta_path: Path) -> None:
         try:

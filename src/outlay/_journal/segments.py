@@ -215,6 +215,8 @@ class SegmentWriter:
             if memory[offset + STATE_AT]:
                 self._tail = aligned(end)
                 self.frame_count = count
+            else:  # what a shorter frame leaves of it would pass for damage
+                memory[start:end] = bytes(end - start)
             raise
         return True
 

@@ -58,7 +58,8 @@ ERRORS_IN_A_ROW: Final = 5
 
 BATCH_PAUSE: Final = 300.0
 """Seconds without batches after one failed as a whole, if it may have been an event's
-doing: long enough to park that event singly."""
+doing: long enough to park that event singly. And seconds with smaller ones after one
+that was too large."""
 
 MAX_BATCHES_IN_FLIGHT: Final = 2
 """One is prepared while the other is stored."""
@@ -131,6 +132,7 @@ class Dispatch:
         self._batch_from = math.inf if settings.batching == "never" else -math.inf
         if settings.batching == "always":
             self._offer = DEFAULT_OFFER
+        self._grow_from = math.inf  # the same; when halved batches may grow again
         self._unpark_at = math.inf
         self._news = News([], [])
 
@@ -418,12 +420,20 @@ class Dispatch:
             half = len(job.events) // 2
             if half:
                 self._offer = self._offer._replace(max_events=half)
+                self._grow_from = now + BATCH_PAUSE
             else:
                 self._batch_from = math.inf
                 self._stop_batching("not even a batch of one is small enough")
         elif self._offer is None and now >= self._batch_from:
-            always = self._settings.batching == "always"
-            self._offer = DEFAULT_OFFER if always else batch_offer(answer.headers)
+            self._offer = self._offered(answer)
+        elif self._offer is not None and job.batched and now >= self._grow_from:
+            # Those events were large, or that server was: others need not be.
+            self._offer = self._offered(answer) or self._offer
+            self._grow_from = math.inf
+
+    def _offered(self, answer: Answer) -> BatchOffer | None:
+        always = self._settings.batching == "always"
+        return DEFAULT_OFFER if always else batch_offer(answer.headers)
 
     def _stop_batching(self, why: str) -> None:
         self._offer = None

@@ -180,6 +180,31 @@ def test_an_exception_at_any_instruction_of_an_append_spoils_nothing(
     assert at > 20, "the watched code was not found"
 
 
+def test_what_an_exception_interrupted_is_no_damage(tmp_path: Path) -> None:
+    """A shorter event comes in its place, and its rest must not look like events."""
+
+    def strike() -> None:
+        raise _HandlerError
+
+    for at in itertools.count():
+        journal = make_journal(tmp_path / str(at))
+        journal.append(payload(1))
+        interrupt = Interrupts(strike, at, "_journal/segments.py", as_signals=True)
+
+        with interrupt.watching(), contextlib.suppress(_HandlerError):
+            journal.append(payload(2, padding=5000))
+
+        if not interrupt.struck:
+            break
+        journal.append(payload(3))
+        journal.seal()
+        kept = take_all(journal)
+        close_journals()
+        assert journal.reader.damaged_count == 0, at
+        assert len(kept) == journal.appended_count(), at
+    assert at > 2, "the watched code was not found"
+
+
 def test_a_full_folder_refuses_the_newest_event_and_keeps_the_rest(
     tmp_path: Path,
 ) -> None:

@@ -690,6 +690,26 @@ def test_a_batch_that_is_too_large_is_halved_until_it_fits(tmp_path: Path) -> No
     assert sizes[:4] == [100, 50, 25, 12]
 
 
+def test_batches_that_were_halved_grow_again_after_a_while(tmp_path: Path) -> None:
+    """A few large events must not make a thousand requests of each thousand events."""
+
+    def respond(path: str, body: bytes) -> Answer:
+        return stored(len(_batch_keys(body))) if path.endswith("batch") else accepted()
+
+    bench = _batches(tmp_path, [refused(413), *[respond] * 50])
+    bench.track(*range(100))
+    bench.ship()
+
+    sizes: list[int] = []
+    for first in (1000, 2000, 3000):
+        bench.track(*range(first, first + 100))
+        bench.ship()
+        sizes.append(len(_batch_keys(bench.sent[-1])))
+        bench.clock.advance(BATCH_PAUSE)
+
+    assert sizes == [50, 50, 100]
+
+
 def test_an_event_too_large_for_any_batch_goes_alone_and_is_judged_alone(
     tmp_path: Path,
 ) -> None:

@@ -77,6 +77,7 @@ OUTPUT: Final = (
     line(2, RESPONSE),
     line(3, EMBEDDING),
     line(4, REFUSED, 400),
+    line(8, chat(8), 503),
     line(5, {"id": "modr-1", "model": "omni-moderation-latest", "results": []}),
     {"id": "batch_req_6", "custom_id": "job-6", "response": None, "error": REFUSED},
     line(7, chat(7)),

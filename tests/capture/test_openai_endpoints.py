@@ -379,6 +379,28 @@ def test_tools_that_are_charged_apart_have_lines_of_their_own() -> None:
     assert WORDS not in repr(seen)
 
 
+def test_tools_that_were_not_charged_have_no_lines() -> None:
+    """The provider tells zeros of them; and not every search is billed."""
+    nothing = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+    searched = {
+        "id": "ws_1",
+        "type": "web_search_call",
+        "status": "completed",
+        "action": {"type": "search", "query": WORDS},
+    }
+    body = {
+        **RESPONSE,
+        "output": [searched],
+        "tool_usage": {"image_gen": nothing, "web_search": {"num_requests": 0}},
+    }
+    chat = client(lambda _: answer(body))
+
+    with observing(chat) as seen:
+        create(chat)
+
+    assert [one.line for one in seen] == [None]
+
+
 COMPLETION: Final = {
     "id": "cmpl-1",
     "object": "text_completion",

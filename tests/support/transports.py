@@ -12,7 +12,7 @@ from tests.support.answers import accepted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-Line: TypeAlias = "Answer | Exception | Callable[[str, bytes], Answer]"
+Line: TypeAlias = "Answer | BaseException | Callable[[str, bytes], Answer]"
 """What to do about a request: answer, raise, or look at it first."""
 
 _ACCEPTED: Final = accepted()
@@ -47,7 +47,7 @@ class ScriptedTransport:
             self.posts.append((path, body))
             line = self._script.popleft() if self._script else self._otherwise
             self._changed.notify_all()
-        if isinstance(line, Exception):
+        if isinstance(line, BaseException):
             raise line
         return line if isinstance(line, Answer) else line(path, body)
 

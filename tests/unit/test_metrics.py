@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.metrics import NoOpHistogram, NoOpMeter, NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
     HistogramDataPoint,
@@ -304,6 +304,39 @@ def test_instruments_do_not_keep_a_provider_alive(tmp_path: Path) -> None:
     gc.collect()
 
     assert remains() is None
+
+
+class _BrokenHistogram(NoOpHistogram):
+    def record(self, *_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+
+class _BrokenMeter(NoOpMeter):
+    def create_histogram(self, name: str, *_: object, **__: object) -> _BrokenHistogram:
+        return _BrokenHistogram(name)
+
+
+class _BrokenProvider(NoOpMeterProvider):
+    def get_meter(self, name: str, *_: object, **__: object) -> _BrokenMeter:
+        return _BrokenMeter(name)
+
+
+def test_telemetry_that_fails_does_not_end_shipping(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a request cost is worth more than how long it took."""
+    client = Client(
+        transport=ScriptedTransport,
+        spill_dir=tmp_path,
+        linger=0.0,
+        meter_provider=_BrokenProvider(),
+    )
+    for number in range(3):
+        track(client, number)
+        assert client.flush(20).complete
+    client.close()
+
+    assert "could not be measured" in caplog.text
 
 
 def test_metrics_can_be_switched_off(clients: _Clients) -> None:

@@ -37,6 +37,8 @@ def post(job: Job, transport: Transport) -> tuple[Answer | None, Judgement]:
     except UnavailableError as error:
         verdict = UNANSWERED if error.sent else UNSENT
         return None, unanswered(verdict, str(error), count)
-    except Exception as error:  # noqa: BLE001 - a transport of the user's may do so
+    except BaseException as error:  # noqa: BLE001 - whatever a transport of the user's
+        # raises, such as a cancellation: a sender that ended here would never give up
+        # its place, and in time nothing would be sent.
         return None, unanswered(UNANSWERED, f"transport failed: {error!r}", count)
     return answer, judgement

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from outlay._model.settings import Settings
     from outlay._shipping.dispatch import Dispatch, Job, News
     from outlay._shipping.posting import Post
-    from outlay._shipping.transport import Transport
+    from outlay._shipping.requests import Judgement
+    from outlay._shipping.transport import Answer, Transport
 
 _LOOK_SECONDS: Final = 0.2
 """Between looks of a flush that nobody woke: a signal handler that flushes, too, can
@@ -342,10 +343,7 @@ class Shipper:
         answer, judgement = self._post(job, transport)
         wall = self._clock.monotonic() - started
         cpu = thread_seconds() - cpu_started
-        if self._metrics is not None:
-            status = answer.status if answer is not None else None
-            why = judgement.replies[0].verdict.reason
-            self._metrics.shipped(len(job.events), wall, status=status, reason=why)
+        self._measure(job, answer, judgement, wall)
         with self._lock:
             if self._closed:
                 return  # too late: the journal is closed, the next process resends
@@ -354,6 +352,18 @@ class Shipper:
             if self._waiting:
                 self._wakeups.put(None)
         self._tell_news(dispatch)
+
+    def _measure(
+        self, job: Job, answer: Answer | None, judgement: Judgement, wall: float
+    ) -> None:
+        if self._metrics is None:
+            return
+        status = answer.status if answer is not None else None
+        why = judgement.replies[0].verdict.reason
+        try:
+            self._metrics.shipped(len(job.events), wall, status=status, reason=why)
+        except Exception as error:  # noqa: BLE001 - of the application's telemetry; logged
+            self._notices.failed("metrics", error, "a request could not be measured")
 
     def _notify_flushes(self) -> None:
         # Here and not by the waiters: they would be woken for every event.

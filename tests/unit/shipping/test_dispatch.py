@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import logging
@@ -75,6 +76,7 @@ def test_events_are_delivered_oldest_first_byte_for_byte(tmp_path: Path) -> None
         _LOST,
         _UNREACHABLE,
         RuntimeError("a transport of the user's broke"),
+        asyncio.CancelledError("a transport of the user's gave up"),
     ],
     ids=lambda line: str(getattr(line, "status", repr(line))),
 )

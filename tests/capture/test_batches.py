@@ -490,3 +490,20 @@ def test_who_has_no_batches_is_said() -> None:
     """Rather than nothing being observed."""
     with pytest.raises(outlay.ConfigError, match="'cohere'"):
         outlay.observe_batch([], provider="cohere")
+
+
+def test_results_that_are_read_for_two_customers_are_the_first_ones() -> None:
+    """As an output of OpenAI's is."""
+    http = httpx2.Client(transport=httpx2.MockTransport(results))
+    asking = anthropic.Anthropic(api_key="sk-test", http_client=http)
+
+    with Recorded() as tracked:
+        outlay.instrument(asking, client=tracked.client)
+        try:
+            reading(asking.messages)
+            with outlay.attribute(customer_id="cus_2"):
+                reading(asking.messages)
+        finally:
+            outlay.uninstrument(asking)
+
+        assert tracked.only().subject == "cus_1"

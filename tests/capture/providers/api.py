@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import httpx
 import httpx2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+
+
+WORDS: Final = "to be or not to be"
+MESSAGES: Final[Any] = [{"role": "user", "content": WORDS}]
 
 
 class Scripted(NamedTuple):
@@ -94,3 +99,13 @@ def events(*data: Any, done: bool = False) -> Scripted:
 def _event(data: Any) -> bytes:
     name = f"event: {data['type']}\n" if "type" in data else ""
     return f"{name}data: {json.dumps(data)}\n\n".encode()
+
+
+def give_up(answer: Callable[[], Any], how: str) -> None:
+    """Read the first part of a stream, and close it or forget it."""
+    stream = answer()
+    next(iter(stream))
+    if how == "close":
+        stream.close()
+    del stream
+    gc.collect()

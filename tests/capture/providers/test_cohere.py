@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from typing import TYPE_CHECKING, Any, Final
 
 import cohere
@@ -11,9 +10,18 @@ import pytest
 from cohere.core.api_error import ApiError
 from cohere.core.http_client import AsyncHttpClient, HttpClient
 
+import outlay
 from outlay._capture.observation import Observation
 from outlay._capture.providers.cohere import LIBRARY
-from tests.capture.providers.api import ProviderApi, Scripted, events
+from outlay.testing import RecordingClient
+from tests.capture.providers.api import (
+    MESSAGES,
+    WORDS,
+    ProviderApi,
+    Scripted,
+    events,
+    give_up,
+)
 from tests.support.responses import Recorded, recorded
 
 if TYPE_CHECKING:
@@ -21,8 +29,6 @@ if TYPE_CHECKING:
 
     from tests.capture.providers.conftest import Capture
 
-WORDS: Final = "to be or not to be"
-MESSAGES: Final[Any] = [{"role": "user", "content": WORDS}]
 USAGE: Final = {
     "billed_units": {"input_tokens": 5, "output_tokens": 418},
     "tokens": {"input_tokens": 71, "output_tokens": 418},
@@ -177,19 +183,12 @@ def test_an_asynchronous_stream_is_observed_once(capture: Capture) -> None:
     assert seen == [OBSERVED]
 
 
-@pytest.mark.parametrize("give_up", ["close", "forget"])
-def test_a_stream_that_is_given_up_is_incomplete(
-    give_up: str, capture: Capture
-) -> None:
+@pytest.mark.parametrize("how", ["close", "forget"])
+def test_a_stream_that_is_given_up_is_incomplete(how: str, capture: Capture) -> None:
     """What it cost is not known, and not guessed."""
     client = client_of(ProviderApi(parts()))
     with capture(LIBRARY, client) as seen:
-        stream = chat_stream(client)
-        next(stream)
-        if give_up == "close":
-            stream.close()
-        del stream
-        gc.collect()
+        give_up(lambda: chat_stream(client), how)
 
     assert len(seen) == 1
     assert (seen[0].operation_id, seen[0].usage) == ("c14c80c3", {})
@@ -240,3 +239,157 @@ def test_embeddings_are_observed(capture: Capture) -> None:
             usage={"billed_units": {"input_tokens": 7}},
         )
     ]
+
+
+def test_an_answer_without_usage_is_incomplete(capture: Capture) -> None:
+    """A call that was answered has cost something: zero would be made up."""
+    client = client_of(ProviderApi(Scripted({**ANSWER, "usage": None})))
+    with capture(LIBRARY, client) as seen:
+        chat(client)
+
+    assert [(each.usage, each.complete) for each in seen] == [({}, False)]
+
+
+def test_a_ranking_without_units_is_incomplete(capture: Capture) -> None:
+    """Nor is a search made up."""
+    client = client_of(ProviderApi(metered()))
+    with capture(LIBRARY, client) as seen:
+        client.rerank(model="rerank-v4.0-pro", query=WORDS, documents=[WORDS])
+
+    assert [(each.usage, each.complete) for each in seen] == [({}, False)]
+
+
+def test_a_stream_is_complete_with_its_last_event(capture: Capture) -> None:
+    """Many readers stop there, and never ask for the end."""
+    client = client_of(ProviderApi(parts()))
+    with capture(LIBRARY, client) as seen:
+        stream = chat_stream(client)
+        for _ in range(3):
+            next(stream)
+        stream.close()
+
+    assert seen == [OBSERVED]
+
+
+def test_images_are_embedded_by_tokens_of_their_own(capture: Capture) -> None:
+    """A call with both has two lines, for they have two prices."""
+    client = client_of(ProviderApi(metered(input_tokens=7, image_tokens=300)))
+    with capture(LIBRARY, client) as seen:
+        client.embed(model="embed-v4.0", input_type="image", images=["data:,a"])
+
+    assert [(each.line, each.usage) for each in seen] == [
+        (None, {"billed_units": {"input_tokens": 7, "image_tokens": 300}}),
+        ("images", {"input_image_tokens": 300}),
+    ]
+
+
+def test_images_alone_are_one_line(capture: Capture) -> None:
+    """There was no text to bill."""
+    client = client_of(ProviderApi(metered(image_tokens=300)))
+    with capture(LIBRARY, client) as seen:
+        client.embed(model="embed-v4.0", input_type="image", images=["data:,a"])
+
+    assert [(each.line, each.usage) for each in seen] == [
+        ("images", {"input_image_tokens": 300})
+    ]
+
+
+def test_a_document_that_was_read_is_observed_by_its_pages(capture: Capture) -> None:
+    """In a plain unit, for price books."""
+    client = client_of(ProviderApi(metered(pages=3)))
+    with capture(LIBRARY, client) as seen:
+        client.parse(
+            model="parse-v1",
+            document={"type": "document_url", "document_url": "https://example.com"},  # type: ignore[arg-type]  # as JSON
+        )
+
+    assert [(each.event_type, each.usage) for each in seen] == [
+        ("cost.documents.ocr", {"page": 3})
+    ]
+
+
+FIRST_ANSWER: Final = {
+    "generation_id": "gen-1",
+    "text": WORDS,
+    "meta": {"api_version": {"version": "1"}, **USAGE},
+}
+
+
+def first_client(api: ProviderApi) -> cohere.Client:
+    """Return a client of the API's first version."""
+    return cohere.Client("test", httpx_client=api.client())
+
+
+def ask_first(client: cohere.Client) -> object:
+    """Ask in the first version of the API."""
+    return client.chat(model="command-a-03-2025", message=WORDS)
+
+
+def stream_first(client: cohere.Client) -> object:
+    """Ask it for an answer in parts."""
+    return list(client.chat_stream(model="command-a-03-2025", message=WORDS))
+
+
+@pytest.mark.parametrize(
+    ("ask", "answered"),
+    [
+        (ask_first, Scripted(FIRST_ANSWER)),
+        (
+            stream_first,
+            events(
+                {"event_type": "stream-start", "generation_id": "gen-1"},
+                {"event_type": "text-generation", "text": WORDS},
+                {
+                    "event_type": "stream-end",
+                    "finish_reason": "COMPLETE",
+                    "response": FIRST_ANSWER,
+                },
+            ),
+        ),
+    ],
+    ids=["whole", "streamed"],
+)
+def test_the_first_version_of_the_api_is_observed(
+    ask: Callable[[cohere.Client], object], answered: Scripted, capture: Capture
+) -> None:
+    """It calls the id and the usage by other names."""
+    client = first_client(ProviderApi(answered))
+    with capture(LIBRARY, client) as seen:
+        ask(client)
+
+    assert [(each.operation_id, each.model) for each in seen] == [
+        ("gen-1", "command-a-03-2025")
+    ]
+    assert {name: seen[0].usage[name] for name in USAGE} == USAGE
+    assert seen[0].complete
+
+
+def test_classifications_are_observed_by_the_text(capture: Capture) -> None:
+    """In a plain unit, for price books."""
+    body = {
+        "id": "class-1",
+        "classifications": [],
+        "meta": {"billed_units": {"classifications": 2}},
+    }
+    client = first_client(ProviderApi(Scripted(body)))
+    with capture(LIBRARY, client) as seen:
+        client.classify(model="ours", inputs=[WORDS, WORDS])
+
+    assert [(each.operation_id, each.usage) for each in seen] == [
+        ("class-1", {"classification": 2})
+    ]
+
+
+def test_a_call_is_tracked_through_the_public_door() -> None:
+    """From the provider's answer to the event, to the last digit."""
+    client = client_of(ProviderApi(Scripted(ANSWER)))
+    with RecordingClient() as tracker:
+        assert outlay.instrument(client, client=tracker) is client
+        with outlay.attribute(customer_id="cus_1"):
+            chat(client)
+        outlay.uninstrument(client)
+
+    # 5 in at 2.50, and 418 out at 10, each for a million.
+    tracker.costs.assert_total(
+        "0.0041925", customer="cus_1", provider="cohere", operation_id="c14c80c3"
+    )

@@ -15,7 +15,7 @@ import outlay
 from outlay._capture.observation import Observation
 from outlay._capture.providers.google import LIBRARY
 from outlay.testing import RecordingClient
-from tests.capture.providers.api import ProviderApi, Scripted, events
+from tests.capture.providers.api import WORDS, ProviderApi, Scripted, events
 from tests.support.responses import Recorded, recorded
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Inheritance class AiohttpClientSession:DeprecationWarning"
 )
 
-WORDS: Final = "to be or not to be"
 USAGE: Final = {
     "promptTokenCount": 12,
     "candidatesTokenCount": 30,

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import pytest
 from mistralai.client import Mistral, basesdk, errors
 
+import outlay
 from outlay._capture.observation import Observation
 from outlay._capture.providers.mistral import LIBRARY
-from tests.capture.providers.api import ProviderApi, Scripted, events
+from outlay.testing import RecordingClient
+from tests.capture.providers.api import (
+    MESSAGES,
+    WORDS,
+    ProviderApi,
+    Scripted,
+    events,
+    give_up,
+)
 from tests.support.responses import Recorded, recorded
 
 if TYPE_CHECKING:
     from tests.capture.providers.conftest import Capture
 
-WORDS: Final = "to be or not to be"
-MESSAGES: Final[Any] = [{"role": "user", "content": WORDS}]
 USAGE: Final = {"prompt_tokens": 12, "completion_tokens": 30, "total_tokens": 42}
 ANSWER: Final = {
     "id": "cmpl-1",
@@ -179,19 +186,12 @@ def test_an_asynchronous_stream_is_observed_once(capture: Capture) -> None:
     assert seen == [OBSERVED]
 
 
-@pytest.mark.parametrize("give_up", ["close", "forget"])
-def test_a_stream_that_is_given_up_is_incomplete(
-    give_up: str, capture: Capture
-) -> None:
+@pytest.mark.parametrize("how", ["close", "forget"])
+def test_a_stream_that_is_given_up_is_incomplete(how: str, capture: Capture) -> None:
     """What it cost is not known, and not guessed."""
     client = client_of(ProviderApi(parts()))
     with capture(LIBRARY, client) as seen:
-        stream = chat_stream(client)
-        next(stream)
-        if give_up == "close":
-            stream.close()
-        del stream
-        gc.collect()
+        give_up(lambda: chat_stream(client), how)
 
     assert len(seen) == 1
     assert (seen[0].operation_id, seen[0].usage) == ("cmpl-1", {})
@@ -273,3 +273,184 @@ def test_each_turn_of_a_conversation_is_an_operation(capture: Capture) -> None:
     assert [(each.operation_id, each.model, each.usage) for each in seen] == [
         ("msg_1", "mistral-small-2603", USAGE)
     ]
+
+
+def test_an_answer_without_usage_is_incomplete(capture: Capture) -> None:
+    """A call that was answered has cost something: zero would be made up."""
+    client = client_of(ProviderApi(Scripted({**ANSWER, "usage": {}})))
+    with capture(LIBRARY, client) as seen:
+        chat(client)
+
+    assert [(each.usage, each.complete) for each in seen] == [({}, False)]
+
+
+@pytest.mark.parametrize(
+    ("told", "tier"), [("flex", "flex"), ("standard", None)], ids=["flex", "standard"]
+)
+def test_the_tier_that_served_a_call_is_told(
+    told: str, tier: str | None, capture: Capture
+) -> None:
+    """It changes the price."""
+    body = {**ANSWER, "usage": {**USAGE, "service_tier": told}}
+    client = client_of(ProviderApi(Scripted(body)))
+    with capture(LIBRARY, client) as seen:
+        chat(client)
+
+    assert [(each.service_tier, each.usage) for each in seen] == [(tier, USAGE)]
+
+
+def test_a_stream_is_complete_with_its_usage(capture: Capture) -> None:
+    """Many readers stop at the reason to finish, and never ask for the end."""
+    client = client_of(ProviderApi(parts()))
+    with capture(LIBRARY, client) as seen:
+        stream = chat_stream(client)
+        for _ in range(3):
+            next(stream)
+        stream.close()
+
+    assert seen == [OBSERVED]
+
+
+def ask_agent(client: Mistral) -> Any:
+    """Ask an agent."""
+    return client.agents.complete(agent_id="ag_1", messages=MESSAGES)
+
+
+def fill(client: Mistral) -> Any:
+    """Ask for what is missing in the middle."""
+    return client.fim.complete(model="codestral-latest", prompt=WORDS)
+
+
+@pytest.mark.parametrize("ask", [ask_agent, fill])
+def test_agents_and_middles_are_observed_alike(ask: Any, capture: Capture) -> None:
+    """Their answers are chats'."""
+    client = client_of(ProviderApi(Scripted(ANSWER)))
+    with capture(LIBRARY, client) as seen:
+        ask(client)
+
+    assert seen == [OBSERVED]
+
+
+def test_a_document_s_operation_is_its_request(capture: Capture) -> None:
+    """The answer has no id, and two pages more would be another operation."""
+    row = recorded("mistral-ocr")[0]
+    page = {"index": 0, "markdown": WORDS, "images": [], "dimensions": None}
+    headers = {"mistral-correlation-id": "req-1"}
+    body = Scripted({**row.response, "pages": [page]}, headers=headers)
+    client = client_of(ProviderApi(body))
+    with capture(LIBRARY, client) as seen:
+        client.ocr.process(
+            model="mistral-ocr-latest",
+            document={"type": "document_url", "document_url": "https://example.com"},
+        )
+
+    assert [(each.operation_id, each.request_id) for each in seen] == [(None, "req-1")]
+
+
+def test_a_document_without_pages_told_is_incomplete(capture: Capture) -> None:
+    """How many there were is not guessed from the answer."""
+    page = {"index": 0, "markdown": WORDS, "images": [], "dimensions": None}
+    body = {"model": "mistral-ocr-2512", "pages": [page], "usage_info": None}
+    client = client_of(ProviderApi(Scripted(body)))
+    with (
+        capture(LIBRARY, client) as seen,
+        pytest.raises(errors.ResponseValidationError),
+    ):
+        client.ocr.process(
+            model="mistral-ocr-latest",
+            document={"type": "document_url", "document_url": "https://example.com"},
+        )
+
+    assert [(each.usage, each.complete) for each in seen] == [({}, False)]
+
+
+def test_the_last_of_several_outputs_names_a_turn(capture: Capture) -> None:
+    """The first may be of a tool that ran before."""
+    body = conversation()
+    body["outputs"].insert(0, {**body["outputs"][0], "id": "msg_0", "model": "other"})
+    client = client_of(ProviderApi(Scripted(body)))
+    with capture(LIBRARY, client) as seen:
+        client.beta.conversations.start(model="mistral-small-latest", inputs=WORDS)
+
+    assert [(each.operation_id, each.model) for each in seen] == [
+        ("msg_1", "mistral-small-2603")
+    ]
+
+
+def test_a_streamed_turn_is_observed_as_a_whole_one(capture: Capture) -> None:
+    """Its events tell the id, and the last one the usage."""
+    stream = events(
+        {"type": "conversation.response.started", "conversation_id": "conv_1"},
+        {
+            "type": "message.output.delta",
+            "id": "msg_1",
+            "model": "mistral-small-2603",
+            "role": "assistant",
+            "content": WORDS,
+        },
+        {"type": "conversation.response.done", "usage": USAGE},
+    )
+    client = client_of(ProviderApi(stream))
+    with capture(LIBRARY, client) as seen:
+        assert (
+            len(
+                list(
+                    client.beta.conversations.start_stream(
+                        model="mistral-small-latest", inputs=WORDS
+                    )
+                )
+            )
+            == 3
+        )
+
+    assert seen == [msgspec.structs.replace(OBSERVED, operation_id="msg_1")]
+
+
+def test_a_transcription_is_observed_by_its_seconds(capture: Capture) -> None:
+    """In a plain unit, for price books."""
+    body: dict[str, Any] = {
+        "model": "voxtral-mini-2602",
+        "text": WORDS,
+        "language": None,
+        "segments": [],
+        "usage": {**USAGE, "prompt_audio_seconds": 203},
+    }
+    client = client_of(ProviderApi(Scripted(body)))
+    with capture(LIBRARY, client) as seen:
+        client.audio.transcriptions.complete(
+            model="voxtral-mini-latest", file={"file_name": "a.mp3", "content": b"a"}
+        )
+
+    assert seen == [
+        Observation(
+            provider="mistral",
+            event_type="cost.ai.audio",
+            model="voxtral-mini-2602",
+            usage={"input_audio_seconds": 203},
+        )
+    ]
+
+
+def test_speech_is_observed_by_what_was_to_be_said(capture: Capture) -> None:
+    """The answer tells nothing but the sound."""
+    client = client_of(ProviderApi(Scripted({"audio_data": "AAAA"})))
+    with capture(LIBRARY, client) as seen:
+        client.audio.speech.complete(model="voxtral-tts", input=WORDS)
+
+    assert [(each.event_type, each.model, each.usage) for each in seen] == [
+        ("cost.ai.audio", "voxtral-tts", {"character": len(WORDS)})
+    ]
+
+
+def test_a_call_is_tracked_through_the_public_door() -> None:
+    """From the provider's answer to the event."""
+    client = client_of(ProviderApi(Scripted(ANSWER)))
+    with RecordingClient() as tracker:
+        assert outlay.instrument(client, client=tracker) is client
+        with outlay.attribute(customer_id="cus_1"):
+            chat(client)
+        outlay.uninstrument(client)
+
+    (event,) = tracker.costs.lines(customer="cus_1", provider="mistral")
+    assert event.data["operationId"] == "cmpl-1"
+    assert event.data["amount"] > 0

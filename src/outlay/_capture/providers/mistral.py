@@ -89,7 +89,7 @@ def speech(_answer: Answer, call: Call) -> Observation:
 
 def _tokens(answer: Answer, call: Call, event_type: str) -> Observation:
     report = answer.get("usage") or {}
-    tier = report.get("service_tier")
+    usage, tier = numbers(report) or {}, report.get("service_tier")
     return Observation(
         provider=call.provider,
         event_type=event_type,
@@ -97,9 +97,9 @@ def _tokens(answer: Answer, call: Call, event_type: str) -> Observation:
         request_id=_request_id(call),
         model=answer.get("model") or call.model,
         service_tier=None if tier == "standard" else tier,
-        usage=numbers(report) or {},
+        usage=usage,
         flavor="default",
-        complete=bool(report),
+        complete=bool(usage),
     )
 
 

@@ -82,7 +82,11 @@ class ProviderApi:
             headers = {"content-type": kind, **headers}
             if isinstance(body, list):
                 return library.Response(status, headers=headers, stream=Pieces(body))
-            content = body if isinstance(body, bytes) else json.dumps(body).encode()
+            content = (
+                body
+                if isinstance(body, bytes)
+                else json.dumps(body, default=float).encode()
+            )
             return library.Response(status, headers=headers, content=content)
 
         return answer

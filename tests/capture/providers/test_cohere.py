@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import cohere
 import pytest
@@ -69,12 +70,35 @@ def chat_stream(client: Any) -> Any:
     return client.chat_stream(model="command-a-03-2025", messages=MESSAGES)
 
 
+def embed(client: Any, model: str | None) -> Any:
+    """Ask for embeddings."""
+    return client.embed(
+        model=model,
+        texts=[WORDS],
+        input_type="search_document",
+        embedding_types=["float"],
+    )
+
+
+def rank(client: Any, model: str | None) -> Any:
+    """Ask for a ranking."""
+    return client.rerank(model=model, query=WORDS, documents=[WORDS])
+
+
+ASKING: Final = {
+    "/v2/chat": lambda client, _: client.chat(model="an-alias", messages=MESSAGES),
+    "/v2/embed": embed,
+    "/v2/rerank": rank,
+}
+
+
 @pytest.mark.parametrize("row", recorded("cohere-"), ids=lambda row: row.name)
 def test_a_recorded_response_is_observed(row: Recorded, capture: Capture) -> None:
     """What the table says is what the library's calls are seen as."""
     client = client_of(ProviderApi(Scripted(row.response)))
+    ask = ASKING[urlsplit(row.request.split()[1]).path]
     with capture(LIBRARY, client) as seen:
-        client.chat(model="command-alias", messages=MESSAGES)
+        ask(client, row.observed.model)
 
     assert seen == [row.observed]
 

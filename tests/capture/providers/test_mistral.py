@@ -24,6 +24,8 @@ from tests.capture.providers.api import (
 from tests.support.responses import Recorded, recorded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.capture.providers.conftest import Capture
 
 USAGE: Final = {"prompt_tokens": 12, "completion_tokens": 30, "total_tokens": 42}
@@ -68,20 +70,40 @@ def chat_stream(client: Mistral) -> Any:
     return client.chat.stream(model="mistral-small-latest", messages=MESSAGES)
 
 
+def embed(client: Mistral) -> Any:
+    """Ask for embeddings."""
+    return client.embeddings.create(model="mistral-alias", inputs=[WORDS])
+
+
+def transcribe(client: Mistral) -> Any:
+    """Ask for a transcription."""
+    file: Any = {"file_name": "a.mp3", "content": b"a"}
+    return client.audio.transcriptions.complete(model="voxtral-alias", file=file)
+
+
+ASKING: Final = {
+    "/v1/chat/completions": chat,
+    "/v1/embeddings": embed,
+    "/v1/audio/transcriptions": transcribe,
+}
+
+
 @pytest.mark.parametrize(
-    "row",
+    ("row", "ask"),
     [
-        row
+        pytest.param(row, ask, id=row.name)
         for row in recorded("mistral-")
-        if row.name not in {"mistral-batch", "mistral-ocr"}
+        for path, ask in ASKING.items()
+        if row.request.endswith(path) and row.name != "mistral-batch"
     ],
-    ids=lambda row: row.name,
 )
-def test_a_recorded_response_is_observed(row: Recorded, capture: Capture) -> None:
+def test_a_recorded_response_is_observed(
+    row: Recorded, ask: Callable[[Mistral], Any], capture: Capture
+) -> None:
     """What the table says is what the library's calls are seen as."""
     client = client_of(ProviderApi(Scripted(row.response)))
     with capture(LIBRARY, client) as seen:
-        chat(client)
+        ask(client)
 
     assert seen == [row.observed]
 
@@ -426,7 +448,7 @@ def test_a_transcription_is_observed_by_its_seconds(capture: Capture) -> None:
             provider="mistral",
             event_type="cost.ai.audio",
             model="voxtral-mini-2602",
-            usage={"input_audio_seconds": 203},
+            usage={"audio_seconds": 203, "input_audio_seconds": 203},
         )
     ]
 

@@ -29,6 +29,8 @@ def embeddings(answer: Answer, call: Call) -> Iterator[Observation]:
     if "input_tokens" in billed or not billed.get("image_tokens"):
         yield _billed(meta, answer, call, event_types.EMBEDDINGS, "embeddings")
     if billed.get("image_tokens"):
+        # genai-prices would take them at the price of texts, a quarter of theirs. So
+        # they stand alone, in a unit for price books.
         yield Observation(
             provider=call.provider,
             event_type=event_types.EMBEDDINGS,

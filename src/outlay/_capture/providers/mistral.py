@@ -69,7 +69,10 @@ def transcription(answer: Answer, call: Call) -> Observation:
         event_type=event_types.AUDIO,
         request_id=_request_id(call),
         model=answer.get("model") or call.model,
-        usage={} if seconds is None else {"input_audio_seconds": seconds},
+        # Of a part, price lists want the whole, too.
+        usage={}
+        if seconds is None
+        else {"audio_seconds": seconds, "input_audio_seconds": seconds},
         complete=seconds is not None,
     )
 

@@ -507,3 +507,14 @@ def test_results_that_are_read_for_two_customers_are_the_first_ones() -> None:
             outlay.uninstrument(asking)
 
         assert tracked.only().subject == "cus_1"
+
+
+def test_empty_lines_are_no_failures() -> None:
+    """Files end with one."""
+    before = failures()
+
+    with Recorded() as tracked:
+        lines = ["", "\n", *FILE.splitlines(), b"\r\n"]
+        outlay.observe_batch(lines, provider="openai", client=tracked.client)
+
+    assert before == failures()

@@ -18,7 +18,13 @@ import pytest
 
 import outlay
 from outlay._capture.instrumenting import Options
-from outlay._capture.providers.litellm import LIBRARY, _provider, observe
+from outlay._capture.providers.litellm import (
+    LIBRARY,
+    _Callbacks,
+    _provider,
+    _told,
+    observe,
+)
 from outlay._capture.registry import Call
 from tests.spans.fakes import PROMPT, REPLY, answer
 from tests.support.recorded import Recorded
@@ -305,6 +311,36 @@ def test_prices_that_litellm_was_told_hold(
     assert data["provenance"] == "priced"
     assert data["price"]["list"] == "litellm"
     assert data["price"]["version"].startswith("1.")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "amount"),
+    [({}, None), ({"input_cost_per_token": 0.0}, Decimal("0.0"))],
+    ids=["not known", "free"],
+)
+def test_zero_is_an_amount_only_if_the_user_told_the_price(
+    parameters: dict[str, Any], amount: Decimal | None
+) -> None:
+    """LiteLLM says it of models that it has no price of, too."""
+    kwargs = {
+        "response_cost": 0.0,
+        "litellm_params": parameters,
+        "litellm_call_id": "1",
+    }
+
+    assert _told(kwargs, object()).get("amount") == amount
+
+
+def test_a_call_that_is_told_of_twice_is_settled_once(capture: Capture) -> None:
+    """Where a program has both of LiteLLM's ways to call back."""
+    callbacks = _Callbacks(LIBRARY.scope)
+    kwargs = {"litellm_call_id": "1", "call_type": "completion"}
+    with capture(LIBRARY) as seen:
+        callbacks.begins(kwargs)
+        for _ in range(2):
+            callbacks.succeeds(kwargs, object())
+
+    assert len(seen) == 1
 
 
 def test_a_failure_costs_nothing(

@@ -174,11 +174,12 @@ def _provider(kwargs: Answer) -> str:
 def _told(kwargs: Answer, response: Any) -> dict[str, Any]:
     """Return what matters of a callback's arguments: names, ids, counts, an amount."""
     hidden = getattr(response, "_hidden_params", None) or {}
+    own = _has_prices_of_ones_own(kwargs)
     answer = {
         **members(response, ("id", "model", "service_tier")),
         "usage": plain(getattr(response, "usage", None)),
         "cache_hit": kwargs.get("cache_hit") or hidden.get("cache_hit"),
-        "adjusted": _is_adjusted(kwargs),
+        "adjusted": own or _is_adjusted(kwargs),
     }
     if not answer.get("id") and _request_id(hidden) is None:
         answer["id"] = kwargs.get("litellm_call_id")
@@ -186,21 +187,22 @@ def _told(kwargs: Answer, response: Any) -> dict[str, Any]:
         answer["model"] = hidden["provider_response_model"]
     cost = kwargs.get("response_cost")
     # Zero is also what LiteLLM says of models that it has no price of.
-    if isinstance(cost, int | float) and cost > 0:
+    if isinstance(cost, int | float) and (cost > 0 or own):
         answer["amount"] = Decimal(repr(cost))
     return answer
 
 
 def _is_adjusted(kwargs: Answer) -> bool:
-    """Return whether the amount is not what public lists would make of the tokens.
-
-    The user may have told LiteLLM prices or discounts; and tools are charged besides.
-    """
-    parameters = kwargs.get("litellm_params") or {}
+    """Return whether the amount has more, or less, in it than what tokens cost."""
     said = (kwargs.get("standard_logging_object") or {}).get("cost_breakdown") or {}
-    return any(said.get(name) for name in _ADJUSTMENTS) or any(
-        parameters[name] is not None for name in parameters if "cost_per_" in name
-    )
+    return any(said.get(name) for name in _ADJUSTMENTS)
+
+
+def _has_prices_of_ones_own(kwargs: Answer) -> bool:
+    """Return whether the user told LiteLLM what the call costs."""
+    parameters = kwargs.get("litellm_params") or {}
+    named = (parameters[name] for name in parameters if "cost_per_" in name)
+    return any(price is not None for price in named)
 
 
 _ADJUSTMENTS: Final = (

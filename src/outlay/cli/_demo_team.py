@@ -216,8 +216,10 @@ class Team:
         if "finished" in message:
             stats = message["finished"]
             stats["dropped"] = sum(stats["dropped"].values())
-            del stats["oldest_pending"]  # ages do not add up
-            worker.finished = stats
+            # Counts add up; ages do not, nor does what is told by kind.
+            worker.finished = {
+                name: count for name, count in stats.items() if isinstance(count, int)
+            }
             return
         worker.seen.add(message["index"])
         fields = message["operation"]

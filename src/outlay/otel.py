@@ -9,7 +9,7 @@
 Needs the extra ``otel``: ``pip install 'outlay[otel,pricing]'``.
 """
 
-from outlay._capture.stamping import AMOUNT, CURRENCY, KEYS, STATUS
+from outlay._capture.stamping import AMOUNT, CURRENCY, KEYS, STATUS, stamp_cost
 from outlay.errors import MissingExtraError
 
 try:
@@ -19,4 +19,12 @@ except ModuleNotFoundError as error:
         raise
     raise MissingExtraError("outlay.otel", "otel") from error
 
-__all__ = ("AMOUNT", "CURRENCY", "CUSTOMER", "KEYS", "STATUS", "CostSpanProcessor")
+__all__ = (
+    "AMOUNT",
+    "CURRENCY",
+    "CUSTOMER",
+    "KEYS",
+    "STATUS",
+    "CostSpanProcessor",
+    "stamp_cost",
+)

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import outlay
 from outlay._capture.spans import processor as module
 from outlay._model.attribution import Attribution, attribution
-from outlay.otel import CostSpanProcessor
+from outlay.otel import AMOUNT, CURRENCY, KEYS, STATUS, CostSpanProcessor, stamp_cost
 from tests.spans.test_spans_dialects import OPENINFERENCE, SEMCONV
 from tests.support.recorded import Recorded
 
@@ -165,6 +165,49 @@ def test_a_cost_is_not_stamped_on_the_span_around(traced: Traced) -> None:
 
     [_, request] = traced.exporter.get_finished_spans()
     assert dict(request.attributes or {}) == {}
+
+
+def by_hand(traced: Traced, operation_id: str, amount: str) -> outlay.Receipt:
+    """Track a cost by hand, and stamp it."""
+    receipt = traced.recorded.client.track_cost(
+        "cost.enrichment", amount, operation_id=operation_id
+    )
+    return stamp_cost(receipt, amount)
+
+
+def test_a_cost_tracked_by_hand_is_stamped_where_that_is_asked_for(
+    traced: Traced,
+) -> None:
+    """The trace shows what the operation cost, and by which events."""
+    with traced.tracer.start_as_current_span("request"):
+        receipts = [by_hand(traced, "a", "0.05"), by_hand(traced, "b", "0.005")]
+
+    (request,) = traced.exporter.get_finished_spans()
+    assert dict(request.attributes or {}) == {
+        STATUS: "tracked",
+        AMOUNT: "0.055",
+        CURRENCY: "USD",
+        KEYS: tuple(receipt.idempotency_key for receipt in receipts),
+    }
+
+
+def test_a_call_whose_cost_was_stamped_by_hand_is_not_counted_again(
+    traced: Traced,
+) -> None:
+    """Whoever knows its cost better than its span says so."""
+    with traced.tracer.start_as_current_span("call", attributes=SEMCONV):
+        by_hand(traced, "a", "0.05")
+
+    assert traced.recorded.total() == Decimal("0.05")
+
+
+def test_without_a_span_a_stamp_is_nothing(traced: Traced) -> None:
+    """Code need not know whether it is traced; a wrong amount is still one."""
+    receipt = by_hand(traced, "a", "0.05")
+
+    assert stamp_cost(receipt, "0.05") is receipt
+    with pytest.raises(outlay.InvalidEventError):
+        stamp_cost(receipt, "much")
 
 
 def test_other_spans_cost_nothing(traced: Traced) -> None:

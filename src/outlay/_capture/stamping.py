@@ -19,10 +19,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final, cast
 from weakref import WeakKeyDictionary
 
-from outlay._model.money import exact_sum
+from outlay._model.money import exact, exact_sum
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
+
+    from outlay._client import Receipt
+    from outlay._model.money import Amount
 
 STATUS: Final = "outlay.cost.status"
 AMOUNT: Final = "outlay.cost.amount"
@@ -75,6 +78,37 @@ def stamp(key: str, amount: Decimal, currency: str) -> None:
             KEYS: tuple(written.keys),
         }
     span.set_attributes(attributes)
+
+
+def stamp_cost(receipt: Receipt, amount: Amount, *, currency: str = "USD") -> Receipt:
+    """Write a cost that was tracked by hand on the current span.
+
+    Captured calls are stamped by themselves; `track_cost` asks for no span, for few of
+    its callers have one that is about the cost. Without one that records, nothing
+    happens.
+
+    A stamped span's call is counted: `CostSpanProcessor` passes it over. So stamp the
+    span of the operation that cost this, not one around a call of a provider that the
+    processor is to count.
+
+    Thread safety: any thread.
+
+    Args:
+        receipt: what `track_cost` answered.
+        amount: what it was told; added to what the span's earlier costs came to.
+        currency: of the amount, ISO 4217.
+
+    Returns:
+        The receipt, so that a call of `track_cost` can stand in here.
+
+    Raises:
+        InvalidEventError: the amount is none.
+
+    Example:
+        >>> stamp_cost(outlay.track_cost("cost.enrichment", "0.05", ...), "0.05")
+    """
+    stamp(receipt.idempotency_key, exact(amount, allow_credits=True), currency)
+    return receipt
 
 
 def stamp_unpriced() -> None:

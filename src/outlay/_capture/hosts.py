@@ -25,6 +25,8 @@ APIS: Final = {
     "anthropic": Api("anthropic", ("api.anthropic.com",)),
     "apify": Api("apify", ("api.apify.com",)),
     "assemblyai": Api("assemblyai", ("api.assemblyai.com", "api.eu.assemblyai.com")),
+    # Anybody's servers have names under amazonaws.com.
+    "aws": Api("bedrock", ()),
     "azure": Api(
         "openai",
         (

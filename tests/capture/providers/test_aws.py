@@ -747,7 +747,7 @@ def test_calls_without_the_library_are_read_alike(
     api = ProviderApi(Scripted(body, 200, {"x-amzn-requestid": name}, kind))
     client = api.client()
     url = f"https://bedrock-runtime.{REGION}.amazonaws.com/model/{HAIKU}/{address}"
-    with observing(client) as seen:
+    with observing(client, provider="aws") as seen:
         client.post(url, json={"q": WORDS})
 
     assert seen == [msgspec.structs.replace(expected, region=None)]

@@ -24,7 +24,7 @@ from outlay._capture.hooks import returning
 from outlay._capture.instrumenting import Library, Options, Scope, Seam
 from outlay._capture.providers import bedrock as _bedrock  # noqa: F401 - registers it
 from outlay._capture.providers import textract
-from outlay._capture.registry import Call, Endpoint, find, register_host
+from outlay._capture.registry import Call, Endpoint, find
 from outlay._capture.streams import Watch
 from outlay.errors import ConfigError
 
@@ -266,6 +266,3 @@ def _inside(client: Any) -> Iterable[object]:
 
 
 LIBRARY: Final = Library("boto3", _seams, module="botocore.client", inside=_inside)
-
-# Of all its services; those without an endpoint here are not captured.
-register_host(".amazonaws.com", "aws")

@@ -26,7 +26,7 @@ APIS: Final = {
     "apify": Api("apify", ("api.apify.com",)),
     "assemblyai": Api("assemblyai", ("api.assemblyai.com", "api.eu.assemblyai.com")),
     # Anybody's servers have names under amazonaws.com.
-    "aws": Api("bedrock", ()),
+    "aws": Api("aws", ()),
     "azure": Api(
         "openai",
         (

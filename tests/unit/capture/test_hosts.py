@@ -34,6 +34,11 @@ def free(answer, call): ...
 outlay.extractor("cohere", "POST /v2/rerank")(free)
 assert find("cohere", "POST", "/v2/rerank").extract is free
 assert find("cohere", "POST", "/v2/embed") is not None
+
+outlay.extractor("aws", "POST /textract/AnalyzeID")(free)
+outlay.instrument("boto3")
+assert find("aws", "POST", "/textract/AnalyzeID").extract is free
+assert find("aws", "POST", "/bedrock-runtime/Converse") is not None
 """
 
 

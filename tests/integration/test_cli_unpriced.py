@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from outlay._journal.unpriced import mark
+from outlay._model.events import decode_event
 from outlay.cli._exits import Exit
 from tests.support import processes
 from tests.support.command_line import Ran, call, reaching, serving
-from tests.support.unpriced import BOOK, client_in, pending, record, waiting
+from tests.support.unpriced import (
+    BOOK,
+    client_in,
+    pending,
+    record,
+    view_of,
+    waiting,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,6 +120,26 @@ def test_reprice_twice_is_as_once(spill_dir: Path, book: Path) -> None:
         call("reprice", "--price-book", str(book))
 
     assert len(pending(spill_dir)) == 2
+
+
+def test_what_may_be_tracked_already_is_said_and_under_the_window_rule(
+    spill_dir: Path, book: Path
+) -> None:
+    """A process was killed while it tracked the first cost by another door."""
+    first, *_ = waiting(spill_dir)
+    mark(first.path, [first.offset], "held")
+    listed = ran("unpriced", "list")["unpriced"]
+
+    said = call("reprice", "--price-book", str(book)).out
+
+    assert [row["mayBeTracked"] for row in listed] == [True, False, False]
+    assert "1 cost of these may be tracked already" in said
+    kept = view_of(spill_dir).events(lambda _: None)
+    attempted = {
+        decode_event(event.payload).data["operationId"]: event.first_attempt_at
+        for event in kept
+    }
+    assert attempted == {"req_1": first.cost.kept_at, "req_2": None}
 
 
 def test_a_dry_run_changes_nothing(spill_dir: Path, book: Path) -> None:

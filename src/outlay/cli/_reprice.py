@@ -129,6 +129,12 @@ def _settle(
         )
 
 
+_DOUBTFUL: Final = (
+    "may be tracked already, by a process that was killed: what the server may no "
+    "longer recognise goes into quarantine, see 'outlay spill list'"
+)
+
+
 def _say(
     arguments: argparse.Namespace,
     rows: list[tuple[Found, Charge | NoPrice]],
@@ -147,6 +153,11 @@ def _say(
         show(_shown(rows))
     verb = "would be tracked" if arguments.dry_run else "tracked"
     print(f"{counted(priced, 'cost')} {verb}; {len(rows) - priced:,} without a price")
+    doubtful = sum(
+        each.may_be_tracked for each, charge in rows if isinstance(charge, Charge)
+    )
+    if doubtful:
+        print(f"{counted(doubtful, 'cost')} of these {_DOUBTFUL}")
     if priced and not arguments.dry_run:
         print("'outlay spill replay' ships now; a living process does so within 30 s")
 

@@ -28,6 +28,11 @@ class Found(NamedTuple):
         """What names it: the idempotency key that its event will have."""
         return self.waiting.event.idempotency_key
 
+    @property
+    def may_be_tracked(self) -> bool:
+        """Whether a killed process may have tracked it by another door."""
+        return self.line.doubtful_since_ms is not None
+
     def as_json(self) -> dict[str, Any]:
         """Return it for scripts."""
         cost, event, seen = self.line.cost, self.waiting.event, self.waiting.observation
@@ -44,6 +49,7 @@ class Found(NamedTuple):
             "usage": seen.usage,
             "timestamp": event.timestamp,
             "keptAt": cost.kept_at,
+            "mayBeTracked": self.may_be_tracked,
             "place": self.line.place,
         }
 

@@ -143,8 +143,16 @@ def in_parts(files: Any) -> bytes:
         return b"".join(response.iter_bytes(11))
 
 
+def as_text(files: Any) -> bytes:
+    """Read the file by the method of old."""
+    text: str = files.retrieve_content("file-1")
+    return text.encode()
+
+
+# The library says so of the method of old.
+@pytest.mark.filterwarnings("ignore:.*should be used instead:DeprecationWarning")
 @pytest.mark.parametrize(
-    "read", [at_once, by_line, raw, in_parts], ids=lambda read: read.__name__
+    "read", [at_once, by_line, raw, in_parts, as_text], ids=lambda read: read.__name__
 )
 def test_the_output_of_a_batch_is_observed_while_it_is_read(
     read: Callable[[Any], bytes],

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import ModuleType
 
+    from outlay._capture.bodies import Settle
+
 
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -178,10 +180,7 @@ class PendingCall(NamedTuple):
             options.settle(endpoint, call, {})
             return
 
-        def settle(answer: dict[str, Any], complete: bool) -> None:  # noqa: FBT001
-            options.settle(endpoint, call, answer, complete=complete)
-
-        reader = reader_of(content_type, endpoint, settle)
+        reader = reader_of(content_type, endpoint, self._settling(call))
         if response.is_closed:
             reader.see(response.content)
             reader.end(exhausted=True)
@@ -190,9 +189,20 @@ class PendingCall(NamedTuple):
             _watch_lines(answer, response)
 
     def _settle_model(self, answer: object) -> None:
-        endpoint = self.endpoint
+        options, endpoint = self.options, self.endpoint
         call = self._call(request_id=getattr(answer, "_request_id", None))
-        self.options.settle(endpoint, call, members(answer, endpoint.fields))
+        if endpoint.lines and isinstance(answer, str):
+            reader = reader_of("", endpoint, self._settling(call))
+            reader.see(answer.encode())
+            reader.end(exhausted=True)
+        else:
+            options.settle(endpoint, call, members(answer, endpoint.fields))
+
+    def _settling(self, call: Call) -> Settle:
+        def settle(answer: dict[str, Any], complete: bool) -> None:  # noqa: FBT001
+            self.options.settle(self.endpoint, call, answer, complete=complete)
+
+        return settle
 
     def _call(self, **facts: Any) -> Call:
         model = self.sent.get("model")

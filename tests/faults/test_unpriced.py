@@ -56,7 +56,7 @@ def test_a_full_disk_costs_no_cost(
         record(client, 1)
         ballast = fill(small_disk)
         for number in (2, 3, 4):
-            record(client, number, model="m" * 4000)
+            record(client, number, data={"padding": "x" * 4000})
         kept = client.stats().unpriced
         on_disk = len(waiting(spill_dir))
         ballast.unlink()
@@ -78,7 +78,7 @@ def test_a_disk_that_has_room_at_the_end_gets_what_was_in_memory(
     with client_in(spill_dir) as client:
         record(client, 1)
         ballast = fill(small_disk)
-        record(client, 2, model="m" * 4000)
+        record(client, 2, data={"padding": "x" * 4000})
         ballast.unlink()
 
     assert len(waiting(spill_dir)) == 2

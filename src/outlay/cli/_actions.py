@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def add_action(
     actions: Any,  # noqa: ANN401 - argparse gives the type of subparsers no public name
     name: str,
+    action: Callable[..., object],
     summary: str,
 ) -> argparse.ArgumentParser:
     """Add an action, and return its parser.
@@ -16,6 +20,7 @@ def add_action(
     Args:
         actions: what ``add_subparsers`` returned.
         name: as users type it.
+        action: what it does; the command finds it in ``arguments.action``.
         summary: for the command's help; its sentence opens the action's own.
     """
     parser: argparse.ArgumentParser = actions.add_parser(
@@ -25,4 +30,5 @@ def add_action(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.set_defaults(action=action)
     return parser

@@ -48,13 +48,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    _configure_create(add_action(actions, "create", "create a cost metric"))
-    _configure_list(add_action(actions, "list", "list the cost metrics"))
+    _configure_create(add_action(actions, "create", _create, "create a cost metric"))
+    _configure_list(add_action(actions, "list", _list, "list the cost metrics"))
 
 
 def _configure_create(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _CREATE_EPILOG
-    parser.set_defaults(action=_create)
     add = parser.add_argument
     add("name", metavar="NAME", help="what people call it")
     add("--event-type", metavar="TYPE", required=True, help="of the events that count")
@@ -100,7 +99,6 @@ def _configure_create(parser: argparse.ArgumentParser) -> None:
 
 def _configure_list(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _LIST_EPILOG
-    parser.set_defaults(action=_list)
     parser.add_argument("--json", action="store_true", help="print them as JSON")
     add_connection(parser)
 

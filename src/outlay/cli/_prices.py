@@ -33,8 +33,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    _configure_check(add_action(actions, "check", "find the mistakes in a price book"))
-    _configure_quote(add_action(actions, "quote", "ask every price list in turn"))
+    _configure_check(
+        add_action(actions, "check", check, "find the mistakes in a price book")
+    )
+    _configure_quote(
+        add_action(actions, "quote", quote, "ask every price list in turn")
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,7 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
 def _configure_check(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example:\n  outlay prices check prices.toml\n"
     parser.add_argument("file", metavar="FILE", help="TOML or JSON")
-    parser.set_defaults(action=check)
 
 
 def _configure_quote(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +88,6 @@ exit codes:
         help="your own prices (default: OUTLAY_PRICE_BOOK)",
     )
     add("--json", action="store_true", help="print JSON; amounts are exact strings")
-    parser.set_defaults(action=quote)
 
 
 def _usage(text: str) -> tuple[str, int | Decimal]:

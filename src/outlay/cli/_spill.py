@@ -15,7 +15,6 @@ from outlay.cli._spill_tally import LETTER_STATES, STATES
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
 
 _DESCRIPTION: Final = """\
 The journal holds every event until the server has it. Here one can look into it while
@@ -62,8 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
         return int(arguments.action(Scope(arguments), arguments))
 
 
-def _add_status(actions: Any) -> None:  # noqa: ANN401 - see _add
-    parser = _add(actions, "status", _spill_look.status, "what is kept, and for whom")
+def _add_status(actions: Any) -> None:  # noqa: ANN401 - see add_action
+    parser = add_action(
+        actions, "status", _spill_look.status, "what is kept, and for whom"
+    )
     parser.epilog = """\
 Ages are those of the events' timestamps. Locks, writers and events are only looked at.
 
@@ -74,8 +75,8 @@ example:
     add_scope(parser, destination=_ALL)
 
 
-def _add_list(actions: Any) -> None:  # noqa: ANN401 - see _add
-    parser = _add(actions, "list", _spill_look.list_, "the events that are kept")
+def _add_list(actions: Any) -> None:  # noqa: ANN401 - see add_action
+    parser = add_action(actions, "list", _spill_look.list_, "the events that are kept")
     parser.epilog = """\
 example:
   outlay spill list --state dead --customer cus_123 --limit 10
@@ -92,8 +93,8 @@ example:
     add_scope(parser, destination=_ALL)
 
 
-def _add_show(actions: Any) -> None:  # noqa: ANN401 - see _add
-    parser = _add(actions, "show", _spill_look.show, "one event and its history")
+def _add_show(actions: Any) -> None:  # noqa: ANN401 - see add_action
+    parser = add_action(actions, "show", _spill_look.show, "one event and its history")
     parser.epilog = """\
 example:
   outlay spill show ok1_8c2f4Jx0qk3vUe9S1mTzKb
@@ -103,8 +104,10 @@ example:
     add_scope(parser, destination=_ALL)
 
 
-def _add_replay(actions: Any) -> None:  # noqa: ANN401 - see _add
-    parser = _add(actions, "replay", _spill_replay.replay, "ship what is left, now")
+def _add_replay(actions: Any) -> None:  # noqa: ANN401 - see add_action
+    parser = add_action(
+        actions, "replay", _spill_replay.replay, "ship what is left, now"
+    )
     parser.epilog = """\
 Takes over what dead processes left for the server, namespace and credential of the
 settings, parked events included. Living processes ship their own.
@@ -128,8 +131,8 @@ exit codes:
     add_scope(parser)
 
 
-def _add_resend(actions: Any) -> None:  # noqa: ANN401 - see _add
-    parser = _add(
+def _add_resend(actions: Any) -> None:  # noqa: ANN401 - see add_action
+    parser = add_action(
         actions, "resend", _spill_change.resend, "make dead letters pending again"
     )
     parser.epilog = """\
@@ -151,8 +154,8 @@ examples:
     add_scope(parser, destination=_CURRENT)
 
 
-def _add_export(actions: Any) -> None:  # noqa: ANN401 - see _add
-    parser = _add(
+def _add_export(actions: Any) -> None:  # noqa: ANN401 - see add_action
+    parser = add_action(
         actions, "export", _spill_look.export, "the exact events, as JSON lines"
     )
     parser.epilog = """\
@@ -170,8 +173,8 @@ example:
     add_scope(parser, destination=_ALL)
 
 
-def _add_purge(actions: Any) -> None:  # noqa: ANN401 - see _add
-    parser = _add(
+def _add_purge(actions: Any) -> None:  # noqa: ANN401 - see add_action
+    parser = add_action(
         actions, "purge", _spill_change.purge, "delete dead letters and damaged bytes"
     )
     parser.epilog = """\
@@ -186,8 +189,10 @@ example:
     add_scope(parser, destination=_CURRENT)
 
 
-def _add_adopt(actions: Any) -> None:  # noqa: ANN401 - see _add
-    parser = _add(actions, "adopt", _spill_change.adopt, "ship with another credential")
+def _add_adopt(actions: Any) -> None:  # noqa: ANN401 - see add_action
+    parser = add_action(
+        actions, "adopt", _spill_change.adopt, "ship with another credential"
+    )
     parser.epilog = """\
 After a change of the API key, events tracked under the old one wait for a process that
 has it. This moves what dead processes left there to the credential of the settings.
@@ -210,17 +215,6 @@ example:
     )
     _add_json(parser)
     add_scope(parser)
-
-
-def _add(
-    actions: Any,  # noqa: ANN401 - argparse gives the type of subparsers no public name
-    name: str,
-    action: Callable[[Scope, argparse.Namespace], int],
-    summary: str,
-) -> argparse.ArgumentParser:
-    parser = add_action(actions, name, summary)
-    parser.set_defaults(action=action)
-    return parser
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

@@ -44,9 +44,8 @@ def _add(
     action: Callable[[Scope, argparse.Namespace], int],
     summary: str,
 ) -> argparse.ArgumentParser:
-    parser = add_action(actions, name, summary)
+    parser = add_action(actions, name, action, summary)
     parser.epilog = f"example:\n  outlay unpriced {name} --provider openai\n"
-    parser.set_defaults(action=action)
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_filters(parser)
     add_scope(parser, destination="the one that the settings make")

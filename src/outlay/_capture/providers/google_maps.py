@@ -30,39 +30,32 @@ def looked_up(answer: Answer, call: Call) -> Observation | None:
     """Read an answer: one call, by the name of its API, and what made it dearer."""
     if answer.get("status", "OK") not in _SUCCESS:
         return None
-    return Observation(
-        provider=call.provider,
-        event_type=event_types.GEOCODING,
-        model=_name(call.path),
-        service_tier=_tier(call.query),
-        usage={"call": 1},
-    )
+    return _observed(call, {"call": 1}, _tier(call.query))
 
 
 def matrix(answer: Answer, call: Call) -> Observation | None:
     """Read a matrix of distances: billed by the element, which is a pair of places."""
     if answer.get("status") not in _SUCCESS:
         return None
-    return Observation(
-        provider=call.provider,
-        event_type=event_types.GEOCODING,
-        model=_name(call.path),
-        service_tier=_tier(call.query),
-        usage={"element": sum(map(len, answer.get(_ELEMENTS) or ()))},
-    )
+    elements = sum(map(len, answer.get(_ELEMENTS) or ()))
+    return _observed(call, {"element": elements}, _tier(call.query))
 
 
 def places(answer: Answer, call: Call) -> Observation | None:
     """Read a search for places, or their details: some data cost more."""
     if answer.get("status") not in _SUCCESS:
         return None
-    session = "sessiontoken" in call.query
+    tier = "session" if "sessiontoken" in call.query else None
+    return _observed(call, {"call": 1, **_data_of(call)}, tier)
+
+
+def _observed(call: Call, usage: dict[str, int], tier: str | None) -> Observation:
     return Observation(
         provider=call.provider,
         event_type=event_types.GEOCODING,
         model=_name(call.path),
-        service_tier="session" if session else None,
-        usage={"call": 1, **_data_of(call)},
+        service_tier=tier,
+        usage=usage,
     )
 
 

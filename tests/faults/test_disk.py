@@ -18,7 +18,6 @@ from tests.support.processes import run, settings_for
 from tests.support.servers import ScriptedServer, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 needs_root = pytest.mark.skipif(
@@ -27,17 +26,6 @@ needs_root = pytest.mark.skipif(
 )
 
 _KIB: Final = 1024
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a file system of 1 MiB."""
-    with contextlib.ExitStack() as mounted:
-        try:
-            disk = mounted.enter_context(disks.small_disk(tmp_path / "disk"))
-        except PermissionError as error:
-            pytest.skip(str(error))
-        yield disk
 
 
 def _client(server: ScriptedServer, spill_dir: Path) -> Client:

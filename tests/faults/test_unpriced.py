@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 from typing import TYPE_CHECKING, Final
@@ -16,23 +15,11 @@ from tests.support.command_line import call
 from tests.support.unpriced import BOOK, client_in, pending, record, waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 needs_root = pytest.mark.skipif(
     not disks.may_mount(), reason="mounting a file system takes root"
 )
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a file system of 1 MiB."""
-    with contextlib.ExitStack() as mounted:
-        try:
-            disk = mounted.enter_context(disks.small_disk(tmp_path / "disk"))
-        except PermissionError as error:
-            pytest.skip(str(error))
-        yield disk
 
 
 def fill(disk: Path) -> Path:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anthropic
 import logfire
@@ -32,7 +32,9 @@ from pydantic_ai.providers.openai import OpenAIProvider
 
 from outlay.otel import CostSpanProcessor
 from tests.spans.fakes import PROMPT, REPLY, async_http_client, http_client
-from tests.support.recorded import Recorded
+
+if TYPE_CHECKING:
+    from tests.support.recorded import Recorded
 
 # OpenLLMetry 0.62 asks for what pydantic calls deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -155,22 +157,6 @@ def openinference(provider: TracerProvider) -> Iterator[None]:
         yield
     finally:
         OpenInference().uninstrument()
-
-
-@pytest.fixture
-def recorded() -> Iterator[Recorded]:
-    """Return a client that tells what it tracked."""
-    with Recorded() as recorded:
-        yield recorded
-
-
-@pytest.fixture
-def provider(recorded: Recorded) -> Iterator[TracerProvider]:
-    """Return a tracer provider whose spans' costs are recorded."""
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(CostSpanProcessor(recorded.client))
-    yield provider
-    provider.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ The wrapped client is innermost, and reads the answer itself: its amount is the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -26,38 +26,21 @@ from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
 import outlay
-from outlay.otel import CostSpanProcessor
 from tests.spans import test_spans_instrumentations as watched
 from tests.spans.fakes import PROMPT, async_http_client, http_client
-from tests.support.recorded import Recorded
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from pydantic_ai.models import Model
 
+    from tests.support.recorded import Recorded
+
 pytestmark = watched.pytestmark
 
 Watch = Callable[[TracerProvider], AbstractContextManager[None]]
 
 LIBRARIES: Final = ("openai", "anthropic")
-
-
-@pytest.fixture
-def recorded() -> Iterator[Recorded]:
-    """Return a client that tells what it tracked; afterwards nothing is captured."""
-    with Recorded() as recorded:
-        yield recorded
-        outlay.uninstrument()
-
-
-@pytest.fixture
-def provider(recorded: Recorded) -> Iterator[TracerProvider]:
-    """Return a tracer provider whose spans' costs are recorded."""
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(CostSpanProcessor(recorded.client))
-    yield provider
-    provider.shutdown()
 
 
 def instrument(recorded: Recorded) -> None:

@@ -14,17 +14,15 @@ import pytest
 
 import outlay
 from outlay import Observation, attribute, current_operation, operation, track_call
-from outlay._capture.enclosure import enclosing
 from outlay._capture.guard import failures
 from outlay._capture.recorder import Recorder
 from outlay._capture.repricing import Waiting
-from outlay._model.attribution import NOBODY, attribution
 from outlay._model.events import decode_event
 from outlay.testing import recording
 from tests.support.unpriced import client_in, waiting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator
     from pathlib import Path
 
     from outlay.testing import Costs
@@ -32,15 +30,6 @@ if TYPE_CHECKING:
 SEEN: Final = Observation(
     provider="acme", event_type="cost.x", operation_id="answer-1", amount=Decimal(2)
 )
-
-
-@pytest.fixture
-def costs() -> Iterator[Costs]:
-    """Return what the default client tracks."""
-    with recording() as recorded:
-        yield recorded
-    assert enclosing.get() is None
-    assert attribution.get() is NOBODY
 
 
 def flawed(*_: object) -> Any:  # noqa: ANN401 - stands for functions of all kinds

@@ -17,23 +17,14 @@ import outlay
 from outlay import attribute, bind, current_operation, operation, track_call
 from outlay._capture.enclosure import enclosing
 from outlay._capture.recorder import Recorder
-from outlay._model.attribution import NOBODY, attribution
+from outlay._model.attribution import attribution
 from outlay.testing import recording
 from tests.support.interrupts import Interrupts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from outlay.testing import Costs
-
-
-@pytest.fixture
-def costs() -> Iterator[Costs]:
-    """Return what the default client tracks."""
-    with recording() as recorded:
-        yield recorded
-    assert enclosing.get() is None
-    assert attribution.get() is NOBODY
 
 
 def test_costs_share_the_operation_and_differ_in_their_lines(costs: Costs) -> None:

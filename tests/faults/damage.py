@@ -119,16 +119,22 @@ def _flipped(chance: random.Random, size: int, *, live: bool) -> Tally:
     """Flip up to three bits of a segment, whose writer lives or is dead.
 
     What was hit may be set aside; all else is delivered. A few events are on the way,
-    and some delivered, when it happens.
+    and some delivered, when it happens. A living writer may notice before it tracks
+    more: then nothing follows the last of the events.
     """
     with bench() as scene:
         writer = scene.start()
         scene.track(writer, range(size))
+        under_way = 0
         if chance.random() < 0.5:
             job = writer.plan()
             assert not isinstance(job, float)
+            under_way = len(job.events)
         [segment] = segment_files(scene.spill_dir)
         hit = _flip_some(chance, segment)
+        if live and chance.random() < 0.5:
+            scene.ship(writer)
+            assert writer.client.stats().pending == under_way
         if live:
             scene.track(writer, range(size, 2 * size))
             scene.ship(writer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from outlay._journal.frames import FRAME_MAGIC, aligned
 from outlay._journal.journal import Destination, Duty, Journal, Limits
 from outlay._model.clock import Clock, SystemClock
 from outlay._model.notices import Notices
@@ -78,10 +79,23 @@ def corrupt(segment: Path, at: bytes) -> None:
     content = segment.read_bytes()
     assert content.count(at) == 1
     offset = content.index(at) + len(at)
+    flip(segment, offset)
+
+
+def flip(segment: Path, offset: int) -> None:
+    """Flip the byte at ``offset``; a second time, it is as it was."""
     # In place: a process may have the file mapped.
     with segment.open("r+b") as file:
         file.seek(offset)
-        file.write(bytes([content[offset] ^ 0xFF]))
+        (byte,) = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte ^ 0xFF]))
+
+
+def last_frame(segment: Path) -> range:
+    """Return where in the file its newest event lies, header and all."""
+    content = segment.read_bytes()
+    return range(content.rindex(FRAME_MAGIC), aligned(len(content.rstrip(b"\0"))))
 
 
 def dead_letters(spill_dir: Path) -> list[dict[str, Any]]:

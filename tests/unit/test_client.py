@@ -21,11 +21,12 @@ from outlay import (
     Settings,
     UnavailableError,
 )
+from outlay._journal.frames import STATE_AT, State
 from outlay._shipping.shipper import Shipper
 from tests.support.answers import accepted, refused, stored
 from tests.support.clock import ManualClock
 from tests.support.events import amount_of, assert_conserved, track
-from tests.support.journals import corrupt, segment_files
+from tests.support.journals import corrupt, last_frame, segment_files
 from tests.support.transports import ScriptedTransport
 
 if TYPE_CHECKING:
@@ -313,6 +314,54 @@ def test_an_event_that_goes_bad_in_a_living_journal_is_counted(
     assert (report.stats.delivered, report.stats.damaged) == (3, 1)
     assert report.stats.pending == 0
     assert_conserved(report.stats)
+
+
+@pytest.mark.parametrize("at", ["magic", "length", "state", "payload", "all of it"])
+def test_the_newest_event_that_goes_bad_holds_up_no_flush(
+    clients: _Clients, at: str
+) -> None:
+    """No whole event comes after it, and yet it is not on its way any more."""
+    corrupted = threading.Event()
+
+    def wait(_path: str, _body: bytes) -> Answer:
+        assert corrupted.wait(10)
+        return accepted()
+
+    client = clients(wait)
+    track(client, 0)
+    clients.transport.wait_for_posts(1)
+    track(client, 1)
+    (segment,) = segment_files(clients.folder)
+    bad = _spoil_last(segment, at)
+    corrupted.set()
+
+    report = client.flush()
+    track(client, 2)
+    later = client.flush()
+
+    (aside,) = clients.folder.glob("*/dead/*.damaged")
+    assert report.complete
+    assert later.complete
+    assert (report.stats.delivered, report.stats.damaged) == (1, 1)
+    assert (later.stats.delivered, later.stats.damaged) == (2, 1)
+    assert later.stats.pending == 0
+    assert_conserved(later.stats)
+    assert aside.read_bytes() == bad.rstrip(b"\0")
+
+
+def _spoil_last(segment: Path, at: str) -> bytes:
+    """Flip bytes of the last event of a file in place; return what is left of it."""
+    where = last_frame(segment)
+    frame = bytearray(segment.read_bytes()[where.start : where.stop])
+    places = {"magic": 0, "length": 6, "state": STATE_AT, "payload": 100}
+    if at in places:
+        frame[places[at]] ^= State.PENDING  # of a pending event's state, it leaves none
+    else:
+        frame = bytearray(len(frame))
+    with segment.open("r+b") as file:  # in place: the process has it mapped
+        file.seek(where.start)
+        file.write(frame)
+    return bytes(frame)
 
 
 def test_an_event_that_goes_bad_between_two_processes_is_counted(

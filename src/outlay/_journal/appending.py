@@ -90,6 +90,11 @@ class Appender:
         with self._lock:
             return {writer.name: writer.tail for writer in self._live.values()}
 
+    def tail_of(self, segment: str) -> int | None:
+        """Return the end of what was appended to a segment; None if that is over."""
+        writer = self._live.get(segment)  # one operation of a dict: no lock
+        return None if writer is None else writer.tail
+
     def sync_all(self) -> None:
         """Bring everything appended so far to the disk.
 

@@ -107,6 +107,10 @@ class _Look(NamedTuple):
     pending_from: float  # offset of the first event that waits; infinity: none does
 
 
+def _is_pending(seen: frames.Glimpse) -> bool:
+    return not seen.damaged and seen.state not in {*SETTLED, State.PARKED}
+
+
 class _Segment:
     """A segment of ours, and the settled events at its start, counted already."""
 
@@ -132,7 +136,7 @@ class _Segment:
         with memory:
             self._count_start(memory)
             for each in frames.glimpses(memory, self._counted_to):
-                if each.state not in SETTLED and each.state != State.PARKED:
+                if _is_pending(each):
                     found = frames.read_frame(
                         memory, each.offset, len(memory), final=False
                     )
@@ -151,6 +155,8 @@ class _Segment:
         for each in frames.glimpses(memory, self._counted_to):
             if each.state in SETTLED:
                 counts[_NAMES[State(each.state)]] += 1
+            elif each.damaged:
+                counts["damaged"] += 1
             elif each.state == State.PARKED:
                 counts["parked"] += 1
             else:

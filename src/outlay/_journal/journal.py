@@ -182,7 +182,9 @@ class Journal:
         self._moved_count = 0  # guarded by _lock
         self.fates = Fates()
         self.reader = Reader(
-            on_damage=self._keep_damaged, on_unreadable=self._report_unreadable
+            on_damage=self._keep_damaged,
+            on_unreadable=self._report_unreadable,
+            tail_of=self._appender.tail_of,
         )
 
     def appended_count(self) -> int:

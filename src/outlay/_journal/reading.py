@@ -49,10 +49,14 @@ class SegmentRef:
 class _Opened:
     """A segment that is being read."""
 
-    def __init__(self, ref: SegmentRef) -> None:
+    def __init__(self, ref: SegmentRef, tail: Callable[[], int | None]) -> None:
         self.ref = ref
         self.reader = SegmentReader(
-            ref.name, ref.open_memory(), final=ref.final, foreign=ref.recovered
+            ref.name,
+            ref.open_memory(),
+            final=ref.final,
+            foreign=ref.recovered,
+            tail=tail,
         )
 
 
@@ -70,7 +74,17 @@ class Reader:
         *,
         on_damage: Callable[[str, int, bytes], None],
         on_unreadable: Callable[[str, Exception], None],
+        tail_of: Callable[[str], int | None],
     ) -> None:
+        """Read what `add` hands over.
+
+        Args:
+            on_damage: called with segment, offset and bytes that were no frame.
+            on_unreadable: called with a segment, and why it cannot be read.
+            tail_of: returns where this process will append to a segment; None if it
+                does not, or not any more.
+        """
+        self._tail_of = tail_of
         self._on_damage = on_damage
         self._on_unreadable = on_unreadable
         self._added: deque[SegmentRef] = deque()
@@ -189,7 +203,7 @@ class Reader:
         # Of the segments that wait for their turn, the first that has anything: the
         # oldest of the others are younger.
         for ref in sorted([*self._queued, *self._added], key=lambda ref: ref.name):
-            if (head := _peek(ref)) is not None:
+            if (head := self._peek(ref)) is not None:
                 heads.append(head)
                 break
         return [head for head in heads if head is not None]
@@ -220,12 +234,21 @@ class Reader:
         while self._queued:
             ref = self._queued.popleft()
             try:
-                opened = _Opened(ref)
+                opened = self._open(ref)
             except (OSError, JournalError) as error:
                 self._on_unreadable(ref.name, error)  # it must not hold up the rest
                 continue
             self._reading[ref.name] = opened
             yield opened
+
+    def _open(self, ref: SegmentRef) -> _Opened:
+        return _Opened(ref, functools.partial(self._tail_of, ref.name))
+
+    def _peek(self, ref: SegmentRef) -> bytes | None:
+        try:
+            return self._open(ref).reader.peek()
+        except (OSError, JournalError):  # reported when its turn comes
+            return None
 
     def _move_on(self, opened: _Opened) -> None:
         """Put a segment where its state belongs."""
@@ -253,16 +276,9 @@ class Reader:
         self.damaged_count += len(new)
         if ref.recovered:
             self.recovered_count += sum(offset >= ref.counted_to for offset in new)
-            ref.counted_to = max(ref.counted_to, damage.end)
+            ref.counted_to = max([ref.counted_to, *(offset + 1 for offset in new)])
         self._on_damage(ref.name, damage.offset, damaged)
 
 
 def _is_of(ref: SegmentRef, writer: str) -> bool:
     return ref.name.startswith(f"{writer}/")
-
-
-def _peek(ref: SegmentRef) -> bytes | None:
-    try:
-        return _Opened(ref).reader.peek()
-    except (OSError, JournalError):  # reported when its turn comes
-        return None

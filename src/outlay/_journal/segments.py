@@ -275,7 +275,13 @@ class SegmentReader:
     """
 
     def __init__(
-        self, name: str, memory: mmap.mmap, *, final: bool, foreign: bool = False
+        self,
+        name: str,
+        memory: mmap.mmap,
+        *,
+        final: bool,
+        foreign: bool = False,
+        tail: Callable[[], int | None] = lambda: None,
     ) -> None:
         """Read from the start.
 
@@ -284,6 +290,7 @@ class SegmentReader:
             memory: the mapped segment.
             final: whether its writer is dead; to be set when it dies.
             foreign: whether the writer is another process.
+            tail: returns how far the writer is, if it is of this process and not done.
         """
         self.name = name
         self.final = final
@@ -291,8 +298,11 @@ class SegmentReader:
         self._memory = memory
         self._limit = len(memory)
         self._foreign = foreign
+        self._tail = tail
+        self._published = 0  # all before this was, as the writer said
         self._suspected: int | None = None  # offset of what looked like damage
         self._confirmed: int | None = None
+        self._reported: int | None = None
         self._cursor = SEGMENT_HEADER_BYTES
         self._at_end = False
         self._parked: set[int] = set()  # offsets
@@ -322,11 +332,11 @@ class SegmentReader:
             # Before the read: what is appended between a read that finds nothing and
             # a look at the flag would be taken for the end.
             final = self.final or frames.is_sealed(self._memory)
-            found = frames.read_frame(
-                self._memory, self._cursor, self._limit, final=final
-            )
+            found = self._read(final=final)
             if found is None:
                 self._at_end = final
+                if not final:
+                    self._look_at_tail(on_damage)
                 return None
             if isinstance(found, Damage) and self._may_arrive(found, final=final):
                 return None
@@ -339,6 +349,35 @@ class SegmentReader:
                 self._parked.discard(event.offset)
                 return event
         return None
+
+    def _read(self, *, final: bool) -> Frame | Damage | None:
+        memory, at = self._memory, self._cursor
+        found = frames.read_frame(memory, at, self._limit, final=final)
+        if found is not None or final:
+            return found
+        # If the last frame has gone bad, no whole one follows it: only its writer can
+        # tell that it is not on its way.
+        tail = self._tail()
+        if tail is None or tail <= at:
+            return None
+        self._published = tail
+        # Once more: it may have been published since. Of zeros, nothing is left to see.
+        return frames.read_frame(memory, at, tail, final=True) or Damage(at, tail)
+
+    def _look_at_tail(self, on_damage: OnDamage) -> None:
+        """Report the last frame of another process's segment if it has gone bad.
+
+        Nobody can tell where it ends: reading goes on at the next whole frame.
+        """
+        damage = Damage(self._cursor, self._limit)
+        if (
+            self._foreign
+            and frames.is_published(self._memory, damage.offset)
+            and not self._may_arrive(damage, final=False)
+            and self._reported != damage.offset
+        ):
+            self._reported = damage.offset
+            on_damage(self, damage)
 
     def look_again(self) -> None:
         """Take what looked like damage for damage, if it still does."""
@@ -367,8 +406,11 @@ class SegmentReader:
 
     def examine(self, damage: Damage) -> tuple[bytes, set[int]]:
         """Return what lies in ``damage``: its bytes, and where events are lost."""
-        # What is on its way was whole when it was read.
-        lost = {*frames.lost_events(self._memory, damage)} - self.unsettled.keys()
+        lost = {*frames.lost_events(self._memory, damage)}
+        stateless = not frames.is_published(self._memory, damage.offset)
+        if stateless and damage.end <= self._published:
+            lost.add(damage.offset)  # it had a state
+        lost -= self.unsettled.keys()  # what is on its way was whole when it was read
         self._parked -= lost
         return self._memory[damage.offset : damage.end], lost
 

@@ -24,6 +24,8 @@ from tests.support.events import payload
 from tests.support.interrupts import Interrupts
 from tests.support.journals import (
     close_journals,
+    flip,
+    last_frame,
     make_journal,
     payloads,
     segment_files,
@@ -309,6 +311,47 @@ def test_a_corrupt_event_is_told_to_the_writer_with_its_segment(
     counts = writer.fates.counts()
     assert sum(counts.values()) == 3
     assert counts["delivered"] >= 2
+
+
+def test_the_newest_event_that_goes_bad_anywhere_holds_up_nobody(
+    writer: Journal, agent: Journal, tmp_path: Path
+) -> None:
+    """To the agent it is damage at the second look; to its own writer, at once."""
+    writer.append(payload(0))
+    _settle_all(agent)
+    size = len(last_frame(segment_files(tmp_path)[0]))
+
+    for at in range(size):
+        before = agent.reader.damaged_count
+        writer.append(payload(1))
+        segment = segment_files(tmp_path)[-1]
+        flip(segment, last_frame(segment).start + at)
+        targets = writer.targets()
+        first, second = _looks(agent), _looks(agent)
+        held = not writer.fates.reached(targets)
+        damaged = agent.reader.damaged_count - before
+        writer.append(payload(2))
+        rest = [*_looks(agent), *_looks(agent)]
+
+        assert second == [], at
+        assert first in ([], [payload(1)]), at
+        assert damaged == (not first), at
+        assert not held, at
+        assert rest == [payload(2)], at
+        counts = writer.fates.counts()
+        assert counts.total() == writer.appended_count(), at
+        assert counts["damaged"] == agent.reader.damaged_count, at
+        assert agent.reader.recovered_count == counts.total(), at
+    assert agent.reader.damaged_count > len(payload(1))
+
+
+def _looks(agent: Journal) -> list[bytes]:
+    """Return what a look finds, and deliver it."""
+    agent.look()
+    events = take_all(agent)
+    for event in events:
+        agent.reader.settle(event, State.DELIVERED)
+    return payloads(events)
 
 
 # Whose events they are.

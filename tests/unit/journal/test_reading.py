@@ -9,12 +9,15 @@ import pytest
 
 from outlay._journal import frames
 from outlay._journal.frames import State
+from outlay._journal.segments import SegmentReader, SegmentWriter, create_memory
 from tests.support.clock import NOON_MS
 from tests.support.events import payload
 from tests.support.journals import (
     KIB,
     close_journals,
     corrupt,
+    flip,
+    last_frame,
     make_journal,
     payloads,
     segment_files,
@@ -24,6 +27,7 @@ from tests.support.journals import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from outlay._journal.frames import Damage
     from outlay._journal.journal import Journal
 
 _MEMORY: Final = [False, True]
@@ -259,6 +263,61 @@ def test_damage_is_kept_aside_and_the_rest_is_read(tmp_path: Path) -> None:
     assert successor.reader.damaged_count == 1
     assert payload(0)[:-2] in aside.read_bytes()
     assert aside.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_newest_event_that_goes_bad_anywhere_holds_up_nobody(
+    tmp_path: Path,
+) -> None:
+    """Its own process knows that it was appended, and so is not on its way any more."""
+    journal = _filled(tmp_path, 1)
+    reader = journal.reader
+    (segment,) = segment_files(tmp_path)
+
+    for at in range(len(last_frame(segment))):
+        before = reader.damaged_count
+        journal.append(payload(0))
+        settled = _deliver_all(journal)
+        journal.append(payload(1))
+        segment = segment_files(tmp_path)[-1]
+        flip(segment, last_frame(segment).start + at)
+        targets = journal.targets()
+        whole = _deliver_all(journal)
+        reached = reader.reached(targets)
+        journal.append(payload(2))
+        next_one = _deliver_all(journal)
+
+        # Only its fate was hit, or bytes that mean nothing: it is whole.
+        assert settled[-1] == payload(0), at
+        assert whole in ([], [payload(1)]), at
+        assert reader.damaged_count == before + (not whole), at
+        assert reached, at
+        assert next_one == [payload(2)], at
+    assert reader.damaged_count > len(payload(1))
+
+
+def _deliver_all(journal: Journal) -> list[bytes]:
+    events = take_all(journal)
+    for event in events:
+        journal.reader.settle(event, State.DELIVERED)
+    return payloads(events)
+
+
+def test_an_event_that_is_published_between_two_looks_is_whole() -> None:
+    """The reader asks the writer how far it is only after it found nothing."""
+    memory = create_memory(64 * KIB, NOON_MS)
+    writer = SegmentWriter("w/1.seg", memory, durable=True)
+
+    def append_first() -> int:
+        writer.append(payload(1))
+        return writer.tail
+
+    reader = SegmentReader("w/1.seg", memory, final=False, tail=append_first)
+    damages: list[Damage] = []
+
+    event = reader.take(lambda _, damage: damages.append(damage))
+
+    assert event is not None
+    assert (event.payload, damages) == (payload(1), [])
 
 
 def test_half_an_event_in_a_dead_segment_is_no_event(tmp_path: Path) -> None:

@@ -224,3 +224,34 @@ def test_a_folder_deleted_under_a_shipping_client_loses_nothing_that_is_delivere
     assert report.complete
     assert server.total == total_of(range(1, 1500))
     assert_conserved(report.stats)
+
+
+def test_a_segment_that_cannot_be_deleted_does_not_end_shipping(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk turned read-only refuses that, too; all that is on it is settled."""
+    with ScriptedServer() as server:
+        client = _client(server, tmp_path)
+        track(client, 0)
+        assert client.flush(20).complete
+        (segment,) = segment_files(tmp_path)
+        # It is mapped. In the place of its name is what no unlink() takes away.
+        segment.unlink()
+        segment.mkdir()
+        for number in range(1, 1500):
+            track(client, number)
+        complete = client.flush(20).complete
+        kept = segment.exists()
+        segment.rmdir()
+        segment.touch()
+        track(client, 1500)
+        client.flush(20)
+        gone = not segment.exists()
+        report = client.close(20)
+
+    assert complete
+    assert f"cannot delete {segment}" in caplog.text
+    assert (kept, gone) == (True, True)
+    assert report.complete
+    assert server.total == total_of(range(1501))
+    assert_conserved(report.stats)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import asyncio
 import json
 import queue
@@ -659,6 +660,24 @@ def test_a_transport_that_cannot_be_made_keeps_everything(
     assert not report.complete
     assert "no certificates" in caplog.text
     assert heir.close().stats.delivered == 1
+
+
+def test_a_transport_that_can_be_made_later_ships_then(clients: _Clients) -> None:
+    """A process that has no file descriptor left has one again some day."""
+    made = []
+
+    def make() -> ScriptedTransport:
+        made.append(ScriptedTransport())
+        if len(made) == 1:
+            raise OSError(errno.EMFILE, "too many open files")
+        return made[-1]
+
+    client = Client(transport=make, spill_dir=clients.folder, linger=0.0)
+    clients.made.append(client)
+    track(client, 1)
+
+    assert client.flush(20).complete
+    assert len(made) == 2
 
 
 def test_a_transport_that_cannot_be_closed_does_not_keep_the_journal(

@@ -163,6 +163,7 @@ class Journal:
         self._writer: WriterFolder | None = None  # guarded by _lock
         self._adopted: dict[str, WriterFolder] = {}  # guarded by _lock
         self._followed: dict[str, Followed] = {}  # the same; writers that live
+        self._undeleted: dict[Path, WriterFolder] = {}  # settled segments
         self._pace = Pace()
         self._taken_before = 0
         self._memory_bytes = 0  # guarded by _lock
@@ -253,6 +254,8 @@ class Journal:
 
     def look(self) -> float:
         """Look for what others left or wrote; return seconds until the next look."""
+        for path, folder in [*self._undeleted.items()]:
+            self._delete(folder, path)
         known = len(self._followed)
         adopted = self.adopt_orphans()
         if self._duty is not Duty.ALL:
@@ -572,7 +575,22 @@ class Journal:
     def _discard_file(self, folder: WriterFolder, path: Path) -> None:
         if not folder.is_whole:
             self._tell_writer(path)
-        path.unlink(missing_ok=True)
+        self._delete(folder, path)
+
+    def _delete(self, folder: WriterFolder, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:  # it must not hold up the rest
+            self._undeleted[path] = folder
+            self._notices.warn(
+                "delete",
+                "cannot delete %s (%s), of which all is settled; it takes up space, "
+                "and the next look tries again",
+                path,
+                error,
+            )
+            return
+        self._undeleted.pop(path, None)
         self._full = None  # there is room again
         if folder.name in self._adopted and not folder.segment_paths():
             self._let_go(folder)

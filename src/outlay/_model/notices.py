@@ -6,6 +6,7 @@ goes. So what a process logs is bounded by the kinds of trouble there are.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from typing import TYPE_CHECKING, Final
@@ -54,8 +55,8 @@ class _Topic:
 class Notices:
     """Says things on the logger ``outlay``.
 
-    Thread safety: any thread; no lock is held while a handler runs, so a handler may
-    track a cost. Losing a race costs one extra line.
+    Raises nothing, whatever handlers do. Thread safety: any thread; no lock is held
+    while a handler runs, so it may track a cost. Losing a race costs one extra line.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -65,28 +66,37 @@ class Notices:
     def warn(self, topic: str, message: str, *args: object) -> None:
         """Log a warning, unless one of the same topic was logged within a minute."""
         if self._topic(topic).may_be_said(self._clock.monotonic()):
-            _logger.warning(message, *args)
+            _say(logging.WARNING, message, args)
 
     def warn_once(self, topic: str, message: str, *args: object) -> None:
         """Log a warning, unless one of the same topic was logged since `resolved`."""
         known = self._topic(topic)
         if not known.lasts and known.may_be_said(self._clock.monotonic()):
-            _logger.warning(message, *args)
+            _say(logging.WARNING, message, args)
 
     def failed(self, topic: str, error: Exception, message: str, *args: object) -> None:
         """Log an error with its trace, as rarely as `warn` does a trouble."""
         if self._topic(topic).may_be_said(self._clock.monotonic()):
-            _logger.error(message, *args, exc_info=error)
+            _say(logging.ERROR, message, args, error)
 
     def resolved(self, topic: str, message: str, *args: object) -> None:
         """Log that a trouble which was warned about is over."""
         known = self._topics.get(topic)
         if known is not None and known.lasts:
             known.lasts = False
-            _logger.info(message, *args)
+            _say(logging.INFO, message, args)
 
     def _topic(self, name: str) -> _Topic:
         topics = self._topics
         if name not in topics and len(topics) >= _MOST_TOPICS:
             name = _OTHERS
         return topics.setdefault(name, _Topic())
+
+
+def _say(
+    level: int, message: str, args: tuple[object, ...], error: Exception | None = None
+) -> None:
+    # A handler of the application's that raises has nobody to tell it to: it must fail
+    # neither the call that tracks nor the thread that ships.
+    with contextlib.suppress(Exception):
+        _logger.log(level, message, *args, exc_info=error)

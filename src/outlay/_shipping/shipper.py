@@ -35,6 +35,8 @@ _LOOK_SECONDS: Final = 0.2
 """Between looks of a flush that nobody woke: a signal handler that flushes, too, can
 let the wake-up pass between a look and the wait for it."""
 
+_PREPARE_SECONDS: Final = 5.0  # between attempts; a flush does not wait for the next
+
 OnNews: TypeAlias = Callable[["News"], None]
 
 
@@ -223,21 +225,25 @@ class Shipper:
             # greenlets since the client was made, and blocks as a whole on any other.
             self._wakeups = queue.SimpleQueue()
         try:
-            dispatch, transport = self._prepare()
-            while not self._stopping:
-                self._look()
-                step = self._plan(dispatch, transport)
-                self._tell_news(dispatch)
-                if isinstance(step, float):
-                    self._wait(step)
-                else:
-                    self._perform(step, dispatch, transport)
+            prepared = self._prepared()
+            if prepared is not None:
+                self._ship(*prepared)
         except Exception as error:  # noqa: BLE001 - logged; there is nobody else to tell
             self._notices.failed(
                 "shipper",
                 error,
                 "the shipper stopped; pending events stay in the journal",
             )
+
+    def _ship(self, dispatch: Dispatch, transport: Transport) -> None:
+        while not self._stopping:
+            self._look()
+            step = self._plan(dispatch, transport)
+            self._tell_news(dispatch)
+            if isinstance(step, float):
+                self._wait(step)
+            else:
+                self._perform(step, dispatch, transport)
 
     def _run_extra(self, dispatch: Dispatch, transport: Transport) -> None:
         _suppress_tracing()
@@ -254,6 +260,24 @@ class Shipper:
         finally:
             with self._lock:
                 self._extras.discard(threading.current_thread())
+
+    def _prepared(self) -> tuple[Dispatch, Transport] | None:
+        """Prepare, again and again if need be; None: to be stopped first."""
+        while not self._stopping:
+            try:
+                return self._prepare()
+            except Exception as error:  # noqa: BLE001 - logged; a process that is out
+                # of files, say, is not so for ever
+                self._notices.failed(
+                    "shipper",
+                    error,
+                    "cannot ship; pending events stay in the journal, and it is tried "
+                    "again every %g s",
+                    _PREPARE_SECONDS,
+                )
+            with contextlib.suppress(queue.Empty):
+                self._wakeups.get(timeout=_PREPARE_SECONDS)
+        return None
 
     def _prepare(self) -> tuple[Dispatch, Transport]:
         """Import and make what only shipping needs, off the caller's thread."""

@@ -149,3 +149,29 @@ def test_a_failure_is_logged_with_its_trace_and_as_rarely(
 
     assert caplog.messages == ["the hook on_drop failed"] * 3
     assert caplog.text.count("ZeroDivisionError: in the hook") == 3
+
+
+class _Broken(logging.Handler):
+    """A handler as applications write them: it does not expect to fail."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise ConnectionError(f"no log server for {record.getMessage()}")
+
+
+def test_a_handler_that_raises_fails_nobody(
+    notices: Notices, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What tracks or ships must not end because a line cannot be logged."""
+    logger = logging.getLogger("outlay")
+    broken = _Broken()
+    logger.addHandler(broken)
+    try:
+        notices.warn("disk", "the disk is full")
+        notices.warn_once("advice", "pass operation_id")
+        notices.resolved("disk", "the disk has room")
+        notices.failed("hook", ValueError("no"), "the hook failed")
+    finally:
+        logger.removeHandler(broken)
+    notices.warn("trouble", "the server is away")
+
+    assert caplog.messages[-1] == "the server is away"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -16,9 +17,6 @@ from tests.support.events import assert_conserved, total_of, track
 from tests.support.journals import segment_files
 from tests.support.processes import run, settings_for
 from tests.support.servers import ScriptedServer, free_port
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 needs_root = pytest.mark.skipif(
     not disks.may_mount(),
@@ -255,3 +253,90 @@ def test_a_segment_that_cannot_be_deleted_does_not_end_shipping(
     assert report.complete
     assert server.total == total_of(range(1501))
     assert_conserved(report.stats)
+
+
+_OUT_OF_FILES: Final = """
+from pathlib import Path
+import resource
+from tests.support.clock import ManualClock
+from tests.support.journals import segment_files
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+clock = ManualClock()
+
+def take_all_but(free):
+    taken = []
+    try:
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        for _ in range(free):
+            os.close(taken.pop())
+        return taken
+
+for free in range(8):
+    folder = Path(os.environ["ROOT"], str(free))
+    client = outlay.Client(
+        shipping="none", durability="disk", spill_dir=folder, clock=clock
+    )
+    client._journal.prepared_folder()
+    taken = take_all_but(free)
+    for number in range(10):
+        track(client, number)
+        clock.advance(1.0)  # it tries the disk again
+    left = take_all_but(0)
+    for descriptor in [*taken, *left]:
+        os.close(descriptor)
+    hidden = len([*folder.glob("*/.new-*")])
+    say(free, hidden, len(segment_files(folder)), client.stats().pending)
+    client.close(0)
+"""
+
+
+def test_a_process_out_of_file_descriptors_leaves_no_rubbish_on_disk(
+    tmp_path: Path,
+) -> None:
+    """It tries every second, for hours perhaps; and each file takes up a segment."""
+    said = run(_OUT_OF_FILES, {"ROOT": tmp_path})
+
+    lines = [[*map(int, line.split())] for line in said.splitlines()]
+    assert [free for free, *_ in lines] == [*range(8)]
+    assert {hidden for _, hidden, _, _ in lines} == {0}
+    # At most the one that events went to: with enough descriptors there was one.
+    assert {segments for _, _, segments, _ in lines} == {0, 1}
+    assert {pending for *_, pending in lines} == {10}
+
+
+_OUT_OF_MEMORY: Final = """
+import resource
+from pathlib import Path
+from tests.support.events import payload
+from tests.support.journals import make_journal
+
+journal = make_journal(Path(os.environ["ROOT"]), in_memory=True)
+event = payload(1)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+unlimited = resource.RLIM_INFINITY
+resource.setrlimit(resource.RLIMIT_AS, (used + 100_000, unlimited))
+try:
+    journal.append(event)
+except outlay.JournalError as error:
+    resource.setrlimit(resource.RLIMIT_AS, (unlimited, unlimited))
+    say(type(error).__name__, "neither a disk" in str(error))
+for _ in range(6000):  # bytes that were counted and not used would be missing
+    journal.append(event)
+say(journal.appended_count())
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(), reason="this system does not tell"
+)
+def test_an_event_that_finds_neither_disk_nor_memory_is_dropped_and_counted() -> None:
+    """`track_cost` raises nothing then, as little as it does when a limit is reached.
+
+    The client counts what the journal refuses with this error.
+    """
+    said = run(_OUT_OF_MEMORY, {"ROOT": "/nowhere"})
+
+    assert said == "SpillFullError True\n6000\n"

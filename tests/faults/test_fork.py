@@ -211,6 +211,41 @@ threading.Event().wait(60)
     assert server.total == total_of(range(10))
 
 
+def test_a_living_child_keeps_no_lock_of_a_client_that_nobody_holds_any_more(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    """Its thread ships on; no hook of the client's can tell the child to let go."""
+    settings = settings_for(server.url, tmp_path, linger=30)
+    program = """
+import gc
+
+def child():
+    say(os.getpid())
+    threading.Event().wait(60)
+
+client = outlay.Client()
+for number in range(10):
+    track(client, number)
+del client
+gc.collect()
+if os.fork() == 0:
+    child()
+threading.Event().wait(60)
+"""
+    parent = start(program, settings)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait(10)
+
+    said = run("say(outlay.flush(20).stats.recovered)", settings)
+    _kill(child)
+    finish(parent, code=-signal.SIGKILL)
+
+    assert said == "10\n"
+    assert server.total == total_of(range(10))
+
+
 def test_a_child_of_a_closed_client_finds_it_closed(tmp_path: Path) -> None:
     """What the parent has ended does not come back to life."""
     program = """

@@ -17,6 +17,7 @@ import os
 import secrets
 import stat
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -112,13 +113,16 @@ class Lock:
     """An advisory lock on a file, held until released or the process dies.
 
     ``flock`` belongs to the open file, so two clients in one process exclude each
-    other too. A forked child shares it: `abandon` closes the child's copy.
+    other too. A forked child would share it, and keep it locked after its parent's
+    death: the child's copies are closed at once, whoever holds the locks.
     """
 
     def __init__(self, path: Path) -> None:
         """Open the lock file; created if missing."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, _FILE_MODE)
+        with _opening:
+            self._descriptor = os.open(path, flags, _FILE_MODE)
+            _opened.add(self)
 
     def acquire(self) -> bool:
         """Take the lock if it is free, and say whether it was.
@@ -147,8 +151,30 @@ class Lock:
         A second call does nothing: two threads may find the folder gone.
         """
         descriptor, self._descriptor = self._descriptor, -1
+        _opened.discard(self)
         if descriptor >= 0:
             os.close(descriptor)
+
+
+# Of all journals, also of those whose client is forgotten, or that are being opened
+# by another thread at the moment of a fork. Strong references: without an owner, a lock
+# still has a descriptor. A fork waits for whoever has one and has not noted it yet;
+# re-entrant, for a signal handler may fork.
+_opened: Final[set[Lock]] = set()
+_opening: Final = threading.RLock()
+
+
+def _abandon_all() -> None:
+    _opening.release()
+    for lock in [*_opened]:
+        lock.abandon()
+
+
+os.register_at_fork(
+    before=_opening.acquire,
+    after_in_parent=_opening.release,
+    after_in_child=_abandon_all,
+)
 
 
 class WriterFolder:
@@ -181,11 +207,17 @@ class WriterFolder:
         # locks held is an orphan, and would be adopted.
         hidden = destination / f"{_NEW_PREFIX}{name}"
         hidden.mkdir(mode=_FOLDER_MODE)
-        shipper, writer = Lock(hidden / SHIPPER_LOCK), Lock(hidden / WRITER_LOCK)
-        writer.acquire()
-        if shipped_here:
-            shipper.acquire()
-        path = hidden.rename(destination / name)
+        with contextlib.ExitStack() as undo:
+            undo.callback(_remove, hidden)
+            shipper = Lock(hidden / SHIPPER_LOCK)
+            undo.callback(shipper.abandon)
+            writer = Lock(hidden / WRITER_LOCK)
+            undo.callback(writer.abandon)
+            writer.acquire()
+            if shipped_here:
+                shipper.acquire()
+            path = hidden.rename(destination / name)
+            undo.pop_all()
         if shipped_here:
             return cls(path, writer=writer, shipper=shipper, whole=True)
         shipper.abandon()
@@ -277,13 +309,7 @@ class WriterFolder:
         one name would let two processes ship the same events.
         """
         if self._whole and not self.segment_paths():
-            # Never the whole tree: a thread that is inside of track_cost while the
-            # client is closed may open a segment in it at this moment.
-            with contextlib.suppress(OSError):
-                (self.path / FATES_FILE).unlink(missing_ok=True)
-                (self.path / SHIPPER_LOCK).unlink()
-                (self.path / WRITER_LOCK).unlink()
-                self.path.rmdir()
+            _remove(self.path)
         self.abandon()
 
     def abandon(self) -> None:
@@ -291,6 +317,17 @@ class WriterFolder:
         for lock in (self._shipper, self._writer):
             if lock is not None:
                 lock.abandon()
+
+
+def _remove(folder: Path) -> None:
+    """Remove a writer's folder, unless there is something in it that is to be kept."""
+    # Never the whole tree: a thread that is inside of track_cost while the client is
+    # closed may open a segment in it at this moment. Nor does it open anything: that
+    # may be what has failed.
+    with contextlib.suppress(OSError):
+        for name in (FATES_FILE, SHIPPER_LOCK, WRITER_LOCK):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _segment_bytes(folder: Path) -> int:

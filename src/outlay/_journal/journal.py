@@ -462,16 +462,28 @@ class Journal:
             folder = self._writer_folder()
             path = folder.segment_path(next(self._numbers))
             memory = segments.create_file(path, size, self._clock.now_ms())
+        file = self._sync_file(path) if self._synced else None
         self._disk_failed_at = None
         self._notices.resolved("disk", "the journal writes to %s again", path.parent)
         ref = self._file_ref(folder, path, recovered=False)
         self._refs[ref.name] = ref
-        file = None
-        if self._synced:
+        return SegmentWriter(ref.name, memory, durable=True, file=file)
+
+    def _sync_file(self, path: Path) -> SyncFile:
+        """Open a new segment for syncing; its name is on the disk then.
+
+        Raises:
+            OSError: that failed, and the segment is gone.
+        """
+        try:
             file = SyncFile(path)
             for each in (path.parent, self.folder.path, self._spill_dir):
                 folders.sync_folder(each)  # a file without a name is lost, too
-        return SegmentWriter(ref.name, memory, durable=True, file=file)
+        except OSError:
+            # Nothing is in it, and the next attempts would fill the folder with such.
+            path.unlink(missing_ok=True)
+            raise
+        return file
 
     def _open_memory(self, size: int) -> SegmentWriter:
         with self._lock:
@@ -481,7 +493,13 @@ class Journal:
                     f"{self._limits.max_memory_bytes}) and there is no disk to spill to"
                 )
             self._memory_bytes += size
-        memory = segments.create_memory(size, self._clock.now_ms())
+        try:
+            memory = segments.create_memory(size, self._clock.now_ms())
+        except OSError as error:
+            self._free_memory(size)
+            raise SpillFullError(
+                f"there is neither a disk to spill to nor memory ({error})"
+            ) from error
         name = f"memory/{next(self._numbers):08d}"
         ref = SegmentRef(
             name,

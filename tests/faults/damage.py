@@ -134,7 +134,9 @@ def _flipped(chance: random.Random, size: int, *, live: bool) -> Tally:
         hit = _flip_some(chance, segment)
         if live and chance.random() < 0.5:
             scene.ship(writer)
-            assert writer.client.stats().pending == under_way
+            # Neighbours that lost the start of their headers are counted as one.
+            unseen = writer.client.stats().pending - under_way
+            assert unseen in range(max(1, len(hit)))
         if live:
             scene.track(writer, range(size, 2 * size))
             scene.ship(writer)

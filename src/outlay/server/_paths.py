@@ -21,6 +21,16 @@ MAX_PATH_CHARS: Final = 1000
 
 _DOTTED: Final = re.compile(r"\$(\.[a-zA-Z0-9_]+)+")  # the contract's own pattern
 
+_SINGULAR: Final = re.compile(
+    r"""
+    \$ (?: \[ (?: ' (?: [^'\\] | \\. )* '   # one name
+              | -? [0-9]+ )                # one index
+        \] )*
+    """,
+    re.VERBOSE,
+)
+"""What the library writes a query of single names and indices as."""
+
 _ENVIRONMENT: Final = JSONPathEnvironment()
 
 
@@ -67,7 +77,7 @@ def _by_library(path: str) -> Reader:
         raise PathError(
             "is not a JSONPath (RFC 9535); write one such as $.usage.amount"
         ) from None
-    if not query.singular_query():
+    if not _SINGULAR.fullmatch(str(query)):
         raise PathError("may find several values; name one, such as $.items[0].amount")
 
     def read(fields: Any) -> Any:  # noqa: ANN401 - decoded JSON

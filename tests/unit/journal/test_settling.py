@@ -157,12 +157,16 @@ def test_a_kill_at_any_instruction_neither_loses_nor_doubles(
     Between the two, somebody ships what is in the journal: what a shipper has seen is
     never put there again.
     """
-    at, stages = 0, set()
-    while True:
+    at, stride, stages = 0, STRIDE, set()
+    while stride:
         copy = tmp_path / f"copy-{at}"
         shutil.copytree(spill_dir, copy)
         if not killed_at(functools.partial(settle, copy), at, *WATCHED):
-            break
+            # Too far: the last instructions in shorter steps, for the last stage is
+            # only a few of them.
+            at, stride = at - stride + stride // 4, stride // 4
+            shutil.rmtree(copy)
+            continue
         shipped = operations(copy)
         left = len(waiting(copy))
         stages.add((len(shipped), left))
@@ -173,7 +177,7 @@ def test_a_kill_at_any_instruction_neither_loses_nor_doubles(
         assert sorted(shipped + operations(copy)) == [f"req_{n}" for n in range(COSTS)]
         assert waiting(copy) == []
         shutil.rmtree(copy)
-        at += STRIDE
+        at += stride
 
     assert stages >= {(0, COSTS), (0, 0), (COSTS, 0)}
     assert any(0 < left < COSTS for _, left in stages)

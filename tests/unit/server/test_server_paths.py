@@ -10,7 +10,7 @@ from outlay.server._paths import PathError, reader
 
 DATA: dict[str, Any] = {
     "amount": 1,
-    "usage": {"amount": 2, "per token": 3, "0": 4},
+    "usage": {"amount": 2, "per token": 3, "0": 4, "it's [*]": 6, "\\": 7},
     "items": [{"amount": 5}],
     "text": "word",
 }
@@ -23,6 +23,8 @@ DATA: dict[str, Any] = {
         pytest.param("$.usage.amount", 2, id="dotted"),
         pytest.param("$.usage.0", 4, id="name-that-is-a-digit"),
         pytest.param("$['usage']['per token']", 3, id="quoted"),
+        pytest.param('$.usage["it\'s [*]"]', 6, id="quotes-and-brackets"),
+        pytest.param("$.usage['\\\\']", 7, id="backslash"),
         pytest.param("$.items[0].amount", 5, id="index"),
         pytest.param("$.items[-1]['amount']", 5, id="index-from-the-end"),
         pytest.param("$.missing", None, id="missing"),
@@ -45,6 +47,8 @@ def test_a_path_reads_the_value_it_names(path: str, expected: object) -> None:
         pytest.param("$.a[", id="open-bracket"),
         pytest.param("$..amount", id="descendants"),
         pytest.param("$.items[*].amount", id="wildcard"),
+        pytest.param("$.items[0:1].amount", id="slice"),
+        pytest.param("$['items','usage']", id="two-names"),
         pytest.param("$.items[?@.amount > 1]", id="filter"),
         pytest.param("$.a,$.b", id="several"),
         pytest.param("$" + ".a" * 1000, id="too-long"),

@@ -124,16 +124,45 @@ class CapturedFacts(TypedDict, total=False):
     data: Mapping[str, Json] | None
 
 
-class Receipt(msgspec.Struct, frozen=True, gc=False):
+class Receipt(msgspec.Struct, frozen=True, gc=False, eq=False):
     """What `track_cost` answers.
 
+    Thread safety: immutable.
+
     Attributes:
-        idempotency_key: what the server dedupes on.
         durable: whether the event survives the death of this process from now on.
     """
 
-    idempotency_key: str
     durable: bool
+    _name: str
+    _hasher: keys.Hasher | None = None
+
+    @property
+    def idempotency_key(self) -> str:
+        """What the server dedupes on. Derived when asked for: few callers ask."""
+        if self._hasher is None:
+            return self._name
+        return keys.derive_key(self._hasher, self._name)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Receipt):
+            return NotImplemented
+        return self._facts == other._facts
+
+    def __hash__(self) -> int:
+        return hash(self._facts)
+
+    def __repr__(self) -> str:
+        key, durable = self._facts
+        return f"Receipt(idempotency_key={key!r}, durable={durable!r})"
+
+    def __reduce__(self) -> tuple[type[Receipt], tuple[bool, str]]:
+        """Pickle the key: a hash cannot be."""
+        return Receipt, (self.durable, self.idempotency_key)
+
+    @property
+    def _facts(self) -> tuple[str, bool]:
+        return self.idempotency_key, self.durable
 
 
 # Whether this thread, greenlet or task is inside of an on_drop hook. Without it, a hook
@@ -381,11 +410,13 @@ class Client:
             provenance,
         )
         compose = self._compose  # a call of an instance's own member is looked up twice
-        key, payload = compose(labels, amount, operation_id, timestamp, quantity, data)
+        hasher, name, payload = compose(
+            labels, amount, operation_id, timestamp, quantity, data
+        )
         if self._state is not _RUNNING:
             self._start()
         if nobody and not self._takes_nobody(event_type, payload):
-            return Receipt(key, False)  # noqa: FBT003 - see Receipt
+            return Receipt(False, name, hasher)  # noqa: FBT003 - see Receipt
         if operation_id is None:
             self._note_random_key(event_type)
         append = self._append
@@ -393,12 +424,12 @@ class Client:
             durable = append(payload)
         except SpillFullError as error:
             self._drop(payload, "spill_full", error)
-            return Receipt(key, False)  # noqa: FBT003 - see Receipt
+            return Receipt(False, name, hasher)  # noqa: FBT003 - see Receipt
         if self._shipper.asleep:
             self._shipper.wake()
         if self._state is _CLOSED:
             self._journal.retire()  # closed meanwhile, which left our segment to us
-        return Receipt(key, durable)
+        return Receipt(durable, name, hasher)
 
     def keep_unpriced(
         self,
@@ -454,7 +485,7 @@ class Client:
         named = keys.random_key() if operation_id is None else operation_id
         if operation_id is None:
             self._note_random_key(event_type)
-        _, payload = self._compose(labels, 0, named, timestamp, None, data)
+        *_, payload = self._compose(labels, 0, named, timestamp, None, data)
         if self._state is not _RUNNING:
             self._start()
         event = decode_event(payload)

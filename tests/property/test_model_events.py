@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from outlay._model.clock import SystemClock
 from outlay._model.events import EventComposer, Labels, decode_event
+from tests.support.composing import key_and_body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,8 +82,8 @@ def test_what_was_tracked_is_what_is_sent(
     data: Mapping[str, Any] | None,
 ) -> None:
     """Read back, an event has each value that went in, and no other."""
-    key, payload = COMPOSER.compose(
-        labels, amount, operation_id, timestamp, quantity, data
+    key, payload = key_and_body(
+        COMPOSER.compose(labels, amount, operation_id, timestamp, quantity, data)
     )
 
     event = decode_event(payload)
@@ -106,7 +107,9 @@ def test_an_event_is_the_encoders_own_json(
     labels: Labels, amount: Decimal, operation_id: str, data: Mapping[str, Any] | None
 ) -> None:
     """The bytes are put together by hand, and must be what an encoder would write."""
-    _, payload = COMPOSER.compose(labels, amount, operation_id, None, None, data)
+    _, payload = key_and_body(
+        COMPOSER.compose(labels, amount, operation_id, None, None, data)
+    )
 
     encoder = msgspec.json.Encoder(decimal_format="number")
     assert encoder.encode(decode_event(payload)) == payload
@@ -117,7 +120,9 @@ def test_other_parsers_read_the_same_event(
     labels: Labels, amount: Decimal, operation_id: str, data: Mapping[str, Any] | None
 ) -> None:
     """No name comes twice, which parsers resolve differently, and none is lost."""
-    _, payload = COMPOSER.compose(labels, amount, operation_id, None, None, data)
+    _, payload = key_and_body(
+        COMPOSER.compose(labels, amount, operation_id, None, None, data)
+    )
 
     names: list[str] = []
 
@@ -136,8 +141,10 @@ def test_plain_text_is_the_same_amount_as_its_decimal(amount: str) -> None:
     """Plain numbers take a short cut, which must lead to the same place."""
     labels = ("cost.a", "cus_1", None, None, None, None, None, "manual")
 
-    _, by_text = COMPOSER.compose(labels, amount, "1", None, None, None)
-    _, by_decimal = COMPOSER.compose(labels, Decimal(amount), "1", None, None, None)
+    _, by_text = key_and_body(COMPOSER.compose(labels, amount, "1", None, None, None))
+    _, by_decimal = key_and_body(
+        COMPOSER.compose(labels, Decimal(amount), "1", None, None, None)
+    )
     sent = [decode_event(payload).data["amount"] for payload in (by_text, by_decimal)]
     assert f'"amount":{amount},'.encode() in by_text
     assert Decimal(sent[0]) == Decimal(sent[1]) == Decimal(amount)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from outlay._model.clock import SystemClock
 from outlay._model.events import EventComposer, Labels
 from outlay._model.keys import netstring
+from tests.support.composing import key_and_body
 
 # Few characters, and those that framing is made of, so that equal parts and parts that
 # imitate a frame are common; and now and then any text at all.
@@ -96,8 +97,10 @@ def key_of(identity: Identity, *, region: str | None = None) -> str:
         unit=None,
         provenance="manual",
     )
-    key, _ = COMPOSERS[identity.source].compose(
-        labels, "1", identity.operation_id, None, None, None
+    key, _ = key_and_body(
+        COMPOSERS[identity.source].compose(
+            labels, "1", identity.operation_id, None, None, None
+        )
     )
     return key
 
@@ -155,5 +158,7 @@ def test_a_key_does_not_depend_on_what_is_remembered(
         "manual",
     )
 
-    key, _ = fresh.compose(labels, "1", identity.operation_id, None, None, None)
+    key, _ = key_and_body(
+        fresh.compose(labels, "1", identity.operation_id, None, None, None)
+    )
     assert key == key_of(identity, region=region)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Buffer: TypeAlias = mmap.mmap | bytearray
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 # magic, format version, sealed flag, created at (ms since 1970)
 _SEGMENT_HEADER: Final = Struct("<8sHB5xQ40x")

@@ -30,6 +30,7 @@ from outlay._journal.frames import (
 )
 from outlay._journal.holders import Holders
 from outlay._model.clock import rfc3339
+from outlay._model.events import with_key
 from outlay.errors import JournalError
 
 OPENINGS: Final = {
@@ -245,7 +246,7 @@ class DestinationView:
                     yield KeptEvent(
                         State(frame.state).name.lower(),
                         _reason(frame.stamp),
-                        frame.payload,
+                        with_key(frame.payload),
                         frame.stamp.attempts,
                         _instant(frame.stamp.first_attempt_ms),
                         f"{_place(path)}@{frame.offset}",

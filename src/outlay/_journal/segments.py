@@ -25,6 +25,7 @@ from outlay._journal.frames import (
     aligned,
     pack_header_into,
 )
+from outlay._model.events import with_key
 from outlay.errors import JournalError
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ class PendingEvent:
     """An event on its way from the journal to the server.
 
     Attributes:
-        payload: the request body, byte for byte as tracked.
+        payload: the request body, byte for byte the same at each reading.
         first_attempt_ms: wall time of the first attempt whose outcome is not known to
             be a refusal; 0 if there is none; None if the journal lost it.
         attempts: attempts so far, by this process and earlier ones.
@@ -262,7 +263,7 @@ class PendingEvent:
     def __init__(self, segment: SegmentReader, frame: Frame) -> None:
         self.segment = segment
         self.offset = frame.offset
-        self.payload = frame.payload
+        self.payload = with_key(frame.payload)
         self.first_attempt_ms, self.attempts = frame.stamp
         self.failures = 0
         self.probes = 0

@@ -8,6 +8,7 @@ import pytest
 
 from outlay._model.events import EventComposer, Labels
 from tests.support.clock import ManualClock
+from tests.support.composing import key_and_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ def make_compose(
         def compose(**given: Any) -> tuple[str, bytes]:  # noqa: ANN401 - wrong types too
             fields = {**SOUND, **given}
             labels = Labels(**{name: fields.pop(name) for name in Labels._fields})
-            return composer.compose(labels, **fields)
+            return key_and_body(composer.compose(labels, **fields))
 
         return compose
 

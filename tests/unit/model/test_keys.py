@@ -13,6 +13,8 @@ from uuid import UUID
 
 import pytest
 
+from outlay._model.events import decode_event
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -57,8 +59,9 @@ def test_the_code_derives_the_documented_key(
     compose = make_compose(source=parts.pop("source"))
 
     optional = {name: parts.pop(name) or None for name in ("provider", "line")}
-    key, _ = compose(operation_id=operation_id, **parts, **optional)
+    key, body = compose(operation_id=operation_id, **parts, **optional)
     assert key == vector["key"]
+    assert decode_event(body).idempotency_key == vector["key"]
 
 
 @each_vector

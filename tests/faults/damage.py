@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlay import Client
 from outlay._journal.frames import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
+from outlay._model.events import decode_event
 from tests.faults.judge import kept_in
 from tests.faults.scenario import NOTHING, Books, Scenario
 from tests.support.clock import ManualClock
@@ -148,23 +149,19 @@ def _flipped(chance: random.Random, size: int, *, live: bool) -> Tally:
         aside = b"".join(
             path.read_bytes() for path in scene.spill_dir.glob("*/dead/*.damaged")
         )
-        # Of an event that was hit the bytes are kept: the key, or the text around it.
-        excused = {key for key in gone & hit if _is_in(aside, key)}
+        excused = {key for key in gone & hit.keys() if hit[key] in aside}
         told = {k: v for k, v in books.told.items() if k not in excused}
         return books._replace(told=told).tally(untold=books.told, at_most=0)
 
 
-def _is_in(aside: bytes, key: str) -> bool:
-    # At most three bits were flipped, so of four parts one is whole.
-    size = -(-len(key) // 4)
-    parts = [key[at : at + size].encode() for at in range(0, len(key), size)]
-    return any(part in aside for part in parts)
+def _flip_some(chance: random.Random, segment: Path) -> dict[str, bytes]:
+    """Flip bits of events, or of the file's header.
 
-
-def _flip_some(chance: random.Random, segment: Path) -> set[str]:
-    """Flip bits of events, or of the file's header; return the keys of what was hit."""
+    Returns:
+        What is left of the events that were hit, by key.
+    """
     frames = list(unsettled(bytearray(segment.read_bytes())))
-    hit = set()
+    hit = []
     with segment.open("r+b", buffering=0) as file:
         for _ in range(chance.randint(1, 3)):
             offset = chance.randrange(SEGMENT_HEADER_BYTES, frames[-1].end)
@@ -174,16 +171,15 @@ def _flip_some(chance: random.Random, segment: Path) -> set[str]:
             [byte] = file.read(1)
             file.seek(offset)
             file.write(bytes([byte ^ 1 << chance.randrange(8)]))
-            hit |= {
-                _key_of(frame.payload)
-                for frame in frames
-                if frame.offset <= offset < frame.end
-            }
-    return hit
-
-
-def _key_of(payload: bytes) -> str:
-    return payload.split(b'"idempotencyKey":"')[1].split(b'"')[0].decode()
+            hit += [frame for frame in frames if frame.offset <= offset < frame.end]
+    content = segment.read_bytes()
+    starts = {frame: frame.offset + FRAME_HEADER_BYTES for frame in hit}
+    return {
+        decode_event(frame.payload).idempotency_key: content[
+            start : start + len(frame.payload)
+        ]
+        for frame, start in starts.items()
+    }
 
 
 # Magic, sealed flag, time. The version is left: what a newer outlay wrote is not read.

@@ -35,6 +35,7 @@ from hypothesis.stateful import (
 from outlay import Client
 from outlay._journal.folders import destination_digest
 from outlay._journal.frames import FRAME_HEADER_BYTES
+from outlay._model.events import decode_event
 from outlay._model.settings import DEFAULT_BASE_URL
 from tests.support.clock import HOUR, ManualClock
 from tests.support.events import assert_conserved
@@ -497,7 +498,7 @@ def _buried_in(folder: Path) -> Iterator[bytes]:
 
 
 def _key_of(payload: bytes) -> str:
-    return str(json.loads(payload)["idempotencyKey"])
+    return decode_event(payload).idempotency_key
 
 
 TestBooks = pytest.mark.timeout(600)(Books.TestCase)  # a failure is made small first

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from outlay._model.events import decode_event
+from outlay._model.events import decode_event, with_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,3 +187,29 @@ def test_events_between_do_not_disturb_a_key(compose: Compose) -> None:
 
     assert compose()[0] == first
     assert [compose(operation_id=f"job-{number}")[0] for number in range(100)] == others
+
+
+def test_an_event_gets_its_key_once(compose: Compose) -> None:
+    """A backlog is read by many processes, one after the other."""
+    _, body = compose()
+
+    assert with_key(body) == body
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xff",
+        b"no JSON",
+        b"[]",
+        b"{}",
+        b'{"type":"t","source":"s","subject":"c","data":{"amount":1}}',
+        b'{"type":"t","source":"s","subject":"c","data":{"operationId":7}}',
+        b'{"type":"t","source":"\xff","subject":"c","data":{"operationId":"7"}}',
+        b'{"type":"t","source":"s","data":{"operationId":"7"}}',
+    ],
+)
+def test_what_names_no_operation_stays_what_it_is(payload: bytes) -> None:
+    """The server says what is wrong with it; reading must not stop at it."""
+    assert with_key(payload) == payload

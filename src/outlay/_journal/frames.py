@@ -2,7 +2,7 @@
 
     segment  =  header (64 bytes)  frame*  zeros
     frame    =  magic · length · CRC-32 · state · stamp · payload · padding to 8 bytes
-                └────── fixed once written ─┘ └ mutable ┘  └ the exact request body
+                └────── fixed once written ─┘ └ mutable ┘  └ the event, as composed
 
 A frame exists from the moment its state byte is set, which the writer does last: what
 a killed writer left half-written has no state, and nobody was told that it was tracked.

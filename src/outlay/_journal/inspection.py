@@ -63,7 +63,7 @@ class KeptEvent(NamedTuple):
         reason: of a dead letter its own; else what its attempts came to: ``new``
             without one, ``not_counted`` if none can have been, ``in_doubt`` if one at
             least had no answer, ``age_unknown`` if the journal lost when.
-        payload: the request body as tracked.
+        payload: the request body.
         attempts: attempts in all.
         first_attempt_at: RFC 3339, UTC, of the first that may have been counted.
         place: segment and offset, or the file of dead letters and the offset in it.

@@ -265,7 +265,11 @@ def test_an_answer_is_read_as_its_provider_s(costs: Costs) -> None:
     assert (event.data["provenance"], event.data["amount"]) == ("reported", 0.25)
 
 
-@pytest.mark.parametrize("nothing", [None, "text", 7, openai, object()], ids=repr)
+@pytest.mark.parametrize(
+    "nothing",
+    [None, "text", 7, openai, object()],
+    ids=["none", "text", "number", "module", "object"],
+)
 def test_what_is_no_answer_tells_nothing(nothing: object) -> None:
     """Whatever a function returns."""
     assert costs_in(nothing, None) is None

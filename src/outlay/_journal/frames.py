@@ -241,9 +241,8 @@ def _damage(segment: Buffer, offset: int, limit: int, *, final: bool) -> Damage 
         if resume % _ALIGNMENT == 0 and _is_whole(segment, resume, limit):
             return Damage(offset, resume)
     # In a segment still being written, the next frame may be on its way.
-    if final and bytes(segment[offset:limit]).rstrip(b"\0"):
-        return Damage(offset, limit)
-    return None
+    rest = segment[offset:limit] if final else b""
+    return Damage(offset, limit) if rest != bytes(len(rest)) else None
 
 
 def lost_events(segment: Buffer, damage: Damage) -> Iterator[int]:

@@ -8,7 +8,7 @@ import signal
 import sys
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 
@@ -27,9 +27,10 @@ EVENTS: Final = "120"
 DEADLINE: Final = 30.0
 
 
-def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+def start(folder: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
     """Start a small demo whose temporary files go into ``folder``."""
-    return command_line.start("demo", "--events", EVENTS, *words, TMPDIR=folder)
+    demo = ("demo", "--events", EVENTS)
+    return command_line.start(*demo, *words, TMPDIR=folder, **variables)
 
 
 def workers_of(folder: Path) -> list[int]:
@@ -62,9 +63,40 @@ def said_until(process: subprocess.Popen[str], pattern: str) -> str:
     raise AssertionError(f"it ended without {pattern!r}:\n{said}")
 
 
-def test_all_totals_are_equal_whatever_happened(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> tuple[Twin, Twin]:
+    """Return how two demos of the same seed went, side by side.
+
+    Of the second, the caller has settings of another server.
+    """
+    folders = [tmp_path_factory.mktemp("plain"), tmp_path_factory.mktemp("elsewhere")]
+    demos = [
+        start(folder, "--seed", "7", **variables)
+        for folder, variables in zip(folders, ({}, ELSEWHERE), strict=True)
+    ]
+    first, second = map(Twin, folders, map(command_line.finish, demos))
+    return first, second
+
+
+class Twin(NamedTuple):
+    """One of two demos, and its place for temporary files."""
+
+    folder: Path
+    ran: Ran
+
+
+ELSEWHERE: Final = {
+    "OUTLAY_BASE_URL": "https://costs.example.com",
+    "OUTLAY_API_KEY": "sk_live_real",
+    "OUTLAY_SHIPPING": "none",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "http_proxy": "http://127.0.0.1:9",
+}
+
+
+def test_all_totals_are_equal_whatever_happened(twins: tuple[Twin, Twin]) -> None:
     """The main job: an outage and a kill, and still every digit, once."""
-    ran = command_line.finish(start(tmp_path, "--seed", "7"))
+    folder, ran = twins[0]
 
     assert (ran.code, ran.err) == (Exit.DONE, "")
     assert "\x1b" not in ran.out, "no terminal, no colours"
@@ -78,14 +110,12 @@ def test_all_totals_are_equal_whatever_happened(tmp_path: Path) -> None:
     # The job that ran again, and on top of it the answers that were lost.
     assert int(told["dedupe"].split()[0]) > int(told["repeated"].split()[0])
     assert "DIFFERS" not in ran.out
-    assert_nothing_is_left(tmp_path)
+    assert_nothing_is_left(folder)
 
 
-def test_same_seed_tracks_the_same_costs(tmp_path: Path) -> None:
+def test_same_seed_tracks_the_same_costs(twins: tuple[Twin, Twin]) -> None:
     """A run that looked odd can be looked at again."""
-    first, second = (
-        command_line.finish(start(tmp_path, "--seed", seed)) for seed in ("3", "3")
-    )
+    first, second = (twin.ran for twin in twins)
 
     assert totals(first) == totals(second)
     assert len(totals(first)) > 10
@@ -130,19 +160,14 @@ def test_stopped_in_the_middle_it_cleans_up(
     assert_nothing_is_left(tmp_path)
 
 
-def test_settings_of_the_caller_do_not_reach_the_demo(tmp_path: Path) -> None:
+def test_settings_of_the_caller_do_not_reach_the_demo(
+    twins: tuple[Twin, Twin],
+) -> None:
     """Somebody's real server must never get made-up costs."""
-    ran = command_line.run(
-        *("demo", "--events", EVENTS),
-        TMPDIR=tmp_path,
-        OUTLAY_BASE_URL="https://costs.example.com",
-        OUTLAY_API_KEY="sk_live_real",
-        OUTLAY_SHIPPING="none",
-        HTTP_PROXY="http://127.0.0.1:9",
-        http_proxy="http://127.0.0.1:9",
-    )
+    folder, ran = twins[1]
 
-    assert ran.code == Exit.DONE
+    assert (ran.code, ran.err) == (Exit.DONE, "")
+    assert_nothing_is_left(folder)
 
 
 @pytest.mark.parametrize("events", ["59", "1000001", "-1", "many"])

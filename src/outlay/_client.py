@@ -636,6 +636,8 @@ class Client:
         self._journal.seal()
         complete = self._settle(timeout if self._ships else 0.0)
         self._shipper.stop(_STOP_SECONDS if complete else 0.0)
+        for payload in self._journal.save():
+            self._drop(payload, "memory_only", _ENDED)
         report = FlushReport(complete, self.stats())
         self._journal.retire()
         self._unpriced.close()
@@ -798,6 +800,8 @@ _LOST: Final = (
     "%d unpriced costs are lost, for they are in memory only: install a price list, or "
     "have a folder to keep them in (OUTLAY_SPILL_DIR)"
 )
+
+_ENDED: Final = "the client has ended, they were not delivered, and no disk has them"
 
 _FATES: Final = ("delivered", "parked", "dead", "quarantined", "damaged")
 

@@ -6,17 +6,19 @@ import contextlib
 import os
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import pytest
 
 from outlay import Client
+from outlay._journal import inspection
 from outlay._journal.folders import DestinationFolder
 from tests.support import disks
+from tests.support.clock import ManualClock
 from tests.support.events import assert_conserved, total_of, track
 from tests.support.journals import segment_files
 from tests.support.processes import run, settings_for
-from tests.support.servers import ScriptedServer, free_port
+from tests.support.servers import Fault, ScriptedServer, free_port
 
 needs_root = pytest.mark.skipif(
     not disks.may_mount(),
@@ -253,6 +255,156 @@ def test_a_segment_that_cannot_be_deleted_does_not_end_shipping(
     assert report.complete
     assert server.total == total_of(range(1501))
     assert_conserved(report.stats)
+
+
+@pytest.mark.parametrize("shipping", ["thread", "agent", "none"])
+def test_what_is_in_memory_at_the_end_goes_to_a_disk_that_is_back(
+    tmp_path: Path, shipping: Literal["thread", "agent", "none"]
+) -> None:
+    """Nobody tracks any more, the server is away, and the disk has room again."""
+    with ScriptedServer(lambda _: Fault.RESET) as server:
+        in_the_way = tmp_path / "spill"
+        in_the_way.touch()
+        clock = ManualClock()
+        client = Client(
+            base_url=server.url,
+            spill_dir=in_the_way,
+            shipping=shipping,
+            batching="always",
+            linger=0.0,
+            clock=clock,
+        )
+        for number in range(5):
+            track(client, number)
+        client.flush(0.1)
+        in_the_way.unlink()
+        report = client.close(0.1)
+        attempted = bool(server.requests)
+        (destination,) = inspection.destinations(tmp_path / "spill")
+        kept = [*destination.events(lambda _: None)]
+        server.respond = server.accept
+        heir = _client(server, tmp_path / "spill")
+        complete = heir.close(20).complete
+
+    assert not report.complete
+    assert (report.stats.pending, report.stats.dropped) == (5, {})
+    assert_conserved(report.stats)
+    assert attempted == (shipping == "thread")
+    # What may have arrived is in doubt on disk as well, or it could count twice.
+    assert {event.may_have_been_counted for event in kept} == {attempted}
+    assert (len(kept), complete) == (5, True)
+    # The clock of the attempts stands long ago.
+    assert server.total == (0 if attempted else total_of(range(5)))
+
+
+@pytest.mark.parametrize("durability", ["process", "memory"])
+def test_what_no_disk_takes_at_the_end_is_dropped_counted_and_reported(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    durability: Literal["process", "memory"],
+) -> None:
+    """It ends with the process; that must not go unnoticed."""
+    in_the_way = tmp_path / "spill"
+    in_the_way.touch()
+    told = []
+    client = Client(
+        base_url=f"http://127.0.0.1:{free_port()}",
+        spill_dir=in_the_way,
+        durability=durability,
+        linger=0.0,
+        on_drop=lambda event, reason: told.append((event.subject, reason)),
+    )
+    for number in range(3):
+        track(client, number)
+    report = client.close(0.1)
+
+    assert not report.complete
+    assert (report.stats.pending, report.stats.dropped) == (0, {"memory_only": 3})
+    assert (report.stats.tracked, len(told)) == (3, 3)
+    assert {reason for _, reason in told} == {"memory_only"}
+    assert "events are dropped (memory_only)" in caplog.text
+    assert_conserved(report.stats)
+
+
+def test_a_folder_deleted_before_anything_was_read_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    """And the next event goes to a new one: a receipt must not promise a lost file."""
+    with ScriptedServer() as server:
+        client = Client(base_url=server.url, spill_dir=tmp_path / "spill", linger=30)
+        for number in range(10):
+            track(client, number)
+        shutil.rmtree(tmp_path / "spill")
+        first = client.flush(20)
+        durable = client.track_cost(
+            "cost.b", "1", customer_id="c", operation_id="b"
+        ).durable
+        there = segment_files(tmp_path / "spill")
+        second = client.close(20)
+
+    assert (first.complete, first.stats.delivered, first.stats.pending) == (True, 10, 0)
+    assert (durable, len(there)) == (True, 1)
+    assert second.stats.delivered == 11
+    assert server.total == total_of(range(10)) + 1
+
+
+def test_what_somebody_deletes_unread_is_counted_as_damaged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A backlog of finished files: nobody has them open, and nobody can deliver them.
+
+    For ever pending would be a lie, and so would a flush that says all is done.
+    """
+    server = ScriptedServer()
+    server.stop()
+    client = _client(server, tmp_path)
+    for number in range(3000):
+        track(client, number)
+    backlog = segment_files(tmp_path)
+    for segment in backlog[1:-1]:
+        segment.unlink()
+    server.restart()
+    report = client.flush(20)
+    stats = client.close(20).stats
+    server.stop()
+
+    assert len(backlog) > 3
+    assert report.complete
+    assert (stats.pending, stats.dropped) == (0, {})
+    assert stats.damaged > 0
+    assert len(server.amounts) == stats.delivered == 3000 - stats.damaged
+    assert "somebody deleted segment" in caplog.text
+    assert_conserved(stats)
+
+
+def test_a_segment_that_cannot_be_opened_for_now_is_read_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that is out of file descriptors, say, must not forget its own events.
+
+    Its lock keeps all others from them for as long as it lives.
+    """
+    server = ScriptedServer()
+    server.stop()
+    client = _client(server, tmp_path)
+    for number in range(3000):
+        track(client, number)
+    hidden = segment_files(tmp_path)[-2]  # one batch was read: the first ones are open
+    aside = hidden.rename(tmp_path / "aside")
+    hidden.mkdir()
+    server.restart()
+    first = client.flush(2)
+    hidden.rmdir()
+    aside.rename(hidden)
+    second = client.flush(20)
+    client.close()
+    server.stop()
+
+    assert not first.complete
+    assert 0 < first.stats.pending < 3000
+    assert f"{hidden.name} was left as it is" in caplog.text
+    assert second.complete
+    assert server.total == total_of(range(3000))
 
 
 _OUT_OF_FILES: Final = """

@@ -379,17 +379,24 @@ class Books(RuleBasedStateMachine):
         return self.processes[data.draw(st.integers(0, len(self.processes) - 1))]
 
     def close_in_order(self, process: Process) -> None:
-        """End ``process`` by closing its client."""
+        """End ``process`` by closing its client, which saves what it can."""
+        self.ended += _settled(process)
+        in_memory = {_key_of(payload) for payload in process.in_memory()}
+        dropped = process.client.stats().dropped.get("memory_only", 0)
+        stats = process.client.close(0).stats
+        lost = stats.dropped.get("memory_only", 0) - dropped
+        self.forgone += lost
+        if not lost:
+            self.durable |= in_memory
         self._forget(process)
-        process.client.close(0)
 
     def _end(self, process: Process) -> None:
+        self.ended += _settled(process)
+        self.forgone += len(list(process.in_memory()))
         self._forget(process)
         process.crash()
 
     def _forget(self, process: Process) -> None:
-        self.ended += _settled(process)
-        self.forgone += len(list(process.in_memory()))
         for processes in self.fragile.values():
             processes.discard(process)
         self.processes.remove(process)

@@ -230,8 +230,8 @@ def test_events_that_only_memory_holds_at_the_end_are_told(
 
     report = client.close()
 
-    assert (report.complete, report.stats.pending) == (False, 1)
-    assert "1 event is in memory only" in caplog.text
+    assert (report.complete, report.stats.dropped) == (False, {"memory_only": 1})
+    assert "events are dropped (memory_only)" in caplog.text
 
 
 def test_what_a_closed_client_counted_stays(client: Client) -> None:

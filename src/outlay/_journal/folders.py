@@ -40,6 +40,8 @@ _RANDOM_BYTES: Final = 4  # beside time and process id, in a writer's name
 WRITER_LOCK: Final = "writer.lock"
 SHIPPER_LOCK: Final = "shipper.lock"
 SEGMENT_SUFFIX: Final = ".seg"
+PART_SUFFIX: Final = ".part"
+"""In place of the other, of a segment whose events are not to be seen one by one."""
 FATES_FILE: Final = "fates.jsonl"
 _DEAD: Final = "dead"
 _UNPRICED: Final = "unpriced"
@@ -271,10 +273,23 @@ class WriterFolder:
 
     def _remove_unwritten(self) -> None:
         # A kill between the creation of a file and its allocation leaves it empty, and
-        # it would be reported at every start, for ever. No event was ever in it.
+        # it would be reported at every start, for ever. No event was ever in it; nor is
+        # one, for anybody else, in a segment that was not finished.
         for path in self.segment_paths():
             if path.stat().st_size < SEGMENT_HEADER_BYTES:
                 path.unlink()
+        for path in self.path.glob(f"*{PART_SUFFIX}"):
+            path.unlink()
+
+    def is_gone(self) -> bool:
+        """Return whether somebody has deleted the folder."""
+        try:
+            self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:  # it can be anything
+            return False
+        return False
 
     def is_shipped(self) -> bool:
         """Return whether some process ships what is written here; the writer asks."""

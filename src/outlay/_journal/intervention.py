@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlay._journal import folders, frames, segments
-from outlay._journal.folders import Lock, WriterFolder
+from outlay._journal.folders import PART_SUFFIX, Lock, WriterFolder
 from outlay._journal.frames import (
     FORMAT_VERSION,
     FRAME_HEADER_BYTES,
@@ -308,6 +308,29 @@ def write_segment(
     writer.sync()
     for folder in (path.parent, path.parent.parent):
         folders.sync_folder(folder)  # a file without a name is lost, too
+
+
+def write_segment_at_once(
+    path: Path,
+    payloads: Sequence[bytes],
+    size: int,
+    now_ms: int,
+    *,
+    attempted: Mapping[bytes, int | None],
+) -> None:
+    """Do what `write_segment` does; after a kill there are all of the events, or none.
+
+    Raises:
+        OSError: the disk failed; there are none.
+    """
+    part = path.with_name(f"{path.name}{PART_SUFFIX}")
+    try:
+        write_segment(part, payloads, size, now_ms, attempted=attempted)
+        part.rename(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+    folders.sync_folder(path.parent)
 
 
 def _resent_opening(letter: Letter) -> bytes:

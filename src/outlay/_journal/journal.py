@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from outlay._journal.frames import Frame
     from outlay._model.clock import Clock
     from outlay._model.notices import Notices
     from outlay._model.settings import Settings
@@ -42,6 +43,7 @@ ADOPT_SECONDS: Final = 30.0
 
 _MEMORY_SEGMENT_BYTES: Final = 1024 * 1024
 _MOVED_AT_ONCE: Final = 1000  # events
+_IN_MEMORY: Final = "memory/"  # in front of such segments' names
 _DISK_RETRY_SECONDS: Final = 1.0  # a dead or full disk must not cost each call
 _UNUSABLE: Final = frozenset(
     {
@@ -256,6 +258,8 @@ class Journal:
         """Look for what others left or wrote; return seconds until the next look."""
         for path, folder in [*self._undeleted.items()]:
             self._delete(folder, path)
+        self.reader.try_again()
+        self.leave_deleted_folder()
         known = len(self._followed)
         adopted = self.adopt_orphans()
         if self._duty is not Duty.ALL:
@@ -271,6 +275,17 @@ class Journal:
         taken, self._taken_before = self._taken_before, self.reader.taken_count
         found = adopted or taken != self._taken_before or known != len(self._followed)
         return self._pace.after(found=bool(found))
+
+    def leave_deleted_folder(self) -> None:
+        """Append to a new folder if somebody has deleted ours.
+
+        What a deleted file holds is delivered by this process or by nobody.
+        """
+        folder = self._writer
+        if folder is not None and folder.is_gone():
+            for ref in self.reader.refs():
+                ref.hold()
+            self._appender.seal_all()
 
     def _follow(self, followed: Followed) -> None:
         folder = followed.folder
@@ -312,13 +327,43 @@ class Journal:
         self._moved_count += 1  # it was counted when it was tracked
         return True
 
-    def stranded_count(self) -> int:
-        """Return how many events are in memory, where no agent can see them."""
+    def save(self) -> list[bytes]:
+        """Bring what is in memory only to the disk: at the end, when nobody ships.
+
+        Returns:
+            The payloads that there is no place for. They are not counted as appended
+            any more.
+        """
+        lost: list[bytes] = []
+        for ref in self.reader.refs():
+            if ref.name.startswith(_IN_MEMORY):
+                left = [*segments.unsettled(ref.open_memory())]
+                if left and not self._save(left):
+                    lost += [frame.payload for frame in left]
         with self._lock:
-            waiting = 0
-            while events := self.reader.take(_MOVED_AT_ONCE, _MEMORY_SEGMENT_BYTES):
-                waiting += len(events)
-            return waiting + self.reader.parked_count()
+            self._moved_count += len(lost)
+        return lost
+
+    def _save(self, left: list[Frame]) -> bool:
+        """Write events to a segment of their own; return whether that worked."""
+        if self._in_memory:
+            return False
+        # Hardly ever needed, and not for nothing in all applications.
+        from outlay._journal import intervention  # noqa: PLC0415
+
+        payloads = [frame.payload for frame in left]
+        first = {frame.payload: frame.stamp.first_attempt_ms or None for frame in left}
+        size = intervention.segment_size(payloads)
+        try:
+            path = self._writer_folder().segment_path(next(self._numbers))
+            self.folder.check_room(size, self._limits.max_spill_bytes)
+            intervention.write_segment_at_once(
+                path, payloads, size, self._clock.now_ms(), attempted=first
+            )
+        except OSError as error:
+            self._notices.warn("save", "cannot save events to disk: %s", error)
+            return False
+        return True
 
     def spill_bytes(self) -> int:
         """Return the size of the folder's segments, of all processes; 0 without one."""
@@ -500,7 +545,7 @@ class Journal:
             raise SpillFullError(
                 f"there is neither a disk to spill to nor memory ({error})"
             ) from error
-        name = f"memory/{next(self._numbers):08d}"
+        name = f"{_IN_MEMORY}{next(self._numbers):08d}"
         ref = SegmentRef(
             name,
             lambda: memory,
@@ -572,6 +617,7 @@ class Journal:
 
     def _publish(self, writer: SegmentWriter) -> None:
         ref = self._refs.pop(writer.name)
+        ref.writer = writer
         if self._duty is Duty.NONE and writer.durable:
             self.fates.add(ref.name, self.folder.path / ref.name)
         else:
@@ -644,7 +690,15 @@ class Journal:
             self.folder.dead_path,
         )
 
-    def _report_unreadable(self, segment: str, error: Exception) -> None:
+    def _report_unreadable(self, segment: str, error: OSError) -> None:
+        if isinstance(error, FileNotFoundError):
+            self._notices.warn(
+                "gone",
+                "somebody deleted segment %s; what was not delivered of it is lost, "
+                "and counted as damaged",
+                segment,
+            )
+            return
         self._notices.warn(
             "unreadable", "segment %s was left as it is: %s", segment, error
         )

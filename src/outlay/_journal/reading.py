@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from outlay._journal.frames import Damage
+    from outlay._journal.segments import SegmentWriter
 
 
 class SegmentRef:
@@ -26,6 +27,8 @@ class SegmentRef:
         final: whether that process is dead.
         counted_to: events before this offset were counted as recovered.
         damaged: offsets of damage that was reported, and of the events lost in it.
+        writer: who appends to it, or did, if that is this process.
+        left: how many unsettled events it had when it was closed; None: it never was.
     """
 
     def __init__(
@@ -42,8 +45,39 @@ class SegmentRef:
         self.final = final
         self.counted_to = 0
         self.damaged: set[int] = set()
+        self.writer: SegmentWriter | None = None
+        self.left: int | None = None
         self.open_memory = open_memory
         self.discard = discard
+
+    @property
+    def known_count(self) -> int:
+        """How many of its events are in the books, and not settled."""
+        if self.left is not None:
+            return self.left
+        return 0 if self.writer is None else self.writer.frame_count
+
+    def open(self) -> mmap.mmap:
+        """Return the segment, mapped.
+
+        What this process still writes is mapped already: it is there even if somebody
+        has deleted the file, or the process has no descriptor left to open it.
+
+        Raises:
+            OSError: it cannot be opened; a JournalError, if a newer outlay wrote it.
+        """
+        mapped = self._mapped
+        return self.open_memory() if mapped is None else mapped
+
+    def hold(self) -> None:
+        """Keep what is mapped until it has been read: the file is there no more."""
+        mapped = self._mapped
+        if mapped is not None:
+            self.open_memory = lambda: mapped
+
+    @property
+    def _mapped(self) -> mmap.mmap | None:
+        return None if self.writer is None else self.writer.mapped
 
 
 class _Opened:
@@ -53,7 +87,7 @@ class _Opened:
         self.ref = ref
         self.reader = SegmentReader(
             ref.name,
-            ref.open_memory(),
+            ref.open(),
             final=ref.final,
             foreign=ref.recovered,
             tail=tail,
@@ -73,7 +107,7 @@ class Reader:
         self,
         *,
         on_damage: Callable[[str, int, bytes], None],
-        on_unreadable: Callable[[str, Exception], None],
+        on_unreadable: Callable[[str, OSError], None],
         tail_of: Callable[[str], int | None],
     ) -> None:
         """Read what `add` hands over.
@@ -92,6 +126,7 @@ class Reader:
         self._reading: dict[str, _Opened] = {}  # more may come from it
         self._drained: dict[str, _Opened] = {}  # read to the end, not all settled
         self._parked: dict[str, tuple[SegmentRef, int]] = {}  # closed; parked events
+        self._unreadable: list[SegmentRef] = []  # for now
         self.taken_count = 0
         self.recovered_count = 0
         self.damaged_count = 0  # events
@@ -127,14 +162,24 @@ class Reader:
         for opened in self._reading.values():
             opened.reader.look_again()
 
+    def try_again(self) -> None:
+        """Have another go at segments that could not be opened."""
+        again, self._unreadable = self._unreadable, []
+        self._added.extend(again)
+
+    def refs(self) -> list[SegmentRef]:
+        """Return all segments that may have unsettled events, parked ones included."""
+        opened = [*self._reading.values(), *self._drained.values()]
+        closed = [ref for ref, _ in self._parked.values()]
+        waiting = [*self._added, *self._queued, *self._unreadable]
+        return [*waiting, *(each.ref for each in opened), *closed]
+
     def finish(self, writer: str) -> None:
         """Take note that a writer is dead, and its segments are final."""
-        closed = [ref for ref, _ in self._parked.values()]
-        for ref in [*self._added, *self._queued, *closed]:
+        for ref in self.refs():
             ref.final = ref.final or _is_of(ref, writer)
         for opened in [*self._reading.values(), *self._drained.values()]:
-            if _is_of(opened.ref, writer):
-                opened.ref.final = opened.reader.final = True
+            opened.reader.final = opened.ref.final
 
     def stamp(self, events: list[PendingEvent], now_ms: int) -> None:
         """Record an attempt of ``events``, before their first byte leaves.
@@ -179,8 +224,7 @@ class Reader:
 
     def names(self) -> list[str]:
         """Return the segments that may hold unsettled events."""
-        refs = [*self._added, *self._queued]
-        return [ref.name for ref in refs] + [*self._reading, *self._drained]
+        return [ref.name for ref in self._waiting()] + [*self._reading, *self._drained]
 
     def reached(self, targets: Mapping[str, float]) -> bool:
         """Return whether every event before ``targets`` has met its fate.
@@ -188,9 +232,9 @@ class Reader:
         Args:
             targets: offsets by segment; infinity: the segment's end.
         """
-        queued = {ref.name for ref in [*self._added, *self._queued]}
+        waiting = {ref.name for ref in self._waiting()}
         return all(
-            name not in queued and self._is_settled(name, offset)
+            name not in waiting and self._is_settled(name, offset)
             for name, offset in targets.items()
         )
 
@@ -216,6 +260,12 @@ class Reader:
         self._reading.clear()
         self._drained.clear()
 
+    def _waiting(self) -> list[SegmentRef]:
+        """Return the segments that nothing has been read of, and something will be."""
+        # What another process wrote, and nobody can read, is nothing to wait for.
+        ours = [ref for ref in self._unreadable if not ref.recovered]
+        return [*self._added, *self._queued, *ours]
+
     def _is_settled(self, name: str, offset: float) -> bool:
         if name in self._drained:
             return all(at >= offset for at in self._drained[name].reader.unsettled)
@@ -235,11 +285,19 @@ class Reader:
             ref = self._queued.popleft()
             try:
                 opened = self._open(ref)
-            except (OSError, JournalError) as error:
-                self._on_unreadable(ref.name, error)  # it must not hold up the rest
+            except OSError as error:  # it must not hold up the rest
+                self._leave(ref, error)
                 continue
             self._reading[ref.name] = opened
             yield opened
+
+    def _leave(self, ref: SegmentRef, error: OSError) -> None:
+        """Leave out a segment that cannot be opened."""
+        self._on_unreadable(ref.name, error)
+        if isinstance(error, FileNotFoundError):
+            self.damaged_count += ref.known_count
+        elif not isinstance(error, JournalError):
+            self._unreadable.append(ref)
 
     def _open(self, ref: SegmentRef) -> _Opened:
         return _Opened(ref, functools.partial(self._tail_of, ref.name))
@@ -247,7 +305,7 @@ class Reader:
     def _peek(self, ref: SegmentRef) -> bytes | None:
         try:
             return self._open(ref).reader.peek()
-        except (OSError, JournalError):  # reported when its turn comes
+        except OSError:  # reported when its turn comes
             return None
 
     def _move_on(self, opened: _Opened) -> None:
@@ -262,6 +320,7 @@ class Reader:
             return
         reader.close()
         if reader.parked_count:
+            ref.left = reader.parked_count
             self._parked[ref.name] = (ref, reader.parked_count)
         else:
             ref.discard()

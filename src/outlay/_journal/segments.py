@@ -29,12 +29,16 @@ from outlay._model.events import with_key
 from outlay.errors import JournalError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _FILE_MODE: Final = 0o600
 _ZEROS: Final = bytes(1024 * 1024)
 
 _PUBLISHED: Final = int(State.PENDING)
+
+_NOTHING: Final = mmap.mmap(-1, SEGMENT_HEADER_BYTES)
+"""What a finished writer has in the place of its segment, which it lets go of."""
 
 OnDamage: TypeAlias = Callable[["SegmentReader", Damage], None]
 
@@ -114,6 +118,15 @@ def look_into(path: Path) -> mmap.mmap | None:
         os.close(descriptor)
 
 
+def unsettled(memory: mmap.mmap) -> Iterator[Frame]:
+    """Yield the events in a segment that have not met their fate."""
+    offset, limit = SEGMENT_HEADER_BYTES, len(memory)
+    while found := frames.read_frame(memory, offset, limit, final=True):
+        if isinstance(found, Frame) and found.state not in SETTLED:
+            yield found
+        offset = found.end
+
+
 def _allocate(descriptor: int, size: int) -> None:
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
@@ -190,6 +203,11 @@ class SegmentWriter:
         """Where the next frame will start, in bytes from the segment's start."""
         return self._tail
 
+    @property
+    def mapped(self) -> mmap.mmap | None:
+        """The segment; None if it is finished."""
+        return None if self._memory is _NOTHING else self._memory
+
     def append(self, payload: bytes) -> bool:
         """Append an event, and say whether there was room for it.
 
@@ -236,6 +254,7 @@ class SegmentWriter:
         """Declare the segment finished; there is no room in it any more."""
         self._size = 0
         frames.seal(self._memory)
+        self._memory = _NOTHING
 
 
 class PendingEvent:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from outlay._journal import folders, intervention
-from outlay._journal.folders import Lock, WriterFolder
+from outlay._journal.folders import PART_SUFFIX, Lock, WriterFolder
 from outlay._journal.inspection import Problem
 from outlay._journal.unpriced import SUFFIX, bytes_at, mark
 from outlay._model.clock import to_ms
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from outlay._journal.inspection import DestinationView, OnProblem
 
 _FILE_MODE: Final = 0o600
-_PART: Final = ".part"
 _NOTE: Final = "lines.json"
 
 
@@ -120,7 +119,7 @@ def settle(
         view.folder.check_room(size, max_spill_bytes)
         folder = WriterFolder.create(view.folder.unpriced_path, now_ms)
         try:
-            part = folder.path / f"{folder.segment_path(1).name}{_PART}"
+            part = folder.path / f"{folder.segment_path(1).name}{PART_SUFFIX}"
             doubtful = {each.event: each.doubtful_since_ms for each in chosen}
             intervention.write_segment(part, payloads, size, now_ms, attempted=doubtful)
             _write_note(folder.path, [line for each in chosen for line in each.lines])

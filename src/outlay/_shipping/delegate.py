@@ -81,13 +81,6 @@ class Delegate:
     def stop(self, timeout: float) -> None:  # noqa: ARG002 - the shipper's signature
         """Take a last look; from now on the agent may remove what was looked at."""
         self._final = self._journal.fates.counts()
-        if stranded := self._journal.stranded_count():
-            self._notices.warn(
-                "stranded",
-                "%s in memory only, for want of a disk, and no agent can ship what "
-                "ends with this process",
-                "1 event is" if stranded == 1 else f"{stranded} events are",
-            )
 
     def counts(self) -> Counter[str]:
         """Return how many events were delivered, dead, quarantined, and so on."""
@@ -104,6 +97,7 @@ class Delegate:
         self._begin()
 
     def _look_for_agent(self) -> None:
+        self._journal.leave_deleted_folder()
         if self._journal.is_shipped():
             self._notices.resolved("agent", "an agent ships the events again")
             return

@@ -358,7 +358,7 @@ def test_what_somebody_deletes_unread_is_counted_as_damaged(
     server = ScriptedServer()
     server.stop()
     client = _client(server, tmp_path)
-    for number in range(3000):
+    for number in range(6000):
         track(client, number)
     backlog = segment_files(tmp_path)
     for segment in backlog[1:-1]:
@@ -372,7 +372,7 @@ def test_what_somebody_deletes_unread_is_counted_as_damaged(
     assert report.complete
     assert (stats.pending, stats.dropped) == (0, {})
     assert stats.damaged > 0
-    assert len(server.amounts) == stats.delivered == 3000 - stats.damaged
+    assert len(server.amounts) == stats.delivered == 6000 - stats.damaged
     assert "somebody deleted segment" in caplog.text
     assert_conserved(stats)
 
@@ -387,7 +387,7 @@ def test_a_segment_that_cannot_be_opened_for_now_is_read_later(
     server = ScriptedServer()
     server.stop()
     client = _client(server, tmp_path)
-    for number in range(3000):
+    for number in range(6000):
         track(client, number)
     hidden = segment_files(tmp_path)[-2]  # one batch was read: the first ones are open
     aside = hidden.rename(tmp_path / "aside")
@@ -401,10 +401,10 @@ def test_a_segment_that_cannot_be_opened_for_now_is_read_later(
     server.stop()
 
     assert not first.complete
-    assert 0 < first.stats.pending < 3000
+    assert 0 < first.stats.pending < 6000
     assert f"{hidden.name} was left as it is" in caplog.text
     assert second.complete
-    assert server.total == total_of(range(3000))
+    assert server.total == total_of(range(6000))
 
 
 _OUT_OF_FILES: Final = """

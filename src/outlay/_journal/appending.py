@@ -51,6 +51,7 @@ class Appender:
         self._opening = 0  # segments on their way into _live; guarded by _lock
         self._unsynced: set[SegmentWriter] = set()  # sealed; guarded by _lock
         self._sealed_count = 0  # events in sealed segments; guarded by _lock
+        self._failed_syncs = 0  # guarded by _lock
 
     def append(self, payload: bytes) -> bool:
         """Keep an event, and say whether it survives the death of the process.
@@ -72,6 +73,23 @@ class Appender:
         finally:
             idle.append(writer)
         return writer.durable
+
+    def append_synced(self, payload: bytes, commit: Callable[[], bool]) -> bool:
+        """Keep an event, and say whether it survives the death of the machine.
+
+        Args:
+            payload: the event.
+            commit: see `GroupCommit.commit`.
+
+        Raises:
+            SpillFullError: there is no room; the event was not kept.
+        """
+        failed = self._failed_syncs
+        if not (self.append(payload) and commit()):
+            return False
+        # The system reports a failure once, perhaps to another thread that sealed the
+        # segment; the next sync succeeds, without what the failed one has lost.
+        return self._failed_syncs == failed
 
     @property
     def busy(self) -> bool:
@@ -104,7 +122,7 @@ class Appender:
         with self._lock:
             writers = [*self._live.values(), *self._unsynced]
         for writer in writers:
-            writer.sync()
+            self._sync(writer)
         with self._lock:
             self._unsynced.difference_update(writers)
 
@@ -144,9 +162,17 @@ class Appender:
         self._publish(writer)
         return writer
 
+    def _sync(self, writer: SegmentWriter) -> None:
+        try:
+            writer.sync()
+        except OSError:
+            with self._lock:
+                self._failed_syncs += 1
+            raise
+
     def _seal(self, writer: SegmentWriter) -> None:
         try:
-            writer.sync()  # while it is live: afterwards nobody would
+            self._sync(writer)  # while it is live: afterwards nobody would
         except OSError:
             with self._lock:
                 self._unsynced.add(writer)  # `sync_all` tries again, and reports

@@ -453,7 +453,7 @@ class Journal:
         self._begin()
 
     def _append_synced(self, payload: bytes) -> bool:
-        return self._appender.append(payload) and self._commits.commit()
+        return self._appender.append_synced(payload, self._commits.commit)
 
     # Opening segments: the slow path of append.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import signal
 import threading
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from outlay._journal.appending import Appender
 from outlay._journal.frames import State
+from outlay._journal.segments import SegmentWriter, SyncFile, create_file
 from outlay.errors import SpillFullError
-from tests.support.clock import ManualClock
+from tests.support.clock import NOON_MS, ManualClock
 from tests.support.events import payload
 from tests.support.interrupts import Interrupts
 from tests.support.journals import (
@@ -311,3 +314,40 @@ def test_an_append_that_a_seal_overtakes_is_not_lost(tmp_path: Path) -> None:
 
     assert payload(2) in payloads(take_all(successor))
     assert journal.appended_count() == 2
+
+
+class _Disk(SyncFile):
+    """Reports a failure as Linux does: once, and then all seems well."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.errors = [OSError(errno.EIO, "lost")]
+
+    def sync(self) -> None:
+        """Fail the first time."""
+        if self.errors:
+            raise self.errors.pop()
+
+
+def test_an_event_is_not_on_the_disk_because_the_second_sync_succeeds(
+    tmp_path: Path,
+) -> None:
+    """Another thread sealed its segment, and heard of the failure in its place."""
+    segment = tmp_path / "1.seg"
+
+    def open_segment(size: int) -> SegmentWriter:
+        memory = create_file(segment, size + KIB, NOON_MS)
+        return SegmentWriter("w/1.seg", memory, durable=True, file=_Disk(segment))
+
+    appender = Appender(open_segment, open_segment, publish=lambda _: None)
+
+    def commit() -> bool:
+        appender.seal_all()  # the other thread
+        appender.sync_all()
+        return True
+
+    first = appender.append_synced(payload(1), commit)
+    segment.unlink()
+    second = appender.append_synced(payload(2), lambda: True)
+
+    assert (first, second) == (False, True)

@@ -9,7 +9,6 @@ The functions here use a default client, made from ``OUTLAY_*`` variables or by
 `configure`; `Client` is the real thing.
 """
 
-from importlib import import_module as _import
 from typing import TYPE_CHECKING
 
 from outlay._capture.attribution import attribute
@@ -31,8 +30,8 @@ from outlay._default import (
     track_cost,
 )
 from outlay._instrument import instrument, uninstrument
+from outlay._late import needed as _needed
 from outlay._model.events import CostEvent
-from outlay._model.settings import Settings
 from outlay._model.stats import FlushReport, Stats
 from outlay._observe import observe, observe_batch
 from outlay.errors import (
@@ -50,6 +49,7 @@ from outlay.errors import (
 
 if TYPE_CHECKING:
     from outlay._capture.baggage import from_baggage, to_baggage
+    from outlay._model.settings import Settings
     from outlay._shipping.transport import Answer, HttpxTransport, Transport
 
 __all__ = (
@@ -99,11 +99,13 @@ __all__ = (
     "uninstrument",
 )
 
-# The seam to the network, which nobody needs before something is shipped, and that to
+# The settings, which come with pydantic, and nobody needs before a client is made;
+# the seam to the network, which nobody needs before something is shipped; and that to
 # OpenTelemetry, which few need at all.
 _LATE = {
     "Answer": "outlay._shipping.transport",
     "HttpxTransport": "outlay._shipping.transport",
+    "Settings": "outlay._model.settings",
     "Transport": "outlay._shipping.transport",
     "from_baggage": "outlay._capture.baggage",
     "to_baggage": "outlay._capture.baggage",
@@ -114,7 +116,7 @@ def __getattr__(name: str) -> object:
     """Import what few programs name, when they do (PEP 562)."""
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(_import(_LATE[name]), name)
+    return getattr(_needed(_LATE[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -20,6 +20,7 @@ import msgspec
 
 from outlay._journal.journal import Destination, Duty, Journal, Limits
 from outlay._journal.unpriced import UnpricedCosts
+from outlay._late import needed
 from outlay._metrics import Metrics
 from outlay._model import keys
 from outlay._model.attribution import NOBODY, Attribution, attribution
@@ -34,7 +35,6 @@ from outlay._model.events import (
 from outlay._model.failures import capture_errors
 from outlay._model.notices import Notices
 from outlay._model.pseudonyms import Pseudonyms
-from outlay._model.settings import Settings
 from outlay._model.stats import FlushReport, Stats
 from outlay._model.unpriced import UnpricedCost
 from outlay._shipping.delegate import Delegate
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from outlay._journal.unpriced import Kept
     from outlay._model.events import Json, OperationId, Provenance
     from outlay._model.money import Amount
+    from outlay._model.settings import Settings
     from outlay._shipping.dispatch import News
     from outlay._shipping.lent import Lendable
     from outlay._shipping.transport import Transport
@@ -175,6 +176,16 @@ _observing: Final = ContextVar("outlay_observing", default=False)
 _owner: Final = attribution.get
 
 
+def settings_class() -> type[Settings]:
+    """Return `Settings`, which is imported late; hold no lock when you ask first.
+
+    Raises:
+        ImportError: see `needed`.
+    """
+    kind: type[Settings] = needed("outlay._model.settings").Settings
+    return kind
+
+
 class State(enum.Enum):
     """The life of a client.
 
@@ -247,7 +258,7 @@ class Client:
         given = {name: value for name, value in overrides.items() if value is not None}
         if settings is not None:
             given = {**dict(settings), **given}
-        self.settings: Final = Settings.resolve(
+        self.settings: Final = settings_class().resolve(
             given, environ={} if settings is not None else None
         )
         self._on_drop = on_drop

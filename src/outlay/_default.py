@@ -6,7 +6,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from outlay._client import Client
+from outlay._client import Client, settings_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -81,6 +81,7 @@ def default_client() -> Client:
     """
     if _client is not None:
         return _client
+    settings_class()  # not under the lock: see `needed`
     with _lock:
         return configure() if _client is None else _client
 

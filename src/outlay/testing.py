@@ -18,11 +18,10 @@ import msgspec
 
 from outlay import _default
 from outlay._capture.recorder import forget
-from outlay._client import Client, SettingsInput
+from outlay._client import Client, SettingsInput, settings_class
 from outlay._journal.unpriced import UnpricedCosts
 from outlay._model.events import CostEvent, decode_event
 from outlay._model.money import Amount, exact, exact_sum
-from outlay._model.settings import Settings
 from outlay._model.unpriced import UnpricedCost
 from outlay.errors import ConfigError
 
@@ -59,7 +58,8 @@ class RecordingClient(Client):
         """
         offline = {"shipping": "none", "durability": "memory", "metrics": False}
         super().__init__(
-            Settings.resolve({**settings, **offline}, environ={}), on_drop=on_drop
+            settings_class().resolve({**settings, **offline}, environ={}),
+            on_drop=on_drop,
         )
 
     def _begin(self) -> None:

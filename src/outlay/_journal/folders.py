@@ -14,15 +14,11 @@ import fcntl
 import hashlib
 import hmac
 import os
-import secrets
 import stat
-import tempfile
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import platformdirs
 
 from outlay._journal.frames import FORMAT_VERSION, SEGMENT_HEADER_BYTES
 from outlay._model.clock import rfc3339
@@ -31,6 +27,7 @@ from outlay.errors import JournalError, SpillFullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
@@ -73,7 +70,16 @@ def destination_digest(base_url: str, namespace: str | None, credential: str) ->
 
 def default_spill_dir() -> Path:
     """Return where journals live when no setting says so."""
-    return platformdirs.user_state_path("outlay", appauthor=False) / "spill"
+    from outlay._model.settings import state_folder  # noqa: PLC0415 - see there
+
+    return state_folder() / "spill"
+
+
+def fallback_spill_dir() -> Path:
+    """Return where journals live when the default folder cannot be made."""
+    from outlay._model.settings import temporary_folder  # noqa: PLC0415 - see there
+
+    return temporary_folder() / f"outlay-{os.getuid()}"
 
 
 def temporary_spill_dir() -> Path:
@@ -84,7 +90,7 @@ def temporary_spill_dir() -> Path:
     Raises:
         JournalError: somebody else owns a folder of that name.
     """
-    folder = Path(tempfile.gettempdir()) / f"outlay-{os.getuid()}"
+    folder = fallback_spill_dir()
     _make_folder(folder)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
@@ -203,7 +209,7 @@ class WriterFolder:
             now_ms: wall time.
             shipped_here: whether this process ships its events; if not, an agent may.
         """
-        unique = secrets.token_hex(_RANDOM_BYTES)
+        unique = os.urandom(_RANDOM_BYTES).hex()
         name = f"{now_ms:013d}-{os.getpid()}-{unique}"
         # Locked before it gets its final name: a folder that can be seen without its
         # locks held is an orphan, and would be adopted.
@@ -385,7 +391,7 @@ class DestinationFolder:
             return
         meta = Meta(FORMAT_VERSION, base_url, namespace, rfc3339(now_ms))
         # Written aside and renamed, so that nobody reads half of it.
-        aside = self.path / f"{_NEW_PREFIX}{secrets.token_hex(_RANDOM_BYTES)}"
+        aside = self.path / f"{_NEW_PREFIX}{os.urandom(_RANDOM_BYTES).hex()}"
         descriptor = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _FILE_MODE)
         try:
             # Not by a file object: making one imports, which an exiting process cannot.

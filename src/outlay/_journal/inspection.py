@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
-from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -32,6 +30,9 @@ from outlay._journal.holders import Holders
 from outlay._model.clock import rfc3339
 from outlay._model.events import with_key
 from outlay.errors import JournalError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 OPENINGS: Final = {
     "dead": b'{"kind":"dead"',
@@ -139,7 +140,7 @@ def find_spill_dir(given: Path | None) -> Path:
     if given is not None:
         return given
     usual = folders.default_spill_dir()
-    fallback = Path(tempfile.gettempdir()) / f"outlay-{os.getuid()}"
+    fallback = folders.fallback_spill_dir()
     return fallback if _is_there(fallback) and not _is_there(usual) else usual
 
 

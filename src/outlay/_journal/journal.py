@@ -8,7 +8,6 @@ import functools
 import itertools
 import math
 import os
-import secrets
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -172,7 +171,7 @@ class Journal:
         self._disk_failed_at: float | None = None
         self._full: _Full | None = None
         # Of dead letters, while there is no writer: no two processes share a file.
-        self._heir_name = f"adopted-{os.getpid()}-{secrets.token_hex(4)}"
+        self._heir_name = f"adopted-{os.getpid()}-{os.urandom(4).hex()}"
         self._numbers = itertools.count(1)
         self._refs: dict[str, SegmentRef] = {}  # of writers not published yet
         self._appender = Appender(

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import itertools
 import os
-import secrets
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -251,7 +250,7 @@ class _File:
     @classmethod
     def create(cls, folder: DestinationFolder, now_ms: int) -> _File:
         folder.unpriced_path.mkdir(mode=0o700, exist_ok=True)
-        name = f"{now_ms:013d}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+        name = f"{now_ms:013d}-{os.getpid()}-{os.urandom(4).hex()}{SUFFIX}"
         path = folder.unpriced_path / name
         flags = os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
         descriptor = os.open(path, flags, _FILE_MODE)

@@ -2,15 +2,20 @@
 
 The only module that reads the environment. Each setting has one variable, named
 ``OUTLAY_`` and the setting's name in capitals.
+
+It comes late, with the first client (see `outlay._late`), and what else only a client
+needs comes with it.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
+import platformdirs
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -67,6 +72,16 @@ def _http_url(value: str) -> str:
 def is_loopback(base_url: str) -> bool:
     """Return whether the server is on this machine, where no proxy could reach it."""
     return urlsplit(base_url).hostname in {"127.0.0.1", "::1", "localhost"}
+
+
+def state_folder() -> Path:
+    """Return where the platform has programs keep outlay's state."""
+    return platformdirs.user_state_path("outlay", appauthor=False)
+
+
+def temporary_folder() -> Path:
+    """Return where the platform keeps what may be gone after a reboot."""
+    return Path(tempfile.gettempdir())
 
 
 def _folder(value: Path) -> Path:

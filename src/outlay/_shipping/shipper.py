@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import os
 import queue
 import sys
 import threading
@@ -18,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from outlay._late import turn
 from outlay._model.clock import thread_seconds
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ class Shipper:
 
     def _prepare(self) -> tuple[Dispatch, Transport]:
         """Import and make what only shipping needs, off the caller's thread."""
-        with _importing:
+        with turn:
             from outlay._shipping.dispatch import Dispatch
             from outlay._shipping.posting import post
 
@@ -298,7 +298,7 @@ class Shipper:
         return dispatch, transport
 
     def _httpx_transport(self) -> Transport:
-        with _importing:
+        with turn:
             from outlay._shipping.transport import HttpxTransport
 
             return HttpxTransport.of(self._settings)
@@ -407,15 +407,3 @@ def _suppress_tracing() -> None:
     from opentelemetry import context
 
     context.attach(context.set_value("suppress_instrumentation", True))  # noqa: FBT003
-
-
-# A child that is forked while a thread of its parent imports a module can never import
-# that module: its lock is held by a thread that the child does not have. So a fork
-# waits, once in the life of a process, for what a shipper imports. Re-entrant: an
-# import may fork on its own thread.
-_importing: Final = threading.RLock()
-os.register_at_fork(
-    before=_importing.acquire,
-    after_in_parent=_importing.release,
-    after_in_child=_importing.release,
-)

@@ -125,12 +125,13 @@ class _Attempt:
         return True
 
     def _import_in_turn(self) -> None:
-        with turn:
-            self._import()
+        turn.acquire()
+        self._import()
+        turn.release()
 
     def _import_here(self) -> None:
         """Import on the thread that calls, as there is no other, or it has the turn."""
-        if not turn.acquire(blocking=not sys.is_finalizing()):
+        if sys.meta_path is None or not turn.acquire(blocking=not sys.is_finalizing()):
             raise self._refusal("Python is shutting down")
         try:
             self._import()
@@ -140,19 +141,23 @@ class _Attempt:
             raise self._refusal("called by what interrupted its import")
 
     def _import(self) -> None:
-        with _collector_off():
-            # Only here: a finaliser that struck before may have imported it.
-            if self._begun:
-                return
-            self._begun = True
+        was_on = gc.isenabled()
+        gc.disable()
+        begun, self._begun = self._begun, True  # a finaliser that struck may have
+        if not begun:
             try:
                 _present[self._name] = import_module(self._name)
             except BaseException as error:  # noqa: BLE001 - raised by those who wait
                 self.error = error
             _attempts.pop(self._name, None)
+        # From here on, nothing makes objects that would set off the collection that is
+        # due: the application's finalisers are not for this thread.
+        if was_on:
+            gc.enable()
+        if not begun:
             self._over = True
-            for latch in self._waiting:
-                latch.release()
+            while self._waiting:
+                self._waiting.pop().release()
 
     # On the threads that wait.
 
@@ -182,17 +187,6 @@ class _Attempt:
             "when the program starts",
             name=self._name,
         )
-
-
-@contextmanager
-def _collector_off() -> Iterator[None]:
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 @contextmanager

@@ -264,6 +264,8 @@ class PendingEvent:
         payload: the request body, byte for byte the same at each reading.
         first_attempt_ms: wall time of the first attempt whose outcome is not known to
             be a refusal; 0 if there is none; None if the journal lost it.
+        doubtful_since: monotonic seconds of that attempt, as far as this process knows;
+            None: it has not sent the event yet.
         attempts: attempts so far, by this process and earlier ones.
         failures: attempts by this process that failed for this event alone.
         probes: attempts by this process that failed with the server as a whole.
@@ -271,6 +273,7 @@ class PendingEvent:
 
     __slots__ = (
         "attempts",
+        "doubtful_since",
         "failures",
         "first_attempt_ms",
         "offset",
@@ -284,6 +287,7 @@ class PendingEvent:
         self.offset = frame.offset
         self.payload = with_key(frame.payload)
         self.first_attempt_ms, self.attempts = frame.stamp
+        self.doubtful_since: float | None = None
         self.failures = 0
         self.probes = 0
 

@@ -243,6 +243,7 @@ class Dispatch:
         first_attempts = [event.first_attempt_ms for event in events]
         self.counts["requests"] += 1
         self.counts["retried"] += sum(event.attempts > 0 for event in events)
+        self._remember_doubt(events)
         # Before the first byte leaves: a crash from here on finds the stamp.
         self._journal.reader.stamp(events, self._clock.now_ms())
         self._in_flight += len(events)
@@ -266,17 +267,30 @@ class Dispatch:
             return False
         return True
 
+    def _remember_doubt(self, events: list[PendingEvent]) -> None:
+        """Note when the events' doubt began, by the clock that nobody can set back."""
+        wall_ms, now = self._clock.now_ms(), self._clock.monotonic()
+        for event in events:
+            if not event.first_attempt_ms:
+                event.doubtful_since = now
+            elif event.doubtful_since is None:
+                age = max(0, wall_ms - event.first_attempt_ms) / 1000
+                event.doubtful_since = now - age
+
     def _is_stale(self, event: PendingEvent) -> bool:
         """Return whether sending ``event`` again might count it twice."""
         first = event.first_attempt_ms
         if first == 0:
             return False
         settings = self._settings
-        usable_ms = 1000 * max(0.0, settings.dedupe_window - settings.dedupe_margin)
+        usable = max(0.0, settings.dedupe_window - settings.dedupe_margin)
+        since = event.doubtful_since
+        if since is not None and self._clock.monotonic() - since > usable:
+            return True  # whatever the wall clock says by now
         now = self._clock.now_ms()
         # A first attempt in the future means that the clock was stepped back, and the
         # age is unknown. An hour's grace forgives what time synchronisation does.
-        return first is None or first > now + HOUR_MS or now - first > usable_ms
+        return first is None or first > now + HOUR_MS or now - first > 1000 * usable
 
     def _unpark(self, now: float) -> None:
         if now >= self._unpark_at:

@@ -120,9 +120,12 @@ def batch_offer(headers: Mapping[str, str]) -> BatchOffer | None:
     most = DEFAULT_OFFER.max_events
     if name == "max" and number.isdecimal() and len(number) <= _NUMBER_DIGITS:
         most = int(number)
-    if not path.startswith("/") or most < 1:
+    path = path.strip()
+    # What is no path of a request (RFC 9112, section 3.2) could never be posted to.
+    sendable = path.isascii() and path.isprintable() and " " not in path
+    if not path.startswith("/") or not sendable or most < 1:
         return None
-    return BatchOffer(path.strip(), most)
+    return BatchOffer(path, most)
 
 
 def judge_single(answer: Answer) -> Judgement:

@@ -460,6 +460,31 @@ def test_an_event_that_may_have_been_counted_is_quarantined_after_the_window(
     assert len(bench.sent) == 1
 
 
+def test_a_clock_that_is_set_back_later_does_not_make_an_event_younger(
+    tmp_path: Path,
+) -> None:
+    """The attempt is not in the future then, so the wall clock alone would not tell.
+
+    A second try, after which its first stays the first; and one that was certainly
+    refused, after which nothing is in doubt.
+    """
+    bench = Bench(tmp_path, [_LOST, _LOST, accepted(), refused(429)])
+    bench.track(1)
+    bench.ship()
+    bench.clock.advance(10 * HOUR)
+    bench.ship()
+    bench.track(2)
+    bench.clock.step(-5 * HOUR)
+    bench.clock.advance(14 * HOUR)
+    bench.ship()
+    in_doubt = bench.counts
+    bench.clock.advance(HOUR)
+    bench.ship()
+
+    assert in_doubt["quarantined"] == 1
+    assert bench.counts == {"quarantined": 1, "delivered": 1}
+
+
 def test_within_the_window_it_is_sent_again(tmp_path: Path) -> None:
     """The server recognises the key."""
     bench = Bench(tmp_path, [_LOST])

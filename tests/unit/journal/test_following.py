@@ -21,7 +21,7 @@ from outlay._journal.frames import SEGMENT_HEADER_BYTES, STATE_AT, State
 from outlay._journal.journal import ADOPT_SECONDS, Duty, Journal
 from tests.support.clock import NOON_MS
 from tests.support.events import payload
-from tests.support.interrupts import Interrupts
+from tests.support.interrupts import Interrupts, skip_if_blind
 from tests.support.journals import (
     close_journals,
     flip,
@@ -558,6 +558,7 @@ _AGENT_CODE: Final = (
 
 def _ship_and_die(folder: Path, at: int) -> tuple[int, bool]:
     """Be an agent that is killed; return what it told of, and whether it was."""
+    skip_if_blind()
     hearing, telling = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -17,6 +17,7 @@ from outlay.errors import JournalError, SpillFullError
 from tests.support import processes
 from tests.support.clock import NOON_MS, ManualClock
 from tests.support.events import payload
+from tests.support.interrupts import skip_if_blind
 from tests.support.journals import (
     DESTINATION,
     KIB,
@@ -270,6 +271,7 @@ def _kill_anywhere(tmp_path: Path, command: str) -> list[list[tuple[bytes, str]]
         tmp_path: the folder it works on is ``template`` in it.
         command: a statement about ``first``, the view of the first destination.
     """
+    skip_if_blind()
     program = _KILLED_ANYWHERE.replace("{command}", command)
     lines = processes.run(program, {"FOLDER": tmp_path}).splitlines()
     assert len(lines) > 50, "the watched code was not found"

@@ -11,6 +11,7 @@ from typing import Final, Literal
 import pytest
 
 from outlay import Client
+from outlay._agent import Agent
 from outlay._journal import inspection
 from outlay._journal.folders import DestinationFolder
 from tests.support import disks
@@ -255,6 +256,36 @@ def test_a_segment_that_cannot_be_deleted_does_not_end_shipping(
     assert report.complete
     assert server.total == total_of(range(1501))
     assert_conserved(report.stats)
+
+
+@needs_root
+def test_an_agent_on_a_full_disk_tells_the_writer_what_became_of_its_events(
+    small_disk: Path,
+) -> None:
+    """The line about a finished segment finds room once the segment has gone."""
+    with ScriptedServer() as server:
+        client = Client(
+            base_url=server.url,
+            spill_dir=small_disk / "spill",
+            segment_bytes=64 * _KIB,
+            shipping="agent",
+        )
+        for number in range(1000):
+            track(client, number)
+        ballast = (small_disk / "ballast").open("wb", buffering=0)
+        with ballast, contextlib.suppress(OSError):
+            while True:
+                ballast.write(bytes(512))
+        settings = client.settings.model_copy(update={"batching": "always"})
+        with Agent(settings) as agent:
+            shipped = agent.flush(20)
+            report = client.flush(20)
+        client.close()
+
+    assert shipped
+    assert report.complete
+    assert (report.stats.delivered, report.stats.pending) == (1000, 0)
+    assert server.total == total_of(range(1000))
 
 
 @pytest.mark.parametrize("shipping", ["thread", "agent", "none"])

@@ -10,6 +10,7 @@ shipper deletes such a file and writes its line again, which says the same.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import threading
@@ -70,18 +71,19 @@ class SegmentFates(msgspec.Struct, frozen=True):
             return cls(path.name, **settled, damaged=sum(states.values()))
 
 
-def record(path: Path) -> None:
-    """Tell the writer of a segment what it came to, before it is deleted.
+def record(folder: Path, fates: SegmentFates) -> None:
+    """Tell a writer what a segment came to: before it is deleted, if there is room.
 
     Raises:
         OSError: the folder cannot be written to.
     """
-    # A line begins with its break: one that a kill cut off spoils no other.
-    line = b"\n" + msgspec.json.encode(SegmentFates.of(path))
+    # A line begins with its break: one that was cut off spoils no other.
+    line = b"\n" + msgspec.json.encode(fates)
     flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
-    descriptor = os.open(path.parent / FATES_FILE, flags, _FILE_MODE)
+    descriptor = os.open(folder / FATES_FILE, flags, _FILE_MODE)
     try:
-        os.write(descriptor, line)
+        if os.write(descriptor, line) < len(line):
+            raise OSError(errno.ENOSPC, "no room for a line", FATES_FILE)
     finally:
         os.close(descriptor)
 

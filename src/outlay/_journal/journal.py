@@ -636,9 +636,19 @@ class Journal:
         )
 
     def _discard_file(self, folder: WriterFolder, path: Path) -> None:
-        if not folder.is_whole:
-            self._tell_writer(path)
+        if folder.is_whole:
+            self._delete(folder, path)
+            return
+        try:
+            came_to = fates.SegmentFates.of(path)
+        except OSError as error:  # it must not hold up the rest
+            self._report_untold(path, error)
+            self._delete(folder, path)
+            return
+        told = self._tell_writer(path, came_to)
         self._delete(folder, path)
+        if not told:  # there is room now, if the disk was full
+            self._tell_writer(path, came_to)
 
     def _delete(self, folder: WriterFolder, path: Path) -> None:
         try:
@@ -658,13 +668,18 @@ class Journal:
         if folder.name in self._adopted and not folder.segment_paths():
             self._let_go(folder)
 
-    def _tell_writer(self, path: Path) -> None:
+    def _tell_writer(self, path: Path, came_to: fates.SegmentFates) -> bool:
         try:
-            fates.record(path)
+            fates.record(path.parent, came_to)
         except OSError as error:
-            self._notices.warn(
-                "fates", "the writer of %s cannot be told its fate: %s", path, error
-            )
+            self._report_untold(path, error)
+            return False
+        return True
+
+    def _report_untold(self, path: Path, error: OSError) -> None:
+        self._notices.warn(
+            "fates", "the writer of %s cannot be told its fate: %s", path, error
+        )
 
     def _let_go(self, folder: WriterFolder) -> None:
         """Remove an adopted folder that has nothing left in it."""

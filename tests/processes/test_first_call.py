@@ -322,3 +322,52 @@ assert "from inside of the import of pydantic" in refused[0], refused
 call()
 """
     assert len(_play(tmp_path, program)) == 1
+
+
+@pytest.mark.parametrize("line", [2, 4, 8])
+def test_a_call_may_strike_where_python_locks_all_imports(
+    line: int, tmp_path: Path
+) -> None:
+    """Every import does, for a moment; the one that the call needs must get by."""
+    program = f"""
+lines = itertools.count(1)
+
+def step(frame, event, _):
+    if event == "line" and next(lines) == {line}:
+        sys.settrace(None)
+        call()
+    return step
+
+sys.settrace(lambda frame, *_: step if frame.f_code.co_name == "_get_module_lock"
+    else None)
+import colorsys
+sys.settrace(None)
+"""
+    assert len(_play(tmp_path, program)) == 1
+
+
+def test_greenlets_may_make_the_first_call_at_once(tmp_path: Path) -> None:
+    """Where threads are greenlets, so is the one that imports."""
+    program = """
+from gevent import joinall, monkey, spawn
+monkey.patch_all()
+joinall([spawn(call) for _ in range(8)], raise_error=True)
+"""
+    assert len(_play(tmp_path, program)) == 8
+
+
+def test_an_import_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
+    """It may be missing, or broken, and be repaired."""
+    program = """
+sys.modules["pydantic"] = None
+for _ in range(2):
+    try:
+        call()
+    except ImportError as error:
+        assert error.name == "pydantic", error
+    else:
+        raise AssertionError
+del sys.modules["pydantic"]
+call()
+"""
+    assert len(_play(tmp_path, program)) == 1

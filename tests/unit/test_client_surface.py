@@ -96,6 +96,17 @@ os._exit(0)
     assert run(program + heavy, variables) == "\n"
 
 
+def test_an_import_of_outlay_brings_nothing_that_only_a_client_needs() -> None:
+    """A program that tracks nothing today does not pay for settings."""
+    program = """
+needless = ("email", "importlib.metadata", "outlay._model.settings", "platformdirs")
+needless += ("pydantic", "pydantic_core", "tempfile", "zoneinfo")
+say(*sorted(name for name in needless if name in sys.modules))
+"""
+
+    assert run(program, {}) == "\n"
+
+
 def test_names_that_come_late_are_there() -> None:
     """For completion in a shell, for star imports and for those who misspell."""
     program = """

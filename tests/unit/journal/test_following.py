@@ -273,6 +273,7 @@ def test_a_length_that_arrives_late_is_not_an_empty_event(
 
     assert early == []
     assert _seen(agent) == [payload(1)]
+    assert agent.reader.damaged_count == 0
 
 
 def test_damage_that_stays_is_damage_at_the_second_look(

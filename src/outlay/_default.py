@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -167,3 +168,12 @@ async def aclose(timeout: float = 5.0) -> FlushReport:
 def stats() -> Stats:
     """Return where the default client's events are; see `Client.stats`."""
     return default_client().stats()
+
+
+def _forked() -> None:
+    """In a child, the lock may be held by a thread that the child does not have."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import enum
-import os
 import sys
 import threading
 import weakref
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from outlay import _forks
 from outlay._journal.journal import Destination, Duty, Journal, Limits
 from outlay._journal.unpriced import UnpricedCosts
 from outlay._late import needed
@@ -202,6 +202,8 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
+_mark: Final = _forks.mark
+
 # A global is found faster than a member of a class.
 _RUNNING: Final = State.RUNNING
 _CLOSED: Final = State.CLOSED
@@ -255,6 +257,7 @@ class Client:
             ConfigError: a setting or ``http_client`` is malformed; the message says
                 what is allowed.
         """
+        _forks.begin()
         given = {name: value for name, value in overrides.items() if value is not None}
         if settings is not None:
             given = {**dict(settings), **given}
@@ -402,6 +405,8 @@ class Client:
                 the setting ``unattributed`` is ``error``; nothing was tracked.
             ClosedError: the client is closed; nothing was tracked.
         """
+        if not _mark[0]:
+            _forks.begin()
         owner = _owner()
         if owner is not NOBODY:
             customer_id, operation, region, data = owner.fill(
@@ -483,6 +488,7 @@ class Client:
             InvalidEventError: an argument breaks a rule; nothing was kept.
             ClosedError: the client is closed; nothing was kept.
         """
+        _forks.begin()
         labels = (
             event_type,
             customer_id or self.settings.unattributed_customer_id,
@@ -605,6 +611,7 @@ class Client:
             Whether it has, and where all events are. With ``shipping="none"`` there
             is nothing to wait for, and it answers at once; so does a closed client.
         """
+        _forks.begin()
         if self._state is State.CLOSED:
             return self._report()
         return FlushReport(self._settle(timeout), self.stats())
@@ -625,6 +632,7 @@ class Client:
         next process with the same folder and destination delivers it. With
         ``shipping="agent"`` it does not wait: the agent goes on without this process.
         """
+        _forks.begin()
         with self._lock:
             if self._state is State.CLOSED:
                 return self._report()
@@ -637,6 +645,7 @@ class Client:
 
     def _leave(self, timeout: float) -> None:
         """Ship what there is, for the process ends; what comes later is kept."""
+        _forks.begin()
         with self._lock:
             if self._state is State.CLOSED:
                 return
@@ -666,6 +675,7 @@ class Client:
 
     def stats(self) -> Stats:
         """Return where the client's events are."""
+        _forks.begin()
         counts = self._shipper.counts()
         with self._lock:
             dropped = dict(self._dropped)
@@ -837,5 +847,5 @@ def _leave_all() -> None:
         )
 
 
-os.register_at_fork(after_in_child=_begin_all_anew)
+_forks.in_child(_begin_all_anew)
 atexit.register(_leave_all)

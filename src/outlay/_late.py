@@ -13,13 +13,14 @@ from __future__ import annotations
 import _imp
 import _thread
 import gc
-import os
 import sys
 import threading
 import time
 from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
+
+from outlay._forks import ForkLock, in_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +52,7 @@ def needed(name: str) -> ModuleType:
     return module
 
 
-class _Turn:
+class _Turn(ForkLock):
     """Whose turn it is to import late: one thread's at a time.
 
     A child that is forked while a thread of its parent imports a module can never
@@ -61,33 +62,20 @@ class _Turn:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        super().__init__()
         self.holder = 0
 
     def acquire(self, *, blocking: bool = True) -> bool:
-        taken = self._lock.acquire(blocking)
+        taken = super().acquire(blocking=blocking)
         if taken:
             self.holder = threading.get_ident()
         return taken
 
     def release(self) -> None:
         self.holder = 0
-        self._lock.release()
+        super().release()
         if self.is_mine:
             self.holder = threading.get_ident()
-
-    @property
-    def is_mine(self) -> bool:
-        # Conditions ask it, too, of any lock. A note of our own would be late: whoever
-        # strikes before it is made would wait for the thread that it runs on.
-        owned: bool = self._lock._is_owned()  # type: ignore[attr-defined] # noqa: SLF001
-        return owned
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
 
 class _Attempt:
@@ -241,13 +229,10 @@ def _begin_anew() -> None:
     for attempt in [*_attempts.values()]:
         attempt.give_up()
     _attempts.clear()
-    turn.release()
 
 
 _present: Final[dict[str, ModuleType]] = {}
 _attempts: Final[dict[str, _Attempt]] = {}
 
 turn: Final = _Turn()
-os.register_at_fork(
-    before=turn.acquire, after_in_parent=turn.release, after_in_child=_begin_anew
-)
+in_child(_begin_anew)

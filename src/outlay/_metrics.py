@@ -11,12 +11,12 @@ server: a second observation with the same attributes would replace the first.
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from outlay._forks import in_child
 from outlay._model.failures import capture_errors
 
 if TYPE_CHECKING:
@@ -374,4 +374,4 @@ def _make(provider: MeterProvider | None) -> _Instruments:
 
 
 _registry: Final = _Registry()
-os.register_at_fork(after_in_child=_registry.forked)
+in_child(_registry.forked)

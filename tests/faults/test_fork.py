@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from outlay._forks import ProcessMark
 from tests.support.events import total_of
 from tests.support.processes import finish, run, settings_for, start
 from tests.support.servers import ScriptedServer, free_port
@@ -338,3 +339,126 @@ say(done.complete, done.stats.recovered + done.stats.tracked)
 def _kill(pid: int) -> None:
 
     os.kill(pid, signal.SIGKILL)
+
+
+# As uWSGI forks: Python does not learn of it. The parent has one thread: a child could
+# wait for ever for another to give the interpreter back, and no library can help that.
+_ALONE = """
+import ctypes
+below = ctypes.PyDLL(None)
+client = outlay.default_client()
+
+def fork_below(work):
+    pid = below.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return pid
+
+def track_all(numbers):
+    for number in numbers:
+        track(client, number)
+
+def report(who):
+    done = client.flush(20)
+    stats = done.stats
+    say(who, done.complete, stats.tracked, stats.recovered, stats.delivered)
+"""
+
+
+def _delivered_later(server: ScriptedServer, spill_dir: Path) -> str:
+    """Return what the next process reports."""
+    return run(_ALONE + "report('heir')", settings_for(server.url, spill_dir))
+
+
+def test_a_child_that_python_knows_nothing_of_writes_over_no_event(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    """It has its parent's segments mapped, and would take them for its own."""
+    program = (
+        _ALONE
+        + """
+track_all(range(10))
+children = [fork_below(lambda: track_all(range(n, n + 50))) for n in (100, 200, 300)]
+track_all(range(10, 50))
+for pid in children:
+    os.waitpid(pid, 0)
+"""
+    )
+    run(program, settings_for(server.url, tmp_path, shipping="none"))
+
+    assert _delivered_later(server, tmp_path) == "heir True 0 200 200\n"
+    assert server.total == total_of(
+        [*range(50), *range(100, 150), *range(200, 250), *range(300, 350)]
+    )
+    assert server.duplicates == 0
+
+
+@pytest.mark.parametrize("work", ["client.close(1)", "sys.exit()"])
+def test_a_child_that_python_knows_nothing_of_ends_nothing_of_its_parents(
+    server: ScriptedServer, tmp_path: Path, work: str
+) -> None:
+    """It would say that the parent's segments are finished, which go on."""
+    program = (
+        _ALONE
+        + f"""
+track_all(range(10))
+report("before")  # and the thread that ships is idle
+pid = below.fork()
+if pid == 0:
+    {work}
+    os._exit(0)
+os.waitpid(pid, 0)
+for first in (10, 20):
+    track_all(range(first, first + 10))
+    report("parent")
+"""
+    )
+    said = run(program, settings_for(server.url, tmp_path, exit_timeout=1))
+
+    assert said.splitlines() == [
+        "before True 10 0 10",
+        "parent True 20 0 20",
+        "parent True 30 0 30",
+    ]
+    assert server.total == total_of(range(30))
+    assert server.duplicates == 0
+
+
+def test_a_child_that_python_knows_nothing_of_ships_its_own_events(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    """It starts a thread of its own, as its parent does later."""
+    program = (
+        _ALONE
+        + """
+def child():
+    track_all(range(10, 15))
+    report("child")
+
+os.waitpid(fork_below(child), 0)
+track_all(range(10))
+report("parent")
+"""
+    )
+
+    said = run(program, settings_for(server.url, tmp_path, linger=30))
+
+    assert said.splitlines() == ["child True 5 0 5", "parent True 10 0 10"]
+    assert server.total == total_of(range(15))
+
+
+def test_a_process_knows_itself_without_a_wiped_page() -> None:
+    """Older kernels, and others, have none."""
+    mark = ProcessMark()
+    fresh = mark[0]
+    mark[0] = 1
+
+    pid = os.fork()
+    if pid == 0:
+        os._exit(mark[0])
+    in_child = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    assert (fresh, mark[0], in_child) == (0, 1, 0)

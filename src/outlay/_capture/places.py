@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from outlay._forks import in_child
 from outlay._model.events import MAX_OPERATION_ID_CHARS
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _forked() -> None:
     _under_way.clear()
 
 
-os.register_at_fork(after_in_child=_forked)
+in_child(_forked)
 
 _encode: Final = msgspec.json.Encoder(order="sorted", enc_hook=str).encode
 

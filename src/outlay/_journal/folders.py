@@ -15,11 +15,11 @@ import hashlib
 import hmac
 import os
 import stat
-import threading
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from outlay._forks import ForkLock, in_child
 from outlay._journal.frames import FORMAT_VERSION, SEGMENT_HEADER_BYTES
 from outlay._model.clock import rfc3339
 from outlay._model.keys import netstring
@@ -169,20 +169,15 @@ class Lock:
 # still has a descriptor. A fork waits for whoever has one and has not noted it yet;
 # re-entrant, for a signal handler may fork.
 _opened: Final[set[Lock]] = set()
-_opening: Final = threading.RLock()
+_opening: Final = ForkLock()
 
 
 def _abandon_all() -> None:
-    _opening.release()
     for lock in [*_opened]:
         lock.abandon()
 
 
-os.register_at_fork(
-    before=_opening.acquire,
-    after_in_parent=_opening.release,
-    after_in_child=_abandon_all,
-)
+in_child(_abandon_all)
 
 
 class WriterFolder:

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 ADOPT_SECONDS: Final = 30.0
 """Between a client's looks for dead writers' events."""
 
-_WRITER: Final = "writer"
 _MEMORY_SEGMENT_BYTES: Final = 1024 * 1024
 _MOVED_AT_ONCE: Final = 1000  # events
 _IN_MEMORY: Final = "memory/"  # in front of such segments' names
@@ -162,7 +161,7 @@ class Journal:
     def _begin(self) -> None:
         """Start without segments: at first, and in a forked child."""
         self._lock = threading.RLock()  # re-entrant, see Appender
-        self._own: dict[str, WriterFolder] = {}  # guarded by _lock; one, or none yet
+        self._writer: WriterFolder | None = None  # guarded by _lock
         self._adopted: dict[str, WriterFolder] = {}  # guarded by _lock
         self._followed: dict[str, Followed] = {}  # the same; writers that live
         self._undeleted: dict[Path, WriterFolder] = {}  # settled segments
@@ -419,7 +418,7 @@ class Journal:
             owned += [followed.folder for followed in self._followed.values()]
             if self._writer is not None:
                 owned.append(self._writer)
-            self._own.clear()
+            self._writer = None
             self._adopted = {}
             self._followed = {}
         for folder in owned:
@@ -436,10 +435,9 @@ class Journal:
         with self._lock:
             kept = self._writer if self._appender.busy else None
             if kept is not None:
-                self._own.clear()
+                self._writer = None
             self.close()
-            if kept is not None:
-                self._own[_WRITER] = kept
+            self._writer = kept
 
     def forked(self) -> None:
         """Begin anew in a forked child, which owns nothing of its parent's.
@@ -503,7 +501,7 @@ class Journal:
             # Somebody deleted our folder. What was in it is out of reach; the rest of
             # our life goes to a new one.
             with self._lock:
-                self._own.clear()
+                self._writer = None
             folder.abandon()
             folder = self._writer_folder()
             path = folder.segment_path(next(self._numbers))
@@ -563,18 +561,13 @@ class Journal:
 
     def _writer_folder(self) -> WriterFolder:
         with self._lock:
-            if (writer := self._writer) is None:
+            if self._writer is None:
                 made = self._make_writer_folder()
-                # In one step: a signal handler on this thread may be faster, and the
-                # folder that is forgotten would stay locked, with an event in it.
-                writer = self._own.setdefault(_WRITER, made)
-                if writer is not made:
+                if self._writer is None:
+                    self._writer = made
+                else:  # a signal handler on this thread was faster
                     made.release()
-            return writer
-
-    @property
-    def _writer(self) -> WriterFolder | None:
-        return self._own.get(_WRITER)
+            return self._writer
 
     def _make_writer_folder(self) -> WriterFolder:
         now_ms = self._clock.now_ms()

@@ -6,10 +6,11 @@ So it is the process's, and every client's `Stats` and metrics tell of the same 
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Final
+
+from outlay._forks import in_child
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,4 +56,4 @@ class Failures:
 capture_errors: Final = Failures()
 """Of this process."""
 
-os.register_at_fork(after_in_child=capture_errors.forked)
+in_child(capture_errors.forked)

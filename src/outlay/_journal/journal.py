@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 ADOPT_SECONDS: Final = 30.0
 """Between a client's looks for dead writers' events."""
 
+_WRITER: Final = "writer"
 _MEMORY_SEGMENT_BYTES: Final = 1024 * 1024
 _MOVED_AT_ONCE: Final = 1000  # events
 _IN_MEMORY: Final = "memory/"  # in front of such segments' names
@@ -161,7 +162,7 @@ class Journal:
     def _begin(self) -> None:
         """Start without segments: at first, and in a forked child."""
         self._lock = threading.RLock()  # re-entrant, see Appender
-        self._writer: WriterFolder | None = None  # guarded by _lock
+        self._own: dict[str, WriterFolder] = {}  # guarded by _lock; one, or none yet
         self._adopted: dict[str, WriterFolder] = {}  # guarded by _lock
         self._followed: dict[str, Followed] = {}  # the same; writers that live
         self._undeleted: dict[Path, WriterFolder] = {}  # settled segments
@@ -418,7 +419,7 @@ class Journal:
             owned += [followed.folder for followed in self._followed.values()]
             if self._writer is not None:
                 owned.append(self._writer)
-            self._writer = None
+            self._own.clear()
             self._adopted = {}
             self._followed = {}
         for folder in owned:
@@ -435,9 +436,10 @@ class Journal:
         with self._lock:
             kept = self._writer if self._appender.busy else None
             if kept is not None:
-                self._writer = None
+                self._own.clear()
             self.close()
-            self._writer = kept
+            if kept is not None:
+                self._own[_WRITER] = kept
 
     def forked(self) -> None:
         """Begin anew in a forked child, which owns nothing of its parent's.
@@ -501,7 +503,7 @@ class Journal:
             # Somebody deleted our folder. What was in it is out of reach; the rest of
             # our life goes to a new one.
             with self._lock:
-                self._writer = None
+                self._own.clear()
             folder.abandon()
             folder = self._writer_folder()
             path = folder.segment_path(next(self._numbers))
@@ -561,13 +563,18 @@ class Journal:
 
     def _writer_folder(self) -> WriterFolder:
         with self._lock:
-            if self._writer is None:
+            if (writer := self._writer) is None:
                 made = self._make_writer_folder()
-                if self._writer is None:
-                    self._writer = made
-                else:  # a signal handler on this thread was faster
+                # In one step: a signal handler on this thread may be faster, and the
+                # folder that is forgotten would stay locked, with an event in it.
+                writer = self._own.setdefault(_WRITER, made)
+                if writer is not made:
                     made.release()
-            return self._writer
+            return writer
+
+    @property
+    def _writer(self) -> WriterFolder | None:
+        return self._own.get(_WRITER)
 
     def _make_writer_folder(self) -> WriterFolder:
         now_ms = self._clock.now_ms()

@@ -43,8 +43,11 @@ _STAMP_AT: Final = 16
 _STAMP: Final = Struct("<Q")
 _ALIGNMENT: Final = 8  # frames start where a search after damage need look
 
-pack_header_into = _FRAME_HEADER.pack_into
-"""Writes a frame's header: magic, payload length, CRC-32, state, stamp; in this order.
+pack_header_into = Struct("<4sIIB").pack_into
+"""Writes a frame's header: magic, payload length, CRC-32, state; in this order.
+
+Not the stamp, which is 0 in a new segment: an agent may write it from the moment that
+it sees the state, and a later store would take it back.
 
 A kill between two of its stores leaves a frame without a state, or one whose checksum
 fails; and nobody has been told yet that the event was tracked."""

@@ -221,10 +221,9 @@ class SegmentWriter:
         count = self.frame_count + 1
         try:
             memory[start:end] = payload
-            # The header last. The state is the last of its fields that is not zero: a
-            # frame that has one is whole.
+            # The header last, and in it the state: a frame that has one is whole.
             pack_header_into(
-                memory, offset, FRAME_MAGIC, len(payload), crc32(payload), _PUBLISHED, 0
+                memory, offset, FRAME_MAGIC, len(payload), crc32(payload), _PUBLISHED
             )
             self._tail = end + 7 & -8  # aligned(end), without the call
             self.frame_count = count

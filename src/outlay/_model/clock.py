@@ -6,12 +6,17 @@ Wall time (UTC, milliseconds since 1970) dates events and attempts; monotonic ti
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 NS_PER_MS: Final = 1_000_000
 HOUR_MS: Final = 3600 * 1000
+
+# A finaliser may track while Python takes its modules down. CPython 3.13 then crashes
+# in sums of datetimes whose module is gone.
+_KEPT: Final = sys.modules.get("_datetime")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -198,15 +198,7 @@ fork(child)
 threading.Event().wait(60)
 """
     )
-    parent = start(program, settings)
-    assert parent.stdout is not None
-    child = int(parent.stdout.readline())
-    parent.kill()
-    parent.wait(10)
-
-    said = run("say(outlay.flush(20).stats.recovered)", settings)
-    _kill(child)
-    finish(parent, code=-signal.SIGKILL)
+    said = _said_by_the_heir(program, settings)
 
     assert said == "10\n"
     assert server.total == total_of(range(10))
@@ -233,15 +225,7 @@ if os.fork() == 0:
     child()
 threading.Event().wait(60)
 """
-    parent = start(program, settings)
-    assert parent.stdout is not None
-    child = int(parent.stdout.readline())
-    parent.kill()
-    parent.wait(10)
-
-    said = run("say(outlay.flush(20).stats.recovered)", settings)
-    _kill(child)
-    finish(parent, code=-signal.SIGKILL)
+    said = _said_by_the_heir(program, settings)
 
     assert said == "10\n"
     assert server.total == total_of(range(10))
@@ -339,6 +323,20 @@ say(done.complete, done.stats.recovered + done.stats.tracked)
 def _kill(pid: int) -> None:
 
     os.kill(pid, signal.SIGKILL)
+
+
+def _said_by_the_heir(program: str, settings: dict[str, object]) -> str:
+    """Kill a program whose child lives on; return how many events its heir recovers."""
+    parent = start(program, settings)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait(10)
+
+    said = run("say(outlay.flush(20).stats.recovered)", settings)
+    _kill(child)
+    finish(parent, code=-signal.SIGKILL)
+    return said
 
 
 # As uWSGI forks: Python does not learn of it. The parent has one thread: a child could

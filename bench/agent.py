@@ -138,7 +138,7 @@ def _idle_share(writers: int) -> float:
             Client(
                 base_url=url,
                 api_key=KEY,
-                spill_dir=folder,
+                journal_dir=folder,
                 shipping="agent",
                 segment_bytes=_SEGMENT_BYTES,
             )
@@ -183,7 +183,7 @@ def _variables(url: str, folder: str) -> dict[str, str]:
         **inherited,
         "OUTLAY_BASE_URL": url,
         "OUTLAY_API_KEY": KEY,
-        "OUTLAY_SPILL_DIR": folder,
+        "OUTLAY_JOURNAL_DIR": folder,
     }
 
 

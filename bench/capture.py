@@ -21,13 +21,13 @@ import openai
 
 import outlay
 from bench._measure import quantiles, show
-from outlay._capture.instrumenting import Options
+from outlay._capture.instrumentation.library import CaptureOptions
 from outlay._capture.providers import library
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from outlay._capture.instrumenting import Library
+    from outlay._capture.instrumentation.library import Library
 
 ROUNDS: Final = 15
 CALLS: Final = 40  # of each kind, in each round
@@ -130,7 +130,7 @@ def main() -> None:
     """Measure and print."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        outlay.Client(spill_dir=Path(folder), shipping="none") as tracker,
+        outlay.Client(journal_dir=Path(folder), shipping="none") as tracker,
         outlay.attribute(customer_id="cus_1"),
         asyncio.Runner() as runner,  # which keeps the context that it begins in
     ):
@@ -145,9 +145,9 @@ def main() -> None:
 
 def _row(subject: Subject, tracker: outlay.Client) -> tuple[object, ...]:
     owner = library(subject.library)
-    options: dict[str, Options | outlay.Client | None] = {
+    options: dict[str, CaptureOptions | outlay.Client | None] = {
         "bare": None,
-        "observed": Options(record=lambda _: None),
+        "observed": CaptureOptions(record=lambda _: None),
         "tracked": tracker,
     }
     times: dict[str, list[int]] = {name: [] for name in options}
@@ -172,16 +172,16 @@ def _row(subject: Subject, tracker: outlay.Client) -> tuple[object, ...]:
 
 @contextmanager
 def _captured(
-    owner: Library, client: object, how: Options | outlay.Client | None
+    owner: Library, client: object, how: CaptureOptions | outlay.Client | None
 ) -> Iterator[None]:
-    if isinstance(how, Options):
-        owner.capture(client, how)
+    if isinstance(how, CaptureOptions):
+        owner.instrument_client(client, how)
     elif how is not None:
         outlay.instrument(client, client=how)
     try:
         yield
     finally:
-        owner.release()
+        owner.uninstrument()
 
 
 def _time(call: Callable[[], object]) -> list[int]:

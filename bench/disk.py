@@ -63,7 +63,7 @@ def _show(name: str, syncs: list[float]) -> None:
 def _row(
     folder: Path, threads: int, floor: float, syncs: list[float]
 ) -> tuple[object, ...]:
-    client = Client(api_key="k", spill_dir=folder, shipping="none", durability="disk")
+    client = Client(api_key="k", journal_dir=folder, shipping="none", durability="disk")
 
     def call(number: int) -> None:
         client.track_cost("cost.x", "0.1", customer_id="cus_1", operation_id=number)

@@ -81,7 +81,7 @@ def main() -> None:
     names = itertools.count()
     best = dict.fromkeys(VARIANTS, float("inf"))
     with TemporaryDirectory() as folder:
-        outlay.configure(shipping="none", spill_dir=folder)
+        outlay.configure(shipping="none", journal_dir=folder)
         for _ in range(ROUNDS):
             for name, call in VARIANTS.items():
                 best[name] = min(best[name], cpu_of(call, names))

@@ -52,7 +52,7 @@ def main() -> None:
         environment = {
             **as_deployed(),
             "OUTLAY_SHIPPING": "none",
-            "OUTLAY_SPILL_DIR": folder,
+            "OUTLAY_JOURNAL_DIR": folder,
         }
         for program in _PROGRAMS.values():
             _seconds(program, environment)  # warm: modules are compiled

@@ -70,7 +70,7 @@ for step in range(1, steps + 1):
         full = quantiles(time_calls(call, range(until - timed, until))).p50
     done = max(done, until)
     say(pending=client.stats().pending, **memory())
-say(empty=empty, full=full, spill=client.stats().spill_bytes)
+say(empty=empty, full=full, spill=client.stats().journal_bytes)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -82,7 +82,7 @@ def main(events: int = EVENTS) -> None:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         variables = {
             **as_deployed(),
-            "OUTLAY_SPILL_DIR": folder,
+            "OUTLAY_JOURNAL_DIR": folder,
             "OUTLAY_API_KEY": "k",
             "OUTLAY_BASE_URL": f"http://127.0.0.1:{_free_port()}",
         }

@@ -13,7 +13,7 @@ import msgspec
 from bench._measure import quantiles, show, time_calls
 from outlay import Client
 from outlay._capture.observation import Observation
-from outlay._capture.pricing.genai import GenaiPrices
+from outlay._capture.pricing.genai_list import GenaiPrices
 from outlay._capture.recorder import Recorder
 from outlay._model.attribution import Attribution
 from outlay.pricing import Entry, PriceBook
@@ -135,7 +135,7 @@ def _straight(seen: Observation) -> Callable[[int], PriceCalculation]:
 def _recorded(seen: Observation) -> float:
     """Return the median in µs of all that a door calls: priced, keyed, journalled."""
     with tempfile.TemporaryDirectory() as folder:
-        client = Client(spill_dir=Path(folder), shipping="none")
+        client = Client(journal_dir=Path(folder), shipping="none")
         record = Recorder.of(client).record
         seen_each = [
             msgspec.structs.replace(seen, operation_id=f"call-{number}")

@@ -23,7 +23,7 @@ import httpx2
 
 from bench._measure import show
 from bench._servers import KEY, sink
-from outlay import HttpxTransport
+from outlay.transport import HttpTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,7 +172,7 @@ def _by_post(library: ModuleType) -> Callable[[str], Variant]:
 
 def _by_outlay(library: ModuleType | None) -> Callable[[str], Variant]:
     def make(url: str) -> Variant:
-        transport = HttpxTransport(
+        transport = HttpTransport(
             url,
             api_key=KEY,
             timeout=10,

@@ -78,7 +78,7 @@ def _track_all(client: Client, count: int) -> None:
 def _outlay(url: str, batching: Literal["never", "always"], count: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         client = Client(
-            base_url=url, api_key=KEY, spill_dir=folder, batching=batching, linger=0
+            base_url=url, api_key=KEY, journal_dir=folder, batching=batching, linger=0
         )
         client.track_cost(  # warm: imports, thread, connection
             "cost.ai.inference", 0, customer_id="cus_0", operation_id="warm"
@@ -115,7 +115,7 @@ def _bare_loop(url: str, bodies: list[bytes], size: int) -> float:
 def _bodies(count: int) -> list[bytes]:
     """Return what the client would send, read from its own journal."""
     with tempfile.TemporaryDirectory() as folder:
-        client = Client(api_key=KEY, spill_dir=folder, shipping="none")
+        client = Client(api_key=KEY, journal_dir=folder, shipping="none")
         _track_all(client, count)
         client.close()
         bodies = []

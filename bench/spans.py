@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from bench._measure import quantiles, show, time_calls
 from outlay import Client
-from outlay._model.attribution import Attribution, attribution
+from outlay._model.attribution import Attribution, current_attribution
 from outlay.otel import CostSpanProcessor
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def main() -> None:
     """Measure and print."""
     rows: list[tuple[object, ...]] = []
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        client = stack.enter_context(Client(spill_dir=Path(folder), shipping="none"))
-        token = attribution.set(Attribution(customer_id="cus_1"))
-        stack.callback(attribution.reset, token)
+        client = stack.enter_context(Client(journal_dir=Path(folder), shipping="none"))
+        token = current_attribution.set(Attribution(customer_id="cus_1"))
+        stack.callback(current_attribution.reset, token)
         bare = TracerProvider(shutdown_on_exit=False)
         bare.add_span_processor(SpanProcessor())  # the SDK's own way to any of them
         watched = TracerProvider(shutdown_on_exit=False)

@@ -115,7 +115,7 @@ def _track(
 ) -> tuple[list[int], float]:
     ids = [f"job-{number:08d}" for number in range(threads * calls)]
     client = Client(
-        api_key="k", spill_dir=folder, shipping="none", source="https://api.myapp.com"
+        api_key="k", journal_dir=folder, shipping="none", source="https://api.myapp.com"
     )
     track_cost = client.track_cost
 

@@ -24,7 +24,9 @@ def main() -> None:
         metric = {"name": "AI", "eventType": "cost.ai", "valueProperty": "$.amount"}
         cost = http.post("/v0/costMetrics", json=metric).json()
 
-        outlay.configure(base_url=server.url, api_key=server.api_key, spill_dir=folder)
+        outlay.configure(
+            base_url=server.url, api_key=server.api_key, journal_dir=folder
+        )
         for _ in range(2):
             receipt = outlay.track_cost(
                 "cost.ai",

@@ -45,7 +45,7 @@ def main() -> None:
         metric = {"name": "Meetings", "eventType": "cost.meeting"}
         cost = http.post("/v0/costMetrics", json=metric | PATHS).json()
         with outlay.Client(
-            base_url=server.url, api_key=server.api_key, spill_dir=folder
+            base_url=server.url, api_key=server.api_key, journal_dir=folder
         ) as client:
             for _ in range(2):
                 process_meeting(client, "meeting-7")

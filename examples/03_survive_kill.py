@@ -22,7 +22,7 @@ def victim(base_url: str, api_key: str, folder: str) -> None:
     """Track three costs and die at once, without a chance to clean up."""
     # Nothing is shipped, so it is certain that no event leaves before the kill.
     client = outlay.Client(
-        base_url=base_url, api_key=api_key, spill_dir=folder, shipping="none"
+        base_url=base_url, api_key=api_key, journal_dir=folder, shipping="none"
     )
     for number in range(3):
         client.track_cost(
@@ -46,7 +46,7 @@ def main() -> None:
         died = subprocess.run(words, check=False)  # noqa: S603 - this very file
         print("the process ended with", signal.Signals(-died.returncode).name)
         with outlay.Client(
-            base_url=server.url, api_key=key, spill_dir=folder
+            base_url=server.url, api_key=key, journal_dir=folder
         ) as client:
             stats = client.flush().stats
         print("recovered", stats.recovered, "delivered", stats.delivered)

@@ -27,7 +27,7 @@ def main() -> None:
         port = int(url.rpartition(":")[2])
         print("the server is down")
 
-        with outlay.Client(base_url=url, api_key=KEY, spill_dir=folder) as client:
+        with outlay.Client(base_url=url, api_key=KEY, journal_dir=folder) as client:
             for number in range(3):
                 receipt = client.track_cost(
                     "cost.ai",

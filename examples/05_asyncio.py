@@ -29,7 +29,7 @@ async def answer(client: outlay.Client, number: int) -> None:
 async def serve_requests(base_url: str, api_key: str | None, folder: str) -> None:
     """Serve many requests at once; leaving the client delivers what is left."""
     async with outlay.Client(
-        base_url=base_url, api_key=api_key, spill_dir=folder
+        base_url=base_url, api_key=api_key, journal_dir=folder
     ) as client:
         await asyncio.gather(*(answer(client, number) for number in range(200)))
         print("tracked", client.stats().tracked)

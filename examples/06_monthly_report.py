@@ -49,7 +49,7 @@ def main() -> None:
         with httpx.Client(base_url=server.url, headers=headers) as http:
             cost = http.post("/v0/costMetrics", json=METRIC).json()
             key = server.api_key
-            outlay.configure(base_url=server.url, api_key=key, spill_dir=folder)
+            outlay.configure(base_url=server.url, api_key=key, journal_dir=folder)
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(handle, range(2000)))
             outlay.close()

@@ -46,7 +46,9 @@ def main() -> None:
     ):
         http.headers["Authorization"] = f"Bearer {server.api_key}"
         cost = http.post("/v0/costMetrics", json=METRIC).json()
-        outlay.configure(base_url=server.url, api_key=server.api_key, spill_dir=folder)
+        outlay.configure(
+            base_url=server.url, api_key=server.api_key, journal_dir=folder
+        )
         with suppress(TimeoutError):
             onboard("job-7", "cus_123", fails=True)
         print("failed, tracked", outlay.stats().tracked)

@@ -2,7 +2,7 @@
 
 import sys
 
-from outlay.cli._main import main
+from outlay._cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

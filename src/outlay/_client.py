@@ -17,29 +17,29 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from outlay import _forks
-from outlay._journal.journal import Destination, Duty, Journal, Limits
-from outlay._journal.unpriced import UnpricedCosts
-from outlay._late import needed
-from outlay._metrics import Metrics
+from outlay import _fork as _forks
+from outlay._journal.journal import Destination, Journal, JournalLimits, ShippingRole
+from outlay._journal.unpriced_store import UnpricedStore
 from outlay._model import keys
-from outlay._model.attribution import NOBODY, Attribution, attribution
-from outlay._model.clock import Clock, SystemClock, rfc3339
+from outlay._model.attribution import UNATTRIBUTED, Attribution, current_attribution
+from outlay._model.clock import Clock, SystemClock, format_rfc3339
+from outlay._model.customer_hashing import CustomerHasher
+from outlay._model.error_counts import capture_errors
 from outlay._model.events import (
     CostEvent,
     EventComposer,
     decode_event,
     encode_event,
-    event_ms,
+    event_time_ms,
 )
-from outlay._model.failures import capture_errors
-from outlay._model.notices import Notices
-from outlay._model.pseudonyms import Pseudonyms
-from outlay._model.stats import FlushReport, Stats
-from outlay._model.unpriced import UnpricedCost
-from outlay._shipping.delegate import Delegate
+from outlay._model.rate_limited_log import RateLimitedLog
+from outlay._model.settings import Settings
+from outlay._model.stats import FlushResult, Stats
+from outlay._model.unpriced_cost import UnpricedCost
+from outlay._shipping.agent_shipper import AgentShipper
 from outlay._shipping.shipper import Shipper
-from outlay.errors import ClosedError, ConfigError, InvalidEventError, SpillFullError
+from outlay._telemetry import ClientTelemetry
+from outlay.errors import ClosedError, ConfigError, InvalidEventError, JournalFullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,13 +51,12 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import MeterProvider
 
-    from outlay._journal.unpriced import Kept
+    from outlay._journal.unpriced_store import StoredCost
     from outlay._model.events import Json, OperationId, Provenance
     from outlay._model.money import Amount
-    from outlay._model.settings import Settings
-    from outlay._shipping.dispatch import News
-    from outlay._shipping.lent import Lendable
+    from outlay._shipping.planner import Deliveries
     from outlay._shipping.transport import Transport
+    from outlay._shipping.user_client import HttpClientSource
 
 DropHook = Callable[[CostEvent, str], None]
 """Called with an event that could not be kept, and the reason.
@@ -79,7 +78,7 @@ class SettingsInput(TypedDict, total=False):
     base_url: str | None
     source: str | None
     namespace: str | None
-    spill_dir: Path | str | None
+    journal_dir: Path | str | None
     shipping: Literal["thread", "agent", "none"] | None
     durability: Literal["process", "disk", "memory"] | None
     batching: Literal["auto", "never", "always"] | None
@@ -92,7 +91,7 @@ class SettingsInput(TypedDict, total=False):
     unattributed: Literal["bucket", "error", "drop"] | None
     unattributed_customer_id: str | None
     hash_customer_ids: str | None
-    max_spill_bytes: int | None
+    max_journal_bytes: int | None
     segment_bytes: int | None
     max_memory_bytes: int | None
     max_unpriced_bytes: int | None
@@ -104,13 +103,13 @@ class SettingsInput(TypedDict, total=False):
     deadline: float | None
     retry_initial: float | None
     retry_max: float | None
-    park_interval: float | None
+    parked_retry_interval: float | None
     dedupe_window: float | None
     dedupe_margin: float | None
     exit_timeout: float | None
 
 
-class CapturedFacts(TypedDict, total=False):
+class TrackFields(TypedDict, total=False):
     """What else `Client.track_captured` is told; see `Client.track_cost`."""
 
     operation_id: OperationId | None
@@ -135,26 +134,26 @@ class Receipt(msgspec.Struct, frozen=True, gc=False, eq=False):
     """
 
     durable: bool
-    _name: str
-    _hasher: keys.Hasher | None = None
+    _operation_id: str
+    _hasher: keys.HashObject | None = None
 
     @property
     def idempotency_key(self) -> str:
         """What the server dedupes on. Derived when asked for: few callers ask."""
         if self._hasher is None:
-            return self._name
-        return keys.derive_key(self._hasher, self._name)
+            return self._operation_id
+        return keys.derive_key(self._hasher, self._operation_id)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Receipt):
             return NotImplemented
-        return self._facts == other._facts
+        return self._key_and_durability == other._key_and_durability
 
     def __hash__(self) -> int:
-        return hash(self._facts)
+        return hash(self._key_and_durability)
 
     def __repr__(self) -> str:
-        key, durable = self._facts
+        key, durable = self._key_and_durability
         return f"Receipt(idempotency_key={key!r}, durable={durable!r})"
 
     def __reduce__(self) -> tuple[type[Receipt], tuple[bool, str]]:
@@ -162,28 +161,18 @@ class Receipt(msgspec.Struct, frozen=True, gc=False, eq=False):
         return Receipt, (self.durable, self.idempotency_key)
 
     @property
-    def _facts(self) -> tuple[str, bool]:
+    def _key_and_durability(self) -> tuple[str, bool]:
         return self.idempotency_key, self.durable
 
 
 # Whether this thread, greenlet or task is inside of an on_drop hook. Without it, a hook
 # that tracks while there is no room would call itself until the stack is full.
-_telling_of_drop: Final = ContextVar("outlay_telling_of_drop", default=False)
+_in_drop_hook: Final = ContextVar("outlay_telling_of_drop", default=False)
 
 # Whether the running code tracks what it observed; see `Client.track_captured`.
-_observing: Final = ContextVar("outlay_observing", default=False)
+_tracking_captured: Final = ContextVar("outlay_observing", default=False)
 
-_owner: Final = attribution.get
-
-
-def settings_class() -> type[Settings]:
-    """Return `Settings`, which is imported late; hold no lock when you ask first.
-
-    Raises:
-        ImportError: see `needed`.
-    """
-    kind: type[Settings] = needed("outlay._model.settings").Settings
-    return kind
+_current_attribution: Final = current_attribution.get
 
 
 class State(enum.Enum):
@@ -198,11 +187,11 @@ class State(enum.Enum):
 
     NEW = "new"
     RUNNING = "running"
-    ENDING = "ending"
+    EXITING = "ending"
     CLOSED = "closed"
 
 
-_mark: Final = _forks.mark
+_fork_detector: Final = _forks.fork_detector
 
 # A global is found faster than a member of a class.
 _RUNNING: Final = State.RUNNING
@@ -225,7 +214,7 @@ class Client:
         settings: Settings | None = None,
         *,
         transport: Callable[[], Transport] | None = None,
-        http_client: Lendable | None = None,
+        http_client: HttpClientSource | None = None,
         on_drop: DropHook | None = None,
         on_dead_letter: DeadLetterHook | None = None,
         on_delivered: DeliveredHook | None = None,
@@ -257,29 +246,29 @@ class Client:
             ConfigError: a setting or ``http_client`` is malformed; the message says
                 what is allowed.
         """
-        _forks.begin()
+        _forks.ensure_forked_state()
         given = {name: value for name, value in overrides.items() if value is not None}
         if settings is not None:
             given = {**dict(settings), **given}
-        self.settings: Final = settings_class().resolve(
+        self.settings: Final = Settings.resolve(
             given, environ={} if settings is not None else None
         )
         self._on_drop = on_drop
         self._on_dead_letter = on_dead_letter
         self._on_delivered = on_delivered
         self._clock = clock = clock or SystemClock()
-        self._pseudonyms = Pseudonyms.of(self.settings)
-        self._notices = Notices(clock)
+        self._pseudonyms = CustomerHasher.of(self.settings)
+        self._notices = RateLimitedLog(clock)
         self._compose = EventComposer(
             source=self.settings.source,
             namespace=self.settings.namespace,
             allow_credits=self.settings.allow_credits,
             clock=clock,
-            subject_of=self._pseudonyms.subject_of,
+            subject_of=self._pseudonyms.subject_for,
         ).compose
         make_transport = _transport_maker(self.settings, transport, http_client)
         self._journal = self._make_journal(clock)
-        self._unpriced = UnpricedCosts(
+        self._unpriced = UnpricedStore(
             self._journal.prepared_folder,
             max_bytes=self.settings.max_unpriced_bytes,
             synced=self.settings.durability == "disk",
@@ -289,7 +278,7 @@ class Client:
         self._metrics = self._make_metrics(meter_provider)
         self._shipper = self._make_shipper(clock, make_transport)
         self._ships = self.settings.shipping == "thread"
-        self._begin()
+        self._reset()
         _clients.add(self)
         # Else the shipper's thread does it, for the API is large.
         if not self._ships and self._metrics and "opentelemetry.metrics" in sys.modules:
@@ -302,34 +291,36 @@ class Client:
         settings = self.settings
         return Journal(
             Destination.of(settings),
-            Limits.of(settings),
-            spill_dir=settings.spill_dir,
+            JournalLimits.of(settings),
+            journal_dir=settings.journal_dir,
             in_memory=settings.durability == "memory",
             synced=settings.durability == "disk",
-            duty=Duty.NONE if settings.shipping == "agent" else Duty.OWN,
+            duty=ShippingRole.DELEGATED
+            if settings.shipping == "agent"
+            else ShippingRole.SELF,
             clock=clock,
             notices=self._notices,
         )
 
     def _make_shipper(
         self, clock: Clock, transport: Callable[[], Transport] | None
-    ) -> Shipper | Delegate:
+    ) -> Shipper | AgentShipper:
         hooked = bool(self._on_dead_letter or self._on_delivered)
         if self.settings.shipping == "agent":
             if hooked:
                 self._notices.warn_once("hook", _NOT_CALLED)
-            return Delegate(self._journal, clock=clock, notices=self._notices)
+            return AgentShipper(self._journal, clock=clock, notices=self._notices)
         return Shipper(
             self.settings,
             self._journal,
             clock=clock,
             notices=self._notices,
             make_transport=transport,
-            on_news=self._tell if hooked else None,
+            on_news=self._call_hooks if hooked else None,
             metrics=self._metrics,
         )
 
-    def _make_metrics(self, provider: MeterProvider | None) -> Metrics | None:
+    def _make_metrics(self, provider: MeterProvider | None) -> ClientTelemetry | None:
         if not self.settings.metrics:
             return None
         server = urlsplit(self.settings.base_url)
@@ -338,14 +329,14 @@ class Client:
             attributes["server.port"] = server.port
         if self.settings.namespace is not None:
             attributes["outlay.namespace"] = self.settings.namespace
-        return Metrics(
+        return ClientTelemetry(
             self.stats,
             attributes=tuple(attributes.items()),
             folder=str(self._journal.folder.path),
             provider=provider,
         )
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         """Start with no events: at first, and in a forked child."""
         self._state = State.NEW
         self._lock = threading.RLock()  # re-entrant: hooks and handlers may track
@@ -405,16 +396,16 @@ class Client:
                 the setting ``unattributed`` is ``error``; nothing was tracked.
             ClosedError: the client is closed; nothing was tracked.
         """
-        if not _mark[0]:
-            _forks.begin()
-        owner = _owner()
-        if owner is not NOBODY:
-            customer_id, operation, region, data = owner.fill(
+        if not _fork_detector[0]:
+            _forks.ensure_forked_state()
+        owner = _current_attribution()
+        if owner is not UNATTRIBUTED:
+            customer_id, operation, region, data = owner.with_defaults(
                 customer_id, operation, region, data
             )
         nobody = False
         if customer_id is None:
-            customer_id, nobody = self._bucket(), True
+            customer_id, nobody = self._unattributed_customer(), True
         labels = (
             event_type,
             customer_id,
@@ -431,20 +422,20 @@ class Client:
         )
         if self._state is not _RUNNING:
             self._start()
-        if nobody and not self._takes_nobody(event_type, payload):
+        if nobody and not self._accepts_unattributed(event_type, payload):
             return Receipt(False, name, hasher)  # noqa: FBT003 - see Receipt
         if operation_id is None:
             self._note_random_key(event_type)
         append = self._append
         try:
             durable = append(payload)
-        except SpillFullError as error:
-            self._drop(payload, "spill_full", error)
+        except JournalFullError as error:
+            self._drop(payload, "journal_full", error)
             return Receipt(False, name, hasher)  # noqa: FBT003 - see Receipt
-        if self._shipper.asleep:
+        if self._shipper.needs_wake:
             self._shipper.wake()
         if self._state is _CLOSED:
-            self._journal.retire()  # closed meanwhile, which left our segment to us
+            self._journal.close_when_idle()  # closed meanwhile, which left our segment to us
         return Receipt(durable, name, hasher)
 
     def keep_unpriced(
@@ -461,7 +452,7 @@ class Client:
         data: Mapping[str, Json],
         why: tuple[str, str],
         observation: bytes,
-    ) -> Kept | None:
+    ) -> StoredCost | None:
         """Keep what `track_cost` would track, were its amount known.
 
         What has no operation id gets one now, so that it counts once whenever it is
@@ -488,7 +479,7 @@ class Client:
             InvalidEventError: an argument breaks a rule; nothing was kept.
             ClosedError: the client is closed; nothing was kept.
         """
-        _forks.begin()
+        _forks.ensure_forked_state()
         labels = (
             event_type,
             customer_id or self.settings.unattributed_customer_id,
@@ -508,23 +499,23 @@ class Client:
         event = decode_event(payload)
         del event.data["amount"]  # which nobody shall take for one
         payload = encode_event(event)
-        if customer_id is None and not self._takes_nobody(event_type, payload):
+        if customer_id is None and not self._accepts_unattributed(event_type, payload):
             return None
         cost = UnpricedCost(
             "open",
             *why,
-            rfc3339(self._clock.now_ms()),
+            format_rfc3339(self._clock.now_ms()),
             self.settings.currency,
             msgspec.Raw(payload),
             msgspec.Raw(observation),
         )
         try:
-            return self._unpriced.keep(cost)
-        except SpillFullError as error:
+            return self._unpriced.add(cost)
+        except JournalFullError as error:
             self._drop(payload, "unpriced_full", error)
             return None
 
-    def withdrawing_unpriced(self, kept: Kept) -> AbstractContextManager[bool]:
+    def withdrawing_unpriced(self, kept: StoredCost) -> AbstractContextManager[bool]:
         """Withdraw an unpriced cost, whose event is tracked inside of ``with``.
 
         Its price came by another door. A kill in between neither loses nor doubles it.
@@ -537,14 +528,14 @@ class Client:
             nothing to track, for somebody has settled it meanwhile. It raises OSError
             if the disk does not take the note of it.
         """
-        return self._unpriced.withdrawing(kept)
+        return self._unpriced.replacing(kept)
 
     def track_captured(
         self,
         owner: Attribution,
         event_type: str,
         amount: Amount,
-        **facts: Unpack[CapturedFacts],
+        **facts: Unpack[TrackFields],
     ) -> Receipt:
         """Track a cost that was observed, not handed over: what doors of capture call.
 
@@ -562,32 +553,32 @@ class Client:
             InvalidEventError: a fact breaks a rule; nothing was tracked.
             ClosedError: the client is closed; nothing was tracked.
         """
-        observing = _observing.set(True)
-        running = attribution.set(owner)
+        observing = _tracking_captured.set(True)
+        running = current_attribution.set(owner)
         try:
             return self.track_cost(event_type, amount, **facts)
         finally:
-            attribution.reset(running)
-            _observing.reset(observing)
+            current_attribution.reset(running)
+            _tracking_captured.reset(observing)
 
     def subject_of(self, customer_id: str) -> str:
         """Return the name under which the server knows a customer.
 
         It is the id itself, or what the setting ``hash_customer_ids`` makes of it.
         """
-        return self._pseudonyms.subject_of(customer_id)
+        return self._pseudonyms.subject_for(customer_id)
 
     def _note_random_key(self, event_type: str) -> None:
         with self._lock:
             self._random_keys += 1
         self._notices.warn_once("random key", _NO_OPERATION_ID, event_type)
 
-    def _bucket(self) -> str:
-        if self.settings.unattributed == "error" and not _observing.get():
+    def _unattributed_customer(self) -> str:
+        if self.settings.unattributed == "error" and not _tracking_captured.get():
             raise InvalidEventError("customer_id", None, _NO_CUSTOMER)
         return self.settings.unattributed_customer_id
 
-    def _takes_nobody(self, event_type: str, payload: bytes) -> bool:
+    def _accepts_unattributed(self, event_type: str, payload: bytes) -> bool:
         """Warn that a cost is nobody's; drop it if that is the policy."""
         if self.settings.unattributed == "bucket":
             bucket = self.settings.unattributed_customer_id
@@ -598,7 +589,7 @@ class Client:
         self._drop(payload, "unattributed", f"{event_type}: {_NO_CUSTOMER}")
         return False
 
-    def flush(self, timeout: float = 5.0) -> FlushReport:
+    def flush(self, timeout: float = 5.0) -> FlushResult:
         """Wait until everything tracked before the call has met its fate.
 
         With ``shipping="agent"`` it waits for the agent, whose progress it reads in the
@@ -611,71 +602,71 @@ class Client:
             Whether it has, and where all events are. With ``shipping="none"`` there
             is nothing to wait for, and it answers at once; so does a closed client.
         """
-        _forks.begin()
+        _forks.ensure_forked_state()
         if self._state is State.CLOSED:
-            return self._report()
-        return FlushReport(self._settle(timeout), self.stats())
+            return self._flush_result()
+        return FlushResult(self._wait_for_delivery(timeout), self.stats())
 
-    def _settle(self, timeout: float) -> bool:
+    def _wait_for_delivery(self, timeout: float) -> bool:
         if self.settings.shipping == "none":
-            return self._report().complete
+            return self._flush_result().complete
         return self._shipper.flush(timeout)
 
-    def _report(self) -> FlushReport:
+    def _flush_result(self) -> FlushResult:
         stats = self.stats()
-        return FlushReport(stats.pending == 0, stats)
+        return FlushResult(stats.pending == 0, stats)
 
-    def close(self, timeout: float = 5.0) -> FlushReport:
+    def close(self, timeout: float = 5.0) -> FlushResult:
         """Flush, then stop and refuse more; idempotent.
 
         What is not delivered within ``timeout`` seconds stays in the journal, and the
         next process with the same folder and destination delivers it. With
         ``shipping="agent"`` it does not wait: the agent goes on without this process.
         """
-        _forks.begin()
+        _forks.ensure_forked_state()
         with self._lock:
             if self._state is State.CLOSED:
-                return self._report()
+                return self._flush_result()
             self._state = State.CLOSED
-        report = self._end(timeout)
+        report = self._shut_down(timeout)
         if self._metrics is not None:
             self._metrics.stop()
         _clients.discard(self)  # not earlier: a child forked meanwhile must let go, too
         return report
 
-    def _leave(self, timeout: float) -> None:
+    def _close_at_exit(self, timeout: float) -> None:
         """Ship what there is, for the process ends; what comes later is kept."""
-        _forks.begin()
+        _forks.ensure_forked_state()
         with self._lock:
             if self._state is State.CLOSED:
                 return
-            self._state = State.ENDING
-        self._end(timeout)
+            self._state = State.EXITING
+        self._shut_down(timeout)
 
-    def _end(self, timeout: float) -> FlushReport:
+    def _shut_down(self, timeout: float) -> FlushResult:
         self._journal.seal()
-        complete = self._settle(timeout if self._ships else 0.0)
+        complete = self._wait_for_delivery(timeout if self._ships else 0.0)
         self._shipper.stop(_STOP_SECONDS if complete else 0.0)
-        for payload in self._journal.save():
+        for payload in self._journal.persist_memory():
             self._drop(payload, "memory_only", _ENDED)
-        report = FlushReport(complete, self.stats())
-        self._journal.retire()
+        report = FlushResult(complete, self.stats())
+        self._journal.close_when_idle()
         self._unpriced.close()
         if self._unpriced.in_memory:
             self._notices.warn("unpriced lost", _LOST, self._unpriced.in_memory)
         return report
 
-    async def aflush(self, timeout: float = 5.0) -> FlushReport:
+    async def aflush(self, timeout: float = 5.0) -> FlushResult:
         """Do what `flush` does without blocking the event loop."""
         return await _in_thread(self.flush, timeout)
 
-    async def aclose(self, timeout: float = 5.0) -> FlushReport:
+    async def aclose(self, timeout: float = 5.0) -> FlushResult:
         """Do what `close` does without blocking the event loop."""
         return await _in_thread(self.close, timeout)
 
     def stats(self) -> Stats:
         """Return where the client's events are."""
-        _forks.begin()
+        _forks.ensure_forked_state()
         counts = self._shipper.counts()
         with self._lock:
             dropped = dict(self._dropped)
@@ -694,15 +685,15 @@ class Client:
             duplicates=counts["duplicates"],
             retried=counts["retried"],
             requests=counts["requests"],
-            spill_bytes=self._journal.spill_bytes(),
-            oldest_pending=self._oldest_pending(),
+            journal_bytes=self._journal.journal_bytes(),
+            oldest_pending_age=self._oldest_pending(),
             unpriced=self._unpriced.count,
-            capture_errors=capture_errors.read(),
+            capture_errors=capture_errors.snapshot(),
             random_keys=self._random_keys,
         )
 
     def _oldest_pending(self) -> float | None:
-        dates = [event_ms(payload) for payload in self._shipper.oldest()]
+        dates = [event_time_ms(payload) for payload in self._shipper.oldest()]
         known = [date for date in dates if date is not None]
         if not known:
             return None
@@ -741,39 +732,39 @@ class Client:
         with self._lock:
             self._dropped[reason] += 1
         self._notices.warn(reason, "events are dropped (%s): %s", reason, error)
-        if self._on_drop is None or _telling_of_drop.get():
+        if self._on_drop is None or _in_drop_hook.get():
             return
-        token = _telling_of_drop.set(True)
+        token = _in_drop_hook.set(True)
         try:
-            with self._guarded("on_drop"):
+            with self._logging_errors("on_drop"):
                 self._on_drop(decode_event(payload), reason)
         finally:
-            _telling_of_drop.reset(token)
+            _in_drop_hook.reset(token)
 
-    def _tell(self, news: News) -> None:
+    def _call_hooks(self, news: Deliveries) -> None:
         if self._on_delivered is not None and news.delivered:
-            with self._guarded("on_delivered"):
+            with self._logging_errors("on_delivered"):
                 self._on_delivered([*map(decode_event, news.delivered)])
         if self._on_dead_letter is not None:
             for payload, reason, message in news.buried:
-                with self._guarded("on_dead_letter"):
+                with self._logging_errors("on_dead_letter"):
                     self._on_dead_letter(decode_event(payload), reason, message)
 
     @contextmanager
-    def _guarded(self, hook: str) -> Iterator[None]:
+    def _logging_errors(self, hook: str) -> Iterator[None]:
         """Let no error of the application's hook get at what calls it."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - logged, and that is all that can be done
-            self._notices.failed(hook, error, "the hook %s failed", hook)
+            self._notices.exception(hook, error, "the hook %s failed", hook)
 
-    def _forked(self) -> None:
+    def _reset_after_fork(self) -> None:
         """Begin anew in a forked child."""
         closed = self._state is State.CLOSED
-        self._journal.forked()
+        self._journal.reset_after_fork()
         self._unpriced.forked()
         self._shipper.forked()
-        self._begin()
+        self._reset()
         if closed:
             self._state = State.CLOSED
 
@@ -781,22 +772,22 @@ class Client:
 def _transport_maker(
     settings: Settings,
     transport: Callable[[], Transport] | None,
-    http_client: Lendable | None,
+    http_client: HttpClientSource | None,
 ) -> Callable[[], Transport] | None:
     if http_client is None:
         return transport
     if transport is not None:
         raise ConfigError("pass transport or http_client, not both")
     # For those few who pass one; all others' caller need not wait for them.
-    from outlay._shipping.lent import Loan  # noqa: PLC0415
-    from outlay._shipping.transport import HttpxTransport  # noqa: PLC0415
+    from outlay._shipping.transport import HttpTransport  # noqa: PLC0415
+    from outlay._shipping.user_client import Loan  # noqa: PLC0415
 
-    return partial(HttpxTransport.of, settings, Loan(http_client))
+    return partial(HttpTransport.of, settings, Loan(http_client))
 
 
 async def _in_thread(
-    wait: Callable[[float], FlushReport], timeout: float
-) -> FlushReport:
+    wait: Callable[[float], FlushResult], timeout: float
+) -> FlushResult:
     import asyncio  # noqa: PLC0415 - a third of outlay's import, for few applications
 
     return await asyncio.to_thread(wait, timeout)
@@ -814,12 +805,12 @@ _NO_OPERATION_ID: Final = (
 
 _NOT_CALLED: Final = (
     "on_dead_letter and on_delivered are not called with shipping='agent': they would "
-    "have to be in the agent; watch its log, or 'outlay spill status'"
+    "have to be in the agent; watch its log, or 'outlay journal status'"
 )
 
 _LOST: Final = (
     "%d unpriced costs are lost, for they are in memory only: install a price list, or "
-    "have a folder to keep them in (OUTLAY_SPILL_DIR)"
+    "have a folder to keep them in (OUTLAY_JOURNAL_DIR)"
 )
 
 _ENDED: Final = "the client has ended, they were not delivered, and no disk has them"
@@ -831,21 +822,21 @@ _STOP_SECONDS: Final = 1.0  # for a thread that has nothing left to do
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 
 
-def _begin_all_anew() -> None:
+def _reset_all_after_fork() -> None:
     for client in list(_clients):
-        client._forked()  # noqa: SLF001 - this module's own
+        client._reset_after_fork()  # noqa: SLF001 - this module's own
 
 
-def _leave_all() -> None:
+def _close_all_at_exit() -> None:
     """Ship what there is at exit; all clients' time runs together."""
     clock = SystemClock()
     started = clock.monotonic()
     for client in list(_clients):
         elapsed = clock.monotonic() - started
-        client._leave(  # noqa: SLF001 - this module's own
+        client._close_at_exit(  # noqa: SLF001 - this module's own
             max(0.0, client.settings.exit_timeout - elapsed)
         )
 
 
-_forks.in_child(_begin_all_anew)
-atexit.register(_leave_all)
+_forks.after_fork_in_child(_reset_all_after_fork)
+atexit.register(_close_all_at_exit)

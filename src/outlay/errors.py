@@ -4,10 +4,10 @@
     ├── ConfigError            a setting is malformed, missing or contradicts another
     ├── InvalidEventError      the caller handed us a cost that must not be recorded
     ├── ClosedError            the client was used after close()
-    ├── NoOperationError       current_operation() was called outside of any operation
+    ├── NoCurrentOperationError       current_operation() was called outside of any operation
     ├── MissingExtraError      an optional dependency is not installed
-    ├── JournalError           the spill folder cannot be used
-    │   └── SpillFullError         there is no room for another segment
+    ├── JournalError           the journal folder cannot be used
+    │   └── JournalFullError         there is no room for another segment
     └── DeliveryError          a request to the server did not do its job
         ├── RejectedError          the server said no; sending it again cannot help
         └── UnavailableError       no answer, or "later"; sending again may help
@@ -26,11 +26,11 @@ __all__ = (
     "DeliveryError",
     "InvalidEventError",
     "JournalError",
+    "JournalFullError",
     "MissingExtraError",
-    "NoOperationError",
+    "NoCurrentOperationError",
     "OutlayError",
     "RejectedError",
-    "SpillFullError",
     "UnavailableError",
 )
 
@@ -85,7 +85,7 @@ class ClosedError(OutlayError, RuntimeError):
     """The client was closed and takes no more events."""
 
 
-class NoOperationError(OutlayError, LookupError):
+class NoCurrentOperationError(OutlayError, LookupError):
     """The running code is in no operation; the message says how to begin one."""
 
 
@@ -100,11 +100,11 @@ class MissingExtraError(OutlayError, ImportError):
 
 
 class JournalError(OutlayError, OSError):
-    """The spill folder cannot be used; the message says why and what to do."""
+    """The journal folder cannot be used; the message says why and what to do."""
 
 
-class SpillFullError(JournalError):
-    """Another segment would exceed ``max_spill_bytes``."""
+class JournalFullError(JournalError):
+    """Another segment would exceed ``max_journal_bytes``."""
 
 
 class DeliveryError(OutlayError):

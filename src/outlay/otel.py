@@ -9,7 +9,7 @@
 Needs the extra ``otel``: ``pip install 'outlay[otel,pricing]'``.
 """
 
-from outlay._capture.stamping import AMOUNT, CURRENCY, KEYS, STATUS, stamp_cost
+from outlay._capture.span_attributes import AMOUNT, CURRENCY, KEYS, STATUS, stamp_cost
 from outlay.errors import MissingExtraError
 
 try:

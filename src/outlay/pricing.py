@@ -8,16 +8,16 @@ A client uses the book that its setting ``price_book`` names; see docs/pricing.m
 """
 
 from outlay._capture.observation import Observation
-from outlay._capture.pricing.book import PriceBook
-from outlay._capture.pricing.entries import Entry, Rounding, Tier, UnitPrice
-from outlay._capture.pricing.prices import NoPrice, Price
+from outlay._capture.pricing.book_entries import Entry, Rounding, Tier, UnitPrice
+from outlay._capture.pricing.price_book import PriceBook
+from outlay._capture.pricing.price_lists import Price, PriceUnknown
 
 __all__ = (
     "Entry",
-    "NoPrice",
     "Observation",
     "Price",
     "PriceBook",
+    "PriceUnknown",
     "Rounding",
     "Tier",
     "UnitPrice",

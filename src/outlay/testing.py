@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from outlay import _default
-from outlay._capture.recorder import forget
-from outlay._client import Client, SettingsInput, settings_class
-from outlay._journal.unpriced import UnpricedCosts
+from outlay import _default_client as _default
+from outlay._capture.recorder import forget_client
+from outlay._client import Client, SettingsInput
+from outlay._journal.unpriced_store import UnpricedStore
 from outlay._model.events import CostEvent, decode_event
-from outlay._model.money import Amount, exact, exact_sum
-from outlay._model.unpriced import UnpricedCost
+from outlay._model.money import Amount, exact_sum, to_exact_decimal
+from outlay._model.settings import Settings
+from outlay._model.unpriced_cost import UnpricedCost
 from outlay.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from outlay._client import DropHook
-    from outlay._model.stats import FlushReport, Stats
+    from outlay._model.stats import FlushResult, Stats
 
-__all__ = ("Costs", "RecordingClient", "SettingsInput", "Unpriced", "recording")
+__all__ = ("Costs", "RecordingClient", "SettingsInput", "UnpricedCall", "recording")
 
 
 class RecordingClient(Client):
@@ -58,13 +59,13 @@ class RecordingClient(Client):
         """
         offline = {"shipping": "none", "durability": "memory", "metrics": False}
         super().__init__(
-            settings_class().resolve({**settings, **offline}, environ={}),
+            Settings.resolve({**settings, **offline}, environ={}),
             on_drop=on_drop,
         )
 
-    def _begin(self) -> None:
-        super()._begin()
-        self._unpriced = self._recorded = _Recorded(
+    def _reset(self) -> None:
+        super()._reset()
+        self._unpriced = self._recorded = _RecordedUnpriced(
             lambda: None,
             max_bytes=self.settings.max_unpriced_bytes,
             synced=False,
@@ -94,10 +95,10 @@ class RecordingClient(Client):
             counted.setdefault(event.idempotency_key, event)
         return list(counted.values())
 
-    def recorded_unpriced(self) -> list[Unpriced]:
+    def recorded_unpriced(self) -> list[UnpricedCall]:
         """Return the captured calls without a price, oldest first."""
         return [
-            Unpriced(decode_event(bytes(cost.event)), cost.reason, cost.message)
+            UnpricedCall(decode_event(bytes(cost.event)), cost.reason, cost.message)
             for cost in self._recorded.costs()
         ]
 
@@ -105,7 +106,7 @@ class RecordingClient(Client):
         """Forget what was recorded; the same events and calls count again."""
         self._payloads.clear()
         self._recorded.forked()
-        forget(self)
+        forget_client(self)
 
     def stats(self) -> Stats:
         """Return where the events are: delivered, for they are recorded."""
@@ -116,12 +117,12 @@ class RecordingClient(Client):
             duplicates=len(self._payloads) - len(self.recorded()),
         )
 
-    def flush(self, timeout: float = 5.0) -> FlushReport:  # noqa: ARG002 - no wait
+    def flush(self, timeout: float = 5.0) -> FlushResult:  # noqa: ARG002 - no wait
         """Return at once: what was recorded counts as delivered."""
-        return self._report()
+        return self._flush_result()
 
 
-class Unpriced(NamedTuple):
+class UnpricedCall(NamedTuple):
     """A captured call that no price is known of: in production it would wait for one.
 
     Attributes:
@@ -161,13 +162,13 @@ class Costs:
         return self._client.recorded()
 
     @property
-    def unpriced(self) -> Sequence[Unpriced]:
+    def unpriced(self) -> Sequence[UnpricedCall]:
         """Captured calls that no price is known of, oldest first; in no total."""
         return self._client.recorded_unpriced()
 
     def lines(self, **filters: Any) -> Sequence[CostEvent]:  # noqa: ANN401 - JSON
         """Return the events that fit all ``filters``, oldest first."""
-        fits = self._fits(filters)
+        fits = self._matcher(filters)
         return [event for event in self.events if fits(event)]
 
     def total(self, **filters: Any) -> Decimal:  # noqa: ANN401 - JSON
@@ -177,7 +178,9 @@ class Costs:
             ConfigError: they are in several currencies; ask for one.
         """
         lines = self.lines(**filters)
-        currencies = sorted({str(self._facts(event)["currency"]) for event in lines})
+        currencies = sorted(
+            {str(self._searchable_fields(event)["currency"]) for event in lines}
+        )
         if len(currencies) > 1:
             raise ConfigError(
                 f"costs in {' and '.join(currencies)} do not add up; ask for one, as "
@@ -198,10 +201,10 @@ class Costs:
         """
         __tracebackhide__ = True  # pytest shows the caller's line
         total = self.total(**filters)
-        if total != exact(expected, allow_credits=True, field="expected"):
+        if total != to_exact_decimal(expected, allow_credits=True, field="expected"):
             asked = ", ".join(f"{name}={value!r}" for name, value in filters.items())
             message = f"the costs ({asked or 'all'}) come to {total:f}, not {expected}"
-            raise AssertionError(f"{message}\n{self._table(self._fits(filters))}")
+            raise AssertionError(f"{message}\n{self._table(self._matcher(filters))}")
 
     def clear(self) -> None:
         """Forget what was tracked so far; the same events and calls count again."""
@@ -215,12 +218,12 @@ class Costs:
         """Return a table of what was tracked."""
         return self._table(lambda _: False)
 
-    def _facts(self, event: CostEvent) -> dict[str, Any]:
+    def _searchable_fields(self, event: CostEvent) -> dict[str, Any]:
         currency = self._client.settings.currency
         named = {"customer": event.subject, "type": event.type}
         return {"currency": currency, **event.data, **named}
 
-    def _fits(self, filters: Mapping[str, Any]) -> Callable[[CostEvent], bool]:
+    def _matcher(self, filters: Mapping[str, Any]) -> Callable[[CostEvent], bool]:
         wanted = {_NAMED.get(name, name): value for name, value in filters.items()}
         for name, convert in (
             ("customer", self._client.subject_of),
@@ -230,7 +233,7 @@ class Costs:
                 wanted[name] = convert(wanted[name])
 
         def fits(event: CostEvent) -> bool:
-            facts = self._facts(event)
+            facts = self._searchable_fields(event)
             return all(facts.get(name) == value for name, value in wanted.items())
 
         return fits
@@ -259,11 +262,11 @@ def recording(**settings: Unpack[SettingsInput]) -> Iterator[Costs]:
         **settings: of the client; see `RecordingClient`.
     """
     client = RecordingClient(**settings)
-    with client, _default.stand_in(client):
+    with client, _default.replaced_for_tests(client):
         yield client.costs
 
 
-class _Recorded(UnpricedCosts):
+class _RecordedUnpriced(UnpricedStore):
     """Unpriced costs that nobody waits for."""
 
     @property

@@ -134,7 +134,7 @@ def test_every_way_to_ask_is_observed_once(
     assert type(captured) is type(bare)
     assert captured == bare
     assert [
-        (one.provider, one.operation_id, one.model, one.usage, one.complete)
+        (one.provider, one.operation_id, one.model, one.usage, one.is_complete)
         for one in seen
     ] == [("anthropic", ID, MODEL, FINAL, True)]
     assert [one.service_tier for one in seen] == ["standard"]
@@ -176,7 +176,7 @@ def test_a_message_that_is_not_read_to_its_end_is_observed_as_incomplete(
             del stream
             gc.collect()
 
-    assert [(one.operation_id, one.usage, one.complete) for one in seen] == [
+    assert [(one.operation_id, one.usage, one.is_complete) for one in seen] == [
         (ID, {name: START[name] for name in START if name != "service_tier"}, False)
     ]
 
@@ -315,7 +315,7 @@ def test_what_is_told_on_the_way_of_a_stream_is_observed_with_its_end() -> None:
         list(chat.beta.messages.create(stream=True, **ASKED))
 
     searched = {**FINAL, "server_tool_use": end["server_tool_use"]}
-    assert [(one.line, one.usage, one.complete) for one in seen] == [
+    assert [(one.line, one.usage, one.is_complete) for one in seen] == [
         (None, searched, True),
         ("compaction", NO_CACHE, True),
     ]
@@ -378,7 +378,7 @@ def test_streams_by_way_of_a_cloud_are_observed_alike(cloud: str) -> None:
     with observing(chat) as seen:
         streaming(chat)
 
-    assert [(one.operation_id, one.usage, one.complete) for one in seen] == [
+    assert [(one.operation_id, one.usage, one.is_complete) for one in seen] == [
         (ID, FINAL, True)
     ]
 

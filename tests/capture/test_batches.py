@@ -16,9 +16,9 @@ import pytest
 import together
 
 import outlay
-from outlay._capture.bodies import reader_of
+from outlay._capture.extraction.registry import find_endpoint
 from outlay._capture.guard import failures
-from outlay._capture.registry import find
+from outlay._capture.instrumentation.body_readers import body_reader
 from tests.support.observing import observing
 from tests.support.recorded import Recorded
 from tests.support.stainless import Body
@@ -26,7 +26,7 @@ from tests.support.stainless import Body
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-    from outlay import Observation
+    from outlay.extractors import Observation
 
 TOKENS: Final = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
 SECRET: Final = "to be or not to be"
@@ -219,12 +219,12 @@ def test_a_line_that_cannot_be_read_does_not_hold_up_the_others() -> None:
     first, *others = FILE.splitlines(keepends=True)
     before = sum(failures().values())
 
-    endpoint = find("openai", "GET", "/files/file-1/content")
+    endpoint = find_endpoint("openai", "GET", "/files/file-1/content")
     assert endpoint is not None
     seen: list[Any] = []
-    reader = reader_of("", endpoint, lambda _, whole: seen.append(whole))
-    reader.see(first + b'{"custom_id": torn\n' + b"".join(others))
-    reader.end(exhausted=True)
+    reader = body_reader("", endpoint, lambda _, whole: seen.append(whole))
+    reader.feed(first + b'{"custom_id": torn\n' + b"".join(others))
+    reader.finish(exhausted=True)
 
     assert seen == [True] * len(OUTPUT)
     assert sum(failures().values()) == before + 1
@@ -233,15 +233,15 @@ def test_a_line_that_cannot_be_read_does_not_hold_up_the_others() -> None:
 @pytest.mark.parametrize("size", [1, 2, 7, 1000, len(FILE)])
 def test_lines_are_found_however_the_body_is_cut(size: int) -> None:
     """With an end to the last one or without."""
-    endpoint = find("openai", "GET", "/files/file-1/content")
+    endpoint = find_endpoint("openai", "GET", "/files/file-1/content")
     assert endpoint is not None
     seen: list[Any] = []
     bodies = (FILE, FILE.rstrip(), FILE.replace(b"\n", b"\r\n"))
     for body in bodies:
-        reader = reader_of("", endpoint, lambda answer, _: seen.append(answer["id"]))
+        reader = body_reader("", endpoint, lambda answer, _: seen.append(answer["id"]))
         for start in range(0, len(body), size):
-            reader.see(body[start : start + size])
-        reader.end(exhausted=True)
+            reader.feed(body[start : start + size])
+        reader.finish(exhausted=True)
 
     assert [each["id"] for each in OUTPUT] * len(bodies) == seen
 

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@outlay.extractor("acme", "POST /v1/enrich/{kind}", host="api.acme.test")
-def acme(answer: Mapping[str, Any], call: outlay.Call) -> outlay.Observation | None:
+@outlay.extractors.extractor("acme", "POST /v1/enrich/{kind}", host="api.acme.test")
+def acme(
+    answer: Mapping[str, Any], call: outlay.extractors.Call
+) -> outlay.extractors.Observation | None:
     """Charge for what was found, at the price that a header tells."""
     if not answer["found"]:
         return None
-    return outlay.Observation(
+    return outlay.extractors.Observation(
         provider="acme",
         event_type="cost.enrichment",
         operation_id=answer["id"],
@@ -111,4 +113,4 @@ def test_an_answer_out_of_a_cache_costs_nothing(module: Any, mark: str) -> None:
 def test_what_is_no_endpoint_is_said() -> None:
     """With what one looks like."""
     with pytest.raises(ValueError, match="POST /v1/enrich"):
-        outlay.extractor("acme", "enrich")(acme)
+        outlay.extractors.extractor("acme", "enrich")(acme)

@@ -12,8 +12,8 @@ import pytest
 
 import outlay
 from outlay._capture.guard import failures, guarded
-from outlay._capture.importing import is_installed
-from outlay._model.attribution import Attribution, attribution
+from outlay._capture.instrumentation.import_hook import is_installed
+from outlay._model.attribution import Attribution, current_attribution
 from tests.capture.test_openai_chat import ASKED, ID, async_client, client, create
 from tests.support import processes
 from tests.support.observing import observing
@@ -28,14 +28,14 @@ def test_a_call_is_priced_and_tracked_for_whoever_made_it(tmp_path: Path) -> Non
     transport = ScriptedTransport()
     chat = client()
     with outlay.Client(
-        spill_dir=tmp_path, batching="never", transport=lambda: transport
+        journal_dir=tmp_path, batching="never", transport=lambda: transport
     ) as tracker:
         assert outlay.instrument(chat, client=tracker) is chat
-        token = attribution.set(Attribution(customer_id="cus_1"))
+        token = current_attribution.set(Attribution(customer_id="cus_1"))
         try:
             create(chat)
         finally:
-            attribution.reset(token)
+            current_attribution.reset(token)
             outlay.uninstrument(chat)
         assert tracker.flush(10).complete
 
@@ -96,7 +96,7 @@ def test_asynchronous_calls_are_observed_alike() -> None:
     with observing(chat) as seen:
         asyncio.run(ask(chat))
 
-    assert [one.complete for one in seen] == [True, True, True, False]
+    assert [one.is_complete for one in seen] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("target", ["no-such-library", object()])

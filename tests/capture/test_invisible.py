@@ -17,7 +17,7 @@ import pytest
 import outlay
 from outlay import Client
 from outlay._capture.guard import failures
-from outlay._capture.instrumenting import Options
+from outlay._capture.instrumentation.library import CaptureOptions
 from outlay._capture.providers import libraries
 from outlay.testing import RecordingClient
 from tests.capture.conversations import CLIENTS, Asked
@@ -208,7 +208,7 @@ def test_parent_and_child_track_each_their_own(tmp_path: Path) -> None:
     """A server that forks its workers makes its clients before."""
     client = chat_client()
     before = failures()
-    with Client(shipping="none", spill_dir=tmp_path) as tracker:
+    with Client(shipping="none", journal_dir=tmp_path) as tracker:
         outlay.instrument(client, client=tracker)
         stream = ask(client, "begun-before", stream=True)
         child = os.fork()
@@ -312,12 +312,12 @@ def outcome(asked: Asked, client: Any) -> object:
 @contextlib.contextmanager
 def recorded_by(client: Any, record: Callable[[Any], object]) -> Iterator[None]:
     """Capture the calls of a client with a recorder of the test's."""
-    owner = next(each for each in libraries() if each.owns(client))
-    owner.capture(client, Options(record=record))
+    owner = next(each for each in libraries() if each.is_client(client))
+    owner.instrument_client(client, CaptureOptions(record=record))
     try:
         yield
     finally:
-        owner.release(client)
+        owner.uninstrument(client)
 
 
 @pytest.mark.parametrize("name", CLIENTS)
@@ -340,7 +340,7 @@ def test_callers_get_what_they_get_without_capture_though_it_fails(name: str) ->
     assert sum(failures().values()) >= before + fine
 
 
-@outlay.extractor("broken", "POST /chat/completions")
+@outlay.extractors.extractor("broken", "POST /chat/completions")
 def broken(answer: Any, call: Any) -> NoReturn:
     """Fail, whatever was answered."""
     raise LookupError(answer, call)
@@ -390,7 +390,9 @@ def test_a_full_disk_harms_no_call(tmp_path: Path) -> None:
         except PermissionError as error:
             pytest.skip(str(error))
         (disk / "ballast").write_bytes(bytes(1000 * 1024))
-        tracker = stack.enter_context(Client(shipping="none", spill_dir=disk / "spill"))
+        tracker = stack.enter_context(
+            Client(shipping="none", journal_dir=disk / "spill")
+        )
         client = outlay.instrument(chat_client(), client=tracker)
         stack.callback(outlay.uninstrument)
         before = failures()

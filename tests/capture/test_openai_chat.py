@@ -18,7 +18,7 @@ from tests.support.stainless import REQUEST_ID, Events, answer, sent, streamed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from outlay import Observation
+    from outlay.extractors import Observation
 
 ID: Final = "chatcmpl-C8rKsq2Z"
 USAGE: Final = {
@@ -217,7 +217,7 @@ STREAMED: Final = (
 def facts(seen: list[Observation]) -> list[tuple[object, ...]]:
     """Return what matters of observations."""
     return [
-        (one.provider, one.operation_id, one.model, one.usage, one.complete)
+        (one.provider, one.operation_id, one.model, one.usage, one.is_complete)
         for one in seen
     ]
 
@@ -316,7 +316,7 @@ def test_a_stream_that_is_not_read_to_its_end_is_observed_as_incomplete(
             del stream
             gc.collect()
 
-    assert [(one.complete, one.usage) for one in seen] == [(False, {})]
+    assert [(one.is_complete, one.usage) for one in seen] == [(False, {})]
     assert [ID if read else None] == [one.operation_id for one in seen]
     assert ["gpt-4o-2024-08-06" if read else "gpt-4o"] == [one.model for one in seen]
     assert read == body.sent
@@ -339,7 +339,7 @@ def test_a_stream_that_breaks_is_observed_as_incomplete() -> None:
             list(stream)
         del stream
 
-    assert [(one.complete, one.operation_id) for one in seen] == [(False, ID)]
+    assert [(one.is_complete, one.operation_id) for one in seen] == [(False, ID)]
 
 
 def test_a_stream_without_usage_is_observed_as_incomplete() -> None:
@@ -349,7 +349,7 @@ def test_a_stream_without_usage_is_observed_as_incomplete() -> None:
     with observing(chat) as seen:
         assert len(streaming(chat)) == 2  # type: ignore[arg-type]
 
-    assert [(one.complete, one.usage) for one in seen] == [(False, {})]
+    assert [(one.is_complete, one.usage) for one in seen] == [(False, {})]
 
 
 def test_usage_is_asked_for_where_the_user_wants_that() -> None:
@@ -396,7 +396,7 @@ def test_cumulative_usage_is_final_with_the_last_chunk_only() -> None:
         stream.close()
         list(chat.chat.completions.create(stream=True, **ASKED))
 
-    assert [one.complete for one in seen] == [False, True]
+    assert [one.is_complete for one in seen] == [False, True]
     assert seen[1].usage == {"prompt_tokens": 5, "completion_tokens": 2}
 
 
@@ -440,4 +440,4 @@ def test_who_stops_reading_a_body_closes_it_as_ever() -> None:
 
         asyncio.run(stop())
 
-    assert [one.complete for one in seen] == [False, False]
+    assert [one.is_complete for one in seen] == [False, False]

@@ -344,7 +344,7 @@ def test_packages_of_the_same_make_are_captured_alike(module: Any, way: str) -> 
     assert [(one.provider, one.operation_id, one.usage) for one in seen] == [
         (module.__name__, ID, expected)
     ]
-    assert all(one.complete for one in seen)
+    assert all(one.is_complete for one in seen)
 
 
 def test_togethers_own_endpoints_are_observed() -> None:

@@ -175,7 +175,7 @@ def test_every_way_to_a_response_is_observed_once(
 
     assert type(bare) is type(captured)
     assert bare == captured
-    assert [(one.operation_id, one.usage, one.complete) for one in seen] == [
+    assert [(one.operation_id, one.usage, one.is_complete) for one in seen] == [
         (ID, USAGE, True)
     ]
     assert [(one.flavor, one.model, one.line) for one in seen] == [
@@ -192,7 +192,7 @@ def test_a_response_that_is_not_read_to_its_end_is_observed_as_incomplete() -> N
         next(stream)
         stream.close()
 
-    assert [(one.operation_id, one.complete, one.pending) for one in seen] == [
+    assert [(one.operation_id, one.is_complete, one.price_pending) for one in seen] == [
         (ID, False, False)
     ]
 
@@ -315,7 +315,10 @@ def test_a_response_that_is_cancelled_is_observed_with_what_it_used() -> None:
         chat.responses.cancel(ID)
         chat.responses.cancel(ID)
 
-    assert [(one.usage, one.complete) for one in seen] == [(USAGE, True), ({}, False)]
+    assert [(one.usage, one.is_complete) for one in seen] == [
+        (USAGE, True),
+        ({}, False),
+    ]
 
 
 def test_tools_that_are_charged_apart_have_lines_of_their_own() -> None:
@@ -613,7 +616,7 @@ def test_each_endpoint_is_observed_with_what_it_reports(name: str) -> None:
     assert [
         (one.event_type, one.operation_id, one.line, one.usage) for one in seen
     ] == [facts[:-1] for facts in expected]
-    assert all(one.complete for one in seen)
+    assert all(one.is_complete for one in seen)
     assert WORDS not in repr(seen)
 
 
@@ -698,7 +701,7 @@ def test_streams_of_sound_and_pictures_are_observed_with_what_they_report() -> N
         list(api.images.generate(model="gpt-image-1", prompt=WORDS, stream=True))
         said(api, "gpt-4o-mini-tts", stream_format="sse")
 
-    assert [(one.usage, one.complete, one.model) for one in seen] == [
+    assert [(one.usage, one.is_complete, one.model) for one in seen] == [
         (TOKENS, True, "gpt-4o-transcribe"),
         (row("openai-images")["usage"], True, "gpt-image-1"),
         ({"input_tokens": 9, "output_tokens": 300}, True, "gpt-4o-mini-tts"),

@@ -51,16 +51,16 @@ class Spans:
 
 
 def on_disk(folder: Path) -> bytes:
-    """Return every byte in a spill folder, names of files included."""
+    """Return every byte in a journal folder, names of files included."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return b"\n".join(str(path).encode() + path.read_bytes() for path in files)
 
 
-def bury_all(spill_dir: Path) -> int:
+def bury_all(journal_dir: Path) -> int:
     """Have a server refuse everything for good; return how many are dead letters."""
     transport = ScriptedTransport(otherwise=refused(400))
     with Client(
-        spill_dir=spill_dir,
+        journal_dir=journal_dir,
         batching="never",
         linger=0.0,
         transport=lambda: transport,
@@ -88,7 +88,7 @@ def test_no_text_of_a_call_is_kept_anywhere(
     make, asks = CLIENTS[name]
     api = ProviderApi(*(asked.answer for asked in asks))
     before, spans = failures(), Spans()
-    with Client(shipping="none", spill_dir=tmp_path) as tracker:
+    with Client(shipping="none", journal_dir=tmp_path) as tracker:
         client = outlay.instrument(make(api), client=tracker)
         for asked in asks:
             refusal = pytest.raises(Exception, match=MARK)
@@ -142,7 +142,7 @@ def test_an_answer_that_nobody_expected_leaks_nothing_either(
     """Where an extractor fails, its error may quote the answer: nobody repeats it."""
     body: Any = openai_chat().body
     api = ProviderApi(Scripted({**body, "usage": usage, "model": "gpt-4o"}))
-    with Client(shipping="none", spill_dir=tmp_path) as tracker:
+    with Client(shipping="none", journal_dir=tmp_path) as tracker:
         client = CLIENTS["openai"][0](api)
         outlay.instrument(client, client=tracker)
         chat(client)

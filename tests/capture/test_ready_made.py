@@ -10,20 +10,21 @@ import httpx
 import pytest
 
 import outlay
-from outlay import ConfigError, Observation, extractors
+from outlay import ConfigError, extractors
 from outlay._capture.guard import failures
+from outlay.extractors import Observation
 from tests.support.observing import observing
 from tests.support.recorded import Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from outlay._capture.ready_made import ReadyMade
+    from outlay._capture.extraction.templates import ResponseExtractor
 
 TYPE: Final = "cost.enrichment"
 DIGITS: Final = "0.05123456789012345678901234567"
 SECRET: Final = "Ada Lovelace"
-READY: Final[Mapping[str, ReadyMade]] = {
+READY: Final[Mapping[str, ResponseExtractor]] = {
     "price-header": extractors.price_header("X-Price", event_type=TYPE),
     "price": extractors.price_at("bill.price", currency="EUR", event_type=TYPE),
     "currency": extractors.price_at(
@@ -32,10 +33,10 @@ READY: Final[Mapping[str, ReadyMade]] = {
     "units": extractors.units_at("bill.pages", "page", event_type=TYPE, model="pro"),
     "units-header": extractors.units_header("x-credits", "credit", event_type=TYPE),
     "flat": extractors.flat(event_type=TYPE),
-    "found": extractors.flat("match", event_type=TYPE, found="person"),
+    "found": extractors.flat("match", event_type=TYPE, charged_if="person"),
 }
 for _name, _ready in READY.items():
-    outlay.extractor("ready", f"POST /{_name}", host="ready.test")(_ready)
+    outlay.extractors.extractor("ready", f"POST /{_name}", host="ready.test")(_ready)
 
 
 def observed(
@@ -213,8 +214,8 @@ def test_an_answer_that_nobody_reads_is_said(
 def test_a_flaw_of_an_extractor_is_not_the_callers() -> None:
     """A web hook must answer its provider whatever happens here."""
 
-    @outlay.extractor("ready", "POST /flawed")
-    def flawed(_answer: object, _call: outlay.Call) -> None:
+    @outlay.extractors.extractor("ready", "POST /flawed")
+    def flawed(_answer: object, _call: outlay.extractors.Call) -> None:
         raise ZeroDivisionError
 
     before = failures().get("ready: ZeroDivisionError", 0)

@@ -24,12 +24,14 @@ PRICE: Final = "0.0512345678901234567890123"
 ANSWER: Final = f'{{"id": "enr_1", "found": true, "cost": {PRICE}}}'
 
 
-@outlay.extractor(
+@outlay.extractors.extractor(
     "sessions", "POST /v1/enrich/{kind}", "GET /v1/moved", host="api.sessions.test"
 )
-def sessions(answer: Mapping[str, Any], call: outlay.Call) -> outlay.Observation:
+def sessions(
+    answer: Mapping[str, Any], call: outlay.extractors.Call
+) -> outlay.extractors.Observation:
     """Charge what the answer tells."""
-    return outlay.Observation(
+    return outlay.extractors.Observation(
         provider=call.provider,
         event_type="cost.enrichment",
         operation_id=answer.get("id"),
@@ -83,7 +85,7 @@ def test_a_call_is_observed_with_every_digit_of_its_price(
 
     assert answer.json()["id"] == "enr_1"
     assert seen == [
-        outlay.Observation(
+        outlay.extractors.Observation(
             provider="sessions",
             event_type="cost.enrichment",
             operation_id="enr_1",
@@ -174,7 +176,7 @@ def test_a_streamed_answer_is_observed_when_it_was_read(
         READINGS[way](response)
         response.close()
 
-    assert [(one.amount, one.complete) for one in seen] == [(Decimal(PRICE), True)]
+    assert [(one.amount, one.is_complete) for one in seen] == [(Decimal(PRICE), True)]
     assert not {"iter_content", "close"} & vars(response).keys()
 
 
@@ -195,7 +197,7 @@ def test_a_streamed_answer_that_is_given_up_is_incomplete(
         else:
             del response, parts
             gc.collect()
-        assert [(one.amount, one.complete) for one in seen] == [(None, False)]
+        assert [(one.amount, one.is_complete) for one in seen] == [(None, False)]
 
 
 def test_an_answer_pickles_as_ever(session: requests.Session) -> None:

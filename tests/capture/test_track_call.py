@@ -20,7 +20,7 @@ from openai.types.responses import Response
 
 import outlay
 from outlay._capture.guard import failures
-from outlay._capture.returned import costs_in
+from outlay._capture.operations.returned_answers import observations_in
 from outlay.testing import recording
 from tests.capture.test_openai_chat import (
     ASKED,
@@ -114,10 +114,12 @@ def test_two_answers_that_were_charged_are_two_events(costs: Costs) -> None:
 # Calls without any id.
 
 
-@outlay.extractor("acme-geo", "GET /v1/geocode", host="geo.acme.test")
-def geocode(_answer: Any, _call: outlay.Call) -> outlay.Observation:
+@outlay.extractors.extractor("acme-geo", "GET /v1/geocode", host="geo.acme.test")
+def geocode(
+    _answer: Any, _call: outlay.extractors.Call
+) -> outlay.extractors.Observation:
     """Say that each costs the same."""
-    return outlay.Observation(
+    return outlay.extractors.Observation(
         provider="acme-geo", event_type="cost.geocoding", amount=Decimal("0.005")
     )
 
@@ -150,7 +152,7 @@ def test_captured_calls_without_an_id_are_named_by_their_operation(
         pytest.param({}, id="no amount"),
         pytest.param({"provider": "openai"}, id="provider"),
         pytest.param({"amount": 9, "provider": "openai"}, id="amount"),
-        pytest.param({"extract": costs_in, "provider": "openai"}, id="extract"),
+        pytest.param({"extract": observations_in, "provider": "openai"}, id="extract"),
     ],
 )
 @pytest.mark.parametrize("instrumented", [True, False], ids=["captured", "alone"])
@@ -162,7 +164,7 @@ def test_a_function_around_a_call_counts_it_once(
 ) -> None:
     """By the library's hook where there is one, else by what the function returned."""
     if "extract" in terms:
-        terms = {**terms, "extract": lambda result: costs_in(result, None)}
+        terms = {**terms, "extract": lambda result: observations_in(result, None)}
     chat = client()
     if instrumented:
         outlay.instrument(chat)
@@ -272,7 +274,7 @@ def test_an_answer_is_read_as_its_provider_s(costs: Costs) -> None:
 )
 def test_what_is_no_answer_tells_nothing(nothing: object) -> None:
     """Whatever a function returns."""
-    assert costs_in(nothing, None) is None
+    assert observations_in(nothing, None) is None
 
 
 def test_the_provider_of_an_answer_is_whom_the_decorator_names(costs: Costs) -> None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 import pytest
 
-from outlay import Answer, Client
+from outlay import Client
+from outlay.transport import TransportResponse
 from tests.contract.reference import (
     API_KEY,
     EVENT_TYPE,
@@ -73,14 +74,14 @@ def raw_events(path: str, body: bytes) -> list[bytes]:
 @contextmanager
 def shipping_to(
     url: str,
-    spill_dir: Path,
+    journal_dir: Path,
     **settings: Any,  # noqa: ANN401 - any setting
 ) -> Iterator[Client]:
     """Run a client that loses no time."""
     client = Client(
         base_url=url,
         source=SOURCE,
-        spill_dir=spill_dir,
+        journal_dir=journal_dir,
         **{"api_key": API_KEY, "linger": 0.0, "retry_initial": 0.01, **settings},
     )
     try:
@@ -140,12 +141,12 @@ def batching() -> Iterator[Wire]:
 
 def heard_from(
     wire: Wire,
-    spill_dir: Path,
+    journal_dir: Path,
     **track_as: Any,  # noqa: ANN401 - any argument
 ) -> Seen:
     """Track one event for a new tenant, and return the request that came of it."""
     tenant = wire.tenant()
-    with shipping_to(tenant.server.url, spill_dir, api_key=tenant.api_key) as client:
+    with shipping_to(tenant.server.url, journal_dir, api_key=tenant.api_key) as client:
         track(client, 1, **track_as)
         report = client.flush()
 
@@ -387,11 +388,15 @@ def test_text_of_every_script_arrives_as_it_was_given(
         pytest.param(refused(429, retry_after="0"), id="too-many"),
         pytest.param(refused(500), id="server-error"),
         pytest.param(refused(408), id="request-timeout"),
-        pytest.param(Answer(502, {"content-type": "text/html"}, b"<p>"), id="gateway"),
+        pytest.param(
+            TransportResponse(502, {"content-type": "text/html"}, b"<p>"), id="gateway"
+        ),
         pytest.param(Fault.RESET, id="no-answer"),
     ],
 )
-def test_a_retry_sends_the_same_bytes(tmp_path: Path, trouble: Answer | Fault) -> None:
+def test_a_retry_sends_the_same_bytes(
+    tmp_path: Path, trouble: TransportResponse | Fault
+) -> None:
     """Same key, time and body: then a server that counts keys counts once."""
     script = [trouble, trouble]
     with ScriptedServer() as server:
@@ -509,7 +514,7 @@ def test_a_refused_batch_goes_again_as_single_events_in_the_same_bytes(
 ) -> None:
     """A batch is nothing but its events' bodies, and the batch path is forgotten."""
 
-    def respond(request: Request) -> Answer | Fault:
+    def respond(request: Request) -> TransportResponse | Fault:
         if request.path == BATCH_PATH:
             return refused(status)
         server.keep(request)
@@ -536,7 +541,7 @@ def test_a_refused_batch_goes_again_as_single_events_in_the_same_bytes(
 def test_no_batch_is_larger_than_advertised(tmp_path: Path) -> None:
     """The server said how many events it takes at once."""
 
-    def respond(request: Request) -> Answer | Fault:
+    def respond(request: Request) -> TransportResponse | Fault:
         known = server.keep(request)
         if request.path == BATCH_PATH:
             return stored(len(request.events), duplicates=known)
@@ -559,7 +564,9 @@ def test_a_redirect_is_not_followed(tmp_path: Path, status: int) -> None:
     """A POST may turn into a GET, and the credential may go to a stranger."""
     with ScriptedServer() as elsewhere, ScriptedServer() as server:
         location = f"{elsewhere.url}{EVENTS_PATH}"
-        server.respond = lambda _: Answer(status, {"location": location}, b"")
+        server.respond = lambda _: TransportResponse(
+            status, {"location": location}, b""
+        )
         with shipping_to(server.url, tmp_path) as client:
             track(client, 1)
             server.wait_for_requests(1)

@@ -66,14 +66,14 @@ class Ledger:
         http: reads it.
         cost_id: sums ``data.amount``.
         turnstile: stands before the server.
-        spill_dir: of its clients.
+        journal_dir: of its clients.
     """
 
     tenant: Tenant
     http: httpx.Client
     cost_id: str
     turnstile: Turnstile
-    spill_dir: Path
+    journal_dir: Path
 
     @contextmanager
     def tracking(
@@ -86,7 +86,7 @@ class Ledger:
             base_url=self.tenant.server.url,
             api_key=self.tenant.api_key,
             source="https://api.myapp.com",
-            spill_dir=self.spill_dir,
+            journal_dir=self.journal_dir,
             linger=0.0,
             retry_initial=0.01,
             batching=mode,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from outlay import Client, HttpxTransport
+from outlay import Client
 from outlay.server import BackgroundServer, ServerSettings
+from outlay.transport import HttpTransport
 from tests.contract.transports import LIBRARIES, PATH
 from tests.support.events import EVENT_TYPE, payload
 from tests.support.raw_servers import RawServer, answer, answers
@@ -24,8 +25,8 @@ _BODY: Final = b'{"events":[' + b",".join(payload(n) for n in range(50)) + b"]}"
 _BAD: Final = b'{"message":"no"}'
 
 
-def _transport(url: str, library: ModuleType | None = None) -> HttpxTransport:
-    return HttpxTransport(
+def _transport(url: str, library: ModuleType | None = None) -> HttpTransport:
+    return HttpTransport(
         url,
         api_key=None,
         timeout=5.0,
@@ -93,7 +94,7 @@ def test_nothing_is_compressed_for_a_server_on_this_machine() -> None:
     with (
         RawServer(offering) as server,
         closing(
-            HttpxTransport(
+            HttpTransport(
                 server.url,
                 api_key=None,
                 timeout=5.0,
@@ -119,7 +120,7 @@ def test_a_server_elsewhere_gets_compressed_bodies_once_it_has_asked(
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
         with closing(
-            HttpxTransport(
+            HttpTransport(
                 "http://costs.example",
                 api_key=None,
                 timeout=5.0,
@@ -146,7 +147,7 @@ def test_a_client_ships_compressed_batches_to_the_reference_server(
         with Client(
             base_url=server.url,
             api_key="k",
-            spill_dir=tmp_path,
+            journal_dir=tmp_path,
             batching="always",
             compression="always",
         ) as client:

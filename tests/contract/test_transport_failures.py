@@ -11,8 +11,8 @@ import httpx
 import httpx2
 import pytest
 
-from outlay import HttpxTransport, UnavailableError
-from outlay._shipping import pooled
+from outlay._shipping import connections as pooled
+from outlay.errors import UnavailableError
 from tests.contract.transports import KEY, LIBRARIES, PATH, transport_to
 from tests.support.raw_servers import RawServer, answer, answers, nobody_accepts
 from tests.support.servers import free_port
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import socket
     from types import ModuleType
 
+    from outlay.transport import HttpTransport
     from tests.support.raw_servers import Arrived, Behave, Line
 
 each_library = pytest.mark.parametrize("library", LIBRARIES.values(), ids=LIBRARIES)
@@ -164,7 +165,7 @@ def test_no_free_connection_in_time_has_sent_nothing(
     assert not error.sent
 
 
-def _failure(post: HttpxTransport) -> UnavailableError:
+def _failure(post: HttpTransport) -> UnavailableError:
     with pytest.raises(UnavailableError) as caught:
         post.post(PATH, b"{}")
     return caught.value

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import httpx
 import pytest
 
-from outlay import UnavailableError
-from outlay._shipping.carrying import MAX_ANSWER_BYTES
+from outlay._shipping.connections_limits import MAX_ANSWER_BYTES
+from outlay.errors import UnavailableError
 from tests.contract.transports import KEY, LIBRARIES, PATH, transport_to
 from tests.support.events import payload
 from tests.support.raw_servers import RawServer, answer, answers

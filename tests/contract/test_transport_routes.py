@@ -12,8 +12,10 @@ import httpx2
 import pytest
 import trustme
 
-from outlay import Client, ConfigError, HttpxTransport, UnavailableError
-from outlay._shipping import pooled
+from outlay import Client, ConfigError
+from outlay._shipping import connections as pooled
+from outlay.errors import UnavailableError
+from outlay.transport import HttpTransport
 from tests.contract.transports import KEY, LIBRARIES, PATH, transport_to
 from tests.support.events import track
 from tests.support.raw_servers import RawServer, answers, tunnelling
@@ -215,7 +217,7 @@ def test_headers_and_hooks_of_a_lent_client_hold(library: ModuleType) -> None:
             event_hooks={"request": [lambda request: seen.append(request.method)]},
         ) as client,
     ):
-        post = HttpxTransport(
+        post = HttpTransport(
             server.url, api_key=KEY, timeout=5, max_connections=1, client=client
         )
         post.post(PATH, b"{}")
@@ -242,7 +244,7 @@ def test_a_client_that_was_made_for_the_transport_is_closed_with_it(
         return made[0]  # type: ignore[no-any-return]
 
     with RawServer() as server:
-        post = HttpxTransport(
+        post = HttpTransport(
             server.url, api_key=None, timeout=5, max_connections=1, client=make
         )
         post.post(PATH, b"{}")
@@ -258,7 +260,7 @@ def test_a_client_of_your_own_kind_may_be_lent(library: ModuleType) -> None:
     own = type("Own", (library.Client,), {})
 
     with RawServer() as server, own() as client:
-        post = HttpxTransport(
+        post = HttpTransport(
             server.url, api_key=None, timeout=5, max_connections=1, client=client
         )
         assert post.post(PATH, b"{}").status == 202
@@ -272,7 +274,7 @@ def test_a_client_of_your_own_kind_may_be_lent(library: ModuleType) -> None:
 def test_what_is_no_client_is_refused_at_once(wrong: object, tmp_path: Path) -> None:
     """A failure in the background, hours later, would tell nobody."""
     with pytest.raises(ConfigError, match=r"pass an httpx\.Client"):
-        Client(http_client=wrong, spill_dir=tmp_path)  # type: ignore[arg-type]
+        Client(http_client=wrong, journal_dir=tmp_path)  # type: ignore[arg-type]
 
 
 def test_a_transport_and_a_client_at_once_are_refused(tmp_path: Path) -> None:
@@ -281,7 +283,7 @@ def test_a_transport_and_a_client_at_once_are_refused(tmp_path: Path) -> None:
         Client(
             transport=lambda: pytest.fail("made"),
             http_client=client,
-            spill_dir=tmp_path,
+            journal_dir=tmp_path,
         )
 
 
@@ -293,7 +295,7 @@ def test_a_client_ships_through_what_it_was_lent(
     with (
         RawServer() as server,
         library.Client(headers={"x-gateway": "token"}) as lent,
-        Client(base_url=server.url, http_client=lent, spill_dir=tmp_path) as client,
+        Client(base_url=server.url, http_client=lent, journal_dir=tmp_path) as client,
     ):
         track(client, 1)
         assert client.flush(10).complete
@@ -309,7 +311,7 @@ def test_a_library_does_not_log_our_posts_but_the_applications_own(
     caplog.set_level(logging.INFO, library.__name__)
 
     with RawServer() as server, library.Client() as client:
-        post = HttpxTransport(
+        post = HttpTransport(
             server.url, api_key=None, timeout=5, max_connections=1, client=client
         )
         post.post(PATH, b"{}")

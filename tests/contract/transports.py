@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import httpx
 import httpx2
 
-from outlay import HttpxTransport
+from outlay.transport import HttpTransport
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import ModuleType
 
-Made: TypeAlias = "AbstractContextManager[HttpxTransport]"
+Made: TypeAlias = "AbstractContextManager[HttpTransport]"
 
 KEY: Final = "sk_test_secret"
 PATH: Final = "/v0/events"
@@ -53,7 +53,7 @@ def transport_to(
         options.setdefault("limits", library.Limits(max_connections=max_connections))
         client = lambda: library.Client(**options)  # noqa: E731 - made for us, so closed
     return closing(
-        HttpxTransport(
+        HttpTransport(
             url,
             api_key=api_key,
             timeout=timeout,

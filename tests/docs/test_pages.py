@@ -36,7 +36,7 @@ def variables(tmp_path: Path) -> Iterator[dict[str, str]]:
         yield {
             "OUTLAY_BASE_URL": server.url,
             "OUTLAY_API_KEY": KEY,
-            "OUTLAY_SPILL_DIR": str(tmp_path),
+            "OUTLAY_JOURNAL_DIR": str(tmp_path),
         }
 
 

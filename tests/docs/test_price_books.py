@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from outlay.pricing import NoPrice, Observation, PriceBook
+from outlay.pricing import Observation, PriceBook, PriceUnknown
 from tests.docs.blocks import Block, blocks
 from tests.docs.test_pages import PAGES
 
@@ -118,5 +118,5 @@ def test_the_books_price_what_is_observed(
     known = {"provider": "google_maps", "event_type": "cost.geocoding", **seen}
     price = PriceBook.load(path).price(Observation(**known), NOW)  # type: ignore[arg-type]
 
-    found = None if isinstance(price, NoPrice) else price.amount
+    found = None if isinstance(price, PriceUnknown) else price.amount
     assert found == (None if amount is None else Decimal(amount))

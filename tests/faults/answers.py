@@ -8,8 +8,8 @@ from datetime import timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Final
 
-from outlay import Answer
 from outlay._model.clock import SystemClock, from_ms
+from outlay.transport import TransportResponse
 from tests.faults.children import Child, wait_to_be_killed
 from tests.faults.judge import DEADLINE, EVENTS_PATH, judging
 from tests.faults.scenario import Scenario
@@ -93,7 +93,7 @@ def _when_to_return(_: Judge, chance: random.Random, __: Request) -> Response:
     return refused(429, retry_after=form)
 
 
-def _say(answer: Answer) -> Trouble:
+def _say(answer: TransportResponse) -> Trouble:
     return lambda *_: answer
 
 
@@ -102,7 +102,9 @@ def _too_large(judge: Judge, _: random.Random, request: Request) -> Response:
 
 
 def _page(status: int) -> Trouble:
-    return _say(Answer(status, {"content-type": "text/html"}, b"<html>Hello!</html>"))
+    return _say(
+        TransportResponse(status, {"content-type": "text/html"}, b"<html>Hello!</html>")
+    )
 
 
 # Trials.
@@ -197,7 +199,7 @@ _AMBIGUOUS: Final[dict[str, Trouble]] = {
     "answers 500 to one event": functools.partial(_with_one_refused, status=500),
     "answers 503": _say(refused(503)),
     "answers 200 with a page": _page(200),
-    "answers 200 with nothing": _say(Answer(200, {}, b"")),
+    "answers 200 with nothing": _say(TransportResponse(200, {}, b"")),
     "answers 502 with a page": _page(502),
 }
 """Nobody can know from the answer what was stored."""

@@ -31,7 +31,7 @@ _context: Final = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     [
         "outlay",
-        "outlay._shipping.dispatch",
+        "outlay._shipping.planner",
         "outlay._shipping.transport",
         "httpx",
         "tests.faults.matrix",

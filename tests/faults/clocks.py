@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from outlay import Client
-from outlay.cli._exits import Exit
+from outlay._cli.exit_codes import ExitCode
 from tests.faults.damage import bench
 from tests.faults.judge import KEY, judging
 from tests.faults.scenario import Scenario
@@ -87,24 +87,24 @@ def _resumed(chance: random.Random, size: int) -> Tally:
         process.crash()
 
         judge.inherit()
-        there = ["--spill-dir", str(judge.spill_dir)]
+        there = ["--spill-dir", str(judge.journal_dir)]
         there += ["--base-url", judge.server.url, "--api-key", KEY]
         assert _listed(there) == judge.told.keys()
-        command_line.call("spill", "resend", *there)  # only shows what may double
+        command_line.call("journal", "resend", *there)  # only shows what may double
         judge.inherit()
         assert judge.server.amounts == {}, "it was sent without a command"
 
-        ran = command_line.call("spill", "resend", _CONSENT, *there)
-        assert ran.code == Exit.DONE, ran
+        ran = command_line.call("journal", "resend", _CONSENT, *there)
+        assert ran.code == ExitCode.DONE, ran
         judge.inherit()
         assert _listed(there) == set()
         return judge.tally()._replace(quarantined=size)
 
 
 def _listed(there: list[str]) -> set[str]:
-    words = ("spill", "list", "--state", "quarantined", "--limit", "0", "--json")
+    words = ("journal", "list", "--state", "quarantined", "--limit", "0", "--json")
     ran = command_line.call(*words, *there)
-    assert ran.code == Exit.DONE, ran
+    assert ran.code == ExitCode.DONE, ran
     return {event["idempotencyKey"] for event in json.loads(ran.out)["events"]}
 
 

@@ -33,8 +33,8 @@ _KEY: Final = "sk_test_1"
 class Bench:
     """A folder, and a model of the service that its events go to."""
 
-    def __init__(self, spill_dir: Path) -> None:
-        self.spill_dir = spill_dir
+    def __init__(self, journal_dir: Path) -> None:
+        self.journal_dir = journal_dir
         self.clock = ManualClock()
         self.service = Service(self.clock)
         self.told: dict[str, Decimal] = {}
@@ -43,7 +43,7 @@ class Bench:
         """Return a process that does nothing by itself."""
         client = Client(
             api_key=_KEY,
-            spill_dir=self.spill_dir,
+            journal_dir=self.journal_dir,
             shipping="none",
             batching="always",
             segment_bytes=64 * KIB,
@@ -71,7 +71,7 @@ class Bench:
 
     def books(self) -> Books:
         """Return both sides."""
-        kept = kept_in(self.spill_dir)
+        kept = kept_in(self.journal_dir)
         return Books(self.told, self.service.counted, self.service.total, kept)
 
 
@@ -93,7 +93,7 @@ def _torn(_: random.Random, size: int, *, cut: bool) -> Tally:
     with bench() as scene:
         writer = scene.start()
         scene.track(writer, range(size))
-        [segment] = segment_files(scene.spill_dir)
+        [segment] = segment_files(scene.journal_dir)
         last = list(unsettled(bytearray(segment.read_bytes())))[-1]
         torn = track(writer.client, size)  # nobody is told of it
         end = last.end + FRAME_HEADER_BYTES + len(last.payload)
@@ -105,8 +105,8 @@ def _torn(_: random.Random, size: int, *, cut: bool) -> Tally:
 
 def _tear(scene: Bench, offset: int, torn: str, *, cut: bool) -> Tally:
     with bench() as trial:
-        shutil.copytree(scene.spill_dir, trial.spill_dir)
-        [segment] = segment_files(trial.spill_dir)
+        shutil.copytree(scene.journal_dir, trial.journal_dir)
+        [segment] = segment_files(trial.journal_dir)
         content = segment.read_bytes()
         rest = b"" if cut else bytes(len(content) - offset)
         segment.write_bytes(content[:offset] + rest)
@@ -131,7 +131,7 @@ def _flipped(chance: random.Random, size: int, *, live: bool) -> Tally:
             job = writer.plan()
             assert not isinstance(job, float)
             under_way = len(job.events)
-        [segment] = segment_files(scene.spill_dir)
+        [segment] = segment_files(scene.journal_dir)
         hit = _flip_some(chance, segment)
         if live and chance.random() < 0.5:
             scene.ship(writer)
@@ -147,7 +147,7 @@ def _flipped(chance: random.Random, size: int, *, live: bool) -> Tally:
         books = scene.books()
         gone = books.told.keys() - books.counted.keys() - books.kept.keys()
         aside = b"".join(
-            path.read_bytes() for path in scene.spill_dir.glob("*/dead/*.damaged")
+            path.read_bytes() for path in scene.journal_dir.glob("*/dead/*.damaged")
         )
         excused = {key for key in gone & hit.keys() if hit[key] in aside}
         told = {k: v for k, v in books.told.items() if k not in excused}

@@ -165,7 +165,7 @@ def _deleted(chance: random.Random, size: int) -> Tally:
                 # What lies in a deleted file can be out of reach.
                 assert client.flush(DEADLINE).complete
                 # The client deletes in it, too, and either may come too late.
-                shutil.rmtree(judge.spill_dir, ignore_errors=True)
+                shutil.rmtree(judge.journal_dir, ignore_errors=True)
             for number in range(3000, 3000 + size):
                 judge.tell(number, track(client, number))
         return judge.tally()

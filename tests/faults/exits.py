@@ -59,7 +59,7 @@ def _ended(chance: random.Random, size: int, *, program: str) -> Tally:
             judge.server.stop()
         variables = settings_for(
             judge.server.url,
-            judge.spill_dir,
+            judge.journal_dir,
             api_key=KEY,
             max_senders=1,
             exit_timeout=chance.choice([0, 0.05, 3]) if not down else 0.05,
@@ -81,7 +81,7 @@ def _terminated(chance: random.Random, size: int, *, handled: bool) -> Tally:
     """Send SIGTERM at random; the usual handler ends in order, the default kills."""
     with judging() as judge:
         variables = settings_for(
-            judge.server.url, judge.spill_dir, api_key=KEY, max_senders=1
+            judge.server.url, judge.journal_dir, api_key=KEY, max_senders=1
         )
         program = _TRACK + (_HANDLED if handled else "") + _UNTIL_TOLD
         process = start(program, {**variables, "SIZE": size})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from outlay import Client
-from outlay._journal.inspection import destinations
+from outlay._journal.admin.inspect import destinations
 from outlay._model.clock import SystemClock
 from tests.faults.scenario import Books
 from tests.support.answers import accepted, stored
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Unpack
 
-    from outlay import Answer
     from outlay._client import SettingsInput
-    from outlay._journal.inspection import Problem
+    from outlay._journal.admin.inspect import UnreadableItem
+    from outlay.transport import TransportResponse
     from tests.faults.scenario import Tally
     from tests.support.servers import Request
 
@@ -41,7 +41,7 @@ _never: Final = threading.Event()
 
 
 class Judge:
-    """A server, a spill folder, and what callers were told.
+    """A server, a journal folder, and what callers were told.
 
     Each client has one sender. So when another request comes on a connection, its
     process has the answer to the one before, and so has its journal: an event that is
@@ -51,13 +51,13 @@ class Judge:
 
     Attributes:
         server: keeps each event once, and answers as the trial has it.
-        spill_dir: the folder.
+        journal_dir: the folder.
         told: amounts by key, of events whose callers were told that they are tracked.
     """
 
-    def __init__(self, server: ScriptedServer, spill_dir: Path) -> None:
+    def __init__(self, server: ScriptedServer, journal_dir: Path) -> None:
         self.server = server
-        self.spill_dir = spill_dir
+        self.journal_dir = journal_dir
         self.told: dict[str, Decimal] = {}
         self._lock = threading.Lock()
         self._answered: dict[threading.Thread, set[str]] = {}  # guarded by _lock
@@ -70,13 +70,13 @@ class Judge:
         return {
             "base_url": self.server.url,
             "api_key": KEY,
-            "spill_dir": self.spill_dir,
+            "journal_dir": self.journal_dir,
             "segment_bytes": 64 * KIB,
             "max_senders": 1,
             "linger": 0.0,
             "retry_initial": 0.005,
             "retry_max": 0.02,
-            "park_interval": 0.05,
+            "parked_retry_interval": 0.05,
             **others,
         }
 
@@ -86,7 +86,7 @@ class Judge:
 
     # The server's side.
 
-    def accept(self, request: Request) -> Answer:
+    def accept(self, request: Request) -> TransportResponse:
         """Keep the events of ``request`` and say so."""
         keys = self.hear(request)
         known = self.server.keep(request)
@@ -115,7 +115,7 @@ class Judge:
         others.setdefault("batching", "always")
         until = SystemClock().monotonic() + DEADLINE
         self._inherit(others)
-        while segment_files(self.spill_dir) and SystemClock().monotonic() < until:
+        while segment_files(self.journal_dir) and SystemClock().monotonic() < until:
             # A dying process closes its line before its locks, and nothing tells when.
             _never.wait(0.01)
             self._inherit(others)
@@ -133,7 +133,7 @@ class Judge:
             killed: how many callers died, perhaps between the last step of tracking
                 and the telling of it.
         """
-        assert segment_files(self.spill_dir) == [], "something is still pending"
+        assert segment_files(self.journal_dir) == [], "something is still pending"
         return self.books().tally(untold=dict(self.server.amounts), at_most=killed)
 
     def books(self) -> Books:
@@ -148,15 +148,15 @@ class Judge:
             Decimal(0),
         )
         total = self.server.total + in_vain
-        return Books(self.told, counted, total, kept_in(self.spill_dir))
+        return Books(self.told, counted, total, kept_in(self.journal_dir))
 
 
-def kept_in(spill_dir: Path) -> dict[str, str]:
+def kept_in(journal_dir: Path) -> dict[str, str]:
     """Return the state of each event that lies in the folder, by key."""
-    problems: list[Problem] = []
+    problems: list[UnreadableItem] = []
     return {
         str(json.loads(event.payload)["idempotencyKey"]): event.state
-        for view in destinations(spill_dir)
+        for view in destinations(journal_dir)
         for event in view.events(problems.append)
     }
 

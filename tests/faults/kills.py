@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlay import Client
 from outlay._model.clock import SystemClock
-from outlay._shipping.transport import HttpxTransport
+from outlay._shipping.transport import HttpTransport
 from tests.faults.children import Child, die, wait_to_be_killed
 from tests.faults.judge import DEADLINE, KEY, judging
 from tests.faults.scenario import Scenario
@@ -142,7 +142,7 @@ def _settling(client: Client, tell: Teller, settings: SettingsInput) -> Step:
     process = Process(client, SystemClock())
     process.adopt()
     client._journal.seal()
-    wire = HttpxTransport(
+    wire = HttpTransport(
         client.settings.base_url, api_key=KEY, timeout=DEADLINE, max_connections=1
     )
     return lambda: process.ship(wire.post)

@@ -55,7 +55,7 @@ class Books(NamedTuple):
         told: the amounts that callers were told are tracked.
         counted: how often the server counted each event.
         total: what the server says that comes to.
-        kept: events in the spill folder, with their states.
+        kept: events in the journal folder, with their states.
     """
 
     told: Mapping[str, Decimal]

@@ -11,9 +11,9 @@ from typing import Final, Literal
 import pytest
 
 from outlay import Client
-from outlay._agent import Agent
-from outlay._journal import inspection
+from outlay._journal.admin import inspect as inspection
 from outlay._journal.folders import DestinationFolder
+from outlay._shipping.agent import Agent
 from tests.support import disks
 from tests.support.clock import ManualClock
 from tests.support.events import assert_conserved, total_of, track
@@ -29,10 +29,10 @@ needs_root = pytest.mark.skipif(
 _KIB: Final = 1024
 
 
-def _client(server: ScriptedServer, spill_dir: Path) -> Client:
+def _client(server: ScriptedServer, journal_dir: Path) -> Client:
     return Client(
         base_url=server.url,
-        spill_dir=spill_dir,
+        journal_dir=journal_dir,
         segment_bytes=256 * _KIB,
         linger=0.0,
         batching="always",
@@ -140,12 +140,12 @@ def test_a_folder_that_belongs_to_somebody_else_degrades_to_memory(
     tmp_path: Path, *, exists: bool
 ) -> None:
     """A job ran as root once; now it runs as the application's user."""
-    spill_dir = tmp_path / "spill"
+    journal_dir = tmp_path / "spill"
     if exists:
-        spill_dir.mkdir(mode=0o700)
+        journal_dir.mkdir(mode=0o700)
 
     with ScriptedServer() as server:
-        said = run(_FORBIDDEN, settings_for(server.url, spill_dir))
+        said = run(_FORBIDDEN, settings_for(server.url, journal_dir))
 
     assert said == "1\n"
     assert str(server.total) == "2.5"
@@ -167,7 +167,7 @@ def test_without_a_usable_home_the_journal_moves_to_a_private_temporary_folder(
         home = str(tmp_path / "home")
         (tmp_path / "home").write_text("not a folder")
     variables = settings_for(f"http://127.0.0.1:{free_port()}", tmp_path)
-    variables = {k: v for k, v in variables.items() if k != "OUTLAY_SPILL_DIR"}
+    variables = {k: v for k, v in variables.items() if k != "OUTLAY_JOURNAL_DIR"}
 
     said = run(
         _UNUSABLE_HOME,
@@ -266,7 +266,7 @@ def test_an_agent_on_a_full_disk_tells_the_writer_what_became_of_its_events(
     with ScriptedServer() as server:
         client = Client(
             base_url=server.url,
-            spill_dir=small_disk / "spill",
+            journal_dir=small_disk / "journal",
             segment_bytes=64 * _KIB,
             shipping="agent",
         )
@@ -299,7 +299,7 @@ def test_what_is_in_memory_at_the_end_goes_to_a_disk_that_is_back(
         clock = ManualClock()
         client = Client(
             base_url=server.url,
-            spill_dir=in_the_way,
+            journal_dir=in_the_way,
             shipping=shipping,
             batching="always",
             linger=0.0,
@@ -340,7 +340,7 @@ def test_what_no_disk_takes_at_the_end_is_dropped_counted_and_reported(
     told = []
     client = Client(
         base_url=f"http://127.0.0.1:{free_port()}",
-        spill_dir=in_the_way,
+        journal_dir=in_the_way,
         durability=durability,
         linger=0.0,
         on_drop=lambda event, reason: told.append((event.subject, reason)),
@@ -362,7 +362,9 @@ def test_a_folder_deleted_before_anything_was_read_loses_nothing(
 ) -> None:
     """And the next event goes to a new one: a receipt must not promise a lost file."""
     with ScriptedServer() as server:
-        client = Client(base_url=server.url, spill_dir=tmp_path / "spill", linger=30)
+        client = Client(
+            base_url=server.url, journal_dir=tmp_path / "journal", linger=30
+        )
         for number in range(10):
             track(client, number)
         shutil.rmtree(tmp_path / "spill")
@@ -460,7 +462,7 @@ def take_all_but(free):
 for free in range(8):
     folder = Path(os.environ["ROOT"], str(free))
     client = outlay.Client(
-        shipping="none", durability="disk", spill_dir=folder, clock=clock
+        shipping="none", durability="disk", journal_dir=folder, clock=clock
     )
     client._journal.prepared_folder()
     taken = take_all_but(free)
@@ -503,7 +505,7 @@ unlimited = resource.RLIM_INFINITY
 resource.setrlimit(resource.RLIMIT_AS, (used + 100_000, unlimited))
 try:
     journal.append(event)
-except outlay.JournalError as error:
+except outlay.errors.JournalError as error:
     resource.setrlimit(resource.RLIMIT_AS, (unlimited, unlimited))
     say(type(error).__name__, "neither a disk" in str(error))
 for _ in range(6000):  # bytes that were counted and not used would be missing
@@ -522,4 +524,4 @@ def test_an_event_that_finds_neither_disk_nor_memory_is_dropped_and_counted() ->
     """
     said = run(_OUT_OF_MEMORY, {"ROOT": "/nowhere"})
 
-    assert said == "SpillFullError True\n6000\n"
+    assert said == "JournalFullError True\n6000\n"

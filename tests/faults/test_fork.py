@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from outlay._forks import ProcessMark
+from outlay._fork import PidForkDetector
 from tests.support.events import total_of
 from tests.support.processes import finish, run, settings_for, start
 from tests.support.servers import ScriptedServer, free_port
@@ -371,9 +371,9 @@ def report(who):
 """
 
 
-def _delivered_later(server: ScriptedServer, spill_dir: Path) -> str:
+def _delivered_later(server: ScriptedServer, journal_dir: Path) -> str:
     """Return what the next process reports."""
-    return run(_ALONE + "report('heir')", settings_for(server.url, spill_dir))
+    return run(_ALONE + "report('heir')", settings_for(server.url, journal_dir))
 
 
 def test_a_child_that_python_knows_nothing_of_writes_over_no_event(
@@ -455,7 +455,7 @@ report("parent")
 
 def test_a_process_knows_itself_without_a_wiped_page() -> None:
     """Older kernels, and others, have none."""
-    mark = ProcessMark()
+    mark = PidForkDetector()
     fresh = mark[0]
     mark[0] = 1
 

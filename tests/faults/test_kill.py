@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from outlay import Answer, Client
+from outlay import Client
 from tests.support.answers import accepted
 from tests.support.events import assert_conserved, total_of, track
 from tests.support.processes import finish, run, settings_for, start
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from outlay.transport import TransportResponse
     from tests.support.events import Batching
     from tests.support.servers import Request
 
@@ -136,7 +137,7 @@ def test_a_process_killed_in_the_middle_of_a_request_is_counted_once(
     process = start(program + "threading.Event().wait(60)", {**settings, "FIRST": 0})
     struck = threading.Event()
 
-    def strike(request: Request) -> Answer | Fault:
+    def strike(request: Request) -> TransportResponse | Fault:
         answer = None if moment == "before storing" else server.accept(request)
         if moment == "answered" and len(server.requests) == 1:
             return answer or accepted()
@@ -201,7 +202,7 @@ def test_a_living_sibling_inherits_at_its_next_look(
 ) -> None:
     """No restart is needed: any process of the destination takes over."""
     with Client(
-        base_url=server.url, api_key="sk_test_1", spill_dir=tmp_path, linger=0.0
+        base_url=server.url, api_key="sk_test_1", journal_dir=tmp_path, linger=0.0
     ) as sibling:
         track(sibling, 1000)
         sibling.flush(20)

@@ -27,11 +27,11 @@ _SHIPPING: Final = ("outlay/_client.py", "_shipping/shipper.py")
 
 
 def _writer(folder: Path) -> Client:
-    return Client(spill_dir=folder, shipping="none", segment_bytes=64 * 1024)
+    return Client(journal_dir=folder, shipping="none", segment_bytes=64 * 1024)
 
 
 def _heir(folder: Path) -> Client:
-    return Client(transport=ScriptedTransport, spill_dir=folder, linger=0.0)
+    return Client(transport=ScriptedTransport, journal_dir=folder, linger=0.0)
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first event", "later event"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from outlay._capture.guard import failures
-from outlay.cli._exits import Exit
+from outlay._cli.exit_codes import ExitCode
 from tests.support import disks
 from tests.support.command_line import call
 from tests.support.unpriced import BOOK, client_in, pending, record, waiting
@@ -38,20 +38,20 @@ def test_a_full_disk_costs_no_cost(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What no disk takes is in memory, said so, and on disk as soon as that works."""
-    spill_dir = small_disk / "spill"
-    with client_in(spill_dir) as client:
+    journal_dir = small_disk / "spill"
+    with client_in(journal_dir) as client:
         record(client, 1)
         ballast = fill(small_disk)
         for number in (2, 3, 4):
             record(client, number, data={"padding": "x" * 4000})
         kept = client.stats().unpriced
-        on_disk = len(waiting(spill_dir))
+        on_disk = len(waiting(journal_dir))
         ballast.unlink()
         record(client, 5)
 
         assert (kept, on_disk) == (4, 1)
         assert client.stats().unpriced == 5
-        assert len(waiting(spill_dir)) == 5
+        assert len(waiting(journal_dir)) == 5
     assert caplog.text.count("unpriced costs cannot be written to disk") == 1
     assert "are lost" not in caplog.text
 
@@ -61,14 +61,14 @@ def test_a_disk_that_has_room_at_the_end_gets_what_was_in_memory(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is lost that need not be."""
-    spill_dir = small_disk / "spill"
-    with client_in(spill_dir) as client:
+    journal_dir = small_disk / "spill"
+    with client_in(journal_dir) as client:
         record(client, 1)
         ballast = fill(small_disk)
         record(client, 2, data={"padding": "x" * 4000})
         ballast.unlink()
 
-    assert len(waiting(spill_dir)) == 2
+    assert len(waiting(journal_dir)) == 2
     assert "are lost" not in caplog.text
 
 
@@ -99,32 +99,34 @@ def test_commands_that_re_price_at_once_track_each_cost_once(tmp_path: Path) -> 
 
     One may be told that another is at work; it changes nothing then.
     """
-    spill_dir, book = tmp_path / "spill", tmp_path / "prices.toml"
+    journal_dir, book = tmp_path / "journal", tmp_path / "prices.toml"
     book.write_text(BOOK)
-    with client_in(spill_dir) as client:
+    with client_in(journal_dir) as client:
         for number in range(COSTS):
             record(client, number)
     ready, start = os.pipe()
-    commands = [forked_command(ready, start, spill_dir, book) for _ in range(COMMANDS)]
+    commands = [
+        forked_command(ready, start, journal_dir, book) for _ in range(COMMANDS)
+    ]
     os.close(start)  # and all begin
     codes = [os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in commands]
     os.close(ready)
 
-    assert set(codes) <= {Exit.DONE, Exit.REFUSED}
-    assert Exit.DONE in codes
-    tracked = [event.data["operationId"] for event in pending(spill_dir)]
+    assert set(codes) <= {ExitCode.DONE, ExitCode.REFUSED}
+    assert ExitCode.DONE in codes
+    tracked = [event.data["operationId"] for event in pending(journal_dir)]
     assert sorted(tracked) == sorted(f"req_{number}" for number in range(COSTS))
-    assert waiting(spill_dir) == []
+    assert waiting(journal_dir) == []
 
 
-def forked_command(ready: int, start: int, spill_dir: Path, book: Path) -> int:
+def forked_command(ready: int, start: int, journal_dir: Path, book: Path) -> int:
     """Re-price in a process of its own, once nobody holds ``start`` any more."""
     child = os.fork()
     if child == 0:
         try:
             os.close(start)
             os.read(ready, 1)
-            scope = ("--price-book", str(book), "--spill-dir", str(spill_dir))
+            scope = ("--price-book", str(book), "--spill-dir", str(journal_dir))
             os._exit(call("reprice", *scope).code)
         finally:
             os._exit(99)

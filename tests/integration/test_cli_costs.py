@@ -11,10 +11,10 @@ import pytest
 from starlette.responses import Response
 
 from outlay import Client, Settings
+from outlay._cli.exit_codes import ExitCode
+from outlay._cli.output_amounts import aligned, plain
+from outlay._cli.server_api import NewMetric, ServerApi
 from outlay._model.money import exact_sum
-from outlay.cli._amounts import aligned, plain
-from outlay.cli._api import NewMetric, ServerApi
-from outlay.cli._exits import Exit
 from tests.docs.blocks import shows
 from tests.support import command_line
 from tests.support.command_line import KEY, Ran, reaching
@@ -40,7 +40,7 @@ def server() -> Iterator[BackgroundServer]:
 @pytest.fixture
 def client(server: BackgroundServer, tmp_path: Path) -> Iterator[Client]:
     """A client that delivers to it."""
-    with Client(base_url=server.url, api_key=KEY, spill_dir=tmp_path) as client:
+    with Client(base_url=server.url, api_key=KEY, journal_dir=tmp_path) as client:
         yield client
 
 
@@ -81,7 +81,7 @@ def metrics(server: BackgroundServer, *words: str) -> Ran:
 
 def table(ran: Ran) -> str:
     """Return what a successful command printed."""
-    assert (ran.code, ran.err) == (Exit.DONE, "")
+    assert (ran.code, ran.err) == (ExitCode.DONE, "")
     return ran.out
 
 
@@ -329,7 +329,7 @@ def test_wrong_question_is_two(
     """The message tells what could have been asked."""
     ran = costs(october, *words)
 
-    assert (ran.code, ran.out) == (Exit.USAGE, "")
+    assert (ran.code, ran.out) == (ExitCode.USAGE, "")
     assert says in ran.err
 
 
@@ -414,19 +414,19 @@ def test_lists_longer_than_a_page_are_whole(server: BackgroundServer) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["--value", "amount"], Exit.REFUSED, "valueProperty"),
-        (["--aggregation", "MODE"], Exit.REFUSED, "aggregation"),
-        (["--currency", "dollars"], Exit.REFUSED, "currency"),
-        (["--unit-cost", "-1"], Exit.REFUSED, "unitCost"),
-        (["--unit-cost", "much"], Exit.USAGE, "'much' is not a number"),
-        (["--unit-cost", "inf"], Exit.USAGE, "'inf' is not a number"),
-        (["--by", "=x"], Exit.USAGE, "'=x' is not NAME or NAME=PATH"),
-        (["--by", "x="], Exit.USAGE, "'x=' is not NAME or NAME=PATH"),
+        (["--value", "amount"], ExitCode.REFUSED, "valueProperty"),
+        (["--aggregation", "MODE"], ExitCode.REFUSED, "aggregation"),
+        (["--currency", "dollars"], ExitCode.REFUSED, "currency"),
+        (["--unit-cost", "-1"], ExitCode.REFUSED, "unitCost"),
+        (["--unit-cost", "much"], ExitCode.USAGE, "'much' is not a number"),
+        (["--unit-cost", "inf"], ExitCode.USAGE, "'inf' is not a number"),
+        (["--by", "=x"], ExitCode.USAGE, "'=x' is not NAME or NAME=PATH"),
+        (["--by", "x="], ExitCode.USAGE, "'x=' is not NAME or NAME=PATH"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_metric_that_makes_no_sense_is_not_created(
-    server: BackgroundServer, words: list[str], code: Exit, says: str
+    server: BackgroundServer, words: list[str], code: ExitCode, says: str
 ) -> None:
     """What the server checks, it explains; the rest is caught before."""
     ran = metrics(server, "create", "x", "--event-type", "cost.x", *words)

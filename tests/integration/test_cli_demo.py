@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 
-from outlay.cli._demo_report import show_totals
-from outlay.cli._demo_team import Cell, Ledger, Team
-from outlay.cli._demo_workload import Operation, operations
-from outlay.cli._exits import Exit, FailedError
+from outlay._cli.commands.demo.report import show_totals
+from outlay._cli.commands.demo.workers import TotalKey, TrackedOperations, WorkerPool
+from outlay._cli.commands.demo.workload import Operation, operations
+from outlay._cli.exit_codes import CommandFailedError, ExitCode
 from tests.support import command_line
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_all_totals_are_equal_whatever_happened(twins: tuple[Twin, Twin]) -> Non
     """The main job: an outage and a kill, and still every digit, once."""
     folder, ran = twins[0]
 
-    assert (ran.code, ran.err) == (Exit.DONE, "")
+    assert (ran.code, ran.err) == (ExitCode.DONE, "")
     assert "\x1b" not in ran.out, "no terminal, no colours"
     told = dict(re.findall(r"^  (\S+(?: -9)?) {2,}(\S.*)$", ran.out, re.MULTILINE))
     assert told["tracked"] == "120 operations; 120 events were counted"
@@ -139,7 +139,7 @@ def test_keep_leaves_the_server_running_until_interrupted(tmp_path: Path) -> Non
     shown = re.search(r"^ all +(\S+)", said, re.MULTILINE)
     assert shown is not None
     assert json.loads(ran.out)["totals"] == {"USD": shown[1]}
-    assert (end.code, end.err) == (Exit.DONE, "")
+    assert (end.code, end.err) == (ExitCode.DONE, "")
     assert_nothing_is_left(tmp_path)
 
 
@@ -156,7 +156,7 @@ def test_stopped_in_the_middle_it_cleans_up(
     process.send_signal(number)
     ran = command_line.finish(process)
 
-    assert (ran.code, ran.err) == (Exit.INTERRUPTED, "")
+    assert (ran.code, ran.err) == (ExitCode.INTERRUPTED, "")
     assert_nothing_is_left(tmp_path)
 
 
@@ -166,7 +166,7 @@ def test_settings_of_the_caller_do_not_reach_the_demo(
     """Somebody's real server must never get made-up costs."""
     folder, ran = twins[1]
 
-    assert (ran.code, ran.err) == (Exit.DONE, "")
+    assert (ran.code, ran.err) == (ExitCode.DONE, "")
     assert_nothing_is_left(folder)
 
 
@@ -175,7 +175,7 @@ def test_unsuitable_number_of_events_is_wrong_usage(events: str) -> None:
     """Too few to show anything, too many to wait for."""
     ran = command_line.call("demo", f"--events={events}")
 
-    assert ran.code == Exit.USAGE
+    assert ran.code == ExitCode.USAGE
     assert "pass 60 to 1000000" in ran.err
 
 
@@ -183,7 +183,7 @@ def test_a_difference_in_the_last_digit_is_found(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A comparison that cannot fail would prove nothing."""
-    cell = Cell("cus_1", "inference", "openai")
+    cell = TotalKey("cus_1", "inference", "openai")
     amount = Decimal("0.1000000000000000000000000000000000000001")
 
     assert show_totals({cell: amount}, {cell: amount})
@@ -196,13 +196,13 @@ def test_a_difference_in_the_last_digit_is_found(
 
 def test_the_ledger_counts_an_operation_once() -> None:
     """It is the truth that the server is measured by, so it must be right itself."""
-    ledger = Ledger()
+    ledger = TrackedOperations()
     for operation in operations(1, "job", 3) * 2:
-        ledger.enter(operation)
-    ledger.enter(Operation("x", "cost.compute", "cus_1", "aws", Decimal("1e-40")))
+        ledger.add(operation)
+    ledger.add(Operation("x", "cost.compute", "cus_1", "aws", Decimal("1e-40")))
 
     assert (len(ledger), ledger.repeated) == (4, 3)
-    assert ledger.totals()[Cell("cus_1", "compute", "aws")] == Decimal("1e-40")
+    assert ledger.totals()[TotalKey("cus_1", "compute", "aws")] == Decimal("1e-40")
 
 
 def test_a_job_has_the_same_operations_each_time() -> None:
@@ -216,10 +216,10 @@ def test_a_job_has_the_same_operations_each_time() -> None:
 def test_a_worker_that_dies_unasked_ends_the_demo(tmp_path: Path) -> None:
     """With what it said last, instead of a progress bar that stands still."""
     environment = {"PYTHONPATH": ":".join(sys.path), "OUTLAY_BASE_URL": "nonsense"}
-    with Team(tmp_path, environment, seed=1, pause=0.0) as team:
-        worker = team.hire("job-1", 10)
+    with WorkerPool(tmp_path, environment, seed=1, pause=0.0) as team:
+        worker = team.start_worker("job-1", 10)
         worker.run(0, 10)
         worker.finish()
 
-        with pytest.raises(FailedError, match="OUTLAY_BASE_URL='nonsense'"):
+        with pytest.raises(CommandFailedError, match="OUTLAY_BASE_URL='nonsense'"):
             team.wait(lambda: bool(worker.finished), look=lambda: None)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from outlay import Client
-from outlay._agent import Agent
-from outlay._journal.frames import State
+from outlay._cli.exit_codes import ExitCode
+from outlay._journal.frames import FrameState
 from outlay._journal.journal import Destination
-from outlay.cli._exits import Exit
+from outlay._shipping.agent import Agent
 from tests.support import command_line
 from tests.support.answers import accepted, refused
 from tests.support.command_line import KEY, reaching
@@ -37,21 +37,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from outlay import Answer
     from outlay.server import BackgroundServer
+    from outlay.transport import TransportResponse
 
 Finding: TypeAlias = tuple[str, str]
 """Level and text."""
 
 
 @pytest.fixture(autouse=True)
-def spill_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def journal_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Give each test a private folder, and no settings but that."""
     for name in [name for name in os.environ if name.startswith("OUTLAY_")]:
         monkeypatch.delenv(name)
     folder = tmp_path / "spill"
     folder.mkdir(mode=0o700)
-    monkeypatch.setenv("OUTLAY_SPILL_DIR", str(folder))
+    monkeypatch.setenv("OUTLAY_JOURNAL_DIR", str(folder))
     yield folder
     close_journals()
 
@@ -61,7 +61,7 @@ def server() -> Iterator[BackgroundServer]:
     """A server with one cost metric."""
     with command_line.serving() as server:
         words = ["metrics", "create", "all", "--event-type", "cost.ai.inference"]
-        assert command_line.call(*words, *reaching(server)).code == Exit.DONE
+        assert command_line.call(*words, *reaching(server)).code == ExitCode.DONE
         yield server
 
 
@@ -74,7 +74,7 @@ def examine(*words: str) -> dict[str, list[Finding]]:
         findings.setdefault(each["check"], []).append((each["level"], each["text"]))
     failed = any(level == "fail" for found in findings.values() for level, _ in found)
     assert ran.err == ""
-    assert (ran.code == Exit.DONE) == document["healthy"] == (not failed)
+    assert (ran.code == ExitCode.DONE) == document["healthy"] == (not failed)
     return findings
 
 
@@ -87,7 +87,7 @@ def test_a_healthy_set_up_is_all_ok_and_zero(server: BackgroundServer) -> None:
     """A deployment's last step can be this command."""
     ran = command_line.call("doctor", *reaching(server))
 
-    assert (ran.code, ran.err) == (Exit.DONE, "")
+    assert (ran.code, ran.err) == (ExitCode.DONE, "")
     lines = ran.out.splitlines()
     assert [line for line in lines if not line.startswith("ok ")] == []
     assert {line.split()[1] for line in lines} == {
@@ -107,12 +107,12 @@ def test_a_healthy_set_up_is_all_ok_and_zero(server: BackgroundServer) -> None:
 
 
 def test_an_examination_leaves_nothing_behind(
-    server: BackgroundServer, spill_dir: Path
+    server: BackgroundServer, journal_dir: Path
 ) -> None:
     """No event is created, and no file stays."""
     examine(*reaching(server))
 
-    assert list(spill_dir.iterdir()) == []
+    assert list(journal_dir.iterdir()) == []
     words = ["costs", "--json", "--from", "2000-01-01", "--to", "2100-01-01"]
     costs = json.loads(command_line.call(*words, *reaching(server)).out)
     assert costs["totals"] in ({}, {"USD": "0"})
@@ -207,12 +207,12 @@ def test_a_folder_that_cannot_be_made_fails(tmp_path: Path) -> None:
 
     for folder in (tmp_path / "file", tmp_path / "file" / "spill"):
         ((level, text),) = examine("--spill-dir", str(folder))["folder"]
-        assert (level, "OUTLAY_SPILL_DIR" in text) == ("fail", True)
+        assert (level, "OUTLAY_JOURNAL_DIR" in text) == ("fail", True)
 
 
-def test_a_folder_that_others_can_change_is_warned_about(spill_dir: Path) -> None:
+def test_a_folder_that_others_can_change_is_warned_about(journal_dir: Path) -> None:
     """Whoever can rename in it can take events away."""
-    spill_dir.chmod(0o777)
+    journal_dir.chmod(0o777)
 
     ((level, text),) = examine()["folder"]
 
@@ -223,49 +223,57 @@ def test_a_disk_with_less_than_the_limit_is_warned_about(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In an outage the disk would be full before the limit is reached."""
-    monkeypatch.setenv("OUTLAY_MAX_SPILL_BYTES", str(10**18))
+    monkeypatch.setenv("OUTLAY_MAX_JOURNAL_BYTES", str(10**18))
 
     ((level, text),) = examine()["space"]
 
-    assert (level, "OUTLAY_MAX_SPILL_BYTES" in text) == ("warn", True)
+    assert (level, "OUTLAY_MAX_JOURNAL_BYTES" in text) == ("warn", True)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
-def test_a_folder_of_another_user_is_warned_about(spill_dir: Path) -> None:
+def test_a_folder_of_another_user_is_warned_about(journal_dir: Path) -> None:
     """Root's doctor is not the application: it may be another's that cannot write."""
-    os.chown(spill_dir, 12345, -1)
+    os.chown(journal_dir, 12345, -1)
 
     ((level, text),) = examine()["folder"]
 
     assert (level, "belongs to user 12345" in text) == ("warn", True)
 
 
-def test_a_disk_without_room_for_a_segment_fails(spill_dir: Path) -> None:
+def test_a_disk_without_room_for_a_segment_fails(journal_dir: Path) -> None:
     """Events would be kept in memory only."""
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(spill_dir)]
+    mount = [
+        "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        "size=1m,mode=700",
+        "tmpfs",
+        str(journal_dir),
+    ]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("this machine does not let tests mount a file system")
     try:
         findings = examine()
     finally:
-        subprocess.run(["umount", "--lazy", spill_dir], check=True)
+        subprocess.run(["umount", "--lazy", journal_dir], check=True)
 
     ((level, text),) = findings["space"]
     assert (level, "not enough for one segment" in text) == ("fail", True)
     assert levels(findings["mapping"]) == ["ok"]
 
 
-def test_a_read_only_disk_fails(spill_dir: Path) -> None:
+def test_a_read_only_disk_fails(journal_dir: Path) -> None:
     """As in a container whose file system was locked down."""
     mount = ["mount", "-t", "tmpfs", "-o", "ro,size=1m,mode=700", "tmpfs"]
     if subprocess.run(
-        [*mount, str(spill_dir)], check=False, capture_output=True
+        [*mount, str(journal_dir)], check=False, capture_output=True
     ).returncode:
         pytest.skip("this machine does not let tests mount a file system")
     try:
         found = examine()["folder"]
     finally:
-        subprocess.run(["umount", "--lazy", spill_dir], check=True)
+        subprocess.run(["umount", "--lazy", journal_dir], check=True)
 
     level, text = found[-1]
     assert (level, "Read-only file system" in text) == ("fail", True)
@@ -275,7 +283,7 @@ def test_the_folder_under_the_temporary_one_is_warned_about(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is used where the usual one cannot be made, and may not survive a reboot."""
-    monkeypatch.delenv("OUTLAY_SPILL_DIR")
+    monkeypatch.delenv("OUTLAY_JOURNAL_DIR")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / f"outlay-{os.getuid()}").mkdir(mode=0o700)
@@ -303,7 +311,7 @@ def test_events_of_dead_writers_are_warned_about(server: BackgroundServer) -> No
 
     assert findings["journal"][0][1].startswith("2 events pending, since 2")
     ((level, text),) = findings["writers"]
-    assert (level, "outlay spill replay" in text) == ("warn", True)
+    assert (level, "outlay journal replay" in text) == ("warn", True)
 
 
 def test_a_missing_agent_fails_with_its_remedy(server: BackgroundServer) -> None:
@@ -332,21 +340,21 @@ def test_events_of_another_credential_are_warned_about(
     nothing, (level, text) = examine(*reaching(server))["journal"]
 
     assert nothing == ("ok", "nothing was ever kept")
-    assert (level, "outlay spill status" in text) == ("warn", True)
+    assert (level, "outlay journal status" in text) == ("warn", True)
 
 
 def test_every_kind_of_stuck_event_is_warned_about(
-    server: BackgroundServer, spill_dir: Path
+    server: BackgroundServer, journal_dir: Path
 ) -> None:
     """Each needs a person, and another remedy."""
     destination = Destination(server.url, None, KEY)
-    journal = make_journal(spill_dir, destination=destination)
+    journal = make_journal(journal_dir, destination=destination)
     for number in range(3):
         journal.append(payload(number))
     parked, dead, old = take_all(journal)
-    journal.reader.settle(parked, State.PARKED)
-    journal.bury(dead, "dead", "rejected", "no")
-    journal.bury(old, "quarantined", "dedupe_window", "old")
+    journal.reader.settle(parked, FrameState.PARKED)
+    journal.move_to_dead_letters(dead, "dead", "rejected", "no")
+    journal.move_to_dead_letters(old, "quarantined", "dedupe_window", "old")
 
     found = examine(*reaching(server))["journal"]
 
@@ -355,10 +363,10 @@ def test_every_kind_of_stuck_event_is_warned_about(
 
 
 def test_captured_costs_without_a_price_are_told(
-    server: BackgroundServer, spill_dir: Path
+    server: BackgroundServer, journal_dir: Path
 ) -> None:
     """They are in no total, and nobody asked for them by name."""
-    with client_in(spill_dir, base_url=server.url, api_key=KEY) as client:
+    with client_in(journal_dir, base_url=server.url, api_key=KEY) as client:
         record(client)
 
     ((level, text),) = examine(*reaching(server))["capture"]
@@ -381,19 +389,19 @@ def test_a_journal_that_fills_up_is_told_before_it_drops(
     monkeypatch.setenv("OUTLAY_SEGMENT_BYTES", str(64 * KIB))
     for _ in range(7):
         leave(server.url, 1)
-    monkeypatch.setenv("OUTLAY_MAX_SPILL_BYTES", str(limit_kib * KIB))
+    monkeypatch.setenv("OUTLAY_MAX_JOURNAL_BYTES", str(limit_kib * KIB))
 
     found = examine(*reaching(server))["journal"]
 
-    assert [each for each, text in found if "max_spill_bytes" in text] == [level]
+    assert [each for each, text in found if "max_journal_bytes" in text] == [level]
 
 
 def test_a_segment_that_cannot_be_read_is_named(
-    server: BackgroundServer, spill_dir: Path
+    server: BackgroundServer, journal_dir: Path
 ) -> None:
     """After a rollback, its events wait for the newer release."""
     leave(server.url, 1)
-    (segment,) = segment_files(spill_dir)
+    (segment,) = segment_files(journal_dir)
     content = bytearray(segment.read_bytes())
     content[8] = 99
     segment.write_bytes(content)
@@ -444,7 +452,7 @@ def test_a_wrong_key_fails(server: BackgroundServer) -> None:
     ids=lambda value: str(value.status) if hasattr(value, "status") else None,
 )
 def test_what_the_server_says_to_an_empty_event_decides(
-    answer: Answer, level: str, says: str
+    answer: TransportResponse, level: str, says: str
 ) -> None:
     """The request can create nothing, and its refusal tells all."""
     with ScriptedServer(lambda _: answer) as server:

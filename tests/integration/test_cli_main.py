@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from starlette.responses import JSONResponse, PlainTextResponse
 
-from outlay.cli import _exits
-from outlay.cli._exits import Exit, exit_code
+from outlay._cli import exit_codes as _exits
+from outlay._cli.exit_codes import ExitCode, exit_code
 from outlay.errors import (
     ConfigError,
     InvalidEventError,
+    JournalFullError,
     MissingExtraError,
     OutlayError,
     RejectedError,
-    SpillFullError,
     UnavailableError,
 )
 from outlay.server import AddressInUseError
@@ -59,7 +59,7 @@ def test_help_of_every_command_has_an_example(command: str) -> None:
     """People read the example first; often it is all they need."""
     ran = command_line.call(*command.split(), "--help")
 
-    assert ran.code == Exit.DONE
+    assert ran.code == ExitCode.DONE
     assert re.search(rf"\nexamples?:\n  .*outlay {command}", ran.out)
 
 
@@ -75,24 +75,24 @@ def test_root_help_documents_every_exit_code() -> None:
     shown = command_line.call("--help").out
 
     documented = re.findall(r"^  (\d+) +\w", shown, re.MULTILINE)
-    assert [int(code) for code in documented] == [*Exit]
+    assert [int(code) for code in documented] == [*ExitCode]
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (RejectedError("no", status=403), Exit.REFUSED),
-        (SpillFullError("full"), Exit.REFUSED),
-        (_exits.FailedError("not done"), Exit.REFUSED),
-        (ConfigError("wrong"), Exit.USAGE),
-        (InvalidEventError("amount", "x", "no"), Exit.USAGE),
-        (MissingExtraError("A table", "cli"), Exit.USAGE),
-        (AddressInUseError("taken"), Exit.USAGE),
-        (UnavailableError("down", sent=False), Exit.UNREACHABLE),
+        (RejectedError("no", status=403), ExitCode.REFUSED),
+        (JournalFullError("full"), ExitCode.REFUSED),
+        (_exits.CommandFailedError("not done"), ExitCode.REFUSED),
+        (ConfigError("wrong"), ExitCode.USAGE),
+        (InvalidEventError("amount", "x", "no"), ExitCode.USAGE),
+        (MissingExtraError("A table", "cli"), ExitCode.USAGE),
+        (AddressInUseError("taken"), ExitCode.USAGE),
+        (UnavailableError("down", sent=False), ExitCode.UNREACHABLE),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-def test_exit_code_follows_from_the_error(error: OutlayError, code: Exit) -> None:
+def test_exit_code_follows_from_the_error(error: OutlayError, code: ExitCode) -> None:
     """Scripts branch on these numbers, so they never move."""
     assert exit_code(error) is code
 
@@ -116,7 +116,7 @@ def test_wrong_usage_ends_with_two_and_says_what_is_wrong(
     """Two is what every Unix program says to a caller's mistake."""
     ran = command_line.call(*words)
 
-    assert (ran.code, ran.out) == (Exit.USAGE, "")
+    assert (ran.code, ran.out) == (ExitCode.USAGE, "")
     assert says in ran.err
 
 
@@ -125,7 +125,7 @@ def test_version_is_the_package_s() -> None:
     ran = command_line.call("--version")
 
     version = importlib.metadata.version("outlay")
-    assert ran == (Exit.DONE, f"outlay {version}\n", "")
+    assert ran == (ExitCode.DONE, f"outlay {version}\n", "")
 
 
 def test_console_script_and_module_are_the_same_program() -> None:
@@ -141,7 +141,7 @@ def test_console_script_and_module_are_the_same_program() -> None:
 def test_only_the_called_command_is_imported() -> None:
     """Tracking from the shell must not wait for a web framework to load."""
     program = (
-        "import sys; from outlay.cli._main import main\n"
+        "import sys; from outlay._cli.main import main\n"
         "try: main(['track', '--help'])\n"
         "except SystemExit: pass\n"
         "print(*({'starlette', 'uvicorn'} & {*sys.modules}), file=sys.stderr)"
@@ -179,7 +179,7 @@ def test_missing_package_is_one_line_that_names_the_extra(
         words = [*words, *reaching(server)]
     ran = run_without(missing, words)
 
-    assert ran.returncode == Exit.USAGE
+    assert ran.returncode == ExitCode.USAGE
     assert ran.stderr.endswith(f"pip install 'outlay[{extra}]'\n")
     assert ran.stderr.count("\n") == 1
 
@@ -188,14 +188,14 @@ def test_json_needs_no_extra(server: BackgroundServer) -> None:
     """Scripts run where nobody looks at tables."""
     for words in (["metrics", "list"], ["costs"]):
         ran = run_without("rich", [*words, "--json", *reaching(server)])
-        assert (ran.returncode, ran.stderr) == (Exit.DONE, "")
+        assert (ran.returncode, ran.stderr) == (ExitCode.DONE, "")
 
 
 def run_without(package: str, words: list[str]) -> subprocess.CompletedProcess[str]:
     """Run outlay in an interpreter that cannot import ``package``."""
     program = (
         f"import sys; sys.modules[{package!r}] = None\n"
-        "from outlay.cli._main import main; sys.exit(main(sys.argv[1:]))"
+        "from outlay._cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     return subprocess.run(
         [sys.executable, "-c", program, *words],
@@ -223,7 +223,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(server: BackgroundServer) -> 
     finally:
         os.close(write)
 
-    assert (ran.returncode, ran.stderr) == (Exit.DONE, b"")
+    assert (ran.returncode, ran.stderr) == (ExitCode.DONE, b"")
 
 
 def test_interrupted_is_quiet_and_loses_nothing(tmp_path: Path) -> None:
@@ -232,13 +232,13 @@ def test_interrupted_is_quiet_and_loses_nothing(tmp_path: Path) -> None:
         process = command_line.start(
             *("track", "cost.any", "1", "--customer", "cus_1", "--operation-id", "1"),
             *("--timeout", "30", "--base-url", server.url),
-            OUTLAY_SPILL_DIR=tmp_path,
+            OUTLAY_JOURNAL_DIR=tmp_path,
         )
         server.wait_for_requests(1)
         process.send_signal(signal.SIGINT)
         ran = command_line.finish(process)
 
-    assert ran == (Exit.INTERRUPTED, "", "")
+    assert ran == (ExitCode.INTERRUPTED, "", "")
     assert list(tmp_path.rglob("*.seg"))
 
 
@@ -250,8 +250,8 @@ def test_server_that_cannot_answer_now_is_worth_another_try(command: str) -> Non
         ran = command_line.call(*command.split(), *reaching(server))
     gone = command_line.call(*command.split(), *reaching(server))
 
-    assert ran == (Exit.UNREACHABLE, "", "outlay: HTTP 503: try later\n")
-    assert gone.code == Exit.UNREACHABLE
+    assert ran == (ExitCode.UNREACHABLE, "", "outlay: HTTP 503: try later\n")
+    assert gone.code == ExitCode.UNREACHABLE
     assert gone.err.startswith(f"outlay: no answer from {server.url} (")
 
 
@@ -272,7 +272,7 @@ def test_something_else_at_the_address_is_named(
     with command_line.serving(body) as server:
         ran = command_line.call(*command.split(), *reaching(server))
 
-    assert ran.code == Exit.REFUSED
+    assert ran.code == ExitCode.REFUSED
     assert "check OUTLAY_BASE_URL" in ran.err
 
 
@@ -284,7 +284,7 @@ def test_wrong_key_is_refused_and_not_repeated(
     words = [*command.split(), "--base-url", server.url, "--api-key", "sk_test_secret"]
     ran = command_line.call(*words)
 
-    assert ran.code == Exit.REFUSED
+    assert ran.code == ExitCode.REFUSED
     assert "OUTLAY_API_KEY" in ran.err
     assert "secret" not in ran.out + ran.err
 
@@ -293,13 +293,13 @@ def test_wrong_setting_is_named_by_its_variable() -> None:
     """The caller typed no argument; the mistake is in the environment."""
     ran = command_line.run("costs", OUTLAY_BASE_URL="example.com")
 
-    assert ran.code == Exit.USAGE
+    assert ran.code == ExitCode.USAGE
     assert ran.err.startswith("outlay: OUTLAY_BASE_URL='example.com': ")
 
 
 def test_every_command_of_the_table_has_its_module() -> None:
     """The table is the only place that knows them all."""
     for command in {words.split()[0] for words in COMMANDS}:
-        module = importlib.import_module(f"outlay.cli._{command}")
+        module = importlib.import_module(f"outlay._cli._{command}")
         assert callable(module.configure)
         assert callable(module.run)

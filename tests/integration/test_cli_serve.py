@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import httpx
 import pytest
 
-from outlay.cli import _serve
-from outlay.cli._exits import Exit
-from outlay.cli._serve import PREFIX, ServeSettings
+from outlay._cli.commands import serve as _serve
+from outlay._cli.commands.serve import PREFIX, ServeSettings
+from outlay._cli.exit_codes import ExitCode
 from outlay.server import ServerSettings
 from tests.support import command_line
 from tests.support.processes import environment
@@ -111,13 +111,13 @@ def test_told_to_stop_it_ends_cleanly(number: signal.Signals) -> None:
         server.process.send_signal(number)
         out, err = server.process.communicate(timeout=DEADLINE)
 
-    assert server.process.returncode == Exit.DONE
+    assert server.process.returncode == ExitCode.DONE
     assert (out, err) == ("stopped; everything that was accepted is kept\n", "")
 
 
 def refused(ran: Ran) -> str:
     """Check that a command ended with one line about a mistake, and return that."""
-    assert (ran.code, ran.out) == (Exit.USAGE, "")
+    assert (ran.code, ran.out) == (ExitCode.USAGE, "")
     assert ran.err.count("\n") == 1
     return ran.err
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from outlay import Client
-from outlay.cli._exits import Exit
+from outlay._cli.exit_codes import ExitCode
 from tests.support import command_line
 from tests.support.answers import accepted, refused
 from tests.support.command_line import Ran, reaching
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from outlay import Answer
     from outlay.server import BackgroundServer
+    from outlay.transport import TransportResponse
 
 EVENT: Final = ("cost.any", "0.0042", "--customer", "cus_1", "--operation-id", "job-1")
 
@@ -29,7 +29,7 @@ EVENT: Final = ("cost.any", "0.0042", "--customer", "cus_1", "--operation-id", "
 @pytest.fixture(autouse=True)
 def _own_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keep each test's events to itself, and the library's logger as it was."""
-    monkeypatch.setenv("OUTLAY_SPILL_DIR", str(tmp_path))
+    monkeypatch.setenv("OUTLAY_JOURNAL_DIR", str(tmp_path))
     for name in ("OUTLAY_API_KEY", "OUTLAY_BASE_URL", "OUTLAY_SOURCE"):
         monkeypatch.delenv(name, raising=False)
     logger = logging.getLogger("outlay")
@@ -49,7 +49,7 @@ def server() -> Iterator[BackgroundServer]:
 def create_metric(server: BackgroundServer, event_type: str) -> None:
     """Have ``server`` count events of a type."""
     words = ["metrics", "create", event_type, "--event-type", event_type]
-    assert command_line.call(*words, *reaching(server)).code == Exit.DONE
+    assert command_line.call(*words, *reaching(server)).code == ExitCode.DONE
 
 
 def total(server: BackgroundServer) -> dict[str, str]:
@@ -74,10 +74,10 @@ def test_delivered_is_zero_and_shows_the_key(
         *EVENT,
         OUTLAY_BASE_URL=server.url,
         OUTLAY_API_KEY=command_line.KEY,
-        OUTLAY_SPILL_DIR=tmp_path,
+        OUTLAY_JOURNAL_DIR=tmp_path,
     )
 
-    assert (ran.code, ran.err) == (Exit.DONE, "")
+    assert (ran.code, ran.err) == (ExitCode.DONE, "")
     assert ran.out.splitlines()[:2] == ["cost.any 0.0042 for cus_1", "  delivered"]
     assert "idempotency key ok1_" in ran.out
     assert total(server) == {"USD": "0.0042"}
@@ -93,7 +93,7 @@ def test_the_same_command_again_counts_once_and_says_so(
     results = json.loads(first.out), json.loads(second.out)
     assert [result["fate"] for result in results] == ["delivered", "duplicate"]
     assert len({result["idempotencyKey"] for result in results}) == 1
-    assert (first.code, second.code) == (Exit.DONE, Exit.DONE)
+    assert (first.code, second.code) == (ExitCode.DONE, ExitCode.DONE)
     assert total(server) == {"USD": "0.0042"}
 
 
@@ -103,7 +103,7 @@ def test_without_operation_id_it_warns_that_again_counts_again(
     """The one trap of the command, so it says so every time."""
     ran = track("cost.any", "1", "--customer", "cus_1", *reaching(server))
 
-    assert ran.code == Exit.DONE
+    assert ran.code == ExitCode.DONE
     assert "without --operation-id: the same command again counts again" in ran.out
 
 
@@ -121,7 +121,7 @@ def test_every_argument_arrives_as_it_was_typed() -> None:
         )
     event: dict[str, Any] = json.loads(server.requests[0].body, parse_float=Decimal)
 
-    assert ran.code == Exit.DONE
+    assert ran.code == ExitCode.DONE
     assert (event["type"], event["subject"]) == ("cost.ocr", "Größe & Söhne")
     assert event["timestamp"] == "2026-10-05T10:00:00.000Z"
     assert event["data"] == {
@@ -149,9 +149,9 @@ def test_type_that_nothing_counts_is_parked_and_delivered_later(
     create_metric(server, "cost.new")
     later = track(*EVENT, *reaching(server))
 
-    assert ran.code == Exit.REFUSED
+    assert ran.code == ExitCode.REFUSED
     assert "  parked in the journal\n  HTTP 422: " in ran.out
-    assert later.code == Exit.DONE
+    assert later.code == ExitCode.DONE
     assert total(server) == {"USD": "1.0042"}
 
 
@@ -163,10 +163,10 @@ def test_wrong_key_is_refused_at_once_and_kept(
         *("track", *EVENT, "--timeout", "50"),
         OUTLAY_BASE_URL=server.url,
         OUTLAY_API_KEY="sk_test_secret",
-        OUTLAY_SPILL_DIR=tmp_path,
+        OUTLAY_JOURNAL_DIR=tmp_path,
     )
 
-    assert (ran.code, ran.err) == (Exit.REFUSED, "")
+    assert (ran.code, ran.err) == (ExitCode.REFUSED, "")
     assert "  refused; kept in the journal\n  HTTP 401: " in ran.out
     assert "secret" not in ran.out + ran.err
 
@@ -180,7 +180,7 @@ def test_server_down_is_three_and_the_next_use_delivers() -> None:
 
     result = json.loads(ran.out)
     assert (ran.code, result["fate"], result["durable"]) == (
-        Exit.UNREACHABLE,
+        ExitCode.UNREACHABLE,
         "kept",
         True,
     )
@@ -196,7 +196,7 @@ def test_what_an_earlier_command_left_is_delivered_by_the_next() -> None:
         later = ("cost.any", "1", "--customer", "cus_1", "--operation-id", "job-2")
         ran = track(*later, "--base-url", server.url)
 
-    assert (left.code, ran.code) == (Exit.UNREACHABLE, Exit.DONE)
+    assert (left.code, ran.code) == (ExitCode.UNREACHABLE, ExitCode.DONE)
     assert "  and 1 earlier events, from the journal\n" in ran.out
     assert server.total == Decimal("1.0042")
 
@@ -205,7 +205,7 @@ def test_its_fate_is_not_mixed_up_with_that_of_earlier_events() -> None:
     """Another event's refusal is not this one's, whatever is sent on the occasion."""
     offer = {"outlay_batch": "/v0/events/batch; max=1000"}
 
-    def respond(request: Request) -> Answer:
+    def respond(request: Request) -> TransportResponse:
         if b"cost.old" in request.body:
             return refused(422, "invalid_event_type", **offer)
         return accepted(**offer)
@@ -214,10 +214,10 @@ def test_its_fate_is_not_mixed_up_with_that_of_earlier_events() -> None:
         where = ("--base-url", scripted.url)
         for number in "123":
             old = ("cost.old", "1", "--customer", "c", "--operation-id", number)
-            assert track(*old, *where).code == Exit.REFUSED
+            assert track(*old, *where).code == ExitCode.REFUSED
         ran = track(*EVENT, *where)
 
-    assert ran.code == Exit.DONE
+    assert ran.code == ExitCode.DONE
 
 
 def test_its_fate_is_known_although_others_are_delivered_with_it() -> None:
@@ -226,14 +226,14 @@ def test_its_fate_is_known_although_others_are_delivered_with_it() -> None:
         where = ("--base-url", server.url)
         for number in "123":
             old = ("cost.old", "1", "--customer", "c", "--operation-id", number)
-            assert track(*old, "--timeout", "0.2", *where).code == Exit.UNREACHABLE
+            assert track(*old, "--timeout", "0.2", *where).code == ExitCode.UNREACHABLE
         server.respond = lambda request: server.accept(request)._replace(
             headers={"outlay-batch": "/v0/events/batch; max=1000"}
         )
         ran = track(*EVENT, "--json", *where)
 
     result = json.loads(ran.out)
-    assert (ran.code, result["fate"]) == (Exit.DONE, "delivered")
+    assert (ran.code, result["fate"]) == (ExitCode.DONE, "delivered")
     assert result["earlierDelivered"] == 3
 
 
@@ -243,25 +243,25 @@ def test_server_that_recovers_within_the_timeout_counts_as_delivered() -> None:
     with ScriptedServer(lambda _: next(answers)) as server:
         ran = track(*EVENT, "--timeout", "20", "--base-url", server.url)
 
-    assert ran.code == Exit.DONE
+    assert ran.code == ExitCode.DONE
 
 
 @pytest.mark.parametrize(
     ("answer", "code", "fate"),
     [
-        (refused(400, message="no such field"), Exit.REFUSED, "dead"),
-        (refused(413, message="too large"), Exit.REFUSED, "dead"),
-        (refused(403, message="not yours"), Exit.REFUSED, "kept"),
-        (refused(404, message="no such organization"), Exit.REFUSED, "parked"),
-        (refused(503, message="later"), Exit.UNREACHABLE, "kept"),
-        (Fault.HANG, Exit.UNREACHABLE, "kept"),
-        (Fault.RESET, Exit.UNREACHABLE, "kept"),
+        (refused(400, message="no such field"), ExitCode.REFUSED, "dead"),
+        (refused(413, message="too large"), ExitCode.REFUSED, "dead"),
+        (refused(403, message="not yours"), ExitCode.REFUSED, "kept"),
+        (refused(404, message="no such organization"), ExitCode.REFUSED, "parked"),
+        (refused(503, message="later"), ExitCode.UNREACHABLE, "kept"),
+        (Fault.HANG, ExitCode.UNREACHABLE, "kept"),
+        (Fault.RESET, ExitCode.UNREACHABLE, "kept"),
     ],
     ids=lambda value: value.name if isinstance(value, Fault) else None,
 )
 def test_what_the_server_says_decides_the_exit_code(
     answer: Any,  # noqa: ANN401 - Answer or Fault
-    code: Exit,
+    code: ExitCode,
     fate: str,
 ) -> None:
     """The shell knows from the number alone whether to try again."""
@@ -275,7 +275,7 @@ def test_full_journal_says_that_the_event_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The only way to lose an event must not look like success."""
-    monkeypatch.setenv("OUTLAY_MAX_SPILL_BYTES", "262144")
+    monkeypatch.setenv("OUTLAY_MAX_JOURNAL_BYTES", "262144")
     monkeypatch.setenv("OUTLAY_SEGMENT_BYTES", "65536")
     with (
         ScriptedServer() as server,
@@ -286,7 +286,7 @@ def test_full_journal_says_that_the_event_is_dropped(
 
     result = json.loads(ran.out)
     assert (ran.code, result["fate"], result["durable"]) == (
-        Exit.REFUSED,
+        ExitCode.REFUSED,
         "dropped",
         False,
     )
@@ -332,7 +332,7 @@ def test_wrong_input_is_two_and_tracks_nothing(
     """The message names what was wrong; nothing is left behind to be delivered."""
     ran = track(*words, "--base-url", "http://127.0.0.1:1")
 
-    assert (ran.code, ran.out) == (Exit.USAGE, "")
+    assert (ran.code, ran.out) == (ExitCode.USAGE, "")
     assert says in ran.err
     assert "Traceback" not in ran.err
     assert list(tmp_path.rglob("*.seg")) == []

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from outlay._journal.unpriced import mark
+from outlay._cli.exit_codes import ExitCode
+from outlay._journal.unpriced_store import set_state
 from outlay._model.events import decode_event
-from outlay.cli._exits import Exit
 from tests.support import processes
 from tests.support.command_line import Ran, call, reaching, serving
 from tests.support.unpriced import (
@@ -39,12 +39,12 @@ def book(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def spill_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def journal_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with three costs that wait, one of them for its usage."""
     for name in [name for name in os.environ if name.startswith("OUTLAY_")]:
         monkeypatch.delenv(name)
     folder = tmp_path / "spill"
-    monkeypatch.setenv("OUTLAY_SPILL_DIR", str(folder))
+    monkeypatch.setenv("OUTLAY_JOURNAL_DIR", str(folder))
     with client_in(folder) as client:
         record(client, 1)
         record(client, 2, model="plus")
@@ -58,18 +58,19 @@ def ran(*words: str) -> dict[str, Any]:
     return printed
 
 
-def amounts(spill_dir: Path) -> dict[str, Decimal]:
+def amounts(journal_dir: Path) -> dict[str, Decimal]:
     """Return what is in the journal, by operation."""
     return {
-        event.data["operationId"]: event.data["amount"] for event in pending(spill_dir)
+        event.data["operationId"]: event.data["amount"]
+        for event in pending(journal_dir)
     }
 
 
 def test_what_a_provider_tells_later_can_be_looked_up_by_another_process(
-    spill_dir: Path,
+    journal_dir: Path,
 ) -> None:
     """The list says whom to ask about which operation; whose it is, is known."""
-    with client_in(spill_dir) as client:
+    with client_in(journal_dir) as client:
         record(client, 7, pending=True)
     (row,) = ran("unpriced", "list", "--reason", "pending")["unpriced"]
 
@@ -77,10 +78,10 @@ def test_what_a_provider_tells_later_can_be_looked_up_by_another_process(
     assert row["customer"] == "cus_1"
     call("reprice", "--id", row["id"], "--amount", "0.0079")
     assert ran("unpriced", "list", "--reason", "pending")["unpriced"] == []
-    assert amounts(spill_dir) == {"req_7": Decimal("0.0079")}
+    assert amounts(journal_dir) == {"req_7": Decimal("0.0079")}
 
 
-def test_list_says_what_waits_and_why(spill_dir: Path) -> None:
+def test_list_says_what_waits_and_why(journal_dir: Path) -> None:
     """A person must see what to add to the book."""
     listed = ran("unpriced", "list")["unpriced"]
 
@@ -92,49 +93,49 @@ def test_list_says_what_waits_and_why(spill_dir: Path) -> None:
     text = call("unpriced", "list", "--model", "plus").out
     assert "genai-prices has no 'acme'" in text
     assert listed[1]["id"] in text
-    assert len(waiting(spill_dir)) == 3
+    assert len(waiting(journal_dir)) == 3
 
 
-@pytest.mark.usefixtures("spill_dir")
+@pytest.mark.usefixtures("journal_dir")
 def test_status_counts_them() -> None:
     """Whoever looks at the journal sees that something is missing from it."""
-    assert ran("spill", "status")["destinations"][0]["unpriced"] == 3
-    assert "3 captured costs without a price" in call("spill", "status").out
+    assert ran("journal", "status")["destinations"][0]["unpriced"] == 3
+    assert "3 captured costs without a price" in call("journal", "status").out
 
 
 def test_reprice_tracks_what_has_a_price_and_leaves_the_rest(
-    spill_dir: Path, book: Path
+    journal_dir: Path, book: Path
 ) -> None:
     """By the price of the day on which it arose, and with exit code 1 for the rest."""
     done = call("reprice", "--price-book", str(book))
 
-    assert done.code == Exit.REFUSED
+    assert done.code == ExitCode.REFUSED
     assert "2 costs tracked; 1 without a price" in done.out
-    assert amounts(spill_dir) == {"req_1": Decimal("0.05"), "req_2": Decimal("0.05")}
-    assert [line.cost.reason for line in waiting(spill_dir)] == ["incomplete"]
+    assert amounts(journal_dir) == {"req_1": Decimal("0.05"), "req_2": Decimal("0.05")}
+    assert [line.cost.reason for line in waiting(journal_dir)] == ["incomplete"]
 
 
-def test_reprice_twice_is_as_once(spill_dir: Path, book: Path) -> None:
+def test_reprice_twice_is_as_once(journal_dir: Path, book: Path) -> None:
     """A job may run it every hour."""
     for _ in range(2):
         call("reprice", "--price-book", str(book))
 
-    assert len(pending(spill_dir)) == 2
+    assert len(pending(journal_dir)) == 2
 
 
 def test_what_may_be_tracked_already_is_said_and_under_the_window_rule(
-    spill_dir: Path, book: Path
+    journal_dir: Path, book: Path
 ) -> None:
     """A process was killed while it tracked the first cost by another door."""
-    first, *_ = waiting(spill_dir)
-    mark(first.path, [first.offset], "held")
+    first, *_ = waiting(journal_dir)
+    set_state(first.path, [first.offset], "held")
     listed = ran("unpriced", "list")["unpriced"]
 
     said = call("reprice", "--price-book", str(book)).out
 
     assert [row["mayBeTracked"] for row in listed] == [True, False, False]
     assert "1 cost of these may be tracked already" in said
-    kept = view_of(spill_dir).events(lambda _: None)
+    kept = view_of(journal_dir).events(lambda _: None)
     attempted = {
         decode_event(event.payload).data["operationId"]: event.first_attempt_at
         for event in kept
@@ -142,43 +143,43 @@ def test_what_may_be_tracked_already_is_said_and_under_the_window_rule(
     assert attempted == {"req_1": first.cost.kept_at, "req_2": None}
 
 
-def test_a_dry_run_changes_nothing(spill_dir: Path, book: Path) -> None:
+def test_a_dry_run_changes_nothing(journal_dir: Path, book: Path) -> None:
     """It is for looking at the amounts first."""
     shown = ran("reprice", "--price-book", str(book), "--dry-run")
 
     assert (shown["priced"], shown["left"]) == (2, 1)
     assert [row["amount"] for row in shown["costs"]] == ["0.05", "0.05", None]
-    assert len(waiting(spill_dir)) == 3
-    assert pending(spill_dir) == []
+    assert len(waiting(journal_dir)) == 3
+    assert pending(journal_dir) == []
 
 
-def test_filters_narrow(spill_dir: Path, book: Path) -> None:
+def test_filters_narrow(journal_dir: Path, book: Path) -> None:
     """One provider's prices may be known before another's."""
     call("reprice", "--price-book", str(book), "--model", "plus")
 
-    assert [*amounts(spill_dir)] == ["req_2"]
+    assert [*amounts(journal_dir)] == ["req_2"]
 
 
-def test_what_a_broken_stream_cost_can_be_told_by_hand(spill_dir: Path) -> None:
+def test_what_a_broken_stream_cost_can_be_told_by_hand(journal_dir: Path) -> None:
     """The provider's invoice may say it."""
     (row,) = ran("unpriced", "list", "--reason", "incomplete")["unpriced"]
 
     done = call("reprice", "--id", row["id"], "--amount", "0.0042")
 
-    assert done.code == Exit.DONE
-    (event,) = pending(spill_dir)
+    assert done.code == ExitCode.DONE
+    (event,) = pending(journal_dir)
     assert event.idempotency_key == row["id"]
     assert event.data["amount"] == Decimal("0.0042")
     assert event.data["provenance"] == "manual"
 
 
-def test_another_currency_gets_another_type_and_key(spill_dir: Path) -> None:
+def test_another_currency_gets_another_type_and_key(journal_dir: Path) -> None:
     """As when it had been priced at once."""
     (row,) = ran("unpriced", "list", "--model", "plus")["unpriced"]
 
     call("reprice", "--id", row["id"], "--amount", "1", "--currency", "EUR")
 
-    (event,) = pending(spill_dir)
+    (event,) = pending(journal_dir)
     assert event.type == "cost.enrichment.eur"
     assert event.idempotency_key != row["id"]
     assert event.data["currency"] == "EUR"
@@ -194,7 +195,7 @@ def test_another_currency_gets_another_type_and_key(spill_dir: Path) -> None:
     ],
 )
 def test_reprice_refuses_what_makes_no_sense(
-    spill_dir: Path, tmp_path: Path, words: list[str], said: str
+    journal_dir: Path, tmp_path: Path, words: list[str], said: str
 ) -> None:
     """And changes nothing."""
     row = ran("unpriced", "list")["unpriced"][0]
@@ -202,32 +203,32 @@ def test_reprice_refuses_what_makes_no_sense(
 
     done = call("reprice", *(word.format(**places) for word in words))
 
-    assert done.code != Exit.DONE
+    assert done.code != ExitCode.DONE
     assert said in done.err
-    assert len(waiting(spill_dir)) == 3
+    assert len(waiting(journal_dir)) == 3
 
 
-def test_dropping_needs_a_confirmation(spill_dir: Path) -> None:
+def test_dropping_needs_a_confirmation(journal_dir: Path) -> None:
     """A cost that is given up is never tracked."""
     refused = call("unpriced", "drop", "--reason", "incomplete")
-    assert refused.code == Exit.USAGE
-    assert len(waiting(spill_dir)) == 3
+    assert refused.code == ExitCode.USAGE
+    assert len(waiting(journal_dir)) == 3
 
     done = call("unpriced", "drop", "--reason", "incomplete", "--yes")
 
     assert "dropped 1 cost" in done.out
-    assert len(waiting(spill_dir)) == 2
+    assert len(waiting(journal_dir)) == 2
 
 
 def test_with_nothing_kept_there_is_nothing_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fresh machine has no folder yet."""
-    monkeypatch.setenv("OUTLAY_SPILL_DIR", str(tmp_path / "none"))
+    monkeypatch.setenv("OUTLAY_JOURNAL_DIR", str(tmp_path / "none"))
 
     assert call("unpriced", "list").out == "no cost waits for a price\n"
-    assert call("reprice").code == Exit.DONE
-    assert call("unpriced", "drop").code == Exit.DONE
+    assert call("reprice").code == ExitCode.DONE
+    assert call("unpriced", "drop").code == ExitCode.DONE
 
 
 # From the call to the total.
@@ -262,13 +263,13 @@ def test_what_a_killed_process_captured_is_priced_shipped_and_counted_once(
     to = [*reaching(server), "--spill-dir", str(spill)]
     metric = ["metrics", "create", "enrichment", "--event-type", "cost.enrichment"]
     created = call(*metric, *reaching(server))
-    assert created.code == Exit.DONE, created.err
+    assert created.code == ExitCode.DONE, created.err
 
     for _ in range(2):
         priced = call("reprice", "--price-book", str(book), *to)
-        assert priced.code == Exit.DONE, priced.err
-        shipped: Ran = call("spill", "replay", *to)
-        assert shipped.code == Exit.DONE, shipped.err
+        assert priced.code == ExitCode.DONE, priced.err
+        shipped: Ran = call("journal", "replay", *to)
+        assert shipped.code == ExitCode.DONE, shipped.err
 
     may = ["--from", "2026-05-01", "--to", "2026-06-01"]  # when the costs arose
     (cost,) = json.loads(call("costs", "--json", *may, *reaching(server)).out)["costs"]
@@ -282,7 +283,7 @@ def test_check_says_what_is_in_a_book(book: Path) -> None:
     """Before it is deployed."""
     done = call("prices", "check", str(book))
 
-    assert done.code == Exit.DONE
+    assert done.code == ExitCode.DONE
     assert done.out.startswith(f"{book}: 2 prices in USD, version ")
 
 
@@ -292,7 +293,7 @@ def test_check_finds_a_mistake(book: Path) -> None:
 
     done = call("prices", "check", str(book))
 
-    assert done.code == Exit.USAGE
+    assert done.code == ExitCode.USAGE
     assert "price 2 (acme): cal=99" in done.err
 
 
@@ -316,7 +317,7 @@ def test_quote_asks_every_list(book: Path) -> None:
 
 def test_quote_of_what_nobody_knows_ends_with_1() -> None:
     """So a script can ask."""
-    assert call("prices", "quote", "--provider", "nobody").code == Exit.REFUSED
+    assert call("prices", "quote", "--provider", "nobody").code == ExitCode.REFUSED
 
 
 @pytest.mark.parametrize("word", ["page", "page=x"])
@@ -324,5 +325,5 @@ def test_quote_refuses_what_is_no_count(word: str) -> None:
     """With what one looks like."""
     done = call("prices", "quote", "--provider", "acme", "--usage", word)
 
-    assert done.code == Exit.USAGE
+    assert done.code == ExitCode.USAGE
     assert "page=3" in done.err

@@ -6,7 +6,7 @@ import statistics
 import threading
 from typing import TYPE_CHECKING, Final
 
-from outlay import Answer, Client
+from outlay import Client
 from tests.support.answers import refused
 from tests.support.events import total_of, track
 from tests.support.servers import ScriptedServer
@@ -14,6 +14,7 @@ from tests.support.servers import ScriptedServer
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from outlay.transport import TransportResponse
     from tests.support.servers import Request
 
 _ROOM: Final = 4
@@ -37,7 +38,7 @@ class _Turnstile:
         self._lock: Final = threading.Lock()
         self._never: Final = threading.Event()
 
-    def respond(self, request: Request) -> Answer:
+    def respond(self, request: Request) -> TransportResponse:
         """Let a request in, or send it away."""
         with self._lock:
             self.crowds.append(self._inside + 1)
@@ -64,7 +65,7 @@ def test_senders_settle_at_what_the_server_takes_and_each_event_counts_once(
         server.respond = turnstile.respond
         with Client(
             base_url=server.url,
-            spill_dir=tmp_path,
+            journal_dir=tmp_path,
             batching="never",
             max_senders=32,
             linger=0,

@@ -27,7 +27,7 @@ def _drip(line: Line, _: Arrived) -> None:
 def test_close_keeps_its_deadline_when_the_server_drips(tmp_path: Path) -> None:
     """The request under way is left behind; its event stays, stamped as attempted."""
     with RawServer(_drip) as server:
-        client = Client(base_url=server.url, spill_dir=tmp_path, linger=0)
+        client = Client(base_url=server.url, journal_dir=tmp_path, linger=0)
         track(client, 1)
         started = time.monotonic()
 
@@ -53,7 +53,7 @@ def test_a_sender_that_met_a_dripping_server_ships_on(tmp_path: Path) -> None:
         RawServer(drip_once) as server,
         Client(
             base_url=server.url,
-            spill_dir=tmp_path,
+            journal_dir=tmp_path,
             batching="never",
             deadline=0.5,
             retry_initial=0.01,

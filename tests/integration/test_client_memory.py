@@ -38,7 +38,7 @@ def tell(before):
 _OUTAGE: Final = """
 class Away:
     def post(self, path, body):
-        raise outlay.UnavailableError("away", sent=False)
+        raise outlay.errors.UnavailableError("away", sent=False)
     def close(self):
         pass
 
@@ -75,7 +75,7 @@ client.close()
 
 def test_memory_does_not_grow_with_what_is_pending(tmp_path: Path) -> None:
     """An outage must not become an outage of the application."""
-    variables = {"OUTLAY_SPILL_DIR": tmp_path, "OUTLAY_SEGMENT_BYTES": _MIB}
+    variables = {"OUTLAY_JOURNAL_DIR": tmp_path, "OUTLAY_SEGMENT_BYTES": _MIB}
     prelude = f"events = {_EVENTS}" + _MEASURE
 
     outage = run(prelude + _OUTAGE, variables, code=-9).splitlines()

@@ -64,7 +64,10 @@ def test_totals_equal_what_was_tracked_to_the_last_digit(
     cost_id = _create_cost(server)
 
     with Client(
-        base_url=server.url, api_key="sk_test_1", spill_dir=tmp_path, batching=batching
+        base_url=server.url,
+        api_key="sk_test_1",
+        journal_dir=tmp_path,
+        batching=batching,
     ) as client:
         for number in range(500):
             track(client, number)
@@ -86,7 +89,7 @@ def test_an_operation_that_is_run_again_counts_once(
         with Client(
             base_url=server.url,
             api_key="sk_test_1",
-            spill_dir=tmp_path / str(run_number),
+            journal_dir=tmp_path / str(run_number),
         ) as client:
             for number in range(20):
                 track(client, number)
@@ -100,12 +103,16 @@ def test_an_event_without_a_metric_waits_for_it(
     server: BackgroundServer, tmp_path: Path
 ) -> None:
     """422 parks; once the cost exists, the next start delivers."""
-    with Client(base_url=server.url, api_key="sk_test_1", spill_dir=tmp_path) as client:
+    with Client(
+        base_url=server.url, api_key="sk_test_1", journal_dir=tmp_path
+    ) as client:
         track(client, 1)
         parked = client.flush(20).stats
 
     cost_id = _create_cost(server)
-    with Client(base_url=server.url, api_key="sk_test_1", spill_dir=tmp_path) as client:
+    with Client(
+        base_url=server.url, api_key="sk_test_1", journal_dir=tmp_path
+    ) as client:
         delivered = client.flush(20).stats
 
     assert (parked.parked, delivered.delivered) == (1, 1)

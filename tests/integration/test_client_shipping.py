@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from outlay import Answer, Client
+from outlay import Client
 from tests.support.answers import accepted, refused
 from tests.support.events import assert_conserved, total_of, track
 from tests.support.journals import dead_letters, segment_files
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from outlay._client import SettingsInput
+    from outlay.transport import TransportResponse
     from tests.support.events import Batching
     from tests.support.servers import Request, Respond, Response
 
@@ -42,7 +43,7 @@ def _client(
     chosen: SettingsInput = {
         "base_url": server.url,
         "api_key": _KEY,
-        "spill_dir": folder,
+        "journal_dir": folder,
         "linger": 0.0,
         "retry_initial": 0.01,
         "retry_max": 0.05,
@@ -92,7 +93,7 @@ def test_the_batch_extension_is_used_once_it_is_advertised(
 ) -> None:
     """A header on the first answer; then hundreds of events a request."""
 
-    def respond(request: Request) -> Answer:
+    def respond(request: Request) -> TransportResponse:
         answer = server.accept(request)
         return answer._replace(headers={**answer.headers, "Outlay-Batch": _OFFER})
 
@@ -159,7 +160,7 @@ def test_a_server_that_dies_in_the_middle_of_a_request_counts_each_event_once(
     """Before or after it had stored them: the client cannot tell, the key can."""
     died = threading.Event()
 
-    def die(request: Request) -> Answer | Fault:
+    def die(request: Request) -> TransportResponse | Fault:
         if kept:
             server.keep(request)
         died.set()
@@ -214,7 +215,7 @@ def test_a_rejected_event_is_kept_with_the_servers_words_and_told(
     )
     client = Client(
         base_url=server.url,
-        spill_dir=tmp_path,
+        journal_dir=tmp_path,
         linger=0.0,
         on_dead_letter=lambda *_: told.set(),
     )
@@ -238,7 +239,7 @@ def test_an_unknown_event_type_is_parked_and_the_others_pass(
 ) -> None:
     """Until somebody creates the metric; then it is delivered, too."""
 
-    def respond(request: Request) -> Answer:
+    def respond(request: Request) -> TransportResponse:
         if b'"type":"cost.new"' in request.body:
             return refused(422, "invalid_event_type", "no metric reads cost.new")
         return server.accept(request)
@@ -377,7 +378,7 @@ def test_more_senders_carry_more_to_a_slow_server(
     lock = threading.Lock()
     never = threading.Event()
 
-    def slow(request: Request) -> Answer:
+    def slow(request: Request) -> TransportResponse:
         nonlocal under_way, most
         with lock:
             under_way += 1
@@ -410,7 +411,7 @@ def test_more_senders_carry_more_to_a_slow_server(
 
 
 def test_two_clients_in_one_process_ship_to_their_own_servers(tmp_path: Path) -> None:
-    """One spill folder, two destinations, no mixing."""
+    """One journal folder, two destinations, no mixing."""
     with ScriptedServer() as one, ScriptedServer() as other:
         clients = [_client(server, tmp_path) for server in (one, other)]
         for number in range(100):

@@ -232,7 +232,7 @@ def test_nothing_is_sent_or_written(
 ) -> None:
     """Whatever the environment says: it may be that of production."""
     spill = tmp_path / "spill"
-    monkeypatch.setenv("OUTLAY_SPILL_DIR", str(spill))
+    monkeypatch.setenv("OUTLAY_JOURNAL_DIR", str(spill))
     monkeypatch.setenv("OUTLAY_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     # Those of other packages come with the first client, and derive from sockets.
@@ -240,7 +240,7 @@ def test_nothing_is_sent_or_written(
     pytester.makepyfile("""
         import socket
         import outlay, pytest
-        from outlay import Observation
+        from outlay.extractors import Observation
         from outlay._capture.recorder import Recorder
 
         @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from outlay.server import BackgroundServer, ServerSettings
-from outlay.server._codings import unpacked
-from outlay.server._problems import Problem
+from outlay.server._http.gzip_bodies import gunzip
+from outlay.server._wire.problems import HttpProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,8 +96,8 @@ def test_no_more_is_unpacked_than_the_limit() -> None:
     bomb = gzip.compress(b" " * (32 * 1024 * 1024))
 
     tracemalloc.start()
-    with pytest.raises(Problem, match="larger than"):
-        unpacked(bomb, _MOST)
+    with pytest.raises(HttpProblem, match="larger than"):
+        gunzip(bomb, _MOST)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from outlay.server import BackgroundServer, ServerSettings
-from outlay.server._run import _seldom_collecting
+from outlay.server._run import _rare_garbage_collection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +96,7 @@ def test_garbage_is_collected_seldom_while_a_server_owns_the_process() -> None:
     """And as before when it does not any more."""
     before = gc.get_threshold()
 
-    with _seldom_collecting():
+    with _rare_garbage_collection():
         during = gc.get_threshold()
 
     assert during[0] > 10 * before[0]

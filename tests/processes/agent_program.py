@@ -17,10 +17,10 @@ from typing import Final
 # What an agent's thread would import: its children inherit it.
 import httpx  # noqa: F401
 
-import outlay._shipping.dispatch
+import outlay._shipping.planner
 import outlay._shipping.transport  # noqa: F401
-from outlay._agent import Agent
 from outlay._model.settings import Settings
+from outlay._shipping.agent import Agent
 
 LIVES: Final = 20
 _LONGEST_LIFE: Final = 0.3  # seconds; a request takes some milliseconds

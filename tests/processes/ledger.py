@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from outlay import Stats
-    from outlay.server import Counts
+    from outlay.server import IngestCounts
 
 KEY: Final = "sk_test_1"
 
@@ -55,13 +55,13 @@ class Ledger:
     """A reference server, and the folder in which its clients keep their events.
 
     Attributes:
-        spill_dir: the folder.
+        journal_dir: the folder.
     """
 
     def __init__(
-        self, server: BackgroundServer, changed: threading.Condition, spill_dir: Path
+        self, server: BackgroundServer, changed: threading.Condition, journal_dir: Path
     ) -> None:
-        self.spill_dir = spill_dir
+        self.journal_dir = journal_dir
         self._server = server
         self._changed = changed
         headers = {"authorization": f"Bearer {KEY}"}
@@ -70,14 +70,14 @@ class Ledger:
 
     def settings(self, **others: object) -> dict[str, object]:
         """Return the variables of a client that ships to this server."""
-        return settings_for(self._server.url, self.spill_dir, **others)
+        return settings_for(self._server.url, self.journal_dir, **others)
 
     def environment(self, **others: object) -> dict[str, str]:
         """Return the whole environment of a process with such a client."""
         return environment(self.settings(**others))
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> IngestCounts:
         """What came in since the start."""
         return self._server.counts
 
@@ -107,14 +107,14 @@ class Ledger:
         with Client(
             base_url=self._server.url,
             api_key=KEY,
-            spill_dir=self.spill_dir,
+            journal_dir=self.journal_dir,
             linger=0.0,
             exit_timeout=0.0,
         ) as heir:
             report = heir.flush(DEADLINE)
         assert report.complete, report
         assert_conserved(report.stats)
-        assert segment_files(self.spill_dir) == []
+        assert segment_files(self.journal_dir) == []
         return report.stats
 
     def close(self) -> None:
@@ -123,13 +123,13 @@ class Ledger:
 
 
 @contextmanager
-def keeping(spill_dir: Path) -> Iterator[Ledger]:
-    """Run a reference server for clients that keep their events in ``spill_dir``."""
+def keeping(journal_dir: Path) -> Iterator[Ledger]:
+    """Run a reference server for clients that keep their events in ``journal_dir``."""
     changed = threading.Condition()
     settings = ServerSettings(port=0, database=":memory:", api_key=KEY)
     bell = Middleware(_Bell, changed=changed)
     with BackgroundServer(settings, middleware=[bell]) as server:
-        ledger = Ledger(server, changed, spill_dir)
+        ledger = Ledger(server, changed, journal_dir)
         try:
             yield ledger
         finally:

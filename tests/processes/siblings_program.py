@@ -1,4 +1,4 @@
-"""Writers that share a spill folder, and die at random moments.
+"""Writers that share a journal folder, and die at random moments.
 
 ``python -m tests.processes.siblings_program SEED`` runs `WRITERS` of them side by side.
 Each is killed and replaced several times; the last of each kind lives to close its

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from outlay.cli._exits import Exit
+from outlay._cli.exit_codes import ExitCode
 from tests.processes import agent_program
 from tests.processes.ledger import DEADLINE, KEY
 from tests.support import command_line
@@ -44,7 +44,7 @@ def _agent(ledger: Ledger, *words: str) -> Iterator[subprocess.Popen[str]]:
         agent.send_signal(signal.SIGCONT)
         agent.terminate()
         ran = command_line.finish(agent)
-    assert ran.code in {Exit.DONE, -signal.SIGKILL}, ran.err
+    assert ran.code in {ExitCode.DONE, -signal.SIGKILL}, ran.err
 
 
 def _once(ledger: Ledger, **others: object) -> command_line.Ran:
@@ -80,10 +80,10 @@ def test_what_was_tracked_right_before_a_sigkill_arrives(
 
     ran = _once(ledger)
 
-    assert ran.code == Exit.DONE, ran
+    assert ran.code == ExitCode.DONE, ran
     assert ledger.total == total_of(range(700))
     assert ledger.counts.duplicates == 0
-    assert segment_files(ledger.spill_dir) == []
+    assert segment_files(ledger.journal_dir) == []
 
 
 _TRACK_STEADILY: Final = """
@@ -130,7 +130,7 @@ def test_agents_killed_at_random_lose_nothing_and_double_nothing(
     assert (agents.returncode, complaints) == (0, "")
     assert ledger.total == total_of(told)
     assert len(told) > 4 * 2 * (_SMALL // 400), "some segments were filled"
-    assert segment_files(ledger.spill_dir) == []
+    assert segment_files(ledger.journal_dir) == []
 
 
 def test_an_agent_and_clients_that_ship_for_themselves_share_a_folder(
@@ -151,10 +151,10 @@ def test_an_agent_and_clients_that_ship_for_themselves_share_a_folder(
 
     ran = _once(ledger)
 
-    assert ran.code == Exit.DONE, ran
+    assert ran.code == ExitCode.DONE, ran
     numbers = [1000 * at + number for at in range(4) for number in range(700)]
     assert ledger.total == total_of(numbers)
-    assert segment_files(ledger.spill_dir) == []
+    assert segment_files(ledger.journal_dir) == []
 
 
 def test_a_stopped_agent_goes_on_where_it_was(ledger: Ledger) -> None:
@@ -246,7 +246,7 @@ def test_a_destination_without_its_credential_stays_untouched(ledger: Ledger) ->
     run(_TRACK_AND_DIE, settings, code=-signal.SIGKILL)
     strangers = {**settings, "OUTLAY_API_KEY": "sk_test_2", "FIRST": 5000}
     run(_TRACK_AND_DIE, strangers, code=-signal.SIGKILL)
-    (ours,) = {path.parents[1] for path in segment_files(ledger.spill_dir)} - {
+    (ours,) = {path.parents[1] for path in segment_files(ledger.journal_dir)} - {
         theirs := _destination_of(ledger, 5000)
     }
     before = _contents(theirs)
@@ -268,7 +268,7 @@ def _destination_of(ledger: Ledger, number: int) -> Path:
     key = f'"operationId":"op-{number}"'.encode()
     (found,) = [
         path.parents[1]
-        for path in segment_files(ledger.spill_dir)
+        for path in segment_files(ledger.journal_dir)
         if key in path.read_bytes()
     ]
     return found
@@ -289,7 +289,7 @@ def test_once_says_what_is_left_and_fails_without_a_server(ledger: Ledger) -> No
 
     ran = command_line.run("agent", "--once", "--timeout", "0.5", **settings)
 
-    assert ran.code == Exit.REFUSED
+    assert ran.code == ExitCode.REFUSED
     assert "700 events left in " in ran.out
     assert f"no answer from {down}" in ran.out
 
@@ -313,9 +313,9 @@ track(client, 10)
     said = finish_with(writer, "go on\n")
     second = _once(ledger)
 
-    assert (first.code, first.out) == (Exit.DONE, "10 events delivered\n")
+    assert (first.code, first.out) == (ExitCode.DONE, "10 events delivered\n")
     assert said == "10\n"
-    assert (second.code, second.out) == (Exit.DONE, "1 event delivered\n")
+    assert (second.code, second.out) == (ExitCode.DONE, "1 event delivered\n")
     assert ledger.total == total_of(range(11))
 
 
@@ -330,7 +330,7 @@ def test_a_told_agent_ships_what_there_is_and_ends_well(ledger: Ledger) -> None:
     agent.terminate()
     ran = command_line.finish(agent)
 
-    assert (ran.code, ran.err) == (Exit.DONE, "")
+    assert (ran.code, ran.err) == (ExitCode.DONE, "")
     assert ran.out == "stopped; 700 events delivered\n"
     assert ledger.total == total_of(range(700))
 
@@ -339,7 +339,7 @@ def test_help_has_an_example_and_fits() -> None:
     """As of every command."""
     ran = command_line.call("agent", "--help")
 
-    assert ran.code == Exit.DONE
+    assert ran.code == ExitCode.DONE
     assert re.search(r"\nexamples:\n  outlay agent", ran.out)
     assert [line for line in ran.out.splitlines() if len(line) > 88] == []
 

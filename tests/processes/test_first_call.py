@@ -44,14 +44,14 @@ def interrupt():
 def _kept(folder: Path) -> set[str]:
     """Return the keys of the events that a later process finds, and delivers."""
     transport = ScriptedTransport()
-    with Client(transport=lambda: transport, spill_dir=folder, linger=0.0) as heir:
+    with Client(transport=lambda: transport, journal_dir=folder, linger=0.0) as heir:
         assert heir.flush(20).complete
     return {json.loads(body)["idempotencyKey"] for _, body in transport.posts}
 
 
 def _play(folder: Path, program: str) -> set[str]:
     """Run a program, check that the keys it said are in its journal, return them."""
-    variables = {"OUTLAY_SPILL_DIR": folder, "OUTLAY_SHIPPING": "none"}
+    variables = {"OUTLAY_JOURNAL_DIR": folder, "OUTLAY_SHIPPING": "none"}
     said = {*run(_PRELUDE + program, variables).split()}
     assert _kept(folder) == said
     return said
@@ -244,7 +244,7 @@ for each in threads:
     each.start()
 for each in threads:
     each.join()
-assert len(os.listdir(os.environ["OUTLAY_SPILL_DIR"])) == 1
+assert len(os.listdir(os.environ["OUTLAY_JOURNAL_DIR"])) == 1
 """
     assert len(_play(tmp_path, program)) == 8
 
@@ -279,7 +279,7 @@ for each in threads:
     each.join()
 assert {{"one", "two"}} <= sys.modules.keys()
 """
-    assert len(_play(tmp_path / "spill", program)) == 2
+    assert len(_play(tmp_path / "journal", program)) == 2
 
 
 def test_signals_may_strike_a_module_that_makes_the_first_call(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ signal.signal(signal.SIGUSR1, lambda *_: next(strikes, None) is None or call())
 at_imports(interrupt)
 import application
 """
-    assert len(_play(tmp_path / "spill", program)) == 11
+    assert len(_play(tmp_path / "journal", program)) == 11
 
 
 def test_a_call_from_inside_of_an_import_that_it_needs_is_refused(

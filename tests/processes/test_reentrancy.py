@@ -49,10 +49,10 @@ def outlay_log() -> Iterator[logging.Logger]:
 def _small_client(folder: Path) -> Client:
     """Return a client whose folder has room for a few events of 10 KB."""
     return Client(
-        spill_dir=folder,
+        journal_dir=folder,
         shipping="none",
         segment_bytes=64 * _KIB,
-        max_spill_bytes=256 * _KIB,
+        max_journal_bytes=256 * _KIB,
     )
 
 
@@ -77,10 +77,10 @@ def test_a_drop_hook_that_tracks_is_not_called_for_its_own_drops(
         _track_large(client, f"the price of {len(told)}")
 
     client = Client(
-        spill_dir=tmp_path,
+        journal_dir=tmp_path,
         shipping="none",
         segment_bytes=64 * _KIB,
-        max_spill_bytes=256 * _KIB,
+        max_journal_bytes=256 * _KIB,
         on_drop=on_drop,
     )
     for number in range(40):
@@ -89,7 +89,7 @@ def test_a_drop_hook_that_tracks_is_not_called_for_its_own_drops(
 
     assert 0 < len(told) < 40
     assert stats.tracked == 40 + len(told)
-    assert stats.dropped == {"spill_full": 2 * len(told)}
+    assert stats.dropped == {"journal_full": 2 * len(told)}
     assert_conserved(stats)
 
 
@@ -103,16 +103,16 @@ def test_a_drop_hook_is_called_again_after_one_that_failed(tmp_path: Path) -> No
         raise ZeroDivisionError
 
     client = Client(
-        spill_dir=tmp_path,
+        journal_dir=tmp_path,
         shipping="none",
         segment_bytes=64 * _KIB,
-        max_spill_bytes=256 * _KIB,
+        max_journal_bytes=256 * _KIB,
         on_drop=on_drop,
     )
     for number in range(40):
         _track_large(client, str(number))
 
-    assert calls == client.close().stats.dropped["spill_full"] > 1
+    assert calls == client.close().stats.dropped["journal_full"] > 1
 
 
 def test_a_dead_letter_hook_may_track_flush_and_close(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_dead_letter_hook_may_track_flush_and_close(tmp_path: Path) -> None:
     transport = ScriptedTransport([refused(400)])
     client = Client(
         transport=lambda: transport,
-        spill_dir=tmp_path,
+        journal_dir=tmp_path,
         linger=0.0,
         on_dead_letter=on_dead_letter,
     )
@@ -140,7 +140,7 @@ def test_a_dead_letter_hook_may_track_flush_and_close(tmp_path: Path) -> None:
 
     assert_conserved(stats)
     assert (stats.dead, stats.delivered + stats.pending) == (1, 1)
-    with Client(transport=ScriptedTransport, spill_dir=tmp_path) as heir:
+    with Client(transport=ScriptedTransport, journal_dir=tmp_path) as heir:
         assert heir.flush(20).stats.delivered == stats.pending
 
 
@@ -184,7 +184,7 @@ def test_finalisers_that_track_while_costs_are_tracked_lose_nothing(
 
     ended = threading.Semaphore(0)
     transport = ScriptedTransport()
-    client = Client(transport=lambda: transport, spill_dir=tmp_path, linger=0.0)
+    client = Client(transport=lambda: transport, journal_dir=tmp_path, linger=0.0)
     thresholds = gc.get_threshold()
     gc.set_threshold(7)
     try:
@@ -215,7 +215,7 @@ def test_a_span_exporter_may_track_and_flush_on_its_own_thread(tmp_path: Path) -
             return SpanExportResult.SUCCESS
 
     transport = ScriptedTransport()
-    client = Client(transport=lambda: transport, spill_dir=tmp_path, linger=0.0)
+    client = Client(transport=lambda: transport, journal_dir=tmp_path, linger=0.0)
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(Meter(), schedule_delay_millis=1))
     tracer = provider.get_tracer("application")
@@ -244,7 +244,7 @@ _TRACKING: Final = (
 def _inherited(folder: Path) -> set[bytes]:
     """Return the events that another client finds in the folder, and delivers."""
     transport = ScriptedTransport()
-    with Client(transport=lambda: transport, spill_dir=folder, linger=0.0) as heir:
+    with Client(transport=lambda: transport, journal_dir=folder, linger=0.0) as heir:
         assert heir.flush(20).complete
     return {body for _, body in transport.posts}
 
@@ -260,7 +260,7 @@ def test_a_handler_that_replaces_the_client_loses_nothing_wherever_it_strikes(
     """
     for at in itertools.count():
         folder = tmp_path / str(at)
-        client = Client(spill_dir=folder, shipping="none", segment_bytes=64 * _KIB)
+        client = Client(journal_dir=folder, shipping="none", segment_bytes=64 * _KIB)
         if not first:
             track(client, 0)
         arrived: set[bytes] = set()
@@ -357,6 +357,6 @@ def test_closing_in_a_handler_ends_a_flush_that_hangs(tmp_path: Path) -> None:
         transport=ScriptedTransport,
         base_url=server.url,
         api_key="sk_test_1",
-        spill_dir=tmp_path,
+        journal_dir=tmp_path,
     ) as heir:
         assert heir.flush(20).stats.delivered == 1

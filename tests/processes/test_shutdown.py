@@ -64,7 +64,7 @@ def _inherit(server: ScriptedServer, folder: Path) -> Stats:
     with Client(
         base_url=server.url,
         api_key="sk_test_1",
-        spill_dir=folder,
+        journal_dir=folder,
         batching="always",
     ) as heir:
         report = heir.flush(_DEADLINE)

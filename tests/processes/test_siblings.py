@@ -1,4 +1,4 @@
-"""Eight writers on one spill folder, dying at random; the others inherit."""
+"""Eight writers on one journal folder, dying at random; the others inherit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.servers import ScriptedServer
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from outlay import Answer
+    from outlay.transport import TransportResponse
     from tests.support.servers import Request
 
 _ROOT: Final = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ class _Connections:
         self._last: dict[threading.Thread, str] = {}
         self.of: defaultdict[str, list[threading.Thread]] = defaultdict(list)
 
-    def accept(self, request: Request) -> Answer:
+    def accept(self, request: Request) -> TransportResponse:
         """Note the request, and accept it."""
         connection = threading.current_thread()
         key = json.loads(request.body)["idempotencyKey"]

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from outlay import attribute, bind, carry, operation, resume
-from outlay._capture.enclosure import enclosing
-from outlay._model.attribution import NOBODY, attribution
+from outlay import attribute, bind, operation
+from outlay._capture.operations.state import current_operation_state
+from outlay._model.attribution import UNATTRIBUTED, current_attribution
+from outlay.propagation import extract, inject
 from outlay.testing import RecordingClient
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Play:
         Neither is said to the client: the running code's attribution does that. And if
         there is an operation around, it should be the customer's.
         """
-        around = enclosing.get()
+        around = current_operation_state.get()
         data = {
             "should": customer,
             "shouldPart": part,
@@ -105,7 +106,7 @@ class Actor:
             for _ in range(STEPS):
                 await self.draw.choice(self.ways)()
                 self.track()
-        assert attribution.get() is NOBODY, self.play.seed
+        assert current_attribution.get() is UNATTRIBUTED, self.play.seed
 
     def track(self, part: str = "") -> None:
         """Track for this actor's customer."""
@@ -159,8 +160,8 @@ class Actor:
     async def message(self) -> None:
         """Have a message handled in a thread that knows nothing of this one."""
         with attribute(part="message"):
-            headers = carry()
-        handle = resume(headers)(self.track)
+            headers = inject()
+        handle = extract(headers)(self.track)
         self.play.pool.submit(handle, "message").result(DEADLINE)
 
     async def task(self) -> None:
@@ -250,7 +251,7 @@ def test_attribution_never_crosses(seed: int | None) -> None:
     ]
     assert crossed == [], f"with seed {seed}"
     assert len(play.client.recorded()) > ACTORS * STEPS
-    assert attribution.get() is NOBODY
+    assert current_attribution.get() is UNATTRIBUTED
 
 
 def test_a_seed_leads_to_the_same_costs_again() -> None:

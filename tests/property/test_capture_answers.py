@@ -22,7 +22,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import outlay
-from outlay._capture import providers, registry
+from outlay._capture import providers
+from outlay._capture.extraction import registry
 from outlay._capture.guard import failures
 from outlay._capture.providers import libraries
 from outlay.testing import RecordingClient
@@ -78,7 +79,8 @@ ENDPOINTS: Final = sorted(
 STREAMED: Final = [
     each
     for each in ENDPOINTS
-    if (found := registry.find(*each)) is not None and found.fold is not None
+    if (found := registry.find_endpoint(*each)) is not None
+    and found.merge_stream_event is not None
 ]
 
 
@@ -220,7 +222,8 @@ NAMES: Final = st.one_of(
             {
                 name
                 for each in ENDPOINTS
-                for field in getattr(registry.find(*each), "fields", None) or ()
+                for field in getattr(registry.find_endpoint(*each), "fields", None)
+                or ()
                 for name in field.split(".")
             }
             | {"input_tokens", "output_tokens", "prompt_tokens", "total_cost", "cost"}
@@ -330,7 +333,7 @@ ROWS: Final = [
 CAPTURED: Final = [
     (row, each._replace(path=urlsplit(each.path).path))
     for row, each in ROWS
-    if registry.find(each.provider, each.method, urlsplit(each.path).path)
+    if registry.find_endpoint(each.provider, each.method, urlsplit(each.path).path)
 ]
 
 
@@ -486,7 +489,7 @@ def test_a_number_without_end_is_never_written_out(
     door: Door, endpoint: Called
 ) -> None:
     """Eleven bytes must not take a gigabyte."""
-    found = registry.find(*endpoint)
+    found = registry.find_endpoint(*endpoint)
     assert found is not None
     names = {name for field in found.fields or () for name in field.split(".")}
     counts = b",".join(b'"%b":%b' % (name.encode(), BOMB) for name in UNITS)

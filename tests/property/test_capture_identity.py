@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import outlay
-from outlay._capture.identity import operation_id_of
 from outlay._capture.observation import Observation
-from outlay._capture.places import Places
+from outlay._capture.operations.ids import DerivedIds
+from outlay._capture.operations.ids_resolve import resolve_operation_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ WORKERS = 4
 
 def named(call: Observation) -> tuple[str, Observation]:
     """Return the name that a call gets here and now, and the call."""
-    name = operation_id_of(call)
+    name = resolve_operation_id(call)
     assert name is not None
     return name, call
 
@@ -99,11 +99,11 @@ def test_names_are_unique_and_the_same_in_every_order(
 
 def test_threads_that_meet_at_a_new_kind_of_call_get_names_of_their_own() -> None:
     """Two calls that are alike never get one name: one of them would not count."""
-    places, start = Places("job"), threading.Barrier(WORKERS)
+    places, start = DerivedIds("job"), threading.Barrier(WORKERS)
 
     def name(_: int) -> list[str | None]:
         start.wait()
-        return [places.name(kind) for kind in range(3000)]
+        return [places.next_id(kind) for kind in range(3000)]
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)

@@ -76,7 +76,7 @@ def play(steps: list[Step], names: Iterator[int]) -> None:
         money, name = step.money, f"name-{next(names)}"
         if isinstance(step, Seen):
             Recorder.of().record(
-                outlay.Observation(
+                outlay.extractors.Observation(
                     provider=money.provider or "",
                     event_type=money.event_type,
                     line=money.line,

@@ -33,7 +33,7 @@ from hypothesis.stateful import (
 )
 
 from outlay import Client
-from outlay._journal.folders import destination_digest
+from outlay._journal.folders import destination_name
 from outlay._journal.frames import FRAME_HEADER_BYTES
 from outlay._model.events import decode_event
 from outlay._model.settings import DEFAULT_BASE_URL
@@ -47,8 +47,9 @@ from tests.support.stepwise import Process, unsettled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from outlay import Answer, Receipt
+    from outlay import Receipt
     from outlay._journal.frames import Frame
+    from outlay.transport import TransportResponse
     from tests.support.events import Batching
     from tests.support.service import Fate
 
@@ -347,7 +348,7 @@ class Books(RuleBasedStateMachine):
 
     def _places(self, credential: str) -> set[str]:
         """Return the keys of all events that are anywhere."""
-        folder = self.folder / destination_digest(DEFAULT_BASE_URL, None, credential)
+        folder = self.folder / destination_name(DEFAULT_BASE_URL, None, credential)
         found = {frame.payload for _, frame in _frames_in(folder)}
         found.update(_buried_in(folder))
         for process in self.processes:
@@ -363,11 +364,11 @@ class Books(RuleBasedStateMachine):
     def _start(self, credential: str, batching: Batching) -> Process:
         client = Client(
             api_key=credential,
-            spill_dir=self.folder,
+            journal_dir=self.folder,
             shipping="none",
             batching=batching,
             segment_bytes=64 * KIB,
-            max_spill_bytes=256 * KIB,
+            max_journal_bytes=256 * KIB,
             max_batch_events=4,
             clock=self.clock,
         )
@@ -401,7 +402,9 @@ class Books(RuleBasedStateMachine):
             processes.discard(process)
         self.processes.remove(process)
 
-    def _wire(self, process: Process, fate: Fate) -> Callable[[str, bytes], Answer]:
+    def _wire(
+        self, process: Process, fate: Fate
+    ) -> Callable[[str, bytes], TransportResponse]:
         service = self.services[process.credential]
         return lambda path, body: fate(service, path, body)
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 
-from outlay import attribute, carry, from_baggage, resume, to_baggage
-from outlay._model.attribution import NOBODY, attribution
+from outlay import attribute
+from outlay._model.attribution import UNATTRIBUTED, current_attribution
+from outlay.propagation import extract, from_baggage, inject, to_baggage
 
 HEADER: Final = "outlay-attribution"
 
@@ -39,12 +40,12 @@ def test_what_is_carried_is_resumed(
 ) -> None:
     """Every customer and dimension that can be said at all survives the way."""
     with attribute(**labels, **dimensions):
-        said = attribution.get()
-        headers = carry()
+        said = current_attribution.get()
+        headers = inject()
 
     assert all(value.isascii() and value.isprintable() for value in headers.values())
-    with resume(headers):
-        assert attribution.get() == said
+    with extract(headers):
+        assert current_attribution.get() == said
 
 
 W3C: Final = W3CBaggagePropagator()
@@ -61,11 +62,11 @@ def test_what_is_put_into_baggage_is_found_in_it(
     """By way of the header, as the real propagator writes and reads it."""
     carrier: dict[str, str] = {}
     with attribute(**labels, **dimensions), to_baggage():
-        said = attribution.get()
+        said = current_attribution.get()
         W3C.inject(carrier)
 
     with from_baggage(W3C.extract(carrier, Context())):
-        assert attribution.get() == said
+        assert current_attribution.get() == said
 
 
 PIECES: Final = st.sampled_from(
@@ -87,8 +88,8 @@ PIECES: Final = st.sampled_from(
 @given(st.lists(PIECES | st.text(max_size=5), max_size=20).map("".join))
 def test_no_header_stops_a_job_or_names_what_cannot_be_tracked(value: str) -> None:
     """Whatever is resumed passes the checks of `attribute`."""
-    with resume({HEADER: value}):
-        said = attribution.get()
+    with extract({HEADER: value}):
+        said = current_attribution.get()
     with attribute(
         customer_id=said.customer_id,
         operation=said.operation,
@@ -97,4 +98,4 @@ def test_no_header_stops_a_job_or_names_what_cannot_be_tracked(value: str) -> No
     ):
         pass
 
-    assert attribution.get() is NOBODY
+    assert current_attribution.get() is UNATTRIBUTED

@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outlay._model.money import MAX_CHARS, MAX_EXPONENT, exact, written
+from outlay._model.money import (
+    MAX_CHARS,
+    MAX_EXPONENT,
+    to_exact_decimal,
+    to_json_number,
+)
 from outlay.errors import InvalidEventError
 
 LEAST, LIMIT = Fraction(1, 10**MAX_EXPONENT), Fraction(10 ** (MAX_EXPONENT + 1))
@@ -41,24 +46,26 @@ def is_within_limits(number: Decimal) -> bool:
 def test_an_amount_is_either_refused_or_unchanged(number: Decimal) -> None:
     """Nothing in between: no rounding, no clamping."""
     if is_within_limits(number):
-        assert Fraction(exact(number, allow_credits=True)) == Fraction(number)
+        assert Fraction(to_exact_decimal(number, allow_credits=True)) == Fraction(
+            number
+        )
     else:
         with pytest.raises(InvalidEventError):
-            exact(number, allow_credits=True)
+            to_exact_decimal(number, allow_credits=True)
 
 
 @given(decimals().filter(is_within_limits))
 def test_text_and_decimal_are_one_amount(number: Decimal) -> None:
     """It does not matter who turned the text into a number."""
-    assert str(exact(str(number), allow_credits=True)) == str(
-        exact(number, allow_credits=True)
+    assert str(to_exact_decimal(str(number), allow_credits=True)) == str(
+        to_exact_decimal(number, allow_credits=True)
     )
 
 
 @given(decimals().filter(is_within_limits))
 def test_every_amount_is_a_multiple_of_what_sums_are_exact_to(number: Decimal) -> None:
     """The reference server counts multiples of 1e-100, and excludes the rest."""
-    taken = Fraction(exact(number, allow_credits=True))
+    taken = Fraction(to_exact_decimal(number, allow_credits=True))
 
     assert (taken * 10**100).denominator == 1
 
@@ -67,16 +74,16 @@ def test_every_amount_is_a_multiple_of_what_sums_are_exact_to(number: Decimal) -
 def test_an_integer_is_its_own_amount(number: int) -> None:
     """Whole cents or whole tokens, however many."""
     if abs(number) < LIMIT:
-        assert Fraction(exact(number, allow_credits=True)) == number
+        assert Fraction(to_exact_decimal(number, allow_credits=True)) == number
     else:
         with pytest.raises(InvalidEventError):
-            exact(number, allow_credits=True)
+            to_exact_decimal(number, allow_credits=True)
 
 
 @given(st.floats(min_value=1e-40, max_value=1e40))
 def test_a_float_is_what_its_shortest_repr_says(number: float) -> None:
     """0.1 means 0.1, and the float comes back the same from the amount."""
-    taken = exact(number)
+    taken = to_exact_decimal(number)
 
     assert taken == Decimal(repr(number))
     assert float(taken) == number
@@ -88,7 +95,7 @@ def test_whatever_is_taken_is_finite_and_not_negative(
 ) -> None:
     """No input whatsoever gets a NaN or a credit past the check."""
     try:
-        taken = exact(value)
+        taken = to_exact_decimal(value)
     except InvalidEventError:
         return
 
@@ -112,12 +119,12 @@ def test_what_is_written_is_the_text_of_the_exact_amount(
 ) -> None:
     """Plain numbers take a short cut, which must lead to the same place."""
     try:
-        number = exact(value)
+        number = to_exact_decimal(value)
     except InvalidEventError:
         with pytest.raises(InvalidEventError):
-            written(value)
+            to_json_number(value)
         return
 
-    text = written(value)
+    text = to_json_number(value)
     assert text == str(number)
     assert json.loads(text, parse_float=Decimal) == number

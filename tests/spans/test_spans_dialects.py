@@ -9,7 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlay._capture.spans.dialects import DIALECTS, dialect_of, observe
+from outlay._capture.spans.dialects import (
+    DIALECTS,
+    convention_of,
+    observation_from_span,
+)
 
 if TYPE_CHECKING:
     from outlay._capture.observation import Observation
@@ -67,8 +71,8 @@ SAME_CALL = [
 
 def read(attributes: dict[str, Any]) -> Observation | None:
     """Return what a span with these attributes says, if it is billable."""
-    found = dialect_of(attributes)
-    return None if found is None else observe(attributes, *found)
+    found = convention_of(attributes)
+    return None if found is None else observation_from_span(attributes, *found)
 
 
 def read_one(attributes: dict[str, Any]) -> Observation:
@@ -168,7 +172,7 @@ def test_a_call_without_usage_is_of_unknown_cost() -> None:
 
     observation = read_one(attributes)
 
-    assert not observation.complete
+    assert not observation.is_complete
     assert observation.usage == {}
 
 

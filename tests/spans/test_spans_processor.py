@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import outlay
 from outlay._capture.spans import processor as module
-from outlay._model.attribution import Attribution, attribution
+from outlay._model.attribution import Attribution, current_attribution
 from outlay.otel import AMOUNT, CURRENCY, KEYS, STATUS, CostSpanProcessor, stamp_cost
 from tests.spans.test_spans_dialects import OPENINFERENCE, SEMCONV
 from tests.support.recorded import Recorded
@@ -51,7 +51,7 @@ def traced() -> Iterator[Traced]:
 def as_customer(customer: str) -> contextvars.Context:
     """Return a context whose costs belong to ``customer``."""
     context = contextvars.copy_context()
-    context.run(attribution.set, Attribution(customer_id=customer))
+    context.run(current_attribution.set, Attribution(customer_id=customer))
     return context
 
 
@@ -235,7 +235,7 @@ def test_spans_that_nobody_ends_do_not_fill_the_memory(traced: Traced) -> None:
     with traced.tracer.start_as_current_span("call", attributes=SEMCONV):
         pass
 
-    assert len(traced.processor._open) <= module._MAX_OPEN
+    assert len(traced.processor._open_spans) <= module._MAX_OPEN
     assert traced.recorded.total() == PRICE
 
 

@@ -5,26 +5,28 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from outlay import Answer
+from outlay.transport import TransportResponse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def accepted(**headers: str) -> Answer:
+def accepted(**headers: str) -> TransportResponse:
     """Return the answer to an event that was taken."""
-    return Answer(202, _named(headers), b'{"object":"event"}')
+    return TransportResponse(202, _named(headers), b'{"object":"event"}')
 
 
-def refused(status: int, error: str = "", message: str = "", **headers: str) -> Answer:
+def refused(
+    status: int, error: str = "", message: str = "", **headers: str
+) -> TransportResponse:
     """Return an answer with the contract's error body."""
     body = json.dumps({"message": message, "error": error}).encode()
-    return Answer(status, _named(headers), body)
+    return TransportResponse(status, _named(headers), body)
 
 
 def stored(
     count: int, failed: Mapping[int, tuple[int, str]] | None = None, duplicates: int = 0
-) -> Answer:
+) -> TransportResponse:
     """Return the answer to a batch.
 
     Args:
@@ -43,7 +45,7 @@ def stored(
         "duplicates": duplicates,
     }
     body = {"object": "batchEvents", "failed": failures, "summary": summary}
-    return Answer(207 if failures else 202, {}, json.dumps(body).encode())
+    return TransportResponse(207 if failures else 202, {}, json.dumps(body).encode())
 
 
 def _named(headers: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from starlette.middleware import Middleware
 
-from outlay.cli._main import main
+from outlay._cli.main import main
 from outlay.server import BackgroundServer, ServerSettings
 from tests.support.processes import environment
 

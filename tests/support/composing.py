@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from outlay._model.events import with_key
+from outlay._model.events import add_key
 from outlay._model.keys import derive_key
 
 if TYPE_CHECKING:
-    from outlay._model.events import Composed
+    from outlay._model.events import ComposedEvent
 
 
-def key_and_body(composed: Composed) -> tuple[str, bytes]:
+def key_and_body(composed: ComposedEvent) -> tuple[str, bytes]:
     """Return the key that a receipt gives, and the request body."""
     hasher, name, payload = composed
     key = name if hasher is None else derive_key(hasher, name)
-    return key, with_key(payload)
+    return key, add_key(payload)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from outlay._model.notices import Notices
+from outlay._model.rate_limited_log import RateLimitedLog
 from outlay._model.settings import Settings
-from outlay._shipping.dispatch import Dispatch
-from outlay._shipping.posting import post
+from outlay._shipping.planner import RequestPlanner
+from outlay._shipping.wire_send import send
 from tests.support.clock import ManualClock
 from tests.support.events import EVENT_TYPE, payload
 from tests.support.journals import make_journal
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from outlay._client import SettingsInput
-    from outlay._shipping.dispatch import Job
+    from outlay._shipping.planner import PlannedRequest
     from tests.support.transports import Line
 
 _MOST_STEPS: Final = 5000
@@ -44,12 +44,12 @@ class Bench:
         self.tracked = 0
         self._settings = Settings.resolve({"batching": "never", **settings}, environ={})
         self._folder = folder
-        self._notices = Notices(self.clock)
+        self._notices = RateLimitedLog(self.clock)
         self._start()
 
     def _start(self) -> None:
         self.journal = make_journal(self._folder, clock=self.clock)
-        self.dispatch = Dispatch(
+        self.dispatch = RequestPlanner(
             self._settings, self.journal, clock=self.clock, notices=self._notices
         )
 
@@ -66,13 +66,13 @@ class Bench:
             self.journal.append(payload(number, event_type=event_type))
             self.tracked += 1
 
-    def plan(self) -> Job | float:
+    def plan(self) -> PlannedRequest | float:
         """Plan as if somebody waited in a flush."""
         return self.dispatch.plan(hurry=True)
 
-    def perform(self, job: Job) -> None:
+    def perform(self, job: PlannedRequest) -> None:
         """Post ``job`` and record what came of it."""
-        answer, judgement = post(job, self.transport)
+        answer, judgement = send(job, self.transport)
         self.dispatch.record(job, answer, judgement, wall=0.1, cpu=0.001)
 
     def ship(self) -> float:

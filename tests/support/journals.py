@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from outlay._journal.frames import FRAME_MAGIC, aligned
-from outlay._journal.journal import Destination, Duty, Journal, Limits
+from outlay._journal.frames import FRAME_MAGIC, align_up
+from outlay._journal.journal import Destination, Journal, JournalLimits, ShippingRole
 from outlay._model.clock import Clock, SystemClock
-from outlay._model.notices import Notices
+from outlay._model.rate_limited_log import RateLimitedLog
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 KIB: Final = 1024
 CREDENTIAL: Final = "sk_test_do_not_store_me"
 DESTINATION: Final = Destination("http://127.0.0.1:4600", None, CREDENTIAL)
-LIMITS: Final = Limits(
-    segment_bytes=64 * KIB, max_spill_bytes=1024 * KIB, max_memory_bytes=2048 * KIB
+LIMITS: Final = JournalLimits(
+    segment_bytes=64 * KIB, max_journal_bytes=1024 * KIB, max_memory_bytes=2048 * KIB
 )
 
 
@@ -33,12 +33,12 @@ def close_journals() -> None:
 
 
 def make_journal(
-    spill_dir: Path,
+    journal_dir: Path,
     *,
     destination: Destination = DESTINATION,
-    limits: Limits = LIMITS,
+    limits: JournalLimits = LIMITS,
     in_memory: bool = False,
-    duty: Duty = Duty.OWN,
+    duty: ShippingRole = ShippingRole.SELF,
     clock: Clock | None = None,
 ) -> Journal:
     """Return a journal with small segments."""
@@ -46,11 +46,11 @@ def make_journal(
     journal = Journal(
         destination,
         limits,
-        spill_dir=spill_dir,
+        journal_dir=journal_dir,
         in_memory=in_memory,
         duty=duty,
         clock=clock,
-        notices=Notices(clock),
+        notices=RateLimitedLog(clock),
     )
     _opened.append(journal)
     return journal
@@ -69,9 +69,9 @@ def payloads(events: list[PendingEvent]) -> list[bytes]:
     return [event.payload for event in events]
 
 
-def segment_files(spill_dir: Path) -> list[Path]:
+def segment_files(journal_dir: Path) -> list[Path]:
     """Return all segments of all writers of all destinations."""
-    return sorted(spill_dir.glob("*/*/*.seg"))
+    return sorted(journal_dir.glob("*/*/*.seg"))
 
 
 def corrupt(segment: Path, at: bytes) -> None:
@@ -95,11 +95,11 @@ def flip(segment: Path, offset: int) -> None:
 def last_frame(segment: Path) -> range:
     """Return where in the file its newest event lies, header and all."""
     content = segment.read_bytes()
-    return range(content.rindex(FRAME_MAGIC), aligned(len(content.rstrip(b"\0"))))
+    return range(content.rindex(FRAME_MAGIC), align_up(len(content.rstrip(b"\0"))))
 
 
-def dead_letters(spill_dir: Path) -> list[dict[str, Any]]:
+def dead_letters(journal_dir: Path) -> list[dict[str, Any]]:
     """Return all dead letters."""
-    files = sorted(spill_dir.glob("*/dead/*.jsonl"))
+    files = sorted(journal_dir.glob("*/dead/*.jsonl"))
     lines = [line for file in files for line in file.read_text().splitlines()]
     return [json.loads(line) for line in lines]

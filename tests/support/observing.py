@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from outlay._capture.guard import failures
-from outlay._capture.instrumenting import Options
+from outlay._capture.instrumentation.library import CaptureOptions
 from outlay._capture.providers import libraries, library
 
 if TYPE_CHECKING:
@@ -27,15 +27,15 @@ def observing(
     """
     seen: list[Observation] = []
     before = failures()
-    made = Options(record=seen.append, **options)
+    made = CaptureOptions(record=seen.append, **options)
     if isinstance(target, str):
         owner = library(target)
-        owner.capture_all(made)
+        owner.instrument_all(made)
     else:
-        owner = next(one for one in libraries() if one.owns(target))
-        owner.capture(target, made)
+        owner = next(one for one in libraries() if one.is_client(target))
+        owner.instrument_client(target, made)
     try:
         yield seen
     finally:
-        owner.release()
+        owner.uninstrument()
     assert before == failures(), failures()

@@ -69,12 +69,12 @@ def run(program: str, variables: Mapping[str, object], *, code: int = 0) -> str:
     return finish(start(program, variables), code=code)
 
 
-def settings_for(url: str, spill_dir: Path, **others: object) -> dict[str, object]:
+def settings_for(url: str, journal_dir: Path, **others: object) -> dict[str, object]:
     """Return the variables of a client that ships to ``url`` and keeps its key."""
     return {
         "OUTLAY_BASE_URL": url,
         "OUTLAY_API_KEY": "sk_test_1",
-        "OUTLAY_SPILL_DIR": spill_dir,
+        "OUTLAY_JOURNAL_DIR": journal_dir,
         "OUTLAY_LINGER": 0,
         **{f"OUTLAY_{name.upper()}": value for name, value in others.items()},
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from outlay._shipping.congestion import Congestion
+    from outlay._shipping.concurrency import ConcurrencyLimit
 
 
 class _Arrival(NamedTuple):
@@ -33,7 +33,7 @@ class QueueServer:
 
     def __init__(
         self,
-        clients: Sequence[Congestion],
+        clients: Sequence[ConcurrencyLimit],
         *,
         workers: int,
         seconds: float = 0.02,
@@ -106,11 +106,11 @@ class QueueServer:
     def _answer(self, arrival: _Arrival) -> None:
         client, started = arrival
         self.served[client] += 1
-        self._clients[client].answered(started, self.now, busy=self._busy[client])
+        self._clients[client].on_success(started, self.now, busy=self._busy[client])
         self._busy[client] -= 1
 
     def _refuse(self, arrival: _Arrival) -> None:
         client, started = arrival
         self.refusals += 1
-        self._clients[client].refused(started, self.now)
+        self._clients[client].on_overload(started, self.now)
         self._busy[client] -= 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from outlay import Client
-from outlay._model.attribution import Attribution, attribution
+from outlay._model.attribution import Attribution, current_attribution
 from outlay._model.events import CostEvent, decode_event
 from tests.support.transports import ScriptedTransport
 
@@ -38,11 +38,11 @@ class Recorded:
         )
 
     def __enter__(self) -> Self:
-        self._token = attribution.set(Attribution(customer_id="cus_1"))
+        self._token = current_attribution.set(Attribution(customer_id="cus_1"))
         return self
 
     def __exit__(self, *_: object) -> None:
-        attribution.reset(self._token)
+        current_attribution.reset(self._token)
         self.client.close()
 
     def events(self) -> list[CostEvent]:

@@ -13,7 +13,7 @@ import threading
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
 
-from outlay import Answer
+from outlay.transport import TransportResponse
 from tests.support.answers import accepted, stored
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Spoilt(NamedTuple):
         pause: seconds between one byte and the next.
     """
 
-    answer: Answer
+    answer: TransportResponse
     keeps: float = 1.0
     pause: float = 0.0
 
@@ -60,7 +60,7 @@ class Request(NamedTuple):
         return [json.dumps(event, default=str).encode() for event in events]
 
 
-Response: TypeAlias = Answer | Fault | Spoilt
+Response: TypeAlias = TransportResponse | Fault | Spoilt
 Respond: TypeAlias = "Callable[[Request], Response]"
 
 
@@ -98,7 +98,7 @@ class ScriptedServer:
         with self._changed:
             return sum(self.amounts.values(), Decimal(0))
 
-    def accept(self, request: Request) -> Answer:
+    def accept(self, request: Request) -> TransportResponse:
         """Keep the events of ``request`` and accept them."""
         known = self.keep(request)
         if request.path == BATCH_PATH:
@@ -217,14 +217,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         )
         if answer is Fault.HANG:
             self._stopping.wait()
-        if isinstance(answer, Answer) and not self._stopping.is_set():
+        if isinstance(answer, TransportResponse) and not self._stopping.is_set():
             self._send(answer)
             return
         self.close_connection = True
         if isinstance(answer, Spoilt):
             self._dribble(answer)
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: TransportResponse) -> None:
         self.send_response(answer.status)
         headers = {"content-type": "application/json", **answer.headers}
         for name, value in headers.items():

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from outlay import Answer, UnavailableError
+from outlay.errors import UnavailableError
+from outlay.transport import TransportResponse
 from tests.support.answers import accepted, refused, stored
 from tests.support.clock import HOUR
 from tests.support.servers import BATCH_PATH
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 WINDOW: Final = 24 * HOUR
 """Seconds for which the service remembers a key."""
 
-Fate: TypeAlias = "Callable[[Service, str, bytes], Answer]"
+Fate: TypeAlias = "Callable[[Service, str, bytes], TransportResponse]"
 
 
 @dataclass
@@ -65,7 +66,7 @@ def payloads_of(path: str, body: bytes) -> list[bytes]:
     return [json.dumps(event).encode() for event in events]
 
 
-def take_all(service: Service, path: str, body: bytes) -> Answer:
+def take_all(service: Service, path: str, body: bytes) -> TransportResponse:
     """Take every event, and say so."""
     payloads = payloads_of(path, body)
     known = sum(service.take(payload) for payload in payloads)
@@ -74,18 +75,18 @@ def take_all(service: Service, path: str, body: bytes) -> Answer:
     return accepted(outlay_duplicate="true") if known else accepted()
 
 
-def lose_request(*_: object) -> Answer:
+def lose_request(*_: object) -> TransportResponse:
     """Break the connection before the service has read the request."""
     raise UnavailableError("the connection broke", sent=True)
 
 
-def lose_answer(service: Service, path: str, body: bytes) -> Answer:
+def lose_answer(service: Service, path: str, body: bytes) -> TransportResponse:
     """Break the connection after the service has taken the events."""
     take_all(service, path, body)
     raise UnavailableError("the connection broke", sent=True)
 
 
-def _connect_in_vain(*_: object) -> Answer:
+def _connect_in_vain(*_: object) -> TransportResponse:
     raise UnavailableError("nobody listens", sent=False)
 
 
@@ -94,7 +95,7 @@ def _refuse(status: int, error: str = "") -> Fate:
 
 
 def _fail_after_taking(status: int) -> Fate:
-    def fate(service: Service, path: str, body: bytes) -> Answer:
+    def fate(service: Service, path: str, body: bytes) -> TransportResponse:
         take_all(service, path, body)
         return refused(status)
 
@@ -104,7 +105,7 @@ def _fail_after_taking(status: int) -> Fate:
 def _take_some(status: int, error: str = "") -> Fate:
     """Take every other event of a batch and refuse the rest; refuse a single."""
 
-    def fate(service: Service, path: str, body: bytes) -> Answer:
+    def fate(service: Service, path: str, body: bytes) -> TransportResponse:
         if path != BATCH_PATH:
             return refused(status, error)
         payloads = payloads_of(path, body)
@@ -115,8 +116,10 @@ def _take_some(status: int, error: str = "") -> Fate:
     return fate
 
 
-def _answer_as_a_proxy(*_: object) -> Answer:
-    return Answer(200, {"content-type": "text/html"}, b"<html>welcome</html>")
+def _answer_as_a_proxy(*_: object) -> TransportResponse:
+    return TransportResponse(
+        200, {"content-type": "text/html"}, b"<html>welcome</html>"
+    )
 
 
 FATES: Final[dict[str, Fate]] = {

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 
 from outlay._client import _clients
 from outlay._journal.frames import SEGMENT_HEADER_BYTES, SETTLED, Frame, read_frame
-from outlay._shipping.dispatch import Dispatch
-from outlay._shipping.posting import post as post_job
+from outlay._shipping.planner import RequestPlanner
 from outlay._shipping.shipper import Shipper
+from outlay._shipping.wire_send import send as post_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from outlay import Answer, Client
+    from outlay import Client
     from outlay._journal.frames import Buffer
     from outlay._model.clock import Clock
-    from outlay._shipping.dispatch import Job
+    from outlay._shipping.planner import PlannedRequest
+    from outlay.transport import TransportResponse
 
 
 class Process:
@@ -33,7 +34,7 @@ class Process:
     def __init__(self, client: Client, clock: Clock) -> None:
         """Drive ``client``, which was made with ``shipping="none"`` and ``clock``."""
         self.client = client
-        self._dispatch = Dispatch(
+        self._dispatch = RequestPlanner(
             client.settings, client._journal, clock=clock, notices=client._notices
         )
         shipper = client._shipper
@@ -50,18 +51,20 @@ class Process:
         """Take over what dead processes left."""
         self.client._journal.adopt_orphans()
 
-    def plan(self) -> Job | float:
+    def plan(self) -> PlannedRequest | float:
         """Plan as if somebody waited in a flush; this stamps the job's events."""
-        self._dispatch.hurry()
+        self._dispatch.skip_backoff()
         return self._dispatch.plan(hurry=True)
 
-    def perform(self, job: Job, post: Callable[[str, bytes], Answer]) -> None:
+    def perform(
+        self, job: PlannedRequest, post: Callable[[str, bytes], TransportResponse]
+    ) -> None:
         """Post ``job`` and record what came of it."""
         answer, judgement = post_job(job, _Wire(post))
         self._dispatch.record(job, answer, judgement, wall=0.1, cpu=0.001)
-        self._dispatch.news()
+        self._dispatch.take_deliveries()
 
-    def ship(self, post: Callable[[str, bytes], Answer]) -> None:
+    def ship(self, post: Callable[[str, bytes], TransportResponse]) -> None:
         """Make all requests that can be made now."""
         while not isinstance(step := self.plan(), float) or step == 0:
             if not isinstance(step, float):
@@ -82,14 +85,14 @@ class Process:
         journal = self.client._journal
         for folder in (journal._writer, *journal._adopted.values()):
             if folder is not None:
-                folder.abandon()
+                folder.close()
         _clients.discard(self.client)
 
 
 class _Wire:
     """A transport that posts by calling a function."""
 
-    def __init__(self, post: Callable[[str, bytes], Answer]) -> None:
+    def __init__(self, post: Callable[[str, bytes], TransportResponse]) -> None:
         self.post = post
 
     def close(self) -> None:

@@ -6,13 +6,15 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from outlay import Answer
+from outlay.transport import TransportResponse
 from tests.support.answers import accepted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-Line: TypeAlias = "Answer | BaseException | Callable[[str, bytes], Answer]"
+Line: TypeAlias = (
+    "TransportResponse | BaseException | Callable[[str, bytes], TransportResponse]"
+)
 """What to do about a request: answer, raise, or look at it first."""
 
 _ACCEPTED: Final = accepted()
@@ -41,7 +43,7 @@ class ScriptedTransport:
         with self._changed:
             self._script.extend(lines)
 
-    def post(self, path: str, body: bytes) -> Answer:
+    def post(self, path: str, body: bytes) -> TransportResponse:
         """Record the request and do what the script says."""
         with self._changed:
             self.posts.append((path, body))
@@ -49,7 +51,7 @@ class ScriptedTransport:
             self._changed.notify_all()
         if isinstance(line, BaseException):
             raise line
-        return line if isinstance(line, Answer) else line(path, body)
+        return line if isinstance(line, TransportResponse) else line(path, body)
 
     def close(self) -> None:
         """Note it."""

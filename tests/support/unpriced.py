@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from outlay import Client
 from outlay._capture.observation import Observation
 from outlay._capture.recorder import Recorder
-from outlay._journal.inspection import DestinationView
-from outlay._journal.settling import UnpricedLine, read_unpriced
+from outlay._journal.admin.commit import UnpricedLine, read_unpriced
+from outlay._journal.admin.inspect import DestinationView
 from outlay._model.attribution import Attribution
 from outlay._model.events import CostEvent, decode_event
 
@@ -53,28 +53,28 @@ def client_in(folder: Path, **settings: Any) -> Client:  # noqa: ANN401 - of any
     """Return a client that ships nothing."""
     known: dict[str, Any] = {
         "shipping": "none",
-        "spill_dir": folder,
+        "journal_dir": folder,
         "segment_bytes": 64 * 1024,
     }
     return Client(**{**known, **settings})
 
 
-def view_of(spill_dir: Path) -> DestinationView:
-    """Return the one destination in a spill folder."""
-    (path,) = spill_dir.iterdir()
+def view_of(journal_dir: Path) -> DestinationView:
+    """Return the one destination in a journal folder."""
+    (path,) = journal_dir.iterdir()
     return DestinationView(path)
 
 
-def waiting(spill_dir: Path) -> list[UnpricedLine]:
+def waiting(journal_dir: Path) -> list[UnpricedLine]:
     """Return the costs that wait for a price; none may be damaged."""
     problems: list[object] = []
-    lines = [*read_unpriced(view_of(spill_dir).folder, problems.append)]
+    lines = [*read_unpriced(view_of(journal_dir).folder, problems.append)]
 
     assert problems == []
     return lines
 
 
-def pending(spill_dir: Path) -> list[CostEvent]:
+def pending(journal_dir: Path) -> list[CostEvent]:
     """Return the events in the journal."""
-    events = view_of(spill_dir).events(lambda _: None)
+    events = view_of(journal_dir).events(lambda _: None)
     return [decode_event(event.payload) for event in events]

@@ -12,7 +12,7 @@ import starlette.datastructures
 from opentelemetry.context import Context
 
 import outlay
-from outlay.testing import Costs, Unpriced, recording
+from outlay.testing import Costs, UnpricedCall, recording
 
 
 def plain(page: int, *, times: int = 1) -> str:
@@ -39,19 +39,19 @@ assert_type(outlay.bind(plain)(1, times=2), str)
 assert_type(outlay.bind(asynchronous), Callable[[int], Coroutine[Any, Any, bytes]])
 assert_type(outlay.bind(rows)(1), Generator[str, int, bool])
 assert_type(outlay.bind(chunks)(1), AsyncGenerator[bytes])
-assert_type(outlay.resume(outlay.carry())(plain)(1), str)
-assert_type(outlay.from_baggage()(plain)(1), str)
+assert_type(outlay.propagation.extract(outlay.propagation.inject())(plain)(1), str)
+assert_type(outlay.propagation.from_baggage()(plain)(1), str)
 outlay.bind(plain)("one")  # type: ignore[arg-type] # so that a wrong argument is seen
 outlay.bind(plain(1))  # type: ignore[arg-type] # and what is no function
 
-outlay.resume(None)
-outlay.resume({"outlay-attribution": b"1;"})
-outlay.resume(httpx.Headers())
-outlay.resume(starlette.datastructures.Headers())
-outlay.resume(Message())
-outlay.resume([("a", "b")])  # type: ignore[arg-type] # no mapping
+outlay.propagation.extract(None)
+outlay.propagation.extract({"outlay-attribution": b"1;"})
+outlay.propagation.extract(httpx.Headers())
+outlay.propagation.extract(starlette.datastructures.Headers())
+outlay.propagation.extract(Message())
+outlay.propagation.extract([("a", "b")])  # type: ignore[arg-type] # no mapping
 
-with outlay.to_baggage() as context:
+with outlay.propagation.to_baggage() as context:
     assert_type(context, Context)
 
 
@@ -60,7 +60,7 @@ def a_test(costs: Costs) -> None:
     assert_type(costs.total(customer="cus_1", feature="chat"), Decimal)
     assert_type(costs.events[0], outlay.CostEvent)
     assert_type(costs.lines(line=None)[0].subject, str)
-    assert_type(costs.unpriced[0], Unpriced)
+    assert_type(costs.unpriced[0], UnpricedCall)
     costs.assert_total("0.1", provider="acme")
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from outlay import Client, ConfigError, FlushReport
-from outlay._agent import Agent
-from outlay._shipping.delegate import NOTICE_SECONDS, PATIENCE
+from outlay import Client, ConfigError, FlushResult
+from outlay._shipping.agent import Agent
+from outlay._shipping.agent_shipper import AGENT_GRACE_SECONDS, AGENT_NOTICE_SECONDS
 from tests.support.answers import refused
 from tests.support.clock import ManualClock
 from tests.support.events import assert_conserved, track
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from outlay import Answer
+    from outlay.transport import TransportResponse
 
 _DEADLINE: Final = 20.0
 _KIB: Final = 1024
@@ -31,12 +31,12 @@ _KIB: Final = 1024
 def client(tmp_path: Path) -> Iterator[Client]:
     """Return a client that ships nothing itself."""
     with Client(
-        spill_dir=tmp_path, shipping="agent", linger=0.0, segment_bytes=64 * _KIB
+        journal_dir=tmp_path, shipping="agent", linger=0.0, segment_bytes=64 * _KIB
     ) as client:
         yield client
 
 
-def _agent(client: Client, *script: Answer) -> Agent:
+def _agent(client: Client, *script: TransportResponse) -> Agent:
     transport = ScriptedTransport(script)
     return Agent(client.settings, transport=lambda: transport)
 
@@ -68,17 +68,17 @@ def test_a_flush_waits_for_the_agent(client: Client) -> None:
     assert report.complete
     assert (report.stats.tracked, report.stats.delivered) == (500, 500)
     assert_conserved(report.stats)
-    assert agent.shipped().delivered == 500
+    assert agent.stats().delivered == 500
 
 
 def test_a_flush_that_finds_no_agent_gives_up_early(client: Client) -> None:
     """Waiting longer would not help, and a task must come to its end."""
     track(client, 1)
-    reports: list[FlushReport] = []
+    reports: list[FlushResult] = []
     flushing = threading.Thread(target=lambda: reports.append(client.flush(3600)))
 
     flushing.start()
-    flushing.join(NOTICE_SECONDS + _DEADLINE)
+    flushing.join(AGENT_NOTICE_SECONDS + _DEADLINE)
 
     assert not flushing.is_alive()
     assert not reports[0].complete
@@ -100,7 +100,7 @@ def test_every_fate_is_counted_by_the_application_too(client: Client) -> None:
 
     assert_conserved(stats)
     assert (stats.dead, stats.parked, stats.delivered) == (1, 2, 2)
-    assert agent.shipped().dead == 1
+    assert agent.stats().dead == 1
 
 
 def test_the_books_balance_while_the_agent_ships_and_segments_come_and_go(
@@ -144,7 +144,9 @@ def test_a_hook_that_nobody_calls_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The agent is another process: it cannot call into this one."""
-    Client(spill_dir=tmp_path, shipping="agent", on_dead_letter=lambda *_: None).close()
+    Client(
+        journal_dir=tmp_path, shipping="agent", on_dead_letter=lambda *_: None
+    ).close()
 
     assert "on_dead_letter and on_delivered are not called" in caplog.text
 
@@ -154,9 +156,9 @@ def test_events_that_nobody_ships_are_warned_about_after_a_while(
 ) -> None:
     """Not at once: an agent that is restarted is back soon. And in words that help."""
     clock = ManualClock()
-    client = Client(spill_dir=tmp_path, shipping="agent", clock=clock)
+    client = Client(journal_dir=tmp_path, shipping="agent", clock=clock)
     track(client, 1)
-    clock.advance(PATIENCE - 1)
+    clock.advance(AGENT_GRACE_SECONDS - 1)
     track(client, 2)
     early = caplog.text
 
@@ -175,14 +177,14 @@ def test_a_warning_is_taken_back_when_an_agent_comes(
     """Who reads the log later must not look for a trouble that is over."""
     caplog.set_level(logging.INFO)
     clock = ManualClock()
-    with Client(spill_dir=tmp_path, shipping="agent", clock=clock) as client:
+    with Client(journal_dir=tmp_path, shipping="agent", clock=clock) as client:
         for number in range(2):
             track(client, number)
-            clock.advance(PATIENCE + 1)
+            clock.advance(AGENT_GRACE_SECONDS + 1)
         track(client, 2)
         with _agent(client):
             assert client.flush(_DEADLINE).complete
-            clock.advance(PATIENCE + 1)
+            clock.advance(AGENT_GRACE_SECONDS + 1)
             track(client, 3)
 
     assert caplog.text.count("no agent ships") == 1
@@ -202,7 +204,7 @@ def test_events_kept_in_memory_move_to_the_disk_when_it_is_back(
     in_the_way = tmp_path / "spill"
     in_the_way.write_text("no folder")
     clock = ManualClock()
-    with Client(spill_dir=in_the_way, shipping="agent", clock=clock) as client:
+    with Client(journal_dir=in_the_way, shipping="agent", clock=clock) as client:
         for number in range(5):
             track(client, number)
         without_disk = client.flush(0.0)
@@ -212,7 +214,7 @@ def test_events_kept_in_memory_move_to_the_disk_when_it_is_back(
         with _agent(client) as agent:
             report = client.flush(_DEADLINE)
 
-        assert agent.shipped().delivered == 6
+        assert agent.stats().delivered == 6
     assert (without_disk.complete, without_disk.stats.pending) == (False, 5)
     assert report.complete
     assert (report.stats.tracked, report.stats.delivered) == (6, 6)
@@ -225,7 +227,7 @@ def test_events_that_only_memory_holds_at_the_end_are_told(
     """They end with the process: the last chance to hear of them."""
     in_the_way = tmp_path / "spill"
     in_the_way.write_text("no folder")
-    client = Client(spill_dir=in_the_way, shipping="agent")
+    client = Client(journal_dir=in_the_way, shipping="agent")
     track(client, 1)
 
     report = client.close()
@@ -243,7 +245,7 @@ def test_what_a_closed_client_counted_stays(client: Client) -> None:
         agent.flush(_DEADLINE)
 
         counted = [
-            each._replace(spill_bytes=0) for each in (client.stats(), report.stats)
+            each._replace(journal_bytes=0) for each in (client.stats(), report.stats)
         ]
 
     assert counted[0] == counted[1]

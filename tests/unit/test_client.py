@@ -13,17 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from outlay import (
-    Answer,
-    Client,
-    ClosedError,
-    CostEvent,
-    InvalidEventError,
-    Settings,
-    UnavailableError,
-)
-from outlay._journal.frames import STATE_AT, State
+from outlay import Client, ClosedError, CostEvent, InvalidEventError, Settings
+from outlay._journal.frames import STATE_AT, FrameState
 from outlay._shipping.shipper import Shipper
+from outlay.errors import UnavailableError
 from tests.support.answers import accepted, refused, stored
 from tests.support.clock import ManualClock
 from tests.support.events import amount_of, assert_conserved, track
@@ -36,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Literal, Unpack
 
     from outlay._client import SettingsInput
+    from outlay.transport import TransportResponse
     from tests.support.transports import Line
 
 _KIB: Final = 1024
@@ -58,7 +52,7 @@ class _Clients:
         **settings: Unpack[SettingsInput],
     ) -> Client:
         self.transport = ScriptedTransport(script)
-        chosen: SettingsInput = {"spill_dir": self.folder, "linger": 0.0}
+        chosen: SettingsInput = {"journal_dir": self.folder, "linger": 0.0}
         chosen.update(settings)
         client = Client(
             transport=lambda: self.transport,
@@ -243,12 +237,12 @@ def test_an_unused_client_starts_no_thread_and_makes_no_folder(
 
 def test_settings_can_be_given_at_once_or_one_by_one(tmp_path: Path) -> None:
     """And what is given by name wins."""
-    settings = Settings(spill_dir=tmp_path, linger=1.0, shipping="none")
+    settings = Settings(journal_dir=tmp_path, linger=1.0, shipping="none")
 
     client = Client(settings, linger=2.0)
 
     assert client.settings.linger == 2.0
-    assert client.settings.spill_dir == tmp_path
+    assert client.settings.journal_dir == tmp_path
     client.close()
 
 
@@ -299,7 +293,7 @@ def test_an_event_that_goes_bad_in_a_living_journal_is_counted(
     """It cannot be delivered any more: a flush must not wait for it, nor hide it."""
     corrupted = threading.Event()
 
-    def wait(_path: str, _body: bytes) -> Answer:
+    def wait(_path: str, _body: bytes) -> TransportResponse:
         assert corrupted.wait(10)
         return accepted()
 
@@ -327,7 +321,7 @@ def test_the_newest_event_that_goes_bad_holds_up_no_flush(
     """No whole event comes after it, and yet it is not on its way any more."""
     corrupted = threading.Event()
 
-    def wait(_path: str, _body: bytes) -> Answer:
+    def wait(_path: str, _body: bytes) -> TransportResponse:
         assert corrupted.wait(10)
         return accepted()
 
@@ -359,7 +353,9 @@ def _spoil_last(segment: Path, at: str) -> bytes:
     frame = bytearray(segment.read_bytes()[where.start : where.stop])
     places = {"magic": 0, "length": 6, "state": STATE_AT, "payload": 100}
     if at in places:
-        frame[places[at]] ^= State.PENDING  # of a pending event's state, it leaves none
+        frame[places[at]] ^= (
+            FrameState.PENDING
+        )  # of a pending event's state, it leaves none
     else:
         frame = bytearray(len(frame))
     with segment.open("r+b") as file:  # in place: the process has it mapped
@@ -398,7 +394,7 @@ def test_stats_tell_how_long_the_oldest_event_waits(
     """The one number that says that nothing gets through."""
     clock = ManualClock()
     client = Client(
-        spill_dir=tmp_path, shipping=shipping, clock=clock, durability=durability
+        journal_dir=tmp_path, shipping=shipping, clock=clock, durability=durability
     )
     empty = client.stats()
     track(client, 0)
@@ -410,11 +406,11 @@ def test_stats_tell_how_long_the_oldest_event_waits(
     stepped_back = client.stats()
     client.close()
 
-    assert (empty.oldest_pending, empty.spill_bytes) == (None, 0)
-    assert waiting.oldest_pending == 65.0
-    assert (waiting.spill_bytes > 0) is (durability == "process")
-    assert stepped_back.oldest_pending == 0.0
-    assert client.stats().oldest_pending is None
+    assert (empty.oldest_pending_age, empty.journal_bytes) == (None, 0)
+    assert waiting.oldest_pending_age == 65.0
+    assert (waiting.journal_bytes > 0) is (durability == "process")
+    assert stepped_back.oldest_pending_age == 0.0
+    assert client.stats().oldest_pending_age is None
 
 
 def test_what_is_settled_does_not_wait(tmp_path: Path) -> None:
@@ -425,7 +421,7 @@ def test_what_is_settled_does_not_wait(tmp_path: Path) -> None:
         otherwise=refused(401),
     )
     with Client(
-        spill_dir=tmp_path, clock=clock, transport=lambda: transport, linger=0
+        journal_dir=tmp_path, clock=clock, transport=lambda: transport, linger=0
     ) as client:
         for number in range(3):
             track(client, number, event_type=f"cost.{number}")
@@ -436,13 +432,13 @@ def test_what_is_settled_does_not_wait(tmp_path: Path) -> None:
         stats = client.stats()
 
         assert (stats.delivered, stats.parked, stats.pending) == (1, 1, 1)
-        assert stats.oldest_pending == 10.0
+        assert stats.oldest_pending_age == 10.0
         client.close(0)
 
 
 def test_the_books_balance_while_everything_moves(clients: _Clients) -> None:
     """Looked at from another thread, at any moment."""
-    script: list[Answer | Exception] = [
+    script: list[TransportResponse | Exception] = [
         accepted(),
         refused(400),
         UnavailableError("x", sent=False),
@@ -477,7 +473,7 @@ def test_a_drop_is_counted_reported_and_logged(
     client = clients(
         shipping="none",
         segment_bytes=64 * _KIB,
-        max_spill_bytes=256 * _KIB,
+        max_journal_bytes=256 * _KIB,
         on_drop=lambda event, reason: dropped.append((event, reason)),
     )
 
@@ -493,12 +489,12 @@ def test_a_drop_is_counted_reported_and_logged(
     ]
 
     stats = client.stats()
-    assert stats.dropped == {"spill_full": len(dropped)}
+    assert stats.dropped == {"journal_full": len(dropped)}
     assert [receipt.durable for receipt in receipts].count(False) == len(dropped)
     assert 0 < len(dropped) < 40
     assert dropped[0][0].data["amount"] == Decimal("0.30")
-    assert dropped[0][1] == "spill_full"
-    assert "OUTLAY_MAX_SPILL_BYTES" in caplog.text
+    assert dropped[0][1] == "journal_full"
+    assert "OUTLAY_MAX_JOURNAL_BYTES" in caplog.text
     assert_conserved(stats)
 
 
@@ -544,7 +540,7 @@ def test_delivered_events_without_a_hook_take_no_memory(clients: _Clients) -> No
 
     assert isinstance(client._shipper, Shipper)
     assert client._shipper._dispatch is not None
-    assert client._shipper._dispatch.news() == ([], [])
+    assert client._shipper._dispatch.take_deliveries() == ([], [])
 
 
 def test_ten_thousand_failures_are_a_few_lines(
@@ -561,7 +557,7 @@ def test_ten_thousand_failures_are_a_few_lines(
         on_delivered=fail,
         on_dead_letter=fail,
         segment_bytes=64 * _KIB,
-        max_spill_bytes=256 * _KIB,
+        max_journal_bytes=256 * _KIB,
     )
     for number in range(150):
         track(client, number, event_type=f"cost.{number}")
@@ -572,7 +568,7 @@ def test_ten_thousand_failures_are_a_few_lines(
         track(client, number)
     stats = client.close(0).stats
 
-    assert stats.dropped["spill_full"] > 5_000
+    assert stats.dropped["journal_full"] > 5_000
     assert_conserved(stats)
     mine = [record for record in caplog.records if record.name == "outlay"]
     assert len(mine) <= parked + 10
@@ -594,7 +590,7 @@ def test_hooks_that_raise_stop_nothing(
         shipping="none",
         on_drop=fail,
         segment_bytes=64 * _KIB,
-        max_spill_bytes=256 * _KIB,
+        max_journal_bytes=256 * _KIB,
     )
     for number in range(40):
         client.track_cost(
@@ -608,7 +604,7 @@ def test_hooks_that_raise_stop_nothing(
     stats = client.close().stats
 
     assert (refused_stats.dead, refused_stats.pending) == (1, 0)
-    assert stats.dropped["spill_full"] > 0
+    assert stats.dropped["journal_full"] > 0
     assert "the hook on_dead_letter failed" in caplog.text
     assert "the hook on_drop failed" in caplog.text
     assert_conserved(stats)
@@ -640,12 +636,12 @@ def test_dead_letters_without_a_hook_take_no_memory(clients: _Clients) -> None:
     stats = client.close(20).stats
 
     assert isinstance(client._shipper, Shipper)
-    dispatch, shipping_thread = client._shipper._dispatch, client._shipper._primary
+    dispatch, shipping_thread = client._shipper._dispatch, client._shipper._main_sender
     assert dispatch is not None
     assert shipping_thread is not None
     shipping_thread.join(10)
     assert stats.dead == 50
-    assert dispatch.news() == ([], [])
+    assert dispatch.take_deliveries() == ([], [])
 
 
 def test_a_transport_that_cannot_be_made_keeps_everything(
@@ -656,7 +652,7 @@ def test_a_transport_that_cannot_be_made_keeps_everything(
     def fail() -> ScriptedTransport:
         raise OSError("no certificates")
 
-    client = Client(transport=fail, spill_dir=clients.folder, linger=0.0)
+    client = Client(transport=fail, journal_dir=clients.folder, linger=0.0)
     track(client, 1)
     report = client.close(0.2)
     heir = clients()
@@ -676,7 +672,7 @@ def test_a_transport_that_can_be_made_later_ships_then(clients: _Clients) -> Non
             raise OSError(errno.EMFILE, "too many open files")
         return made[-1]
 
-    client = Client(transport=make, spill_dir=clients.folder, linger=0.0)
+    client = Client(transport=make, journal_dir=clients.folder, linger=0.0)
     clients.made.append(client)
     track(client, 1)
 
@@ -695,7 +691,7 @@ def test_a_transport_that_cannot_be_closed_does_not_keep_the_journal(
 
     client = Client(
         transport=lambda: Stubborn(otherwise=refused(503)),
-        spill_dir=clients.folder,
+        journal_dir=clients.folder,
         linger=0.0,
     )
     track(client, 1)
@@ -708,12 +704,12 @@ def test_a_transport_that_answers_nonsense_ends_nothing(clients: _Clients) -> No
     """It is the user's own; what it returns is not checked by anybody else."""
 
     class Odd(ScriptedTransport):
-        def post(self, path: str, body: bytes) -> Answer:
+        def post(self, path: str, body: bytes) -> TransportResponse:
             answer = super().post(path, body)
             return answer if len(self.posts) > 1 else None  # type: ignore[return-value]
 
     client = Client(
-        transport=Odd, spill_dir=clients.folder, linger=0, retry_initial=0.01
+        transport=Odd, journal_dir=clients.folder, linger=0, retry_initial=0.01
     )
     track(client, 1)
 
@@ -752,11 +748,11 @@ def test_a_sender_that_comes_late_touches_nothing_after_close(tmp_path: Path) ->
     clock = Clock()
     transport = ScriptedTransport()
     client = Client(
-        transport=lambda: transport, spill_dir=tmp_path, linger=0.0, clock=clock
+        transport=lambda: transport, journal_dir=tmp_path, linger=0.0, clock=clock
     )
     track(client, 1)
     client.flush()
-    other = Client(spill_dir=tmp_path, shipping="none")
+    other = Client(journal_dir=tmp_path, shipping="none")
     track(other, 2)
     other.close()
     clock.armed = True
@@ -765,12 +761,12 @@ def test_a_sender_that_comes_late_touches_nothing_after_close(tmp_path: Path) ->
 
     client.close(0)
     assert isinstance(client._shipper, Shipper)
-    shipping_thread = client._shipper._primary
+    shipping_thread = client._shipper._main_sender
     closed.set()
     assert shipping_thread is not None
     shipping_thread.join(10)
 
-    with Client(transport=ScriptedTransport, spill_dir=tmp_path) as heir:
+    with Client(transport=ScriptedTransport, journal_dir=tmp_path) as heir:
         assert heir.flush().stats.recovered == 1
     assert len(transport.posts) == 1
 
@@ -782,16 +778,16 @@ def test_an_answer_that_comes_after_close_is_ignored(
     posted, closed = threading.Event(), threading.Event()
 
     class Slow(ScriptedTransport):
-        def post(self, path: str, body: bytes) -> Answer:
+        def post(self, path: str, body: bytes) -> TransportResponse:
             posted.set()
             closed.wait(10)
             return super().post(path, body)
 
-    client = Client(transport=Slow, spill_dir=tmp_path, linger=0.0)
+    client = Client(transport=Slow, journal_dir=tmp_path, linger=0.0)
     track(client, 1)
     assert posted.wait(10)
     assert isinstance(client._shipper, Shipper)
-    shipping_thread = client._shipper._primary
+    shipping_thread = client._shipper._main_sender
 
     report = client.close(0)
     closed.set()
@@ -801,7 +797,7 @@ def test_an_answer_that_comes_after_close_is_ignored(
     assert not shipping_thread.is_alive()
     assert (report.complete, client.stats().pending) == (False, 1)
     assert "stopped" not in caplog.text
-    with Client(transport=ScriptedTransport, spill_dir=tmp_path) as heir:
+    with Client(transport=ScriptedTransport, journal_dir=tmp_path) as heir:
         assert heir.flush(20).stats.delivered == 1
 
 
@@ -815,13 +811,13 @@ def test_every_sender_keeps_its_requests_out_of_the_applications_traces(
     suppressed: list[object] = []
 
     class Tracing(ScriptedTransport):
-        def post(self, path: str, body: bytes) -> Answer:
+        def post(self, path: str, body: bytes) -> TransportResponse:
             with suppress(threading.BrokenBarrierError):
                 arrived.wait(0.2)
             suppressed.append(context.get_value("suppress_instrumentation"))
             return super().post(path, body)
 
-    with Client(transport=Tracing, spill_dir=tmp_path, batching="never") as client:
+    with Client(transport=Tracing, journal_dir=tmp_path, batching="never") as client:
         for number in range(100):
             track(client, number)
         senders = threading.active_count()

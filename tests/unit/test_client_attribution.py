@@ -10,7 +10,7 @@ import pytest
 import outlay
 from outlay._capture.observation import Observation
 from outlay._capture.recorder import Recorder
-from outlay._model.attribution import NOBODY, Attribution
+from outlay._model.attribution import UNATTRIBUTED, Attribution
 from outlay.testing import RecordingClient
 from tests.support.events import assert_conserved
 
@@ -143,7 +143,7 @@ def test_an_observed_cost_of_nobody_is_dropped_and_never_raises(policy: str) -> 
     """The call that was watched did nothing wrong."""
     client = RecordingClient(unattributed=policy)  # type: ignore[arg-type] # a choice
 
-    Recorder.of(client).record(OBSERVED, NOBODY)
+    Recorder.of(client).record(OBSERVED, UNATTRIBUTED)
 
     assert client.recorded() == []
     assert client.stats().dropped == {"unattributed": 1}
@@ -198,7 +198,7 @@ def test_no_byte_of_a_hashed_customer_or_of_the_key_reaches_the_disk(
 ) -> None:
     """What is never written cannot leak."""
     with outlay.Client(
-        spill_dir=tmp_path, shipping="none", hash_customer_ids=KEY
+        journal_dir=tmp_path, shipping="none", hash_customer_ids=KEY
     ) as client:
         client.track_cost("cost.a", 1, customer_id=EMAIL)
         kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*.*"))

@@ -67,10 +67,10 @@ _HEAVY: Final = (
     "httpx",
     "httpx2",
     "opentelemetry",
-    "outlay._shipping.dispatch",
-    "outlay._shipping.requests",
+    "outlay._shipping.planner",
+    "outlay._shipping.wire",
     "outlay._shipping.transport",
-    "outlay.cli",
+    "outlay._cli",
     "outlay.server",
     "rich",
     "starlette",
@@ -91,7 +91,7 @@ def test_a_caller_imports_nothing_that_only_shipping_needs(
 say(*sorted(name for name in {_HEAVY} if name in sys.modules))
 os._exit(0)
 """
-    variables = {"OUTLAY_SPILL_DIR": tmp_path, "OUTLAY_SHIPPING": "none"}
+    variables = {"OUTLAY_JOURNAL_DIR": tmp_path, "OUTLAY_SHIPPING": "none"}
 
     assert run(program + heavy, variables) == "\n"
 
@@ -112,7 +112,7 @@ def test_names_that_come_late_are_there() -> None:
     program = """
 before = "Transport" in dir(outlay)
 from outlay import *
-say(before, Transport is outlay.Transport, hasattr(outlay, "Transprot"))
+say(before, Transport is outlay.transport.Transport, hasattr(outlay, "Transprot"))
 """
 
     assert run(program, {}) == "True True False\n"

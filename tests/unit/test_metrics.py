@@ -16,8 +16,9 @@ from opentelemetry.sdk.metrics.export import (
     InMemoryMetricReader,
 )
 
-from outlay import Client, UnavailableError
-from outlay._model.failures import capture_errors
+from outlay import Client
+from outlay._model.error_counts import capture_errors
+from outlay.errors import UnavailableError
 from tests.support.answers import accepted, refused
 from tests.support.events import track
 from tests.support.processes import run, settings_for
@@ -82,7 +83,7 @@ class _Clients:
 
     def __call__(self, *script: Line, **settings: Unpack[SettingsInput]) -> Client:
         transport = ScriptedTransport(script)
-        chosen: SettingsInput = {"spill_dir": self.folder, "linger": 0.0}
+        chosen: SettingsInput = {"journal_dir": self.folder, "linger": 0.0}
         chosen.update(settings)
         client = Client(
             transport=lambda: transport,
@@ -129,7 +130,7 @@ def test_names_and_units_are_as_documented(clients: _Clients) -> None:
     client.flush()
     waiting = clients(shipping="none")
     track(waiting, 1)
-    capture_errors.count("test", KeyError())
+    capture_errors.add("test", KeyError())
 
     points = clients.observed.points()
 
@@ -152,7 +153,7 @@ def test_failures_of_capture_are_told_once_for_the_process(clients: _Clients) ->
     both = [clients(shipping="none", segment_bytes=65_536) for _ in range(2)]
     before = clients.observed.values("outlay.capture.errors")
     for _ in range(3):
-        capture_errors.count("acme", ZeroDivisionError("to be or not to be"))
+        capture_errors.add("acme", ZeroDivisionError("to be or not to be"))
 
     told = clients.observed.values("outlay.capture.errors")
 
@@ -175,7 +176,7 @@ def test_costs_without_a_price_are_told(clients: _Clients) -> None:
 def test_drops_are_told_by_their_reason(clients: _Clients) -> None:
     """An operator's first question: how much is lost, and why."""
     client = clients(
-        shipping="none", segment_bytes=65_536, max_spill_bytes=262_144, metrics=True
+        shipping="none", segment_bytes=65_536, max_journal_bytes=262_144, metrics=True
     )
     for number in range(8):
         client.track_cost(
@@ -188,7 +189,7 @@ def test_drops_are_told_by_their_reason(clients: _Clients) -> None:
 
     dropped = clients.observed.values("outlay.events", **{"outlay.outcome": "dropped"})
 
-    assert dropped == {("dropped", "spill_full"): 4}
+    assert dropped == {("dropped", "journal_full"): 4}
 
 
 def test_requests_are_told_with_their_size_duration_and_answer(
@@ -222,7 +223,7 @@ def test_what_waits_is_told_with_its_age_and_size(clients: _Clients) -> None:
     track(client, 0)
 
     (age,) = clients.observed.values("outlay.pending.age").values()
-    size = clients.observed.values("outlay.spill.size")
+    size = clients.observed.values("outlay.journal.size")
     client.close()
 
     assert 0 <= age < 60
@@ -237,10 +238,10 @@ def test_clients_of_one_server_are_added_up(clients: _Clients) -> None:
     for number, client in enumerate((first, first, second, other)):
         track(client, number)
         client.flush()
-    sizes = [client.stats().spill_bytes for client in (first, second)]
+    sizes = [client.stats().journal_bytes for client in (first, second)]
 
     assert clients.observed.values("outlay.events.tracked") == {(): 3, ("org_2",): 1}
-    assert clients.observed.values("outlay.spill.size")[()] == sum(sizes)
+    assert clients.observed.values("outlay.journal.size")[()] == sum(sizes)
 
 
 def test_two_clients_with_one_folder_see_its_size_once(clients: _Clients) -> None:
@@ -250,7 +251,7 @@ def test_two_clients_with_one_folder_see_its_size_once(clients: _Clients) -> Non
         track(client, number)
         client.flush()
 
-    assert clients.observed.values("outlay.spill.size") == {(): 2 * 65_536}
+    assert clients.observed.values("outlay.journal.size") == {(): 2 * 65_536}
 
 
 def test_no_attribute_tells_a_credential(clients: _Clients) -> None:
@@ -297,7 +298,7 @@ def test_instruments_do_not_keep_a_provider_alive(tmp_path: Path) -> None:
     """Tests and plugins make many."""
     provider = NoOpMeterProvider()
     remains = weakref.ref(provider)
-    client = Client(spill_dir=tmp_path, shipping="none", meter_provider=provider)
+    client = Client(journal_dir=tmp_path, shipping="none", meter_provider=provider)
     client.close()
 
     del provider, client
@@ -327,7 +328,7 @@ def test_telemetry_that_fails_does_not_end_shipping(
     """What a request cost is worth more than how long it took."""
     client = Client(
         transport=ScriptedTransport,
-        spill_dir=tmp_path,
+        journal_dir=tmp_path,
         linger=0.0,
         meter_provider=_BrokenProvider(),
     )

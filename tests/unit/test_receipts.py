@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
     """A client that only keeps."""
-    with Client(spill_dir=tmp_path, shipping="none") as client:
+    with Client(journal_dir=tmp_path, shipping="none") as client:
         yield client
 
 

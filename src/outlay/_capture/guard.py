@@ -11,7 +11,7 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
-from outlay._model.failures import capture_errors
+from outlay._model.error_counts import capture_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ def guarded(
     try:
         return work(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is not the caller's
-        _failed(what, error)
+        _record(what, error)
         return None
 
 
@@ -45,11 +45,11 @@ def failures() -> Mapping[str, int]:
 
     Thread safety: any thread.
     """
-    return capture_errors.read()
+    return capture_errors.snapshot()
 
 
-def _failed(what: str, error: Exception) -> None:
-    if capture_errors.count(what, error) == 1:
+def _record(what: str, error: Exception) -> None:
+    if capture_errors.add(what, error) == 1:
         with suppress(Exception):  # a log handler's own failure is not the caller's
             _logger.error(
                 "a cost was not captured (%s: %s); the call itself is unharmed. "
@@ -57,10 +57,10 @@ def _failed(what: str, error: Exception) -> None:
                 "and not logged\n%s",
                 what,
                 type(error).__name__,
-                _where(error),
+                _stack(error),
             )
 
 
-def _where(error: Exception) -> str:
+def _stack(error: Exception) -> str:
     """Return the stack, without the message: it may quote what a model was asked."""
     return "".join(traceback.format_tb(error.__traceback__)).rstrip()

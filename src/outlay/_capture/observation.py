@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from outlay._model.events import check_text
+from outlay._model.events import validate_text
 from outlay.errors import InvalidEventError
 
 
@@ -60,13 +60,13 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     amount: Decimal | None = None
     provenance: Literal["reported", "priced"] = "reported"
     currency: str = "USD"
-    complete: bool = True
-    pending: bool = False
-    retrieved: bool = False
+    is_complete: bool = True
+    price_pending: bool = False
+    is_lookup: bool = False
     data: dict[str, Any] = {}
 
 
-def legible(observation: Observation) -> Observation:
+def without_invalid_names(observation: Observation) -> Observation:
     """Return ``observation`` without names that are no text, or too long to be one.
 
     Extractors take them from answers, whose shape nobody checks: rather a cost without
@@ -87,7 +87,7 @@ _NAMES: Final = ("line", "model", "region", "service_tier")
 
 def _is_name(value: object) -> bool:
     try:
-        check_text("name", value)
+        validate_text("name", value)
     except InvalidEventError:
         return False
     return True

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from outlay._capture.enclosure import Counted, enclosing
-from outlay._capture.identity import identified
-from outlay._capture.observation import Observation, legible
-from outlay._capture.pricing import NoPrice
-from outlay._capture.pricing.sources import price_lists
-from outlay._capture.stamping import stamp, stamp_unpriced
-from outlay._default import default_client
-from outlay._model.attribution import Attribution, attribution
+from outlay._capture.observation import Observation, without_invalid_names
+from outlay._capture.operations.ids_resolve import with_operation_id
+from outlay._capture.operations.state import CostIdentity, current_operation_state
+from outlay._capture.pricing import PriceUnknown
+from outlay._capture.pricing.configured_lists import configured_prices
+from outlay._capture.span_attributes import write_cost, write_unpriced
+from outlay._default_client import default_client
+from outlay._model.attribution import Attribution, current_attribution
 from outlay._model.clock import SystemClock, from_ms
-from outlay._model.notices import Notices
+from outlay._model.rate_limited_log import RateLimitedLog
 from outlay.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from outlay._capture.pricing import Charge, PriceLists
+    from outlay._capture.pricing import PricedAmount, PriceLists
     from outlay._client import Client, Receipt
-    from outlay._journal.unpriced import Kept
+    from outlay._journal.unpriced_store import StoredCost
 
 _REMEMBERED: Final = 4096
 """Operations recorded last, at least. A wrapper, a span and a callback see the same
@@ -63,10 +63,12 @@ class Recorder:
         self._client = client
         self._prices = prices
         self._now = now
-        self._recent: Memory[_Waiting | _Tracked] = Memory(_REMEMBERED)
+        self._recent: BoundedDict[_StoredUnpriced | _AlreadyTracked] = BoundedDict(
+            _REMEMBERED
+        )
         # Of what may be seen again, by whoever looks.
-        self._begun: Memory[_Begun] = Memory(_REMEMBERED)
-        self._notices = Notices(SystemClock())
+        self._begun: BoundedDict[_FirstSeen] = BoundedDict(_REMEMBERED)
+        self._notices = RateLimitedLog(SystemClock())
 
     @classmethod
     def of(cls, client: Client | None = None) -> Recorder:
@@ -105,14 +107,14 @@ class Recorder:
             InvalidEventError: the observation breaks a rule of events.
             ClosedError: the client is closed.
         """
-        observation = identified(legible(observation))
+        observation = with_operation_id(without_invalid_names(observation))
         if owner is None:
-            observation, owner, since = self._as_begun(observation)
+            observation, owner, since = self._with_first_attribution(observation)
             at = at or since
         receipt = self._record(observation, owner, at or self._now())
-        around = enclosing.get()
+        around = current_operation_state.get()
         if around is not None:
-            around.note(Counted.of(observation))
+            around.count(CostIdentity.of(observation))
         return receipt
 
     def _record(
@@ -122,29 +124,31 @@ class Recorder:
         earlier = self._recent.get(name) if name is not None else None
         if earlier is _TRACKED:
             return None
-        if observation.retrieved and name is not None:
-            begun = _Begun(owner, observation.model, at)
+        if observation.is_lookup and name is not None:
+            begun = _FirstSeen(owner, observation.model, at)
             self._begun.put(_operation(observation), begun)
-        charge = self._prices.charge(observation, at)
-        if isinstance(charge, NoPrice):
-            if _tells_more(observation, earlier):
-                with self._replacing(earlier) as to_keep:
+        charge = self._prices.price(observation, at)
+        if isinstance(charge, PriceUnknown):
+            if _adds_information(observation, earlier):
+                with self._replacing_unpriced(earlier) as to_keep:
                     kept = (
                         self._keep(observation, owner, at, charge) if to_keep else None
                     )
                 if kept is not None:
-                    self._remember(name, _Waiting(kept, _is_whole(observation)))
+                    self._remember(
+                        name, _StoredUnpriced(kept, _is_priceable(observation))
+                    )
             return None
-        with self._replacing(earlier) as to_track:
+        with self._replacing_unpriced(earlier) as to_track:
             receipt = self._track(observation, owner, at, charge) if to_track else None
         self._remember(name, _TRACKED)
         if receipt is not None:
-            stamp(receipt.idempotency_key, charge.amount, charge.currency)
+            write_cost(receipt.idempotency_key, charge.amount, charge.currency)
         return receipt
 
-    def keep(
-        self, observation: Observation, owner: Attribution, why: NoPrice
-    ) -> Kept | None:
+    def store_unpriced(
+        self, observation: Observation, owner: Attribution, why: PriceUnknown
+    ) -> StoredCost | None:
         """Keep what was observed as an unpriced cost, without asking for its price.
 
         Args:
@@ -159,9 +163,9 @@ class Recorder:
             InvalidEventError: the observation breaks a rule of events.
             ClosedError: the client is closed.
         """
-        return self._keep(identified(observation), owner, self._now(), why)
+        return self._keep(with_operation_id(observation), owner, self._now(), why)
 
-    def _as_begun(
+    def _with_first_attribution(
         self, observation: Observation
     ) -> tuple[Observation, Attribution, datetime | None]:
         """Return an observation, its owner and its time, as it was seen at first.
@@ -172,29 +176,37 @@ class Recorder:
         """
         begun = self._begun.get(_operation(observation))
         if begun is None:
-            return observation, attribution.get(), None
+            return observation, current_attribution.get(), None
         if begun.model is not None:
             observation = msgspec.structs.replace(observation, model=begun.model)
-        return observation, begun.owner, begun.at
+        return observation, begun.attribution, begun.at
 
-    def _replacing(self, earlier: _Waiting | None) -> AbstractContextManager[bool]:
+    def _replacing_unpriced(
+        self, earlier: _StoredUnpriced | None
+    ) -> AbstractContextManager[bool]:
         """Withdraw what another door, or a look too early, saw of the same call."""
         if earlier is None:
             return nullcontext(enter_result=True)
         return self._client().withdrawing_unpriced(earlier.kept)
 
-    def _remember(self, name: object | None, fate: _Waiting | _Tracked) -> None:
+    def _remember(
+        self, name: object | None, fate: _StoredUnpriced | _AlreadyTracked
+    ) -> None:
         # Not before it is done: what could not be tracked, another door may bring.
         if name is not None:
             self._recent.put(name, fate)
 
     def _track(
-        self, observation: Observation, owner: Attribution, at: datetime, charge: Charge
+        self,
+        observation: Observation,
+        owner: Attribution,
+        at: datetime,
+        charge: PricedAmount,
     ) -> Receipt:
         client = self._client()
         return client.track_captured(
             owner,
-            event_type_in(
+            event_type_for_currency(
                 charge.currency, observation.event_type, client.settings.currency
             ),
             charge.amount,
@@ -204,12 +216,16 @@ class Recorder:
             line=observation.line,
             provenance=charge.provenance,
             timestamp=at,
-            data={**_data(observation, owner), **facts_of(charge)},
+            data={**_data(observation, owner), **price_fields(charge)},
         )
 
     def _keep(
-        self, observation: Observation, owner: Attribution, at: datetime, why: NoPrice
-    ) -> Kept | None:
+        self,
+        observation: Observation,
+        owner: Attribution,
+        at: datetime,
+        why: PriceUnknown,
+    ) -> StoredCost | None:
         client = self._client()
         kept = client.keep_unpriced(
             observation.event_type,
@@ -226,10 +242,10 @@ class Recorder:
         )
         if kept is None:
             return None
-        stamp_unpriced()
-        if observation.pending:
+        write_unpriced()
+        if observation.price_pending:
             if observation.operation_id is not None:
-                begun = _Begun(owner, observation.model, at)
+                begun = _FirstSeen(owner, observation.model, at)
                 self._begun.put(_operation(observation), begun)
             return kept
         subject = observation.model or observation.event_type
@@ -247,7 +263,7 @@ class Recorder:
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
 
-class _Begun(NamedTuple):
+class _FirstSeen(NamedTuple):
     """What is remembered of an operation that may be seen again.
 
     Attributes:
@@ -256,12 +272,12 @@ class _Begun(NamedTuple):
         at: when it began, or was seen first: the day whose price holds.
     """
 
-    owner: Attribution
+    attribution: Attribution
     model: str | None
     at: datetime
 
 
-class _Waiting(NamedTuple):
+class _StoredUnpriced(NamedTuple):
     """What is remembered of an operation that has no price yet.
 
     Attributes:
@@ -269,25 +285,27 @@ class _Waiting(NamedTuple):
         whole: whether all is known of it but the price.
     """
 
-    kept: Kept
+    kept: StoredCost
     whole: bool
 
 
-def _is_whole(observation: Observation) -> bool:
-    return observation.complete and not observation.pending
+def _is_priceable(observation: Observation) -> bool:
+    return observation.is_complete and not observation.price_pending
 
 
-def _tells_more(observation: Observation, earlier: _Waiting | None) -> bool:
-    return earlier is None or (_is_whole(observation) and not earlier.whole)
+def _adds_information(
+    observation: Observation, earlier: _StoredUnpriced | None
+) -> bool:
+    return earlier is None or (_is_priceable(observation) and not earlier.whole)
 
 
-class _Tracked(enum.Enum):
+class _AlreadyTracked(enum.Enum):
     """What is remembered of an operation whose event is tracked."""
 
     TRACKED = enum.auto()
 
 
-_TRACKED: Final = _Tracked.TRACKED
+_TRACKED: Final = _AlreadyTracked.TRACKED
 
 _UNPRICED: Final = (
     "a cost of %s %s has no price, and is kept until it has one: %s. Add it to your "
@@ -305,7 +323,7 @@ UNKNOWN_AMOUNT: Final = "unknown_amount"
 """Why a cost is kept whose amount was to be told by the user's code, and was not."""
 
 
-def event_type_in(currency: str, event_type: str, expected: str) -> str:
+def event_type_for_currency(currency: str, event_type: str, expected: str) -> str:
     """Return the event type of a cost in ``currency``, where ``expected`` is usual.
 
     Metrics sum by event type: in one of its own, a currency is added to no other.
@@ -316,7 +334,7 @@ def event_type_in(currency: str, event_type: str, expected: str) -> str:
 Remembered = TypeVar("Remembered")
 
 
-class Memory(Generic[Remembered]):
+class BoundedDict(Generic[Remembered]):
     """Remembers names, at least the last ``size`` and at most twice as many.
 
     Thread safety: any thread, re-entrant; it is made of single operations of a dict.
@@ -371,7 +389,7 @@ def _data(observation: Observation, owner: Attribution) -> dict[str, Any]:
     return {**owner.dimensions, **observation.data, **known}
 
 
-def facts_of(charge: Charge) -> dict[str, Any]:
+def price_fields(charge: PricedAmount) -> dict[str, Any]:
     """Return what an event says of its price."""
     facts: dict[str, Any] = {"currency": charge.currency}
     if charge.price is not None:
@@ -379,7 +397,7 @@ def facts_of(charge: Charge) -> dict[str, Any]:
     return facts
 
 
-def forget(client: Client) -> None:
+def forget_client(client: Client) -> None:
     """Forget what was recorded with ``client``: the same call is a new one then."""
     _recorders.pop(client, None)
 
@@ -400,5 +418,5 @@ def _recorder(client: Client) -> Recorder:
 
     clock = SystemClock()
     return Recorder(
-        alive, price_lists(client.settings), now=lambda: from_ms(clock.now_ms())
+        alive, configured_prices(client.settings), now=lambda: from_ms(clock.now_ms())
     )

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from outlay._capture.observation import Observation
-from outlay._capture.recorder import event_type_in, facts_of
+from outlay._capture.recorder import event_type_for_currency, price_fields
 from outlay._model.events import decode_event, encode_event
-from outlay._model.keys import derive_key, key_hasher
-from outlay._model.money import exact
+from outlay._model.keys import derive_key, shared_key_hash
+from outlay._model.money import to_exact_decimal
 
 if TYPE_CHECKING:
-    from outlay._capture.pricing import Charge, NoPrice, PriceLists
+    from outlay._capture.pricing import PricedAmount, PriceLists, PriceUnknown
     from outlay._model.events import CostEvent
-    from outlay._model.unpriced import UnpricedCost
+    from outlay._model.unpriced_cost import UnpricedCost
 
 
-class Waiting:
+class UnpricedEvent:
     """An unpriced cost, read.
 
     Attributes:
@@ -44,11 +44,11 @@ class Waiting:
         """When the cost arose: the day whose price holds."""
         return datetime.fromisoformat(self.event.timestamp)
 
-    def charge(self, prices: PriceLists) -> Charge | NoPrice:
+    def price(self, prices: PriceLists) -> PricedAmount | PriceUnknown:
         """Return what it costs, or why that is still not known."""
-        return prices.charge(self.observation, self.at)
+        return prices.price(self.observation, self.at)
 
-    def priced(self, charge: Charge) -> bytes:
+    def with_price(self, charge: PricedAmount) -> bytes:
         """Return the event with its amount: the request body.
 
         Its key and timestamp are those that it would have had when it arose.
@@ -57,15 +57,15 @@ class Waiting:
             InvalidEventError: the amount is none.
         """
         event, expected = self.event, self.cost.currency
-        event_type = event_type_in(charge.currency, event.type, expected)
+        event_type = event_type_for_currency(charge.currency, event.type, expected)
         key = event.idempotency_key
         if event_type != event.type:
             key = _key(event, event_type)
         data = {
             **event.data,
-            "amount": exact(charge.amount),
+            "amount": to_exact_decimal(charge.amount),
             "provenance": charge.provenance,
-            **facts_of(charge),
+            **price_fields(charge),
         }
         return encode_event(
             msgspec.structs.replace(
@@ -79,7 +79,7 @@ _decode: Final = msgspec.json.Decoder(Observation, float_hook=Decimal).decode
 
 def _key(event: CostEvent, event_type: str) -> str:
     labels = event.data
-    hasher = key_hasher(
+    hasher = shared_key_hash(
         event.source,
         event_type,
         event.subject,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from outlay._model.clock import Clock, rfc3339
+from outlay._model.clock import Clock, format_rfc3339
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
     kind: Kind
     reason: str
     message: str
-    buried_at: str
+    recorded_at: str
     attempts: int
     event: msgspec.Raw
     first_attempt_at: str | None = None
@@ -76,15 +76,15 @@ class DeadLetters:
             kind,
             reason,
             message,
-            rfc3339(self._clock.now_ms()),
+            format_rfc3339(self._clock.now_ms()),
             attempts,
             msgspec.Raw(payload),
-            rfc3339(first_attempt_ms) if first_attempt_ms else None,
+            format_rfc3339(first_attempt_ms) if first_attempt_ms else None,
         )
         line = msgspec.json.encode(letter) + b"\n"
         self._write(f"{self._writer}.jsonl", line, os.O_APPEND)
 
-    def write_damage(self, segment: str, offset: int, damaged: bytes) -> None:
+    def store_corrupt_bytes(self, segment: str, offset: int, damaged: bytes) -> None:
         """Keep bytes of a segment that are no frame.
 
         Raises:

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from outlay._forks import ForkLock, in_child
+from outlay._fork import ForkLock, after_fork_in_child
 from outlay._journal.frames import FORMAT_VERSION, SEGMENT_HEADER_BYTES
-from outlay._model.clock import rfc3339
+from outlay._model.clock import format_rfc3339
 from outlay._model.keys import netstring
-from outlay.errors import JournalError, SpillFullError
+from outlay.errors import JournalError, JournalFullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,15 +39,15 @@ SHIPPER_LOCK: Final = "shipper.lock"
 SEGMENT_SUFFIX: Final = ".seg"
 PART_SUFFIX: Final = ".part"
 """In place of the other, of a segment whose events are not to be seen one by one."""
-FATES_FILE: Final = "fates.jsonl"
+FATES_FILE: Final = "settled.jsonl"
 _DEAD: Final = "dead"
 _UNPRICED: Final = "unpriced"
 _META: Final = "meta.json"
-_NO_WRITERS: Final = frozenset({_DEAD, _UNPRICED, _META})
+_RESERVED_NAMES: Final = frozenset({_DEAD, _UNPRICED, _META})
 _NEW_PREFIX: Final = ".new-"
 
 
-class Meta(msgspec.Struct, frozen=True):
+class DestinationMeta(msgspec.Struct, frozen=True):
     """What ``meta.json`` says about a destination; never a credential."""
 
     format_version: int
@@ -56,7 +56,7 @@ class Meta(msgspec.Struct, frozen=True):
     created_at: str
 
 
-def destination_digest(base_url: str, namespace: str | None, credential: str) -> str:
+def destination_name(base_url: str, namespace: str | None, credential: str) -> str:
     """Return the folder name of a destination.
 
     Events for different servers, namespaces or credentials never share a folder.
@@ -68,21 +68,21 @@ def destination_digest(base_url: str, namespace: str | None, credential: str) ->
     return digest.hexdigest()[:_DIGEST_CHARS]
 
 
-def default_spill_dir() -> Path:
+def default_journal_dir() -> Path:
     """Return where journals live when no setting says so."""
     from outlay._model.settings import state_folder  # noqa: PLC0415 - see there
 
     return state_folder() / "spill"
 
 
-def fallback_spill_dir() -> Path:
+def fallback_journal_dir() -> Path:
     """Return where journals live when the default folder cannot be made."""
     from outlay._model.settings import temporary_folder  # noqa: PLC0415 - see there
 
     return temporary_folder() / f"outlay-{os.getuid()}"
 
 
-def temporary_spill_dir() -> Path:
+def temporary_journal_dir() -> Path:
     """Return a private folder under the system's temporary one.
 
     Used when the default folder cannot be made. It may not survive a reboot.
@@ -90,11 +90,11 @@ def temporary_spill_dir() -> Path:
     Raises:
         JournalError: somebody else owns a folder of that name.
     """
-    folder = fallback_spill_dir()
+    folder = fallback_journal_dir()
     _make_folder(folder)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise JournalError(f"{folder} belongs to somebody else; set OUTLAY_SPILL_DIR")
+        raise JournalError(f"{folder} belongs to somebody else; set OUTLAY_JOURNAL_DIR")
     folder.chmod(_FOLDER_MODE)
     return folder
 
@@ -128,9 +128,9 @@ class Lock:
     def __init__(self, path: Path) -> None:
         """Open the lock file; created if missing."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        with _opening:
+        with _opening_lock:
             self._descriptor = os.open(path, flags, _FILE_MODE)
-            _opened.add(self)
+            _open_locks.add(self)
 
     def acquire(self) -> bool:
         """Take the lock if it is free, and say whether it was.
@@ -144,8 +144,8 @@ class Lock:
             return False
         except OSError as error:
             raise JournalError(
-                f"the spill folder's file system does not lock files ({error}); set "
-                "OUTLAY_SPILL_DIR to a local folder"
+                f"the journal folder's file system does not lock files ({error}); set "
+                "OUTLAY_JOURNAL_DIR to a local folder"
             ) from error
         return True
 
@@ -153,13 +153,13 @@ class Lock:
         """Unlock the file, also where a child forked meanwhile shares it."""
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         """Close the file: unlocks it, unless another process shares it by fork.
 
         A second call does nothing: two threads may find the folder gone.
         """
         descriptor, self._descriptor = self._descriptor, -1
-        _opened.discard(self)
+        _open_locks.discard(self)
         if descriptor >= 0:
             os.close(descriptor)
 
@@ -168,16 +168,16 @@ class Lock:
 # by another thread at the moment of a fork. Strong references: without an owner, a lock
 # still has a descriptor. A fork waits for whoever has one and has not noted it yet;
 # re-entrant, for a signal handler may fork.
-_opened: Final[set[Lock]] = set()
-_opening: Final = ForkLock()
+_open_locks: Final[set[Lock]] = set()
+_opening_lock: Final = ForkLock()
 
 
-def _abandon_all() -> None:
-    for lock in [*_opened]:
-        lock.abandon()
+def _close_all_after_fork() -> None:
+    for lock in [*_open_locks]:
+        lock.close()
 
 
-in_child(_abandon_all)
+after_fork_in_child(_close_all_after_fork)
 
 
 class WriterFolder:
@@ -213,9 +213,9 @@ class WriterFolder:
         with contextlib.ExitStack() as undo:
             undo.callback(_remove, hidden)
             shipper = Lock(hidden / SHIPPER_LOCK)
-            undo.callback(shipper.abandon)
+            undo.callback(shipper.close)
             writer = Lock(hidden / WRITER_LOCK)
-            undo.callback(writer.abandon)
+            undo.callback(writer.close)
             writer.acquire()
             if shipped_here:
                 shipper.acquire()
@@ -223,16 +223,16 @@ class WriterFolder:
             undo.pop_all()
         if shipped_here:
             return cls(path, writer=writer, shipper=shipper, whole=True)
-        shipper.abandon()
+        shipper.close()
         return cls(path, writer=writer, shipper=None, whole=False)
 
     @classmethod
     def adopt(cls, path: Path) -> WriterFolder | None:
         """Own an existing folder if its writer is dead and nobody else ships it."""
         folder = cls.follow(path)
-        if folder is None or folder.is_whole:
+        if folder is None or folder.is_owned:
             return folder
-        folder.abandon()
+        folder.close()
         return None
 
     @classmethod
@@ -244,24 +244,24 @@ class WriterFolder:
         with contextlib.ExitStack() as undo:
             try:
                 shipper = Lock(path / SHIPPER_LOCK)
-                undo.callback(shipper.abandon)
+                undo.callback(shipper.close)
                 if not shipper.acquire():
                     return None
                 writer = Lock(path / WRITER_LOCK)
             except (FileNotFoundError, NotADirectoryError):
                 return None  # no folder, or another adopter has just removed it
-            undo.callback(writer.abandon)
+            undo.callback(writer.close)
             folder = cls(path, writer=writer, shipper=shipper, whole=False)
-            folder.inherit()
+            folder.try_own()
             undo.pop_all()
         return folder
 
     @property
-    def is_whole(self) -> bool:
+    def is_owned(self) -> bool:
         """Whether all locks are ours: nobody else appends here, or ships from here."""
         return self._whole
 
-    def inherit(self) -> bool:
+    def try_own(self) -> bool:
         """Own the folder as a whole if its writer is dead; return whether we do.
 
         Segments listed after that are all there will ever be.
@@ -282,7 +282,7 @@ class WriterFolder:
         for path in self.path.glob(f"*{PART_SUFFIX}"):
             path.unlink()
 
-    def is_gone(self) -> bool:
+    def is_deleted(self) -> bool:
         """Return whether somebody has deleted the folder."""
         try:
             self.path.stat()
@@ -292,7 +292,7 @@ class WriterFolder:
             return False
         return False
 
-    def is_shipped(self) -> bool:
+    def has_shipper(self) -> bool:
         """Return whether some process ships what is written here; the writer asks."""
         if self._shipper is not None:
             return True
@@ -308,7 +308,7 @@ class WriterFolder:
             probe.release()
             return False
         finally:
-            probe.abandon()
+            probe.close()
 
     def segment_path(self, number: int) -> Path:
         """Return the path of this writer's ``number``-th segment."""
@@ -326,13 +326,13 @@ class WriterFolder:
         """
         if self._whole and not self.segment_paths():
             _remove(self.path)
-        self.abandon()
+        self.close()
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         """Close the locks and leave the folder as it is."""
         for lock in (self._shipper, self._writer):
             if lock is not None:
-                lock.abandon()
+                lock.close()
 
 
 def _remove(folder: Path) -> None:
@@ -384,7 +384,9 @@ class DestinationFolder:
         if meta_path.exists():
             self._check(meta_path)
             return
-        meta = Meta(FORMAT_VERSION, base_url, namespace, rfc3339(now_ms))
+        meta = DestinationMeta(
+            FORMAT_VERSION, base_url, namespace, format_rfc3339(now_ms)
+        )
         # Written aside and renamed, so that nobody reads half of it.
         aside = self.path / f"{_NEW_PREFIX}{os.urandom(_RANDOM_BYTES).hex()}"
         descriptor = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _FILE_MODE)
@@ -400,14 +402,14 @@ class DestinationFolder:
 
     def _check(self, meta_path: Path) -> None:
         try:
-            meta = msgspec.json.decode(meta_path.read_bytes(), type=Meta)
+            meta = msgspec.json.decode(meta_path.read_bytes(), type=DestinationMeta)
         except msgspec.DecodeError:
             return  # the segments carry the version too
         if meta.format_version > FORMAT_VERSION:
             raise JournalError(
                 f"{self.path} was made by a newer outlay (journal format "
                 f"{meta.format_version}, this one knows {FORMAT_VERSION}); upgrade "
-                "outlay, or set OUTLAY_SPILL_DIR to another folder"
+                "outlay, or set OUTLAY_JOURNAL_DIR to another folder"
             )
 
     def writers(self) -> Iterator[Path]:
@@ -415,7 +417,7 @@ class DestinationFolder:
         if not self.exists:
             return
         for path in sorted(self.path.iterdir()):
-            if path.name not in _NO_WRITERS and not path.name.startswith("."):
+            if path.name not in _RESERVED_NAMES and not path.name.startswith("."):
                 yield path
 
     def used_bytes(self) -> int:
@@ -426,11 +428,11 @@ class DestinationFolder:
         """Refuse another segment of ``size`` bytes past the limit.
 
         Raises:
-            SpillFullError: the folder would exceed ``max_bytes``.
+            JournalFullError: the folder would exceed ``max_bytes``.
         """
         used = self.used_bytes()
         if used + size > max_bytes:
-            raise SpillFullError(
-                f"the journal holds {used} of max_spill_bytes={max_bytes} bytes; bring "
-                "the server back, or raise OUTLAY_MAX_SPILL_BYTES"
+            raise JournalFullError(
+                f"the journal holds {used} of max_journal_bytes={max_bytes} bytes; bring "
+                "the server back, or raise OUTLAY_MAX_JOURNAL_BYTES"
             )

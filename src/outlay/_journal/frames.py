@@ -55,7 +55,7 @@ fails; and nobody has been told yet that the event was tracked."""
 _unpack_header = _FRAME_HEADER.unpack_from
 
 
-class State(enum.IntEnum):
+class FrameState(enum.IntEnum):
     """What became of an event.
 
     The codes are words of the Reed-Muller code RM(1,3): any two differ in at least
@@ -70,12 +70,14 @@ class State(enum.IntEnum):
     QUARANTINED = 0x5A
 
 
-SETTLED: Final = frozenset({State.DELIVERED, State.DEAD, State.QUARANTINED})
+SETTLED: Final = frozenset(
+    {FrameState.DELIVERED, FrameState.DEAD, FrameState.QUARANTINED}
+)
 
-_STATES: Final = frozenset(State)
+_STATES: Final = frozenset(FrameState)
 
 
-class Stamp(NamedTuple):
+class AttemptStamp(NamedTuple):
     """When an event was first attempted, and how often.
 
     Attributes:
@@ -88,8 +90,8 @@ class Stamp(NamedTuple):
     attempts: int
 
 
-NEVER: Final = Stamp(0, 0)
-_UNKNOWN: Final = Stamp(None, 0)
+NEVER_ATTEMPTED: Final = AttemptStamp(0, 0)
+_UNKNOWN: Final = AttemptStamp(None, 0)
 
 
 class Frame(NamedTuple):
@@ -98,18 +100,18 @@ class Frame(NamedTuple):
     offset: int
     end: int
     state: int
-    stamp: Stamp
+    stamp: AttemptStamp
     payload: bytes
 
 
-class Damage(NamedTuple):
+class CorruptRange(NamedTuple):
     """Bytes that are no frame: ``offset`` up to ``end``, where reading goes on."""
 
     offset: int
     end: int
 
 
-def aligned(offset: int) -> int:
+def align_up(offset: int) -> int:
     """Return the first place at or after ``offset`` where a frame may start."""
     return (offset + _ALIGNMENT - 1) & -_ALIGNMENT
 
@@ -153,7 +155,7 @@ def write_stamp(segment: Buffer, offset: int, packed: bytes) -> None:
 
 def read_frame(
     segment: Buffer, offset: int, limit: int, *, final: bool
-) -> Frame | Damage | None:
+) -> Frame | CorruptRange | None:
     """Return what lies at ``offset``.
 
     Args:
@@ -170,7 +172,7 @@ def read_frame(
     if offset + FRAME_HEADER_BYTES > limit:
         return None
     magic, length, checksum, state, stamp = _unpack_header(segment, offset)
-    if state == State.UNWRITTEN and not final:
+    if state == FrameState.UNWRITTEN and not final:
         return None
     start = offset + FRAME_HEADER_BYTES
     end = start + length
@@ -180,13 +182,15 @@ def read_frame(
         payload = bytes(segment[start:end])
         if crc32(payload) == checksum:
             if state in _STATES:
-                return Frame(offset, aligned(end), state, _unpack_stamp(stamp), payload)
+                return Frame(
+                    offset, align_up(end), state, _unpack_stamp(stamp), payload
+                )
             # The event is whole but its fate is not: it may have been sent.
-            return Frame(offset, aligned(end), State.PENDING, _UNKNOWN, payload)
+            return Frame(offset, align_up(end), FrameState.PENDING, _UNKNOWN, payload)
     return _damage(segment, offset, limit, final=final)
 
 
-class Glimpse(NamedTuple):
+class FrameHeader(NamedTuple):
     """What a frame's header says; unchecked, if the event has met its fate."""
 
     offset: int
@@ -196,7 +200,7 @@ class Glimpse(NamedTuple):
     damaged: bool = False
 
 
-def glimpses(segment: Buffer, offset: int) -> Iterator[Glimpse]:
+def iter_headers(segment: Buffer, offset: int) -> Iterator[FrameHeader]:
     """Yield what the headers say of the published frames from ``offset`` on.
 
     For the writer, who wants to know how far things are: what is published and yet not
@@ -206,19 +210,21 @@ def glimpses(segment: Buffer, offset: int) -> Iterator[Glimpse]:
     limit = len(segment)
     while offset + FRAME_HEADER_BYTES <= limit:
         magic, length, _, state, stamp = _unpack_header(segment, offset)
-        if state == State.UNWRITTEN:
+        if state == FrameState.UNWRITTEN:
             return
         end = offset + FRAME_HEADER_BYTES + length
         fits = magic == FRAME_MAGIC and length and end <= limit
-        if fits and (state in SETTLED or _is_whole(segment, offset, limit)):
-            offset, start = aligned(end), offset
-            yield Glimpse(start, offset, state, stamp != 0)
+        if fits and (state in SETTLED or _is_intact(segment, offset, limit)):
+            offset, start = align_up(end), offset
+            yield FrameHeader(start, offset, state, stamp != 0)
             continue
         damage = _damage(segment, offset, limit, final=True)
         if damage is None:
             return
-        for lost in lost_events(segment, damage):
-            yield Glimpse(lost, damage.end, State.PENDING, attempted=True, damaged=True)
+        for lost in lost_event_offsets(segment, damage):
+            yield FrameHeader(
+                lost, damage.end, FrameState.PENDING, attempted=True, damaged=True
+            )
         offset = damage.end
 
 
@@ -226,7 +232,7 @@ def is_published(segment: Buffer, offset: int) -> bool:
     """Return whether the state of a frame at ``offset`` says that there is one."""
     if offset + FRAME_HEADER_BYTES > len(segment):
         return False
-    return bool(segment[offset + STATE_AT] != State.UNWRITTEN)
+    return bool(segment[offset + STATE_AT] != FrameState.UNWRITTEN)
 
 
 def published_end(segment: Buffer) -> int:
@@ -237,18 +243,20 @@ def published_end(segment: Buffer) -> int:
     return end
 
 
-def _damage(segment: Buffer, offset: int, limit: int, *, final: bool) -> Damage | None:
+def _damage(
+    segment: Buffer, offset: int, limit: int, *, final: bool
+) -> CorruptRange | None:
     """Find the next whole frame after damage at ``offset``."""
     resume = offset
     while (resume := segment.find(FRAME_MAGIC, resume + 1, limit)) >= 0:
-        if resume % _ALIGNMENT == 0 and _is_whole(segment, resume, limit):
-            return Damage(offset, resume)
+        if resume % _ALIGNMENT == 0 and _is_intact(segment, resume, limit):
+            return CorruptRange(offset, resume)
     # In a segment still being written, the next frame may be on its way.
     rest = segment[offset:limit] if final else b""
-    return Damage(offset, limit) if rest != bytes(len(rest)) else None
+    return CorruptRange(offset, limit) if rest != bytes(len(rest)) else None
 
 
-def lost_events(segment: Buffer, damage: Damage) -> Iterator[int]:
+def lost_event_offsets(segment: Buffer, damage: CorruptRange) -> Iterator[int]:
     """Yield where in ``damage`` there are events whose fate was still open.
 
     A frame without a state was never published, and a settled one has met its fate.
@@ -262,7 +270,7 @@ def lost_events(segment: Buffer, damage: Damage) -> Iterator[int]:
         offset = segment.find(FRAME_MAGIC, offset + 1, end)
 
 
-def _is_whole(segment: Buffer, offset: int, limit: int) -> bool:
+def _is_intact(segment: Buffer, offset: int, limit: int) -> bool:
     if offset + FRAME_HEADER_BYTES > limit:
         return False
     _, length, checksum, _, _ = _unpack_header(segment, offset)
@@ -271,13 +279,13 @@ def _is_whole(segment: Buffer, offset: int, limit: int) -> bool:
     return bool(end <= limit and crc32(segment[start:end]) == checksum)
 
 
-def _unpack_stamp(value: int) -> Stamp:
+def _unpack_stamp(value: int) -> AttemptStamp:
     if not value:
-        return NEVER
+        return NEVER_ATTEMPTED
     body, check = value >> 8, value & 0xFF
     if check != _check(body):
         return _UNKNOWN
-    return Stamp(body >> 8, body & 0xFF)
+    return AttemptStamp(body >> 8, body & 0xFF)
 
 
 def _check(body: int) -> int:

@@ -19,13 +19,13 @@ from outlay._journal.frames import (
     SEGMENT_HEADER_BYTES,
     SETTLED,
     STATE_AT,
-    Damage,
+    CorruptRange,
     Frame,
-    State,
-    aligned,
+    FrameState,
+    align_up,
     pack_header_into,
 )
-from outlay._model.events import with_key
+from outlay._model.events import add_key
 from outlay.errors import JournalError
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 _FILE_MODE: Final = 0o600
 _ZEROS: Final = bytes(1024 * 1024)
 
-_PUBLISHED: Final = int(State.PENDING)
+_PUBLISHED: Final = int(FrameState.PENDING)
 
-_NOTHING: Final = mmap.mmap(-1, SEGMENT_HEADER_BYTES)
+_FINISHED: Final = mmap.mmap(-1, SEGMENT_HEADER_BYTES)
 """What a finished writer has in the place of its segment, which it lets go of."""
 
-OnDamage: TypeAlias = Callable[["SegmentReader", Damage], None]
+OnDamage: TypeAlias = Callable[["SegmentReader", CorruptRange], None]
 
 
 def create_file(path: Path, size: int, created_ms: int) -> mmap.mmap:
@@ -99,7 +99,7 @@ def open_file(path: Path) -> mmap.mmap:
     return memory
 
 
-def look_into(path: Path) -> mmap.mmap | None:
+def map_readonly(path: Path) -> mmap.mmap | None:
     """Map a segment for reading; None if it is gone, or still being created.
 
     Raises:
@@ -118,7 +118,7 @@ def look_into(path: Path) -> mmap.mmap | None:
         os.close(descriptor)
 
 
-def unsettled(memory: mmap.mmap) -> Iterator[Frame]:
+def iter_unsettled(memory: mmap.mmap) -> Iterator[Frame]:
     """Yield the events in a segment that have not met their fate."""
     offset, limit = SEGMENT_HEADER_BYTES, len(memory)
     while found := frames.read_frame(memory, offset, limit, final=True):
@@ -206,7 +206,7 @@ class SegmentWriter:
     @property
     def mapped(self) -> mmap.mmap | None:
         """The segment; None if it is finished."""
-        return None if self._memory is _NOTHING else self._memory
+        return None if self._memory is _FINISHED else self._memory
 
     def append(self, payload: bytes) -> bool:
         """Append an event, and say whether there was room for it.
@@ -231,7 +231,7 @@ class SegmentWriter:
             # A signal handler raised between two steps. The reader may have seen a
             # published frame already: it must never be overwritten.
             if memory[offset + STATE_AT]:
-                self._tail = aligned(end)
+                self._tail = align_up(end)
                 self.frame_count = count
             else:  # what a shorter frame leaves of it would pass for damage
                 memory[start:end] = bytes(end - start)
@@ -253,7 +253,7 @@ class SegmentWriter:
         """Declare the segment finished; there is no room in it any more."""
         self._size = 0
         frames.seal(self._memory)
-        self._memory = _NOTHING
+        self._memory = _FINISHED
 
 
 class PendingEvent:
@@ -263,7 +263,7 @@ class PendingEvent:
         payload: the request body, byte for byte the same at each reading.
         first_attempt_ms: wall time of the first attempt whose outcome is not known to
             be a refusal; 0 if there is none; None if the journal lost it.
-        doubtful_since: monotonic seconds of that attempt, as far as this process knows;
+        in_doubt_since: monotonic seconds of that attempt, as far as this process knows;
             None: it has not sent the event yet.
         attempts: attempts so far, by this process and earlier ones.
         failures: attempts by this process that failed for this event alone.
@@ -272,23 +272,23 @@ class PendingEvent:
 
     __slots__ = (
         "attempts",
-        "doubtful_since",
-        "failures",
+        "event_failures",
         "first_attempt_ms",
+        "in_doubt_since",
         "offset",
         "payload",
-        "probes",
         "segment",
+        "server_failures",
     )
 
     def __init__(self, segment: SegmentReader, frame: Frame) -> None:
         self.segment = segment
         self.offset = frame.offset
-        self.payload = with_key(frame.payload)
+        self.payload = add_key(frame.payload)
         self.first_attempt_ms, self.attempts = frame.stamp
-        self.doubtful_since: float | None = None
-        self.failures = 0
-        self.probes = 0
+        self.in_doubt_since: float | None = None
+        self.event_failures = 0
+        self.server_failures = 0
 
 
 class SegmentReader:
@@ -317,7 +317,7 @@ class SegmentReader:
         """
         self.name = name
         self.final = final
-        self.unsettled: dict[int, PendingEvent] = {}
+        self.iter_unsettled: dict[int, PendingEvent] = {}
         self._memory = memory
         self._limit = len(memory)
         self._foreign = foreign
@@ -359,21 +359,23 @@ class SegmentReader:
             if found is None:
                 self._at_end = final
                 if not final:
-                    self._look_at_tail(on_damage)
+                    self._check_tail(on_damage)
                 return None
-            if isinstance(found, Damage) and self._may_arrive(found, final=final):
+            if isinstance(found, CorruptRange) and self._may_be_in_flight(
+                found, final=final
+            ):
                 return None
             self._cursor = found.end
-            if isinstance(found, Damage):
+            if isinstance(found, CorruptRange):
                 on_damage(self, found)
-            elif found.state not in SETTLED and found.offset not in self.unsettled:
+            elif found.state not in SETTLED and found.offset not in self.iter_unsettled:
                 event = PendingEvent(self, found)
-                self.unsettled[event.offset] = event
+                self.iter_unsettled[event.offset] = event
                 self._parked.discard(event.offset)
                 return event
         return None
 
-    def _read(self, *, final: bool) -> Frame | Damage | None:
+    def _read(self, *, final: bool) -> Frame | CorruptRange | None:
         memory, at = self._memory, self._cursor
         found = frames.read_frame(memory, at, self._limit, final=final)
         if found is not None or final:
@@ -385,28 +387,28 @@ class SegmentReader:
             return None
         self._published = tail
         # Once more: it may have been published since. Of zeros, nothing is left to see.
-        return frames.read_frame(memory, at, tail, final=True) or Damage(at, tail)
+        return frames.read_frame(memory, at, tail, final=True) or CorruptRange(at, tail)
 
-    def _look_at_tail(self, on_damage: OnDamage) -> None:
+    def _check_tail(self, on_damage: OnDamage) -> None:
         """Report the last frame of another process's segment if it has gone bad.
 
         Nobody can tell where it ends: reading goes on at the next whole frame.
         """
-        damage = Damage(self._cursor, self._limit)
+        damage = CorruptRange(self._cursor, self._limit)
         if (
             self._foreign
             and frames.is_published(self._memory, damage.offset)
-            and not self._may_arrive(damage, final=False)
+            and not self._may_be_in_flight(damage, final=False)
             and self._reported != damage.offset
         ):
             self._reported = damage.offset
             on_damage(self, damage)
 
-    def look_again(self) -> None:
+    def confirm_damage(self) -> None:
         """Take what looked like damage for damage, if it still does."""
         self._confirmed = self._suspected
 
-    def _may_arrive(self, damage: Damage, *, final: bool) -> bool:
+    def _may_be_in_flight(self, damage: CorruptRange, *, final: bool) -> bool:
         """Return whether ``damage`` may be a frame that is still on its way.
 
         Some processors, such as ARM's, let another one see stores out of order for a
@@ -416,10 +418,10 @@ class SegmentReader:
         self._suspected = damage.offset
         return self._foreign and not final and damage.offset != self._confirmed
 
-    def peek(self) -> bytes | None:
+    def first_pending(self) -> bytes | None:
         """Return the oldest pending event's payload, or None; moves nothing on."""
-        if self.unsettled:
-            return self.unsettled[min(self.unsettled)].payload
+        if self.iter_unsettled:
+            return self.iter_unsettled[min(self.iter_unsettled)].payload
         at = self._cursor
         while found := frames.read_frame(self._memory, at, self._limit, final=False):
             if isinstance(found, Frame) and found.state not in SETTLED:
@@ -427,13 +429,15 @@ class SegmentReader:
             at = found.end
         return None
 
-    def examine(self, damage: Damage) -> tuple[bytes, set[int]]:
+    def extract_damage(self, damage: CorruptRange) -> tuple[bytes, set[int]]:
         """Return what lies in ``damage``: its bytes, and where events are lost."""
-        lost = {*frames.lost_events(self._memory, damage)}
+        lost = {*frames.lost_event_offsets(self._memory, damage)}
         stateless = not frames.is_published(self._memory, damage.offset)
         if stateless and damage.end <= self._published:
             lost.add(damage.offset)  # it had a state
-        lost -= self.unsettled.keys()  # what is on its way was whole when it was read
+        lost -= (
+            self.iter_unsettled.keys()
+        )  # what is on its way was whole when it was read
         self._parked -= lost
         return self._memory[damage.offset : damage.end], lost
 
@@ -443,17 +447,17 @@ class SegmentReader:
         event.attempts += 1
         frames.write_stamp(self._memory, event.offset, packed)
 
-    def restamp(self, event: PendingEvent, first_attempt_ms: int) -> None:
+    def reset_stamp(self, event: PendingEvent, first_attempt_ms: int) -> None:
         """Take the clock of ``event`` back after a definite refusal."""
         event.first_attempt_ms = first_attempt_ms
         packed = frames.pack_stamp(first_attempt_ms, event.attempts)
         frames.write_stamp(self._memory, event.offset, packed)
 
-    def settle(self, event: PendingEvent, state: State) -> None:
+    def settle(self, event: PendingEvent, state: FrameState) -> None:
         """Record the fate of ``event``; it is not read again, unless parked."""
         self._memory[event.offset + STATE_AT] = state
-        del self.unsettled[event.offset]
-        if state is State.PARKED:
+        del self.iter_unsettled[event.offset]
+        if state is FrameState.PARKED:
             self._parked.add(event.offset)
 
     def rewind(self) -> None:

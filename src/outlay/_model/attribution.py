@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from outlay._model.carried import carried
+from outlay._model.propagated_context import register
 
 if TYPE_CHECKING:
     from outlay._model.events import Json
@@ -34,7 +34,7 @@ class Attribution(NamedTuple):
     region: str | None = None
     dimensions: Mapping[str, Json] = _NO_DIMENSIONS
 
-    def fill(
+    def with_defaults(
         self,
         customer_id: str | None,
         operation: str | None,
@@ -54,17 +54,17 @@ class Attribution(NamedTuple):
             data,
         )
 
-    def over(self, outer: Attribution) -> Attribution:
+    def merged_over(self, outer: Attribution) -> Attribution:
         """Return this attribution, with what it leaves open taken from ``outer``."""
-        customer_id, operation, region, dimensions = outer.fill(*self)
+        customer_id, operation, region, dimensions = outer.with_defaults(*self)
         # A new object each time, even an equal one: scopes know theirs by identity.
         return Attribution(customer_id, operation, region, dimensions or _NO_DIMENSIONS)
 
 
-NOBODY: Final = Attribution()
+UNATTRIBUTED: Final = Attribution()
 """The attribution outside of every scope."""
 
-attribution: Final = carried(
-    ContextVar[Attribution]("outlay_attribution", default=NOBODY)
+current_attribution: Final = register(
+    ContextVar[Attribution]("outlay_attribution", default=UNATTRIBUTED)
 )
 """The attribution of the running code."""

@@ -16,7 +16,7 @@ HOUR_MS: Final = 3600 * 1000
 
 # A finaliser may track while Python takes its modules down. CPython 3.13 then crashes
 # in sums of datetimes whose module is gone.
-_KEPT: Final = sys.modules.get("_datetime")
+_KEEP_ALIVE: Final = sys.modules.get("_datetime")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -48,7 +48,7 @@ class SystemClock:
         return time.time_ns() // NS_PER_MS
 
 
-def thread_seconds() -> float:
+def thread_cpu_seconds() -> float:
     """Return CPU seconds that the calling thread has used so far."""
     return time.thread_time()
 
@@ -63,6 +63,6 @@ def from_ms(ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=ms)
 
 
-def rfc3339(ms: int) -> str:
+def format_rfc3339(ms: int) -> str:
     """Return ``ms`` since 1970 as RFC 3339 in UTC: ``2026-01-01T12:00:00.123Z``."""
     return from_ms(ms).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

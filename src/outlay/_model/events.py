@@ -20,8 +20,8 @@ from uuid import UUID
 import msgspec
 
 from outlay._model import keys
-from outlay._model.clock import NS_PER_MS, Clock, rfc3339, to_ms
-from outlay._model.money import Amount, is_plain, written
+from outlay._model.clock import NS_PER_MS, Clock, format_rfc3339, to_ms
+from outlay._model.money import Amount, is_json_amount, to_json_number
 from outlay.errors import InvalidEventError
 
 Json: TypeAlias = (
@@ -82,7 +82,7 @@ class CostEvent(
     idempotency_key: str
 
 
-_Heading: TypeAlias = tuple[keys.Hasher, str, str]
+_Prefix: TypeAlias = tuple[keys.HashObject, str, str]
 """What the events of one customer, type and set of labels have in common: a hash of the
 shared part of their keys; their JSON text, up to where the amount goes; and an amount
 that need not be checked, that of the first of them, for many costs are flat.
@@ -106,12 +106,12 @@ class Labels(NamedTuple):
     provenance: str
 
 
-LabelValues: TypeAlias = tuple[
+LabelTuple: TypeAlias = tuple[
     str, str, str | None, str | None, str | None, str | None, str | None, str
 ]
 """`Labels` as the plain tuple that the hot path builds, and looks headings up by."""
 
-Composed: TypeAlias = tuple[keys.Hasher | None, str, bytes]
+ComposedEvent: TypeAlias = tuple[keys.HashObject | None, str, bytes]
 """A hasher, the text to finish it with, and the event without its key; or None, and a
 random key that the event has already. Whoever asks derives the key: a few do."""
 
@@ -158,7 +158,7 @@ def decode_event(payload: bytes) -> CostEvent:
     Raises:
         msgspec.DecodeError: the payload is no cost event.
     """
-    return _decoder.decode(with_key(payload))
+    return _decoder.decode(add_key(payload))
 
 
 class _Operation(msgspec.Struct, rename="camel", gc=False):
@@ -169,7 +169,7 @@ class _Operation(msgspec.Struct, rename="camel", gc=False):
     line: str = ""
 
 
-class _Named(msgspec.Struct, rename="camel", gc=False):
+class _KeyParts(msgspec.Struct, rename="camel", gc=False):
     """The key of an event, or what it is derived from."""
 
     type: str
@@ -179,11 +179,11 @@ class _Named(msgspec.Struct, rename="camel", gc=False):
     idempotency_key: str | None = None
 
 
-_decode_named: Final = msgspec.json.Decoder(_Named).decode
-_hasher: Final = lru_cache(_MAX_HEADINGS)(keys.key_hasher)
+_decode_named: Final = msgspec.json.Decoder(_KeyParts).decode
+_hasher: Final = lru_cache(_MAX_HEADINGS)(keys.shared_key_hash)
 
 
-def with_key(payload: bytes) -> bytes:
+def add_key(payload: bytes) -> bytes:
     """Return the request body of a composed event: with its key, derived if need be.
 
     What is no event stays what it is, for whoever takes it to say so. Any thread.
@@ -200,14 +200,14 @@ def with_key(payload: bytes) -> bytes:
     return b'%b,"idempotencyKey":"%b"}' % (payload[:-1], key.encode())
 
 
-class _Dated(msgspec.Struct):
+class _TimestampOnly(msgspec.Struct):
     timestamp: datetime
 
 
-_decode_dated: Final = msgspec.json.Decoder(_Dated).decode
+_decode_dated: Final = msgspec.json.Decoder(_TimestampOnly).decode
 
 
-def event_ms(payload: bytes) -> int | None:
+def event_time_ms(payload: bytes) -> int | None:
     """Return an event's timestamp in milliseconds since 1970; None: it has none."""
     try:
         return to_ms(_decode_dated(payload).timestamp)
@@ -236,38 +236,38 @@ class EventComposer:
         clock: Clock,
         subject_of: Callable[[str], str] = str,
     ) -> None:
-        self._source = check_text("source", source)
+        self._source = validate_text("source", source)
         self._ending = '"'
         if namespace is not None:
-            check_text("namespace", namespace)
-            self._ending = f'","namespace":{_quoted(namespace)}'
+            validate_text("namespace", namespace)
+            self._ending = f'","namespace":{_json_string(namespace)}'
         self._allow_credits = allow_credits
         self._subject_of = subject_of
         self._now_ns = clock.now_ns
-        self._headings: dict[LabelValues, _Heading] = {}
+        self._prefixes: dict[LabelTuple, _Prefix] = {}
         self._instant = (0, 0, "")  # the last millisecond: from, until, its text
 
     def compose(  # noqa: C901, PLR0917 - each call in it costs 3 %
         self,
-        labels: LabelValues,
+        labels: LabelTuple,
         amount: Amount,
         operation_id: OperationId | None,
         timestamp: datetime | None,
         quantity: Amount | None,
         data: Mapping[str, Json] | None,
-    ) -> Composed:
+    ) -> ComposedEvent:
         """Return the encoded event, and what its key is derived from.
 
         Raises:
             InvalidEventError: an argument breaks a rule; the message names it.
         """
-        hasher: keys.Hasher | None
+        hasher: keys.HashObject | None
         try:
-            hasher, opening, flat = self._headings[labels]
+            hasher, opening, flat = self._prefixes[labels]
         except (KeyError, TypeError):  # new, or unhashable and so invalid
-            hasher, opening, flat = self._admit(Labels(*labels), amount)
-        if type(amount) is not str or (amount != flat and not is_plain(amount)):
-            amount = written(amount, allow_credits=self._allow_credits)
+            hasher, opening, flat = self._add_prefix(Labels(*labels), amount)
+        if type(amount) is not str or (amount != flat and not is_json_amount(amount)):
+            amount = to_json_number(amount, allow_credits=self._allow_credits)
         ending = self._ending
         if operation_id is None:
             hasher, operation_id, more = None, keys.random_key(), ""
@@ -282,33 +282,33 @@ class EventComposer:
         ):
             more = f',"operationId":"{operation_id}"'
         else:
-            operation_id, quoted = _operation_text(operation_id)
+            operation_id, quoted = _operation_id_text(operation_id)
             more = f',"operationId":{quoted}'
         if quantity is not None:
-            number = written(
+            number = to_json_number(
                 quantity, allow_credits=self._allow_credits, field="quantity"
             )
             more += f',"quantity":{number}'
         if data:
-            more += _members(data)
+            more += _data_members(data)
         now_ns, (since, until, instant) = self._now_ns, self._instant
         if timestamp is not None:
             instant = _instant(timestamp)
         elif not since <= (now := now_ns()) < until:
-            instant = self._renewed(now)
+            instant = self._current_instant(now)
         payload = f'{opening}{amount}{more}}},"timestamp":"{instant}{ending}}}'.encode()
         if data:  # nothing else is that large
             _check_size(data, payload)
         return hasher, operation_id, payload
 
-    def _renewed(self, now_ns: int) -> str:
+    def _current_instant(self, now_ns: int) -> str:
         """Return the text of the millisecond that it is now, and remember it."""
         ms = now_ns // NS_PER_MS
-        instant = rfc3339(ms)
+        instant = format_rfc3339(ms)
         self._instant = (ms * NS_PER_MS, (ms + 1) * NS_PER_MS, instant)
         return instant
 
-    def _admit(self, given: Labels, amount: Amount) -> _Heading:
+    def _add_prefix(self, given: Labels, amount: Amount) -> _Prefix:
         """Check labels not seen before, and remember what follows from them."""
         labels = Labels._make(map(_check_label, Labels._fields, given))
         if labels.provenance not in get_args(Provenance):
@@ -317,9 +317,11 @@ class EventComposer:
         subject = self._subject_of(labels.customer_id)
         named = zip(_LABEL_FIELDS, labels[2:], strict=True)
         fields = "".join(
-            f'"{name}":{_quoted(value)},' for name, value in named if value is not None
+            f'"{name}":{_json_string(value)},'
+            for name, value in named
+            if value is not None
         )
-        hasher = keys.key_hasher(
+        hasher = keys.shared_key_hash(
             self._source,
             labels.event_type,
             subject,  # a key made of the id itself could be tried out
@@ -327,24 +329,24 @@ class EventComposer:
             labels.line or "",
         )
         opening = (
-            f'{{"type":{_quoted(labels.event_type)},"source":{_quoted(self._source)},'
-            f'"subject":{_quoted(subject)},"data":{{{fields}"amount":'
+            f'{{"type":{_json_string(labels.event_type)},"source":{_json_string(self._source)},'
+            f'"subject":{_json_string(subject)},"data":{{{fields}"amount":'
         )
-        flat = amount if type(amount) is str and is_plain(amount) else "0"
+        flat = amount if type(amount) is str and is_json_amount(amount) else "0"
         heading = (hasher, opening, flat)
-        if len(self._headings) >= _MAX_HEADINGS:
-            self._headings.clear()
-        self._headings[labels] = heading
+        if len(self._prefixes) >= _MAX_HEADINGS:
+            self._prefixes.clear()
+        self._prefixes[labels] = heading
         return heading
 
 
 def _check_label(name: str, value: object) -> str | None:
     if value is None and name not in _REQUIRED:
         return None
-    return check_text(name, value)
+    return validate_text(name, value)
 
 
-def check_text(field: str, value: object, *, max_chars: int = MAX_TEXT_CHARS) -> str:
+def validate_text(field: str, value: object, *, max_chars: int = MAX_TEXT_CHARS) -> str:
     """Return ``value`` if it is text that every server and log can carry.
 
     A member of an enumeration of str, or another subclass, is returned as plain text:
@@ -372,7 +374,7 @@ def check_text(field: str, value: object, *, max_chars: int = MAX_TEXT_CHARS) ->
     return value
 
 
-def _operation_text(operation_id: OperationId) -> tuple[str, str]:
+def _operation_id_text(operation_id: OperationId) -> tuple[str, str]:
     """Return the id as text, and that as a JSON string."""
     if isinstance(operation_id, UUID):
         operation_id = str(operation_id)
@@ -384,8 +386,8 @@ def _operation_text(operation_id: OperationId) -> tuple[str, str]:
             raise InvalidEventError(
                 "operation_id", operation_id, "has too many digits"
             ) from None
-    text = check_text("operation_id", operation_id, max_chars=MAX_OPERATION_ID_CHARS)
-    return text, _quoted(text)
+    text = validate_text("operation_id", operation_id, max_chars=MAX_OPERATION_ID_CHARS)
+    return text, _json_string(text)
 
 
 def _instant(timestamp: datetime) -> str:
@@ -396,7 +398,7 @@ def _instant(timestamp: datetime) -> str:
             "timestamp", timestamp, "is naive; pass one with a timezone, such as UTC"
         )
     try:
-        return rfc3339(to_ms(timestamp))
+        return format_rfc3339(to_ms(timestamp))
     except OverflowError:
         raise InvalidEventError(
             "timestamp", timestamp, "must be in the years 1 to 9999 in UTC"
@@ -404,7 +406,7 @@ def _instant(timestamp: datetime) -> str:
 
 
 def _check_size(data: object, payload: bytes) -> None:
-    size = len(with_key(payload)) if len(payload) > _SURELY_FITS else 0
+    size = len(add_key(payload)) if len(payload) > _SURELY_FITS else 0
     if size > MAX_EVENT_BYTES:
         raise InvalidEventError(
             "data",
@@ -413,14 +415,14 @@ def _check_size(data: object, payload: bytes) -> None:
         )
 
 
-def _quoted(text: str) -> str:
+def _json_string(text: str) -> str:
     """Return printable ``text`` as a JSON string."""
     if '"' in text or "\\" in text or not text.isprintable():
         return _encode(text).decode()
     return f'"{text}"'
 
 
-def _members(data: Mapping[str, Json]) -> str:
+def _data_members(data: Mapping[str, Json]) -> str:
     """Return the caller's data as members to append to a JSON object."""
     if type(data) is not dict and not isinstance(data, Mapping):
         raise InvalidEventError("data", data, "pass a mapping of str to JSON values")
@@ -430,7 +432,7 @@ def _members(data: Mapping[str, Json]) -> str:
                 f"data.{name}", value, "is outlay's own; use the argument, or rename"
             )
         if type(name) is not str or type(value) not in _PLAIN_TYPES:
-            _check_json("data", {name: value}, _MAX_DEPTH)
+            _validate_json("data", {name: value}, _MAX_DEPTH)
     try:
         return "," + _encode(data)[1:-1].decode()
     except UnicodeEncodeError:
@@ -441,17 +443,17 @@ def _members(data: Mapping[str, Json]) -> str:
         raise InvalidEventError("data", data, f"cannot be sent: {error}") from error
 
 
-def check_data(data: Mapping[str, Json]) -> None:
+def validate_data(data: Mapping[str, Json]) -> None:
     """Refuse what `track_cost` would refuse as ``data``.
 
     Raises:
         InvalidEventError: a name is outlay's own, or a value is not JSON.
     """
     if data:
-        _members(data)
+        _data_members(data)
 
 
-def _check_json(path: str, value: object, depth: int) -> None:
+def _validate_json(path: str, value: object, depth: int) -> None:
     """Refuse what the encoder would change silently, such as NaN or a set."""
     if depth == 0:
         raise InvalidEventError(path, value, f"is nested over {_MAX_DEPTH} levels")
@@ -459,7 +461,7 @@ def _check_json(path: str, value: object, depth: int) -> None:
         _check_members(path, value, depth)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            _check_json(f"{path}[{index}]", item, depth - 1)
+            _validate_json(f"{path}[{index}]", item, depth - 1)
     elif not _is_json_scalar(value):
         raise InvalidEventError(
             path, value, f"is not JSON ({type(value).__name__}); convert it first"
@@ -472,7 +474,7 @@ def _check_members(path: str, members: Mapping[Any, object], depth: int) -> None
             continue  # as most are; the rest of the loop takes ten times as long
         if not isinstance(name, str):
             raise InvalidEventError(path, name, "JSON names must be str")
-        _check_json(f"{path}.{name}", value, depth - 1)
+        _validate_json(f"{path}.{name}", value, depth - 1)
 
 
 def _is_json_scalar(value: object) -> bool:

@@ -21,7 +21,7 @@ DERIVED_HEX_DIGITS: Final = 40
 _RANDOM_BYTES: Final = 16  # as many as a UUID
 
 
-class Hasher(Protocol):
+class HashObject(Protocol):
     """A hash object of `hashlib`."""
 
     def copy(self) -> Self:
@@ -46,15 +46,15 @@ def netstring(text: str) -> bytes:
     return b"%d:%b," % (len(encoded), encoded)
 
 
-def key_hasher(
+def shared_key_hash(
     source: str, event_type: str, customer_id: str, provider: str, line: str
-) -> Hasher:
+) -> HashObject:
     """Return a hash of what many operations share, to be finished by `derive_key`."""
     parts = (VERSION, source, event_type, customer_id, provider, line)
     return sha256(b"".join(map(netstring, parts)))
 
 
-def derive_key(hasher: Hasher, operation_id: str) -> str:
+def derive_key(hasher: HashObject, operation_id: str) -> str:
     """Return the key of the operation ``operation_id`` under a `key_hasher`.
 
     The same arguments give the same key in every process, version and language.

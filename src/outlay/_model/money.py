@@ -26,7 +26,7 @@ amount is a multiple of 1e-100, which the reference server's exact sums ask for.
 # of amounts of up to 61 digits, and would raise before it rounded.
 _EXACT: Final = Context(prec=1000, traps=[Inexact, InvalidOperation, Overflow])
 
-is_plain: Final = re.compile(
+is_json_amount: Final = re.compile(
     r"(?:0|[1-9][0-9]{0,24}+)(?:\.[0-9]{1,40}+)?+", re.ASCII
 ).fullmatch
 """Matches a text that is an amount, and is sent, as it stands: a JSON number (RFC 8259,
@@ -37,7 +37,7 @@ _PLAIN_INTS: Final = range(10**25)
 _REMEDY: Final = "pass a finite Decimal, int, str or float such as '0.0042'"
 
 
-def exact(
+def to_exact_decimal(
     value: Amount, *, allow_credits: bool = False, field: str = "amount"
 ) -> Decimal:
     """Return ``value`` as the exact decimal that will be sent and summed.
@@ -74,7 +74,7 @@ def exact(
     return number
 
 
-def written(
+def to_json_number(
     value: Amount, *, allow_credits: bool = False, field: str = "amount"
 ) -> str:
     """Return the text of ``value`` that will be sent: that of `exact`, only sooner.
@@ -88,11 +88,11 @@ def written(
         InvalidEventError: see there.
     """
     kind = type(value)
-    if kind is float and is_plain(text := str(value)):
+    if kind is float and is_json_amount(text := str(value)):
         return text
     if kind is int and value in _PLAIN_INTS:
         return str(value)
-    return str(exact(value, allow_credits=allow_credits, field=field))
+    return str(to_exact_decimal(value, allow_credits=allow_credits, field=field))
 
 
 def _decimal(value: Amount, field: str) -> Decimal:

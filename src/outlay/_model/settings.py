@@ -2,9 +2,6 @@
 
 The only module that reads the environment. Each setting has one variable, named
 ``OUTLAY_`` and the setting's name in capitals.
-
-It comes late, with the first client (see `outlay._late`), and what else only a client
-needs comes with it.
 """
 
 from __future__ import annotations
@@ -26,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from outlay._model.events import check_text
+from outlay._model.events import validate_text
 from outlay.errors import ConfigError, InvalidEventError, shorten
 
 if TYPE_CHECKING:
@@ -112,7 +109,7 @@ def _key(value: SecretStr) -> SecretStr:
 
 def _text(value: str) -> str:
     try:
-        return check_text("", value)
+        return validate_text("", value)
     except InvalidEventError as error:
         raise ValueError(error.remedy) from None
 
@@ -128,7 +125,7 @@ Text = Annotated[str, AfterValidator(_text)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400, allow_inf_nan=False)]
 
 
-class EnvironmentModel(BaseModel):
+class EnvironmentSettings(BaseModel):
     """A frozen group of settings that can be read from the environment."""
 
     model_config = ConfigDict(
@@ -169,10 +166,12 @@ class EnvironmentModel(BaseModel):
         try:
             return cls.model_validate({**read, **given})
         except ValidationError as error:
-            raise ConfigError(cls._explain(error, variables)) from None
+            raise ConfigError(cls._error_message(error, variables)) from None
 
     @classmethod
-    def _explain(cls, error: ValidationError, variables: Mapping[str, str]) -> str:
+    def _error_message(
+        cls, error: ValidationError, variables: Mapping[str, str]
+    ) -> str:
         problems = error.errors(include_url=False)
         return "; ".join(cls._explain_one(problem, variables) for problem in problems)
 
@@ -201,7 +200,7 @@ def _may_hold_secret(value: object) -> bool:
     return isinstance(value, str) and ("@" in value or "?" in value)
 
 
-class Settings(EnvironmentModel):
+class Settings(EnvironmentSettings):
     """How a client tracks, keeps and ships. Immutable; see docs/settings.md."""
 
     api_key: Annotated[SecretStr, AfterValidator(_header_text)] | None = None
@@ -217,7 +216,7 @@ class Settings(EnvironmentModel):
     namespace: Text | None = None
     """Organization to write to, where the credential may write to several."""
 
-    spill_dir: Annotated[Path, AfterValidator(_folder)] | None = None
+    journal_dir: Annotated[Path, AfterValidator(_folder)] | None = None
     """Folder of the journal; ``~`` is the home. None: the platform's state folder."""
 
     shipping: Literal["thread", "agent", "none"] = "thread"
@@ -267,7 +266,7 @@ class Settings(EnvironmentModel):
     hash_customer_ids: Annotated[SecretStr, AfterValidator(_key)] | None = None
     """Secret key. With it, customer ids are kept and sent only as keyed digests."""
 
-    max_spill_bytes: Annotated[int, Field(ge=256 * KIB)] = GIB
+    max_journal_bytes: Annotated[int, Field(ge=256 * KIB)] = GIB
     """Limit of the destination's folder; past it, new events are dropped, counted.
     Room for one segment at least."""
 
@@ -306,7 +305,7 @@ class Settings(EnvironmentModel):
     retry_max: Seconds = 60.0
     """Longest backoff in seconds."""
 
-    park_interval: Seconds = 3600.0
+    parked_retry_interval: Seconds = 3600.0
     """Seconds between attempts of parked events."""
 
     dedupe_window: Seconds = 24 * 3600.0
@@ -319,19 +318,19 @@ class Settings(EnvironmentModel):
     """Seconds the process may spend at exit on shipping; the rest stays on disk."""
 
     @model_validator(mode="after")
-    def _room_for_a_segment(self) -> Self:
+    def _check_journal_holds_a_segment(self) -> Self:
         # Segments are preallocated: without room for one, every event would be dropped.
-        if self.max_spill_bytes < self.segment_bytes:
+        if self.max_journal_bytes < self.segment_bytes:
             message = (
-                f"max_spill_bytes={self.max_spill_bytes} holds no segment of "
-                f"segment_bytes={self.segment_bytes}: raise {_PREFIX}MAX_SPILL_BYTES, "
+                f"max_journal_bytes={self.max_journal_bytes} holds no segment of "
+                f"segment_bytes={self.segment_bytes}: raise {_PREFIX}MAX_JOURNAL_BYTES, "
                 f"or lower {_PREFIX}SEGMENT_BYTES"
             )
             raise ValueError(message)
         return self
 
     @model_validator(mode="after")
-    def _a_folder_for_the_agent(self) -> Self:
+    def _check_agent_has_a_disk(self) -> Self:
         if self.shipping == "agent" and self.durability == "memory":
             message = (
                 "shipping=agent needs events on disk, where the agent finds them: set "

@@ -27,9 +27,9 @@ class Stats(NamedTuple):
         duplicates: of the delivered, how many the server said it knew already.
         retried: how often an event was sent again.
         requests: how many requests were made.
-        spill_bytes: size of the journal's segments for this destination, those of
-            other processes included; what `max_spill_bytes` limits.
-        oldest_pending: seconds since the timestamp of the oldest pending event; None
+        journal_bytes: size of the journal's segments for this destination, those of
+            other processes included; what `max_journal_bytes` limits.
+        oldest_pending_age: seconds since the timestamp of the oldest pending event; None
             if none is pending, or the client is closed.
         unpriced: captured costs of this process that wait for a price. They are no
             events yet, and in none of the other numbers.
@@ -53,14 +53,14 @@ class Stats(NamedTuple):
     duplicates: int
     retried: int
     requests: int
-    spill_bytes: int
-    oldest_pending: float | None
+    journal_bytes: int
+    oldest_pending_age: float | None
     unpriced: int
     capture_errors: Mapping[str, int]
     random_keys: int
 
 
-class FlushReport(NamedTuple):
+class FlushResult(NamedTuple):
     """What `flush` and `close` answer.
 
     Attributes:

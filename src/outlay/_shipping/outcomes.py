@@ -19,7 +19,7 @@ class Outcome(enum.Enum):
     DEAD = "dead"  # kept as a dead letter; the same bytes can never be accepted
 
 
-class Effect(enum.Enum):
+class ServerEffect(enum.Enum):
     """What an answer means for all other events of the destination."""
 
     NONE = "none"
@@ -28,7 +28,7 @@ class Effect(enum.Enum):
     PAUSE = "pause"  # nothing can be accepted until a person acts
 
 
-class Counted(enum.Enum):
+class Received(enum.Enum):
     """Whether the server has counted the event."""
 
     YES = "yes"
@@ -36,7 +36,7 @@ class Counted(enum.Enum):
     MAYBE = "maybe"  # then the clock of the server's dedupe window runs
 
 
-class Verdict(NamedTuple):
+class Decision(NamedTuple):
     """How to treat an event after an answer.
 
     Attributes:
@@ -47,57 +47,65 @@ class Verdict(NamedTuple):
     """
 
     outcome: Outcome
-    effect: Effect
-    counted: Counted
+    effect: ServerEffect
+    counted: Received
     reason: str
 
 
-_DELIVERED: Final = Verdict(Outcome.DELIVERED, Effect.NONE, Counted.YES, "delivered")
-_DEAD: Final = Verdict(Outcome.DEAD, Effect.NONE, Counted.NO, "rejected")
+_DELIVERED: Final = Decision(
+    Outcome.DELIVERED, ServerEffect.NONE, Received.YES, "delivered"
+)
+_DEAD: Final = Decision(Outcome.DEAD, ServerEffect.NONE, Received.NO, "rejected")
 
 # A status that is not here is judged by its class, below.
 _BY_STATUS: Final = {
     400: _DEAD,
-    401: Verdict(Outcome.RETRY, Effect.PAUSE, Counted.NO, "unauthorized"),
-    403: Verdict(Outcome.RETRY, Effect.PAUSE, Counted.NO, "forbidden"),
-    404: Verdict(Outcome.PARKED, Effect.NONE, Counted.NO, "not_found"),
+    401: Decision(Outcome.RETRY, ServerEffect.PAUSE, Received.NO, "unauthorized"),
+    403: Decision(Outcome.RETRY, ServerEffect.PAUSE, Received.NO, "forbidden"),
+    404: Decision(Outcome.PARKED, ServerEffect.NONE, Received.NO, "not_found"),
     # A proxy's, between us and the service.
-    407: Verdict(Outcome.RETRY, Effect.PAUSE, Counted.NO, "proxy_unauthorized"),
-    408: Verdict(Outcome.RETRY, Effect.SLOW_DOWN, Counted.MAYBE, "request_timeout"),
-    413: Verdict(Outcome.DEAD, Effect.NONE, Counted.NO, "too_large"),
+    407: Decision(Outcome.RETRY, ServerEffect.PAUSE, Received.NO, "proxy_unauthorized"),
+    408: Decision(
+        Outcome.RETRY, ServerEffect.SLOW_DOWN, Received.MAYBE, "request_timeout"
+    ),
+    413: Decision(Outcome.DEAD, ServerEffect.NONE, Received.NO, "too_large"),
     422: _DEAD,
-    425: Verdict(Outcome.RETRY, Effect.SLOW_DOWN, Counted.NO, "too_early"),
-    429: Verdict(Outcome.RETRY, Effect.FEWER, Counted.NO, "too_many_requests"),
+    425: Decision(Outcome.RETRY, ServerEffect.SLOW_DOWN, Received.NO, "too_early"),
+    429: Decision(Outcome.RETRY, ServerEffect.FEWER, Received.NO, "too_many_requests"),
     # One event may trip a fault that the others do not: they go on.
-    500: Verdict(Outcome.RETRY, Effect.NONE, Counted.MAYBE, "server_error"),
+    500: Decision(Outcome.RETRY, ServerEffect.NONE, Received.MAYBE, "server_error"),
 }
 
 # By the hundreds. 3xx: we follow no redirect, since a POST can turn into a GET; the
 # base URL is wrong. Other 4xx: nothing wrong with this event that we know of.
 _BY_CLASS: Final = {
     2: _DELIVERED,
-    3: Verdict(Outcome.RETRY, Effect.PAUSE, Counted.NO, "redirected"),
-    4: Verdict(Outcome.PARKED, Effect.NONE, Counted.NO, "refused"),
-    5: Verdict(Outcome.RETRY, Effect.SLOW_DOWN, Counted.MAYBE, "unavailable"),
+    3: Decision(Outcome.RETRY, ServerEffect.PAUSE, Received.NO, "redirected"),
+    4: Decision(Outcome.PARKED, ServerEffect.NONE, Received.NO, "refused"),
+    5: Decision(Outcome.RETRY, ServerEffect.SLOW_DOWN, Received.MAYBE, "unavailable"),
 }
 
-_UNKNOWN: Final = Verdict(
-    Outcome.RETRY, Effect.SLOW_DOWN, Counted.MAYBE, "no_http_status"
+_UNKNOWN: Final = Decision(
+    Outcome.RETRY, ServerEffect.SLOW_DOWN, Received.MAYBE, "no_http_status"
 )
 
-UNMATCHED: Final = Verdict(
-    Outcome.PARKED, Effect.NONE, Counted.NO, "invalid_event_type"
+UNMATCHED: Final = Decision(
+    Outcome.PARKED, ServerEffect.NONE, Received.NO, "invalid_event_type"
 )
 """No cost metric has this event type (yet)."""
 
-UNSENT: Final = Verdict(Outcome.RETRY, Effect.SLOW_DOWN, Counted.NO, "unreachable")
+NOT_SENT: Final = Decision(
+    Outcome.RETRY, ServerEffect.SLOW_DOWN, Received.NO, "unreachable"
+)
 """No connection: no byte of the request left."""
 
-UNANSWERED: Final = Verdict(Outcome.RETRY, Effect.SLOW_DOWN, Counted.MAYBE, "no_answer")
+NO_RESPONSE: Final = Decision(
+    Outcome.RETRY, ServerEffect.SLOW_DOWN, Received.MAYBE, "no_answer"
+)
 """The request may have arrived; the answer did not."""
 
 
-def judge(status: int, error: str = "") -> Verdict:
+def decide(status: int, error: str = "") -> Decision:
     """Return the verdict on one event.
 
     Args:

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 
 from outlay._model.clock import SystemClock
 from outlay._model.settings import is_loopback
-from outlay._shipping.coding import REFUSALS, Coding
+from outlay._shipping.compression import AMBIGUOUS_STATUSES, BodyCompressor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from outlay._model.settings import Settings
-    from outlay._shipping.carrying import Carrier, Headers
-    from outlay._shipping.coding import Compression
-    from outlay._shipping.lent import Lendable, Loan
+    from outlay._shipping.compression import Compression
+    from outlay._shipping.connections_limits import Carrier, Headers
+    from outlay._shipping.user_client import HttpClientSource, Loan
 
 
 EVENTS_PATH: Final = "/v0/events"
 
 
-class Answer(NamedTuple):
+class TransportResponse(NamedTuple):
     """A server's answer.
 
     Attributes:
@@ -45,7 +45,7 @@ class Transport(Protocol):
     Thread safety: `post` is called by several threads at once.
     """
 
-    def post(self, path: str, body: bytes) -> Answer:
+    def post(self, path: str, body: bytes) -> TransportResponse:
         """Post JSON ``body`` to ``path`` and return the answer, whatever its status.
 
         Must not retry, and must not follow redirects.
@@ -61,7 +61,7 @@ class Transport(Protocol):
         ...
 
 
-class HttpxTransport:
+class HttpTransport:
     """Posts over pooled connections of httpx's engine, or through a client of yours.
 
     Obeys the usual proxy and certificate variables, but for a server on this machine:
@@ -79,7 +79,7 @@ class HttpxTransport:
         max_connections: int,
         deadline: float = 60.0,
         compression: Compression = "never",
-        client: Lendable | Loan | None = None,
+        client: HttpClientSource | Loan | None = None,
     ) -> None:
         """Prepare; connections are made when needed.
 
@@ -110,13 +110,15 @@ class HttpxTransport:
         # To a batch, the counts and the failures say all (RFC 7240). The documented
         # path gets nothing but what is documented.
         self._batch_headers: Final = [*headers, (b"prefer", b"return=minimal")]
-        self._coding: Final = Coding(compression, nearby=is_loopback(base_url))
+        self._coding: Final = BodyCompressor(compression, nearby=is_loopback(base_url))
         self._carrier: Final = _carrier(
             base_url, timeout, deadline, max_connections, client
         )
 
     @classmethod
-    def of(cls, settings: Settings, client: Lendable | Loan | None = None) -> Self:
+    def of(
+        cls, settings: Settings, client: HttpClientSource | Loan | None = None
+    ) -> Self:
         """Return the transport that ``settings`` describe; see the constructor."""
         key = settings.api_key
         return cls(
@@ -129,20 +131,20 @@ class HttpxTransport:
             client=client,
         )
 
-    def post(self, path: str, body: bytes) -> Answer:
+    def post(self, path: str, body: bytes) -> TransportResponse:
         """Post JSON ``body`` to ``path``; see `Transport`."""
         headers = self._headers if path == EVENTS_PATH else self._batch_headers
-        packed = self._coding.packed(body)
+        packed = self._coding.compress(body)
         if packed is None:
             answer = self._carrier.send(path, headers, body)
         else:
-            answer = self._post_packed(path, headers, packed, body)
-        self._coding.learn(answer.headers)
+            answer = self._post_compressed(path, headers, packed, body)
+        self._coding.update_from(answer.headers)
         return answer
 
-    def _post_packed(
+    def _post_compressed(
         self, path: str, headers: Headers, packed: bytes, body: bytes
-    ) -> Answer:
+    ) -> TransportResponse:
         """Post in gzip; what is refused so is judged by what is said to it plain.
 
         Behind one address there may be servers of several versions, and an event must
@@ -150,11 +152,11 @@ class HttpxTransport:
         """
         in_gzip = [*headers, (b"content-encoding", b"gzip")]
         answer = self._carrier.send(path, in_gzip, packed)
-        if answer.status not in REFUSALS:
+        if answer.status not in AMBIGUOUS_STATUSES:
             return answer
         plain = self._carrier.send(path, headers, body)
         if plain.status != answer.status:
-            self._coding.refused()
+            self._coding.disable()
         return plain
 
     def close(self) -> None:
@@ -176,19 +178,19 @@ def _carrier(
     timeout: float,
     deadline: float,
     max_connections: int,
-    client: Lendable | Loan | None,
+    client: HttpClientSource | Loan | None,
 ) -> Carrier:
-    from outlay._shipping.carrying import Limits
+    from outlay._shipping.connections_limits import RequestLimits
 
-    limits = Limits(patience=timeout, deadline=deadline)
+    limits = RequestLimits(wait_timeout=timeout, deadline=deadline)
     monotonic = SystemClock.monotonic
     if client is not None:
-        from outlay._shipping.lent import Loan
+        from outlay._shipping.user_client import Loan
 
         loan = client if isinstance(client, Loan) else Loan(client)
         return loan.carrier(base_url, limits, monotonic=monotonic)
-    from outlay._shipping.pooled import PooledCarrier
+    from outlay._shipping.connections import ConnectionPool
 
-    return PooledCarrier(
+    return ConnectionPool(
         base_url, limits, max_connections=max_connections, monotonic=monotonic
     )

@@ -20,8 +20,8 @@ try:
         ServerError,
         StoreUnavailableError,
     )
-    from outlay.server._ingest import Counts
-    from outlay.server._run import BackgroundServer, Started, serve
+    from outlay.server._run import BackgroundServer, ServerStarted, serve
+    from outlay.server._services.ingest import IngestCounts
     from outlay.server._settings import ServerSettings
 except ModuleNotFoundError as error:
     if error.name is not None and error.name.startswith("outlay"):
@@ -32,13 +32,13 @@ __all__ = (
     "AddressError",
     "AddressInUseError",
     "BackgroundServer",
-    "Counts",
     "DatabaseBusyError",
     "DatabaseError",
+    "IngestCounts",
     "NewerDatabaseError",
     "ServerError",
     "ServerSettings",
-    "Started",
+    "ServerStarted",
     "StoreUnavailableError",
     "create_app",
     "serve",

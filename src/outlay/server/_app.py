@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from starlette import routing
 from starlette.applications import Starlette
-from starlette.routing import Router
 
 from outlay._model.clock import Clock, SystemClock
-from outlay.server._dispatch import Dispatcher
-from outlay.server._engine import Engine
-from outlay.server._routes import ENDPOINTS
+from outlay.server._core import ServerCore
+from outlay.server._http.router import Router
+from outlay.server._http.routes import ENDPOINTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -38,10 +38,10 @@ def create_app(
         middleware: wrapped around all routes, outermost first. A test or a demo can
             inject a failing server here; the settings have no switch for that.
     """
-    return app_of(Engine(settings, clock or SystemClock()), middleware)
+    return app_of(ServerCore(settings, clock or SystemClock()), middleware)
 
 
-def app_of(engine: Engine, middleware: Sequence[Middleware]) -> Starlette:
+def app_of(engine: ServerCore, middleware: Sequence[Middleware]) -> Starlette:
     """Return the application that serves ``engine``, and starts and stops it."""
 
     @asynccontextmanager
@@ -55,8 +55,8 @@ def app_of(engine: Engine, middleware: Sequence[Middleware]) -> Starlette:
     app = Starlette(middleware=middleware)
     # One table of routes instead of a list tried in order, and never a redirect:
     # clients turn a redirected POST into a GET.
-    app.router = Router(
-        default=Dispatcher(engine, ENDPOINTS), redirect_slashes=False, lifespan=lifespan
+    app.router = routing.Router(
+        default=Router(engine, ENDPOINTS), redirect_slashes=False, lifespan=lifespan
     )
     app.state.engine = engine
     return app

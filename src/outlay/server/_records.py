@@ -53,7 +53,7 @@ class Event(msgspec.Struct, gc=False):
         return self.subject or self.external_subject or ""
 
 
-class Receipt(msgspec.Struct, frozen=True, gc=False):
+class IngestResult(msgspec.Struct, frozen=True, gc=False):
     """What became of one event handed to the store.
 
     Attributes:
@@ -67,7 +67,7 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     conflict: bool = False
 
 
-class Cost(msgspec.Struct, frozen=True):
+class CostMetric(msgspec.Struct, frozen=True):
     """A cost metric: which events count, and what they cost.
 
     Attributes:
@@ -93,7 +93,7 @@ class Cost(msgspec.Struct, frozen=True):
     created_at: int
     updated_at: int
 
-    def counts_the_same_as(self, other: Cost) -> bool:
+    def has_same_quantities(self, other: CostMetric) -> bool:
         """Say whether both give the same quantities, whatever their price."""
         return (
             self.event_type == other.event_type

@@ -16,7 +16,7 @@ import uvicorn
 
 from outlay._model.clock import Clock, SystemClock
 from outlay.server._app import app_of
-from outlay.server._engine import Engine
+from outlay.server._core import ServerCore
 from outlay.server._errors import AddressError, AddressInUseError, ServerError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from starlette.middleware import Middleware
 
-    from outlay.server._ingest import Counts
+    from outlay.server._services.ingest import IngestCounts
     from outlay.server._settings import ServerSettings
 
 log = logging.getLogger("outlay.server")
@@ -35,7 +35,7 @@ _ALLOCATIONS: Final = 50_000  # between collections; Python's own 700 cost a ten
 _GRACE_SECONDS: Final = 10  # for requests in flight when told to stop
 
 
-class Started(NamedTuple):
+class ServerStarted(NamedTuple):
     """What whoever started the server wants to know.
 
     Attributes:
@@ -89,7 +89,7 @@ class _Server(uvicorn.Server):
 def serve(
     settings: ServerSettings,
     *,
-    on_start: Callable[[Started], None] | None = None,
+    on_start: Callable[[ServerStarted], None] | None = None,
     clock: Clock | None = None,
     middleware: Sequence[Middleware] = (),
 ) -> None:
@@ -109,24 +109,24 @@ def serve(
         AddressError: nothing can listen there.
         DatabaseError: the database cannot be used.
     """
-    engine = Engine(settings, clock or SystemClock())
-    with listening(settings.host, settings.port) as listener:
+    engine = ServerCore(settings, clock or SystemClock())
+    with open_listener(settings.host, settings.port) as listener:
         engine.open()
-        started = Started(url_of(listener), engine.generated_key)
+        started = ServerStarted(listener_url(listener), engine.generated_key)
 
         def ready() -> None:
             log.info("listening on %s", started.url)
             if on_start is not None:
                 on_start(started)
 
-        with _seldom_collecting():
-            _run_to_the_end(
+        with _rare_garbage_collection():
+            _run_until_stopped(
                 _Server(_config(engine, middleware), ready), listener, engine
             )
 
 
 @contextmanager
-def _seldom_collecting() -> Iterator[None]:
+def _rare_garbage_collection() -> Iterator[None]:
     """Look for cyclic garbage seldom: a batch makes thousands of objects, none cyclic.
 
     For the process that is the server's own; in another's it is not ours to change.
@@ -162,7 +162,7 @@ class BackgroundServer:
         middleware: Sequence[Middleware] = (),
     ) -> None:
         self._settings = settings
-        self._engine = Engine(settings, clock or SystemClock())
+        self._engine = ServerCore(settings, clock or SystemClock())
         self._middleware = middleware
         self._ready = threading.Event()
         self._thread = threading.Thread(
@@ -176,13 +176,13 @@ class BackgroundServer:
         Raises:
             ServerError: as `serve`.
         """
-        self._listener = listening(self._settings.host, self._settings.port)
+        self._listener = open_listener(self._settings.host, self._settings.port)
         try:
             self._engine.open()
         except BaseException:
             self._listener.close()
             raise
-        self._url = url_of(self._listener)
+        self._url = listener_url(self._listener)
         self._server = _Server(_config(self._engine, self._middleware), self._on_ready)
         self._thread.start()
         self._ready.wait()
@@ -218,7 +218,7 @@ class BackgroundServer:
         return self._settings.api_key or self._engine.generated_key
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> IngestCounts:
         """What came in since the start."""
         return self._engine.ingest.counts
 
@@ -239,14 +239,16 @@ class BackgroundServer:
 
     def _run(self) -> None:
         try:
-            _run_to_the_end(self._server, self._listener, self._engine)
+            _run_until_stopped(self._server, self._listener, self._engine)
         except ServerError as error:
             self._failure = error
         finally:
             self._ready.set()
 
 
-def _run_to_the_end(server: _Server, listener: socket.socket, engine: Engine) -> None:
+def _run_until_stopped(
+    server: _Server, listener: socket.socket, engine: ServerCore
+) -> None:
     try:
         with listener:
             server.run(sockets=[listener])
@@ -257,7 +259,7 @@ def _run_to_the_end(server: _Server, listener: socket.socket, engine: Engine) ->
         raise ServerError("the server did not start up; the log says why")
 
 
-def listening(host: str, port: int) -> socket.socket:
+def open_listener(host: str, port: int) -> socket.socket:
     """Return a socket that listens on ``host`` and ``port``.
 
     Raises:
@@ -290,13 +292,13 @@ def listening(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def listener_url(listener: socket.socket) -> str:
     """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _config(engine: Engine, middleware: Sequence[Middleware]) -> uvicorn.Config:
+def _config(engine: ServerCore, middleware: Sequence[Middleware]) -> uvicorn.Config:
     return uvicorn.Config(
         app_of(engine, middleware),
         http="httptools",

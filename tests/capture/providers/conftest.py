@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from outlay._capture.guard import failures
-from outlay._capture.instrumenting import Options
+from outlay._capture.instrumentation.library import CaptureOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from outlay._capture.instrumenting import Library
+    from outlay._capture.instrumentation.library import Library
     from outlay._capture.observation import Observation
 
     Capture = Callable[..., AbstractContextManager[list[Observation]]]
@@ -33,15 +33,15 @@ def capture() -> Iterator[Capture]:
         library: Library, client: object = None, **options: object
     ) -> Iterator[list[Observation]]:
         seen: list[Observation] = []
-        chosen = Options(record=seen.append, **options)  # type: ignore[arg-type]
+        chosen = CaptureOptions(record=seen.append, **options)  # type: ignore[arg-type]
         if client is None:
-            library.capture_all(chosen)
+            library.instrument_all(chosen)
         else:
-            library.capture(client, chosen)
+            library.instrument_client(client, chosen)
         try:
             yield seen
         finally:
-            library.release(client)
+            library.uninstrument(client)
 
     yield capturing
     assert dict(failures()) == before

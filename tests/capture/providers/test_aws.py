@@ -23,8 +23,8 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 from botocore.response import StreamingBody  # type: ignore[import-untyped]
 
 import outlay
+from outlay._capture.extraction.registry import _routes
 from outlay._capture.providers.aws import LIBRARY
-from outlay._capture.registry import _routes
 from tests.capture.providers.amazon import (
     REGION,
     Answer,
@@ -67,7 +67,7 @@ MESSAGE: Final = {
     "content": [{"type": "text", "text": WORDS}],
     "usage": USAGE,
 }
-OBSERVED: Final = outlay.Observation(
+OBSERVED: Final = outlay.extractors.Observation(
     provider="aws",
     event_type="cost.ai.inference",
     operation_id="req-1",
@@ -252,7 +252,9 @@ def test_a_body_that_was_not_read_is_incomplete(give_up: str, capture: Capture) 
             body.close()
         del body
 
-    assert [(each.operation_id, each.complete) for each in seen] == [("req-1", False)]
+    assert [(each.operation_id, each.is_complete) for each in seen] == [
+        ("req-1", False)
+    ]
 
 
 class Broken(io.RawIOBase):
@@ -274,7 +276,7 @@ def test_a_body_that_cannot_be_read_raises_as_ever(capture: Capture) -> None:
         body = invoke(client)["body"]
         with pytest.raises(ResponseStreamingError):
             body.read()
-        assert [each.complete for each in seen] == [False]
+        assert [each.is_complete for each in seen] == [False]
         body.close()
 
     assert len(seen) == 1
@@ -464,7 +466,7 @@ def test_an_answer_that_tells_no_usage_is_incomplete(
     with capture(LIBRARY, client) as seen:
         invoke(client, "ai21.j2-mid-v1")["body"].read()
 
-    assert [each.complete for each in seen] == [False]
+    assert [each.is_complete for each in seen] == [False]
 
 
 # What decides the price besides the counts.
@@ -628,7 +630,7 @@ def conversation_of(client: Any) -> Any:
 def test_a_stream_is_observed_once_at_its_end(
     answer: Callable[[], Answer],
     ask: Callable[[Any], Any],
-    expected: outlay.Observation,
+    expected: outlay.extractors.Observation,
     capture: Capture,
 ) -> None:
     """Its reader gets every event, of the same kind of stream."""
@@ -685,7 +687,9 @@ def test_a_stream_that_is_given_up_is_incomplete(
         del stream
         gc.collect()  # botocore's streams hold themselves
 
-    assert [(each.operation_id, each.complete) for each in seen] == [("req-1", False)]
+    assert [(each.operation_id, each.is_complete) for each in seen] == [
+        ("req-1", False)
+    ]
 
 
 def test_a_stream_that_is_closed_after_its_usage_is_complete(capture: Capture) -> None:
@@ -707,7 +711,7 @@ def test_a_stream_that_breaks_raises_as_ever(capture: Capture) -> None:
         stream = conversation_of(client)
         with pytest.raises(EventStreamError):
             list(stream)
-        assert [each.complete for each in seen] == [False]
+        assert [each.is_complete for each in seen] == [False]
 
     assert len(seen) == 1
 
@@ -740,7 +744,7 @@ def test_a_stream_belongs_to_whoever_asked() -> None:
     ],
 )
 def test_calls_without_the_library_are_read_alike(
-    address: str, answer: Callable[[], Answer], expected: outlay.Observation
+    address: str, answer: Callable[[], Answer], expected: outlay.extractors.Observation
 ) -> None:
     """With a key for Bedrock, through a client of httpx. The region is not told."""
     body, _, _, name, kind = answer()
@@ -878,8 +882,8 @@ def test_aiobotocores_clients_are_refused() -> None:
 def test_any_service_can_be_read_by_an_extractor_of_ones_own(capture: Capture) -> None:
     """An operation's path is its service and its name."""
 
-    def translated(answer: Any, call: Any) -> outlay.Observation:
-        return outlay.Observation(
+    def translated(answer: Any, call: Any) -> outlay.extractors.Observation:
+        return outlay.extractors.Observation(
             provider="aws",
             event_type="cost.translation",
             operation_id=call.request_id,
@@ -893,7 +897,7 @@ def test_any_service_can_be_read_by_an_extractor_of_ones_own(capture: Capture) -
         "TargetLanguageCode": "de",
     }
     client = Service(Answer(told)).client("translate")
-    outlay.extractor("aws", "POST /translate/TranslateText")(translated)
+    outlay.extractors.extractor("aws", "POST /translate/TranslateText")(translated)
     try:
         with capture(LIBRARY, client) as seen:
             client.translate_text(

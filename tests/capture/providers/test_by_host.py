@@ -55,7 +55,7 @@ def test_a_transcription_of_assemblyai_is_pending_when_it_is_made(host: str) -> 
             provider="assemblyai",
             event_type="cost.ai.audio",
             operation_id="tr_1",
-            pending=True,
+            price_pending=True,
         )
     ]
 

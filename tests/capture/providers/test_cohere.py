@@ -216,7 +216,7 @@ def test_a_stream_that_is_given_up_is_incomplete(how: str, capture: Capture) -> 
 
     assert len(seen) == 1
     assert (seen[0].operation_id, seen[0].usage) == ("c14c80c3", {})
-    assert not seen[0].complete
+    assert not seen[0].is_complete
 
 
 def metered(**billed: float) -> Scripted:
@@ -271,7 +271,7 @@ def test_an_answer_without_usage_is_incomplete(capture: Capture) -> None:
     with capture(LIBRARY, client) as seen:
         chat(client)
 
-    assert [(each.usage, each.complete) for each in seen] == [({}, False)]
+    assert [(each.usage, each.is_complete) for each in seen] == [({}, False)]
 
 
 def test_a_ranking_without_units_is_incomplete(capture: Capture) -> None:
@@ -280,7 +280,7 @@ def test_a_ranking_without_units_is_incomplete(capture: Capture) -> None:
     with capture(LIBRARY, client) as seen:
         client.rerank(model="rerank-v4.0-pro", query=WORDS, documents=[WORDS])
 
-    assert [(each.usage, each.complete) for each in seen] == [({}, False)]
+    assert [(each.usage, each.is_complete) for each in seen] == [({}, False)]
 
 
 def test_a_stream_is_complete_with_its_last_event(capture: Capture) -> None:
@@ -385,7 +385,7 @@ def test_the_first_version_of_the_api_is_observed(
         ("gen-1", "command-a-03-2025")
     ]
     assert {name: seen[0].usage[name] for name in USAGE} == USAGE
-    assert seen[0].complete
+    assert seen[0].is_complete
 
 
 def test_classifications_are_observed_by_the_text(capture: Capture) -> None:

@@ -122,7 +122,7 @@ def test_without_its_header_what_is_billed_is_not_known(
     with capture(LIBRARY, client) as observed:
         list(speak(client))
 
-    assert [(one.usage, one.complete) for one in observed] == [(usage, bool(usage))]
+    assert [(one.usage, one.is_complete) for one in observed] == [(usage, bool(usage))]
 
 
 def test_a_transcription_is_observed_by_the_second(capture: Capture) -> None:
@@ -158,7 +158,9 @@ def test_a_transcription_that_is_called_back_with_is_pending(capture: Capture) -
     with capture(LIBRARY, client) as observed:
         client.speech_to_text.convert(model_id="scribe_v2", file=b"1", webhook=True)
 
-    assert [(one.operation_id, one.pending) for one in observed] == [("tr_1", True)]
+    assert [(one.operation_id, one.price_pending) for one in observed] == [
+        ("tr_1", True)
+    ]
 
 
 def test_lists_and_errors_cost_nothing(capture: Capture) -> None:

@@ -17,15 +17,15 @@ import openai
 import pytest
 
 import outlay
-from outlay._capture.instrumenting import Options
+from outlay._capture.extraction.registry import Call
+from outlay._capture.instrumentation.library import CaptureOptions
 from outlay._capture.providers.litellm import (
     LIBRARY,
     _Callbacks,
     _provider,
-    _told,
+    _reported_fields,
     observe,
 )
-from outlay._capture.registry import Call
 from tests.spans.fakes import PROMPT, REPLY, answer
 from tests.support.recorded import Recorded
 
@@ -208,7 +208,7 @@ def test_a_call_is_observed_once(
     }
     assert one.amount is not None
     assert abs(one.amount - Decimal("0.00325")) < Decimal("1e-15")
-    assert (one.provenance, one.complete) == ("priced", True)
+    assert (one.provenance, one.is_complete) == ("priced", True)
 
 
 def test_embeddings_are_observed(
@@ -328,7 +328,7 @@ def test_zero_is_an_amount_only_if_the_user_told_the_price(
         "litellm_call_id": "1",
     }
 
-    assert _told(kwargs, object()).get("amount") == amount
+    assert _reported_fields(kwargs, object()).get("amount") == amount
 
 
 def test_a_call_that_is_told_of_twice_is_settled_once(capture: Capture) -> None:
@@ -336,9 +336,9 @@ def test_a_call_that_is_told_of_twice_is_settled_once(capture: Capture) -> None:
     callbacks = _Callbacks(LIBRARY.scope)
     kwargs = {"litellm_call_id": "1", "call_type": "completion"}
     with capture(LIBRARY) as seen:
-        callbacks.begins(kwargs)
+        callbacks.on_start(kwargs)
         for _ in range(2):
-            callbacks.succeeds(kwargs, object())
+            callbacks.on_success(kwargs, object())
 
     assert len(seen) == 1
 
@@ -379,7 +379,7 @@ def test_usage_that_is_not_all_known_is_litellms_to_price() -> None:
 
     one = observe(facts, call)
     assert one is not None
-    assert (one.usage, one.amount, one.complete) == ({}, Decimal("0.07"), True)
+    assert (one.usage, one.amount, one.is_complete) == ({}, Decimal("0.07"), True)
 
 
 @pytest.mark.parametrize("kind", ["file_content", "aretrieve_batch", "amoderation"])
@@ -428,13 +428,13 @@ def test_it_leaves_no_trace(litellm: Any, told: Callable[[], Told]) -> None:
     waiting = told()
     complete(litellm, waiting)  # so that LiteLLM has filled its lists
     before = lists_of(litellm)
-    seen: queue.Queue[outlay.Observation] = queue.Queue()
+    seen: queue.Queue[outlay.extractors.Observation] = queue.Queue()
 
     for _ in range(2):
-        LIBRARY.capture_all(Options(record=seen.put))
+        LIBRARY.instrument_all(CaptureOptions(record=seen.put))
     complete(litellm, waiting)
     seen.get(timeout=DEADLINE)
-    LIBRARY.release()
+    LIBRARY.uninstrument()
     complete(litellm, waiting)
 
     after = lists_of(litellm)

@@ -217,7 +217,7 @@ def test_a_stream_that_is_given_up_is_incomplete(how: str, capture: Capture) -> 
 
     assert len(seen) == 1
     assert (seen[0].operation_id, seen[0].usage) == ("cmpl-1", {})
-    assert not seen[0].complete
+    assert not seen[0].is_complete
 
 
 def test_embeddings_are_observed(capture: Capture) -> None:
@@ -303,7 +303,7 @@ def test_an_answer_without_usage_is_incomplete(capture: Capture) -> None:
     with capture(LIBRARY, client) as seen:
         chat(client)
 
-    assert [(each.usage, each.complete) for each in seen] == [({}, False)]
+    assert [(each.usage, each.is_complete) for each in seen] == [({}, False)]
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ def test_a_document_without_pages_told_is_incomplete(capture: Capture) -> None:
             document={"type": "document_url", "document_url": "https://example.com"},
         )
 
-    assert [(each.usage, each.complete) for each in seen] == [({}, False)]
+    assert [(each.usage, each.is_complete) for each in seen] == [({}, False)]
 
 
 def test_the_last_of_several_outputs_names_a_turn(capture: Capture) -> None:

@@ -41,14 +41,14 @@ def textract(*answers: Answer) -> Any:
 
 def observed(model: str, operation_id: str = "req-1", pages: int = 3) -> object:
     """Return what pages are seen as."""
-    return outlay.Observation(
+    return outlay.extractors.Observation(
         provider="aws",
         event_type="cost.documents.ocr",
         operation_id=operation_id,
         model=model,
         region=REGION,
         usage={"page": pages},
-        retrieved=operation_id.startswith("job"),
+        is_lookup=operation_id.startswith("job"),
     )
 
 
@@ -113,7 +113,7 @@ def test_an_answer_without_pages_is_incomplete(capture: Capture) -> None:
     with capture(LIBRARY, client) as seen:
         client.detect_document_text(Document=DOCUMENT)
 
-    assert [(each.usage, each.complete) for each in seen] == [({}, False)]
+    assert [(each.usage, each.is_complete) for each in seen] == [({}, False)]
 
 
 JOBS: Final = [

@@ -170,9 +170,9 @@ def test_a_phone_call_is_observed_by_its_price(capture: Capture) -> None:
 
     begun, done = observed
     assert (begun.event_type, begun.operation_id) == ("cost.voice", "CA1")
-    assert (begun.pending, begun.usage) == (True, {})
+    assert (begun.price_pending, begun.usage) == (True, {})
     assert (done.amount, done.currency) == (Decimal("0.015"), "EUR")
-    assert (done.pending, done.usage) == (False, {"second": 61})
+    assert (done.price_pending, done.usage) == (False, {"second": 61})
 
 
 @pytest.mark.parametrize("status", ["pending", "approved"])

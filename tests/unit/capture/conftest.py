@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from outlay._capture.enclosure import enclosing
-from outlay._model.attribution import NOBODY, attribution
+from outlay._capture.operations.state import current_operation_state
+from outlay._model.attribution import UNATTRIBUTED, current_attribution
 from outlay.testing import recording
 
 if TYPE_CHECKING:
@@ -21,5 +21,5 @@ def costs() -> Iterator[Costs]:
     """Return what the default client tracks."""
     with recording() as recorded:
         yield recorded
-    assert enclosing.get() is None
-    assert attribution.get() is NOBODY
+    assert current_operation_state.get() is None
+    assert current_attribution.get() is UNATTRIBUTED

@@ -15,7 +15,7 @@ import pytest
 
 import outlay
 from outlay import attribute
-from outlay._model.attribution import NOBODY, attribution
+from outlay._model.attribution import UNATTRIBUTED, current_attribution
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def customer() -> str | None:
     """Return whom costs would be attributed to here."""
-    return attribution.get().customer_id
+    return current_attribution.get().customer_id
 
 
 # Blocks.
@@ -33,14 +33,14 @@ def test_scopes_nest_and_end() -> None:
     """The inner one adds to the outer one, goes before it, and leaves no trace."""
     with attribute(customer_id="cus_1", region="eu", feature="a", plan="free"):
         with attribute(operation="summary", feature="b"):
-            inner = attribution.get()
-        outer = attribution.get()
+            inner = current_attribution.get()
+        outer = current_attribution.get()
 
     assert inner[:3] == ("cus_1", "summary", "eu")
     assert inner.dimensions == {"feature": "b", "plan": "free"}
     assert outer.operation is None
     assert outer.dimensions["feature"] == "a"
-    assert attribution.get() is NOBODY
+    assert current_attribution.get() is UNATTRIBUTED
 
 
 def test_a_scope_ends_with_an_error() -> None:
@@ -92,7 +92,7 @@ def test_scopes_left_in_a_wrong_order_restore_nothing_that_is_not_theirs() -> No
 
     assert customer() == "cus_2"
     second.__exit__(None, None, None)
-    attribution.set(NOBODY)
+    current_attribution.set(UNATTRIBUTED)
 
 
 def test_scopes_that_are_never_left_do_not_pile_up() -> None:
@@ -240,8 +240,8 @@ def items() -> Generator[str | None, str | None, str]:
     """Yield the customer seen by the body, then what is sent."""
     sent = yield customer()
     with attribute(feature="second"):
-        sent = yield f"{sent} {customer()} {attribution.get().dimensions['feature']}"
-    yield f"{sent} {customer()} {dict(attribution.get().dimensions)}"
+        sent = yield f"{sent} {customer()} {current_attribution.get().dimensions['feature']}"
+    yield f"{sent} {customer()} {dict(current_attribution.get().dimensions)}"
     return "done"
 
 
@@ -252,7 +252,7 @@ def test_a_generators_body_keeps_its_customer_and_its_consumer_too() -> None:
         first = next(generator)
         between = customer()
         second = generator.send("a")
-        inside = attribution.get().dimensions
+        inside = current_attribution.get().dimensions
     third = generator.send("b")
     with pytest.raises(StopIteration) as stopped:
         next(generator)

@@ -10,8 +10,9 @@ from opentelemetry import baggage, context
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 
 import outlay
-from outlay import attribute, from_baggage, to_baggage
-from outlay._model.attribution import attribution
+from outlay import attribute
+from outlay._model.attribution import current_attribution
+from outlay.propagation import from_baggage, to_baggage
 from tests.support.processes import run
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def with_baggage(**entries: object) -> Context:
 def said(made: Context) -> tuple[Any, ...]:
     """Return whose the costs are where a context's baggage is taken up."""
     with from_baggage(made):
-        found = attribution.get()
+        found = current_attribution.get()
     return (*found[:3], dict(found.dimensions))
 
 
@@ -71,7 +72,7 @@ def test_only_what_is_asked_for_is_taken_or_given() -> None:
     """A request may come from a stranger, and may go to one."""
     token = context.attach(with_baggage(outlay__customer_id="cus_1"))
     try:
-        assert attribution.get().customer_id is None
+        assert current_attribution.get().customer_id is None
         with attribute(customer_id="cus_2"):
             assert baggage.get_all() == {"outlay.customer_id": "cus_1"}
     finally:
@@ -104,7 +105,7 @@ def test_baggage_is_read_when_the_scope_is_entered() -> None:
     @from_baggage()
     async def handle() -> str | None:
         await asyncio.sleep(0)
-        return attribution.get().customer_id
+        return current_attribution.get().customer_id
 
     async def request(customer: str) -> str | None:
         context.attach(with_baggage(outlay__customer_id=customer))
@@ -192,7 +193,7 @@ from opentelemetry import baggage, context
 logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
 context.attach(baggage.set_baggage("k", "v" * 9000))
 for _ in range(3):
-    with outlay.attribute(customer_id="cus_1"), outlay.to_baggage():
+    with outlay.attribute(customer_id="cus_1"), outlay.propagation.to_baggage():
         print("the request is made")
 """
     first, *rest = run(program, {}).splitlines()

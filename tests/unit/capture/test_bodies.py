@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import pytest
 
-from outlay._capture.answers import members, members_of_json
-from outlay._capture.bodies import reader_of
-from outlay._capture.registry import Endpoint, find
+from outlay._capture.extraction.fields import read_fields, read_json_fields
+from outlay._capture.extraction.registry import Endpoint, find_endpoint
+from outlay._capture.instrumentation.body_readers import body_reader
 
 STREAM: Final = "text/event-stream; charset=utf-8"
 USAGE: Final = {"prompt_tokens": 5, "completion_tokens": 2}
@@ -17,7 +17,7 @@ USAGE: Final = {"prompt_tokens": 5, "completion_tokens": 2}
 
 def chat() -> Endpoint:
     """Return an endpoint that streams."""
-    endpoint = find("openai", "POST", "/v1/chat/completions")
+    endpoint = find_endpoint("openai", "POST", "/v1/chat/completions")
     assert endpoint is not None
     return endpoint
 
@@ -41,12 +41,12 @@ def read(
 ) -> tuple[dict[str, Any], bool]:
     """Return what a reader makes of a body in pieces, and whether it is complete."""
     settled: list[tuple[dict[str, Any], bool]] = []
-    reader = reader_of(
+    reader = body_reader(
         content_type, chat(), lambda answer, whole: settled.append((answer, whole))
     )
     for piece in pieces:
-        reader.see(piece)
-    reader.end(exhausted=exhausted)
+        reader.feed(piece)
+    reader.finish(exhausted=exhausted)
     [answer] = settled
     return answer
 
@@ -96,7 +96,7 @@ def test_only_what_is_asked_for_is_decoded() -> None:
     )
     names = ("a.b.c", "d", "d.e", "h", "missing", "h.i")
 
-    found = members_of_json(text, names)
+    found = read_json_fields(text, names)
 
     assert found["a.b.c"] == [1, None, None]
     assert found["d"] == {"e": "f"}
@@ -110,4 +110,6 @@ def test_members_of_objects_and_of_json_are_the_same() -> None:
     answer = {"id": "1", "output": [{"type": "a", "action": {"type": "b"}}, {}]}
     names = ("id", "output.type", "output.action.type")
 
-    assert members(answer, names) == members_of_json(json.dumps(answer).encode(), names)
+    assert read_fields(answer, names) == read_json_fields(
+        json.dumps(answer).encode(), names
+    )

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import outlay
-from outlay import Observation, attribute, current_operation, operation, track_call
+from outlay import attribute, current_operation, operation, track_call
 from outlay._capture.guard import failures
 from outlay._capture.recorder import Recorder
-from outlay._capture.repricing import Waiting
+from outlay._capture.repricing import UnpricedEvent
 from outlay._model.events import decode_event
+from outlay.extractors import Observation
 from outlay.testing import recording
 from tests.support.unpriced import client_in, waiting
 
@@ -416,7 +417,9 @@ def test_a_cost_that_cannot_be_told_is_kept_and_the_result_returned(
     assert (line.cost.reason, event.data["operationId"]) == ("unknown_amount", "j")
     assert (event.subject, event.data["provider"]) == ("cus_1", "acme")
     assert f"{field}=" in line.cost.message
-    assert not Waiting(line.cost).observation.complete, "a price book might price it"
+    assert not UnpricedEvent(line.cost).observation.is_complete, (
+        "a price book might price it"
+    )
     assert counted(f"work {field}") == before + 1
 
 

@@ -13,8 +13,8 @@ import pytest
 
 import outlay
 from outlay import attribute, bind
-from outlay._model import carried
-from outlay._model.attribution import NOBODY, attribution
+from outlay._model import propagated_context as carried
+from outlay._model.attribution import UNATTRIBUTED, current_attribution
 from tests.support.processes import run
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ DEADLINE = 20.0
 
 def customer() -> str | None:
     """Return whom costs would be attributed to here."""
-    return attribution.get().customer_id
+    return current_attribution.get().customer_id
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 def test_bound_work_belongs_to_whom_it_was_bound_for(pool: ThreadPoolExecutor) -> None:
     """Not to whom the thread worked for last, and not to whom the caller works now."""
     with attribute(customer_id="cus_1", feature="chat"):
-        bound = bind(attribution.get)
+        bound = bind(current_attribution.get)
         unbound = pool.submit(customer)
     with attribute(customer_id="cus_2"):
         found = pool.submit(bound).result(DEADLINE)
@@ -82,7 +82,7 @@ def test_one_bound_function_runs_in_many_threads_at_once() -> None:
         together.wait(DEADLINE)
         with attribute(operation=f"part-{number}"):
             together.wait(DEADLINE)
-            assert attribution.get().operation == f"part-{number}"
+            assert current_attribution.get().operation == f"part-{number}"
         together.wait(DEADLINE)
         return number, customer()
 
@@ -96,10 +96,10 @@ def test_one_bound_function_runs_in_many_threads_at_once() -> None:
 
 def test_bound_inside_of_nothing_belongs_to_nobody() -> None:
     """Bound work takes no customer from where it happens to run."""
-    bound = bind(attribution.get)
+    bound = bind(current_attribution.get)
 
     with attribute(customer_id="cus_2"):
-        assert bound() is NOBODY
+        assert bound() is UNATTRIBUTED
 
 
 def test_an_asynchronous_function_is_bound_over_every_await() -> None:
@@ -140,16 +140,16 @@ def test_a_generator_goes_on_in_the_scope_that_it_is_in_the_midst_of() -> None:
 
     def rows() -> Generator[object]:
         with attribute(feature="first"):
-            yield attribution.get()
-            yield attribution.get()
-        yield attribution.get()
+            yield current_attribution.get()
+            yield current_attribution.get()
+        yield current_attribution.get()
 
     with attribute(customer_id="cus_1"):
         bound = bind(rows)
     seen: list[Any] = []
     for row in bound():
         seen.append(row)
-        assert attribution.get() is NOBODY
+        assert current_attribution.get() is UNATTRIBUTED
 
     assert [row.customer_id for row in seen] == ["cus_1"] * 3
     assert [row.dimensions.get("feature") for row in seen] == ["first", "first", None]
@@ -197,7 +197,7 @@ def test_what_is_no_function_is_refused_where_it_is_bound(wrong: object) -> None
 @pytest.fixture
 def another() -> Iterator[ContextVar[int]]:
     """Return one more variable that is carried, for as long as the test runs."""
-    variable = carried.carried(ContextVar("test_another", default=0))
+    variable = carried.register(ContextVar("test_another", default=0))
     yield variable
     carried._variables.remove(variable)
 
@@ -230,12 +230,12 @@ def test_greenlets_belong_to_whom_they_were_bound_for() -> None:
     program = """
 from gevent import monkey, pool, sleep
 monkey.patch_all()
-from outlay._model.attribution import attribution
+from outlay._model.attribution import current_attribution
 
 def who():
     with outlay.attribute(region="eu"):
         sleep(0)
-    return attribution.get().customer_id
+    return current_attribution.get().customer_id
 
 greenlets = []
 for number in range(3):

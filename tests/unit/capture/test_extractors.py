@@ -11,18 +11,18 @@ import msgspec
 import pytest
 from genai_prices.data_snapshot import get_snapshot
 
-from outlay._capture.answers import members, members_of_json
-from outlay._capture.exchanges import query_of, request_id_in
+from outlay._capture.extraction.fields import read_fields, read_json_fields
+from outlay._capture.extraction.registry import Call, find_endpoint, provider_of
+from outlay._capture.instrumentation.http_exchange import query_of, request_id_in
 from outlay._capture.observation import Observation
-from outlay._capture.pricing import reports
-from outlay._capture.pricing.units import PLAIN
+from outlay._capture.pricing import genai_usage as reports
+from outlay._capture.pricing.units import OWN_UNITS
 from outlay._capture.providers import libraries
 from outlay._capture.providers.openai import _SHAPES as SHAPES
-from outlay._capture.registry import Call, find, provider_of
 from tests.support.responses import Recorded, recorded
 
 if TYPE_CHECKING:
-    from outlay._capture.registry import Endpoint
+    from outlay._capture.extraction.registry import Endpoint
 
 tuple(libraries())  # registers the endpoints
 
@@ -57,7 +57,7 @@ def endpoint_of(row: Recorded) -> tuple[Endpoint, Call]:
     address = urlsplit(url)
     provider = provider_of(address.netloc)
     assert provider is not None
-    endpoint = find(provider, method, address.path)
+    endpoint = find_endpoint(provider, method, address.path)
     assert endpoint is not None
     return endpoint, Call(
         provider=provider,
@@ -83,8 +83,8 @@ def test_a_recorded_response_is_observed_as_the_table_says(row: Recorded) -> Non
     endpoint, call = endpoint_of(row)
     body = msgspec.json.Encoder(decimal_format="number").encode(row.response)
 
-    from_model = extracted(endpoint, members(row.response, endpoint.fields), call)
-    from_bytes = extracted(endpoint, members_of_json(body, endpoint.fields), call)
+    from_model = extracted(endpoint, read_fields(row.response, endpoint.fields), call)
+    from_bytes = extracted(endpoint, read_json_fields(body, endpoint.fields), call)
 
     assert [comparable(row.observed)] == [comparable(one) for one in from_model]
     assert [comparable(row.observed)] == [comparable(one) for one in from_bytes]
@@ -97,14 +97,14 @@ def test_a_recorded_response_is_observed_as_the_table_says(row: Recorded) -> Non
 )
 def test_units_have_the_names_of_the_table(row: Recorded) -> None:
     """A price book that says "pages" would never price a "page"."""
-    assert row.observed.usage.keys() <= {*PLAIN, *reports.UNITS.units}
+    assert row.observed.usage.keys() <= {*OWN_UNITS, *reports.UNITS.units}
 
 
 def test_the_units_are_documented() -> None:
     """Whoever writes a price book looks for their names."""
     page = (Path(__file__).parents[3] / "docs" / "providers.md").read_text()
 
-    assert [unit for unit in PLAIN if f"`{unit}`" not in page] == []
+    assert [unit for unit in OWN_UNITS if f"`{unit}`" not in page] == []
 
 
 def comparable(observation: Observation) -> dict[str, Any]:

@@ -22,9 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outlay._capture.observation import Observation
-from outlay._capture.pricing import NoPrice, Price
-from outlay._capture.pricing.genai import GenaiPrices
-from outlay._capture.pricing.rates import Rates
+from outlay._capture.pricing import Price, PriceUnknown
+from outlay._capture.pricing.genai_list import GenaiPrices
+from outlay._capture.pricing.linear_rates import LinearPrice
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, Provider
@@ -54,7 +54,7 @@ def observe(**changes: Any) -> Observation:  # noqa: ANN401 - of any field's typ
     return Observation(**fields)
 
 
-def price(**changes: Any) -> Price | NoPrice:  # noqa: ANN401 - of any field's type
+def price(**changes: Any) -> Price | PriceUnknown:  # noqa: ANN401 - of any field's type
     """Return what is said the first time, which must be what is said the second."""
     prices = GenaiPrices()
     first = prices.price(observe(**changes), AT)
@@ -127,7 +127,7 @@ def test_what_is_not_known_has_a_reason_and_no_price(
     """Unpriced is neither zero nor a guess."""
     answer = price(**changes)
 
-    assert isinstance(answer, NoPrice)
+    assert isinstance(answer, PriceUnknown)
     assert reason == answer.reason
 
 
@@ -144,7 +144,7 @@ def test_one_absurd_report_does_not_spoil_the_next() -> None:
 
     assert isinstance(second, Price)
     assert Decimal("0.00325") == second.amount
-    assert isinstance(first, NoPrice)
+    assert isinstance(first, PriceUnknown)
     assert first == third
 
 
@@ -258,7 +258,7 @@ def test_a_newer_list_is_used_at_once_and_named(
 
     assert isinstance(newer, Price)
     assert newer.data["updated"].startswith("2026-11-1")
-    assert isinstance(gone, NoPrice)
+    assert isinstance(gone, PriceUnknown)
 
 
 def test_without_the_extra_there_is_no_price_but_a_hint() -> None:
@@ -269,7 +269,7 @@ sys.modules["genai_prices"] = None
 from datetime import UTC, datetime
 from outlay import Settings
 from outlay._capture.observation import Observation
-from outlay._capture.pricing.sources import price_lists
+from outlay._capture.pricing.configured_lists import price_lists
 seen = Observation(provider="openai", event_type="c", model="gpt-4o", flavor="chat")
 print(*price_lists(Settings()).charge(seen, datetime.now(UTC))[:2])
 """
@@ -289,7 +289,7 @@ def test_importing_outlay_loads_no_price_list() -> None:
     """Who only tracks pays nothing for pricing."""
     program = (
         "import sys, outlay, outlay._capture.recorder; "
-        "print({'genai_prices', 'outlay._capture.pricing.book'} & {*sys.modules})"
+        "print({'genai_prices', 'outlay._capture.pricing.price_book'} & {*sys.modules})"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program],
@@ -349,7 +349,7 @@ def test_prices_by_the_token_are_worked_out_without_asking_again() -> None:
     linear = 0
     for provider, model in models():
         price = model.get_prices(AT)
-        rates = Rates.of(price, registry, list(counts))
+        rates = LinearPrice.of(price, registry, list(counts))
         if rates is not None:
             linear += 1
             straight = model.calc_price(

@@ -8,13 +8,13 @@ from typing import Final
 
 import pytest
 
-from outlay._capture.hosts import APIS
+from outlay._capture.extraction.hosts import APIS
+from outlay._capture.extraction.registry import find_endpoint, provider_of
 from outlay._capture.providers import library
-from outlay._capture.registry import find, provider_of
 
 PROGRAM: Final = """
 import sys
-from outlay._capture.registry import find, provider_of
+from outlay._capture.extraction.registry import find, provider_of
 
 provider = provider_of("api.cohere.com")
 assert provider == "cohere"
@@ -27,15 +27,15 @@ assert "outlay._capture.providers.openai" not in sys.modules
 
 OWN: Final = """
 import outlay
-from outlay._capture.registry import find
+from outlay._capture.extraction.registry import find
 
 def free(answer, call): ...
 
-outlay.extractor("cohere", "POST /v2/rerank")(free)
+outlay.extractors.extractor("cohere", "POST /v2/rerank")(free)
 assert find("cohere", "POST", "/v2/rerank").extract is free
 assert find("cohere", "POST", "/v2/embed") is not None
 
-outlay.extractor("aws", "POST /textract/AnalyzeID")(free)
+outlay.extractors.extractor("aws", "POST /textract/AnalyzeID")(free)
 outlay.instrument("boto3")
 assert find("aws", "POST", "/textract/AnalyzeID").extract is free
 assert find("aws", "POST", "/bedrock-runtime/Converse") is not None
@@ -82,9 +82,9 @@ def test_no_two_providers_share_a_host() -> None:
 @pytest.mark.parametrize("provider", APIS)
 def test_the_module_of_a_provider_reads_its_answers(provider: str) -> None:
     """A wrong name in the table would be an import error in somebody's call."""
-    assert find(provider, "POST", "/nothing") is None
+    assert find_endpoint(provider, "POST", "/nothing") is None
 
 
 def test_libraries_can_be_described_without_being_installed() -> None:
     """Importing a description must not import the library itself."""
-    assert library("requests").by_client_only
+    assert library("requests").clients_only

@@ -12,9 +12,12 @@ from uuid import UUID
 import pytest
 
 import outlay
-from outlay._capture.identity import identified, operation_id_of
 from outlay._capture.observation import Observation
-from outlay._capture.places import Places
+from outlay._capture.operations.ids import DerivedIds
+from outlay._capture.operations.ids_resolve import (
+    resolve_operation_id,
+    with_operation_id,
+)
 from outlay._capture.recorder import Recorder
 from outlay.testing import RecordingClient
 
@@ -36,7 +39,7 @@ def seen(**fields: Any) -> Observation:  # noqa: ANN401 - of any field's type
 def names(*calls: Observation, operation_id: str = "job-42") -> list[str | None]:
     """Return the ids of calls that are made in one run of an operation."""
     with outlay.operation(operation_id=operation_id):
-        return [operation_id_of(call) for call in calls]
+        return [resolve_operation_id(call) for call in calls]
 
 
 @pytest.mark.parametrize(
@@ -52,15 +55,15 @@ def names(*calls: Observation, operation_id: str = "job-42") -> list[str | None]
 )
 def test_a_provider_s_own_id_goes_first(told: dict[str, Any], expected: str) -> None:
     """Inside of an operation as outside: it exists exactly when there is a cost."""
-    assert operation_id_of(seen(**told)) == expected
+    assert resolve_operation_id(seen(**told)) == expected
     assert names(seen(**told)) == [expected]
 
 
 def test_without_any_id_there_is_none() -> None:
     """Nor does an operation help that nobody has named."""
-    assert operation_id_of(seen()) is None
+    assert resolve_operation_id(seen()) is None
     with outlay.operation():
-        assert operation_id_of(seen()) is None
+        assert resolve_operation_id(seen()) is None
 
 
 def test_the_enclosing_operation_names_what_has_no_id() -> None:
@@ -126,12 +129,12 @@ def test_a_long_id_leaves_room_for_the_name(operation_id: str) -> None:
 
 def test_kinds_are_not_remembered_without_end() -> None:
     """Past the limit a call is nameless, which is counted; a name never comes twice."""
-    places = Places("job")
-    made = [places.name(number) for number in range(65_536 + 10)]
+    places = DerivedIds("job")
+    made = [places.next_id(number) for number in range(65_536 + 10)]
 
     assert None not in made[:65_536]
     assert made[65_536:] == [None] * 10
-    assert places.name(0) == f"{made[0]}".removesuffix("1") + "2"
+    assert places.next_id(0) == f"{made[0]}".removesuffix("1") + "2"
 
 
 @pytest.mark.parametrize("customer", [None, "cus_1"])
@@ -144,8 +147,8 @@ def test_blocks_that_overlap_take_no_name_twice(customer: str | None) -> None:
         with job:
             for _ in range(3):
                 with job:
-                    made.add(operation_id_of(seen()))
-            made.add(operation_id_of(seen()))
+                    made.add(resolve_operation_id(seen()))
+            made.add(resolve_operation_id(seen()))
         return made
 
     made = run()
@@ -157,25 +160,25 @@ def test_blocks_that_overlap_take_no_name_twice(customer: str | None) -> None:
 def test_a_re_run_finds_the_names_though_somebody_is_still_in_the_first_run() -> None:
     """Tasks outlive the block that they were made in, and keep its context."""
     with outlay.operation(operation_id="job-42"):
-        name = operation_id_of(seen())
+        name = resolve_operation_id(seen())
         task = contextvars.copy_context()
 
     assert names(seen()) == [name]
-    assert task.run(operation_id_of, seen()) != name
+    assert task.run(resolve_operation_id, seen()) != name
 
 
 def test_operations_of_two_customers_do_not_share_names() -> None:
     """Their jobs may be numbered alike; whether they overlap must not matter."""
     with outlay.operation(operation_id="42", customer_id="cus_1"):
-        alone = operation_id_of(seen())
+        alone = resolve_operation_id(seen())
         with outlay.operation(operation_id="42", customer_id="cus_2"):
-            assert operation_id_of(seen()) == alone
+            assert resolve_operation_id(seen()) == alone
 
 
 def test_an_operation_that_gets_another_id_leaves_the_first_to_others() -> None:
     """Also one that is never left, once nothing can be in it any more."""
     with outlay.operation(operation_id="first") as op:
-        name = operation_id_of(seen())
+        name = resolve_operation_id(seen())
         with outlay.operation():  # which goes on with the names that it began with
             op.operation_id = "second"
             assert names(seen(), operation_id="first") == [name]
@@ -183,7 +186,7 @@ def test_an_operation_that_gets_another_id_leaves_the_first_to_others() -> None:
 
     never_left = contextvars.copy_context()
     never_left.run(outlay.operation(operation_id="first").__enter__)
-    assert never_left.run(operation_id_of, seen()) == name
+    assert never_left.run(resolve_operation_id, seen()) == name
     del never_left
     gc.collect()
 
@@ -192,26 +195,26 @@ def test_an_operation_that_gets_another_id_leaves_the_first_to_others() -> None:
 
 def test_a_forked_child_takes_no_name_that_its_parent_may_take() -> None:
     """Both go on in the same operation; one of two calls alike would not count."""
-    places = Places("job")
-    places.name("call")
+    places = DerivedIds("job")
+    places.next_id("call")
     with outlay.operation(operation_id="job-42"):
         child = os.fork()
         if child == 0:
-            inherited = places.name("call") or operation_id_of(seen())
+            inherited = places.next_id("call") or resolve_operation_id(seen())
             its_own = names(seen())
             os._exit(0 if inherited is None and its_own != [None] else 1)
         _, status = os.waitpid(child, 0)
 
     assert os.waitstatus_to_exitcode(status) == 0
-    assert f"{places.name('call')}".endswith("-2")
+    assert f"{places.next_id('call')}".endswith("-2")
 
 
 def test_an_observation_that_has_its_id_is_left_as_it_is() -> None:
     """Most have."""
     known = seen(operation_id="a")
 
-    assert identified(known) is known
-    assert identified(seen(request_id="b")).operation_id == "b"
+    assert with_operation_id(known) is known
+    assert with_operation_id(seen(request_id="b")).operation_id == "b"
 
 
 # What becomes of it.

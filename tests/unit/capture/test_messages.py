@@ -14,8 +14,9 @@ import httpx
 import pytest
 
 import outlay
-from outlay import attribute, carry, resume
-from outlay._model.attribution import NOBODY, attribution
+from outlay import attribute
+from outlay._model.attribution import UNATTRIBUTED, current_attribution
+from outlay.propagation import extract, inject
 from outlay.testing import RecordingClient
 from tests.support.processes import run
 
@@ -27,8 +28,8 @@ HEADER: Final = "outlay-attribution"
 
 def resumed(headers: Any) -> tuple[Any, ...]:  # noqa: ANN401 - of any kind
     """Return whose the costs are where a message with ``headers`` is handled."""
-    with resume(headers):
-        said = attribution.get()
+    with extract(headers):
+        said = current_attribution.get()
     return (*said[:3], dict(said.dimensions))
 
 
@@ -45,7 +46,7 @@ def test_the_header_is_as_documented() -> None:
     with attribute(
         customer_id="Zoë & Søn; 50%", operation="a b", region="eu-1", tier=1, x="é"
     ):
-        headers = carry()
+        headers = inject()
 
     assert headers == {
         HEADER: "1;customer_id=Zo%C3%AB%20%26%20S%C3%B8n%3B%2050%25;operation=a%20b;"
@@ -61,14 +62,14 @@ def test_the_header_is_as_documented() -> None:
 
 def test_nobody_is_carried_as_nothing() -> None:
     """A message says no more than the code that sends it."""
-    assert carry() == {}
-    assert resumed(carry()) == resumed({}) == resumed(None) == NOTHING
+    assert inject() == {}
+    assert resumed(inject()) == resumed({}) == resumed(None) == NOTHING
 
 
 def test_what_is_carried_in_part_is_resumed_in_part() -> None:
     """A scope may know the region only."""
     with attribute(region="eu"):
-        headers = carry()
+        headers = inject()
     with attribute(customer_id="cus_1", region="us"):
         assert resumed(headers) == ("cus_1", None, "eu", {})
 
@@ -80,9 +81,9 @@ def test_costs_are_the_same_here_and_there() -> None:
         customer_id="cus_1", operation="sum", rate=Decimal("0.10"), on=True, n=[0.1]
     )
     with scope:
-        headers = json.loads(json.dumps(carry()))
+        headers = json.loads(json.dumps(inject()))
         here.track_cost("cost.a", 1, operation_id=1)
-    with resume(headers):
+    with extract(headers):
         there.track_cost("cost.a", 1, operation_id=1)
 
     (one,), (other,) = here.recorded(), there.recorded()
@@ -101,7 +102,7 @@ def test_a_pool_of_processes_gets_it_as_an_argument() -> None:
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor,
         attribute(customer_id="cus_1"),
     ):
-        future = executor.submit(_work, carry())
+        future = executor.submit(_work, inject())
 
     assert future.result() == ("cus_1", None, None, {})
 
@@ -112,24 +113,24 @@ def test_a_pool_of_processes_gets_it_as_an_argument() -> None:
 def test_a_message_can_be_resumed_by_functions_of_every_kind() -> None:
     """It is a scope like `attribute`'s."""
     with attribute(customer_id="cus_1"):
-        scope = resume(carry())
+        scope = extract(inject())
 
     @scope
     def plain() -> str | None:
-        return attribution.get().customer_id
+        return current_attribution.get().customer_id
 
     @scope
     async def asynchronous() -> str | None:
         await asyncio.sleep(0)
-        return attribution.get().customer_id
+        return current_attribution.get().customer_id
 
     @scope
     def rows() -> Generator[str | None]:
-        yield attribution.get().customer_id
+        yield current_attribution.get().customer_id
 
     seen = [plain(), asyncio.run(asynchronous()), *rows()]
     assert seen == ["cus_1"] * 3
-    assert attribution.get() is NOBODY
+    assert current_attribution.get() is UNATTRIBUTED
 
 
 # Messages as they come.
@@ -205,7 +206,7 @@ def test_a_malformed_header_is_logged_and_not_quoted() -> None:
 import logging
 logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
 for _ in range(3):
-    with outlay.resume({"outlay-attribution": "1;customer_id=ada%00%40example.com;"}):
+    with outlay.propagation.extract({"outlay-attribution": "1;customer_id=ada%00%40example.com;"}):
         print("the job runs")
 """
     first, *rest = run(program, {}).splitlines()
@@ -225,7 +226,7 @@ def test_too_much_to_carry_is_refused_where_it_is_sent() -> None:
         attribute(customer_id="cus_1", notes="x" * 4500),
         pytest.raises(outlay.InvalidEventError, match=r"4096 are allowed") as caught,
     ):
-        carry()
+        inject()
 
     assert caught.value.field == "attribution"
 
@@ -234,9 +235,9 @@ def test_the_longest_header_that_can_be_carried_can_be_resumed() -> None:
     """Both sides draw the same line."""
     bare = len("1;data=" + "%7B%22x%22%3A%22%22%7D;")
     with attribute(x="y" * (4096 - bare)):
-        headers = carry()
+        headers = inject()
     with attribute(x="y" * (4097 - bare)), pytest.raises(outlay.InvalidEventError):
-        carry()
+        inject()
 
     assert len(headers[HEADER]) == 4096
     assert resumed(headers)[3] == {"x": "y" * (4096 - bare)}
@@ -246,4 +247,4 @@ def test_the_longest_header_that_can_be_carried_can_be_resumed() -> None:
 def test_what_is_no_mapping_is_refused(wrong: object) -> None:
     """It would be in no message, so it is a mistake in the code."""
     with pytest.raises(outlay.ConfigError, match="as a mapping"):
-        resume(wrong)  # type: ignore[arg-type] # on purpose
+        extract(wrong)  # type: ignore[arg-type] # on purpose

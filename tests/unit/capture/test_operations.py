@@ -15,9 +15,9 @@ import pytest
 
 import outlay
 from outlay import attribute, bind, current_operation, operation, track_call
-from outlay._capture.enclosure import enclosing
+from outlay._capture.operations.state import current_operation_state
 from outlay._capture.recorder import Recorder
-from outlay._model.attribution import attribution
+from outlay._model.attribution import current_attribution
 from outlay.testing import recording
 from tests.support.interrupts import Interrupts
 
@@ -191,7 +191,7 @@ def test_the_id_can_be_said_before_the_first_cost(costs: Costs) -> None:
 
 def test_an_id_that_is_said_later_names_the_calls_from_then_on(costs: Costs) -> None:
     """Those without an id of their own."""
-    call = outlay.Observation(
+    call = outlay.extractors.Observation(
         provider="acme", event_type="cost.a", amount=Decimal(1), usage={"call": 1}
     )
     with operation(operation_id="job") as op:
@@ -231,7 +231,7 @@ def test_an_operation_attributes_what_is_inside(costs: Costs) -> None:
     """Captured calls belong to the operation's customer, too."""
     with attribute(customer_id="cus_1", feature="x"):
         with operation(operation="ocr", customer_id="cus_2"):
-            assert attribution.get()[:2] == ("cus_2", "ocr")
+            assert current_attribution.get()[:2] == ("cus_2", "ocr")
             outlay.track_cost("cost.a", 1, operation_id="a")
         outlay.track_cost("cost.a", 1, operation_id="b")
 
@@ -295,7 +295,9 @@ def test_an_operation_that_gets_its_id_late_has_its_own(costs: Costs) -> None:
 
 def test_outside_of_operations_there_is_no_current_one() -> None:
     """A cost that is added nowhere would be lost."""
-    with pytest.raises(outlay.NoOperationError, match=r"outlay\.operation"):
+    with pytest.raises(
+        outlay.errors.NoCurrentOperationError, match=r"outlay\.operation"
+    ):
         current_operation()
 
 
@@ -385,7 +387,7 @@ def test_operations_that_end_are_forgotten(
 ) -> None:
     """A task that schedules itself from inside an operation must not become a leak."""
     context = contextvars.copy_context().run(begin)
-    first = weakref.ref(context[enclosing])
+    first = weakref.ref(context[current_operation_state])
     for _ in range(2):
         context = context.run(begin)
     gc.collect()
@@ -410,7 +412,7 @@ def test_tasks_and_threads_are_in_the_operation_of_their_maker(costs: Costs) -> 
             alone = pool.submit(current_operation)
         await task
         pooled.result()
-        assert isinstance(alone.exception(), outlay.NoOperationError)
+        assert isinstance(alone.exception(), outlay.errors.NoCurrentOperationError)
 
     with ThreadPoolExecutor(1) as pool:
         asyncio.run(main(pool))
@@ -491,14 +493,14 @@ async def consume() -> None:
     """Run the asynchronous ones."""
     await awaited("one")
     async for _ in chunks("two"):
-        assert enclosing.get() is None
+        assert current_operation_state.get() is None
 
 
 def test_functions_of_all_kinds_can_be_operations(costs: Costs) -> None:
     """A generator's body is in its operation, its consumer is not."""
     asyncio.run(consume())
     for _ in items("three"):
-        assert enclosing.get() is None
+        assert current_operation_state.get() is None
 
     totals = [costs.total(operation_id=job) for job in ("one", "two", "three")]
     assert totals == [1, 2, 2]
@@ -539,7 +541,7 @@ def test_a_block_has_no_arguments_to_tell_its_id() -> None:
 # In the midst of it all.
 
 
-NAMELESS: Final = outlay.Observation(
+NAMELESS: Final = outlay.extractors.Observation(
     provider="acme", event_type="cost.b", amount=Decimal(10)
 )
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from outlay import ConfigError, Settings
-from outlay._capture.pricing.sources import price_lists
-from outlay.pricing import Entry, NoPrice, Observation, Price, PriceBook
+from outlay._capture.pricing.configured_lists import configured_prices
+from outlay.pricing import Entry, Observation, Price, PriceBook, PriceUnknown
 from tests.docs.blocks import blocks
 
 if TYPE_CHECKING:
-    from outlay._capture.pricing import Charge
+    from outlay._capture.pricing import PricedAmount
 
 AT: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -345,10 +345,10 @@ CHAT: Final = {
 }
 
 
-def charged(folder: Path, text: str, **fields: Any) -> Charge | NoPrice:  # noqa: ANN401
+def charged(folder: Path, text: str, **fields: Any) -> PricedAmount | PriceUnknown:  # noqa: ANN401
     """Return what a client with that book charges."""
     settings = Settings(price_book=written(folder, text))
-    return price_lists(settings).charge(observe(**{**CHAT, **fields}), AT)
+    return configured_prices(settings).price(observe(**{**CHAT, **fields}), AT)
 
 
 AGREED: Final = """\
@@ -409,7 +409,7 @@ def test_the_order_of_sources(
     """Nothing estimated goes before what is known, and nothing is labelled as more."""
     answer = charged(tmp_path, AGREED + more, **fields)
 
-    if isinstance(answer, NoPrice):
+    if isinstance(answer, PriceUnknown):
         assert expected == answer.reason
     else:
         assert expected == (str(answer.amount), answer.provenance)
@@ -419,7 +419,7 @@ def test_with_a_broken_book_nothing_is_priced_by_other_lists(tmp_path: Path) -> 
     """A list price in place of the agreed one would be wrong, and nobody would see."""
     answer = charged(tmp_path, AGREED + "cal = 8")
 
-    assert isinstance(answer, NoPrice)
+    assert isinstance(answer, PriceUnknown)
     assert answer.reason == "price_book"
     assert "prices.toml: price 1 (openai gpt-4o): cal" in answer.message
 

@@ -18,9 +18,9 @@ import pytest
 import outlay
 from outlay import InvalidEventError
 from outlay._capture.observation import Observation
-from outlay._capture.recorder import Memory, Recorder
-from outlay._capture.repricing import Waiting
-from outlay._model.attribution import Attribution, attribution
+from outlay._capture.recorder import BoundedDict, Recorder
+from outlay._capture.repricing import UnpricedEvent
+from outlay._model.attribution import Attribution, current_attribution
 from outlay._model.events import decode_event
 from tests.support.interrupts import Interrupts
 from tests.support.unpriced import (
@@ -135,11 +135,11 @@ def test_the_running_code_s_attribution_is_the_default(
     client: Client, tmp_path: Path
 ) -> None:
     """Doors that know no better leave it to the context."""
-    token = attribution.set(Attribution(customer_id="cus_9"))
+    token = current_attribution.set(Attribution(customer_id="cus_9"))
     try:
         Recorder.of(client).record(Observation(**CHAT))
     finally:
-        attribution.reset(token)
+        current_attribution.reset(token)
 
     assert [event.subject for event in pending(tmp_path)] == ["cus_9"]
 
@@ -335,7 +335,7 @@ def test_without_a_client_the_default_one_records(
     """It may be replaced at any time: each use asks for it."""
     monkeypatch.setenv("OUTLAY_SHIPPING", "none")
     for name in ("one", "two"):
-        outlay.configure(spill_dir=tmp_path / name)
+        outlay.configure(journal_dir=tmp_path / name)
         Recorder.of().record(Observation(**CHAT), OWNER, WHEN)
     outlay.close()
 
@@ -346,7 +346,7 @@ def test_one_s_own_book_is_asked_first(tmp_path: Path) -> None:
     """The setting names it; nothing else is needed."""
     book = tmp_path / "prices.toml"
     book.write_text(BOOK)
-    with client_in(tmp_path / "spill", price_book=book) as client:
+    with client_in(tmp_path / "journal", price_book=book) as client:
         record(client)
         later = datetime(2026, 7, 1, tzinfo=UTC)
         Recorder.of(client).record(observe(1), OWNER, later)
@@ -357,7 +357,7 @@ def test_one_s_own_book_is_asked_first(tmp_path: Path) -> None:
 
 def test_a_memory_is_bounded_and_forgets_the_oldest() -> None:
     """A process that runs for years sees more operations than fit."""
-    memory: Memory[int] = Memory(10)
+    memory: BoundedDict[int] = BoundedDict(10)
     for number in range(1000):
         memory.put(number, number)
 
@@ -373,7 +373,7 @@ def test_quantities_of_an_unpriced_cost_keep_every_digit(
     record(client, usage={"second": second})
 
     (line,) = waiting(tmp_path)
-    assert Waiting(line.cost).observation.usage == {"second": second}
+    assert UnpricedEvent(line.cost).observation.usage == {"second": second}
 
 
 def test_a_cost_that_is_told_later_is_kept_until_then(
@@ -437,7 +437,7 @@ def test_what_is_told_later_is_kept_in_whole_until_it_has_a_price(
 
     (line,) = waiting(tmp_path)
     assert line.cost.reason == "unknown_provider"
-    assert Waiting(line.cost).observation.usage == {"page": 3}
+    assert UnpricedEvent(line.cost).observation.usage == {"page": 3}
     assert client.stats().unpriced == 1
 
     record(client, amount=Decimal(1))

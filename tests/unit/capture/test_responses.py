@@ -8,8 +8,8 @@ from typing import Final
 import genai_prices
 import pytest
 
-from outlay._capture.pricing import Charge, NoPrice, PriceLists
-from outlay._capture.pricing.genai import GenaiPrices
+from outlay._capture.pricing import PricedAmount, PriceLists, PriceUnknown
+from outlay._capture.pricing.genai_list import GenaiPrices
 from tests.support.responses import Recorded, recorded
 
 ROWS: Final = recorded()
@@ -20,8 +20,8 @@ PRICES: Final = PriceLists([GenaiPrices()])
 def test_a_recorded_response_costs_what_the_table_says(row: Recorded) -> None:
     """The first call of a kind and the next cost the same, to the last digit."""
     for _ in range(2):
-        charge = PRICES.charge(row.observed, row.at)
-        if isinstance(charge, NoPrice):
+        charge = PRICES.price(row.observed, row.at)
+        if isinstance(charge, PriceUnknown):
             assert row.expected == {"unpriced": charge.reason}
         else:
             assert row.expected == shown(charge)
@@ -82,7 +82,7 @@ def test_the_table_covers_the_providers() -> None:
     }
 
 
-def shown(charge: Charge) -> dict[str, str]:
+def shown(charge: PricedAmount) -> dict[str, str]:
     """Return a charge as the table has it."""
     return {
         "amount": format(charge.amount, "f"),

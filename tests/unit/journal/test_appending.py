@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from outlay._journal.appending import Appender
-from outlay._journal.frames import State
+from outlay._journal.appender import Appender
+from outlay._journal.frames import FrameState
 from outlay._journal.segments import SegmentWriter, SyncFile, create_file
-from outlay.errors import SpillFullError
+from outlay.errors import JournalFullError
 from tests.support.clock import NOON_MS, ManualClock
 from tests.support.events import payload
 from tests.support.interrupts import Interrupts
@@ -215,14 +215,14 @@ def test_a_full_folder_refuses_the_newest_event_and_keeps_the_rest(
     journal = make_journal(tmp_path)
     kept: list[bytes] = []
 
-    with pytest.raises(SpillFullError, match="OUTLAY_MAX_SPILL_BYTES"):  # noqa: PT012
+    with pytest.raises(JournalFullError, match="OUTLAY_MAX_JOURNAL_BYTES"):  # noqa: PT012
         for number in itertools.count():
             event = payload(number, padding=10_000)
             journal.append(event)
             kept.append(event)
 
     sizes = sum(file.stat().st_size for file in segment_files(tmp_path))
-    assert sizes <= LIMITS.max_spill_bytes
+    assert sizes <= LIMITS.max_journal_bytes
     assert payloads(take_all(journal)) == kept
 
 
@@ -230,13 +230,13 @@ def test_a_full_folder_is_not_measured_for_every_event(tmp_path: Path) -> None:
     """Dropping must stay cheap: the caller is in the middle of an outage."""
     clock = ManualClock()
     journal = make_journal(tmp_path, clock=clock)
-    with pytest.raises(SpillFullError):  # noqa: PT012
+    with pytest.raises(JournalFullError):  # noqa: PT012
         while True:
             journal.append(payload(0, padding=10_000))
     for file in segment_files(tmp_path)[:-1]:
         file.unlink()  # room that nobody told the journal about
 
-    with pytest.raises(SpillFullError, match="OUTLAY_MAX_SPILL_BYTES"):
+    with pytest.raises(JournalFullError, match="OUTLAY_MAX_JOURNAL_BYTES"):
         journal.append(payload(1, padding=10_000))
     clock.advance(1)
 
@@ -246,25 +246,25 @@ def test_a_full_folder_is_not_measured_for_every_event(tmp_path: Path) -> None:
 def test_room_that_settling_makes_is_used_at_once(tmp_path: Path) -> None:
     """The server is back: nothing more need be dropped."""
     journal = make_journal(tmp_path, clock=ManualClock())
-    with pytest.raises(SpillFullError):  # noqa: PT012
+    with pytest.raises(JournalFullError):  # noqa: PT012
         while True:
             journal.append(payload(0, padding=10_000))
     for event in take_all(journal):
-        journal.reader.settle(event, State.DELIVERED)
+        journal.reader.settle(event, FrameState.DELIVERED)
 
     assert journal.append(payload(1, padding=10_000))
 
 
 def test_what_still_fits_into_a_refused_segment_is_not_lost(tmp_path: Path) -> None:
     """After a large event found no room, a small one must not go where nobody reads."""
-    limits = LIMITS._replace(max_spill_bytes=256 * KIB)
+    limits = LIMITS._replace(max_journal_bytes=256 * KIB)
     journal = make_journal(tmp_path, limits=limits)
     for number in range(4):
         journal.append(payload(number, padding=50_000))
-    with pytest.raises(SpillFullError):
+    with pytest.raises(JournalFullError):
         journal.append(payload(4, padding=50_000))
     for event in take_all(journal):
-        journal.reader.settle(event, State.DELIVERED)
+        journal.reader.settle(event, FrameState.DELIVERED)
 
     durable = journal.append(payload(5))
 
@@ -275,14 +275,16 @@ def test_what_still_fits_into_a_refused_segment_is_not_lost(tmp_path: Path) -> N
 
 def test_room_comes_back_when_segments_are_settled(tmp_path: Path) -> None:
     """A full journal drops only as long as the outage lasts."""
-    journal = make_journal(tmp_path, limits=LIMITS._replace(max_spill_bytes=256 * KIB))
+    journal = make_journal(
+        tmp_path, limits=LIMITS._replace(max_journal_bytes=256 * KIB)
+    )
     for number in range(4):
         journal.append(payload(number, padding=60_000))
-    with pytest.raises(SpillFullError):
+    with pytest.raises(JournalFullError):
         journal.append(payload(4, padding=60_000))
 
     for event in take_all(journal):
-        journal.reader.settle(event, State.DELIVERED)
+        journal.reader.settle(event, FrameState.DELIVERED)
 
     assert journal.append(payload(5, padding=60_000))
 
@@ -305,7 +307,7 @@ def test_an_append_that_a_seal_overtakes_is_not_lost(tmp_path: Path) -> None:
     def close() -> None:
         journal.seal()
         for event in take_all(journal):
-            journal.reader.settle(event, State.DELIVERED)
+            journal.reader.settle(event, FrameState.DELIVERED)
 
     journal.append(_hooked(payload(2), close))
     journal.close()

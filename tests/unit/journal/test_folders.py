@@ -11,7 +11,7 @@ from outlay._journal.folders import (
     DestinationFolder,
     Lock,
     WriterFolder,
-    destination_digest,
+    destination_name,
 )
 from tests.support.clock import NOON_MS
 from tests.support.interrupts import Interrupts
@@ -25,26 +25,26 @@ def test_a_lock_is_held_once_even_within_a_process(tmp_path: Path) -> None:
     first, second = Lock(tmp_path / "a.lock"), Lock(tmp_path / "a.lock")
 
     assert (first.acquire(), second.acquire()) == (True, False)
-    first.abandon()
+    first.close()
     assert second.acquire()
-    second.abandon()
+    second.close()
 
 
 def test_a_destination_has_one_name_everywhere() -> None:
     """The next process, or the next release, must find what this one left."""
-    digest = destination_digest(_URL, "org_1", "sk_test_1")
+    digest = destination_name(_URL, "org_1", "sk_test_1")
 
-    assert digest == destination_digest(_URL, "org_1", "sk_test_1")
+    assert digest == destination_name(_URL, "org_1", "sk_test_1")
     assert digest == "4c61c48f107a67500cfad03c177b1b07"
 
 
 def test_the_parts_of_a_destination_do_not_run_together() -> None:
     """A namespace that looks like the end of an address is still a namespace."""
     digests = {
-        destination_digest(_URL, "1", ""),
-        destination_digest(_URL + "1", None, ""),
-        destination_digest(_URL, None, "1"),
-        destination_digest(_URL, None, ""),
+        destination_name(_URL, "1", ""),
+        destination_name(_URL + "1", None, ""),
+        destination_name(_URL, None, "1"),
+        destination_name(_URL, None, ""),
     }
 
     assert len(digests) == 4
@@ -119,10 +119,10 @@ def test_a_segment_that_was_never_written_is_removed_with_its_dead_writer(
     writer = WriterFolder.create(tmp_path, NOON_MS)
     writer.segment_path(1).write_bytes(bytes(size))
     writer.segment_path(2).write_bytes(bytes(64))
-    writer.abandon()
+    writer.close()
 
     heir = WriterFolder.adopt(writer.path)
 
     assert heir is not None
     assert heir.segment_paths() == [writer.segment_path(2)]
-    heir.abandon()
+    heir.close()

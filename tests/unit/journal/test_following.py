@@ -16,9 +16,9 @@ from outlay._journal.folders import (
     WRITER_LOCK,
     WriterFolder,
 )
-from outlay._journal.following import LONGEST_PAUSE, SHORTEST_PAUSE, Pace
-from outlay._journal.frames import SEGMENT_HEADER_BYTES, STATE_AT, State
-from outlay._journal.journal import ADOPT_SECONDS, Duty, Journal
+from outlay._journal.frames import SEGMENT_HEADER_BYTES, STATE_AT, FrameState
+from outlay._journal.journal import ADOPT_SECONDS, Journal, ShippingRole
+from outlay._journal.recovery import LONGEST_PAUSE, SHORTEST_PAUSE, PollInterval
 from tests.support.clock import NOON_MS
 from tests.support.events import payload
 from tests.support.interrupts import Interrupts, skip_if_blind
@@ -41,23 +41,23 @@ _BIG: Final = 30_000  # bytes: two such events fill a segment
 @pytest.fixture
 def writer(tmp_path: Path) -> Journal:
     """Return the journal of an application that leaves its events to an agent."""
-    return make_journal(tmp_path, duty=Duty.NONE)
+    return make_journal(tmp_path, duty=ShippingRole.DELEGATED)
 
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Journal:
     """Return the journal of an agent on the same folder."""
-    return make_journal(tmp_path, duty=Duty.ALL)
+    return make_journal(tmp_path, duty=ShippingRole.AGENT)
 
 
 def _seen(agent: Journal) -> list[bytes]:
     """Return what a look finds, and take it."""
-    agent.look()
+    agent.scan()
     return payloads(take_all(agent))
 
 
-def _settle_all(agent: Journal, state: State = State.DELIVERED) -> None:
-    agent.look()
+def _settle_all(agent: Journal, state: FrameState = FrameState.DELIVERED) -> None:
+    agent.scan()
     for event in take_all(agent):
         agent.reader.settle(event, state)
 
@@ -105,8 +105,13 @@ def test_every_fate_is_seen_by_the_writer_while_the_segment_is_there(
     """It stands in the frames."""
     for number in range(6):
         writer.append(payload(number))
-    agent.look()
-    fates = [State.DELIVERED, State.PARKED, State.DEAD, State.QUARANTINED]
+    agent.scan()
+    fates = [
+        FrameState.DELIVERED,
+        FrameState.PARKED,
+        FrameState.DEAD,
+        FrameState.QUARANTINED,
+    ]
     for event, fate in zip(take_all(agent), fates, strict=False):
         agent.reader.settle(event, fate)
 
@@ -120,14 +125,14 @@ def test_the_writer_waits_for_what_it_appended_before(
 ) -> None:
     """A busy application would otherwise never see the end of a flush."""
     writer.append(payload(1))
-    targets = writer.targets()
-    before = writer.fates.reached(targets)
+    targets = writer.flush_targets()
+    before = writer.fates.is_settled_up_to(targets)
     _settle_all(agent)
     writer.append(payload(2))
 
     assert not before
-    assert writer.fates.reached(targets)
-    assert not writer.fates.reached(writer.targets())
+    assert writer.fates.is_settled_up_to(targets)
+    assert not writer.fates.is_settled_up_to(writer.flush_targets())
 
 
 def test_an_agent_waits_for_what_living_writers_appended_before(
@@ -135,15 +140,15 @@ def test_an_agent_waits_for_what_living_writers_appended_before(
 ) -> None:
     """An unsealed segment has an end for now."""
     writer.append(payload(1))
-    agent.look()
-    targets = agent.targets()
-    before = agent.reader.reached(targets)
+    agent.scan()
+    targets = agent.flush_targets()
+    before = agent.reader.is_settled_up_to(targets)
     _settle_all(agent)
     writer.append(payload(2))
 
     assert math.inf not in targets.values()
     assert not before
-    assert agent.reader.reached(targets)
+    assert agent.reader.is_settled_up_to(targets)
 
 
 def test_an_agent_waits_for_full_segments_of_living_writers(
@@ -152,17 +157,17 @@ def test_an_agent_waits_for_full_segments_of_living_writers(
     """To their end: all but one event settled is not enough."""
     for number in range(5):
         writer.append(payload(number, padding=_BIG))
-    agent.look()
-    targets = agent.targets()
+    agent.scan()
+    targets = agent.flush_targets()
     first, *others = take_all(agent)
     for event in others:
-        agent.reader.settle(event, State.DELIVERED)
+        agent.reader.settle(event, FrameState.DELIVERED)
 
-    before = agent.reader.reached(targets)
-    agent.reader.settle(first, State.DELIVERED)
+    before = agent.reader.is_settled_up_to(targets)
+    agent.reader.settle(first, FrameState.DELIVERED)
 
     assert not before
-    assert agent.reader.reached(targets)
+    assert agent.reader.is_settled_up_to(targets)
 
 
 def test_a_writer_that_ends_is_inherited(
@@ -200,13 +205,13 @@ def test_an_empty_folder_of_a_living_writer_stays(
     """It is about to write there."""
     folder = WriterFolder.create(_destination(tmp_path), NOON_MS, shipped_here=False)
 
-    agent.look()
+    agent.scan()
     agent.close()
 
     assert folder.path.is_dir()
     kept = {path.name for path in folder.path.iterdir()}
     assert {SHIPPER_LOCK, WRITER_LOCK} <= kept
-    folder.abandon()
+    folder.close()
 
 
 def _destination(tmp_path: Path) -> Path:
@@ -327,9 +332,9 @@ def test_the_newest_event_that_goes_bad_anywhere_holds_up_nobody(
         writer.append(payload(1))
         segment = segment_files(tmp_path)[-1]
         flip(segment, last_frame(segment).start + at)
-        targets = writer.targets()
+        targets = writer.flush_targets()
         first, second = _looks(agent), _looks(agent)
-        held = not writer.fates.reached(targets)
+        held = not writer.fates.is_settled_up_to(targets)
         damaged = agent.reader.damaged_count - before
         writer.append(payload(2))
         rest = [*_looks(agent), *_looks(agent)]
@@ -348,10 +353,10 @@ def test_the_newest_event_that_goes_bad_anywhere_holds_up_nobody(
 
 def _looks(agent: Journal) -> list[bytes]:
     """Return what a look finds, and deliver it."""
-    agent.look()
+    agent.scan()
     events = take_all(agent)
     for event in events:
-        agent.reader.settle(event, State.DELIVERED)
+        agent.reader.settle(event, FrameState.DELIVERED)
     return payloads(events)
 
 
@@ -377,10 +382,10 @@ def test_a_client_that_ships_adopts_no_living_writer(
     """It would take an unsealed segment for a finished one."""
     writer.append(payload(1))
     client = make_journal(tmp_path)
-    client.look()
+    client.scan()
     before = take_all(client)
     writer.close()
-    client.look()
+    client.scan()
 
     assert before == []
     assert payloads(take_all(client)) == [payload(1)]
@@ -390,17 +395,17 @@ def test_of_two_agents_one_ships_and_the_other_takes_over(
     writer: Journal, agent: Journal, tmp_path: Path
 ) -> None:
     """The lock decides, and what the first had under way is stamped."""
-    second = make_journal(tmp_path, duty=Duty.ALL)
+    second = make_journal(tmp_path, duty=ShippingRole.AGENT)
     writer.append(payload(1))
     writer.append(payload(2))
-    agent.look()
+    agent.scan()
     idle = _seen(second)
     one, two = take_all(agent)
     agent.reader.stamp([one, two], NOON_MS)
-    agent.reader.settle(one, State.DELIVERED)
+    agent.reader.settle(one, FrameState.DELIVERED)
     agent.close()
 
-    second.look()
+    second.scan()
     (left,) = take_all(second)
 
     assert idle == []
@@ -424,10 +429,10 @@ def test_an_agent_killed_while_it_accounts_does_not_count_twice(
     lines = segment.with_name(FATES_FILE)
     if torn:
         lines.write_bytes(lines.read_bytes()[:20])
-    next_agent = make_journal(tmp_path, duty=Duty.ALL)
+    next_agent = make_journal(tmp_path, duty=ShippingRole.AGENT)
     between = writer.fates.counts()
 
-    next_agent.look()
+    next_agent.scan()
     take_all(next_agent)
 
     assert segment_files(tmp_path) == []
@@ -439,10 +444,10 @@ def test_a_segment_that_somebody_deleted_is_never_said_to_be_settled(
 ) -> None:
     """Nobody can tell what became of its events."""
     writer.append(payload(1))
-    targets = writer.targets()
+    targets = writer.flush_targets()
     segment_files(tmp_path)[0].unlink()
 
-    assert not writer.fates.reached(targets)
+    assert not writer.fates.is_settled_up_to(targets)
     assert writer.fates.counts() == {}
 
 
@@ -452,7 +457,7 @@ def test_a_writer_tells_whether_anybody_ships(
     """Asking takes the lock from nobody."""
     writer.append(payload(1))
     answers = [writer.is_shipped()]
-    agent.look()
+    agent.scan()
     answers.append(writer.is_shipped())
     agent.close()
     answers.append(writer.is_shipped())
@@ -478,26 +483,26 @@ def test_a_question_of_a_forking_writer_leaves_no_lock_behind(tmp_path: Path) ->
 
         forking = Interrupts(fork, at, "_journal/folders.py")
         with forking.watching():
-            assert not folder.is_shipped()
+            assert not folder.has_shipper()
         agent = WriterFolder.follow(folder.path)
         assert agent is not None, at
-        agent.abandon()
+        agent.close()
         os.close(telling)
         os.close(hearing)
         if not forking.struck:
             break
         os.waitpid(child, 0)
     assert at > 10, "the watched code was not found"
-    folder.abandon()
+    folder.close()
 
 
 def test_a_writer_that_dies_during_a_look_is_inherited_whole(tmp_path: Path) -> None:
     """It may open a segment and die between any two instructions of the look."""
     for at in itertools.count():
         folder = tmp_path / str(at)
-        writer = make_journal(folder, duty=Duty.NONE)
+        writer = make_journal(folder, duty=ShippingRole.DELEGATED)
         writer.append(payload(0, padding=_BIG))
-        agent = make_journal(folder, duty=Duty.ALL)
+        agent = make_journal(folder, duty=ShippingRole.AGENT)
         assert _ship(agent) == 1
 
         def end(writer: Journal = writer) -> None:
@@ -522,17 +527,17 @@ def test_a_writer_that_dies_during_a_look_is_inherited_whole(tmp_path: Path) -> 
 def test_an_agent_killed_at_any_instruction_loses_and_doubles_nothing(
     tmp_path: Path, *, writer_dies: bool
 ) -> None:
-    """The next one goes on from what is in the frames and in ``fates.jsonl``."""
+    """The next one goes on from what is in the frames and in ``settled.jsonl``."""
     count = 3
     for at in itertools.count(0, _STRIDE):
         folder = tmp_path / str(at)
-        writer = make_journal(folder, duty=Duty.NONE)
+        writer = make_journal(folder, duty=ShippingRole.DELEGATED)
         for number in range(count):
             writer.append(payload(number, padding=_BIG))
         if writer_dies:
             writer.close()
         settled, struck = _ship_and_die(folder, at)
-        settled += _ship(make_journal(folder, duty=Duty.ALL))
+        settled += _ship(make_journal(folder, duty=ShippingRole.AGENT))
 
         # It may be killed between the store of a fate and its telling of it.
         assert count - struck <= settled <= count, at
@@ -563,7 +568,7 @@ def _ship_and_die(folder: Path, at: int) -> tuple[int, bool]:
     hearing, telling = os.pipe()
     pid = os.fork()
     if pid == 0:
-        agent = make_journal(folder, duty=Duty.ALL)
+        agent = make_journal(folder, duty=ShippingRole.AGENT)
         with Interrupts(lambda: os._exit(9), at, *_AGENT_CODE).watching():
             _ship(agent, telling)
         os._exit(0)
@@ -575,10 +580,10 @@ def _ship_and_die(folder: Path, at: int) -> tuple[int, bool]:
 
 
 def _ship(agent: Journal, telling: int | None = None) -> int:
-    agent.look()
+    agent.scan()
     count = 0
     while events := agent.reader.take(1, 1):
-        agent.reader.settle(events[0], State.DELIVERED)
+        agent.reader.settle(events[0], FrameState.DELIVERED)
         count += 1
         if telling is not None:
             os.write(telling, b".")
@@ -590,10 +595,10 @@ def _ship(agent: Journal, telling: int | None = None) -> int:
 
 def test_looks_are_rare_when_nothing_happens_and_frequent_when_it_does() -> None:
     """An idle agent costs next to nothing, a busy one sees events at once."""
-    pace = Pace()
+    pace = PollInterval()
 
-    idle = [pace.after(found=False) for _ in range(8)]
-    busy = pace.after(found=True)
+    idle = [pace.next(found=False) for _ in range(8)]
+    busy = pace.next(found=True)
 
     assert idle == sorted(idle)
     assert (idle[-1], busy) == (LONGEST_PAUSE, SHORTEST_PAUSE)
@@ -603,12 +608,12 @@ def test_an_agent_looks_faster_while_there_is_something_new(
     writer: Journal, agent: Journal, tmp_path: Path
 ) -> None:
     """New writers and new events are both something."""
-    idle = [agent.look() for _ in range(8)][-1]
+    idle = [agent.scan() for _ in range(8)][-1]
     writer.append(payload(1))
-    new_writer = agent.look()
+    new_writer = agent.scan()
     take_all(agent)
-    new_event = agent.look()
-    nothing = agent.look()
+    new_event = agent.scan()
+    nothing = agent.scan()
 
     assert [idle, new_writer, new_event] == [
         LONGEST_PAUSE,
@@ -616,4 +621,4 @@ def test_an_agent_looks_faster_while_there_is_something_new(
         SHORTEST_PAUSE,
     ]
     assert nothing > SHORTEST_PAUSE
-    assert make_journal(tmp_path).look() == ADOPT_SECONDS
+    assert make_journal(tmp_path).scan() == ADOPT_SECONDS

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from outlay._journal import frames, segments
 from outlay._journal.frames import (
     FRAME_HEADER_BYTES,
-    NEVER,
+    NEVER_ATTEMPTED,
     SEGMENT_HEADER_BYTES,
     STATE_AT,
-    Damage,
+    CorruptRange,
     Frame,
-    State,
-    aligned,
+    FrameState,
+    align_up,
 )
 from outlay._journal.segments import SegmentWriter
 from tests.support.clock import NOON_MS
@@ -34,7 +34,7 @@ class _Read(NamedTuple):
     """Everything in a segment."""
 
     events: list[Frame]
-    damages: list[Damage]
+    damages: list[CorruptRange]
 
     @property
     def payloads(self) -> list[bytes]:
@@ -64,7 +64,7 @@ def _read(segment: bytearray, *, final: bool = True) -> _Read:
 
 def _ends(payloads: Sequence[bytes] = _PAYLOADS) -> list[int]:
     """Return where each frame starts, and where the last one ends."""
-    sizes = [aligned(FRAME_HEADER_BYTES + len(payload)) for payload in payloads]
+    sizes = [align_up(FRAME_HEADER_BYTES + len(payload)) for payload in payloads]
     return list(itertools.accumulate(sizes, initial=SEGMENT_HEADER_BYTES))
 
 
@@ -74,8 +74,8 @@ def test_what_was_appended_is_read_back_byte_for_byte() -> None:
 
     assert read.payloads == list(_PAYLOADS)
     assert read.damages == []
-    assert {event.state for event in read.events} == {State.PENDING}
-    assert {event.stamp for event in read.events} == {NEVER}
+    assert {event.state for event in read.events} == {FrameState.PENDING}
+    assert {event.stamp for event in read.events} == {NEVER_ATTEMPTED}
 
 
 @given(st.lists(st.binary(min_size=1, max_size=200), max_size=20))
@@ -89,7 +89,8 @@ def test_any_payloads_round_trip(payloads: list[bytes]) -> None:
 def test_any_two_states_differ_in_at_least_four_bits() -> None:
     """One or two flipped bits cannot turn one fate into another; see `State`."""
     distances = [
-        (one ^ other).bit_count() for one, other in itertools.combinations(State, 2)
+        (one ^ other).bit_count()
+        for one, other in itertools.combinations(FrameState, 2)
     ]
 
     assert min(distances) == 4
@@ -123,7 +124,7 @@ def test_a_frame_that_was_never_published_is_not_an_event() -> None:
     """Its caller was never told that it was tracked: it may track it again."""
     segment = _segment()
     unpublished = _ends()[-2]
-    segment[unpublished + STATE_AT] = State.UNWRITTEN
+    segment[unpublished + STATE_AT] = FrameState.UNWRITTEN
 
     dead, live = _read(segment, final=True), _read(segment, final=False)
 
@@ -170,7 +171,7 @@ def test_damage_covers_exactly_the_bytes_up_to_the_next_event() -> None:
 
     read = _read(segment)
 
-    assert read.damages == [Damage(starts[1], starts[2])]
+    assert read.damages == [CorruptRange(starts[1], starts[2])]
     assert read.payloads == [_PAYLOADS[0], _PAYLOADS[2]]
 
 
@@ -183,7 +184,7 @@ def test_neighbours_that_are_damaged_are_one_damage() -> None:
 
     read = _read(segment)
 
-    assert read.damages == [Damage(starts[0], starts[2])]
+    assert read.damages == [CorruptRange(starts[0], starts[2])]
     assert read.payloads == [_PAYLOADS[2]]
 
 
@@ -197,7 +198,7 @@ def test_reading_finds_back_after_a_destroyed_stretch() -> None:
     read = _read(segment)
 
     assert read.payloads == payloads[:3] + payloads[16:]
-    assert read.damages == [Damage(starts[3], starts[16])]
+    assert read.damages == [CorruptRange(starts[3], starts[16])]
 
 
 @given(st.binary(max_size=600))
@@ -212,12 +213,12 @@ def test_no_garbage_stops_the_reader_or_becomes_an_event(garbage: bytes) -> None
 def test_an_event_whose_state_is_damaged_has_an_unknown_age() -> None:
     """It may have been sent and counted: only a person may send it again."""
     segment = _segment(_PAYLOADS[:1])
-    segment[SEGMENT_HEADER_BYTES + STATE_AT] = State.DELIVERED ^ 1
+    segment[SEGMENT_HEADER_BYTES + STATE_AT] = FrameState.DELIVERED ^ 1
 
     (event,) = _read(segment).events
 
     assert event.payload == _PAYLOADS[0]
-    assert (event.state, event.stamp.first_attempt_ms) == (State.PENDING, None)
+    assert (event.state, event.stamp.first_attempt_ms) == (FrameState.PENDING, None)
 
 
 @pytest.mark.parametrize("attempts", [0, 1, 7, 255])
@@ -254,5 +255,5 @@ def _stamp_all(segment: bytearray) -> None:
     starts = _ends()
     for number, start in enumerate(starts[:-1]):
         frames.write_stamp(segment, start, frames.pack_stamp(NOON_MS + number, number))
-    segment[starts[1] + STATE_AT] = State.PARKED
-    segment[starts[2] + STATE_AT] = State.DELIVERED
+    segment[starts[1] + STATE_AT] = FrameState.PARKED
+    segment[starts[2] + STATE_AT] = FrameState.DELIVERED

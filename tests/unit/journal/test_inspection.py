@@ -1,4 +1,4 @@
-"""Looking into a spill folder: everything is seen, nothing is touched."""
+"""Looking into a journal folder: everything is seen, nothing is touched."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from outlay._journal import folders, frames
-from outlay._journal.folders import WriterFolder, default_spill_dir
+from outlay._journal.admin.inspect import (
+    DestinationView,
+    UnreadableItem,
+    destinations,
+    find_journal_dir,
+    read_letters,
+    size_of,
+)
+from outlay._journal.admin.lock_owners import LockOwners
+from outlay._journal.folders import WriterFolder, default_journal_dir
 from outlay._journal.frames import (
     FRAME_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     STATE_AT,
-    State,
-)
-from outlay._journal.holders import Holders
-from outlay._journal.inspection import (
-    DestinationView,
-    Problem,
-    destinations,
-    find_spill_dir,
-    read_letters,
-    size_of,
+    FrameState,
 )
 from tests.support import processes
 from tests.support.clock import NOON_MS
@@ -34,47 +34,49 @@ from tests.support.journals import KIB, make_journal, segment_files, take_all
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from outlay._journal.inspection import KeptEvent
+    from outlay._journal.admin.inspect import StoredEvent
     from outlay._journal.journal import Journal
 
 _NOON: Final = "2026-01-01T12:00:00.000Z"
 
 
-def _left_behind(spill_dir: Path, *numbers: int) -> Path:
+def _left_behind(journal_dir: Path, *numbers: int) -> Path:
     """Leave events as a process that ended does; return their segment."""
-    journal = make_journal(spill_dir)
+    journal = make_journal(journal_dir)
     for number in numbers:
         journal.append(payload(number))
     journal.close()
-    return segment_files(spill_dir)[-1]
+    return segment_files(journal_dir)[-1]
 
 
-def _view(spill_dir: Path) -> DestinationView:
-    (view,) = destinations(spill_dir)
+def _view(journal_dir: Path) -> DestinationView:
+    (view,) = destinations(journal_dir)
     return view
 
 
-def _look(spill_dir: Path) -> tuple[list[KeptEvent], list[Problem]]:
-    problems: list[Problem] = []
-    return list(_view(spill_dir).events(problems.append)), problems
+def _look(journal_dir: Path) -> tuple[list[StoredEvent], list[UnreadableItem]]:
+    problems: list[UnreadableItem] = []
+    return list(_view(journal_dir).events(problems.append)), problems
 
 
-def _fates(spill_dir: Path) -> list[tuple[str, str, bytes]]:
-    return [(each.state, each.reason, each.payload) for each in _look(spill_dir)[0]]
+def _fates(journal_dir: Path) -> list[tuple[str, str, bytes]]:
+    return [(each.state, each.reason, each.payload) for each in _look(journal_dir)[0]]
 
 
-def _ended_in_every_way(spill_dir: Path) -> Journal:
+def _ended_in_every_way(journal_dir: Path) -> Journal:
     """Return a journal with an event for each fate, in the order of their numbers."""
-    journal = make_journal(spill_dir)
+    journal = make_journal(journal_dir)
     for number in range(7):
         journal.append(payload(number))
     _, uncounted, doubtful, parked, delivered, dead, old = take_all(journal)
     journal.reader.stamp([uncounted, doubtful, old], NOON_MS)
-    journal.reader.refused(uncounted, 0)
-    journal.reader.settle(parked, State.PARKED)
-    journal.reader.settle(delivered, State.DELIVERED)
-    journal.bury(dead, "dead", "rejected", "HTTP 400: no such field")
-    journal.bury(old, "quarantined", "dedupe_window", "it may have been counted")
+    journal.reader.clear_attempt(uncounted, 0)
+    journal.reader.settle(parked, FrameState.PARKED)
+    journal.reader.settle(delivered, FrameState.DELIVERED)
+    journal.move_to_dead_letters(dead, "dead", "rejected", "HTTP 400: no such field")
+    journal.move_to_dead_letters(
+        old, "quarantined", "dedupe_window", "it may have been counted"
+    )
     return journal
 
 
@@ -136,7 +138,7 @@ def test_looking_holds_no_lock(tmp_path: Path) -> None:
     heir = WriterFolder.adopt(segment.parent)
 
     assert heir is not None
-    heir.abandon()
+    heir.close()
     assert len(list(events)) == 1
 
 
@@ -177,11 +179,11 @@ def test_an_event_that_a_crash_left_in_two_places_is_seen_once(tmp_path: Path) -
     journal = make_journal(tmp_path)
     journal.append(payload(1))
     (event,) = take_all(journal)
-    journal.bury(event, "dead", "rejected", "no")
+    journal.move_to_dead_letters(event, "dead", "rejected", "no")
     journal.close()
     (segment,) = segment_files(tmp_path)
     content = bytearray(segment.read_bytes())
-    content[event.offset + STATE_AT] = State.PENDING
+    content[event.offset + STATE_AT] = FrameState.PENDING
     segment.write_bytes(content)
 
     assert _fates(tmp_path) == [("pending", "new", payload(1))]
@@ -208,7 +210,7 @@ def test_damage_is_reported_and_the_rest_is_seen(tmp_path: Path) -> None:
     events, (problem,) = _look(tmp_path)
 
     assert [event.payload for event in events] == [payload(2), payload(3)]
-    assert problem.place == f"{segment.parent.name}/{segment.name}"
+    assert problem.location == f"{segment.parent.name}/{segment.name}"
     assert problem.text.endswith("bytes at 64 are no event")
 
 
@@ -257,7 +259,7 @@ def test_a_segment_that_is_deleted_meanwhile_was_delivered(tmp_path: Path) -> No
     for number in (1, 2):
         journal.append(payload(number, padding=40 * KIB))
     _, second = segment_files(tmp_path)
-    problems: list[Problem] = []
+    problems: list[UnreadableItem] = []
     events = _view(tmp_path).events(problems.append)
     next(events)
 
@@ -273,7 +275,7 @@ def test_what_a_living_writer_has_not_finished_is_no_damage(tmp_path: Path) -> N
     (segment,) = segment_files(tmp_path)
     with segment.open("r+b") as file:
         file.seek(
-            frames.aligned(SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES + len(payload(1)))
+            frames.align_up(SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES + len(payload(1)))
         )
         file.write(frames.FRAME_MAGIC + b"\x05\0\0\0")
     alive = _look(tmp_path)
@@ -373,7 +375,7 @@ def test_a_file_that_is_deleted_meanwhile_has_no_bytes(tmp_path: Path) -> None:
     assert list(read_letters(tmp_path / "gone", _refuse)) == []
 
 
-def _refuse(problem: Problem) -> None:
+def _refuse(problem: UnreadableItem) -> None:
     raise AssertionError(problem)
 
 
@@ -391,14 +393,14 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_folder_is_the_one_that_a_client_uses(homes: Path) -> None:
     """Whoever looks elsewhere sees nothing, and thinks that all is well."""
-    assert find_spill_dir(homes / "mine") == homes / "mine"
-    assert find_spill_dir(None) == default_spill_dir()
+    assert find_journal_dir(homes / "mine") == homes / "mine"
+    assert find_journal_dir(None) == default_journal_dir()
 
-    fallback = folders.temporary_spill_dir()
-    assert find_spill_dir(None) == fallback, "the usual one could not be made"
+    fallback = folders.temporary_journal_dir()
+    assert find_journal_dir(None) == fallback, "the usual one could not be made"
 
-    default_spill_dir().mkdir(parents=True)
-    assert find_spill_dir(None) == default_spill_dir()
+    default_journal_dir().mkdir(parents=True)
+    assert find_journal_dir(None) == default_journal_dir()
 
 
 # Who holds what.
@@ -419,16 +421,16 @@ def test_a_lock_that_is_waited_for_has_one_holder(tmp_path: Path) -> None:
         f"2: -> FLOCK  ADVISORY  WRITE 13 {inode} 0 EOF\n"
     )
 
-    assert Holders.now(listed).of(lock.parent) == 12
-    assert Holders.now(listed).of(tmp_path) is None
+    assert LockOwners.read(listed).shipper_of(lock.parent) == 12
+    assert LockOwners.read(listed).shipper_of(tmp_path) is None
 
 
 def test_without_a_list_the_name_tells_the_writer(tmp_path: Path) -> None:
     """Better than nothing: the process it is named after, while it lives."""
-    holders = Holders.now(tmp_path / "no such list")
+    holders = LockOwners.read(tmp_path / "no such list")
     me, gone = os.getpid(), 2**22 + 1  # above the largest process id of Linux
 
-    assert holders.of(tmp_path / f"1767268800000-{me}-0a1b2c3d") == me
-    assert holders.of(tmp_path / f"1767268800000-{gone}-0a1b2c3d") is None
-    assert holders.of(tmp_path / f"1767268800000-{10**30}-0a1b2c3d") is None
-    assert holders.of(tmp_path / "odd") is None
+    assert holders.shipper_of(tmp_path / f"1767268800000-{me}-0a1b2c3d") == me
+    assert holders.shipper_of(tmp_path / f"1767268800000-{gone}-0a1b2c3d") is None
+    assert holders.shipper_of(tmp_path / f"1767268800000-{10**30}-0a1b2c3d") is None
+    assert holders.shipper_of(tmp_path / "odd") is None

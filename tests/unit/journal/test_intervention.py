@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from outlay._journal import intervention
+from outlay._journal.admin import edit as intervention
+from outlay._journal.admin.edit import (
+    CHUNK_LETTERS,
+    MoveResult,
+    PurgeResult,
+    ResendResult,
+)
+from outlay._journal.admin.inspect import DestinationView, destinations
 from outlay._journal.dead_letters import DeadLetters
-from outlay._journal.frames import FORMAT_VERSION, State
-from outlay._journal.inspection import DestinationView, destinations
-from outlay._journal.intervention import CHUNK_LETTERS, Deleted, Moved, PutBack
+from outlay._journal.frames import FORMAT_VERSION, FrameState
 from outlay._journal.journal import Destination
-from outlay.errors import JournalError, SpillFullError
+from outlay.errors import JournalError, JournalFullError
 from tests.support import processes
 from tests.support.clock import NOON_MS, ManualClock
 from tests.support.events import payload
@@ -30,40 +35,44 @@ from tests.support.journals import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from outlay._journal.admin.inspect import (
+        DeadLetterLine,
+        StoredEvent,
+        UnreadableItem,
+    )
     from outlay._journal.folders import DestinationFolder
-    from outlay._journal.inspection import KeptEvent, Letter, Problem
     from outlay._journal.journal import Journal
 
 _PLENTY: Final = 1024 * KIB
 
 
-def _buried(spill_dir: Path, *numbers: int, kind: str = "quarantined") -> Journal:
+def _buried(journal_dir: Path, *numbers: int, kind: str = "quarantined") -> Journal:
     """Return a journal that buried events, attempted once, and goes on living."""
-    journal = make_journal(spill_dir)
+    journal = make_journal(journal_dir)
     for number in numbers:
         journal.append(payload(number))
     for event in take_all(journal):
         journal.reader.stamp([event], NOON_MS)
-        journal.bury(
+        journal.move_to_dead_letters(
             event, "dead" if kind == "dead" else "quarantined", "why", "because"
         )
     return journal
 
 
-def _view(spill_dir: Path) -> DestinationView:
-    (view,) = destinations(spill_dir)
+def _view(journal_dir: Path) -> DestinationView:
+    (view,) = destinations(journal_dir)
     return view
 
 
-def _all(_: Letter) -> bool:
+def _all(_: DeadLetterLine) -> bool:
     return True
 
 
-def _fail(problem: Problem) -> None:
+def _fail(problem: UnreadableItem) -> None:
     raise AssertionError(problem)
 
 
-def _events(view: DestinationView) -> list[KeptEvent]:
+def _events(view: DestinationView) -> list[StoredEvent]:
     return list(view.events(lambda _: None))
 
 
@@ -71,14 +80,16 @@ def _states(view: DestinationView) -> list[tuple[str, bytes]]:
     return [(event.state, event.payload) for event in _events(view)]
 
 
-def _put_back(view: DestinationView, *, max_spill_bytes: int = _PLENTY) -> PutBack:
-    return intervention.put_back(
-        view, _all, now_ms=NOON_MS, max_spill_bytes=max_spill_bytes
+def _put_back(
+    view: DestinationView, *, max_journal_bytes: int = _PLENTY
+) -> ResendResult:
+    return intervention.resend(
+        view, _all, now_ms=NOON_MS, max_journal_bytes=max_journal_bytes
     )
 
 
-def _successor(spill_dir: Path) -> Journal:
-    journal = make_journal(spill_dir)
+def _successor(journal_dir: Path) -> Journal:
+    journal = make_journal(journal_dir)
     journal.adopt_orphans()
     return journal
 
@@ -93,7 +104,7 @@ def test_a_letter_becomes_a_pending_event_byte_for_byte(tmp_path: Path) -> None:
 
     events = take_all(_successor(tmp_path))
 
-    assert done == PutBack(2, 0)
+    assert done == ResendResult(2, 0)
     assert payloads(events) == [payload(1), payload(2)]
     assert [event.first_attempt_ms for event in events] == [0, 0]
 
@@ -106,9 +117,9 @@ def test_a_letter_that_was_put_back_is_marked_and_not_put_back_again(
     view = _view(tmp_path)
     _put_back(view)
     for event in take_all(journal := _successor(tmp_path)):
-        journal.reader.settle(event, State.DELIVERED)
+        journal.reader.settle(event, FrameState.DELIVERED)
 
-    assert _put_back(view) == PutBack(0, 0)
+    assert _put_back(view) == ResendResult(0, 0)
     assert _states(view) == []
     assert "resent" in [each.state for each in view.history("key-1", _fail)]
     (path,) = view.letter_files()
@@ -121,11 +132,11 @@ def test_only_the_wanted_letters_are_put_back(tmp_path: Path) -> None:
     _buried(tmp_path, 1, 2, 3).close()
     view = _view(tmp_path)
 
-    intervention.put_back(
+    intervention.resend(
         view,
         lambda letter: letter.event.payload == payload(2),
         now_ms=NOON_MS,
-        max_spill_bytes=_PLENTY,
+        max_journal_bytes=_PLENTY,
     )
 
     assert _states(view) == [
@@ -141,7 +152,7 @@ def test_a_letter_of_a_living_writer_can_be_put_back(tmp_path: Path) -> None:
     _put_back(_view(tmp_path))
     journal.append(payload(2))
     (event,) = take_all(journal)
-    journal.bury(event, "dead", "rejected", "no")
+    journal.move_to_dead_letters(event, "dead", "rejected", "no")
 
     assert _states(_view(tmp_path)) == [
         ("pending", payload(1)),
@@ -161,7 +172,7 @@ def test_an_event_that_is_pending_again_already_is_not_put_back_twice(
     left.close()
     view = _view(tmp_path)
 
-    assert _put_back(view) == PutBack(1, 1)
+    assert _put_back(view) == ResendResult(1, 1)
     assert sorted(_states(view)) == [("pending", payload(1)), ("pending", payload(2))]
 
 
@@ -171,8 +182,8 @@ def test_two_letters_of_one_event_are_put_back_once(tmp_path: Path) -> None:
     (path,) = _view(tmp_path).letter_files()
     path.write_bytes(path.read_bytes() * 2)
 
-    assert _put_back(_view(tmp_path)) == PutBack(1, 0)
-    assert _put_back(_view(tmp_path)) == PutBack(0, 0)
+    assert _put_back(_view(tmp_path)) == ResendResult(1, 0)
+    assert _put_back(_view(tmp_path)) == ResendResult(0, 0)
 
 
 def test_more_letters_than_a_chunk_all_come_back_in_order(tmp_path: Path) -> None:
@@ -182,17 +193,17 @@ def test_more_letters_than_a_chunk_all_come_back_in_order(tmp_path: Path) -> Non
 
     done = _put_back(_view(tmp_path))
 
-    assert done == PutBack(len(numbers), 0)
+    assert done == ResendResult(len(numbers), 0)
     (writer,) = _view(tmp_path).writers()
     assert writer.segment_count == 3
     assert payloads(take_all(_successor(tmp_path))) == [*map(payload, numbers)]
 
 
-def _letters(spill_dir: Path, name: str, *numbers: int) -> None:
+def _letters(journal_dir: Path, name: str, *numbers: int) -> None:
     """Write a file of dead letters, as if by a writer called ``name``."""
-    make_journal(spill_dir).append(payload(99))
-    _close_and_deliver(spill_dir)
-    letters = DeadLetters(_view(spill_dir).folder.dead_path, name, ManualClock())
+    make_journal(journal_dir).append(payload(99))
+    _close_and_deliver(journal_dir)
+    letters = DeadLetters(_view(journal_dir).folder.dead_path, name, ManualClock())
     for number in numbers:
         letters.write(
             "quarantined",
@@ -204,12 +215,12 @@ def _letters(spill_dir: Path, name: str, *numbers: int) -> None:
         )
 
 
-def _close_and_deliver(spill_dir: Path) -> None:
+def _close_and_deliver(journal_dir: Path) -> None:
     """Leave a destination without a writer."""
     close_journals()
-    journal = _successor(spill_dir)
+    journal = _successor(journal_dir)
     for event in take_all(journal):
-        journal.reader.settle(event, State.DELIVERED)
+        journal.reader.settle(event, FrameState.DELIVERED)
     close_journals()
 
 
@@ -218,8 +229,8 @@ def test_without_room_the_letters_stay_letters(tmp_path: Path) -> None:
     _buried(tmp_path, 1).close()
     view = _view(tmp_path)
 
-    with pytest.raises(SpillFullError, match="OUTLAY_MAX_SPILL_BYTES"):
-        _put_back(view, max_spill_bytes=view.folder.used_bytes() + 10)
+    with pytest.raises(JournalFullError, match="OUTLAY_MAX_JOURNAL_BYTES"):
+        _put_back(view, max_journal_bytes=view.folder.used_bytes() + 10)
 
     assert _states(view) == [("quarantined", payload(1))]
     assert len(view.writers()) == 1, "the folder made for them is gone again"
@@ -230,9 +241,9 @@ def test_without_room_the_letters_stay_letters(tmp_path: Path) -> None:
 _KILLED_ANYWHERE: Final = """
 import json, shutil
 from pathlib import Path
-from outlay._journal import intervention
+from outlay._journal.admin import edit as intervention
 from outlay._journal.folders import DestinationFolder
-from outlay._journal.inspection import DestinationView, destinations
+from outlay._journal.admin.inspect import DestinationView, destinations
 from tests.support.interrupts import Interrupts
 
 root = Path(os.environ["FOLDER"])
@@ -284,7 +295,7 @@ def test_a_kill_while_putting_back_leaves_every_event_once(tmp_path: Path) -> No
 
     left = _kill_anywhere(
         tmp_path,
-        "intervention.put_back(first, lambda _: True, now_ms=1, max_spill_bytes=10**9)",
+        "intervention.put_back(first, lambda _: True, now_ms=1, max_journal_bytes=10**9)",
     )
 
     for events in left:
@@ -300,12 +311,12 @@ def test_letters_that_are_edited_meanwhile_are_left_alone(tmp_path: Path) -> Non
     (path,) = view.letter_files()
     edited = path.read_bytes().replace(b"because", b"edited!")
 
-    def edit(_: Letter) -> bool:
+    def edit(_: DeadLetterLine) -> bool:
         path.write_bytes(edited)
         return True
 
     with pytest.raises(JournalError, match="edited meanwhile"):
-        intervention.delete(view, edit, damaged=False)
+        intervention.purge(view, edit, damaged=False)
 
     assert path.read_bytes() == edited
 
@@ -315,12 +326,12 @@ def test_two_commands_do_not_work_on_the_same_letters(tmp_path: Path) -> None:
     _buried(tmp_path, 1).close()
     view = _view(tmp_path)
 
-    def second(_: Letter) -> bool:
+    def second(_: DeadLetterLine) -> bool:
         with pytest.raises(JournalError, match="another command"):
             _put_back(view)
         return True
 
-    intervention.put_back(view, second, now_ms=NOON_MS, max_spill_bytes=_PLENTY)
+    intervention.resend(view, second, now_ms=NOON_MS, max_journal_bytes=_PLENTY)
 
     assert _states(view) == [("pending", payload(1))]
 
@@ -340,8 +351,8 @@ def test_a_folder_of_a_newer_outlay_is_not_changed(tmp_path: Path) -> None:
 # Deleting.
 
 
-def _delete(view: DestinationView, *, damaged: bool = False) -> Deleted:
-    return intervention.delete(view, _all, damaged=damaged)
+def _delete(view: DestinationView, *, damaged: bool = False) -> PurgeResult:
+    return intervention.purge(view, _all, damaged=damaged)
 
 
 def test_deleted_letters_are_gone_from_the_disk(tmp_path: Path) -> None:
@@ -349,7 +360,7 @@ def test_deleted_letters_are_gone_from_the_disk(tmp_path: Path) -> None:
     _buried(tmp_path, 1, 2).close()
     view = _view(tmp_path)
 
-    assert _delete(view) == Deleted(letters=2, files=1, busy=0)
+    assert _delete(view) == PurgeResult(letters=2, files=1, busy=0)
     assert view.letter_files() == []
 
 
@@ -358,11 +369,11 @@ def test_only_the_wanted_letters_are_deleted(tmp_path: Path) -> None:
     _buried(tmp_path, 1, 2).close()
     view = _view(tmp_path)
 
-    done = intervention.delete(
+    done = intervention.purge(
         view, lambda letter: letter.event.payload == payload(1), damaged=False
     )
 
-    assert done == Deleted(letters=1, files=0, busy=0)
+    assert done == PurgeResult(letters=1, files=0, busy=0)
     (path,) = view.letter_files()
     assert payload(1) not in path.read_bytes()
     assert _states(view) == [("quarantined", payload(2))]
@@ -374,7 +385,7 @@ def test_pending_events_are_never_deleted(tmp_path: Path) -> None:
     journal.append(payload(2))
     journal.append(payload(3))
     parked, _ = take_all(journal)
-    journal.reader.settle(parked, State.PARKED)
+    journal.reader.settle(parked, FrameState.PARKED)
     journal.close()
     view = _view(tmp_path)
 
@@ -390,15 +401,15 @@ def test_the_file_of_a_living_writer_is_emptied_and_stays(tmp_path: Path) -> Non
     first = _delete(view)
     journal.append(payload(2))
     (event,) = take_all(journal)
-    journal.bury(event, "dead", "rejected", "no")
+    journal.move_to_dead_letters(event, "dead", "rejected", "no")
 
-    assert first == Deleted(letters=1, files=0, busy=1)
+    assert first == PurgeResult(letters=1, files=0, busy=1)
     (path,) = view.letter_files()
     assert payload(1) not in path.read_bytes()
     assert _states(view) == [("dead", payload(2))]
 
     journal.close()
-    assert _delete(view) == Deleted(letters=1, files=1, busy=0)
+    assert _delete(view) == PurgeResult(letters=1, files=1, busy=0)
 
 
 def test_the_file_of_a_dead_writer_goes_while_others_live(tmp_path: Path) -> None:
@@ -406,7 +417,7 @@ def test_the_file_of_a_dead_writer_goes_while_others_live(tmp_path: Path) -> Non
     _buried(tmp_path, 1).close()
     make_journal(tmp_path).append(payload(2))
 
-    assert _delete(_view(tmp_path)) == Deleted(letters=1, files=1, busy=0)
+    assert _delete(_view(tmp_path)) == PurgeResult(letters=1, files=1, busy=0)
 
 
 def test_the_file_of_an_heir_stays_while_any_writer_lives(tmp_path: Path) -> None:
@@ -416,9 +427,9 @@ def test_the_file_of_an_heir_stays_while_any_writer_lives(tmp_path: Path) -> Non
     journal = make_journal(tmp_path)
     journal.append(payload(2))
 
-    assert _delete(view) == Deleted(letters=1, files=0, busy=1)
+    assert _delete(view) == PurgeResult(letters=1, files=0, busy=1)
     journal.close()
-    assert _delete(view) == Deleted(letters=0, files=1, busy=0)
+    assert _delete(view) == PurgeResult(letters=0, files=1, busy=0)
 
 
 def test_damaged_bytes_are_deleted_only_on_request(tmp_path: Path) -> None:
@@ -431,9 +442,9 @@ def test_damaged_bytes_are_deleted_only_on_request(tmp_path: Path) -> None:
     (letters,) = view.letter_files()
     letters.write_bytes(letters.read_bytes() + b"# no letter\n")
 
-    assert _delete(view) == Deleted(letters=1, files=0, busy=0)
+    assert _delete(view) == PurgeResult(letters=1, files=0, busy=0)
     assert (damaged.exists(), letters.exists()) == (True, True)
-    assert _delete(view, damaged=True) == Deleted(letters=0, files=2, busy=0)
+    assert _delete(view, damaged=True) == PurgeResult(letters=0, files=2, busy=0)
 
 
 def test_a_kill_while_deleting_never_takes_a_letter_that_was_not_chosen(
@@ -459,16 +470,16 @@ def test_a_kill_while_deleting_never_takes_a_letter_that_was_not_chosen(
 _ROTATED: Final = Destination(DESTINATION.base_url, DESTINATION.namespace, "sk_new")
 
 
-def _prepared(spill_dir: Path) -> DestinationFolder:
+def _prepared(journal_dir: Path) -> DestinationFolder:
     """Return the folder of the new credential, which has no events yet."""
-    folder = make_journal(spill_dir, destination=_ROTATED).folder
+    folder = make_journal(journal_dir, destination=_ROTATED).folder
     folder.prepare(base_url=_ROTATED.base_url, namespace=None, now_ms=NOON_MS)
     return folder
 
 
-def _old(spill_dir: Path, target: DestinationFolder) -> DestinationView:
+def _old(journal_dir: Path, target: DestinationFolder) -> DestinationView:
     (old,) = [
-        view for view in destinations(spill_dir) if view.digest != target.path.name
+        view for view in destinations(journal_dir) if view.digest != target.path.name
     ]
     return old
 
@@ -482,9 +493,9 @@ def test_what_dead_writers_left_moves_with_all_of_its_history(tmp_path: Path) ->
     target = _prepared(tmp_path)
     source = _old(tmp_path, target)
 
-    moved = intervention.move(source, target)
+    moved = intervention.move_orphans(source, target)
 
-    assert moved == Moved(writers=1, busy=0, files=1)
+    assert moved == MoveResult(writers=1, busy=0, files=1)
     assert _events(source) == []
     assert _states(DestinationView(target.path)) == [
         ("pending", payload(2)),
@@ -503,9 +514,9 @@ def test_a_living_writer_keeps_its_events(tmp_path: Path) -> None:
     target = _prepared(tmp_path)
     source = _old(tmp_path, target)
 
-    moved = intervention.move(source, target)
+    moved = intervention.move_orphans(source, target)
 
-    assert moved == Moved(writers=0, busy=1, files=0)
+    assert moved == MoveResult(writers=0, busy=1, files=0)
     assert len(_events(source)) == 2
     assert payloads(take_all(journal)) == [payload(2)]
 
@@ -519,7 +530,7 @@ def test_moving_overwrites_nothing(tmp_path: Path) -> None:
     there = target.dead_path / letters.name
     there.write_text("mine")
 
-    moved = intervention.move(source, target)
+    moved = intervention.move_orphans(source, target)
 
     assert (moved.files, there.read_text(), letters.exists()) == (0, "mine", True)
 

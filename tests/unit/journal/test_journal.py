@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from outlay._journal import frames
-from outlay._journal.frames import State
-from outlay.errors import SpillFullError
+from outlay._journal.frames import FrameState
+from outlay.errors import JournalFullError
 from tests.support.clock import NOON_MS, ManualClock
 from tests.support.events import payload
 from tests.support.journals import (
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from outlay._journal.journal import Journal
 
 
-def _left_behind(spill_dir: Path, *numbers: int) -> None:
-    """Leave events in ``spill_dir`` as a process that ended does."""
-    journal = make_journal(spill_dir)
+def _left_behind(journal_dir: Path, *numbers: int) -> None:
+    """Leave events in ``journal_dir`` as a process that ended does."""
+    journal = make_journal(journal_dir)
     for number in numbers:
         journal.append(payload(number))
     journal.close()
 
 
 def _blocked(folder: Path) -> Path:
-    """Return a spill folder that cannot be made: a file is in its place."""
+    """Return a journal folder that cannot be made: a file is in its place."""
     folder.write_text("I was here first")
     return folder
 
@@ -59,7 +59,7 @@ def test_a_clean_close_leaves_no_writer_behind(tmp_path: Path) -> None:
     journal.append(payload(1))
     journal.seal()
     for event in take_all(journal):
-        journal.reader.settle(event, State.DELIVERED)
+        journal.reader.settle(event, FrameState.DELIVERED)
     assert take_all(journal) == []
 
     journal.close()
@@ -69,24 +69,24 @@ def test_a_clean_close_leaves_no_writer_behind(tmp_path: Path) -> None:
 
 def test_folders_are_private_and_so_are_files(tmp_path: Path) -> None:
     """Cost events name customers."""
-    spill_dir = tmp_path / "deep" / "spill"
-    journal = make_journal(spill_dir)
+    journal_dir = tmp_path / "deep" / "spill"
+    journal = make_journal(journal_dir)
     journal.append(payload(1))
     (event,) = take_all(journal)
-    journal.bury(event, "dead", "rejected", "no")
+    journal.move_to_dead_letters(event, "dead", "rejected", "no")
 
-    for path in spill_dir.rglob("*"):
+    for path in journal_dir.rglob("*"):
         expected = 0o700 if path.is_dir() else 0o600
         assert path.stat().st_mode & 0o777 == expected, path
-    assert spill_dir.stat().st_mode & 0o777 == 0o700
+    assert journal_dir.stat().st_mode & 0o777 == 0o700
 
 
 def test_no_credential_is_stored_anywhere(tmp_path: Path) -> None:
-    """Whoever reads the spill folder must not be able to write costs."""
+    """Whoever reads the journal folder must not be able to write costs."""
     journal = make_journal(tmp_path)
     journal.append(payload(1))
     (event,) = take_all(journal)
-    journal.bury(event, "dead", "rejected", "no")
+    journal.move_to_dead_letters(event, "dead", "rejected", "no")
 
     for path in tmp_path.rglob("*"):
         assert CREDENTIAL not in str(path)
@@ -122,7 +122,7 @@ def test_a_folder_of_a_newer_outlay_is_refused_clearly(
 
     assert not durable
     assert "made by a newer outlay" in caplog.text
-    assert "OUTLAY_SPILL_DIR" in caplog.text
+    assert "OUTLAY_JOURNAL_DIR" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_an_heir_that_ends_passes_the_rest_on(tmp_path: Path) -> None:
     heir = make_journal(tmp_path)
     heir.adopt_orphans()
     delivered, _ = take_all(heir)
-    heir.reader.settle(delivered, State.DELIVERED)
+    heir.reader.settle(delivered, FrameState.DELIVERED)
     heir.close()
 
     next_heir = make_journal(tmp_path)
@@ -204,7 +204,7 @@ def test_an_adopted_folder_goes_when_its_last_event_is_settled(tmp_path: Path) -
     heir = make_journal(tmp_path)
     heir.adopt_orphans()
     for event in take_all(heir):
-        heir.reader.settle(event, State.DELIVERED)
+        heir.reader.settle(event, FrameState.DELIVERED)
     assert take_all(heir) == []
 
     assert list(heir.folder.writers()) == []
@@ -244,11 +244,11 @@ def test_without_a_usable_folder_events_are_kept_in_memory_loudly(
 def test_the_disk_is_used_again_as_soon_as_it_can_be(tmp_path: Path) -> None:
     """Every event that waits in memory is one that a crash loses."""
     clock = ManualClock()
-    spill_dir = _blocked(tmp_path / "spill")
-    journal = make_journal(spill_dir, clock=clock)
+    journal_dir = _blocked(tmp_path / "spill")
+    journal = make_journal(journal_dir, clock=clock)
     assert not journal.append(payload(1))
 
-    spill_dir.unlink()
+    journal_dir.unlink()
     too_soon = journal.append(payload(2))
     clock.advance(1.0)
     later = journal.append(payload(3))
@@ -276,7 +276,7 @@ def test_memory_is_bounded_and_says_so(tmp_path: Path) -> None:
     """Without disk and server there is an end; it is counted, not silent."""
     journal = make_journal(tmp_path, in_memory=True)
 
-    with pytest.raises(SpillFullError, match="max_memory_bytes"):  # noqa: PT012
+    with pytest.raises(JournalFullError, match="max_memory_bytes"):  # noqa: PT012
         for number in range(3000):
             journal.append(payload(number, padding=1000))
 
@@ -292,17 +292,17 @@ def test_room_in_memory_comes_back(tmp_path: Path) -> None:
     for number in range(3000):
         journal.append(payload(number, padding=1000))
         for event in take_all(journal):
-            journal.reader.settle(event, State.DELIVERED)
+            journal.reader.settle(event, FrameState.DELIVERED)
 
     assert journal.appended_count() == 3000
 
 
 def test_memory_mode_writes_nothing(tmp_path: Path) -> None:
     """That is what it is chosen for."""
-    journal = make_journal(tmp_path / "spill", in_memory=True)
+    journal = make_journal(tmp_path / "journal", in_memory=True)
     journal.append(payload(1))
     (event,) = take_all(journal)
-    journal.bury(event, "dead", "rejected", "no")
+    journal.move_to_dead_letters(event, "dead", "rejected", "no")
     journal.close()
 
     assert list(tmp_path.iterdir()) == []
@@ -334,7 +334,9 @@ def test_a_dead_letter_says_what_why_and_when(tmp_path: Path) -> None:
     (event,) = take_all(journal)
     journal.reader.stamp([event], NOON_MS - 1000)
 
-    buried = journal.bury(event, "dead", "rejected", "HTTP 400: data is odd")
+    buried = journal.move_to_dead_letters(
+        event, "dead", "rejected", "HTTP 400: data is odd"
+    )
 
     assert buried
     assert dead_letters(tmp_path) == [
@@ -357,7 +359,7 @@ def test_a_dead_letter_holds_the_event_to_the_last_digit(tmp_path: Path) -> None
     journal.append(exact)
     (event,) = take_all(journal)
 
-    journal.bury(event, "quarantined", "dedupe_window", "too old")
+    journal.move_to_dead_letters(event, "quarantined", "dedupe_window", "too old")
 
     (file,) = tmp_path.glob("*/dead/*.jsonl")
     assert exact in file.read_bytes()
@@ -370,7 +372,7 @@ def test_an_event_that_cannot_be_buried_is_parked(tmp_path: Path) -> None:
     (event,) = take_all(journal)
     shutil.rmtree(journal.folder.dead_path)
 
-    buried = journal.bury(event, "dead", "rejected", "no")
+    buried = journal.move_to_dead_letters(event, "dead", "rejected", "no")
 
     assert not buried
     assert journal.reader.parked_count() == 1
@@ -387,7 +389,7 @@ def test_each_journal_has_a_dead_letter_file_of_its_own(tmp_path: Path) -> None:
         first = sorted(destination.glob("[0-9]*"))[0]
         journal._adopt(first)
         (event,) = take_all(journal)
-        journal.bury(event, "dead", "rejected", "no")
+        journal.move_to_dead_letters(event, "dead", "rejected", "no")
         journals.append(journal)
 
     assert len(list(tmp_path.glob("*/dead/*.jsonl"))) == 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from outlay._journal import frames
-from outlay._journal.frames import State
+from outlay._journal.frames import FrameState
 from outlay._journal.segments import SegmentReader, SegmentWriter, create_memory
 from tests.support.clock import NOON_MS
 from tests.support.events import payload
@@ -27,23 +27,23 @@ from tests.support.journals import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from outlay._journal.frames import Damage
+    from outlay._journal.frames import CorruptRange
     from outlay._journal.journal import Journal
 
 _MEMORY: Final = [False, True]
 _MEMORY_IDS: Final = ["disk", "memory"]
 
 
-def _filled(spill_dir: Path, count: int = 5, *, in_memory: bool = False) -> Journal:
-    journal = make_journal(spill_dir, in_memory=in_memory)
+def _filled(journal_dir: Path, count: int = 5, *, in_memory: bool = False) -> Journal:
+    journal = make_journal(journal_dir, in_memory=in_memory)
     for number in range(count):
         journal.append(payload(number))
     return journal
 
 
-def _recovered(spill_dir: Path) -> Journal:
+def _recovered(journal_dir: Path) -> Journal:
     """Return a successor of the journal that was closed."""
-    journal = make_journal(spill_dir)
+    journal = make_journal(journal_dir)
     journal.adopt_orphans()
     return journal
 
@@ -91,11 +91,11 @@ def test_a_segment_is_deleted_when_all_of_its_events_are_settled(
     assert take_all(journal) == []
 
     for event in most:
-        journal.reader.settle(event, State.DELIVERED)
-    before = len(journal.reader.names())
-    journal.reader.settle(last, State.DELIVERED)
+        journal.reader.settle(event, FrameState.DELIVERED)
+    before = len(journal.reader.segment_names())
+    journal.reader.settle(last, FrameState.DELIVERED)
 
-    assert (before, len(journal.reader.names())) == (1, 0)
+    assert (before, len(journal.reader.segment_names())) == (1, 0)
     assert segment_files(tmp_path) == []
 
 
@@ -105,7 +105,7 @@ def test_an_unsealed_segment_stays_when_all_of_its_events_are_settled(
     """Its writer goes on appending to it."""
     journal = _filled(tmp_path)
     for event in take_all(journal):
-        journal.reader.settle(event, State.DELIVERED)
+        journal.reader.settle(event, FrameState.DELIVERED)
 
     journal.append(payload(9))
 
@@ -115,7 +115,12 @@ def test_an_unsealed_segment_stays_when_all_of_its_events_are_settled(
 def test_settled_events_are_not_read_again_by_the_next_process(tmp_path: Path) -> None:
     """A fate is written into the segment: a restart must not send it again."""
     journal = _filled(tmp_path)
-    fates = [State.DELIVERED, State.DEAD, State.QUARANTINED, State.PARKED]
+    fates = [
+        FrameState.DELIVERED,
+        FrameState.DEAD,
+        FrameState.QUARANTINED,
+        FrameState.PARKED,
+    ]
     for event, fate in zip(take_all(journal), fates, strict=False):
         journal.reader.settle(event, fate)
     journal.close()
@@ -158,7 +163,7 @@ def test_a_definite_refusal_takes_the_date_back_but_not_the_count(
     (event,) = take_all(journal)
 
     journal.reader.stamp([event], NOON_MS)
-    journal.reader.refused(event, 0)
+    journal.reader.clear_attempt(event, 0)
     journal.close()
 
     (event,) = take_all(_recovered(tmp_path))
@@ -177,7 +182,9 @@ def test_parked_events_come_back_when_unparked(
         journal.seal()
     for event in taken:
         parked = event is taken[1]
-        journal.reader.settle(event, State.PARKED if parked else State.DELIVERED)
+        journal.reader.settle(
+            event, FrameState.PARKED if parked else FrameState.DELIVERED
+        )
     assert take_all(journal) == []
     assert journal.reader.parked_count() == 1
 
@@ -195,17 +202,17 @@ def test_parked_events_pin_their_segment_and_then_let_it_go(
     journal = _filled(tmp_path, 1, in_memory=in_memory)
     (event,) = take_all(journal)
     journal.seal()
-    journal.reader.settle(event, State.PARKED)
+    journal.reader.settle(event, FrameState.PARKED)
     assert take_all(journal) == []
     kept = len(segment_files(tmp_path))
 
     journal.reader.unpark()
     (event,) = take_all(journal)
-    journal.reader.settle(event, State.DELIVERED)
+    journal.reader.settle(event, FrameState.DELIVERED)
 
     assert kept == (0 if in_memory else 1)
     assert segment_files(tmp_path) == []
-    assert journal.reader.names() == []
+    assert journal.reader.segment_names() == []
 
 
 def test_an_event_that_is_parked_while_others_are_unparked_counts_once(
@@ -214,10 +221,10 @@ def test_an_event_that_is_parked_while_others_are_unparked_counts_once(
     """It was under way at that moment, and its answer came after."""
     journal = _filled(tmp_path, 2)
     first, under_way = take_all(journal)
-    journal.reader.settle(first, State.PARKED)
+    journal.reader.settle(first, FrameState.PARKED)
 
     journal.reader.unpark()
-    journal.reader.settle(under_way, State.PARKED)
+    journal.reader.settle(under_way, FrameState.PARKED)
     again = take_all(journal)
 
     held = len(again) + journal.reader.parked_count()
@@ -226,13 +233,13 @@ def test_an_event_that_is_parked_while_others_are_unparked_counts_once(
     again += take_all(journal)
     assert sorted(payloads(again)) == [payload(0), payload(1)]
     for event in again:
-        journal.reader.settle(event, State.DELIVERED)
+        journal.reader.settle(event, FrameState.DELIVERED)
     assert journal.reader.parked_count() == 0
 
 
 def test_every_mix_of_fates_leaves_exactly_the_unsettled(tmp_path: Path) -> None:
     """The same law whatever happened: pending and parked stay, the rest is done."""
-    fates = [None, State.DELIVERED, State.PARKED]
+    fates = [None, FrameState.DELIVERED, FrameState.PARKED]
 
     for at, mix in enumerate(itertools.product(fates, repeat=4)):
         journal = _filled(tmp_path / str(at), len(mix))
@@ -245,7 +252,9 @@ def test_every_mix_of_fates_leaves_exactly_the_unsettled(tmp_path: Path) -> None
         left = payloads(take_all(_recovered(tmp_path / str(at))))
         close_journals()
 
-        assert left == [payload(n) for n, f in enumerate(mix) if f != State.DELIVERED]
+        assert left == [
+            payload(n) for n, f in enumerate(mix) if f != FrameState.DELIVERED
+        ]
 
 
 def test_damage_is_kept_aside_and_the_rest_is_read(tmp_path: Path) -> None:
@@ -280,9 +289,9 @@ def test_the_newest_event_that_goes_bad_anywhere_holds_up_nobody(
         journal.append(payload(1))
         segment = segment_files(tmp_path)[-1]
         flip(segment, last_frame(segment).start + at)
-        targets = journal.targets()
+        targets = journal.flush_targets()
         whole = _deliver_all(journal)
-        reached = reader.reached(targets)
+        reached = reader.is_settled_up_to(targets)
         journal.append(payload(2))
         next_one = _deliver_all(journal)
 
@@ -298,7 +307,7 @@ def test_the_newest_event_that_goes_bad_anywhere_holds_up_nobody(
 def _deliver_all(journal: Journal) -> list[bytes]:
     events = take_all(journal)
     for event in events:
-        journal.reader.settle(event, State.DELIVERED)
+        journal.reader.settle(event, FrameState.DELIVERED)
     return payloads(events)
 
 
@@ -312,7 +321,7 @@ def test_an_event_that_is_published_between_two_looks_is_whole() -> None:
         return writer.tail
 
     reader = SegmentReader("w/1.seg", memory, final=False, tail=append_first)
-    damages: list[Damage] = []
+    damages: list[CorruptRange] = []
 
     event = reader.take(lambda _, damage: damages.append(damage))
 
@@ -326,7 +335,7 @@ def test_half_an_event_in_a_dead_segment_is_no_event(tmp_path: Path) -> None:
     journal.close()
     (segment,) = segment_files(tmp_path)
     content = bytearray(segment.read_bytes())
-    content[content.rindex(frames.FRAME_MAGIC) + frames.STATE_AT] = State.UNWRITTEN
+    content[content.rindex(frames.FRAME_MAGIC) + frames.STATE_AT] = FrameState.UNWRITTEN
     segment.write_bytes(content)
 
     reader = _recovered(tmp_path).reader
@@ -367,9 +376,9 @@ def test_damage_is_counted_once_however_often_a_segment_is_read(
         journal.seal()
     reader = journal.reader
     delivered, *parked = take_all(journal)
-    reader.settle(delivered, State.DELIVERED)
+    reader.settle(delivered, FrameState.DELIVERED)
     for event in parked:
-        reader.settle(event, State.PARKED)
+        reader.settle(event, FrameState.PARKED)
     first = reader.damaged_count
     corrupt(segment, b"key-1")  # delivered before: it is not missed
     corrupt(segment, b"key-2")
@@ -389,7 +398,7 @@ def test_a_parked_event_that_goes_bad_is_not_parked_any_more(tmp_path: Path) -> 
     journal = _filled(tmp_path, 2)
     reader = journal.reader
     parked, _on_its_way = take_all(journal)
-    reader.settle(parked, State.PARKED)
+    reader.settle(parked, FrameState.PARKED)
     (segment,) = segment_files(tmp_path)
     corrupt(segment, b"key-0")
     corrupt(segment, b"key-1")
@@ -441,13 +450,13 @@ def test_a_segment_without_a_header_holds_up_nobody(
 def test_a_flush_waits_for_what_was_appended_before_it_only(tmp_path: Path) -> None:
     """A busy application would otherwise never see the end of a flush."""
     journal = _filled(tmp_path, 2)
-    targets = journal.targets()
+    targets = journal.flush_targets()
     journal.append(payload(2))
     first, second, _ = take_all(journal)
 
-    journal.reader.settle(first, State.DELIVERED)
-    before = journal.reader.reached(targets)
-    journal.reader.settle(second, State.DELIVERED)
+    journal.reader.settle(first, FrameState.DELIVERED)
+    before = journal.reader.is_settled_up_to(targets)
+    journal.reader.settle(second, FrameState.DELIVERED)
 
     assert not before
-    assert journal.reader.reached(targets)
+    assert journal.reader.is_settled_up_to(targets)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from outlay._capture.pricing import Charge
-from outlay._capture.repricing import Waiting
-from outlay._journal import settling
+from outlay._capture.pricing import PricedAmount
+from outlay._capture.repricing import UnpricedEvent
+from outlay._journal.admin import commit as settling
+from outlay._journal.admin.commit import PricedEvent
 from outlay._journal.folders import Lock
-from outlay._journal.settling import Priced
-from outlay.errors import JournalError, SpillFullError
+from outlay.errors import JournalError, JournalFullError
 from tests.support.interrupts import killed_at
 from tests.support.unpriced import client_in, pending, record, view_of, waiting
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 NOW_MS: Final = 1_780_000_000_000
 COSTS: Final = 8
-CHARGE: Final = Charge(Decimal("0.05"), "USD", "priced", {"list": "test"})
+CHARGE: Final = PricedAmount(Decimal("0.05"), "USD", "priced", {"list": "test"})
 
 
 @pytest.fixture
-def spill_dir(tmp_path: Path) -> Path:
+def journal_dir(tmp_path: Path) -> Path:
     """Return a folder in which a process that has ended left unpriced costs."""
     folder = tmp_path / "spill"
     with client_in(folder) as client:
@@ -36,108 +36,118 @@ def spill_dir(tmp_path: Path) -> Path:
     return folder
 
 
-def settle(spill_dir: Path, max_spill_bytes: int = 2**30) -> int:
+def settle(journal_dir: Path, max_journal_bytes: int = 2**30) -> int:
     """Do what ``outlay reprice`` does."""
-    view = view_of(spill_dir)
-    settling.finish(view)
+    view = view_of(journal_dir)
+    settling.recover(view)
     priced = [
-        Priced(Waiting(line.cost).priced(CHARGE), [line]) for line in waiting(spill_dir)
+        PricedEvent(UnpricedEvent(line.cost).with_price(CHARGE), [line])
+        for line in waiting(journal_dir)
     ]
-    return settling.settle(view, priced, now_ms=NOW_MS, max_spill_bytes=max_spill_bytes)
+    return settling.commit(
+        view, priced, now_ms=NOW_MS, max_journal_bytes=max_journal_bytes
+    )
 
 
-def operations(spill_dir: Path) -> list[str]:
+def operations(journal_dir: Path) -> list[str]:
     """Return the operations whose events are in the journal."""
-    return sorted(event.data["operationId"] for event in pending(spill_dir))
+    return sorted(event.data["operationId"] for event in pending(journal_dir))
 
 
-def test_priced_costs_are_pending_events_and_wait_no_more(spill_dir: Path) -> None:
+def test_priced_costs_are_pending_events_and_wait_no_more(journal_dir: Path) -> None:
     """Nothing is left to do but to ship them; their file is gone."""
-    kept = {Waiting(line.cost).event.idempotency_key for line in waiting(spill_dir)}
+    kept = {
+        UnpricedEvent(line.cost).event.idempotency_key for line in waiting(journal_dir)
+    }
 
-    assert settle(spill_dir) == COSTS
+    assert settle(journal_dir) == COSTS
 
-    settling.finish(view_of(spill_dir))
-    events = pending(spill_dir)
-    assert waiting(spill_dir) == []
+    settling.recover(view_of(journal_dir))
+    events = pending(journal_dir)
+    assert waiting(journal_dir) == []
     assert kept == {event.idempotency_key for event in events}
     assert {event.data["amount"] for event in events} == {Decimal("0.05")}
     assert {event.timestamp for event in events} == {"2026-05-01T12:00:00.000Z"}
-    assert [*view_of(spill_dir).folder.unpriced_path.iterdir()] == []
+    assert [*view_of(journal_dir).folder.unpriced_path.iterdir()] == []
 
 
-def test_twice_is_as_once(spill_dir: Path) -> None:
+def test_twice_is_as_once(journal_dir: Path) -> None:
     """Who is not sure whether it was done does it again."""
-    settle(spill_dir)
+    settle(journal_dir)
 
-    assert settle(spill_dir) == 0
-    assert len(pending(spill_dir)) == COSTS
+    assert settle(journal_dir) == 0
+    assert len(pending(journal_dir)) == COSTS
 
 
-def test_what_another_command_settled_meanwhile_is_left_out(spill_dir: Path) -> None:
+def test_what_another_command_settled_meanwhile_is_left_out(journal_dir: Path) -> None:
     """Both had read the same costs before either began."""
     stale = [
-        Priced(Waiting(line.cost).priced(CHARGE), [line]) for line in waiting(spill_dir)
+        PricedEvent(UnpricedEvent(line.cost).with_price(CHARGE), [line])
+        for line in waiting(journal_dir)
     ]
-    settle(spill_dir)
+    settle(journal_dir)
 
-    again = settling.settle(
-        view_of(spill_dir), stale, now_ms=NOW_MS, max_spill_bytes=2**30
+    again = settling.commit(
+        view_of(journal_dir), stale, now_ms=NOW_MS, max_journal_bytes=2**30
     )
     assert again == 0
-    assert len(pending(spill_dir)) == COSTS
+    assert len(pending(journal_dir)) == COSTS
 
 
-def test_without_room_costs_stay_unpriced(spill_dir: Path) -> None:
+def test_without_room_costs_stay_unpriced(journal_dir: Path) -> None:
     """They can wait for ever; the journal has a limit."""
-    with pytest.raises(SpillFullError):
-        settle(spill_dir, max_spill_bytes=16)
+    with pytest.raises(JournalFullError):
+        settle(journal_dir, max_journal_bytes=16)
 
-    assert len(waiting(spill_dir)) == COSTS
-    assert pending(spill_dir) == []
+    assert len(waiting(journal_dir)) == COSTS
+    assert pending(journal_dir) == []
 
 
-def test_two_commands_do_not_work_at_once(spill_dir: Path) -> None:
+def test_two_commands_do_not_work_at_once(journal_dir: Path) -> None:
     """The second is told to wait."""
-    lock = Lock(view_of(spill_dir).folder.dead_path / "commands.lock")
+    lock = Lock(view_of(journal_dir).folder.dead_path / "commands.lock")
     assert lock.acquire()
     try:
         with pytest.raises(JournalError, match="another command"):
-            settle(spill_dir)
+            settle(journal_dir)
     finally:
-        lock.abandon()
+        lock.close()
 
-    assert settle(spill_dir) == COSTS
+    assert settle(journal_dir) == COSTS
 
 
-def test_the_file_of_a_living_process_stays(spill_dir: Path, tmp_path: Path) -> None:
+def test_the_file_of_a_living_process_stays(journal_dir: Path, tmp_path: Path) -> None:
     """It may write another cost at any moment."""
     with client_in(tmp_path / "spill") as client:
         record(client, 100)
-        settle(spill_dir)
-        settling.finish(view_of(spill_dir))
+        settle(journal_dir)
+        settling.recover(view_of(journal_dir))
         record(client, 101)
 
-        assert len(waiting(spill_dir)) == 1
+        assert len(waiting(journal_dir)) == 1
 
 
-def test_costs_given_up_are_read_by_nobody_and_left_for_people(spill_dir: Path) -> None:
+def test_costs_given_up_are_read_by_nobody_and_left_for_people(
+    journal_dir: Path,
+) -> None:
     """It is a decision about money, and must be found again."""
-    first, *others = waiting(spill_dir)
+    first, *others = waiting(journal_dir)
 
-    assert settling.give_up(view_of(spill_dir), [first]) == 1
+    assert settling.discard(view_of(journal_dir), [first]) == 1
 
-    assert [line.cost for line in waiting(spill_dir)] == [line.cost for line in others]
+    assert [line.cost for line in waiting(journal_dir)] == [
+        line.cost for line in others
+    ]
     assert b'"state":"gone"' in first.path.read_bytes()
 
 
-def test_half_a_line_is_reported_and_hides_no_other(spill_dir: Path) -> None:
+def test_half_a_line_is_reported_and_hides_no_other(journal_dir: Path) -> None:
     """A disk that was full may have left one."""
-    (path,) = view_of(spill_dir).folder.unpriced_path.glob("*.jsonl")
+    (path,) = view_of(journal_dir).folder.unpriced_path.glob("*.jsonl")
     path.write_bytes(b'{"state":"open","rea\n' + path.read_bytes())
     problems: list[object] = []
 
-    found = [*settling.read_unpriced(view_of(spill_dir).folder, problems.append)]
+    found = [*settling.read_unpriced(view_of(journal_dir).folder, problems.append)]
 
     assert len(found) == COSTS
     assert len(problems) == 1
@@ -150,7 +160,7 @@ WATCHED: Final = tuple(
 
 
 def test_a_kill_at_any_instruction_neither_loses_nor_doubles(
-    spill_dir: Path, tmp_path: Path
+    journal_dir: Path, tmp_path: Path
 ) -> None:
     """After the next command each cost is one event, however far the killed one came.
 
@@ -160,7 +170,7 @@ def test_a_kill_at_any_instruction_neither_loses_nor_doubles(
     at, stride, stages = 0, STRIDE, set()
     while stride:
         copy = tmp_path / f"copy-{at}"
-        shutil.copytree(spill_dir, copy)
+        shutil.copytree(journal_dir, copy)
         if not killed_at(functools.partial(settle, copy), at, *WATCHED):
             # Too far: the last instructions in shorter steps, for the last stage is
             # only a few of them.
@@ -172,7 +182,7 @@ def test_a_kill_at_any_instruction_neither_loses_nor_doubles(
         stages.add((len(shipped), left))
         take_away(copy)
         settle(copy)
-        settling.finish(view_of(copy))
+        settling.recover(view_of(copy))
 
         assert sorted(shipped + operations(copy)) == [f"req_{n}" for n in range(COSTS)]
         assert waiting(copy) == []
@@ -183,7 +193,7 @@ def test_a_kill_at_any_instruction_neither_loses_nor_doubles(
     assert any(0 < left < COSTS for _, left in stages)
 
 
-def take_away(spill_dir: Path) -> None:
+def take_away(journal_dir: Path) -> None:
     """Do what a shipper does in the end with what it can see."""
-    for writer in view_of(spill_dir).folder.writers():
+    for writer in view_of(journal_dir).folder.writers():
         shutil.rmtree(writer)

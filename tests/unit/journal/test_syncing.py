@@ -9,9 +9,9 @@ import time
 from typing import TYPE_CHECKING
 
 from outlay import Client
-from outlay._journal.syncing import GroupCommit, _Group
+from outlay._journal.group_commit import GroupCommit, _Group
 from outlay._model.clock import SystemClock
-from outlay._model.notices import Notices
+from outlay._model.rate_limited_log import RateLimitedLog
 from tests.support.interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def commits_of(disk: Disk) -> GroupCommit:
 
 def shared(sync: Callable[[], None]) -> GroupCommit:
     """Return commits that share ``sync``."""
-    return GroupCommit(sync, SystemClock(), Notices(SystemClock()))
+    return GroupCommit(sync, SystemClock(), RateLimitedLog(SystemClock()))
 
 
 def lined_up(commits: GroupCommit) -> int:
@@ -192,14 +192,14 @@ def test_a_leader_waits_for_as_many_as_came_the_last_time() -> None:
 
     disk.gate.release()
     first.join(DEADLINE)
-    assert commits._crowd == 3
+    assert commits._expected_members == 3
     assert disk.started.acquire(timeout=DEADLINE)  # the first did not come back
     disk.gate.release()
     for thread in threads:
         thread.join(DEADLINE)
-    assert commits._crowd == 2
+    assert commits._expected_members == 2
 
-    commits._patience = DEADLINE
+    commits._max_wait = DEADLINE
     threads = [threading.Thread(target=commits.commit) for _ in range(2)]
     threads[0].start()
     wait_until(lambda: lined_up(commits) == 1)
@@ -216,7 +216,7 @@ def test_nobody_waits_long_for_those_who_do_not_come() -> None:
     group = _Group()
 
     started = time.monotonic()
-    group.gather(wanted=2, patience=0.01)
+    group.wait_for_members(wanted=2, patience=0.01)
 
     assert time.monotonic() - started < DEADLINE
     assert group.size == 1
@@ -240,7 +240,7 @@ def test_a_disk_that_fails_is_reported_and_not_believed(
 def test_tracking_to_disk_says_durable(tmp_path: Path) -> None:
     """The setting reaches the journal, through rotation of segments too."""
     client = Client(
-        spill_dir=tmp_path,
+        journal_dir=tmp_path,
         shipping="none",
         durability="disk",
         segment_bytes=64 * 1024,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import pytest
 
-from outlay._capture.pricing import Charge
+from outlay._capture.pricing import PricedAmount
 from outlay._capture.recorder import Recorder
-from outlay._capture.repricing import Waiting
-from outlay._journal import settling
-from outlay._journal.settling import Priced
-from outlay._model.attribution import NOBODY, Attribution
+from outlay._capture.repricing import UnpricedEvent
+from outlay._journal.admin import commit as settling
+from outlay._journal.admin.commit import PricedEvent
+from outlay._model.attribution import UNATTRIBUTED, Attribution
 from outlay._model.clock import SystemClock
 from outlay._model.events import CostEvent, decode_event
 from tests.support.clock import HOUR, ManualClock
@@ -35,19 +35,20 @@ if TYPE_CHECKING:
 
     from outlay import Client, Stats
 
-CHARGE: Final = Charge(Decimal("0.05"), "USD", "manual", None)
+CHARGE: Final = PricedAmount(Decimal("0.05"), "USD", "manual", None)
 
 
-def reprice(spill_dir: Path, now_ms: int | None = None) -> int:
+def reprice(journal_dir: Path, now_ms: int | None = None) -> int:
     """Do what ``outlay reprice`` does."""
-    view = view_of(spill_dir)
-    settling.finish(view)
+    view = view_of(journal_dir)
+    settling.recover(view)
     priced = [
-        Priced(Waiting(line.cost).priced(CHARGE), [line]) for line in waiting(spill_dir)
+        PricedEvent(UnpricedEvent(line.cost).with_price(CHARGE), [line])
+        for line in waiting(journal_dir)
     ]
     now_ms = SystemClock().now_ms() if now_ms is None else now_ms
-    settled = settling.settle(view, priced, now_ms=now_ms, max_spill_bytes=2**30)
-    settling.finish(view)
+    settled = settling.commit(view, priced, now_ms=now_ms, max_journal_bytes=2**30)
+    settling.recover(view)
     return settled
 
 
@@ -59,7 +60,7 @@ def test_an_unpriced_cost_of_nobody_waits_in_the_bucket(
 ) -> None:
     """As a priced one does."""
     with client_in(tmp_path, unattributed_customer_id="cus_nobody") as client:
-        Recorder.of(client).record(observe(), NOBODY, WHEN)
+        Recorder.of(client).record(observe(), UNATTRIBUTED, WHEN)
 
     (line,) = waiting(tmp_path)
     assert decode_event(bytes(line.cost.event)).subject == "cus_nobody"
@@ -77,7 +78,7 @@ def test_an_unpriced_cost_of_nobody_is_dropped_where_nobody_may_pay(
         unattributed=policy,
         on_drop=lambda event, reason: told.append((event, reason)),
     ) as client:
-        Recorder.of(client).record(observe(), NOBODY, WHEN)
+        Recorder.of(client).record(observe(), UNATTRIBUTED, WHEN)
         stats = client.stats()
 
     assert (stats.unpriced, stats.dropped) == (0, {"unattributed": 1})
@@ -102,7 +103,7 @@ def test_no_customer_id_is_on_disk_where_they_are_hashed(tmp_path: Path) -> None
 
     assert {event.subject for event in pending(tmp_path)} == {subject}
     assert len({event.idempotency_key for event in pending(tmp_path)}) == 2
-    assert Waiting(line.cost).event.idempotency_key in {
+    assert UnpricedEvent(line.cost).event.idempotency_key in {
         event.idempotency_key for event in pending(tmp_path)
     }
     for path in tmp_path.rglob("*"):
@@ -172,16 +173,16 @@ WATCHED: Final = ("_journal/unpriced.py", "_capture/recorder.py")
 
 
 class Server:
-    """Takes events from whatever lies in a spill folder, and forgets their keys."""
+    """Takes events from whatever lies in a journal folder, and forgets their keys."""
 
     def __init__(self) -> None:
         self.taken = 0
 
-    def ship(self, spill_dir: Path, clock: ManualClock) -> Stats:
+    def ship(self, journal_dir: Path, clock: ManualClock) -> Stats:
         """Do what the next process does, at the time that the clock says."""
         transport = ScriptedTransport()
         with client_in(
-            spill_dir,
+            journal_dir,
             shipping="thread",
             batching="never",
             clock=clock,
@@ -205,19 +206,19 @@ def test_a_kill_at_any_instruction_of_a_withdrawal_counts_the_cost_once(
     """
     at, kept, ends = 0, False, set()
     while killed_at(lambda: withdraw(tmp_path / f"{at}"), at, *WATCHED):  # noqa: B023 - called at once
-        spill_dir, server, clock = tmp_path / f"{at}", Server(), now()
+        journal_dir, server, clock = tmp_path / f"{at}", Server(), now()
         at += stride
-        if not spill_dir.exists():
+        if not journal_dir.exists():
             continue
-        sent = bool(pending(spill_dir))
-        states = [line.cost.state for line in waiting(spill_dir)]
+        sent = bool(pending(journal_dir))
+        states = [line.cost.state for line in waiting(journal_dir)]
         kept = kept or bool(states)  # from here on, the cost must be somewhere
         if not kept:
             continue
-        server.ship(spill_dir, clock)
+        server.ship(journal_dir, clock)
         clock.step(later * HOUR)
-        settled = reprice(spill_dir, clock.now_ms())
-        quarantined = server.ship(spill_dir, clock).quarantined
+        settled = reprice(journal_dir, clock.now_ms())
+        quarantined = server.ship(journal_dir, clock).quarantined
         ends.add((sent, *states, settled, quarantined))
 
         if later < 23:  # the server knows the key still
@@ -225,16 +226,16 @@ def test_a_kill_at_any_instruction_of_a_withdrawal_counts_the_cost_once(
             assert quarantined == 0
         else:
             assert server.taken + (quarantined and not sent) == 1
-        shutil.rmtree(spill_dir)
+        shutil.rmtree(journal_dir)
 
     doubt = int(later > 23)
     assert {(False, "open", 1, 0), (False, "held", 1, doubt), (True, 0, 0)} <= ends
     assert later < 23 or (True, "held", 1, doubt) in ends
 
 
-def withdraw(spill_dir: Path) -> None:
+def withdraw(journal_dir: Path) -> None:
     """Record a cost without a price, and then its price."""
-    seen_by_two_doors(client_in(spill_dir))
+    seen_by_two_doors(client_in(journal_dir))
 
 
 def now() -> ManualClock:

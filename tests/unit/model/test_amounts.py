@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from outlay._model.events import decode_event
-from outlay._model.money import MAX_CHARS, exact
+from outlay._model.money import MAX_CHARS, to_exact_decimal
 from outlay.errors import InvalidEventError
 
 Compose = Callable[..., tuple[str, bytes]]
@@ -165,4 +165,4 @@ def test_a_decimal_is_passed_on_as_it_is() -> None:
     """The commonest type costs nothing to take."""
     amount = Decimal("0.10")
 
-    assert exact(amount) is amount
+    assert to_exact_decimal(amount) is amount

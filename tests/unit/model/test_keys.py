@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from outlay._model.events import decode_event, with_key
+from outlay._model.events import add_key, decode_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,7 +193,7 @@ def test_an_event_gets_its_key_once(compose: Compose) -> None:
     """A backlog is read by many processes, one after the other."""
     _, body = compose()
 
-    assert with_key(body) == body
+    assert add_key(body) == body
 
 
 @pytest.mark.parametrize(
@@ -212,4 +212,4 @@ def test_an_event_gets_its_key_once(compose: Compose) -> None:
 )
 def test_what_names_no_operation_stays_what_it_is(payload: bytes) -> None:
     """The server says what is wrong with it; reading must not stop at it."""
-    assert with_key(payload) == payload
+    assert add_key(payload) == payload

@@ -187,4 +187,4 @@ def test_a_bounded_number_of_labels_is_remembered(clock: ManualClock) -> None:
     for number in range(9000):
         labels = ("cost.a", f"cus_{number}", None, None, None, None, None, "manual")
         composer.compose(labels, "1", "job-42", None, None, None)
-    assert len(composer._headings) <= 8192
+    assert len(composer._prefixes) <= 8192

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from outlay._model.notices import Notices
+from outlay._model.rate_limited_log import RateLimitedLog
 
 if TYPE_CHECKING:
     from tests.support.clock import ManualClock
 
 
 @pytest.fixture
-def notices(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> Notices:
+def notices(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> RateLimitedLog:
     """Notices by the test's clock; all that is logged is captured."""
     caplog.set_level(logging.DEBUG, logger="outlay")
-    return Notices(clock)
+    return RateLimitedLog(clock)
 
 
 def test_a_trouble_is_said_once_a_minute(
-    notices: Notices, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    notices: RateLimitedLog, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A thousand failed requests are one trouble; after a minute it is still one."""
     elapsed = 0.0
@@ -34,7 +34,7 @@ def test_a_trouble_is_said_once_a_minute(
 
 
 def test_one_trouble_does_not_hide_another(
-    notices: Notices, caplog: pytest.LogCaptureFixture
+    notices: RateLimitedLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each kind has its own minute."""
     notices.warn("disk", "the disk is full")
@@ -44,7 +44,7 @@ def test_one_trouble_does_not_hide_another(
 
 
 def test_what_is_said_once_is_not_said_again(
-    notices: Notices, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    notices: RateLimitedLog, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Advice to the programmer does not become truer by repetition."""
     for seconds in (0.0, 60.0, 86_400.0):
@@ -55,7 +55,7 @@ def test_what_is_said_once_is_not_said_again(
 
 
 def test_the_end_of_a_trouble_is_said_only_if_it_was_there(
-    notices: Notices, caplog: pytest.LogCaptureFixture
+    notices: RateLimitedLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every request that works is not worth a line; the first one after trouble is."""
     notices.resolved("trouble", "the server answers again")
@@ -70,7 +70,7 @@ def test_the_end_of_a_trouble_is_said_only_if_it_was_there(
 
 
 def test_a_trouble_that_comes_back_is_said_again_at_once(
-    notices: Notices, caplog: pytest.LogCaptureFixture
+    notices: RateLimitedLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once it was over, the next time is news."""
     notices.warn_once("paused", "wrong key")
@@ -81,7 +81,7 @@ def test_a_trouble_that_comes_back_is_said_again_at_once(
 
 
 def test_a_handler_may_cause_the_same_trouble(
-    notices: Notices, caplog: pytest.LogCaptureFixture
+    notices: RateLimitedLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A handler that tracks what logging costs must not wait for itself for ever."""
 
@@ -101,7 +101,7 @@ def test_a_handler_may_cause_the_same_trouble(
 
 
 def test_a_trouble_that_comes_and_goes_does_not_flood(
-    notices: Notices, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    notices: RateLimitedLog, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A server that answers every second request is no news after the third time."""
     for _ in range(1000):
@@ -115,7 +115,7 @@ def test_a_trouble_that_comes_and_goes_does_not_flood(
 
 
 def test_an_end_is_not_told_of_what_was_not_said(
-    notices: Notices, caplog: pytest.LogCaptureFixture
+    notices: RateLimitedLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It would be the end of nothing."""
     for _ in range(3):
@@ -128,7 +128,7 @@ def test_an_end_is_not_told_of_what_was_not_said(
 
 
 def test_troubles_without_number_share_a_line(
-    notices: Notices, caplog: pytest.LogCaptureFixture
+    notices: RateLimitedLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Some are named after what the application sends, which may be anything."""
     for number in range(10_000):
@@ -138,13 +138,13 @@ def test_troubles_without_number_share_a_line(
 
 
 def test_a_failure_is_logged_with_its_trace_and_as_rarely(
-    notices: Notices, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    notices: RateLimitedLog, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A hook that fails for every event is one bug."""
     error = ZeroDivisionError("in the hook")
     for _ in range(3):
         for _ in range(100):
-            notices.failed("on_drop", error, "the hook %s failed", "on_drop")
+            notices.exception("on_drop", error, "the hook %s failed", "on_drop")
         clock.advance(60)
 
     assert caplog.messages == ["the hook on_drop failed"] * 3
@@ -159,7 +159,7 @@ class _Broken(logging.Handler):
 
 
 def test_a_handler_that_raises_fails_nobody(
-    notices: Notices, caplog: pytest.LogCaptureFixture
+    notices: RateLimitedLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What tracks or ships must not end because a line cannot be logged."""
     logger = logging.getLogger("outlay")
@@ -169,7 +169,7 @@ def test_a_handler_that_raises_fails_nobody(
         notices.warn("disk", "the disk is full")
         notices.warn_once("advice", "pass operation_id")
         notices.resolved("disk", "the disk has room")
-        notices.failed("hook", ValueError("no"), "the hook failed")
+        notices.exception("hook", ValueError("no"), "the hook failed")
     finally:
         logger.removeHandler(broken)
     notices.warn("trouble", "the server is away")

@@ -30,7 +30,7 @@ READ: dict[str, tuple[str, object]] = {
     "base_url": ("https://costs.example.com/api/", "https://costs.example.com/api"),
     "source": ("https://api.myapp.com", "https://api.myapp.com"),
     "namespace": ("org_1", "org_1"),
-    "spill_dir": ("/var/spool/outlay", Path("/var/spool/outlay")),
+    "journal_dir": ("/var/spool/outlay", Path("/var/spool/outlay")),
     "shipping": ("none", "none"),
     "durability": ("memory", "memory"),
     "batching": ("never", "never"),
@@ -43,7 +43,7 @@ READ: dict[str, tuple[str, object]] = {
     "unattributed": ("error", "error"),
     "unattributed_customer_id": ("cus_nobody", "cus_nobody"),
     "hash_customer_ids": (KEY, SecretStr(KEY)),
-    "max_spill_bytes": ("33554432", 33554432),
+    "max_journal_bytes": ("33554432", 33554432),
     "segment_bytes": ("1048576", 1048576),
     "max_memory_bytes": ("1048576", 1048576),
     "max_unpriced_bytes": ("1048576", 1048576),
@@ -55,7 +55,7 @@ READ: dict[str, tuple[str, object]] = {
     "deadline": ("30", 30.0),
     "retry_initial": ("0.1", 0.1),
     "retry_max": ("30", 30.0),
-    "park_interval": ("60", 60.0),
+    "parked_retry_interval": ("60", 60.0),
     "dedupe_window": ("3600", 3600.0),
     "dedupe_margin": ("60", 60.0),
     "exit_timeout": ("0", 0.0),
@@ -134,7 +134,7 @@ def test_the_table_shows_the_default(name: str) -> None:
     default = Settings.model_fields[name].default
     shown = TABLE[name][2]
 
-    if name == "spill_dir":
+    if name == "journal_dir":
         assert (default, shown) == (None, "the platform's state folder")
     elif default is None:
         assert shown == "none"
@@ -195,7 +195,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "line-break": ("base_url", "http://a\n", "such as https://api.example.com"),
     "space": ("base_url", "http://a b", "such as https://api.example.com"),
     "fragment": ("base_url", "http://a#b", "leave query and fragment out"),
-    "nobodys-home": ("spill_dir", "~nobody-of-that-name/x", "pass an absolute path"),
+    "nobodys-home": ("journal_dir", "~nobody-of-that-name/x", "pass an absolute path"),
 }
 
 
@@ -242,9 +242,9 @@ def test_an_unknown_setting_is_refused_with_those_there_are() -> None:
 
 def test_a_limit_below_one_segment_is_refused() -> None:
     """Segments are allocated in advance: it would drop every single event."""
-    with pytest.raises(ConfigError, match="raise OUTLAY_MAX_SPILL_BYTES, or lower"):
+    with pytest.raises(ConfigError, match="raise OUTLAY_MAX_JOURNAL_BYTES, or lower"):
         Settings.resolve(
-            {"api_key": "sk_live_1"}, environ={"OUTLAY_MAX_SPILL_BYTES": "300000"}
+            {"api_key": "sk_live_1"}, environ={"OUTLAY_MAX_JOURNAL_BYTES": "300000"}
         )
 
 
@@ -265,9 +265,9 @@ def test_a_trailing_slash_makes_no_other_destination() -> None:
 
 def test_the_users_home_is_understood_in_the_spill_folder() -> None:
     """Service managers pass ``~`` on as it is; a folder of that name is a trap."""
-    settings = Settings.resolve(environ={"OUTLAY_SPILL_DIR": "~/spill"})
+    settings = Settings.resolve(environ={"OUTLAY_JOURNAL_DIR": "~/spill"})
 
-    assert settings.spill_dir == Path.home() / "spill"
+    assert settings.journal_dir == Path.home() / "spill"
 
 
 # Secrets.
@@ -290,7 +290,7 @@ SECRET = "hunter2"
         pytest.param({"base_url": f"user:{SECRET}@a.com"}, id="no-scheme"),
         pytest.param({"base_url": f"https://a.com?key={SECRET}"}, id="query"),
         pytest.param(
-            {"api_key": SECRET, "max_spill_bytes": 300_000}, id="contradiction"
+            {"api_key": SECRET, "max_journal_bytes": 300_000}, id="contradiction"
         ),
         pytest.param({"api_key": SECRET, "linger": -1}, id="another-setting"),
     ],

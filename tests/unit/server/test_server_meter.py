@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlay.server._meter import Meter
-from outlay.server._records import Aggregation, Cost
+from outlay.server._metering.metric import CompiledMetric
+from outlay.server._records import Aggregation, CostMetric
 
 scalars = st.one_of(
     st.none(),
@@ -26,9 +26,9 @@ values = st.recursive(
 )
 
 
-def make_meter(aggregation: Aggregation = Aggregation.SUM) -> Meter:
+def make_meter(aggregation: Aggregation = Aggregation.SUM) -> CompiledMetric:
     """Return a meter with a plain, a nested and a quoted path."""
-    cost = Cost(
+    cost = CostMetric(
         id="cst_1",
         namespace="org_a",
         name="AI",
@@ -43,7 +43,7 @@ def make_meter(aggregation: Aggregation = Aggregation.SUM) -> Meter:
         created_at=0,
         updated_at=0,
     )
-    return Meter(cost, aggregation)
+    return CompiledMetric(cost, aggregation)
 
 
 @given(

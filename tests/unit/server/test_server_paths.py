@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from outlay.server._paths import PathError, reader
+from outlay.server._metering.jsonpath import PathError, compile_path
 
 DATA: dict[str, Any] = {
     "amount": 1,
@@ -35,7 +35,7 @@ DATA: dict[str, Any] = {
 )
 def test_a_path_reads_the_value_it_names(path: str, expected: object) -> None:
     """Dotted names take a short cut that must agree with the library."""
-    assert reader(path)(DATA) == expected
+    assert compile_path(path)(DATA) == expected
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_a_path_reads_the_value_it_names(path: str, expected: object) -> None:
 def test_a_path_that_is_none_or_may_find_several_is_refused(path: str) -> None:
     """A value or a dimension is one value, so its path must be singular."""
     with pytest.raises(PathError):
-        reader(path)
+        compile_path(path)
 
 
 def test_a_path_is_compiled_once() -> None:
     """Costs are many and events are more; compiling belongs to neither."""
-    assert reader("$.items[0].amount") is reader("$.items[0].amount")
+    assert compile_path("$.items[0].amount") is compile_path("$.items[0].amount")

@@ -17,19 +17,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from outlay.server._decimals import percentage
+from outlay.server._metering.decimals import percentage
 from outlay.server._records import (
     MICROSECONDS_PER_HOUR,
     Aggregation,
     ApiKey,
-    Cost,
+    CostMetric,
     Event,
 )
-from outlay.server._report import Reports
-from outlay.server._report_ranking import OTHER, Amount, Group, page_of, ranked
-from outlay.server._schemas import ReportQuery, ReportSort, SortDirection
-from outlay.server._sqlite import SqliteStore
-from outlay.server._wire import decode_data, encode, instant
+from outlay.server._services.ranking import OTHER, Amount, Group, page_of, rank
+from outlay.server._services.report import ReportService
+from outlay.server._storage.sqlite_store import SqliteStore
+from outlay.server._wire.request_models import ReportQuery, ReportSort, SortDirection
+from outlay.server._wire.response_models import decode_data, encode, format_instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -43,7 +43,7 @@ _numbers = itertools.count()
 _exact = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
-def make_cost(cost_id: str = "cst_1", **overrides: Any) -> Cost:  # noqa: ANN401 - any field
+def make_cost(cost_id: str = "cst_1", **overrides: Any) -> CostMetric:  # noqa: ANN401 - any field
     """Return a cost that sums the amounts of ``cost.ai``."""
     fields: dict[str, Any] = {
         "id": cost_id,
@@ -60,7 +60,7 @@ def make_cost(cost_id: str = "cst_1", **overrides: Any) -> Cost:  # noqa: ANN401
         "created_at": START,
         "updated_at": START,
     }
-    return Cost(**{**fields, **overrides})
+    return CostMetric(**{**fields, **overrides})
 
 
 def make_event(number: int, at: int, customer: str, type_: str, data: str) -> Event:
@@ -87,7 +87,9 @@ def spend(amount: str, customer: str = "cus_1", *, at: int = START) -> Event:
 
 
 @contextmanager
-def keeping(costs: Sequence[Cost], events: Sequence[Event]) -> Iterator[SqliteStore]:
+def keeping(
+    costs: Sequence[CostMetric], events: Sequence[Event]
+) -> Iterator[SqliteStore]:
     """Open a store that holds costs and events, its rollups complete."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "outlay.db"
@@ -96,7 +98,7 @@ def keeping(costs: Sequence[Cost], events: Sequence[Event]) -> Iterator[SqliteSt
             for cost in costs:
                 store.add_cost(cost)
             store.append(events, START)
-            while store.keep_up(START):
+            while store.do_background_work(START):
                 pass
             yield store
         finally:
@@ -106,8 +108,8 @@ def keeping(costs: Sequence[Cost], events: Sequence[Event]) -> Iterator[SqliteSt
 def query(**overrides: Any) -> ReportQuery:  # noqa: ANN401 - any parameter
     """Return a query about the first ten days of 2026, by customer."""
     fields = {
-        "from": instant(START),
-        "to": instant(START + 10 * DAY),
+        "from": format_instant(START),
+        "to": format_instant(START + 10 * DAY),
         "groupBy": "customer",
         **overrides,
     }
@@ -116,7 +118,9 @@ def query(**overrides: Any) -> ReportQuery:  # noqa: ANN401 - any parameter
 
 def report(store: SqliteStore, asked: ReportQuery) -> dict[str, Any]:
     """Return a report as it goes over the wire, its numbers exact."""
-    decoded: dict[str, Any] = _exact(encode(Reports(store, "USD").report(KEY, asked)))
+    decoded: dict[str, Any] = _exact(
+        encode(ReportService(store, "USD").report(KEY, asked))
+    )
     return decoded
 
 
@@ -197,14 +201,17 @@ class Model:
     """Computes a report the slow and obvious way: from every event, for every row."""
 
     def __init__(
-        self, costs: Sequence[Cost], events: Sequence[Spent], asked: dict[str, Any]
+        self,
+        costs: Sequence[CostMetric],
+        events: Sequence[Spent],
+        asked: dict[str, Any],
     ) -> None:
         self.costs = costs
         self.events = events
         self.asked = asked
         self.start, self.end = asked["from"], asked["to"]
 
-    def group_of(self, cost: Cost, event: Spent) -> str:
+    def group_of(self, cost: CostMetric, event: Spent) -> str:
         """Return the key of the group that an event belongs to."""
         by = self.asked["groupBy"]
         given = {"cost": cost.id, "customer": event.customer}
@@ -286,7 +293,7 @@ class Model:
             since, until = max(start, self.start), min(end, self.end)
             for group, place in places.items():
                 cost, _ = self.value(group, since, until)
-                window = found[instant(START + start)]
+                window = found[format_instant(START + start)]
                 window[place] = window.get(place, Decimal(0)) + cost
         return {
             window: {key: cost for key, cost in sorted(costs.items()) if cost}
@@ -328,7 +335,7 @@ def asked_of(model: Model, one_cost: str | None) -> ReportQuery:
     if providers := given.pop("provider", None):
         given["filterGroupBy"] = msgspec.json.encode({"provider": providers}).decode()
     for name in ("from", "to"):
-        given[name] = instant(START + given[name])
+        given[name] = format_instant(START + given[name])
     if one_cost is not None:
         given["costId"] = (one_cost,)
     return query(**given)
@@ -493,16 +500,18 @@ def test_pages_show_each_group_once_and_pass_on_the_rest(
     groups: list[Group], sort: tuple[ReportSort, SortDirection], size: int
 ) -> None:
     """Who adds up a page and its remainder gets what the page before passed on."""
-    ranking = ranked(groups, *sort)
-    passed_on = sum(group.now.cost for group in groups)
+    ranking = rank(groups, *sort)
+    passed_on = sum(group.current.cost for group in groups)
     seen: list[str] = []
 
     for offset in range(0, len(ranking) + 1, size):
         page = page_of(ranking, offset, size)
         seen += [group.key for group in page.groups]
-        rest = page.remainder(None).now.cost
-        assert sum(group.now.cost for group in page.groups) + rest == passed_on
-        assert len(set(page.places.values())) == len(page.groups) + bool(page.rest)
+        rest = page.other_group(None).current.cost
+        assert sum(group.current.cost for group in page.groups) + rest == passed_on
+        assert len(set(page.shown_key_by_group.values())) == len(page.groups) + bool(
+            page.rest
+        )
         passed_on = rest
 
     assert seen == [group.key for group in ranking]
@@ -530,7 +539,7 @@ def test_equal_groups_keep_the_order_of_their_keys(
         make_group("c", 3, 1),
     ]
 
-    assert [group.key for group in ranked(groups, sort, direction)] == order
+    assert [group.key for group in rank(groups, sort, direction)] == order
 
 
 # -- percentages

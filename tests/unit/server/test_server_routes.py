@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from outlay.server import ServerSettings, StoreUnavailableError
-from outlay.server._dispatch import Call, Dispatcher, Endpoint, Reply
+from outlay.server._http.router import Request, Response, Route, Router
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     import pytest
     from starlette.types import Message
 
-    from outlay.server._engine import Engine
+    from outlay.server._core import ServerCore
 
 
 def answered(
-    handler: Callable[[Engine, Call], Any], *messages: Message
+    handler: Callable[[ServerCore, Request], Any], *messages: Message
 ) -> tuple[int, dict[str, Any], dict[bytes, bytes]]:
     """Return status, body and headers of what a handler's endpoint answers."""
     waiting = list(messages)
@@ -34,10 +34,10 @@ def answered(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    engine = cast("Engine", SimpleNamespace(settings=ServerSettings(api_key="k")))
-    endpoint = Endpoint("POST", "/test", handler, None, 200)
+    engine = cast("ServerCore", SimpleNamespace(settings=ServerSettings(api_key="k")))
+    endpoint = Route("POST", "/test", handler, None, 200)
     scope = {"type": "http", "method": "POST", "path": "/test", "headers": []}
-    asyncio.run(Dispatcher(engine, [endpoint])(scope, receive, send))
+    asyncio.run(Router(engine, [endpoint])(scope, receive, send))
     head, body = sent
     return head["status"], msgspec.json.decode(body["body"]), dict(head["headers"])
 
@@ -47,7 +47,7 @@ def test_a_bug_is_a_500_with_a_message_and_a_log_line(
 ) -> None:
     """The client learns nothing of the inside, and the operator learns it all."""
 
-    async def broken(_: Engine, __: Call) -> Reply:
+    async def broken(_: ServerCore, __: Request) -> Response:
         raise ZeroDivisionError("inside")
 
     with caplog.at_level(logging.ERROR, "outlay.server"):
@@ -62,7 +62,7 @@ def test_a_bug_is_a_500_with_a_message_and_a_log_line(
 def test_a_database_that_fails_is_a_503_to_be_tried_again() -> None:
     """A full disk is emptied some day; the events must come again then."""
 
-    async def full(_: Engine, __: Call) -> Reply:
+    async def full(_: ServerCore, __: Request) -> Response:
         raise StoreUnavailableError("disk is full")
 
     status, body, headers = answered(full)
@@ -74,8 +74,8 @@ def test_a_database_that_fails_is_a_503_to_be_tried_again() -> None:
 def test_a_body_that_ends_early_is_refused() -> None:
     """Half a body must not be taken for a whole one."""
 
-    async def read(_: Engine, call: Call) -> Reply:
-        return Reply(200, await call.body(1000))
+    async def read(_: ServerCore, call: Request) -> Response:
+        return Response(200, await call.body(1000))
 
     status, body, _ = answered(
         read,

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from outlay.server import DatabaseBusyError, DatabaseError, NewerDatabaseError
 from outlay.server._errors import StoreUnavailableError
-from outlay.server._meter import Meter, compiled
+from outlay.server._metering.metric import CompiledMetric, compile_metric
 from outlay.server._records import (
     MICROSECONDS_PER_HOUR,
     Aggregation,
-    Cost,
+    CostMetric,
     Event,
 )
-from outlay.server._sqlite import SqliteStore
-from outlay.server._wire import decode_data
+from outlay.server._storage.sqlite_store import SqliteStore
+from outlay.server._wire.response_models import decode_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -50,7 +50,7 @@ def make_event(key: str, **overrides: Any) -> Event:  # noqa: ANN401 - any field
     return Event(**{**fields, **overrides})
 
 
-def make_cost(**overrides: Any) -> Cost:  # noqa: ANN401 - any field
+def make_cost(**overrides: Any) -> CostMetric:  # noqa: ANN401 - any field
     """Return a cost that sums the amounts of ``cost.ai``."""
     fields: dict[str, Any] = {
         "id": "cst_1",
@@ -67,19 +67,19 @@ def make_cost(**overrides: Any) -> Cost:  # noqa: ANN401 - any field
         "created_at": START,
         "updated_at": START,
     }
-    return Cost(**{**fields, **overrides})
+    return CostMetric(**{**fields, **overrides})
 
 
-def meter_of(cost: Cost) -> Meter:
+def meter_of(cost: CostMetric) -> CompiledMetric:
     """Return the meter of a cost that has one."""
-    meter = compiled(cost)
+    meter = compile_metric(cost)
     assert meter is not None
     return meter
 
 
 def quantity(
     store: SqliteStore,
-    cost: Cost,
+    cost: CostMetric,
     start: int = START,
     end: int = START + 10 * MICROSECONDS_PER_HOUR,
     *,
@@ -91,12 +91,12 @@ def quantity(
     with store.reading() as reader:
         for one in reader.contributions(meter, start, end, hourly=hourly):
             tally.add(one)
-    return tally.quantity()
+    return tally.result()
 
 
 def caught_up(store: SqliteStore) -> None:
     """Let the store do all that it put off."""
-    while store.keep_up(START):
+    while store.do_background_work(START):
         pass
 
 
@@ -180,7 +180,7 @@ def test_a_key_is_free_again_after_the_window(
     """The window is a promise of its length, whether or not upkeep was quick."""
     store.append([make_event("k")], START)
     if forget:
-        store.keep_up(START + WINDOW)
+        store.do_background_work(START + WINDOW)
 
     [later] = store.append([make_event("k", id="evt_later")], START + WINDOW)
     [again] = store.append([make_event("k")], START + WINDOW + 1)
@@ -195,7 +195,7 @@ def test_forgetting_an_old_receipt_keeps_the_newer_one_of_its_key(
     """Upkeep runs late at times, when the key stands for another event already."""
     store.append([make_event("k")], START)
     store.append([make_event("k", id="evt_later")], START + WINDOW)
-    store.keep_up(START + WINDOW)
+    store.do_background_work(START + WINDOW)
 
     [receipt] = store.append([make_event("k")], START + WINDOW + 1)
 
@@ -229,7 +229,7 @@ def test_a_key_that_is_noted_late_stands_for_its_last_event(tmp_path: Path) -> N
     store.append([make_event("k")], START)
     store.append([make_event("k", id="evt_later")], START + WINDOW)
     store.append([make_event("other")], START + WINDOW)
-    assert store.keep_up(START)
+    assert store.do_background_work(START)
     store.close()
 
     store = SqliteStore(path, dedupe_window=WINDOW)
@@ -244,9 +244,9 @@ def test_a_key_is_not_forgotten_before_it_is_noted(tmp_path: Path) -> None:
     path = tmp_path / "outlay.db"
     store = SqliteStore(path, dedupe_window=WINDOW, noted_at_once=2)
     store.append([make_event("over")], START)
-    assert not store.keep_up(START + WINDOW)
+    assert not store.do_background_work(START + WINDOW)
     store.append([make_event("young")], START + WINDOW)
-    while store.keep_up(START + WINDOW):
+    while store.do_background_work(START + WINDOW):
         pass
     store.close()
 
@@ -269,7 +269,7 @@ def test_keys_of_the_first_schema_are_known(tmp_path: Path) -> None:
     connection.close()
 
     store = SqliteStore(path, dedupe_window=WINDOW, noted_at_once=1)
-    assert not store.keep_up(START)  # there is nothing to be noted again
+    assert not store.do_background_work(START)  # there is nothing to be noted again
     known, new = store.append([make_event("k"), make_event("new")], START)
     store.close()
 
@@ -321,7 +321,7 @@ def test_catching_up_goes_on_after_a_restart(
     store = open_store()
     store.append([make_event(f"k{n}") for n in range(6000)], START)
     store.add_cost(cost)
-    store.keep_up(START)  # one of the rounds that 6000 events need
+    store.do_background_work(START)  # one of the rounds that 6000 events need
 
     store = open_store()
     before = quantity(store, cost)
@@ -353,7 +353,7 @@ def test_a_new_price_leaves_the_rollups_alone(store: SqliteStore) -> None:
 
     store.replace_cost(make_cost(unit_cost=Decimal(2)))
 
-    assert not store.keep_up(START)
+    assert not store.do_background_work(START)
     assert quantity(store, make_cost()) == 1
 
 
@@ -364,7 +364,7 @@ def test_a_deleted_cost_reads_no_events(store: SqliteStore) -> None:
 
     store.delete_cost(cost, START)
 
-    assert not store.reads_type("org_a", "cost.ai")
+    assert not store.has_metric_for("org_a", "cost.ai")
     with store.reading() as reader:
         assert reader.cost("org_a", cost.id) is None
 

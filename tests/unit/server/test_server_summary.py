@@ -8,9 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlay.server._schemas import Window
-from outlay.server._summary import bucket_of
-from outlay.server._wire import FIRST_INSTANT, LAST_INSTANT, instant, microseconds
+from outlay.server._services.summary import bucket_of
+from outlay.server._wire.request_models import Window
+from outlay.server._wire.response_models import (
+    FIRST_INSTANT,
+    LAST_INSTANT,
+    format_instant,
+    to_microseconds,
+)
 
 instants = st.integers(FIRST_INSTANT, LAST_INSTANT)
 
@@ -22,7 +27,7 @@ def test_an_instant_lies_in_its_window(at: int, window: Window) -> None:
 
     assert start <= at <= end
     assert bucket_of(window, start) == (start, end)
-    assert instant(start)
+    assert format_instant(start)
 
 
 @given(st.integers(FIRST_INSTANT, LAST_INSTANT - 32 * 86_400_000_000))
@@ -47,8 +52,8 @@ def test_the_next_window_starts_where_one_ends(at: int) -> None:
 )
 def test_months_have_their_own_lengths(moment: str, start: str, end: str) -> None:
     """The last month there is ends with the last instant there is."""
-    at = microseconds(datetime.fromisoformat(moment).replace(tzinfo=UTC))
+    at = to_microseconds(datetime.fromisoformat(moment).replace(tzinfo=UTC))
 
     bucket = bucket_of(Window.MONTH, at)
 
-    assert (instant(bucket.start), instant(bucket.end)) == (start, end)
+    assert (format_instant(bucket.start), format_instant(bucket.end)) == (start, end)

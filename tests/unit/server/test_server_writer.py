@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from outlay.server._errors import StoreUnavailableError
-from outlay.server._problems import Problem
-from outlay.server._records import Event, Receipt
-from outlay.server._writer import Writer
+from outlay.server._records import Event, IngestResult
+from outlay.server._storage.commit_thread import CommitThread
+from outlay.server._wire.problems import HttpProblem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from outlay.server._store import Store
+    from outlay.server._storage.store import Store
 
 DEADLINE = 10  # seconds; only a hang takes that long
 
@@ -31,7 +31,7 @@ class SlowStore:
         self.groups: list[int] = []
         self.error: Exception | None = None
 
-    def append(self, events: Sequence[Event], now: int) -> list[Receipt]:
+    def append(self, events: Sequence[Event], now: int) -> list[IngestResult]:
         """Wait, then keep or fail."""
         del now
         self.busy.set()
@@ -39,7 +39,7 @@ class SlowStore:
         self.groups.append(len(events))
         if self.error is not None:
             raise self.error
-        return [Receipt(event) for event in events]
+        return [IngestResult(event) for event in events]
 
     def keep_up(self, now: int) -> bool:
         """Have nothing to do."""
@@ -55,9 +55,9 @@ def make_event(number: int) -> Event:
 
 
 @asynccontextmanager
-async def running(store: SlowStore, most: int = 1000) -> AsyncIterator[Writer]:
+async def running(store: SlowStore, most: int = 1000) -> AsyncIterator[CommitThread]:
     """Run a writer on a slow store."""
-    writer = Writer(cast("Store", store), lambda: 0, max_waiting_events=most)
+    writer = CommitThread(cast("Store", store), lambda: 0, max_waiting_events=most)
     writer.start()
     try:
         yield writer
@@ -161,14 +161,14 @@ def test_a_failed_job_fails_only_itself() -> None:
 def test_too_much_waiting_is_refused_and_may_be_sent_again() -> None:
     """Memory is bounded, and the client is told when to come back."""
 
-    async def scenario() -> Problem:
+    async def scenario() -> HttpProblem:
         store = SlowStore()
         async with running(store, most=3) as writer:
             waiting = asyncio.ensure_future(
                 writer.append([make_event(1), make_event(2)])
             )
             await busy(store)
-            with pytest.raises(Problem) as refused:
+            with pytest.raises(HttpProblem) as refused:
                 await writer.append([make_event(3), make_event(4)])
             store.gate.set()
             await waiting

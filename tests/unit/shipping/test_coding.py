@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlay._shipping.coding import MIN_BYTES, Coding
+from outlay._shipping.compression import MIN_BYTES, BodyCompressor
 
 if TYPE_CHECKING:
-    from outlay._shipping.coding import Compression
+    from outlay._shipping.compression import Compression
 
 _LARGE = b'{"events":[' + b'{"amount":0.0042},' * 200
 
@@ -35,10 +35,10 @@ def test_large_bodies_are_packed_where_that_is_welcome_and_pays(
     compression: Compression, accepted: str | None, *, nearby: bool, packs: bool
 ) -> None:
     """A service that did not ask for it may take the bytes for a broken event."""
-    coding = Coding(compression, nearby=nearby)
+    coding = BodyCompressor(compression, nearby=nearby)
 
-    coding.learn({} if accepted is None else {"accept-encoding": accepted})
-    packed = coding.packed(_LARGE)
+    coding.update_from({} if accepted is None else {"accept-encoding": accepted})
+    packed = coding.compress(_LARGE)
 
     assert (packed is not None) == packs
     if packed is not None:
@@ -48,22 +48,22 @@ def test_large_bodies_are_packed_where_that_is_welcome_and_pays(
 
 def test_what_fits_into_a_packet_goes_as_it_is() -> None:
     """It would save nothing, and cost the same."""
-    coding = Coding("always", nearby=False)
+    coding = BodyCompressor("always", nearby=False)
 
-    assert coding.packed(b" " * (MIN_BYTES - 1)) is None
-    assert coding.packed(b" " * MIN_BYTES) is not None
+    assert coding.compress(b" " * (MIN_BYTES - 1)) is None
+    assert coding.compress(b" " * MIN_BYTES) is not None
 
 
 def test_an_offer_holds_until_it_is_taken_back() -> None:
     """Not every answer on the way repeats it: a gateway's 502 does not."""
-    coding = Coding("auto", nearby=False)
-    coding.learn({"accept-encoding": "gzip"})
-    coding.learn({})
-    kept = coding.packed(_LARGE)
-    coding.learn({"accept-encoding": "identity"})
+    coding = BodyCompressor("auto", nearby=False)
+    coding.update_from({"accept-encoding": "gzip"})
+    coding.update_from({})
+    kept = coding.compress(_LARGE)
+    coding.update_from({"accept-encoding": "identity"})
 
     assert kept is not None
-    assert coding.packed(_LARGE) is None
+    assert coding.compress(_LARGE) is None
 
 
 @pytest.mark.parametrize("compression", ["auto", "always"])
@@ -71,16 +71,16 @@ def test_after_a_refusal_nothing_is_packed_whatever_is_offered(
     compression: Compression,
 ) -> None:
     """A server whose word and deed differ is taken by its deed."""
-    coding = Coding(compression, nearby=False)
-    coding.learn({"accept-encoding": "gzip"})
+    coding = BodyCompressor(compression, nearby=False)
+    coding.update_from({"accept-encoding": "gzip"})
 
-    coding.refused()
-    coding.learn({"accept-encoding": "gzip"})
+    coding.disable()
+    coding.update_from({"accept-encoding": "gzip"})
 
-    assert coding.packed(_LARGE) is None
+    assert coding.compress(_LARGE) is None
 
 
 @given(st.text(max_size=40))
 def test_no_header_does_any_harm(accepted: str) -> None:
     """It comes from outside."""
-    Coding("auto", nearby=False).learn({"accept-encoding": accepted})
+    BodyCompressor("auto", nearby=False).update_from({"accept-encoding": accepted})

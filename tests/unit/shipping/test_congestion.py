@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlay._shipping.congestion import (
+from outlay._shipping.concurrency import (
     DECREASE,
     FAR,
     GRACE,
     INITIAL,
     MEMORY,
     SAMPLE,
-    Congestion,
+    ConcurrencyLimit,
 )
 from tests.support.queueing import QueueServer
 
@@ -31,7 +31,7 @@ class Driver:
     """One client, told of one answer after the other, all rounds full."""
 
     def __init__(self, most: int = MOST) -> None:
-        self.congestion = Congestion(most)
+        self.congestion = ConcurrencyLimit(most)
         self.now = 1000.0
 
     @property
@@ -43,18 +43,18 @@ class Driver:
         """Take in an answer after ``seconds``; by default all room is in use."""
         started, self.now = self.now, self.now + seconds
         busy = self.limit if busy is None else busy
-        self.congestion.answered(started, self.now, busy=busy)
+        self.congestion.on_success(started, self.now, busy=busy)
 
     def round(self, seconds: float = QUICK) -> None:
         """Take in as many answers as were sent together."""
         started, self.now = self.now, self.now + seconds
         for _ in range(self.limit):
-            self.congestion.answered(started, self.now, busy=self.limit)
+            self.congestion.on_success(started, self.now, busy=self.limit)
 
     def refuse(self, seconds: float = QUICK) -> None:
         """Take in a refusal."""
         started, self.now = self.now, self.now + seconds
-        self.congestion.refused(started, self.now)
+        self.congestion.on_overload(started, self.now)
 
     def settle_at(self, limit: int) -> None:
         """Leave the hasty beginning, and grow to ``limit`` one by one."""
@@ -126,7 +126,7 @@ def test_what_was_refused_together_is_one_sign() -> None:
     before = driver.limit
 
     for _ in range(before):
-        driver.congestion.refused(driver.now, driver.now + QUICK)
+        driver.congestion.on_overload(driver.now, driver.now + QUICK)
 
     assert driver.limit == int(before * DECREASE)
 
@@ -139,7 +139,7 @@ def test_slow_answers_to_what_was_sent_before_the_decrease_do_not_count() -> Non
     driver.refuse(1.0)
     before = driver.limit
 
-    driver.congestion.answered(early, driver.now + 9, busy=driver.limit)
+    driver.congestion.on_success(early, driver.now + 9, busy=driver.limit)
 
     assert driver.limit == before
 
@@ -148,7 +148,7 @@ def test_after_an_outage_it_begins_with_one_and_hurries_to_what_went_well() -> N
     """A server that comes back meets a probe; but it was not the probe's fault."""
     driver = Driver()
     driver.settle_at(16)
-    driver.congestion.lost(driver.now, driver.now + 10)
+    driver.congestion.on_outage(driver.now, driver.now + 10)
     driver.now += 11
     limits = [driver.limit]
 
@@ -187,11 +187,11 @@ def test_jitter_of_the_scheduler_is_no_queue() -> None:
 
 def test_answers_that_do_not_compare_tell_nothing_of_a_queue() -> None:
     """A batch of a thousand takes longer than one of three."""
-    congestion = Congestion(8)
-    congestion.answered(0.0, 0.001, busy=4, alike=False)
+    congestion = ConcurrencyLimit(8)
+    congestion.on_success(0.0, 0.001, busy=4, alike=False)
 
     for second in range(1, 20):
-        congestion.answered(second, second + 0.9, busy=congestion.limit, alike=False)
+        congestion.on_success(second, second + 0.9, busy=congestion.limit, alike=False)
 
     assert congestion.limit == 8
 
@@ -211,12 +211,12 @@ def test_whatever_happens_the_limit_stays_within_its_bounds(
     most: int, steps: list[tuple[str, float, float, int]]
 ) -> None:
     """A limit of zero would stop shipping for ever."""
-    congestion, now = Congestion(most), 0.0
+    congestion, now = ConcurrencyLimit(most), 0.0
 
     for kind, gap, seconds, busy in steps:
         now += gap
         if kind == "answered":
-            congestion.answered(now - seconds, now, busy=busy)
+            congestion.on_success(now - seconds, now, busy=busy)
         else:
             getattr(congestion, kind)(now - seconds, now)
         assert 1 <= congestion.limit <= most
@@ -232,7 +232,7 @@ def _knee(server: QueueServer, seconds: float) -> float:
 @pytest.mark.parametrize("workers", [1, 2, 4, 8])
 def test_it_settles_near_the_knee_of_a_server_that_queues(workers: int) -> None:
     """The workers are busy, and nobody waits for twice as long as need be."""
-    congestion = Congestion(MOST)
+    congestion = ConcurrencyLimit(MOST)
     server = QueueServer([congestion], workers=workers)
     server.run(20)
 
@@ -246,7 +246,7 @@ def test_it_settles_near_the_knee_of_a_server_that_queues(workers: int) -> None:
 @pytest.mark.parametrize("room", [2, 5, 12])
 def test_it_settles_below_the_room_of_a_server_that_refuses(room: int) -> None:
     """Most of the room is in use, and refusals stay rare."""
-    congestion = Congestion(MOST)
+    congestion = ConcurrencyLimit(MOST)
     server = QueueServer([congestion], workers=room, room=room)
     server.run(20)
 
@@ -261,7 +261,7 @@ def test_it_finds_the_new_knee_when_the_capacity_changes(
     before: int, after: int
 ) -> None:
     """Servers are restarted with fewer workers, and scaled up at night."""
-    congestion = Congestion(MOST)
+    congestion = ConcurrencyLimit(MOST)
     server = QueueServer([congestion], workers=before)
     server.run(30)
 
@@ -275,10 +275,10 @@ def test_it_finds_the_new_knee_when_the_capacity_changes(
 
 def test_clients_come_to_equal_shares_though_one_was_there_first() -> None:
     """What additive increase and multiplicative decrease are for."""
-    clients = [Congestion(MOST), Congestion(MOST)]
+    clients = [ConcurrencyLimit(MOST), ConcurrencyLimit(MOST)]
     server = QueueServer(clients, workers=12, room=12)
     while clients[0].limit < 10:
-        clients[0].answered(0.0, 0.05, busy=MOST)
+        clients[0].on_success(0.0, 0.05, busy=MOST)
     server.run(60)
 
     server.run(120)

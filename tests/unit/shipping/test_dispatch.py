@@ -13,16 +13,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from outlay import Answer, UnavailableError
 from outlay._journal.frames import SEGMENT_HEADER_BYTES, STATE_AT
-from outlay._shipping.congestion import INITIAL
-from outlay._shipping.dispatch import (
+from outlay._shipping.concurrency import INITIAL
+from outlay._shipping.planner import (
     BATCH_PAUSE,
     MAX_FAILURES,
     WINDOW_BATCHES,
     WINDOW_SINGLES,
-    Job,
+    PlannedRequest,
 )
+from outlay.errors import UnavailableError
+from outlay.transport import TransportResponse
 from tests.support.answers import accepted, refused, stored
 from tests.support.clock import HOUR
 from tests.support.dispatching import Bench
@@ -120,7 +121,9 @@ def test_a_rejected_event_becomes_a_dead_letter_with_the_servers_words(
     assert letter["message"] == "HTTP 400: data is odd"
     assert (letter["reason"], letter["attempts"]) == ("rejected", 1)
     assert letter["event"] == json.loads(payload(1))
-    assert [burial.payload for burial in bench.dispatch.news().buried] == [payload(1)]
+    assert [burial.payload for burial in bench.dispatch.take_deliveries().buried] == [
+        payload(1)
+    ]
 
 
 def test_a_type_that_no_metric_has_is_parked_and_does_not_hold_up_others(
@@ -139,7 +142,7 @@ def test_a_type_that_no_metric_has_is_parked_and_does_not_hold_up_others(
 
 def test_parked_events_are_tried_again_on_a_slow_clock(tmp_path: Path) -> None:
     """As soon as somebody creates the metric, they are delivered; none is lost."""
-    bench = Bench(tmp_path, [_UNMATCHED, _UNMATCHED], park_interval=HOUR)
+    bench = Bench(tmp_path, [_UNMATCHED, _UNMATCHED], parked_retry_interval=HOUR)
     bench.track(1, 2, event_type="cost.new")
     bench.ship()
 
@@ -155,7 +158,7 @@ def test_parked_events_are_tried_again_on_a_slow_clock(tmp_path: Path) -> None:
 
 def test_a_parked_event_may_wait_longer_than_the_window(tmp_path: Path) -> None:
     """It was refused for certain: the server has not counted it, however old it is."""
-    bench = Bench(tmp_path, [_UNMATCHED] * 100, park_interval=HOUR)
+    bench = Bench(tmp_path, [_UNMATCHED] * 100, parked_retry_interval=HOUR)
     bench.track(1)
 
     bench.ship_for(3 * _DAY)
@@ -180,7 +183,7 @@ def test_a_poison_event_that_breaks_the_server_holds_up_nobody(tmp_path: Path) -
     """500 for one event: the others go on, it is tried again and parked in the end."""
     poison = payload(2)
 
-    def respond(_: str, body: bytes) -> Answer:
+    def respond(_: str, body: bytes) -> TransportResponse:
         return refused(500) if body == poison else accepted()
 
     bench = Bench(tmp_path, itertools.repeat(respond, 500))
@@ -203,12 +206,12 @@ def test_a_poison_event_that_cuts_the_connection_holds_up_nobody(
     """A server that crashes on one event looks like an outage; only for that one."""
     poison = payload(2)
 
-    def respond(_: str, body: bytes) -> Answer:
+    def respond(_: str, body: bytes) -> TransportResponse:
         if body != poison:
             return accepted()
         if isinstance(trouble, Exception):
             raise trouble
-        assert isinstance(trouble, Answer)
+        assert isinstance(trouble, TransportResponse)
         return trouble
 
     bench = Bench(tmp_path, itertools.repeat(respond, 5000))
@@ -278,10 +281,10 @@ def test_after_an_outage_one_probe_goes_before_the_rest(tmp_path: Path) -> None:
     probe = bench.plan()
     meanwhile = bench.plan()
 
-    assert isinstance(probe, Job)
+    assert isinstance(probe, PlannedRequest)
     assert meanwhile == float("inf")
     bench.perform(probe)
-    assert isinstance(bench.plan(), Job)
+    assert isinstance(bench.plan(), PlannedRequest)
 
 
 def test_backoff_slows_down_while_the_server_is_down(tmp_path: Path) -> None:
@@ -312,13 +315,13 @@ def test_retry_after_is_obeyed_to_the_second(tmp_path: Path, status: int) -> Non
     assert bench.counts == {"delivered": 2}
 
 
-def _under_way(bench: Bench) -> list[Job]:
+def _under_way(bench: Bench) -> list[PlannedRequest]:
     """Learn that the server is far away, then start all that may be under way."""
     bench.track(99)
     bench.ship()
     bench.track(*range(10))
     jobs = []
-    while isinstance(step := bench.plan(), Job):
+    while isinstance(step := bench.plan(), PlannedRequest):
         jobs.append(step)
     return jobs
 
@@ -334,7 +337,7 @@ def test_no_more_are_under_way_than_are_wanted(tmp_path: Path) -> None:
 
     assert len(jobs) == INITIAL
     assert meanwhile == float("inf")
-    assert isinstance(afterwards, Job)
+    assert isinstance(afterwards, PlannedRequest)
 
 
 def test_too_many_at_once_makes_them_fewer_and_nobody_waits(tmp_path: Path) -> None:
@@ -346,8 +349,8 @@ def test_too_many_at_once_makes_them_fewer_and_nobody_waits(tmp_path: Path) -> N
         bench.perform(job)
     again = bench.plan()
 
-    assert bench.dispatch.wanted_senders == INITIAL // 2
-    assert isinstance(again, Job)
+    assert bench.dispatch.target_concurrency == INITIAL // 2
+    assert isinstance(again, PlannedRequest)
     assert again.events == jobs[0].events, "the refused one goes next"
 
 
@@ -415,7 +418,7 @@ def test_a_flush_tries_at_once(tmp_path: Path) -> None:
     bench.track(1)
     bench.ship()
 
-    bench.dispatch.hurry()
+    bench.dispatch.skip_backoff()
     bench.ship()
 
     assert len(bench.sent) == 2
@@ -439,7 +442,7 @@ def test_five_errors_of_single_events_in_a_row_are_an_outage(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "ambiguous",
-    [_LOST, refused(408), refused(500), refused(503), Answer(999, {}, b"")],
+    [_LOST, refused(408), refused(500), refused(503), TransportResponse(999, {}, b"")],
     ids=["no answer", "408", "500", "503", "not HTTP"],
 )
 def test_an_event_that_may_have_been_counted_is_quarantined_after_the_window(
@@ -553,7 +556,9 @@ def test_the_window_goes_on_while_no_process_runs(tmp_path: Path) -> None:
     """The date is on disk, written before the first byte left."""
     bench = Bench(tmp_path)
     bench.track(1, 2)
-    assert isinstance(bench.plan(), Job), "a request is under way when the process dies"
+    assert isinstance(bench.plan(), PlannedRequest), (
+        "a request is under way when the process dies"
+    )
 
     bench.restart()
     bench.clock.advance(24 * HOUR)
@@ -711,7 +716,7 @@ def test_an_item_refused_for_the_credential_pauses_everything(tmp_path: Path) ->
 def test_a_batch_that_is_too_large_is_halved_until_it_fits(tmp_path: Path) -> None:
     """413 for the sum refuses no event."""
 
-    def respond(path: str, body: bytes) -> Answer:
+    def respond(path: str, body: bytes) -> TransportResponse:
         count = len(_batch_keys(body)) if path.endswith("batch") else 1
         return stored(count) if count <= 12 else refused(413)
 
@@ -728,7 +733,7 @@ def test_a_batch_that_is_too_large_is_halved_until_it_fits(tmp_path: Path) -> No
 def test_batches_that_were_halved_grow_again_after_a_while(tmp_path: Path) -> None:
     """A few large events must not make a thousand requests of each thousand events."""
 
-    def respond(path: str, body: bytes) -> Answer:
+    def respond(path: str, body: bytes) -> TransportResponse:
         return stored(len(_batch_keys(body))) if path.endswith("batch") else accepted()
 
     bench = _batches(tmp_path, [refused(413), *[respond] * 50])
@@ -779,7 +784,7 @@ def test_a_server_that_refuses_batches_gets_singles_from_then_on(
 
 def test_a_nonsense_answer_to_a_batch_delivers_nothing(tmp_path: Path) -> None:
     """A captive portal says 200 to everything."""
-    bench = _batches(tmp_path, [Answer(200, {}, b"<html>")])
+    bench = _batches(tmp_path, [TransportResponse(200, {}, b"<html>")])
     bench.track(*range(3))
 
     bench.ship()
@@ -843,7 +848,7 @@ def test_memory_holds_a_bounded_number_of_events(
 ) -> None:
     """A backlog of millions costs disk, not memory."""
 
-    def respond(path: str, body: bytes) -> Answer:
+    def respond(path: str, body: bytes) -> TransportResponse:
         """Take every fourth event only, so that all others come back to be retried."""
         if not path.endswith("batch"):
             return accepted() if int(_key(body)[4:]) % 4 == 0 else refused(500)
@@ -881,7 +886,7 @@ def test_linger_waits_for_company_and_a_hurry_does_not(tmp_path: Path) -> None:
 
     assert lonely == 0.5
     assert still == pytest.approx(0.1)
-    assert isinstance(job, Job)
+    assert isinstance(job, PlannedRequest)
     assert len(job.events) == 2
 
 
@@ -890,7 +895,7 @@ def test_a_full_batch_does_not_linger(tmp_path: Path) -> None:
     bench = _batches(tmp_path, [stored(10)], linger=60.0, max_batch_events=10)
     bench.track(*range(10))
 
-    assert isinstance(bench.dispatch.plan(hurry=False), Job)
+    assert isinstance(bench.dispatch.plan(hurry=False), PlannedRequest)
 
 
 # Everything at once.
@@ -905,7 +910,7 @@ _ANSWERS: Final = [
     refused(429),
     refused(500),
     refused(503),
-    Answer(200, {}, b"<html>"),
+    TransportResponse(200, {}, b"<html>"),
     _LOST,
     _UNREACHABLE,
 ]
@@ -931,17 +936,17 @@ def test_whatever_the_server_says_every_event_has_one_fate(
 
     In the end the server is well again, and everything that may be sent is delivered.
     """
-    spill_dir = tmp_path_factory.mktemp("journal")
+    journal_dir = tmp_path_factory.mktemp("journal")
 
-    def sound(path: str, body: bytes) -> Answer:
+    def sound(path: str, body: bytes) -> TransportResponse:
         batch = path.endswith("batch")
         return stored(len(_batch_keys(body))) if batch else accepted()
 
-    bench = Bench(spill_dir, [*script, *[sound] * 200], batching=batching)
+    bench = Bench(journal_dir, [*script, *[sound] * 200], batching=batching)
     bench.track(*range(8))
     for _ in range(restart_after):
         step = bench.plan()
-        if isinstance(step, Job):
+        if isinstance(step, PlannedRequest):
             bench.perform(step)
     first = sum(bench.counts.values()) - bench.counts.get("parked", 0)
     bench.restart()
@@ -951,5 +956,5 @@ def test_whatever_the_server_says_every_event_has_one_fate(
 
     assert first + sum(bench.counts.values()) == 8
     assert bench.pending == 0
-    assert len(dead_letters(spill_dir)) <= 8
+    assert len(dead_letters(journal_dir)) <= 8
     bench.journal.close()

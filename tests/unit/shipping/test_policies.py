@@ -11,28 +11,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlay._model.clock import from_ms
-from outlay._shipping.congestion import INITIAL
-from outlay._shipping.gate import Gate, GateState
-from outlay._shipping.outcomes import UNMATCHED, Counted, Effect, Outcome, judge
-from outlay._shipping.pacing import Pacing
-from outlay._shipping.retrying import (
+from outlay._shipping.backoff import (
     MAX_RETRY_AFTER,
-    RetryPolicy,
+    Backoff,
     retry_after_seconds,
 )
+from outlay._shipping.circuit_breaker import BreakerState, CircuitBreaker
+from outlay._shipping.concurrency import INITIAL
+from outlay._shipping.concurrency_pacing import Pacing
+from outlay._shipping.outcomes import UNMATCHED, Outcome, Received, ServerEffect, decide
 from tests.support.clock import NOON_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_DELIVERED = (Outcome.DELIVERED, Effect.NONE, Counted.YES)
-_DEAD = (Outcome.DEAD, Effect.NONE, Counted.NO)
-_PARKED = (Outcome.PARKED, Effect.NONE, Counted.NO)
-_PAUSE = (Outcome.RETRY, Effect.PAUSE, Counted.NO)
-_FEWER = (Outcome.RETRY, Effect.FEWER, Counted.NO)
-_LATER = (Outcome.RETRY, Effect.SLOW_DOWN, Counted.NO)
-_UNSURE = (Outcome.RETRY, Effect.SLOW_DOWN, Counted.MAYBE)
-_ALONE = (Outcome.RETRY, Effect.NONE, Counted.MAYBE)
+_DELIVERED = (Outcome.DELIVERED, ServerEffect.NONE, Received.YES)
+_DEAD = (Outcome.DEAD, ServerEffect.NONE, Received.NO)
+_PARKED = (Outcome.PARKED, ServerEffect.NONE, Received.NO)
+_PAUSE = (Outcome.RETRY, ServerEffect.PAUSE, Received.NO)
+_FEWER = (Outcome.RETRY, ServerEffect.FEWER, Received.NO)
+_LATER = (Outcome.RETRY, ServerEffect.SLOW_DOWN, Received.NO)
+_UNSURE = (Outcome.RETRY, ServerEffect.SLOW_DOWN, Received.MAYBE)
+_ALONE = (Outcome.RETRY, ServerEffect.NONE, Received.MAYBE)
 
 
 @pytest.mark.parametrize(
@@ -70,25 +70,25 @@ _ALONE = (Outcome.RETRY, Effect.NONE, Counted.MAYBE)
 )
 def test_every_status_has_its_outcome(status: int, expected: object) -> None:
     """Permanent loss is decided by this table: it is written down twice on purpose."""
-    assert judge(status)[:3] == expected
+    assert decide(status)[:3] == expected
 
 
 @given(st.integers(min_value=0, max_value=10_000), st.text(max_size=30))
 def test_only_what_was_surely_refused_is_given_up(status: int, error: str) -> None:
     """An event that may have been counted is never a dead letter."""
-    verdict = judge(status, error)
+    verdict = decide(status, error)
 
     if verdict.outcome in {Outcome.DEAD, Outcome.PARKED}:
-        assert verdict.counted is Counted.NO
-    assert (verdict.outcome is Outcome.DELIVERED) == (verdict.counted is Counted.YES)
+        assert verdict.counted is Received.NO
+    assert (verdict.outcome is Outcome.DELIVERED) == (verdict.counted is Received.YES)
 
 
 def test_an_unmatched_event_type_is_parked_and_any_other_422_is_dead() -> None:
     """The metric may be created tomorrow; a malformed event stays malformed."""
-    assert judge(422, "invalid_event_type") is UNMATCHED
+    assert decide(422, "invalid_event_type") is UNMATCHED
     assert UNMATCHED.outcome is Outcome.PARKED
-    assert judge(422, "validation_error").outcome is Outcome.DEAD
-    assert judge(400, "invalid_event_type").outcome is Outcome.DEAD
+    assert decide(422, "validation_error").outcome is Outcome.DEAD
+    assert decide(400, "invalid_event_type").outcome is Outcome.DEAD
 
 
 # The gate.
@@ -96,119 +96,133 @@ def test_an_unmatched_event_type_is_parked_and_any_other_422_is_dead() -> None:
 
 def test_after_trouble_one_probe_goes_first_and_all_others_wait() -> None:
     """A server that comes back must not meet everything that has piled up."""
-    gate = Gate()
-    assert gate.admit(0.0) == 0.0
-    gate.trouble()
-    gate.shut_until(10.0)
+    gate = CircuitBreaker()
+    assert gate.seconds_until_allowed(0.0) == 0.0
+    gate.record_failure()
+    gate.open_until(10.0)
 
-    waits = [gate.admit(4.0), gate.admit(10.0), gate.admit(10.0), gate.admit(99.0)]
+    waits = [
+        gate.seconds_until_allowed(4.0),
+        gate.seconds_until_allowed(10.0),
+        gate.seconds_until_allowed(10.0),
+        gate.seconds_until_allowed(99.0),
+    ]
 
     assert waits == [6.0, 0.0, math.inf, math.inf]
-    gate.success()
-    assert [gate.admit(99.0), gate.admit(99.0)] == [0.0, 0.0]
+    gate.record_success()
+    assert [gate.seconds_until_allowed(99.0), gate.seconds_until_allowed(99.0)] == [
+        0.0,
+        0.0,
+    ]
 
 
 def test_a_probe_that_fails_shuts_the_gate_again() -> None:
     """Until one succeeds, there is never more than one request under way."""
-    gate = Gate()
-    gate.trouble()
-    gate.admit(0.0)
+    gate = CircuitBreaker()
+    gate.record_failure()
+    gate.seconds_until_allowed(0.0)
 
-    failures = gate.trouble()
-    gate.shut_until(5.0)
+    failures = gate.record_failure()
+    gate.open_until(5.0)
 
     assert failures == 2
-    assert gate.admit(0.0) == 5.0
+    assert gate.seconds_until_allowed(0.0) == 5.0
 
 
 def test_requests_that_fail_together_are_one_failure() -> None:
     """Eight senders must not make the backoff grow eight times as fast."""
-    gate = Gate()
+    gate = CircuitBreaker()
 
-    assert [gate.trouble() for _ in range(8)] == [1] * 8
+    assert [gate.record_failure() for _ in range(8)] == [1] * 8
 
 
 def test_success_forgets_all_failures() -> None:
     """The next outage starts with a short wait again."""
-    gate = Gate()
-    gate.trouble()
-    gate.success()
+    gate = CircuitBreaker()
+    gate.record_failure()
+    gate.record_success()
 
     assert gate.failures == 0
-    assert gate.trouble() == 1
+    assert gate.record_failure() == 1
 
 
 def test_a_hurry_lets_one_probe_through_at_once() -> None:
     """Somebody waits in a flush; nobody is helped by more than one request."""
-    gate = Gate()
-    gate.trouble()
-    gate.shut_until(1000.0)
+    gate = CircuitBreaker()
+    gate.record_failure()
+    gate.open_until(1000.0)
 
-    gate.hurry()
+    gate.allow_probe()
 
-    assert [gate.admit(1.0), gate.admit(1.0)] == [0.0, math.inf]
+    assert [gate.seconds_until_allowed(1.0), gate.seconds_until_allowed(1.0)] == [
+        0.0,
+        math.inf,
+    ]
 
 
 def test_a_success_that_was_under_way_ends_a_wait_that_was_our_guess() -> None:
     """One worker of eight that fails is no outage."""
-    gate = Gate()
-    gate.trouble()
-    gate.shut_until(10.0)
+    gate = CircuitBreaker()
+    gate.record_failure()
+    gate.open_until(10.0)
 
-    gate.success()
+    gate.record_success()
 
-    assert gate.admit(1.0) == 0.0
+    assert gate.seconds_until_allowed(1.0) == 0.0
     assert gate.failures == 0
 
 
 def test_nothing_ends_a_wait_that_the_server_asked_for_but_time() -> None:
     """It knows why; what was under way meanwhile has slipped through."""
-    gate = Gate()
-    gate.trouble()
-    gate.shut_until(10.0, asked=True)
+    gate = CircuitBreaker()
+    gate.record_failure()
+    gate.open_until(10.0, asked=True)
 
-    gate.success()
-    gate.trouble()
-    gate.shut_until(2.0)
+    gate.record_success()
+    gate.record_failure()
+    gate.open_until(2.0)
 
-    assert [gate.admit(5.0), gate.admit(10.0)] == [5.0, 0.0]
+    assert [gate.seconds_until_allowed(5.0), gate.seconds_until_allowed(10.0)] == [
+        5.0,
+        0.0,
+    ]
     assert gate.failures == 1, "the herd counts once"
-    assert gate.state is GateState.PROBING
+    assert gate.state is BreakerState.HALF_OPEN
 
 
 def test_the_latest_time_that_the_server_asks_for_holds() -> None:
     """It may have changed its mind, in either direction."""
-    gate = Gate()
-    gate.trouble()
-    gate.shut_until(10.0, asked=True)
-    gate.trouble()
-    gate.shut_until(4.0, asked=True)
+    gate = CircuitBreaker()
+    gate.record_failure()
+    gate.open_until(10.0, asked=True)
+    gate.record_failure()
+    gate.open_until(4.0, asked=True)
 
-    assert gate.admit(1.0) == 3.0
+    assert gate.seconds_until_allowed(1.0) == 3.0
 
 
 @given(st.lists(st.sampled_from(["admit", "trouble", "asked", "success", "hurry"])))
 def test_no_order_of_events_breaks_the_gate(steps: list[str]) -> None:
     """Answers come back in any order; a missing row of the table would raise."""
-    gate, now = Gate(), 0.0
+    gate, now = CircuitBreaker(), 0.0
 
     def trouble(*, asked: bool = False) -> None:
-        gate.trouble()
-        gate.shut_until(now + 1.0, asked=asked)
+        gate.record_failure()
+        gate.open_until(now + 1.0, asked=asked)
 
     calls: dict[str, Callable[[], object]] = {
-        "admit": lambda: gate.admit(now),
+        "admit": lambda: gate.seconds_until_allowed(now),
         "trouble": trouble,
         "asked": lambda: trouble(asked=True),
-        "success": gate.success,
-        "hurry": gate.hurry,
+        "success": gate.record_success,
+        "hurry": gate.allow_probe,
     }
 
     for step in steps:
         calls[step]()
         now += 0.7
 
-    assert gate.state in GateState
+    assert gate.state in BreakerState
 
 
 # Backoff.
@@ -217,7 +231,7 @@ def test_no_order_of_events_breaks_the_gate(steps: list[str]) -> None:
 @pytest.mark.parametrize("attempts", [1, 2, 5, 30, 10_000])
 def test_backoff_grows_and_is_capped(attempts: int) -> None:
     """A long outage must not overflow, nor make anybody wait for hours."""
-    policy = RetryPolicy(initial=0.5, maximum=60.0)
+    policy = Backoff(initial=0.5, maximum=60.0)
 
     delays = [policy.delay(attempts) for _ in range(200)]
 
@@ -230,7 +244,7 @@ def test_backoff_grows_and_is_capped(attempts: int) -> None:
 
 def test_the_server_knows_better_when_to_come_back() -> None:
     """Retry-After is obeyed to the second, whatever our own schedule says."""
-    policy = RetryPolicy(initial=0.5, maximum=60.0)
+    policy = Backoff(initial=0.5, maximum=60.0)
 
     assert policy.delay(9, retry_after=1.0) == 1.0
     assert policy.delay(1, retry_after=300.0) == 300.0
@@ -238,7 +252,7 @@ def test_the_server_knows_better_when_to_come_back() -> None:
 
 def test_retry_after_zero_is_no_licence_to_hammer() -> None:
     """Some proxies send it with every 503; our own backoff then decides."""
-    policy = RetryPolicy(initial=0.5, maximum=60.0)
+    policy = Backoff(initial=0.5, maximum=60.0)
 
     assert max(policy.delay(5, retry_after=0.0) for _ in range(100)) > 1.0
 
@@ -288,7 +302,7 @@ def test_no_retry_after_header_means_our_own_schedule() -> None:
 
 def test_shipping_starts_with_one_sender() -> None:
     """Nothing is known yet; a burst of connections helps nobody."""
-    assert Pacing(8).senders == 1
+    assert Pacing(8).limit == 1
 
 
 def _exchange(
@@ -300,9 +314,9 @@ def _exchange(
     now: float = 1000.0,
 ) -> None:
     """Have as many requests under way as there may be, and end one."""
-    pacing.busy = pacing.senders - 1
-    pacing.began()
-    pacing.ended(status, now, wall=wall, cpu=cpu, alike=True)
+    pacing.in_flight = pacing.limit - 1
+    pacing.on_start()
+    pacing.on_end(status, now, wall=wall, cpu=cpu, alike=True)
 
 
 @pytest.mark.parametrize(
@@ -318,7 +332,7 @@ def test_senders_fill_the_time_that_requests_wait(
 
     _exchange(pacing, wall, cpu)
 
-    assert pacing.senders == senders
+    assert pacing.limit == senders
 
 
 def test_pacing_follows_a_server_that_becomes_slow() -> None:
@@ -329,7 +343,7 @@ def test_pacing_follows_a_server_that_becomes_slow() -> None:
     for second in range(60):
         _exchange(pacing, 0.2, 0.001, now=1001.0 + second)
 
-    assert pacing.senders == 8
+    assert pacing.limit == 8
 
 
 @pytest.mark.parametrize(
@@ -356,7 +370,7 @@ def test_what_the_server_says_changes_how_many_send(
 
     _exchange(pacing, 0.2, status=status, now=1020.0)
 
-    assert pacing.senders == senders
+    assert pacing.limit == senders
 
 
 def test_the_lower_limit_holds() -> None:
@@ -365,4 +379,4 @@ def test_the_lower_limit_holds() -> None:
     for second in range(60):
         _exchange(pacing, 0.2, 0.1, now=1000.0 + second)
 
-    assert pacing.senders == 2
+    assert pacing.limit == 2

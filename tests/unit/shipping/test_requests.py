@@ -9,23 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlay import Answer
-from outlay._shipping.outcomes import UNANSWERED, Counted, Effect, Outcome
-from outlay._shipping.requests import (
+from outlay._shipping.outcomes import NO_RESPONSE, Outcome, Received, ServerEffect
+from outlay._shipping.wire import (
     BatchOffer,
     batch_body,
     batch_offer,
-    judge_batch,
-    judge_single,
+    read_batch_response,
+    read_event_response,
 )
+from outlay.transport import TransportResponse
 from tests.support.answers import accepted, refused, stored
 from tests.support.events import payload
 
 _STATUSES = st.integers(min_value=100, max_value=599)
 
 
-def _outcomes(answer: Answer, count: int) -> list[Outcome]:
-    return [reply.verdict.outcome for reply in judge_batch(answer, count).replies]
+def _outcomes(answer: TransportResponse, count: int) -> list[Outcome]:
+    return [
+        reply.verdict.outcome for reply in read_batch_response(answer, count).replies
+    ]
 
 
 def test_a_batch_carries_the_events_byte_for_byte() -> None:
@@ -60,26 +62,30 @@ def test_the_items_of_a_batch_are_judged_one_by_one() -> None:
 
 def test_the_servers_message_comes_along() -> None:
     """It is what a dead letter says to a person."""
-    single = judge_single(refused(400, "validation_error", "data is odd"))
-    batch = judge_batch(stored(2, {1: (400, "validation_error")}), 2)
+    single = read_event_response(refused(400, "validation_error", "data is odd"))
+    batch = read_batch_response(stored(2, {1: (400, "validation_error")}), 2)
 
     assert single.replies[0].message == "HTTP 400: data is odd"
     assert batch.replies[1].message == "no 1"
 
 
-def _results(*failed: dict[str, int], total: int = 2, successful: int = 2) -> Answer:
+def _results(
+    *failed: dict[str, int], total: int = 2, successful: int = 2
+) -> TransportResponse:
     summary = {"total": total, "successful": successful, "failed": len(failed)}
-    return Answer(202, {}, json.dumps({"failed": failed, "summary": summary}).encode())
+    return TransportResponse(
+        202, {}, json.dumps({"failed": failed, "summary": summary}).encode()
+    )
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(200, {}, b"<html>Welcome to the airport</html>"),
-        Answer(202, {}, b""),
-        Answer(202, {}, b"{}"),
-        Answer(202, {}, b'{"object":"event"}'),
-        Answer(204, {}, b"\xff\xfe"),
+        TransportResponse(200, {}, b"<html>Welcome to the airport</html>"),
+        TransportResponse(202, {}, b""),
+        TransportResponse(202, {}, b"{}"),
+        TransportResponse(202, {}, b'{"object":"event"}'),
+        TransportResponse(204, {}, b"\xff\xfe"),
         _results(total=3),
         _results(successful=1),
         _results({"index": 0, "status": 400}),
@@ -103,19 +109,21 @@ def _results(*failed: dict[str, int], total: int = 2, successful: int = 2) -> An
         "failed successfully",
     ],
 )
-def test_a_batch_answer_that_does_not_add_up_is_not_believed(answer: Answer) -> None:
+def test_a_batch_answer_that_does_not_add_up_is_not_believed(
+    answer: TransportResponse,
+) -> None:
     """Delivered is what was surely counted: money hangs on it."""
-    judgement = judge_batch(answer, 2)
+    judgement = read_batch_response(answer, 2)
 
     assert {reply.verdict.outcome for reply in judgement.replies} == {Outcome.RETRY}
-    assert {reply.verdict.counted for reply in judgement.replies} == {Counted.MAYBE}
+    assert {reply.verdict.counted for reply in judgement.replies} == {Received.MAYBE}
     assert judgement.batch_failed
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 409, 415, 422, 501])
 def test_a_refused_envelope_means_singles_and_refuses_no_event(status: int) -> None:
     """The batch path is an extension: without it, everything goes one by one."""
-    judgement = judge_batch(refused(status, "not_found", "no such path"), 3)
+    judgement = read_batch_response(refused(status, "not_found", "no such path"), 3)
 
     assert judgement.batch_failed
     assert _outcomes(refused(status), 3) == [Outcome.RETRY] * 3
@@ -123,7 +131,7 @@ def test_a_refused_envelope_means_singles_and_refuses_no_event(status: int) -> N
 
 def test_a_batch_that_is_too_large_is_split_and_refuses_no_event() -> None:
     """413 speaks about the sum."""
-    judgement = judge_batch(refused(413), 3)
+    judgement = read_batch_response(refused(413), 3)
 
     assert judgement.too_large
     assert not judgement.batch_failed
@@ -133,10 +141,10 @@ def test_a_batch_that_is_too_large_is_split_and_refuses_no_event() -> None:
 @pytest.mark.parametrize("status", [401, 403, 408, 429, 502, 503, 504])
 def test_trouble_of_the_whole_server_says_nothing_about_batches(status: int) -> None:
     """They are used again when the server is back."""
-    judgement = judge_batch(refused(status), 2)
+    judgement = read_batch_response(refused(status), 2)
 
     assert not judgement.batch_failed
-    assert judgement.replies[0].verdict.effect is not Effect.NONE
+    assert judgement.replies[0].verdict.effect is not ServerEffect.NONE
 
 
 @pytest.mark.parametrize(
@@ -183,10 +191,10 @@ def test_an_absurd_number_in_the_batch_header_does_no_harm() -> None:
 @given(_STATUSES, st.binary(max_size=60))
 def test_no_body_of_an_answer_does_any_harm(status: int, body: bytes) -> None:
     """A proxy may answer anything; the shipper must go on."""
-    answer = Answer(status, {}, body)
+    answer = TransportResponse(status, {}, body)
 
-    assert len(judge_single(answer).replies) == 1
-    assert len(judge_batch(answer, 3).replies) == 3
+    assert len(read_event_response(answer).replies) == 1
+    assert len(read_batch_response(answer, 3).replies) == 3
 
 
 @pytest.mark.parametrize(
@@ -203,20 +211,22 @@ def test_no_body_of_an_answer_does_any_harm(status: int, body: bytes) -> None:
 @pytest.mark.parametrize("status", [202, 400, 503])
 def test_no_malicious_body_does_any_harm(status: int, body: bytes) -> None:
     """Any of these used to end the thread that ships."""
-    answer = Answer(status, {}, body)
+    answer = TransportResponse(status, {}, body)
 
-    assert len(judge_single(answer).replies[0].message) < 2000
-    assert len(judge_batch(answer, 2).replies) == 2
+    assert len(read_event_response(answer).replies[0].message) < 2000
+    assert len(read_batch_response(answer, 2).replies) == 2
 
 
 def test_a_duplicate_is_a_delivery_that_is_counted_as_known() -> None:
     """The server had it already: exactly what a retry is for."""
-    fresh = judge_single(accepted())
-    known = judge_single(Answer(202, {"outlay-duplicate": "true"}, b"{}"))
+    fresh = read_event_response(accepted())
+    known = read_event_response(
+        TransportResponse(202, {"outlay-duplicate": "true"}, b"{}")
+    )
 
     assert (fresh.duplicates, known.duplicates) == (0, 1)
     assert known.replies[0].verdict.outcome is Outcome.DELIVERED
-    assert judge_batch(stored(5, duplicates=3), 5).duplicates == 3
+    assert read_batch_response(stored(5, duplicates=3), 5).duplicates == 3
 
 
 @pytest.mark.parametrize(
@@ -232,7 +242,9 @@ def test_an_event_is_delivered_only_if_the_answer_is_an_event(
 
     It may have been the service after all, so the clock of its window runs.
     """
-    judgement = judge_single(Answer(status, {"outlay-duplicate": "true"}, body))
+    judgement = read_event_response(
+        TransportResponse(status, {"outlay-duplicate": "true"}, body)
+    )
 
-    assert [reply.verdict for reply in judgement.replies] == [UNANSWERED]
+    assert [reply.verdict for reply in judgement.replies] == [NO_RESPONSE]
     assert judgement.duplicates == 0

@@ -1,11 +1,11 @@
 """Pricing: an amount for what a provider reports only the usage of."""
 
-from outlay._capture.pricing.prices import (
-    Charge,
-    NoPrice,
+from outlay._capture.pricing.price_lists import (
     Price,
+    PricedAmount,
     PriceList,
     PriceLists,
+    PriceUnknown,
 )
 
-__all__ = ("Charge", "NoPrice", "Price", "PriceList", "PriceLists")
+__all__ = ("Price", "PriceList", "PriceLists", "PriceUnknown", "PricedAmount")

@@ -11,7 +11,7 @@ import math
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from outlay._capture.pricing.prices import NoPrice
+from outlay._capture.pricing.price_lists import PriceUnknown
 from outlay.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from outlay._capture.observation import Observation
 
 CALL: Final = "call"  # which every operation is one of; it needs no price
-PLAIN: Final = {
+OWN_UNITS: Final = {
     CALL: "one call",
     "atmosphere_data": "a place's ratings and services, on top of its call",
     "billable_unit": "what fal bills an endpoint by, such as an image or a megapixel",
@@ -39,35 +39,37 @@ the units of genai-prices, and data packages by their providers' names."""
 
 _PARTS: Final = ("_tokens", "audio_seconds")  # how those end that are parts of others
 
-_MISSING: Final = NoPrice(
+_MISSING: Final = PriceUnknown(
     "missing_extra", str(MissingExtraError("Reading token counts", "pricing"))
 )
 
 
-def measured(observation: Observation) -> Mapping[str, Decimal] | NoPrice:
+def quantities_by_unit(
+    observation: Observation,
+) -> Mapping[str, Decimal] | PriceUnknown:
     """Return the quantities in an observation by unit, or why they cannot be read."""
     usage: Mapping[str, Any] = observation.usage
     if observation.flavor is not None:
         try:
-            from outlay._capture.pricing import reports  # noqa: PLC0415 - an extra
+            from outlay._capture.pricing import genai_usage as reports
         except ModuleNotFoundError:
             return _MISSING
-        read = reports.read(observation)
-        if isinstance(read, NoPrice):
+        read = reports.usage_by_unit(observation)
+        if isinstance(read, PriceUnknown):
             return read
         usage = read
     quantities = {}
     for unit, count in usage.items():
         quantity = _quantity(count)
         if quantity is None:
-            return NoPrice("unreadable_usage", f"{unit} is no quantity")
+            return PriceUnknown("unreadable_usage", f"{unit} is no quantity")
         quantities[unit] = quantity
     return quantities
 
 
-def billed_apart(
+def without_overlap(
     usage: Mapping[str, Decimal], units: Collection[str]
-) -> Mapping[str, Decimal] | NoPrice:
+) -> Mapping[str, Decimal] | PriceUnknown:
     """Return the quantities to bill in ``units``, each thing in one of them only.
 
     Cached tokens that have a price of their own are no longer among the input tokens.
@@ -76,19 +78,21 @@ def billed_apart(
         usage: quantities as reported.
         units: those that have a price, or are free.
     """
-    within = _within({*usage, *units})
+    within = _part_of_checker({*usage, *units})
     if within is None:
         return _MISSING
     for unit, quantity in usage.items():
         if quantity and unit != CALL and not any(within(unit, of) for of in units):
-            return NoPrice("no_unit_price", f"{unit} has no price")
+            return PriceUnknown("no_unit_price", f"{unit} has no price")
     apart: dict[str, Decimal] = {}
     # The more special ones first: what is within the fewest comes last.
     for unit in sorted(units, key=lambda one: -sum(within(one, of) for of in units)):
         inner = (apart[other] for other in apart if within(other, unit))
         quantity = usage.get(unit, Decimal()) - sum(inner, Decimal())
         if quantity < 0:
-            return NoPrice("unreadable_usage", f"{unit} is less than its parts are")
+            return PriceUnknown(
+                "unreadable_usage", f"{unit} is less than its parts are"
+            )
         apart[unit] = quantity
     return apart
 
@@ -105,7 +109,7 @@ def _quantity(count: object) -> Decimal | None:
     return None
 
 
-def _within(units: set[str]) -> Callable[[str, str], bool] | None:
+def _part_of_checker(units: set[str]) -> Callable[[str, str], bool] | None:
     """Return what tells whether a unit is another, or a part of it.
 
     None: only genai-prices knows, which is not installed.
@@ -113,10 +117,10 @@ def _within(units: set[str]) -> Callable[[str, str], bool] | None:
     if not any(unit.endswith(_PARTS) for unit in units):
         return _is_part
     try:
-        from outlay._capture.pricing import reports  # noqa: PLC0415 - an extra
+        from outlay._capture.pricing import genai_usage as reports
     except ModuleNotFoundError:
         return None
-    return reports.is_within
+    return reports.is_part_of
 
 
 def _is_part(unit: str, other: str) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from outlay._capture.instrumenting import Library
+    from outlay._capture.instrumentation.library import Library
 
 MODULES: Final = {
     "anthropic": "anthropic",

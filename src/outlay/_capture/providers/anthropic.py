@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from outlay._capture import event_types
-from outlay._capture.answers import members, numbers
+from outlay._capture.extraction.fields import only_numbers, read_fields
+from outlay._capture.extraction.registry import Call, Endpoint, register
 from outlay._capture.observation import Observation
-from outlay._capture.pricing.prices import STANDARD_TIERS
-from outlay._capture.providers.stainless import Dialect, library
-from outlay._capture.registry import Call, Endpoint, register
+from outlay._capture.pricing.price_lists import STANDARD_TIERS
+from outlay._capture.providers.generators.stainless import StainlessLibrary, library
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _CLOUDS: Final = {"Bedrock": "aws", "Vertex": "google", "Foundry": "azure"}
 
-LIBRARY: Final = library(Dialect("anthropic", classes=_CLOUDS, provider="anthropic"))
+LIBRARY: Final = library(
+    StainlessLibrary("anthropic", classes=_CLOUDS, provider="anthropic")
+)
 
 _MEMBERS: Final = ("id", "model", "usage")
 
@@ -30,7 +32,7 @@ _MEMBERS: Final = ("id", "model", "usage")
 def message(answer: Mapping[str, Any], call: Call) -> Iterator[Observation]:
     """Read a message, the searches that it was made with, and what is billed apart."""
     usage = answer.get("usage") or {}
-    counts = numbers(usage) or {}
+    counts = only_numbers(usage) or {}
     counts.pop("iterations", None)
     whole = Observation(
         provider=call.provider,
@@ -41,12 +43,12 @@ def message(answer: Mapping[str, Any], call: Call) -> Iterator[Observation]:
         service_tier=_tier(usage),
         usage=counts,
         flavor="default" if call.provider == "anthropic" else "anthropic",
-        complete=bool(counts),
+        is_complete=bool(counts),
     )
     yield whole
     for line, part in _apart(usage.get("iterations") or ()):
         model = part.get("model") or whole.model
-        yield replace(whole, line=line, model=model, usage=numbers(part) or {})
+        yield replace(whole, line=line, model=model, usage=only_numbers(part) or {})
 
 
 def _tier(usage: Mapping[str, Any]) -> str | None:
@@ -81,7 +83,7 @@ def _apart(
 _APART: Final = {"advisor_message", "compaction"}
 
 
-def batched(answer: Mapping[str, Any], call: Call) -> Iterator[Observation]:
+def batch_line(answer: Mapping[str, Any], call: Call) -> Iterator[Observation]:
     """Read a line of a batch's results: a message, at the price of a batch."""
     body = {name: answer.get(_MESSAGE + name) for name in _MEMBERS}
     if answer.get("result.type") == "succeeded":
@@ -89,13 +91,13 @@ def batched(answer: Mapping[str, Any], call: Call) -> Iterator[Observation]:
             yield replace(seen, service_tier="batch", retrieved=True)
 
 
-def _fold(answer: dict[str, Any], event: Mapping[str, Any]) -> bool:
+def _merge_event(answer: dict[str, Any], event: Mapping[str, Any]) -> bool:
     """Merge the usage that the start tells with what the end tells."""
     if event.get("type") == "message_start":
-        answer.update(members(event.get("message"), _MEMBERS))
+        answer.update(read_fields(event.get("message"), _MEMBERS))
     if event.get("type") != "message_delta":
         return False
-    final = members(event, ("usage",)).get("usage", {})
+    final = read_fields(event, ("usage",)).get("usage", {})
     answer["usage"] = {**answer.get("usage", {}), **final}
     return bool(final)
 
@@ -105,16 +107,16 @@ def _fold(answer: dict[str, Any], event: Mapping[str, Any]) -> bool:
 register(
     "anthropic",
     "POST /v1/messages",
-    Endpoint(message, _MEMBERS, _fold, (b"message_start", b"message_delta")),
+    Endpoint(message, _MEMBERS, _merge_event, (b"message_start", b"message_delta")),
 )
 _MESSAGE: Final = "result.message."
 register(
     "anthropic",
     "GET /v1/messages/batches/{id}/results",
     Endpoint(
-        batched,
+        batch_line,
         ("custom_id", "result.type", *(_MESSAGE + name for name in _MEMBERS)),
-        marks=(b'"custom_id"',),
-        lines=True,
+        markers=(b'"custom_id"',),
+        is_json_lines=True,
     ),
 )

@@ -8,37 +8,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from outlay._capture import event_types
-from outlay._capture.answers import amount_of
-from outlay._capture.lateness import is_late
+from outlay._capture.extraction.age import is_past_dedupe_window
+from outlay._capture.extraction.fields import to_amount
+from outlay._capture.extraction.registry import Call, Endpoint, register
 from outlay._capture.observation import Observation
-from outlay._capture.registry import Call, Endpoint, register
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def run(answer: Mapping[str, Any], call: Call) -> Observation | None:
+def actor_run(answer: Mapping[str, Any], call: Call) -> Observation | None:
     """Read a run: what it has cost so far is what it costs once it has ended."""
     root = "resource" if call.method == "CALLBACK" else "data"
     is_done = answer.get(f"{root}.status") in _ENDS
     is_new = call.method == "POST"
-    if not is_new and (not is_done or is_late(answer.get(f"{root}.finishedAt"), call)):
+    if not is_new and (
+        not is_done or is_past_dedupe_window(answer.get(f"{root}.finishedAt"), call)
+    ):
         return None
-    amount = amount_of(answer.get(f"{root}.usageTotalUsd")) if is_done else None
+    amount = to_amount(answer.get(f"{root}.usageTotalUsd")) if is_done else None
     return Observation(
         provider=call.provider,
         event_type=event_types.COMPUTE,
         operation_id=answer.get(f"{root}.id"),
         model=answer.get(f"{root}.actId"),
         amount=amount,
-        pending=amount is None,
-        retrieved=is_done,
+        price_pending=amount is None,
+        is_lookup=is_done,
     )
 
 
 _ENDS: Final = {"SUCCEEDED", "FAILED", "TIMED-OUT", "ABORTED"}
 _MEMBERS: Final = ("id", "actId", "status", "finishedAt", "usageTotalUsd")
-_RUN: Final = Endpoint(run, tuple(f"data.{name}" for name in _MEMBERS))
+_RUN: Final = Endpoint(actor_run, tuple(f"data.{name}" for name in _MEMBERS))
 
 for _pattern in (
     "POST /v2/acts/{id}/runs",
@@ -49,5 +51,5 @@ for _pattern in (
 register(
     "apify",
     "CALLBACK /",
-    Endpoint(run, tuple(f"resource.{name}" for name in _MEMBERS)),
+    Endpoint(actor_run, tuple(f"resource.{name}" for name in _MEMBERS)),
 )

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from outlay._capture import event_types
-from outlay._capture.answers import quantity_of
+from outlay._capture.extraction.fields import to_quantity
+from outlay._capture.extraction.registry import Call, Endpoint, register
 from outlay._capture.observation import Observation
-from outlay._capture.registry import Call, Endpoint, register
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 def transcription(answer: Mapping[str, Any], call: Call) -> Observation:
     """Read a transcription; it is queued when it is made."""
     is_done = answer.get("status") == "completed"
-    seconds = quantity_of(answer.get("audio_duration")) if is_done else None
+    seconds = to_quantity(answer.get("audio_duration")) if is_done else None
     return Observation(
         provider=call.provider,
         event_type=event_types.AUDIO,
         operation_id=answer.get("id"),
         model=answer.get("speech_model_used") or answer.get("speech_model"),
         usage={} if seconds is None else {"second": seconds},
-        pending=seconds is None,
-        retrieved=seconds is not None,
+        price_pending=seconds is None,
+        is_lookup=seconds is not None,
     )
 
 

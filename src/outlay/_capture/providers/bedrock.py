@@ -15,21 +15,21 @@ from urllib.parse import unquote
 import msgspec
 
 from outlay._capture import event_types
-from outlay._capture.answers import members, numbers
+from outlay._capture.extraction.fields import only_numbers, read_fields
+from outlay._capture.extraction.registry import Call, Endpoint, register
 from outlay._capture.observation import Observation
-from outlay._capture.registry import Call, Endpoint, register
 
 Answer = Mapping[str, Any]
 Counts = dict[str, int]
 
 
-def conversation(answer: Answer, call: Call) -> Iterator[Observation]:
+def converse(answer: Answer, call: Call) -> Iterator[Observation]:
     """Read what ``Converse`` answers, or ``ConverseStream`` at its end."""
-    usage = numbers(answer.get("usage")) or {}
+    usage = only_numbers(answer.get("usage")) or {}
     tier = _tier(answer.get("serviceTier.type"), answer.get(_LATENCY))
     # A prompt router tells which model it chose.
     model = _name(answer.get(_ROUTED) or _asked(call))
-    yield from _observed(call, model, usage, "default", tier)
+    yield from _observation(call, model, usage, "default", tier)
 
 
 def invocation(answer: Answer, call: Call) -> Iterator[Observation]:
@@ -40,20 +40,20 @@ def invocation(answer: Answer, call: Call) -> Iterator[Observation]:
     images = answer.get("images")
     if images or "rerank" in model:
         usage = {"image": len(images)} if images else {"call": 1}
-        yield from _observed(call, model, usage, None, tier)
+        yield from _observation(call, model, usage, None, tier)
         return
-    report = numbers(answer.get("usage")) or {}
+    report = only_numbers(answer.get("usage")) or {}
     if "input_tokens" in report:
-        yield from _observed(call, model, report, "anthropic", tier)
+        yield from _observation(call, model, report, "anthropic", tier)
         return
     counts = _reported(report) or _metered(answer, call) or _counted(answer)
-    yield from _observed(call, model, counts, None, tier)
+    yield from _observation(call, model, counts, None, tier)
     if "embed" in model and "inputImage" in _sent(call):
-        for each in _observed(call, model, {"image": 1}, None, tier):
+        for each in _observation(call, model, {"image": 1}, None, tier):
             yield msgspec.structs.replace(each, line="images")
 
 
-def batched(answer: Answer, call: Call) -> Iterator[Observation]:
+def batch_line(answer: Answer, call: Call) -> Iterator[Observation]:
     """Read a line of a job's output: what a model answered, at the price of a batch."""
     output = {name: answer.get(_OUTPUT + name) for name in _INVOCATION}
     told = {name: value for name, value in output.items() if value is not None}
@@ -68,7 +68,7 @@ def batched(answer: Answer, call: Call) -> Iterator[Observation]:
         )
 
 
-def _observed(
+def _observation(
     call: Call, model: str, usage: dict[str, Any], flavor: str | None, tier: str | None
 ) -> Iterator[Observation]:
     if model.startswith(_BY_TIME):
@@ -84,7 +84,7 @@ def _observed(
         region=call.region,
         usage=usage,
         flavor=flavor,
-        complete=bool(usage),
+        is_complete=bool(usage),
     )
 
 
@@ -102,7 +102,7 @@ def _metered(answer: Answer, call: Call) -> Counts:
     """Return what Bedrock itself counted: at the end of a stream, or in headers."""
     given = call.headers.get(_INPUT_HEADER)
     if given is None:
-        return _amazons(numbers(answer.get(_METRICS)) or {})
+        return _amazons(only_numbers(answer.get(_METRICS)) or {})
     return _units(int(given), int(call.headers.get(_OUTPUT_HEADER, 0)))
 
 
@@ -169,7 +169,7 @@ def _sent(call: Call) -> Mapping[str, Any]:
 
 def _fold_conversation(answer: dict[str, Any], event: Answer) -> bool:
     """Keep what the last event tells."""
-    answer.update(members(event.get("metadata", event), _CONVERSATION))
+    answer.update(read_fields(event.get("metadata", event), _CONVERSATION))
     return "usage" in answer
 
 
@@ -219,10 +219,10 @@ _OUTPUT: Final = "modelOutput."
 _USAGE: Final = (b'"usage"', _METRICS.encode())
 
 ENDPOINTS: Final = {
-    "Converse": ("converse", Endpoint(conversation, _CONVERSATION)),
+    "Converse": ("converse", Endpoint(converse, _CONVERSATION)),
     "ConverseStream": (
         "converse-stream",
-        Endpoint(conversation, _CONVERSATION, _fold_conversation, (b'"usage"',)),
+        Endpoint(converse, _CONVERSATION, _fold_conversation, (b'"usage"',)),
     ),
     "InvokeModel": ("invoke", Endpoint(invocation, _INVOCATION)),
     "InvokeModelWithResponseStream": (
@@ -237,7 +237,7 @@ register(
     "aws",
     "GET /files/{id}/content",  # of a job's output, wherever it was found
     Endpoint(
-        batched,
+        batch_line,
         ("recordId", _OUTPUT + "id", *(_OUTPUT + name for name in _INVOCATION)),
     ),
 )

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from outlay._capture import event_types
-from outlay._capture.answers import numbers
+from outlay._capture.extraction.fields import only_numbers
+from outlay._capture.extraction.registry import Call, Endpoint, register
 from outlay._capture.observation import Observation
-from outlay._capture.providers.fern import library
-from outlay._capture.registry import Call, Endpoint, register
+from outlay._capture.providers.generators.fern import library
 
 Answer = Mapping[str, Any]
 
@@ -25,7 +25,7 @@ def chat(answer: Answer, call: Call) -> Observation:
 def embeddings(answer: Answer, call: Call) -> Iterator[Observation]:
     """Read embeddings: of texts by the token, of images by the image token."""
     meta = answer.get("meta") or {}
-    billed = numbers(meta.get("billed_units")) or {}
+    billed = only_numbers(meta.get("billed_units")) or {}
     if "input_tokens" in billed or not billed.get("image_tokens"):
         yield _billed(meta, answer, call, event_types.EMBEDDINGS, "embeddings")
     if billed.get("image_tokens"):
@@ -61,7 +61,7 @@ def classification(answer: Answer, call: Call) -> Observation:
 def _billed(
     report: object, answer: Answer, call: Call, event_type: str, flavor: str
 ) -> Observation:
-    usage = numbers(report) or {}
+    usage = only_numbers(report) or {}
     billed = usage.get("billed_units") or {}
     return Observation(
         provider=call.provider,
@@ -70,21 +70,21 @@ def _billed(
         model=answer.get("model") or call.model,
         usage=usage,
         flavor=flavor,
-        complete=bool(billed),
+        is_complete=bool(billed),
     )
 
 
 def _units(
     answer: Answer, call: Call, event_type: str, theirs: str, unit: str
 ) -> Observation:
-    billed = numbers((answer.get("meta") or {}).get("billed_units")) or {}
+    billed = only_numbers((answer.get("meta") or {}).get("billed_units")) or {}
     return Observation(
         provider=call.provider,
         event_type=event_type,
         operation_id=_id(answer),
         model=call.model,
         usage={unit: billed[theirs]} if theirs in billed else {},
-        complete=theirs in billed,
+        is_complete=theirs in billed,
     )
 
 
@@ -93,7 +93,7 @@ def _id(answer: Answer) -> str | None:
     return found
 
 
-def _fold(answer: dict[str, Any], event: Answer) -> bool:
+def _merge_event(answer: dict[str, Any], event: Answer) -> bool:
     """Keep what the first event and the last one of a stream tell."""
     ended = event.get("response") or {}  # version 1 of the API ends with the answer
     found = {**event, **(event.get("delta") or {}), **ended}
@@ -103,7 +103,7 @@ def _fold(answer: dict[str, Any], event: Answer) -> bool:
 
 _CHAT: Final = ("id", "generation_id", "model", "usage", "meta")
 _METERED: Final = ("id", "meta")
-_CHATS: Final = Endpoint(chat, _CHAT, _fold, (b'"message-end"', b'"stream-end"'))
+_CHATS: Final = Endpoint(chat, _CHAT, _merge_event, (b'"message-end"', b'"stream-end"'))
 
 ENDPOINTS: Final = {
     "POST /v2/chat": _CHATS,

@@ -10,10 +10,10 @@ from decimal import Context, Decimal
 from typing import Any, Final
 
 from outlay._capture import event_types
-from outlay._capture.answers import quantity_of
+from outlay._capture.extraction.fields import to_quantity
+from outlay._capture.extraction.registry import Call, Endpoint, register
 from outlay._capture.observation import Observation
-from outlay._capture.providers.fern import library
-from outlay._capture.registry import Call, Endpoint, register
+from outlay._capture.providers.generators.fern import library
 
 Answer = Mapping[str, Any]
 
@@ -31,22 +31,22 @@ def transcription(answer: Answer, call: Call) -> Iterator[Observation]:
         model=_model(answer) or call.query.get("model"),
         service_tier="multilingual" if call.query.get("language") == "multi" else None,
         usage={} if seconds is None else {"second": seconds},
-        pending=seconds is None,
-        retrieved=call.method == "CALLBACK",
+        price_pending=seconds is None,
+        is_lookup=call.method == "CALLBACK",
     )
     yield from _analysed(answer, call, request_id, "intelligence")
 
 
 def speech(_answer: Answer, call: Call) -> Observation:
     """Read what was said: older and newer models name the headers differently."""
-    characters = quantity_of(_header(call, "dg-char-count", "x-dg-characters"))
+    characters = to_quantity(_header(call, "dg-char-count", "x-dg-characters"))
     return Observation(
         provider=call.provider,
         event_type=event_types.AUDIO,
         request_id=_header(call, "dg-request-id", "x-dg-request-id"),
         model=_header(call, "dg-model-name", "x-dg-model-name"),
         usage={} if characters is None else {"character": characters},
-        complete=characters is not None,
+        is_complete=characters is not None,
     )
 
 
@@ -74,8 +74,8 @@ def _analysed(
 
 
 def _seconds(answer: Answer, call: Call) -> Decimal | int | None:
-    seconds = quantity_of(answer.get("metadata.duration"))
-    channels = quantity_of(answer.get("metadata.channels"))
+    seconds = to_quantity(answer.get("metadata.duration"))
+    channels = to_quantity(answer.get("metadata.channels"))
     if seconds is None or not channels or call.query.get("multichannel") != "true":
         return seconds
     return _EXACT.multiply(Decimal(seconds), Decimal(channels))

@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from outlay._capture import event_types
-from outlay._capture.answers import quantity_of
+from outlay._capture.extraction.fields import to_quantity
+from outlay._capture.extraction.registry import Call, Endpoint, register
 from outlay._capture.observation import Observation
-from outlay._capture.providers.fern import library
-from outlay._capture.registry import Call, Endpoint, register
+from outlay._capture.providers.generators.fern import library
 
 Answer = Mapping[str, Any]
 
 LIBRARY: Final = library("elevenlabs")
 
 
-def generated(_answer: Answer, call: Call) -> Observation:
+def generation(_answer: Answer, call: Call) -> Observation:
     """Read speech, sounds or music: the header counts what is billed, not the text."""
     told = next(filter(None, map(call.headers.get, _COSTS)), None)
-    characters = quantity_of(told)
+    characters = to_quantity(told)
     model = call.request.get("model_id")
     return Observation(
         provider=call.provider,
@@ -30,13 +30,13 @@ def generated(_answer: Answer, call: Call) -> Observation:
         request_id=call.request_id,
         model=model if isinstance(model, str) else None,
         usage={} if characters is None else {"character": characters},
-        complete=characters is not None,
+        is_complete=characters is not None,
     )
 
 
 def transcription(answer: Answer, call: Call) -> Observation:
     """Read a transcription: by the second of audio, where it has been read already."""
-    seconds = quantity_of(answer.get("audio_duration_secs"))
+    seconds = to_quantity(answer.get("audio_duration_secs"))
     return Observation(
         provider=call.provider,
         event_type=event_types.AUDIO,
@@ -44,7 +44,7 @@ def transcription(answer: Answer, call: Call) -> Observation:
         request_id=call.request_id,
         model="speech-to-text",
         usage={} if seconds is None else {"second": seconds},
-        pending=seconds is None,
+        price_pending=seconds is None,
     )
 
 
@@ -78,7 +78,7 @@ _GENERATED: Final = (
 
 ENDPOINTS: Final = {
     **dict.fromkeys(
-        (f"POST /v1/{path}" for path in _GENERATED), Endpoint(generated, ())
+        (f"POST /v1/{path}" for path in _GENERATED), Endpoint(generation, ())
     ),
     "POST /v1/speech-to-text": Endpoint(
         transcription, ("transcription_id", "audio_duration_secs")

@@ -12,12 +12,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from outlay._capture import event_types
-from outlay._capture.answers import quantity_of
-from outlay._capture.exchanges import settle_response
-from outlay._capture.hooks import awaiting, entering, entering_async, returning
-from outlay._capture.instrumenting import Library, Scope, Seam
+from outlay._capture.extraction.fields import to_quantity
+from outlay._capture.extraction.registry import Call, Endpoint, provider_of, register
+from outlay._capture.instrumentation.http_exchange import observe_httpx_response
+from outlay._capture.instrumentation.library import InstrumentedClients, Library, Patch
+from outlay._capture.instrumentation.wrappers import (
+    awaiting,
+    entering,
+    entering_async,
+    returning,
+)
 from outlay._capture.observation import Observation
-from outlay._capture.registry import Call, Endpoint, provider_of, register
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +31,7 @@ if TYPE_CHECKING:
 Answer = Mapping[str, Any]
 
 
-def generated(answer: Answer, call: Call) -> Observation:
+def generation(answer: Answer, call: Call) -> Observation:
     """Read what was made at once, or that it was queued."""
     if "status_url" in answer and "request_id" in answer:
         return Observation(
@@ -34,7 +39,7 @@ def generated(answer: Answer, call: Call) -> Observation:
             event_type=event_types.COMPUTE,
             operation_id=answer["request_id"],
             model=call.path.strip("/"),
-            pending=True,
+            price_pending=True,
         )
     return _billed(call, call.headers.get(_ID), call.path.removesuffix("/stream"))
 
@@ -46,15 +51,15 @@ def result(_answer: Answer, call: Call) -> Observation:
 
 
 def _billed(call: Call, request_id: str | None, app: str) -> Observation:
-    units = quantity_of(call.headers.get("x-fal-billable-units"))
+    units = to_quantity(call.headers.get("x-fal-billable-units"))
     return Observation(
         provider=call.provider,
         event_type=event_types.COMPUTE,
         operation_id=request_id,
         model=app.strip("/"),
         usage={} if units is None else {"billable_unit": units},
-        complete=units is not None,
-        retrieved=call.method == "GET",
+        is_complete=units is not None,
+        is_lookup=call.method == "GET",
     )
 
 
@@ -66,7 +71,7 @@ def _ignore(_answer: dict[str, Any], _event: Answer) -> bool:
 _ID: Final = "x-fal-request-id"
 
 ENDPOINTS: Final = {
-    "POST /{owner}/{name}": Endpoint(generated, ("request_id", "status_url"), _ignore),
+    "POST /{owner}/{name}": Endpoint(generation, ("request_id", "status_url"), _ignore),
     "GET /{owner}/{name}/requests/{id}": Endpoint(result, ()),
 }
 """Whatever is not here costs nothing, or is not captured: realtime connections."""
@@ -75,26 +80,28 @@ for _pattern, _endpoint in ENDPOINTS.items():
     register("fal", _pattern, _endpoint)
 
 
-def _seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
-    def answered(response: Any, http_client: Any, *_args: Any, **_kwargs: Any) -> None:
-        options = scope.options_of(http_client)
+def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
+    def on_response(
+        response: Any, http_client: Any, *_args: Any, **_kwargs: Any
+    ) -> None:
+        options = scope.options_for(http_client)
         # Files are uploaded to other hosts, which are nobody's.
         if options is not None and provider_of(response.request.url.host) == "fal":
-            settle_response("fal", options, options.provider or "fal", response)
+            observe_httpx_response("fal", options, options.provider or "fal", response)
 
     def streaming(events: Any, http_client: Any, *_args: Any, **_kwargs: Any) -> None:
-        answered(events.response, http_client)
+        on_response(events.response, http_client)
 
     def made(http_client: Any, client: Any) -> None:
         scope.inherit(http_client, client)
 
-    yield Seam(module, "_request", returning("fal", answered))
-    yield Seam(module, "_async_request", awaiting("fal", answered))
-    yield Seam(module, "connect_sse", entering("fal", streaming))
-    yield Seam(module, "aconnect_sse", entering_async("fal", streaming))
+    yield Patch(module, "_request", returning("fal", on_response))
+    yield Patch(module, "_async_request", awaiting("fal", on_response))
+    yield Patch(module, "connect_sse", entering("fal", streaming))
+    yield Patch(module, "aconnect_sse", entering_async("fal", streaming))
     # A client makes its HTTP client when it is first used.
-    yield Seam(vars(module.SyncClient)["_client"], "func", returning("fal", made))
-    yield Seam(vars(module.AsyncClient)["_client"], "func", awaiting("fal", made))
+    yield Patch(vars(module.SyncClient)["_client"], "func", returning("fal", made))
+    yield Patch(vars(module.AsyncClient)["_client"], "func", awaiting("fal", made))
 
 
 def _inside(client: Any) -> Iterable[object]:
@@ -105,5 +112,5 @@ def _inside(client: Any) -> Iterable[object]:
 
 
 LIBRARY: Final = Library(
-    "fal-client", _seams, module="fal_client.client", inside=_inside
+    "fal-client", _patches, module="fal_client.client", inside=_inside
 )

@@ -13,13 +13,37 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from outlay._capture import event_types
-from outlay._capture.answers import members_of_json, numbers, quantity_of
-from outlay._capture.hooks import awaiting, replacing, replacing_awaited, returning
-from outlay._capture.instrumenting import Library, Options, Scope, Seam
+from outlay._capture.extraction.fields import (
+    only_numbers,
+    read_json_fields,
+    to_quantity,
+)
+from outlay._capture.extraction.registry import (
+    Call,
+    Endpoint,
+    Extracted,
+    find_endpoint,
+    register,
+)
+from outlay._capture.instrumentation.library import (
+    CaptureOptions,
+    InstrumentedClients,
+    Library,
+    Patch,
+)
+from outlay._capture.instrumentation.streams import (
+    StreamObserver,
+    observe_aiter,
+    observe_iter,
+)
+from outlay._capture.instrumentation.wrappers import (
+    awaiting,
+    replacing,
+    replacing_awaited,
+    returning,
+)
 from outlay._capture.observation import Observation
-from outlay._capture.providers import speakeasy
-from outlay._capture.registry import Call, Endpoint, Extracted, find, register
-from outlay._capture.streams import Watch, watched, watched_async
+from outlay._capture.providers.generators import speakeasy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +55,7 @@ Answer = Mapping[str, Any]
 def content(answer: Answer, call: Call) -> Iterator[Observation]:
     """Read generated content: its tokens, and the searches that it is grounded in."""
     report = answer.get("usageMetadata") or {}
-    usage = numbers(report) or {}
+    usage = only_numbers(report) or {}
     model = answer.get("modelVersion") or _model(call)
     yield Observation(
         provider=call.provider,
@@ -42,7 +66,7 @@ def content(answer: Answer, call: Call) -> Iterator[Observation]:
         region=call.region,
         usage=usage,
         flavor="default",
-        complete=bool(usage),
+        is_complete=bool(usage),
     )
     searches = _searches(answer, model or "")
     if searches:
@@ -59,14 +83,14 @@ def content(answer: Answer, call: Call) -> Iterator[Observation]:
 
 def embeddings(answer: Answer, call: Call) -> Observation:
     """Read embeddings."""
-    usage = numbers(answer.get("usageMetadata")) or {}
+    usage = only_numbers(answer.get("usageMetadata")) or {}
     return _embedded(usage, call)
 
 
 def prediction(answer: Answer, call: Call) -> Extracted:
     """Read what Vertex AI predicts: embeddings with their tokens, or images."""
     counts = answer.get("predictions.embeddings.statistics.token_count") or []
-    tokens = sum(quantity_of(count) or 0 for count in counts)
+    tokens = sum(to_quantity(count) or 0 for count in counts)
     if tokens:
         return _embedded({"promptTokenCount": tokens}, call)
     kinds = answer.get("predictions.mimeType") or []
@@ -103,7 +127,7 @@ def interaction(answer: Answer, call: Call) -> Iterator[Observation]:
         model=model,
         usage=usage,
         flavor="default",
-        complete=bool(usage),
+        is_complete=bool(usage),
     )
     for tool in report.get("grounding_tool_count") or ():
         unit = _TOOLS.get(tool.get("type"))
@@ -118,7 +142,7 @@ def interaction(answer: Answer, call: Call) -> Iterator[Observation]:
             )
 
 
-def retrieved(answer: Answer, call: Call) -> Extracted:
+def response_lookup(answer: Answer, call: Call) -> Extracted:
     """Read an interaction that ran in the background; others were read when made."""
     return interaction(answer, call) if answer.get("background") is True else None
 
@@ -131,7 +155,7 @@ def _embedded(usage: dict[str, Any], call: Call) -> Observation:
         region=call.region,
         usage=usage,
         flavor="default",
-        complete=bool(usage),
+        is_complete=bool(usage),
     )
 
 
@@ -165,7 +189,7 @@ def _by_modality(counts: Iterable[Answer]) -> list[dict[str, Any]]:
     ]
 
 
-def _fold(answer: dict[str, Any], event: Answer) -> bool:
+def _merge_event(answer: dict[str, Any], event: Answer) -> bool:
     for name in ("usageMetadata", "modelVersion", "responseId"):
         if event.get(name) is not None:
             answer[name] = event[name]
@@ -203,7 +227,7 @@ _INTERACTION_USAGE: Final = {
 }
 
 _CONTENT: Final = Endpoint(
-    content, ("usageMetadata", "modelVersion", "responseId", _QUERIES), _fold
+    content, ("usageMetadata", "modelVersion", "responseId", _QUERIES), _merge_event
 )
 _INTERACTION: Final = ("id", "model", "agent", "status", "background", "usage")
 _INTERACTIONS: Final = Endpoint(
@@ -221,7 +245,7 @@ ENDPOINTS: Final = {
     "POST /{model}:batchEmbedContents": Endpoint(embeddings, ("usageMetadata",)),
     "POST /{model}:predict": Endpoint(prediction, _PREDICTION),
     "POST /interactions": _INTERACTIONS,
-    "GET /interactions/{id}": _INTERACTIONS._replace(extract=retrieved),
+    "GET /interactions/{id}": _INTERACTIONS._replace(extract=response_lookup),
 }
 """Whatever is not here costs nothing, or is not captured: counting tokens, files,
 storage of caches, videos, batches, live sessions."""
@@ -234,7 +258,12 @@ class _Call:
     """One request that was answered, or is being answered."""
 
     def __init__(
-        self, options: Options, endpoint: Endpoint, client: Any, path: str, sent: Any
+        self,
+        options: CaptureOptions,
+        endpoint: Endpoint,
+        client: Any,
+        path: str,
+        sent: Any,
     ) -> None:
         self._options = options
         self._endpoint = endpoint
@@ -247,20 +276,20 @@ class _Call:
         self._answer: dict[str, Any] = {}
         self._complete = False
 
-    def answered(self, response: Any) -> None:
+    def on_response(self, response: Any) -> None:
         """Settle the call by its whole answer."""
         body = (response.body or "{}").encode()
-        answer = members_of_json(body, self._endpoint.fields)
-        self._options.settle(self._endpoint, self._call, answer)
+        answer = read_json_fields(body, self._endpoint.fields)
+        self._options.finish_call(self._endpoint, self._call, answer)
 
-    def see(self, item: Any) -> None:
+    def feed(self, item: Any) -> None:
         """Put a part of a streamed answer to the others."""
-        part = members_of_json(item.body.encode(), _STREAMED)
-        self._complete = _fold(self._answer, part) or self._complete
+        part = read_json_fields(item.body.encode(), _STREAMED)
+        self._complete = _merge_event(self._answer, part) or self._complete
 
-    def end(self, *, exhausted: bool) -> None:
+    def finish(self, *, exhausted: bool) -> None:
         """Settle the call by the parts that came."""
-        self._options.settle(
+        self._options.finish_call(
             self._endpoint,
             self._call,
             self._answer,
@@ -271,38 +300,40 @@ class _Call:
 _STREAMED: Final = ("usageMetadata", "modelVersion", "responseId", "candidates")
 
 
-def _seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
+def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
     def begin(client: Any, method: str, path: str, sent: object) -> _Call | None:
-        options = scope.options_of(client)
+        options = scope.options_for(client)
         path = "/" + path.partition("?")[0]
         if options is None:
             return None
-        endpoint = find(options.provider or "google", method, path)
+        endpoint = find_endpoint(options.provider or "google", method, path)
         return endpoint and _Call(options, endpoint, client, path, sent)
 
-    def answered(response: Any, *args: Any, **_options: Any) -> None:
+    def on_response(response: Any, *args: Any, **_options: Any) -> None:
         call = begin(*args[:4])
         if call is not None:
-            call.answered(response)
+            call.on_response(response)
 
     def streamed(parts: Any, *args: Any, **_options: Any) -> Any:
         call = begin(*args[:4])
-        return call and watched(parts, Watch("google", call))
+        return call and observe_iter(parts, StreamObserver("google", call))
 
     def streamed_async(parts: Any, *args: Any, **_options: Any) -> Any:
         call = begin(*args[:4])
-        return call and watched_async(parts, Watch("google", call))
+        return call and observe_aiter(parts, StreamObserver("google", call))
 
     client = module._api_client.BaseApiClient  # noqa: SLF001 - see the module's words
-    yield Seam(client, "request", returning("google", answered))
-    yield Seam(client, "async_request", awaiting("google", answered))
-    yield Seam(client, "request_streamed", replacing("google", streamed))
-    yield Seam(
+    yield Patch(client, "request", returning("google", on_response))
+    yield Patch(client, "async_request", awaiting("google", on_response))
+    yield Patch(client, "request_streamed", replacing("google", streamed))
+    yield Patch(
         client, "async_request_streamed", replacing_awaited("google", streamed_async)
     )
 
 
-def _interaction_seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
+def _interaction_seams(
+    module: ModuleType, scope: InstrumentedClients
+) -> Iterable[Patch]:
     return speakeasy.seams(module, scope, "google", _client_inside)
 
 
@@ -313,7 +344,7 @@ def _client_inside(client: Any) -> object:
 
 LIBRARY: Final = Library(
     "google-genai",
-    _seams,
+    _patches,
     module="google.genai",
     inside=lambda client: (_client_inside(client),),
     also={"google.genai._gaos.basesdk": _interaction_seams},

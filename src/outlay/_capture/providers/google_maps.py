@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from outlay._capture import event_types
-from outlay._capture.answers import members
-from outlay._capture.hooks import returning
-from outlay._capture.instrumenting import Library, Scope, Seam
+from outlay._capture.extraction.fields import read_fields
+from outlay._capture.extraction.registry import Call, Endpoint, find_endpoint, register
+from outlay._capture.instrumentation.library import InstrumentedClients, Library, Patch
+from outlay._capture.instrumentation.wrappers import returning
 from outlay._capture.observation import Observation
-from outlay._capture.registry import Call, Endpoint, find, register
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 Answer = Mapping[str, Any]
 
 
-def looked_up(answer: Answer, call: Call) -> Observation | None:
+def map_call(answer: Answer, call: Call) -> Observation | None:
     """Read an answer: one call, by the name of its API, and what made it dearer."""
     if answer.get("status", "OK") not in _SUCCESS:
         return None
-    return _observed(call, {"call": 1}, _tier(call.query))
+    return _observation(call, {"call": 1}, _tier(call.query))
 
 
 def matrix(answer: Answer, call: Call) -> Observation | None:
@@ -38,7 +38,7 @@ def matrix(answer: Answer, call: Call) -> Observation | None:
     if answer.get("status") not in _SUCCESS:
         return None
     elements = sum(map(len, answer.get(_ELEMENTS) or ()))
-    return _observed(call, {"element": elements}, _tier(call.query))
+    return _observation(call, {"element": elements}, _tier(call.query))
 
 
 def places(answer: Answer, call: Call) -> Observation | None:
@@ -46,10 +46,10 @@ def places(answer: Answer, call: Call) -> Observation | None:
     if answer.get("status") not in _SUCCESS:
         return None
     tier = "session" if "sessiontoken" in call.query else None
-    return _observed(call, {"call": 1, **_data_of(call)}, tier)
+    return _observation(call, {"call": 1, **_data_of(call)}, tier)
 
 
-def _observed(call: Call, usage: dict[str, int], tier: str | None) -> Observation:
+def _observation(call: Call, usage: dict[str, int], tier: str | None) -> Observation:
     return Observation(
         provider=call.provider,
         event_type=event_types.GEOCODING,
@@ -136,8 +136,8 @@ _KINDS: Final = {
     ),
 }
 
-_CALLS: Final = Endpoint(looked_up, ("status",))
-_IMAGES: Final = Endpoint(looked_up, ())
+_CALLS: Final = Endpoint(map_call, ("status",))
+_IMAGES: Final = Endpoint(map_call, ())
 _PLACES: Final = Endpoint(places, ("status",))
 
 ENDPOINTS: Final = {
@@ -163,11 +163,11 @@ for _pattern, _endpoint in ENDPOINTS.items():
     register("google_maps", _pattern, _endpoint)
 
 
-def _seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
-    def answered(
+def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
+    def on_response(
         answer: Any, client: Any, url: str, params: Any, *args: Any, **kwargs: Any
     ) -> None:
-        options = scope.options_of(client)
+        options = scope.options_for(client)
         # To try again, it calls itself: the outermost call has the answer, too.
         retries = kwargs.get("retry_counter", args[1] if len(args) > 1 else 0)
         if options is None or retries:
@@ -176,17 +176,17 @@ def _seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
             return
         provider = options.provider or "google_maps"
         method = "POST" if kwargs.get("post_json") is not None else "GET"
-        endpoint = find(provider, method, url)
+        endpoint = find_endpoint(provider, method, url)
         if endpoint is not None:
             more = getattr(client, "_extra_params", None) or {}
             query = {name: str(value) for name, value in {**more, **params}.items()}
             call = Call(provider=provider, method=method, path=url, query=query)
-            options.settle(endpoint, call, members(answer, endpoint.fields))
+            options.finish_call(endpoint, call, read_fields(answer, endpoint.fields))
 
-    wrap: Callable[..., Any] = returning("googlemaps", answered)
-    yield Seam(module.Client, "_request", wrap)
+    wrap: Callable[..., Any] = returning("googlemaps", on_response)
+    yield Patch(module.Client, "_request", wrap)
 
 
-LIBRARY: Final = Library("googlemaps", _seams)
+LIBRARY: Final = Library("googlemaps", _patches)
 """Hooked where each request gets its answer, after the library's own retries: there is
 no public method that all calls go through."""

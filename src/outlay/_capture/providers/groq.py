@@ -5,6 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from outlay._capture.providers import openai as _openai  # noqa: F401 - registers them
-from outlay._capture.providers.stainless import Dialect, library
+from outlay._capture.providers.generators.stainless import StainlessLibrary, library
 
-LIBRARY: Final = library(Dialect("groq", provider="groq"))
+LIBRARY: Final = library(StainlessLibrary("groq", provider="groq"))

@@ -8,29 +8,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from outlay._capture.exchanges import settle_response
-from outlay._capture.hooks import awaiting, returning
-from outlay._capture.instrumenting import Library, Scope, Seam
-from outlay._capture.registry import provider_of
+from outlay._capture.extraction.registry import provider_of
+from outlay._capture.instrumentation.http_exchange import observe_httpx_response
+from outlay._capture.instrumentation.library import InstrumentedClients, Library, Patch
+from outlay._capture.instrumentation.wrappers import awaiting, returning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
 
 
-def seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
+def seams(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
     """Return where the clients of the module are hooked."""
 
-    def answered(response: Any, client: Any, *_args: Any, **_kwargs: Any) -> None:
-        options = scope.options_of(client)
+    def on_response(response: Any, client: Any, *_args: Any, **_kwargs: Any) -> None:
+        options = scope.options_for(client)
         if options is None or any(map(response.extensions.get, _CACHED)):
             return
         provider = options.provider or provider_of(response.request.url.host)
         if provider is not None:
-            settle_response("httpx", options, provider, response)
+            observe_httpx_response("httpx", options, provider, response)
 
-    yield Seam(module.Client, "send", returning("httpx", answered))
-    yield Seam(module.AsyncClient, "send", awaiting("httpx", answered))
+    yield Patch(module.Client, "send", returning("httpx", on_response))
+    yield Patch(module.AsyncClient, "send", awaiting("httpx", on_response))
 
 
 # How transports that cache, such as hishel's, mark what cost nothing this time.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from outlay._capture.instrumenting import Library
+from outlay._capture.instrumentation.library import Library
 from outlay._capture.providers.httpx import seams
 
 LIBRARY: Final = Library("httpx2", seams, by_client_only=True)

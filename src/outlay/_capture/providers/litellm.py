@@ -20,12 +20,12 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from outlay._capture import event_types
-from outlay._capture.answers import members, plain
+from outlay._capture.extraction.fields import read_fields, to_builtin
+from outlay._capture.extraction.registry import Call, Endpoint, provider_of
 from outlay._capture.guard import guarded
-from outlay._capture.importing import forget
-from outlay._capture.instrumenting import Library, Scope
+from outlay._capture.instrumentation.import_hook import cancel
+from outlay._capture.instrumentation.library import InstrumentedClients, Library
 from outlay._capture.observation import Observation
-from outlay._capture.registry import Call, Endpoint, provider_of
 from outlay.errors import ConfigError
 
 Answer = Mapping[str, Any]
@@ -49,7 +49,7 @@ def observe(answer: Answer, call: Call) -> Observation | None:
         usage=units,
         amount=answer.get("amount"),
         provenance="priced",
-        complete=bool(units) or "amount" in answer,
+        is_complete=bool(units) or "amount" in answer,
         # Where our own lists know the price, they say so instead.
         data={"price": price} if "amount" in answer else {},
     )
@@ -171,13 +171,13 @@ def _provider(kwargs: Answer) -> str:
     return "unknown" if host else "openai"
 
 
-def _told(kwargs: Answer, response: Any) -> dict[str, Any]:
+def _reported_fields(kwargs: Answer, response: Any) -> dict[str, Any]:
     """Return what matters of a callback's arguments: names, ids, counts, an amount."""
     hidden = getattr(response, "_hidden_params", None) or {}
-    own = _has_prices_of_ones_own(kwargs)
+    own = _has_custom_prices(kwargs)
     answer = {
-        **members(response, ("id", "model", "service_tier")),
-        "usage": plain(getattr(response, "usage", None)),
+        **read_fields(response, ("id", "model", "service_tier")),
+        "usage": to_builtin(getattr(response, "usage", None)),
         "cache_hit": kwargs.get("cache_hit") or hidden.get("cache_hit"),
         "adjusted": own or _is_adjusted(kwargs),
     }
@@ -198,7 +198,7 @@ def _is_adjusted(kwargs: Answer) -> bool:
     return any(said.get(name) for name in _ADJUSTMENTS)
 
 
-def _has_prices_of_ones_own(kwargs: Answer) -> bool:
+def _has_custom_prices(kwargs: Answer) -> bool:
     """Return whether the user told LiteLLM what the call costs."""
     parameters = kwargs.get("litellm_params") or {}
     named = (parameters[name] for name in parameters if "cost_per_" in name)
@@ -235,23 +235,23 @@ class _Callbacks:
     Thread safety: any thread; single operations of a dict need no lock.
     """
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: InstrumentedClients) -> None:
         self._scope = scope
         # By LiteLLM's id; None: settled.
         self._begun: dict[str, contextvars.Context | None] = {}
 
-    def begins(self, kwargs: Answer) -> None:
+    def on_start(self, kwargs: Answer) -> None:
         """Remember in whose context a call begins."""
         self._begun[kwargs["litellm_call_id"]] = contextvars.copy_context()
         if len(self._begun) > _MAX_BEGUN:
             for call_id in list(self._begun)[: _MAX_BEGUN // 2]:
                 self._begun.pop(call_id, None)
 
-    def fails(self, kwargs: Answer) -> None:
+    def on_failure(self, kwargs: Answer) -> None:
         """Forget a call: it costs nothing."""
         self._begun.pop(kwargs["litellm_call_id"], None)
 
-    def succeeds(self, kwargs: Answer, response: object) -> None:
+    def on_success(self, kwargs: Answer, response: object) -> None:
         """Settle a call once, on behalf of whom it was begun."""
         call_id = kwargs["litellm_call_id"]
         context = self._begun.get(call_id, contextvars.copy_context())
@@ -260,7 +260,7 @@ class _Callbacks:
             context.run(self._settle, kwargs, response)
 
     def _settle(self, kwargs: Answer, response: Any) -> None:
-        options = self._scope.everything
+        options = self._scope.default_options
         if options is None:
             return
         hidden = getattr(response, "_hidden_params", None) or {}
@@ -271,7 +271,7 @@ class _Callbacks:
             model=model if isinstance(model, str) else None,
             request_id=_request_id(hidden),
         )
-        options.settle(_ENDPOINT, call, _told(kwargs, response))
+        options.finish_call(_ENDPOINT, call, _reported_fields(kwargs, response))
 
 
 _MAX_BEGUN: Final = 8192
@@ -286,19 +286,19 @@ def _logger(callbacks: _Callbacks, kind: Any) -> Any:
 
         def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
             del model, messages
-            guarded("litellm", callbacks.begins, kwargs)
+            guarded("litellm", callbacks.on_start, kwargs)
 
         def log_success_event(
             self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
         ) -> None:
             del start_time, end_time
-            guarded("litellm", callbacks.succeeds, kwargs, response_obj)
+            guarded("litellm", callbacks.on_success, kwargs, response_obj)
 
         def log_failure_event(
             self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
         ) -> None:
             del response_obj, start_time, end_time
-            guarded("litellm", callbacks.fails, kwargs)
+            guarded("litellm", callbacks.on_failure, kwargs)
 
         async def async_log_success_event(
             self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
@@ -340,7 +340,7 @@ class _LiteLLM(Library):
                 getattr(package.logging_callback_manager, add)(self._callback)
 
     def _unhook(self) -> None:
-        forget(self.module)
+        cancel(self.module)
         package = sys.modules.get(self.module)
         with self._lock:
             lists = vars(package).values() if package else ()
@@ -350,11 +350,13 @@ class _LiteLLM(Library):
             self._callback = None
 
 
-def _refused(client: object) -> Iterable[object]:
+def _reject_single_client(client: object) -> Iterable[object]:
     raise ConfigError(
         f"a {type(client).__name__} is not captured by itself: LiteLLM's callbacks are "
         'told of all calls; write outlay.instrument("litellm")'
     )
 
 
-LIBRARY: Final = _LiteLLM("litellm", lambda _module, _scope: (), inside=_refused)
+LIBRARY: Final = _LiteLLM(
+    "litellm", lambda _module, _scope: (), inside=_reject_single_client
+)

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from outlay._capture import event_types
-from outlay._capture.answers import numbers
-from outlay._capture.observation import Observation
-from outlay._capture.providers.speakeasy import library
-from outlay._capture.registry import (
+from outlay._capture.extraction.fields import only_numbers
+from outlay._capture.extraction.registry import (
     Call,
     Endpoint,
     register,
 )
+from outlay._capture.observation import Observation
+from outlay._capture.providers.generators.speakeasy import library
 
 Answer = Mapping[str, Any]
 
@@ -36,7 +36,7 @@ def embeddings(answer: Answer, call: Call) -> Observation:
 
 def ocr(answer: Answer, call: Call) -> Observation:
     """Read a document that was read: its pages; annotated ones cost more."""
-    usage = numbers(answer.get("usage_info")) or {}
+    usage = only_numbers(answer.get("usage_info")) or {}
     annotated = any(call.request.get(name) for name in _ANNOTATIONS)
     return Observation(
         provider=call.provider,
@@ -45,11 +45,11 @@ def ocr(answer: Answer, call: Call) -> Observation:
         model=answer.get("model") or call.model,
         usage=usage,
         flavor="ocr_annotated" if annotated else "ocr",
-        complete=bool(usage),
+        is_complete=bool(usage),
     )
 
 
-def conversation(answer: Answer, call: Call) -> Observation:
+def converse(answer: Answer, call: Call) -> Observation:
     """Read what was added to a conversation, whose own id is not the answer's."""
     ids, models = answer.get("outputs.id") or [], answer.get("outputs.model") or []
     answer = {
@@ -62,7 +62,7 @@ def conversation(answer: Answer, call: Call) -> Observation:
 
 def transcription(answer: Answer, call: Call) -> Observation:
     """Read a transcription: by the second of audio."""
-    usage = numbers(answer.get("usage")) or {}
+    usage = only_numbers(answer.get("usage")) or {}
     seconds = usage.get("prompt_audio_seconds")
     return Observation(
         provider=call.provider,
@@ -73,7 +73,7 @@ def transcription(answer: Answer, call: Call) -> Observation:
         usage={}
         if seconds is None
         else {"audio_seconds": seconds, "input_audio_seconds": seconds},
-        complete=seconds is not None,
+        is_complete=seconds is not None,
     )
 
 
@@ -86,13 +86,13 @@ def speech(_answer: Answer, call: Call) -> Observation:
         request_id=_request_id(call),
         model=call.model,
         usage={"character": len(text)} if isinstance(text, str) else {},
-        complete=isinstance(text, str),
+        is_complete=isinstance(text, str),
     )
 
 
 def _tokens(answer: Answer, call: Call, event_type: str) -> Observation:
     report = answer.get("usage") or {}
-    usage, tier = numbers(report) or {}, report.get("service_tier")
+    usage, tier = only_numbers(report) or {}, report.get("service_tier")
     return Observation(
         provider=call.provider,
         event_type=event_type,
@@ -102,7 +102,7 @@ def _tokens(answer: Answer, call: Call, event_type: str) -> Observation:
         service_tier=None if tier == "standard" else tier,
         usage=usage,
         flavor="default",
-        complete=bool(usage),
+        is_complete=bool(usage),
     )
 
 
@@ -110,7 +110,7 @@ def _request_id(call: Call) -> str | None:
     return call.headers.get("mistral-correlation-id")
 
 
-def _fold(answer: dict[str, Any], event: Answer) -> bool:
+def _merge_event(answer: dict[str, Any], event: Answer) -> bool:
     for name in _CHAT:
         if event.get(name) is not None:
             answer[name] = event[name]
@@ -121,7 +121,7 @@ def _fold_conversation(answer: dict[str, Any], event: Answer) -> bool:
     if event.get("type") == "message.output.delta":
         answer["outputs.id"] = [event.get("id")]
         answer["outputs.model"] = [event.get("model")]
-    return _fold(answer, event)
+    return _merge_event(answer, event)
 
 
 _CHAT: Final = ("id", "model", "usage")
@@ -129,9 +129,9 @@ _CONVERSATION: Final = ("outputs.id", "outputs.model", "usage")
 _ANNOTATIONS: Final = ("bbox_annotation_format", "document_annotation_format")
 _USAGE: Final = (b'"usage"',)
 
-_COMPLETIONS: Final = Endpoint(chat, _CHAT, _fold, _USAGE)
+_COMPLETIONS: Final = Endpoint(chat, _CHAT, _merge_event, _USAGE)
 _CONVERSATIONS: Final = Endpoint(
-    conversation, _CONVERSATION, _fold_conversation, (*_USAGE, b"message.output.delta")
+    converse, _CONVERSATION, _fold_conversation, (*_USAGE, b"message.output.delta")
 )
 
 ENDPOINTS: Final = {
@@ -144,7 +144,7 @@ ENDPOINTS: Final = {
     "POST /v1/embeddings": Endpoint(embeddings, _CHAT),
     "POST /v1/ocr": Endpoint(ocr, ("model", "usage_info")),
     "POST /v1/audio/transcriptions": Endpoint(
-        transcription, ("model", "usage"), _fold, _USAGE
+        transcription, ("model", "usage"), _merge_event, _USAGE
     ),
     "POST /v1/audio/speech": Endpoint(speech, ()),
 }

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from outlay._capture import event_types
-from outlay._capture.answers import amount_of, members, numbers
-from outlay._capture.observation import Observation
-from outlay._capture.providers.stainless import Dialect, library
-from outlay._capture.registry import (
+from outlay._capture.extraction.fields import only_numbers, read_fields, to_amount
+from outlay._capture.extraction.registry import (
     Call,
     Endpoint,
     Extracted,
     register,
-    register_like,
+    register_alias,
 )
+from outlay._capture.observation import Observation
+from outlay._capture.providers.generators.stainless import StainlessLibrary, library
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Answer = Mapping[str, Any]
 
 LIBRARY: Final = library(
-    Dialect(
+    StainlessLibrary(
         "openai",
         classes={"Azure": "azure", "Bedrock": "aws"},
         hosts={".amazonaws.com": "aws", ".api.aws": "aws"},
@@ -52,7 +52,7 @@ _ALIKE: Final = (
     "x-ai",
 )
 for _provider in _ALIKE:
-    register_like(_provider, "openai")
+    register_alias(_provider, "openai")
 
 
 def chat(answer: Answer, call: Call) -> Extracted:
@@ -78,13 +78,13 @@ def _response(answer: Answer, call: Call) -> Iterator[Observation]:
         return
     for line, unit, count in _searches(answer):
         yield _tool(answer, call, line, answer.get("model"), {unit: count})
-    drawing = numbers(answer.get("tool_usage.image_gen")) or {}
+    drawing = only_numbers(answer.get("tool_usage.image_gen")) or {}
     if drawing.get("total_tokens"):
         model = _model_of_tool(answer, "image_generation")
         yield _tool(answer, call, "image_generation", model, _in_units(drawing))
 
 
-def retrieved(answer: Answer, call: Call) -> Extracted:
+def response_lookup(answer: Answer, call: Call) -> Extracted:
     """Read a response that ran in the background; others were read when made."""
     return responses(answer, call) if answer.get("background") is True else None
 
@@ -118,7 +118,7 @@ def images(answer: Answer, call: Call) -> Iterator[Observation]:
             request_id=call.request_id,
             line="svg",
             model=authoring.get("model"),
-            usage=_in_units(numbers(authoring) or {}),
+            usage=_in_units(only_numbers(authoring) or {}),
         )
 
 
@@ -152,14 +152,14 @@ def transcription(answer: Answer, call: Call) -> Extracted:
             "completion_tokens": usage.get("output_tokens"),
         }
         return _tokens(answer, call, "chat", usage=usage, event_type=event_types.AUDIO)
-    seconds = amount_of(usage.get("seconds", answer.get("duration")))
+    seconds = to_amount(usage.get("seconds", answer.get("duration")))
     return Observation(
         provider=call.provider,
         event_type=event_types.AUDIO,
         request_id=call.request_id,
         model=call.model,
         usage={} if seconds is None else dict.fromkeys(_SECONDS, seconds),
-        complete=seconds is not None,
+        is_complete=seconds is not None,
     )
 
 
@@ -169,7 +169,7 @@ _SECONDS: Final = ("audio_seconds", "input_audio_seconds")  # a whole, and its p
 def speech(answer: Answer, call: Call) -> Extracted:
     """Read what was to be said: by the tokens that a stream reports, or characters."""
     text = call.request.get("input")
-    units = _in_units(numbers(answer.get("usage")) or {})
+    units = _in_units(only_numbers(answer.get("usage")) or {})
     if not units and isinstance(text, str):
         units = {"input_characters": len(text)}
     return Observation(
@@ -178,11 +178,11 @@ def speech(answer: Answer, call: Call) -> Extracted:
         request_id=call.request_id,
         model=call.model,
         usage=units,
-        complete=bool(units),
+        is_complete=bool(units),
     )
 
 
-def batched(answer: Answer, call: Call) -> Iterator[Observation]:
+def batch_line(answer: Answer, call: Call) -> Iterator[Observation]:
     """Read a line of a batch's output: one response, at the price of a batch."""
     body = {
         name.removeprefix(_BODY): value
@@ -213,7 +213,7 @@ def _tokens(
     event_type: str = event_types.INFERENCE,
 ) -> Iterator[Observation]:
     """Return what tokens cost, by the provider's own amount where it tells one."""
-    report = numbers(usage or answer.get("usage")) or {}
+    report = only_numbers(usage or answer.get("usage")) or {}
     counts = {name: count for name, count in report.items() if name not in _COSTS}
     flavor = _SHAPES.get(call.provider, {shape: shape}).get(shape)
     tokens = Observation(
@@ -226,7 +226,7 @@ def _tokens(
         usage=counts if flavor else _in_units(counts),
         flavor=flavor,
         amount=_reported(call.provider, report),
-        complete=bool(counts),
+        is_complete=bool(counts),
     )
     yield tokens
     upstream = _upstream(call.provider, report, answer.get("usage"))
@@ -270,7 +270,7 @@ def _upstream(provider: str, report: Answer, usage: object) -> Decimal | None:
     details = report.get("cost_details")
     if usage.get("is_byok") is not True or not isinstance(details, Mapping):
         return None
-    return amount_of(details.get("upstream_inference_cost"))
+    return to_amount(details.get("upstream_inference_cost"))
 
 
 _COSTS: Final = {"cost", "cost_details"}
@@ -322,10 +322,10 @@ _UNITS: Final = {
 def _reported(provider: str, usage: Mapping[str, Any]) -> Decimal | None:
     """Return what the provider says it charged, in USD, or None: it does not say."""
     if provider == "openrouter":
-        return amount_of(usage.get("cost"))
+        return to_amount(usage.get("cost"))
     if provider == "perplexity":
         cost = usage.get("cost")
-        return amount_of(cost.get("total_cost")) if isinstance(cost, dict) else None
+        return to_amount(cost.get("total_cost")) if isinstance(cost, dict) else None
     return None
 
 
@@ -360,7 +360,7 @@ _UNDER_WAY: Final = {"queued", "in_progress"}
 
 
 def _fold_chat(answer: dict[str, Any], event: Answer) -> bool:
-    answer.update(members(event, _CHAT))
+    answer.update(read_fields(event, _CHAT))
     choices = event.get("choices")
     # Some report the usage so far with every chunk: it is final with the last only.
     last = not choices or any(choice.get("finish_reason") for choice in choices)
@@ -370,7 +370,7 @@ def _fold_chat(answer: dict[str, Any], event: Answer) -> bool:
 def _fold_responses(answer: dict[str, Any], event: Answer) -> bool:
     response = event.get("response")
     if isinstance(response, Mapping):
-        answer.update(members(response, _RESPONSE))
+        answer.update(read_fields(response, _RESPONSE))
     return event.get("type") in _RESPONSE_ENDS
 
 
@@ -439,8 +439,8 @@ ENDPOINTS: Final = {
     "POST /completions": _COMPLETIONS,
     "POST /responses": _RESPONSES,
     "POST /responses/compact": _RESPONSES,
-    "GET /responses/{id}": _RESPONSES._replace(extract=retrieved),
-    "POST /responses/{id}/cancel": _RESPONSES._replace(extract=retrieved),
+    "GET /responses/{id}": _RESPONSES._replace(extract=response_lookup),
+    "POST /responses/{id}/cancel": _RESPONSES._replace(extract=response_lookup),
     "POST /decisions": Endpoint(decisions, ("model", "usage")),
     "POST /embeddings": _EMBEDDINGS,
     "POST /rerank": Endpoint(rerank, ("id", "model", "usage")),
@@ -451,7 +451,7 @@ ENDPOINTS: Final = {
     "POST /audio/translations": _HEARING,
     "POST /audio/speech": _SPEECH,
     "GET /files/{id}/content": Endpoint(
-        batched, _LINE, marks=(b'"custom_id"',), lines=True
+        batch_line, _LINE, markers=(b'"custom_id"',), is_json_lines=True
     ),
 }
 """Free are moderations, models, files and batches: what a batch costs is known when its

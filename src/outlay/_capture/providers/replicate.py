@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from outlay._capture import event_types
-from outlay._capture.answers import quantity_of
-from outlay._capture.exchanges import settle_response
-from outlay._capture.hooks import awaiting, returning
-from outlay._capture.instrumenting import Library, Scope, Seam
-from outlay._capture.lateness import is_late
+from outlay._capture.extraction.age import is_past_dedupe_window
+from outlay._capture.extraction.fields import to_quantity
+from outlay._capture.extraction.registry import Call, Endpoint, register
+from outlay._capture.instrumentation.http_exchange import observe_httpx_response
+from outlay._capture.instrumentation.library import InstrumentedClients, Library, Patch
+from outlay._capture.instrumentation.wrappers import awaiting, returning
 from outlay._capture.observation import Observation
-from outlay._capture.registry import Call, Endpoint, register
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
 Answer = Mapping[str, Any]
 
 
-def begun(answer: Answer, call: Call) -> Observation | None:
+def created(answer: Answer, call: Call) -> Observation | None:
     """Read a prediction that was made just now, and may have ended meanwhile."""
     if answer.get("status") in _ENDS:
-        return ended(answer, call)
+        return finished(answer, call)
     return Observation(
         provider=call.provider,
         event_type=event_types.COMPUTE,
         operation_id=answer.get("id"),
         model=answer.get("model"),
-        pending=True,
+        price_pending=True,
     )
 
 
-def ended(answer: Answer, call: Call) -> Observation | None:
+def finished(answer: Answer, call: Call) -> Observation | None:
     """Read a prediction that somebody has fetched, or that was called back with."""
     status = answer.get("status")
-    if status not in _ENDS or is_late(answer.get("completed_at"), call):
+    if status not in _ENDS or is_past_dedupe_window(answer.get("completed_at"), call):
         return None
     usage = _usage(answer.get("metrics") or {})
     if not usage and status in _IN_VAIN:
@@ -54,14 +54,14 @@ def ended(answer: Answer, call: Call) -> Observation | None:
         operation_id=answer.get("id"),
         model=answer.get("model"),
         usage=usage,
-        complete=bool(usage),
-        retrieved=True,
+        is_complete=bool(usage),
+        is_lookup=True,
     )
 
 
 def _usage(metrics: Answer) -> dict[str, int | Decimal]:
     """Return what may be charged for: seconds, and counts of what was made."""
-    named = ((_unit(name), quantity_of(value)) for name, value in metrics.items())
+    named = ((_unit(name), to_quantity(value)) for name, value in metrics.items())
     return {unit: count for unit, count in named if unit and count is not None}
 
 
@@ -78,8 +78,8 @@ _UNITS: Final = {
     "token_output_count": "output_tokens",
 }
 _FIELDS: Final = ("id", "model", "status", "metrics", "completed_at")
-_BEGUN: Final = Endpoint(begun, _FIELDS)
-_ENDED: Final = Endpoint(ended, _FIELDS)
+_BEGUN: Final = Endpoint(created, _FIELDS)
+_ENDED: Final = Endpoint(finished, _FIELDS)
 
 ENDPOINTS: Final = {
     "POST /v1/predictions": _BEGUN,
@@ -98,17 +98,17 @@ for _pattern, _endpoint in ENDPOINTS.items():
     register("replicate", _pattern, _endpoint)
 
 
-def _seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
-    def answered(response: Any, client: Any, *_args: Any, **_kwargs: Any) -> None:
-        options = scope.options_of(client)
+def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
+    def on_response(response: Any, client: Any, *_args: Any, **_kwargs: Any) -> None:
+        options = scope.options_for(client)
         if options is not None:
             provider = options.provider or "replicate"
-            settle_response("replicate", options, provider, response)
+            observe_httpx_response("replicate", options, provider, response)
 
-    yield Seam(module.Client, "_request", returning("replicate", answered))
-    yield Seam(module.Client, "_async_request", awaiting("replicate", answered))
+    yield Patch(module.Client, "_request", returning("replicate", on_response))
+    yield Patch(module.Client, "_async_request", awaiting("replicate", on_response))
 
 
-LIBRARY: Final = Library("replicate", _seams)
+LIBRARY: Final = Library("replicate", _patches)
 """Hooked where each request gets its answer: ``run`` makes several, and returns the
 output only."""

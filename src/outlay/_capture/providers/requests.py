@@ -9,22 +9,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from outlay._capture.exchanges import Sent, query_of, settle
-from outlay._capture.hooks import returning
-from outlay._capture.instrumenting import Library, Scope, Seam
-from outlay._capture.registry import provider_of
-from outlay._capture.streams import Unshadowing, Watch, watched
+from outlay._capture.extraction.registry import provider_of
+from outlay._capture.instrumentation.http_exchange import (
+    RequestJson,
+    observe_exchange,
+    query_of,
+)
+from outlay._capture.instrumentation.library import InstrumentedClients, Library, Patch
+from outlay._capture.instrumentation.streams import (
+    RestoresMethods,
+    StreamObserver,
+    observe_iter,
+)
+from outlay._capture.instrumentation.wrappers import returning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from types import ModuleType
 
-    from outlay._capture.streams import Reader
+    from outlay._capture.instrumentation.streams import StreamSink
 
 
-def _seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
-    def answered(response: Any, session: Any, *_args: Any, **_kwargs: Any) -> None:
-        options = scope.options_of(session)
+def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
+    def on_response(response: Any, session: Any, *_args: Any, **_kwargs: Any) -> None:
+        options = scope.options_for(session)
         if options is None or response.history:  # the last of them was seen already
             return
         if getattr(response, "from_cache", False):  # as CacheControl marks it
@@ -32,9 +40,9 @@ def _seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
         host = urlsplit(response.request.url).hostname
         provider = options.provider or provider_of(host or "")
         if provider is not None:
-            settle("requests", options, provider, _Exchange(response))
+            observe_exchange("requests", options, provider, _Exchange(response))
 
-    yield Seam(module.Session, "send", returning("requests", answered))
+    yield Patch(module.Session, "send", returning("requests", on_response))
 
 
 class _Exchange:
@@ -50,12 +58,14 @@ class _Exchange:
         self.headers: Mapping[str, str] = response.headers
 
     @property
-    def sent(self) -> Mapping[str, Any]:
+    def request_json(self) -> Mapping[str, Any]:
         request = self._response.request
         body = request.body
         content = body.encode() if isinstance(body, str) else body
         # What is sent in parts is not there to be read.
-        return Sent(request.headers, content if isinstance(content, bytes) else b"")
+        return RequestJson(
+            request.headers, content if isinstance(content, bytes) else b""
+        )
 
     @property
     def body(self) -> bytes | None:
@@ -63,7 +73,7 @@ class _Exchange:
         is_read = response._content_consumed  # noqa: SLF001 - nothing public tells
         return response.content if is_read else None
 
-    def watch(self, what: str, reader: Reader[bytes]) -> None:
+    def observe_body(self, what: str, reader: StreamSink[bytes]) -> None:
         """Let ``reader`` see the body: every way to read it leads through two methods.
 
         Who reads ``response.raw`` instead is not seen, and its cost is incomplete.
@@ -71,16 +81,18 @@ class _Exchange:
         response = self._response
         kind = type(response)
         names = ("iter_content", "close")
-        watch: Watch[Any] = Watch(what, Unshadowing(response, names, _Bytes(reader)))
+        watch: StreamObserver[Any] = StreamObserver(
+            what, RestoresMethods(response, names, _Bytes(reader))
+        )
 
         def iter_content(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            return watched(kind.iter_content(response, *args, **kwargs), watch)
+            return observe_iter(kind.iter_content(response, *args, **kwargs), watch)
 
         def close() -> None:
             try:
                 kind.close(response)
             finally:
-                watch.closed()
+                watch.on_close()
 
         vars(response).update(zip(names, (iter_content, close), strict=True))
 
@@ -88,12 +100,12 @@ class _Exchange:
 class _Bytes:
     """Reads on as bytes what requests may have decoded already."""
 
-    def __init__(self, reader: Reader[bytes]) -> None:
+    def __init__(self, reader: StreamSink[bytes]) -> None:
         self._reader = reader
-        self.end = reader.end
+        self.finish = reader.finish
 
-    def see(self, item: bytes | str) -> None:
-        self._reader.see(item.encode() if isinstance(item, str) else item)
+    def feed(self, item: bytes | str) -> None:
+        self._reader.feed(item.encode() if isinstance(item, str) else item)
 
 
-LIBRARY: Final = Library("requests", _seams, by_client_only=True)
+LIBRARY: Final = Library("requests", _patches, by_client_only=True)

@@ -14,16 +14,16 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from outlay._capture import event_types
+from outlay._capture.extraction.registry import Call, Endpoint, register
 from outlay._capture.observation import Observation
-from outlay._capture.recorder import Memory
-from outlay._capture.registry import Call, Endpoint, register
-from outlay._model.attribution import attribution
-from outlay._model.carried import Carried, take
+from outlay._capture.recorder import BoundedDict
+from outlay._model.attribution import current_attribution
+from outlay._model.propagated_context import PropagatedContext, capture
 
 Answer = Mapping[str, Any]
 
 
-def pages(answer: Answer, call: Call) -> Observation | None:
+def document_pages(answer: Answer, call: Call) -> Observation | None:
     """Read an answer that has pages, of an operation or of a job that has ended."""
     if answer.get("JobStatus", _SUCCEEDED) not in _CHARGED:
         return None
@@ -37,8 +37,8 @@ def pages(answer: Answer, call: Call) -> Observation | None:
         model=":".join(filter(None, (_JOBS.get(operation, operation), features))),
         region=call.region,
         usage={} if count is None else {"page": count},
-        complete=count is not None,
-        retrieved="JobId" in call.request,
+        is_complete=count is not None,
+        is_lookup="JobId" in call.request,
     )
 
 
@@ -58,19 +58,19 @@ class Job(NamedTuple):
     """
 
     request: Mapping[str, Any]
-    owner: Carried | None
+    owner: PropagatedContext | None
 
 
-_started: Final[Memory[Job]] = Memory(4096)
+_started: Final[BoundedDict[Job]] = BoundedDict(4096)
 
 
 def remember(params: Mapping[str, Any], answer: Answer) -> None:
     """Remember a job, if one was started."""
     job_id = answer.get("JobId")
     if job_id is not None:
-        known = attribution.get().customer_id is not None
+        known = current_attribution.get().customer_id is not None
         request = {name: params[name] for name in _PRICED_BY if name in params}
-        _started.put(job_id, Job(request, take() if known else None))
+        _started.put(job_id, Job(request, capture() if known else None))
 
 
 def job_of(params: Mapping[str, Any]) -> Job | None:
@@ -99,4 +99,4 @@ for _operation in (
     "DetectDocumentText",
     *_JOBS,
 ):
-    register("aws", f"POST /textract/{_operation}", Endpoint(pages, _READ))
+    register("aws", f"POST /textract/{_operation}", Endpoint(document_pages, _READ))

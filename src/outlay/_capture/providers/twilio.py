@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from outlay._capture import event_types
-from outlay._capture.answers import amount_of, quantity_of
-from outlay._capture.exchanges import query_of, settle
-from outlay._capture.hooks import awaiting, returning
-from outlay._capture.instrumenting import Library, Scope, Seam
-from outlay._capture.lateness import is_late
+from outlay._capture.extraction.age import is_past_dedupe_window
+from outlay._capture.extraction.fields import to_amount, to_quantity
+from outlay._capture.extraction.registry import Call, Endpoint, register
+from outlay._capture.instrumentation.http_exchange import observe_exchange, query_of
+from outlay._capture.instrumentation.library import InstrumentedClients, Library, Patch
+from outlay._capture.instrumentation.wrappers import awaiting, returning
 from outlay._capture.observation import Observation
-from outlay._capture.registry import Call, Endpoint, register
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from decimal import Decimal
     from types import ModuleType
 
-    from outlay._capture.streams import Reader
+    from outlay._capture.instrumentation.streams import StreamSink
 
 Answer = Mapping[str, Any]
 
@@ -96,9 +96,9 @@ def _resource(
     is_new = call.method == "POST"
     if price is None and not is_new:
         return None  # as little is known as when it was made
-    if is_late(next(filter(None, map(answer.get, _ENDS)), None), call):
+    if is_past_dedupe_window(next(filter(None, map(answer.get, _ENDS)), None), call):
         return None
-    quantity = quantity_of(answer.get(count))
+    quantity = to_quantity(answer.get(count))
     return Observation(
         provider=call.provider,
         event_type=event_type,
@@ -106,13 +106,13 @@ def _resource(
         usage={unit: int(quantity)} if quantity else {},
         amount=price,
         currency=str(answer.get("price_unit") or "USD").upper(),
-        pending=price is None,
-        retrieved=not is_new,
+        price_pending=price is None,
+        is_lookup=not is_new,
     )
 
 
 def _price(told: object) -> Decimal | None:
-    return amount_of(told.removeprefix("-") if isinstance(told, str) else told)
+    return to_amount(told.removeprefix("-") if isinstance(told, str) else told)
 
 
 def _request_id(call: Call) -> str | None:
@@ -149,7 +149,7 @@ for _pattern, _endpoint in ENDPOINTS.items():
 class _Exchange:
     """As Twilio's clients have it, whichever HTTP client is below."""
 
-    sent: Mapping[str, Any] = {}  # forms, which no extractor looks at
+    request_json: Mapping[str, Any] = {}  # forms, which no extractor looks at
 
     def __init__(self, response: Any, method: str, uri: str, params: Any) -> None:
         url = urlsplit(uri)
@@ -162,12 +162,12 @@ class _Exchange:
         self.headers = {name.lower(): value for name, value in headers}
         self.body: bytes = response.text.encode()
 
-    def watch(self, what: str, reader: Reader[bytes]) -> None:
+    def observe_body(self, what: str, reader: StreamSink[bytes]) -> None:
         """Do nothing: the body has always been read."""
 
 
-def _seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
-    def answered(
+def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
+    def on_response(
         response: Any,
         client: Any,
         method: str,
@@ -176,13 +176,13 @@ def _seams(module: ModuleType, scope: Scope) -> Iterable[Seam]:
         *_args: Any,
         **_kwargs: Any,
     ) -> None:
-        options = scope.options_of(client)
+        options = scope.options_for(client)
         if options is not None:
             exchange = _Exchange(response, method, uri, params)
-            settle("twilio", options, options.provider or "twilio", exchange)
+            observe_exchange("twilio", options, options.provider or "twilio", exchange)
 
-    yield Seam(module.Client, "request", returning("twilio", answered))
-    yield Seam(module.Client, "request_async", awaiting("twilio", answered))
+    yield Patch(module.Client, "request", returning("twilio", on_response))
+    yield Patch(module.Client, "request_async", awaiting("twilio", on_response))
 
 
-LIBRARY: Final = Library("twilio", _seams, module="twilio.rest")
+LIBRARY: Final = Library("twilio", _patches, module="twilio.rest")

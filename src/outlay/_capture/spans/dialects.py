@@ -13,9 +13,9 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from outlay._capture import event_types
+from outlay._capture.extraction.registry import provider_of
 from outlay._capture.observation import Observation
 from outlay._capture.providers import libraries
-from outlay._capture.registry import provider_of
 
 Attributes: TypeAlias = Mapping[str, Any]
 """What a span carries, by name."""
@@ -23,7 +23,7 @@ Attributes: TypeAlias = Mapping[str, Any]
 _Names: TypeAlias = tuple[str, ...]  # of attributes; the first that is there counts
 
 
-class Dialect(NamedTuple):
+class SpanConvention(NamedTuple):
     """Where one dialect writes what.
 
     Attributes:
@@ -62,7 +62,7 @@ _OPERATIONS: Final = {
 # Python package; also what logfire 5 and pydantic-ai 2 write, with `operation.cost`.
 # The names after the first of each row are those of earlier versions, which
 # OpenLLMetry up to 0.40 and logfire up to 3 write.
-SEMCONV: Final = Dialect(
+SEMCONV: Final = SpanConvention(
     name="OpenTelemetry GenAI",
     marker="gen_ai.operation.name",
     kinds=_OPERATIONS,
@@ -108,7 +108,7 @@ OPENLLMETRY: Final = SEMCONV._replace(
 
 # https://github.com/Arize-ai/openinference, semantic conventions 0.1.42. Its spans have
 # no attribute for the response's id.
-OPENINFERENCE: Final = Dialect(
+OPENINFERENCE: Final = SpanConvention(
     name="OpenInference",
     marker="openinference.span.kind",
     kinds={
@@ -168,7 +168,7 @@ _ANSWER: Final = "output.value"
 _LEADING_ID: Final = re.compile(r'\{\s*"id"\s*:\s*"([!-~]{1,255}?)"')
 
 
-def dialect_of(attributes: Attributes) -> tuple[Dialect, str] | None:
+def convention_of(attributes: Attributes) -> tuple[SpanConvention, str] | None:
     """Return a billable span's dialect and event type, or None: it is none of ours."""
     for dialect in DIALECTS:
         kind = attributes.get(dialect.marker)
@@ -177,8 +177,8 @@ def dialect_of(attributes: Attributes) -> tuple[Dialect, str] | None:
     return None
 
 
-def observe(
-    attributes: Attributes, dialect: Dialect, event_type: str
+def observation_from_span(
+    attributes: Attributes, dialect: SpanConvention, event_type: str
 ) -> Observation | None:
     """Return what a span says its call cost, or None: it does not say.
 
@@ -203,12 +203,12 @@ def observe(
         usage=usage,
         amount=cost,
         provenance="priced",
-        complete=bool(usage) or cost is not None,
+        is_complete=bool(usage) or cost is not None,
         data={"usageSource": dialect.name},
     )
 
 
-def _provider(attributes: Attributes, dialect: Dialect) -> str:
+def _provider(attributes: Attributes, dialect: SpanConvention) -> str:
     # An OpenAI-compatible service is called through OpenAI's library: its host tells
     # who charges.
     name = (_text(attributes, dialect.provider) or "").lower()

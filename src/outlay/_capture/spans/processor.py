@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from opentelemetry.sdk.trace import SpanProcessor
 
-from outlay._capture.enclosure import enclosing
 from outlay._capture.guard import guarded
+from outlay._capture.operations.state import current_operation_state
 from outlay._capture.recorder import Recorder
-from outlay._capture.spans.dialects import DIALECTS, dialect_of, observe
-from outlay._capture.stamping import STATUS
-from outlay._model.attribution import attribution
+from outlay._capture.span_attributes import STATUS
+from outlay._capture.spans.dialects import (
+    DIALECTS,
+    convention_of,
+    observation_from_span,
+)
+from outlay._model.attribution import current_attribution
 from outlay._model.clock import NS_PER_MS, from_ms
 
 if TYPE_CHECKING:
@@ -26,8 +30,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, Span
     from opentelemetry.trace import SpanContext
 
-    from outlay._capture.enclosure import Enclosure
     from outlay._capture.observation import Observation
+    from outlay._capture.operations.state import OperationState
     from outlay._capture.spans.dialects import Attributes
     from outlay._client import Client
     from outlay._model.attribution import Attribution
@@ -35,7 +39,9 @@ if TYPE_CHECKING:
 CUSTOMER: Final = "outlay.customer_id"
 """Attribute by which an application attributes a span itself."""
 
-_MARKS: Final = frozenset({STATUS, *(dialect.marker for dialect in DIALECTS)})
+_MARKER_ATTRIBUTES: Final = frozenset(
+    {STATUS, *(dialect.marker for dialect in DIALECTS)}
+)
 """A span without any of these is none of ours: one look, whatever it carries."""
 
 _MAX_OPEN: Final = 65_536
@@ -69,11 +75,13 @@ class CostSpanProcessor(SpanProcessor):
         """
         self._client = client
         # Single operations of a dict and a set need no lock.
-        self._open: dict[
-            int, tuple[Attribution, Enclosure | None, SpanContext | None]
+        self._open_spans: dict[
+            int, tuple[Attribution, OperationState | None, SpanContext | None]
         ] = {}
         self._shut = False
-        self._counted: set[int] = set()  # open spans with a counted one inside
+        self._spans_with_counted_child: set[int] = (
+            set()
+        )  # open spans with a counted one inside
 
     def on_start(self, span: Span, parent_context: otel.Context | None = None) -> None:
         """Remember whom the span belongs to: it may end in another context."""
@@ -81,13 +89,13 @@ class CostSpanProcessor(SpanProcessor):
         if self._shut:
             return
         # A plain tuple and few words: every span of the application comes by.
-        self._open[span.context.span_id] = (
-            attribution.get(),
-            enclosing.get(),
+        self._open_spans[span.context.span_id] = (
+            current_attribution.get(),
+            current_operation_state.get(),
             span.parent,
         )
-        if len(self._open) > _MAX_OPEN:
-            self._forget_half()
+        if len(self._open_spans) > _MAX_OPEN:
+            self._evict_oldest_half()
 
     def on_end(self, span: ReadableSpan) -> None:
         """Track what the span says."""
@@ -95,22 +103,22 @@ class CostSpanProcessor(SpanProcessor):
         if context is None:
             return
         span_id = context.span_id
-        entry = self._open.pop(span_id, None)
+        entry = self._open_spans.pop(span_id, None)
         if entry is None:
             return  # begun before this processor was there, or forgotten
         owner, around, parent = entry
-        counted = span_id in self._counted
+        counted = span_id in self._spans_with_counted_child
         if counted:
-            self._counted.discard(span_id)
+            self._spans_with_counted_child.discard(span_id)
         else:
             attributes = span.attributes
-            if not attributes or _MARKS.isdisjoint(attributes):
+            if not attributes or _MARKER_ATTRIBUTES.isdisjoint(attributes):
                 return
             counted = bool(
-                guarded("spans", self._settle, span, attributes, owner, around)
+                guarded("spans", self._process, span, attributes, owner, around)
             )
-        if counted and parent is not None and parent.span_id in self._open:
-            self._counted.add(parent.span_id)
+        if counted and parent is not None and parent.span_id in self._open_spans:
+            self._spans_with_counted_child.add(parent.span_id)
 
     def shutdown(self) -> None:
         """Track no more; the client is closed by whoever made it, or at exit.
@@ -118,26 +126,28 @@ class CostSpanProcessor(SpanProcessor):
         Instrumentations may go on with their spans: one that cannot be undone does.
         """
         self._shut = True
-        self._open.clear()
-        self._counted.clear()
+        self._open_spans.clear()
+        self._spans_with_counted_child.clear()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Do nothing: events are in the journal already. See `Client.flush`."""
         del timeout_millis
         return True
 
-    def _settle(
+    def _process(
         self,
         span: ReadableSpan,
         attributes: Attributes,
         owner: Attribution,
-        around: Enclosure | None,
+        around: OperationState | None,
     ) -> bool:
         """Return whether the span's call is counted, by this or by another observer."""
         if STATUS in attributes:
             return True
-        found = dialect_of(attributes)
-        observation = None if found is None else observe(attributes, *found)
+        found = convention_of(attributes)
+        observation = (
+            None if found is None else observation_from_span(attributes, *found)
+        )
         if observation is None:
             return False
         # Of an empty context: the span that is current by now, its parent, is not the
@@ -155,19 +165,21 @@ class CostSpanProcessor(SpanProcessor):
         self,
         observation: Observation,
         owner: Attribution,
-        around: Enclosure | None,
+        around: OperationState | None,
         span: ReadableSpan,
     ) -> None:
-        enclosing.set(around)  # in a context of its own, which ends with this
+        current_operation_state.set(
+            around
+        )  # in a context of its own, which ends with this
         ended = span.end_time
         at = None if ended is None else from_ms(ended // NS_PER_MS)
         Recorder.of(self._client).record(observation, owner, at)
 
-    def _forget_half(self) -> None:
+    def _evict_oldest_half(self) -> None:
         """Forget the older half of the open spans: the likelier never to end."""
-        for span_id in list(self._open)[: _MAX_OPEN // 2]:
-            self._open.pop(span_id, None)
-            self._counted.discard(span_id)
+        for span_id in list(self._open_spans)[: _MAX_OPEN // 2]:
+            self._open_spans.pop(span_id, None)
+            self._spans_with_counted_child.discard(span_id)
 
 
 def _owner(attributes: Attributes, owner: Attribution) -> Attribution:

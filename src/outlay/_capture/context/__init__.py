@@ -1,0 +1,1 @@
+"""Whose costs: attribution, and how it travels with work."""

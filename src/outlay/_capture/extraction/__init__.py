@@ -1,0 +1,1 @@
+"""Read the cost of a call from its response."""

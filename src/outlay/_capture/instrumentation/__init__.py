@@ -1,0 +1,1 @@
+"""How libraries are patched, and their responses observed."""

@@ -1,0 +1,122 @@
+"""Importing: does something once a module has been imported by whoever needs it.
+
+`instrument()` must see libraries that the program imports later, and must not import
+those that it never does.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from importlib.abc import Loader, MetaPathFinder
+from typing import TYPE_CHECKING, Final
+
+from outlay._capture.guard import guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+_lock: Final = threading.RLock()
+_pending_actions: Final[dict[str, Callable[[], object]]] = {}  # guarded by _lock
+
+
+def when_imported(module: str, action: Callable[[], object]) -> None:
+    """Run ``action`` now if the module is there, else once it has been imported.
+
+    Args:
+        module: its full name.
+        action: runs on the importing thread; its errors are guarded. One waits for
+            each module; a later one takes the place of an earlier one.
+    """
+    with _lock:
+        present = module in sys.modules
+        if not present:
+            _pending_actions[module] = action
+            if _finder not in sys.meta_path:
+                sys.meta_path.insert(0, _finder)
+    if present:
+        action()
+
+
+def cancel(module: str) -> None:
+    """Wait no longer for a module."""
+    with _lock:
+        _pending_actions.pop(module, None)
+        if not _pending_actions and _finder in sys.meta_path:
+            sys.meta_path.remove(_finder)
+
+
+def is_installed(module: str) -> bool:
+    """Return whether a module could be imported; nothing is, to find out.
+
+    Args:
+        module: its full name. ``importlib.util.find_spec`` would import its parents,
+            and of several packages that share one, such as ``google``, says nothing.
+    """
+    path: Sequence[str] | None = None
+    for depth in range(1, module.count(".") + 2):
+        name = ".".join(module.split(".")[:depth])
+        if name in sys.modules:
+            path = getattr(sys.modules[name], "__path__", ())
+            continue
+        spec = _find(name, path)
+        if spec is None:
+            return False
+        path = spec.submodule_search_locations or ()
+    return True
+
+
+def _find(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
+    for finder in sys.meta_path:
+        spec = finder.find_spec(name, path)
+        if spec is not None:
+            return spec
+    return None
+
+
+class _ImportHook(MetaPathFinder):
+    """Finds nothing by itself: lets the others, and listens at the loader they name."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        if fullname not in _pending_actions:
+            return None
+        for finder in sys.meta_path:
+            find = None if finder is self else getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = find and find(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None and hasattr(spec.loader, "exec_module"):
+                    spec.loader = _NotifyingLoader(spec.loader)
+                return spec
+        return None
+
+
+class _NotifyingLoader(Loader):
+    """Loads by another loader, and leaves no trace of itself in the module."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        name = module.__name__
+        with _lock:
+            action = _pending_actions.get(name)
+        cancel(name)
+        if action is not None:
+            guarded(name, action)
+
+
+_finder: Final = _ImportHook()

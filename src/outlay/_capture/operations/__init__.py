@@ -1,0 +1,1 @@
+"""Which operation a cost belongs to, and functions that are tracked."""

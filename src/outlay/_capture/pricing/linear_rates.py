@@ -1,0 +1,236 @@
+"""Rates: a price of genai-prices, worked out once for many calls.
+
+Most prices are linear: so much for each token of a kind. Of two calls that report the
+same kinds of usage, one can be priced by the other's arithmetic. That is done here in
+whole numbers, so the amount is exact whatever decimal context the application uses.
+
+What is not linear in whole numbers has no rates, and is left to genai-prices itself:
+prices for hours and minutes, fractions of a unit, prices that change within a day.
+"""
+
+from __future__ import annotations
+
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+from genai_prices.decompose import is_descendant_or_self
+from genai_prices.types import ArrayMatch, ModelInfo, ModelPrice, TieredPrices
+from genai_prices.types import TimeOfDateConstraint as DailyConstraint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from genai_prices.types import Tier, UsageExtractor
+    from genai_prices.units import UnitDef, UnitRegistry
+
+_ALWAYS: Final = frozenset({"requests"})  # units that every call has one of
+_THRESHOLD: Final = "input_tokens"  # what decides about the tier of a price
+_EXACT: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+
+
+class UsageReader:
+    """Reads a provider's report as `UsageExtractor` does, if all is as it should be.
+
+    Thread safety: any thread.
+    """
+
+    def __init__(self, extractor: UsageExtractor) -> None:
+        root = [extractor.root] if isinstance(extractor.root, str) else extractor.root
+        self._root = tuple(root[1:])  # what is observed is at the first name
+        self._fields = tuple(
+            (path[0], tuple(path[1:]), mapping.dest, mapping.required)
+            for mapping in extractor.mappings
+            for path in [
+                [mapping.path] if isinstance(mapping.path, str) else mapping.path
+            ]
+        )
+
+    def read(self, usage: Mapping[str, object]) -> dict[str, int] | None:
+        """Return the counts in ``usage`` by unit, or None: ask genai-prices.
+
+        It is asked about whatever is missing, negative, a fraction or no number: the
+        errors are its own.
+        """
+        found: object = usage
+        for name in self._root:
+            found = _step(found, name)
+        if type(found) is not dict:
+            return None
+        counts: dict[str, int] = {}
+        for first, rest, unit, required in self._fields:
+            value = found.get(first)
+            for name in rest:
+                if value is None:
+                    break
+                value = _step(value, name)
+            if type(value) is int and value >= 0:
+                counts[unit] = counts.get(unit, 0) + value
+            elif required or value is not None:
+                return None
+        return counts or None
+
+
+def _step(value: object, name: object) -> object:
+    if type(value) is dict:
+        return value.get(name)
+    if type(value) is list and isinstance(name, ArrayMatch):
+        return name.extract(value)
+    return None
+
+
+class UnitRate(NamedTuple):
+    """What one unit adds to an amount.
+
+    Attributes:
+        unit: of what.
+        rate: for each, in the rates' own fraction of a currency unit.
+        tiers: from how many input tokens on another rate holds, the highest first.
+        inner: which earlier terms price a part of these units already.
+    """
+
+    unit: str
+    rate: int
+    tiers: tuple[tuple[int, int], ...]
+    included_terms: tuple[int, ...]
+
+
+class LinearPrice(NamedTuple):
+    """A linear price, for usage that reports certain units.
+
+    Attributes:
+        terms: the more special units first.
+        fixed: for each call.
+        places: digits after the point that the whole numbers stand for.
+    """
+
+    terms: tuple[UnitRate, ...]
+    fixed: int
+    decimal_places: int
+
+    @classmethod
+    def of(
+        cls, price: ModelPrice, registry: UnitRegistry, reported: Sequence[str]
+    ) -> Self | None:
+        """Return the rates of ``price``, or None: it is not linear.
+
+        Args:
+            price: of one model, at one time, in one tier.
+            registry: the units.
+            reported: those that were counted, and not zero.
+        """
+        priced = _priced_units(price, registry)
+        if priced is None:
+            return None
+        used = [
+            each
+            for each in priced
+            if each.name in _ALWAYS
+            or any(
+                is_descendant_or_self(each.unit, registry.units[u]) for u in reported
+            )
+        ]
+        if not {each.name for each in used} <= {*_ALWAYS, *reported}:
+            return None  # a part was counted, but not the whole
+        if any(each.tiers for each in used) and _THRESHOLD not in reported:
+            return None
+        if not all(each.power_of_ten is not None for each in used):
+            return None
+        used.sort(key=lambda each: (-len(each.unit.dimensions), each.name))
+        places = max((each.decimal_places for each in used), default=0)
+        fixed = sum(each.rate(places) for each in used if each.name in _ALWAYS)
+        counted = [each for each in used if each.name not in _ALWAYS]
+        return cls(tuple(_terms(counted, places)), fixed, places)
+
+    def amount(self, counts: Mapping[str, int]) -> Decimal | None:
+        """Return what ``counts`` cost, exact, or None: they contradict each other."""
+        total = self.fixed
+        left: list[int] = []  # of each term's units, without those priced already
+        for unit, rate, tiers, inner in self.terms:
+            count = counts[unit]
+            for index in inner:
+                count -= left[index]
+            if count < 0:
+                return None
+            left.append(count)
+            for start, tier_rate in tiers:
+                if counts[_THRESHOLD] > start:
+                    rate = tier_rate  # noqa: PLW2901 - the same term's, in this tier
+                    break
+            total += count * rate
+        return _EXACT.scaleb(Decimal(total), -self.decimal_places)
+
+
+def changes_within_a_day(model: ModelInfo) -> bool:
+    """Return whether a model has prices for hours of the day."""
+    dated = [] if isinstance(model.prices, ModelPrice) else model.prices
+    return any(
+        isinstance(each.constraint, DailyConstraint)
+        for each in [*dated, *(model.price_variants or ())]
+    )
+
+
+class _PricedUnit(NamedTuple):
+    """A unit that a model has a price for."""
+
+    unit: UnitDef
+    price: Decimal
+    tiers: Sequence[Tier]  # the lowest first
+
+    @property
+    def name(self) -> str:
+        return self.unit.usage_key
+
+    @property
+    def power_of_ten(self) -> int | None:
+        """How far the price of one moves the point; None: it does not only do that."""
+        digits = str(self.unit.per)
+        return len(digits) - 1 if digits.rstrip("0") == "1" else None
+
+    @property
+    def decimal_places(self) -> int:
+        """Digits after the point of the price of one."""
+        exponents = [_exponent(self.price), *(_exponent(t.price) for t in self.tiers)]
+        return max(0, *(-exponent for exponent in exponents)) + (self.power_of_ten or 0)
+
+    def rate(self, places: int, price: Decimal | None = None) -> int:
+        """Return the price of one as a whole number with ``places`` places."""
+        shift = places - (self.power_of_ten or 0)
+        return int(_EXACT.scaleb(self.price if price is None else price, shift))
+
+
+def _priced_units(
+    price: ModelPrice, registry: UnitRegistry
+) -> list[_PricedUnit] | None:
+    """Return what there are prices for, or None: for something unheard of."""
+    found = []
+    for name, value in price.__dict__.items():
+        if value is None:
+            continue
+        try:
+            unit = registry.unit_for_price_key(name)
+        except KeyError:
+            return None
+        if isinstance(value, TieredPrices):
+            found.append(_PricedUnit(unit, value.base, value.tiers))
+        else:
+            found.append(_PricedUnit(unit, value, ()))
+    return found
+
+
+def _terms(counted: Sequence[_PricedUnit], places: int) -> Iterator[UnitRate]:
+    for position, each in enumerate(counted):
+        yield UnitRate(
+            each.name,
+            each.rate(places),
+            tuple((t.start, each.rate(places, t.price)) for t in reversed(each.tiers)),
+            tuple(
+                index
+                for index, inner in enumerate(counted[:position])
+                if is_descendant_or_self(each.unit, inner.unit)
+            ),
+        )
+
+
+def _exponent(price: Decimal) -> int:
+    exponent = price.as_tuple().exponent
+    return exponent if isinstance(exponent, int) else 0  # not of a finite number

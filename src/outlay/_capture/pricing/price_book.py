@@ -1,0 +1,223 @@
+"""Price books: one's own prices, from a file."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import tomllib
+from decimal import Context, Decimal, localcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from pydantic import ValidationError
+
+from outlay._capture.pricing.book_entries import Entry
+from outlay._capture.pricing.price_lists import Price, PriceUnknown, strip_zeros
+from outlay._capture.pricing.units import quantities_by_unit, without_overlap
+from outlay.errors import ConfigError, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from outlay._capture.observation import Observation
+
+_EXACT: Final = Context(prec=200)  # whatever the application's is
+_DEFAULT_CURRENCY: Final = "USD"
+_VERSION_DIGITS: Final = 12  # of SHA-256 of the file: tells its states apart
+_MAX_CACHED: Final = 2048  # kinds of operations; more come from a caller's free text
+
+_BOOK_FIELDS: Final = frozenset({"name", "currency", "price"})
+
+
+class PriceBook:
+    """Prices of one's own: agreed ones, and those that no public list has.
+
+    Thread safety: any thread; a book never changes.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        *,
+        name: str = "price book",
+        currency: str = _DEFAULT_CURRENCY,
+        version: str | None = None,
+    ) -> None:
+        """Make a book.
+
+        Args:
+            entries: in any order.
+            name: as which events name it.
+            currency: of entries that name none, ISO 4217.
+            version: tells this state of the book from others; None: not known.
+
+        Raises:
+            ConfigError: two entries for the same hold at the same time.
+        """
+        self.name: Final = name
+        self.currency: Final = currency
+        self.version: Final = version
+        numbered = [
+            each if each.id else each.model_copy(update={"id": f"#{number}"})
+            for number, each in enumerate(entries, 1)
+        ]
+        self.entries: Final = tuple(_with_end_dates(numbered))
+        self.overrides = any(each.override_reported for each in entries)
+        self._found: dict[tuple[str | None, ...], tuple[Entry, ...]] = {}
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a book from a TOML or JSON file; see docs/pricing.md.
+
+        Raises:
+            ConfigError: the file cannot be read or is wrong; the message names the
+                file, the entry, and what is allowed.
+        """
+        path = Path(path)
+        try:
+            content = path.read_bytes()
+            document = _parse(path, content)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        except ValueError as error:  # of TOML, JSON or UTF-8
+            raise ConfigError(f"{path}: is no {_kind(path)}: {error}") from error
+        unknown = document.keys() - _BOOK_FIELDS
+        if unknown:
+            known = ", ".join(sorted(_BOOK_FIELDS))
+            raise ConfigError(
+                f"{path}: {', '.join(sorted(unknown))}: no such field; there are "
+                f"{known}"
+            )
+        try:
+            return cls(
+                _entries(document.get("price", [])),
+                name=str(document.get("name", path.stem)),
+                currency=str(document.get("currency", _DEFAULT_CURRENCY)),
+                version=hashlib.sha256(content).hexdigest()[:_VERSION_DIGITS],
+            )
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+
+    def price(self, observation: Observation, at: datetime) -> Price | PriceUnknown:
+        """Return what ``observation`` costs at that time, or why that is not known."""
+        entry = self.entry(observation, at)
+        if entry is None:
+            return PriceUnknown(
+                "no_entry",
+                f"{self.name} has no price of {observation.provider} "
+                f"{observation.model or observation.event_type}",
+            )
+        with localcontext(_EXACT):
+            amount = _amount(entry, observation)
+        if isinstance(amount, PriceUnknown):
+            return amount._replace(message=f"{self.name}, {entry.id}: {amount.message}")
+        return Price(
+            amount=strip_zeros(amount),
+            currency=entry.currency or self.currency,
+            data={"list": self.name, "version": self.version, **entry.metadata()},
+            overrides_reported=entry.override_reported,
+        )
+
+    def entry(self, observation: Observation, at: datetime) -> Entry | None:
+        """Return the entry that holds for ``observation`` at that time."""
+        kind = (
+            observation.provider,
+            observation.model,
+            observation.event_type,
+            observation.region,
+            observation.service_tier,
+        )
+        found = self._found.get(kind)
+        if found is None:
+            matching = [each for each in self.entries if each.matches(observation)]
+            found = tuple(
+                sorted(matching, key=lambda each: each.specificity, reverse=True)
+            )
+            if len(self._found) >= _MAX_CACHED:
+                self._found.clear()
+            self._found[kind] = found
+        for each in found:
+            if each.since <= at and (each.until is None or at < each.until):
+                return each
+        return None
+
+
+def _amount(entry: Entry, observation: Observation) -> Decimal | PriceUnknown:
+    if not entry.units:
+        return entry.cost({}, {})
+    if not observation.usage and observation.amount is not None:
+        # Somebody told an amount, and not what it is for: that is not zero.
+        return PriceUnknown("unreadable_usage", "nothing was counted")
+    usage = quantities_by_unit(observation)
+    if isinstance(usage, PriceUnknown):
+        return usage
+    billed = without_overlap(usage, entry.units.keys() | entry.free)
+    return billed if isinstance(billed, PriceUnknown) else entry.cost(billed, usage)
+
+
+def _kind(path: Path) -> str:
+    return "JSON" if path.suffix == ".json" else "TOML"
+
+
+def _parse(path: Path, content: bytes) -> dict[str, Any]:
+    if path.suffix == ".json":
+        document = json.loads(content, parse_float=Decimal)
+        if not isinstance(document, dict):
+            message = "pass an object with 'price', a list of entries"
+            raise ValueError(message)
+        return document
+    return tomllib.loads(content.decode(), parse_float=Decimal)
+
+
+def _entries(rows: object) -> list[Entry]:
+    if not isinstance(rows, list):
+        raise ConfigError("price: pass a list of entries, [[price]] in TOML")
+    return [_entry(number, row) for number, row in enumerate(rows, 1)]
+
+
+def _entry(number: int, row: object) -> Entry:
+    try:
+        return Entry.model_validate(row)
+    except ValidationError as error:
+        title = f"price {number}"
+        if isinstance(row, dict):
+            names = [str(row[key]) for key in ("provider", "model") if key in row]
+            title += f" ({' '.join(names)})" if names else ""
+        problems = "; ".join(
+            f"{'.'.join(map(str, each['loc'])) or 'entry'}"
+            f"{_format_value(each['input'])}: {each['msg'].removeprefix('Value error, ')}"
+            for each in error.errors(include_url=False)
+        )
+        raise ConfigError(f"{title}: {problems}") from None
+
+
+def _format_value(value: object) -> str:
+    return "" if isinstance(value, dict | list) else f"={shorten(value)}"
+
+
+def _with_end_dates(entries: Sequence[Entry]) -> Iterator[Entry]:
+    """Yield entries; of each subject, one without an end ends where the next begins.
+
+    Raises:
+        ConfigError: two hold at the same time.
+    """
+    ordered = sorted(entries, key=lambda each: (each.matched_fields, each.since))
+    for _, group in itertools.groupby(ordered, key=lambda each: each.matched_fields):
+        same = list(group)
+        for each, following in itertools.zip_longest(same, same[1:]):
+            if following is None:
+                yield each
+            elif each.since == following.since or (
+                each.until is not None and each.until > following.since
+            ):
+                raise ConfigError(
+                    f"entries {each.id} and {following.id} are for the same, "
+                    f"{' '.join(filter(None, each.matched_fields))}, and both hold on "
+                    f"{following.since:%Y-%m-%d}: end the first with 'until'"
+                )
+            elif each.until is None:
+                yield each.model_copy(update={"until": following.since})
+            else:
+                yield each

@@ -1,0 +1,1 @@
+"""Patches for client libraries by the tool that generated them."""

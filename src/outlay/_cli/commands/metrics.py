@@ -1,0 +1,183 @@
+"""``outlay metrics``: which events count, and what they come to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any, Final
+
+from outlay._cli.exit_codes import ExitCode
+from outlay._cli.options import add_connection, settings_of
+from outlay._cli.options_actions import add_subcommand
+from outlay._cli.output_amounts import aligned
+from outlay._cli.server_api import DEFAULT_PRODUCT, NewMetric, ServerApi
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from outlay._cli.server_api import CostMetric
+
+_DESCRIPTION: Final = """\
+A cost metric says which events count (their event type), what each one adds (a value
+in it, times a unit cost), and by which dimensions the total can be broken down.
+"""
+
+_EPILOG: Final = """\
+examples:
+  outlay metrics create inference --event-type cost.ai.inference --by provider
+  outlay metrics list
+"""
+
+_CREATE_EPILOG: Final = """\
+examples:
+  outlay metrics create inference --event-type cost.ai.inference \\
+      --value '$.amount' --by provider='$.provider' --by model --currency USD
+  outlay metrics create pages --event-type cost.ocr --value '$.quantity' \\
+      --unit page --unit-cost 0.0015
+"""
+
+_LIST_EPILOG: Final = """\
+example:
+  outlay metrics list --json
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the two subcommands."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    _configure_create(
+        add_subcommand(actions, "create", _create, "create a cost metric")
+    )
+    _configure_list(add_subcommand(actions, "list", _list, "list the cost metrics"))
+
+
+def _configure_create(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _CREATE_EPILOG
+    add = parser.add_argument
+    add("name", metavar="NAME", help="what people call it")
+    add("--event-type", metavar="TYPE", required=True, help="of the events that count")
+    add(
+        "--value",
+        metavar="PATH",
+        default="$.amount",
+        help="where in an event's data the value is (default: $.amount)",
+    )
+    add(
+        "--by",
+        type=_dimension,
+        action="append",
+        default=[],
+        metavar="DIMENSION[=PATH]",
+        help="a dimension, and where its value is (default: $.DIMENSION); may be "
+        "repeated. The customer is always one",
+    )
+    add(
+        "--aggregation",
+        default="SUM",
+        metavar="HOW",
+        help="SUM, COUNT, AVG, MIN, MAX, UNIQUE_COUNT or LATEST (default: SUM)",
+    )
+    add("--currency", default="USD", metavar="CODE", help="ISO 4217 (default: USD)")
+    add(
+        "--unit-cost",
+        type=_decimal,
+        default=Decimal(1),
+        metavar="NUMBER",
+        help="what one unit of the value costs (default: 1, the value is money)",
+    )
+    add("--unit", metavar="NAME", help="of the value, such as page")
+    add(
+        "--product",
+        default=DEFAULT_PRODUCT,
+        metavar="ID",
+        help=f"the product it belongs to (default: {DEFAULT_PRODUCT})",
+    )
+    add("--json", action="store_true", help="print the metric as JSON")
+    add_connection(parser)
+
+
+def _configure_list(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _LIST_EPILOG
+    parser.add_argument("--json", action="store_true", help="print them as JSON")
+    add_connection(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Create or list."""
+    with ServerApi(settings_of(arguments)) as api:
+        arguments.action(api, arguments)
+    return ExitCode.DONE
+
+
+def _create(api: ServerApi, arguments: argparse.Namespace) -> None:
+    wanted = NewMetric(
+        name=arguments.name,
+        event_type=arguments.event_type,
+        value_property=arguments.value,
+        aggregation=arguments.aggregation,
+        currency=arguments.currency,
+        unit_cost=arguments.unit_cost,
+        unit=arguments.unit,
+        group_by=dict(arguments.by) or None,
+        product_id=arguments.product,
+    )
+    metric = api.create_metric(wanted)
+    if arguments.json:
+        print(json.dumps(_as_json(metric), ensure_ascii=False))
+    else:
+        print(f"created cost metric {metric.name} ({metric.id})")
+        print(f"  counts {metric.event_type} in {metric.currency}")
+
+
+def _list(api: ServerApi, arguments: argparse.Namespace) -> None:
+    metrics = api.metrics()
+    if arguments.json:
+        print(json.dumps([_as_json(metric) for metric in metrics], ensure_ascii=False))
+    elif metrics:
+        _show(metrics)
+    else:
+        print("no cost metrics yet; create one with: outlay metrics create")
+
+
+def _show(metrics: Sequence[CostMetric]) -> None:
+    from outlay._cli import output as _tables
+
+    unit_costs = aligned(metric.unit_cost for metric in metrics)
+    rows = [
+        (
+            metric.name,
+            metric.event_type or "-",
+            f"{metric.aggregation or '-'} {metric.value_property or ''}".strip(),
+            ", ".join(metric.group_by) or "-",
+            unit_cost,
+            metric.currency,
+            metric.id,
+        )
+        for metric, unit_cost in zip(metrics, unit_costs, strict=True)
+    ]
+    headers = ("cost", "event type", "value", "dimensions", "unit cost", "", "id")
+    _tables.show(_tables.table(headers, rows, amounts=["unit cost"]))
+
+
+def _as_json(metric: CostMetric) -> dict[str, Any]:
+    return metric.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _dimension(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not name or (equals and not path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME or NAME=PATH")
+    return name, path or f"$.{name}"
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number such as 0.0015")
+    return number

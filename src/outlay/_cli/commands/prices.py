@@ -1,0 +1,161 @@
+"""``outlay prices``: what a price book says, and which list tells what."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Final
+
+from outlay._capture.observation import Observation
+from outlay._capture.pricing import Price, PriceUnknown
+from outlay._capture.pricing.configured_lists import configured_lists
+from outlay._cli.exit_codes import ExitCode
+from outlay._cli.journal_totals import pluralize
+from outlay._cli.options_actions import add_subcommand
+from outlay._cli.output_amounts import plain
+from outlay._model.clock import SystemClock, from_ms
+from outlay._model.settings import Settings
+
+_DESCRIPTION: Final = "Check a price book, or ask all price lists what something costs."
+
+_EPILOG: Final = """\
+examples:
+  outlay prices check prices.toml
+  outlay prices quote --provider openai --model gpt-4o --usage input_tokens=1000
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    _configure_check(
+        add_subcommand(actions, "check", check, "find the mistakes in a price book")
+    )
+    _configure_quote(
+        add_subcommand(actions, "quote", quote, "ask every price list in turn")
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what the subcommand says.
+
+    Raises:
+        ConfigError: the book is malformed; the message names the place.
+    """
+    return int(arguments.action(arguments))
+
+
+def _configure_check(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example:\n  outlay prices check prices.toml\n"
+    parser.add_argument("file", metavar="FILE", help="TOML or JSON")
+
+
+def _configure_quote(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = """\
+The order is that of captured costs: the first list that knows a price is taken.
+
+example:
+  outlay prices quote --provider anthropic --model claude-sonnet-4-5 \\
+      --usage input_tokens=1000 --usage output_tokens=200 --at 2026-11-05
+
+exit codes:
+  0  there is a price
+  1  there is none
+"""
+    add = parser.add_argument
+    add("--provider", metavar="NAME", required=True, help="such as openai")
+    add("--model", metavar="NAME", help="that answered")
+    add(
+        "--usage",
+        metavar="UNIT=COUNT",
+        type=_usage,
+        action="append",
+        default=[],
+        help="such as input_tokens=1000 or page=3; may be repeated",
+    )
+    add("--service-tier", metavar="NAME", help="such as batch")
+    add("--region", metavar="NAME", help="where it ran")
+    add("--event-type", metavar="TYPE", default="cost.ai.inference", help="of the cost")
+    add("--at", metavar="TIME", type=_time, help="a date, or a time (default: now)")
+    add(
+        "--price-book",
+        metavar="FILE",
+        help="your own prices (default: OUTLAY_PRICE_BOOK)",
+    )
+    add("--json", action="store_true", help="print JSON; amounts are exact strings")
+
+
+def _usage(text: str) -> tuple[str, int | Decimal]:
+    unit, _, count = text.partition("=")
+    try:
+        number = Decimal(count)
+    except InvalidOperation:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no count of a unit such as page=3"
+        ) from None
+    return unit, int(number) if number == number.to_integral_value() else number
+
+
+def _time(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date or time") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Read a price book, which raises if there is a mistake in it."""
+    from outlay._capture.pricing.price_book import PriceBook  # noqa: PLC0415 - for few
+
+    book = PriceBook.load(arguments.file)
+    entries = pluralize(len(book.entries), "price")
+    print(f"{arguments.file}: {entries} in {book.currency}, version {book.version}")
+    return ExitCode.DONE
+
+
+def quote(arguments: argparse.Namespace) -> int:
+    """Ask every list, and show what each says."""
+    observation = Observation(
+        provider=arguments.provider,
+        event_type=arguments.event_type,
+        model=arguments.model,
+        service_tier=arguments.service_tier,
+        region=arguments.region,
+        usage=dict(arguments.usage),
+    )
+    at = arguments.at or from_ms(SystemClock().now_ms())
+    book = Path(arguments.price_book) if arguments.price_book else None
+    settings = Settings.resolve({"price_book": book})
+    answers = [
+        each.price(observation, at) for each in configured_lists(settings, strict=True)
+    ]
+    if arguments.json:
+        print(json.dumps([_as_json(each) for each in answers], ensure_ascii=False))
+    else:
+        for answer in answers:
+            print(_in_words(answer))
+    return (
+        ExitCode.DONE
+        if any(isinstance(a, Price) for a in answers)
+        else ExitCode.REFUSED
+    )
+
+
+def _in_words(answer: Price | PriceUnknown) -> str:
+    if isinstance(answer, PriceUnknown):
+        return f"no price: {answer.message}"
+    facts = ", ".join(f"{name} {value}" for name, value in answer.data.items())
+    return f"{plain(answer.amount)} {answer.currency}  ({facts})"
+
+
+def _as_json(answer: Price | PriceUnknown) -> dict[str, Any]:
+    if isinstance(answer, PriceUnknown):
+        return {"amount": None, "reason": answer.reason, "message": answer.message}
+    amount = plain(answer.amount)
+    return {"amount": amount, "currency": answer.currency, "price": answer.data}

@@ -1,0 +1,148 @@
+"""The front door: finds the command, runs it, turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import os
+import sys
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from outlay._cli.exit_codes import ExitCode, exit_code
+from outlay.errors import MissingExtraError, OutlayError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Command(Protocol):
+    """What the module of a command offers."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Add description, arguments and an example."""
+        ...
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it, and return the exit code."""
+        ...
+
+
+_COMMANDS: Final = {
+    "demo": "see it work: traffic, an outage, a killed worker, exact totals",
+    "serve": "run the reference server",
+    "agent": "ship for all processes of a host that have shipping=agent",
+    "track": "track one cost event, and wait for its delivery",
+    "costs": "show totals by customer, dimension or window of time",
+    "metrics": "create and list cost metrics, which say what is counted",
+    "spill": "see what waits in the journal, ship it, decide about dead letters",
+    "unpriced": "see the captured costs that wait for a price",
+    "reprice": "track those of them that have one by now",
+    "prices": "check a price book, ask what something costs",
+    "doctor": "check settings, folder, journal, clock and server",
+}
+
+_NEED_SERVER: Final = frozenset({"demo", "serve"})  # the extra, with all its packages
+
+_DESCRIPTION: Final = "Track what every customer really costs: exactly, and once."
+
+_EPILOG: Final = """\
+exit codes:
+  0    done
+  1    the server or the journal refused; demo: the totals differ
+  2    wrong usage or setting
+  3    the server cannot be reached, or asks to come back later
+  130  interrupted
+
+environment:
+  OUTLAY_BASE_URL   address of the server (default http://127.0.0.1:4600)
+  OUTLAY_API_KEY    credential for it
+  OUTLAY_SERVER_*   settings of 'outlay serve', such as OUTLAY_SERVER_PORT
+
+example:
+  outlay demo
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; see `Exit`.
+
+    Args:
+        argv: arguments without the program's name; None: those of the process.
+
+    Raises:
+        SystemExit: argparse's own, after ``--help`` and for wrong usage.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    try:
+        return _run(words)
+    except OutlayError as error:
+        print(f"outlay: {error}", file=sys.stderr)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader, such as head, has seen enough. Python flushes once more at exit,
+        # and would complain: give it somewhere to flush to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
+
+
+def _run(words: Sequence[str]) -> int:
+    # Only the module of the command that is called is imported: the others may need
+    # what is not installed, or take a while.
+    name = next((word for word in words if not word.startswith("-")), "")
+    parser, subparsers = _parsers()
+    if name not in _COMMANDS:
+        parser.parse_args(words)  # help, the version, or an error: it never returns
+    command = _load(name)
+    command.configure(subparsers[name])
+    code = command.run(parser.parse_args(words))
+    sys.stdout.flush()  # here a broken pipe is still ours to handle
+    return code
+
+
+def _load(name: str) -> Command:
+    """Import the module of a command.
+
+    Raises:
+        MissingExtraError: it needs packages that are not installed.
+    """
+    try:
+        return cast("Command", importlib.import_module(f"outlay._cli._{name}"))
+    except ModuleNotFoundError as error:
+        if name not in _NEED_SERVER or (error.name or "").startswith("outlay"):
+            raise
+        raise MissingExtraError(f"'outlay {name}'", "server") from error
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Return the root's parser, and each command's, still without arguments."""
+    parser = argparse.ArgumentParser(
+        prog="outlay",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="show the version and exit"
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    return parser, {
+        name: commands.add_parser(
+            name,
+            help=summary,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        for name, summary in _COMMANDS.items()
+    }
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when asked, for that reads files."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"outlay {importlib.metadata.version('outlay')}")
+        parser.exit(ExitCode.DONE)

@@ -1,0 +1,298 @@
+"""What the command line reads from a server, and creates on it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+import msgspec
+from pydantic import (
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+from pydantic.alias_generators import to_camel
+
+from outlay._model.settings import is_loopback
+from outlay.errors import RejectedError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+    from types import TracebackType
+
+    from outlay._model.settings import Settings
+
+CUSTOMER: Final = "customer"
+"""The dimension that every cost metric has, as people call it."""
+
+_SUBJECT: Final = "subject"
+"""The same on the wire."""
+
+DEFAULT_PRODUCT: Final = "prod_default"
+"""The product of metrics that name none; the reference server knows it."""
+
+
+_PAGE: Final = 100  # the contract's largest
+
+
+class _Wire(BaseModel):
+    """Common rules: camelCase names on the wire, fields we do not know ignored."""
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True
+    )
+
+
+def _none_to_empty(value: object) -> object:
+    return {} if value is None else value
+
+
+class CostMetric(_Wire):
+    """A cost metric: which events count, and what they come to."""
+
+    id: str
+    name: str
+    currency: str
+    unit_cost: Decimal
+    event_type: str | None = None
+    aggregation: str | None = None
+    value_property: str | None = None
+    unit: str | None = None
+    group_by: Annotated[dict[str, str], BeforeValidator(_none_to_empty)] = {}
+
+    @property
+    def dimensions(self) -> list[str]:
+        """What totals can be broken down by; `CUSTOMER` is always one."""
+        return [*dict.fromkeys([CUSTOMER, *self.group_by])]
+
+    def dimensions_among(self, names: Iterable[str]) -> list[str]:
+        """Return those of the dimensions ``names`` that this metric has."""
+        return [name for name in names if name in self.dimensions]
+
+    def wire_name(self, dimension: str) -> str:
+        """Return how ``dimension`` is called on the wire."""
+        if dimension == CUSTOMER and CUSTOMER not in self.group_by:
+            return _SUBJECT
+        return dimension
+
+
+class _Pagination(_Wire):
+    total: int
+
+
+class _MetricList(_Wire):
+    data: tuple[CostMetric, ...]
+    pagination: _Pagination
+
+
+# The reference server repeats each amount as a string, which passes through readers
+# that know only binary floats; elsewhere the number's own digits are as exact.
+_TOTAL: Final = AliasChoices("totalCostExact", "totalCost")
+_SHARE: Final = AliasChoices("costExact", "cost")
+
+
+class SummaryGroup(_Wire):
+    """The share of one combination of dimension values."""
+
+    dimensions: dict[str, str]
+    cost: Annotated[Decimal, Field(validation_alias=_SHARE)]
+
+
+class SummaryWindow(_Wire):
+    """The share of one window of time."""
+
+    window_start: AwareDatetime
+    window_end: AwareDatetime
+    cost: Annotated[Decimal, Field(validation_alias=_SHARE)]
+
+
+class Summary(_Wire):
+    """What a cost metric comes to over a period.
+
+    Attributes:
+        total: None: there is nothing to take an average or extreme of.
+        events: how many were counted, where the server tells.
+        excluded: how many matched but carried no usable value.
+        groups: by dimension, if that was asked for.
+        time_series: by window of time, if that was asked for.
+    """
+
+    total: Annotated[Decimal | None, Field(validation_alias=_TOTAL)]
+    events: int | None = None
+    excluded: int = 0
+    groups: tuple[SummaryGroup, ...] = ()
+    time_series: tuple[SummaryWindow, ...] = ()
+
+
+class NewMetric(_Wire):
+    """A cost metric to create; see `CostMetric`.
+
+    Attributes:
+        value_property: JSONPath of what each event adds.
+        unit_cost: what one unit of that value costs; 1 where the value is money.
+        group_by: dimension name to JSONPath.
+        product_id: what the metric belongs to; the service wants one.
+    """
+
+    type: str = "metered"
+    name: str
+    event_type: str
+    value_property: str = "$.amount"
+    aggregation: str = "SUM"
+    currency: str = "USD"
+    unit_cost: Decimal = Decimal(1)
+    unit: str | None = None
+    group_by: dict[str, str] | None = None
+    product_id: str = DEFAULT_PRODUCT
+
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+# Numbers keep all of their digits in both directions.
+_decode: Final = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+_encode: Final = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class ServerApi:
+    """Reads costs from a server. Use as a context manager.
+
+    Every method raises `RejectedError` where the server says no, and
+    `UnavailableError` where it does not answer, or asks to come back later.
+
+    Thread safety: any thread.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._base_url = settings.base_url
+        self._namespace = settings.namespace
+        headers = {"accept": "application/json", "content-type": "application/json"}
+        if settings.api_key is not None:
+            key = settings.api_key.get_secret_value()
+            headers["authorization"] = f"Bearer {key}"
+        self._client = httpx.Client(
+            headers=headers,
+            timeout=settings.timeout,
+            trust_env=not is_loopback(settings.base_url),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def metrics(self) -> list[CostMetric]:
+        """Return all cost metrics, in the server's order."""
+        metrics: list[CostMetric] = []
+        while True:
+            query = {"limit": str(_PAGE), "offset": str(len(metrics))}
+            if self._namespace is not None:
+                query["merchantId"] = self._namespace
+            page = self._call(_MetricList, "GET", "/v0/costs", query=query)
+            metrics += page.data
+            if not page.data or len(metrics) >= page.pagination.total:
+                return metrics
+
+    def create_metric(self, metric: NewMetric) -> CostMetric:
+        """Create a cost metric; events that came earlier count as well."""
+        fields = metric.model_dump(by_alias=True, exclude_none=True)
+        if self._namespace is not None:
+            fields["merchantId"] = self._namespace
+        return self._call(CostMetric, "POST", "/v0/costs", body=_encode(fields))
+
+    def summary(
+        self,
+        metric: CostMetric,
+        start: datetime,
+        end: datetime,
+        *,
+        by: Sequence[str] = (),
+        window: str | None = None,
+        where: Mapping[str, Sequence[str]] | None = None,
+    ) -> Summary:
+        """Return what a metric comes to in ``start <= t < end``.
+
+        Args:
+            metric: which one.
+            start: aware.
+            end: aware.
+            by: dimensions of the metric to break the total down by.
+            window: MINUTE, HOUR, DAY or MONTH, to break the total down by time.
+            where: for a dimension the values that count; all others are left out.
+        """
+        query = {"from": start.isoformat(), "to": end.isoformat()}
+        if by:
+            query["groupBy"] = ",".join(map(metric.wire_name, by))
+        if window is not None:
+            query["window"] = window
+        if where:
+            query["filterGroupBy"] = _encode(
+                {
+                    metric.wire_name(name): values[0]
+                    if len(values) == 1
+                    else list(values)
+                    for name, values in where.items()
+                }
+            ).decode()
+        path = f"/v0/costs/{quote(metric.id, safe='')}/summary"
+        return self._call(Summary, "GET", path, query=query)
+
+    def _call(
+        self,
+        model: type[ModelT],
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> ModelT:
+        try:
+            response = self._client.request(
+                method, self._base_url + path, params=query, content=body
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise UnavailableError(
+                f"no answer from {self._base_url} ({error}); start the server, or set "
+                "OUTLAY_BASE_URL",
+                sent=not isinstance(error, httpx.ConnectError),
+            ) from error
+        if not response.is_success:
+            raise _error_for(response)
+        try:
+            return model.model_validate(_decode(response.content))
+        except (msgspec.DecodeError, ValidationError) as error:
+            raise RejectedError(
+                f"{self._base_url} does not answer as a cost service does; check "
+                "OUTLAY_BASE_URL",
+                status=response.status_code,
+            ) from error
+
+
+_LATER: Final = frozenset({408, 425, 429})  # and all of 5xx
+
+
+def _error_for(response: httpx.Response) -> RejectedError | UnavailableError:
+    """Return what an answer that is no success means."""
+    try:
+        body = _decode(response.content)
+    except msgspec.DecodeError:  # HTML of a proxy, or nothing
+        body = {}
+    status = response.status_code
+    message = f"HTTP {status}: {body.get('message') or response.reason_phrase}"
+    if status in _LATER or status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return UnavailableError(message, sent=True)
+    if status == httpx.codes.UNAUTHORIZED:
+        message += "; the key is taken from --api-key or OUTLAY_API_KEY"
+    return RejectedError(message, status=status, code=str(body.get("error", "")))

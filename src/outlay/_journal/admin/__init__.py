@@ -1,0 +1,1 @@
+"""Operations of people on a journal: look, resend, purge, adopt."""

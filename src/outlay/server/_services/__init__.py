@@ -1,0 +1,1 @@
+"""The rules of the server, without HTTP and without SQL."""

@@ -1,0 +1,148 @@
+"""Who may do what: API keys, permissions, organizations."""
+
+from __future__ import annotations
+
+import secrets
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from outlay.server._records import ApiKey
+from outlay.server._wire.problems import (
+    missing_permission,
+    not_found,
+    other_organization,
+    unauthorized,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from outlay.server._settings import ServerSettings
+    from outlay.server._storage.store import Store
+
+ALL_PERMISSIONS: Final = "*"
+
+PERMISSIONS: Final = frozenset(
+    {
+        ALL_PERMISSIONS,
+        "events:create",
+        "events:read",
+        "costs:write",
+        "costs:read",
+        "costMetrics:write",
+    }
+)
+"""What a key can be given. The contract names no read permissions; those are ours."""
+
+_IMPLIED: Final = {"costMetrics:write": "costs:write"}  # its newer name
+
+KEY_PREFIX: Final = "sk_test_"  # never sk_live_: this is not the live service
+_KEY_BYTES: Final = 24
+
+_SCHEME: Final = b"bearer "
+
+ANONYMOUS: Final = ApiKey(b"", "anybody", "", frozenset(), 0)
+"""Who calls an endpoint that asks for no key."""
+
+
+def new_key() -> str:
+    """Return a fresh key: 192 random bits behind the prefix of test keys."""
+    return KEY_PREFIX + secrets.token_hex(_KEY_BYTES)
+
+
+def key_digest(key: str) -> bytes:
+    """Return what is kept of a key.
+
+    A plain SHA-256, without salt or stretching, is enough for 192 random bits: there
+    is nothing to guess. Looking a digest up needs no constant time either: what an
+    attacker could learn by timing are digests, and those do not lead to keys.
+    """
+    return sha256(key.encode()).digest()
+
+
+def key_record(
+    key: str, *, name: str, namespace: str, permissions: Iterable[str], now: int
+) -> ApiKey:
+    """Return what the store keeps for ``key``.
+
+    Raises:
+        ValueError: a permission does not exist.
+    """
+    granted = frozenset(permissions)
+    if unknown := granted - PERMISSIONS:
+        allowed = ", ".join(sorted(PERMISSIONS))
+        raise ValueError(f"no permission {min(unknown)!r}; there are {allowed}")
+    return ApiKey(key_digest(key), name, namespace, granted, now)
+
+
+class Authenticator:
+    """Admits requests by their API key. Thread safety: the event loop's thread."""
+
+    def __init__(self, store: Store, settings: ServerSettings) -> None:
+        self._store = store
+        self._known: dict[bytes, ApiKey] = {}
+        self._fixed: ApiKey | None = None
+        if settings.api_key is not None:
+            # In memory only: a fixed key need not be random, so its digest must not
+            # lie around.
+            self._fixed = key_record(
+                settings.api_key,
+                name="fixed",
+                namespace=settings.namespace,
+                permissions={ALL_PERMISSIONS},
+                now=0,
+            )
+            self._known[self._fixed.digest] = self._fixed
+
+    def authenticate(self, authorization: bytes | None) -> ApiKey:
+        """Return the key of a request.
+
+        Args:
+            authorization: the value of the header, or None.
+
+        Raises:
+            Problem: 401, there is none or nobody knows it.
+        """
+        if authorization is None or authorization[:7].lower() != _SCHEME:
+            raise unauthorized("send the header 'Authorization: Bearer <API key>'")
+        digest = sha256(authorization[7:].strip()).digest()
+        key = self._known.get(digest)
+        if key is None:
+            with self._store.reading() as reader:
+                key = reader.key(digest)
+            if key is None:
+                raise unauthorized(
+                    "this API key is not known here; check it, and the base URL"
+                )
+            self._known[digest] = key
+        return key
+
+    def check_namespace(self, key: ApiKey, field: str, namespace: str | None) -> None:
+        """Refuse to act for another organization than the key's.
+
+        Raises:
+            Problem: 403 for another's, 404 for one that does not exist.
+        """
+        if namespace is None or namespace == key.namespace:
+            return
+        with self._store.reading() as reader:
+            known = reader.namespaces()
+        if self._fixed is not None:
+            known.add(self._fixed.namespace)
+        if namespace in known:
+            raise other_organization(field, namespace)
+        raise not_found("organization", namespace)
+
+
+def require_permission(key: ApiKey, permission: str) -> None:
+    """Refuse a key without ``permission``.
+
+    Raises:
+        Problem: 403, naming the permission.
+    """
+    granted = key.permissions
+    if ALL_PERMISSIONS in granted or permission in granted:
+        return
+    if any(_IMPLIED.get(other) == permission for other in granted):
+        return
+    raise missing_permission(permission)

@@ -1,0 +1,117 @@
+"""Groups of a report: ranked, shown a page at a time, the rest of them as one.
+
+Values only; nothing here reads the store.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from outlay.server._metering.decimals import ZERO, add
+from outlay.server._wire.request_models import ReportSort, SortDirection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from decimal import Decimal
+
+OTHER: Final = "__other__"
+"""Key of the remainder, fixed by the contract."""
+
+
+class Amount(NamedTuple):
+    """What something comes to: its cost, and the quantity behind it."""
+
+    cost: Decimal
+    quantity: Decimal
+
+    def __add__(self, other: Amount) -> Amount:  # type: ignore[override]
+        """Return the exact sum of both."""
+        return Amount(add(self.cost, other.cost), add(self.quantity, other.quantity))
+
+
+ZERO_AMOUNT: Final = Amount(ZERO, ZERO)
+
+
+def total_of(amounts: Iterable[Amount]) -> Amount:
+    """Return the exact sum of ``amounts``."""
+    total = ZERO_AMOUNT
+    for amount in amounts:
+        total = total + amount
+    return total
+
+
+class Group(NamedTuple):
+    """A group and what it comes to.
+
+    Attributes:
+        key: id of a cost, id of a customer, or value of a dimension.
+        label: the same for people.
+        unit: of the quantity; None if it has none, or several.
+        now: what it comes to in the period.
+        before: what it came to in the period before; nothing if nobody asked.
+    """
+
+    key: str
+    label: str
+    unit: str | None
+    current: Amount
+    prior: Amount
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has neither cost nor usage in the period."""
+        return self.current == ZERO_AMOUNT
+
+
+class Page(NamedTuple):
+    """A part of a ranking.
+
+    Attributes:
+        groups: those on the page, in order of rank.
+        rest: those ranked after the page, in order of rank.
+    """
+
+    groups: Sequence[Group]
+    rest: Sequence[Group]
+
+    @property
+    def shown_key_by_group(self) -> dict[str, str]:
+        """Under which key each group is shown; not those ranked before the page."""
+        return {
+            **{group.key: OTHER for group in self.rest},
+            **{group.key: group.key for group in self.groups},
+        }
+
+    def other_group(self, unit: str | None) -> Group:
+        """Return the rest as one group, its quantity in ``unit``."""
+        return Group(
+            OTHER,
+            "Other",
+            unit,
+            total_of(group.current for group in self.rest),
+            total_of(group.prior for group in self.rest),
+        )
+
+
+def rank(
+    groups: Iterable[Group], sort: ReportSort, direction: SortDirection
+) -> list[Group]:
+    """Return ``groups`` in order of rank; those that are equal, in order of key.
+
+    A group that happens to have the remainder's key comes last. There it is part of
+    the remainder, or no remainder follows it: the key never stands for two things.
+    """
+
+    def value(group: Group) -> Decimal:
+        by_cost = sort is ReportSort.TOTAL_COST
+        return group.current.cost if by_cost else group.current.quantity
+
+    in_order = sorted(groups, key=lambda group: group.key)
+    in_order.sort(key=value, reverse=direction is SortDirection.DESC)
+    in_order.sort(key=lambda group: group.key == OTHER)
+    return in_order
+
+
+def page_of(ranking: Sequence[Group], offset: int, size: int) -> Page:
+    """Return the page of ``size`` groups after the first ``offset``."""
+    return Page(ranking[offset : offset + size], ranking[offset + size :])

@@ -1,0 +1,235 @@
+"""The database file: its tables, its versions, and how it is opened."""
+
+from __future__ import annotations
+
+import sqlite3
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from outlay.server._errors import DatabaseError, NewerDatabaseError
+from outlay.server._metering.decimals import add
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+APPLICATION_ID: Final = 0x6F75_746C  # "outl"; tells our files from other SQLite files
+
+# One entry per schema version; an entry that was released never changes.
+_MIGRATIONS: Final = (
+    """
+    -- What was received, in order of receipt. Instants are microseconds since 1970.
+    CREATE TABLE events (
+        seq INTEGER PRIMARY KEY,
+        id TEXT NOT NULL,
+        namespace TEXT NOT NULL,
+        key TEXT NOT NULL,
+        type TEXT NOT NULL,
+        source TEXT NOT NULL,
+        subject TEXT,
+        external_subject TEXT,
+        external_id TEXT,
+        at INTEGER NOT NULL,
+        received_at INTEGER NOT NULL,
+        data TEXT NOT NULL
+    );
+    CREATE INDEX events_by_time ON events (namespace, type, at);
+
+    -- Which event an idempotency key stands for. Only keys inside of the dedupe
+    -- window are kept, so that looking one up does not get slower with the years.
+    CREATE TABLE receipts (
+        namespace TEXT NOT NULL,
+        key TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        PRIMARY KEY (namespace, key)
+    ) WITHOUT ROWID;
+
+    -- One row: receipts of events up to this one have been looked at and dropped.
+    CREATE TABLE progress (forgotten_seq INTEGER NOT NULL);
+    INSERT INTO progress VALUES (0);
+
+    -- folded_seq: rollups hold the events up to this one; NULL: they hold all.
+    CREATE TABLE costs (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        namespace TEXT NOT NULL,
+        name TEXT NOT NULL,
+        unit_cost TEXT NOT NULL,
+        currency TEXT NOT NULL,
+        product_id TEXT NOT NULL,
+        event_type TEXT,
+        aggregation TEXT,
+        value_property TEXT,
+        group_by TEXT NOT NULL,
+        unit TEXT,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL,
+        deleted_at INTEGER,
+        folded_seq INTEGER
+    );
+
+    -- What the events of an hour add to a cost, per customer and set of dimensions.
+    -- dimensions: JSON array of values, ordered by dimension name.
+    -- value: exact decimal text; a sum, extreme or latest value, as the cost says.
+    CREATE TABLE rollups (
+        cost INTEGER NOT NULL,
+        hour INTEGER NOT NULL,
+        customer TEXT NOT NULL,
+        dimensions TEXT NOT NULL,
+        events INTEGER NOT NULL,
+        skipped INTEGER NOT NULL,
+        value TEXT,
+        value_at INTEGER NOT NULL,
+        value_seq INTEGER NOT NULL,
+        PRIMARY KEY (cost, hour, customer, dimensions)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE products (
+        id TEXT NOT NULL,
+        namespace TEXT NOT NULL,
+        name TEXT NOT NULL,
+        description TEXT NOT NULL,
+        metadata TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL,
+        PRIMARY KEY (namespace, id)
+    );
+
+    CREATE TABLE api_keys (
+        digest BLOB PRIMARY KEY,
+        name TEXT NOT NULL,
+        namespace TEXT NOT NULL,
+        permissions TEXT NOT NULL,
+        created_at INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    """,
+    """
+    -- Receipts hold the keys of events up to noted_seq; the later events say theirs.
+    ALTER TABLE progress ADD COLUMN noted_seq INTEGER NOT NULL DEFAULT 0;
+    UPDATE progress SET noted_seq = (SELECT coalesce(max(seq), 0) FROM events);
+    """,
+)
+
+SCHEMA_VERSION: Final = len(_MIGRATIONS)
+
+# Read by Python's sqlite3 as "no implicit transactions": ours are explicit.
+_AUTOCOMMIT: Final = None
+
+_BUSY_SECONDS: Final = 5.0  # another program may hold the file for a moment
+_CACHE_KIB: Final = 65_536  # keeps the day's receipts and the hour's rollups at hand
+_CHECKPOINT_PAGES: Final = 4000  # 16 MB of log: fewer, larger syncs of the main file
+
+
+def open_writer(path: Path, *, durable: bool) -> sqlite3.Connection:
+    """Open ``path`` for writing, creating or migrating it as needed.
+
+    Args:
+        path: the database file; its folder must exist.
+        durable: whether a commit waits for the disk.
+
+    Raises:
+        DatabaseError: it cannot be opened or written, or is no outlay database.
+        NewerDatabaseError: a newer version wrote it.
+    """
+    try:
+        connection = _connect(path)
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+    try:
+        _prepare(connection, path, durable=durable)
+    except sqlite3.Error as error:
+        connection.close()
+        raise _unusable(path, error) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open another connection to ``path``, for reading beside the writer."""
+    connection = _connect(path)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # check_same_thread: connections wander between threads, one at a time.
+    return sqlite3.connect(
+        path,
+        timeout=_BUSY_SECONDS,
+        isolation_level=_AUTOCOMMIT,
+        check_same_thread=False,
+    )
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, *, durable: bool) -> None:
+    _check_ours(connection, path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    # FULL: a commit returns after the log is on the disk, not only in its cache.
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    # The names are those of SQLite's own decimal extension.
+    for name, function in (
+        ("decimal_add", _decimal_add),
+        ("decimal_min", _decimal_min),
+        ("decimal_max", _decimal_max),
+    ):
+        connection.create_function(name, 2, function, deterministic=True)
+    _migrate(connection)
+
+
+def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and application != APPLICATION_ID:
+        raise DatabaseError(
+            f"{path} is a SQLite database of another program; name another file"
+        )
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise NewerDatabaseError(
+            f"{path} has schema version {version}, this outlay knows up to "
+            f"{SCHEMA_VERSION}; upgrade outlay, or name another file"
+        )
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables up to date; also proves that the file can be written."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        for migration in _MIGRATIONS[version:]:
+            for statement in migration.split(";\n"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> DatabaseError:
+    return DatabaseError(
+        f"{path} cannot be used as database ({error}); check that its folder exists, "
+        "that both can be written, and that it is no other kind of file"
+    )
+
+
+def _decimal_add(left: str | None, right: str | None) -> str | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return format(add(Decimal(left), Decimal(right)), "f")
+
+
+def _decimal_min(left: str | None, right: str | None) -> str | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return min(left, right, key=Decimal)
+
+
+def _decimal_max(left: str | None, right: str | None) -> str | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return max(left, right, key=Decimal)

@@ -1,0 +1,182 @@
+"""Refusals: what a request is told, in the contract's one error body."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+CATEGORIES: Final = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+    422: "unprocessable_entity",
+    500: "internal_error",
+    503: "unavailable",
+}
+"""The coarse ``error`` of each status, unless a problem says otherwise."""
+
+ACCEPT_GZIP: Final = (b"accept-encoding", b"gzip")
+"""The header that offers to take compressed bodies."""
+
+
+class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One field that breaks a rule.
+
+    Attributes:
+        field: the field's name on the wire, dotted for nested ones.
+        message: what is wrong, and what is allowed.
+        code: the rule, in upper snake case.
+    """
+
+    field: str
+    message: str
+    code: str | None = None
+
+
+class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """The body of every answer that is not a success; absent fields are left out.
+
+    Attributes:
+        message: what is wrong and what to do, for a person.
+        error: coarse category, for a program.
+        code: business rule, in upper snake case.
+        details: facts for a program, such as the event type that matched nothing.
+        errors: the fields at fault.
+        reason: why a 403 was given.
+        required_permissions: what the key would need.
+    """
+
+    message: str
+    error: str
+    code: str | None = None
+    details: dict[str, str] | None = None
+    errors: Sequence[FieldError] | None = None
+    reason: str | None = None
+    required_permissions: Sequence[str] | None = None
+
+
+class HttpProblem(Exception):  # noqa: N818 - an answer on its way out, not a fault of the server
+    """A request that is refused; the routes turn it into an answer.
+
+    Attributes:
+        status: HTTP status code.
+        body: the answer's body.
+        headers: more headers for the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        error: str | None = None,
+        code: str | None = None,
+        details: dict[str, str] | None = None,
+        errors: Sequence[FieldError] | None = None,
+        reason: str | None = None,
+        required_permissions: Sequence[str] | None = None,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:
+        self.status = status
+        self.body = ErrorBody(
+            message,
+            error or CATEGORIES[status],
+            code,
+            details,
+            errors,
+            reason,
+            required_permissions,
+        )
+        self.headers = tuple(headers)
+        super().__init__(message)
+
+
+def invalid_fields(errors: Sequence[FieldError]) -> HttpProblem:
+    """Return the 400 that names every field at fault."""
+    text = "; ".join(f"{error.field}: {error.message}" for error in errors)
+    return HttpProblem(400, text, error="validation_error", errors=errors)
+
+
+def malformed_body(message: str) -> HttpProblem:
+    """Return the 400 for a body that cannot be read at all."""
+    return HttpProblem(400, message, code="MALFORMED_BODY")
+
+
+def unauthorized(message: str) -> HttpProblem:
+    """Return the 401 that says how to authenticate."""
+    return HttpProblem(
+        401, message, code="UNAUTHORIZED", headers=[(b"www-authenticate", b"Bearer")]
+    )
+
+
+def missing_permission(permission: str) -> HttpProblem:
+    """Return the 403 for a key without ``permission``."""
+    return HttpProblem(
+        403,
+        f"this API key lacks the permission {permission}; use a key that has it",
+        code="FORBIDDEN",
+        reason="no_permission",
+        required_permissions=[permission],
+    )
+
+
+def other_organization(field: str, namespace: str) -> HttpProblem:
+    """Return the 403 for naming another organization than the key's."""
+    return HttpProblem(
+        403,
+        f"{field} {namespace} is not the organization of this API key; leave it out",
+        code="FORBIDDEN",
+        reason="not_member",
+    )
+
+
+def not_found(what: str, identifier: str) -> HttpProblem:
+    """Return the 404 for something that does not exist, or not any more."""
+    return HttpProblem(
+        404, f"{what} {identifier} does not exist", code=f"{what.upper()}_NOT_FOUND"
+    )
+
+
+def unmatched_event_type(event_type: str) -> HttpProblem:
+    """Return the 422 for an event type that no cost reads.
+
+    The spelling of ``error`` is what published exporters look for.
+    """
+    return HttpProblem(
+        422,
+        f"no cost reads events of type {event_type!r}; "
+        "create one with POST /v0/costs, then send the event again",
+        error="invalid_event_type",
+        code="INVALID_EVENT_TYPE",
+        details={"type": event_type},
+    )
+
+
+def too_large(limit: int) -> HttpProblem:
+    """Return the 413 for a body over ``limit`` bytes."""
+    return HttpProblem(
+        413, f"the body is larger than {limit} bytes", code="BODY_TOO_LARGE"
+    )
+
+
+def unsupported_encoding(coding: str) -> HttpProblem:
+    """Return the 415 that says which codings of a body are known (RFC 7694)."""
+    return HttpProblem(
+        415,
+        f"Content-Encoding {coding!r} is not known here; send gzip, or no coding",
+        code="UNSUPPORTED_CODING",
+        headers=[ACCEPT_GZIP],
+    )
+
+
+def unavailable(message: str) -> HttpProblem:
+    """Return the 503 for a request that may be sent again in a second."""
+    return HttpProblem(
+        503, message, code="UNAVAILABLE", headers=[(b"retry-after", b"1")]
+    )

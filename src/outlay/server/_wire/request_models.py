@@ -1,0 +1,353 @@
+"""Requests off the hot path: what their bodies and queries may say.
+
+Bodies are decoded with exact decimals first and validated as Python values here,
+because a JSON float would lose digits on the way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+
+import msgspec
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from outlay.server._metering.decimals import to_countable
+from outlay.server._metering.jsonpath import PathError, compile_path
+from outlay.server._records import Aggregation
+from outlay.server._wire.response_models import to_microseconds
+
+CUSTOMER_DIMENSION: Final = "subject"
+"""The dimension that every cost has: who it is attributed to."""
+
+MAX_LIST: Final = 100  # the contract's largest page
+
+# The contract's limits of a report.
+MAX_TOP: Final = 25
+MAX_FILTER_CHARS: Final = 4096
+MAX_FILTER_KEYS: Final = 5
+
+_PATH_PATTERN: Final = r"^\$(\.[a-zA-Z0-9_]+)+$"
+_SPACE_BEFORE_OFFSET: Final = re.compile(r" (\d\d:\d\d)$")
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _exact(value: object) -> Decimal:
+    number = to_countable(value)
+    if number is None:
+        raise ValueError("must be a number such as 1 or 0.000001")
+    return number
+
+
+def _path(value: str) -> str:
+    try:
+        compile_path(value)
+    except PathError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _instant(value: object) -> int:
+    # A '+' that was not escaped in a query arrives as a space.
+    text = _SPACE_BEFORE_OFFSET.sub(r"+\1", str(value))
+    try:
+        return to_microseconds(msgspec.convert(text, datetime))
+    except (msgspec.ValidationError, OverflowError):
+        raise ValueError(
+            "must be an RFC 3339 instant such as 2026-01-01T00:00:00Z"
+        ) from None
+
+
+def _dimension_name(value: str) -> str:
+    if "," in value:
+        raise ValueError("a dimension's name holds no comma: queries separate by it")
+    return value
+
+
+Text: TypeAlias = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$"),
+]
+JsonPath: TypeAlias = Annotated[
+    str,
+    AfterValidator(_path),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "description": "JSONPath (RFC 9535) that finds at most one value; "
+            f"portable ones match {_PATH_PATTERN}",
+        }
+    ),
+]
+Currency: TypeAlias = Annotated[
+    str, BeforeValidator(_upper), StringConstraints(pattern=r"^[A-Z]{3}$")
+]
+AnyCaseAggregation: TypeAlias = Annotated[Aggregation, BeforeValidator(_upper)]
+UnitCost: TypeAlias = Annotated[
+    Decimal,
+    BeforeValidator(_exact),
+    Field(ge=0),
+    WithJsonSchema({"type": "number", "minimum": 0}),
+]
+GroupBy: TypeAlias = dict[Annotated[Text, AfterValidator(_dimension_name)], JsonPath]
+ProductId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^prod_[a-zA-Z0-9]+$")]
+Instant: TypeAlias = Annotated[
+    int,
+    BeforeValidator(_instant),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+
+class _Request(BaseModel):
+    """Common rules: camelCase names, unknown fields ignored, nothing coerced."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True
+    )
+
+
+class CostCreate(_Request):
+    """A new cost metric."""
+
+    type: Literal["metered"] = "metered"
+    name: Text
+    unit_cost: UnitCost
+    currency: Currency
+    product_id: ProductId
+    event_type: Text
+    aggregation: AnyCaseAggregation
+    value_property: JsonPath | None = None
+    group_by: GroupBy | None = None
+    unit: Text | None = None
+    merchant_id: Text | None = None
+
+    @model_validator(mode="after")
+    def _has_a_value(self) -> Self:
+        check_value_property(self.aggregation, self.value_property)
+        return self
+
+
+class CostMetricCreate(_Request):
+    """A new cost metric in the older spelling: each unit costs 1."""
+
+    name: Text
+    event_type: Text
+    value_property: JsonPath | None = None
+    aggregation: AnyCaseAggregation = Aggregation.SUM
+    currency: Currency | None = None
+    group_by: GroupBy | None = None
+
+    @model_validator(mode="after")
+    def _has_a_value(self) -> Self:
+        check_value_property(self.aggregation, self.value_property)
+        return self
+
+
+class CostPatch(_Request):
+    """Changes to a cost; null clears what may be cleared, absent fields stay."""
+
+    name: Text = ""
+    unit_cost: UnitCost = Decimal(0)
+    currency: Currency = ""
+    unit: Text | None = None
+    aggregation: AnyCaseAggregation | None = None
+    event_type: Text | None = None
+    value_property: JsonPath | None = None
+    group_by: GroupBy | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that were given, by their Python names."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        if given.get("group_by", {}) is None:
+            given["group_by"] = {}
+        return given
+
+
+class ProductCreate(_Request):
+    """A new product."""
+
+    name: Text
+    description: Annotated[str, StringConstraints(max_length=10_000)]
+    merchant_id: Text | None = None
+    metadata: dict[str, str] = {}
+
+
+class ListQuery(_Request):
+    """Which page of a list."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 10
+    offset: Annotated[int, Field(ge=0, le=2**53)] = 0
+    merchant_id: str | None = None
+
+
+class CostListQuery(ListQuery):
+    """Which page of which costs."""
+
+    product_id: str | None = None
+
+
+class Window(StrEnum):
+    """Length of the buckets of a time series, aligned to UTC."""
+
+    MINUTE = "MINUTE"
+    HOUR = "HOUR"
+    DAY = "DAY"
+    MONTH = "MONTH"
+
+
+def _split_names(value: object) -> object:
+    """Split a comma-separated list."""
+    if isinstance(value, str):
+        return tuple(name for name in value.split(",") if name)
+    return value
+
+
+def _parse_filter(value: object) -> object:
+    """Decode a JSON object of dimension name to the value, or values, it may have."""
+    if not isinstance(value, str):
+        return value
+    try:
+        wanted = msgspec.json.decode(value, type=dict[str, str | list[str]])
+    except (msgspec.DecodeError, RecursionError):
+        raise ValueError(
+            'must be a JSON object of texts such as {"provider":"anthropic"}'
+        ) from None
+    return {
+        name: frozenset([texts] if isinstance(texts, str) else texts)
+        for name, texts in wanted.items()
+    }
+
+
+FilterGroupBy: TypeAlias = Annotated[
+    Mapping[str, frozenset[str]],
+    BeforeValidator(_parse_filter),
+    WithJsonSchema({"type": "string", "contentMediaType": "application/json"}),
+]
+
+
+class SummaryQuery(_Request):
+    """What to sum up, and how to break it down."""
+
+    start: Annotated[Instant, Field(alias="from")]
+    end: Annotated[Instant, Field(alias="to")]
+    subject: Text | None = None
+    group_by: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_split_names),
+        WithJsonSchema({"type": "string"}),
+    ] = ()
+    window: Annotated[Window | None, BeforeValidator(_upper)] = None
+    filter_group_by: FilterGroupBy = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _window_size(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Take the name that the report and the meter use for a window."""
+        if "windowSize" in values and "window" not in values:
+            return {**values, "window": values["windowSize"]}
+        return values
+
+    @model_validator(mode="after")
+    def _runs_forward(self) -> Self:
+        if self.start >= self.end:
+            raise ValueError("'from' must be before 'to'")
+        return self
+
+
+class ReportSort(StrEnum):
+    """What the groups of a report are ranked by."""
+
+    TOTAL_COST = "totalCost"
+    TOTAL_QUANTITY = "totalQuantity"
+
+
+class SortDirection(StrEnum):
+    """Which end of the ranking comes first."""
+
+    ASC = "asc"
+    DESC = "desc"
+
+
+def _limit_length(value: object) -> object:
+    if isinstance(value, str) and len(value) > MAX_FILTER_CHARS:
+        raise ValueError(f"has at most {MAX_FILTER_CHARS} characters")
+    return value
+
+
+def _limit_keys(value: Mapping[str, frozenset[str]]) -> Mapping[str, frozenset[str]]:
+    if len(value) > MAX_FILTER_KEYS:
+        raise ValueError(f"names at most {MAX_FILTER_KEYS} dimensions")
+    return value
+
+
+class ReportQuery(_Request):
+    """What to report, how to group it, and which part of the groups to show."""
+
+    start: Annotated[Instant, Field(alias="from")]
+    end: Annotated[Instant, Field(alias="to")]
+    group_by: Text
+    merchant_id: str | None = None
+    cost_id: tuple[str, ...] = ()
+    subject: Text | None = None
+    filter_group_by: Annotated[
+        FilterGroupBy,
+        BeforeValidator(_limit_length),
+        AfterValidator(_limit_keys),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "maxLength": MAX_FILTER_CHARS,
+            }
+        ),
+    ] = {}
+    top_n: Annotated[int, Field(ge=1, le=MAX_TOP)] = 9
+    compare_prior_period: bool = False
+    exclude_empty: bool = False
+    window_size: Annotated[
+        Literal["HOUR", "DAY", "MONTH"] | None, BeforeValidator(_upper)
+    ] = None
+    sort: ReportSort = ReportSort.TOTAL_COST
+    sort_dir: SortDirection = SortDirection.DESC
+    offset: Annotated[int, Field(ge=0, le=2**53)] = 0
+    limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 25
+    currency: Currency | None = None
+
+    @field_validator("end")
+    @classmethod
+    def _runs_forward(cls, end: int, others: ValidationInfo) -> int:
+        if others.data.get("start", end - 1) >= end:
+            raise ValueError("must be after 'from'")
+        return end
+
+
+def check_value_property(
+    aggregation: Aggregation | None, value_property: str | None
+) -> None:
+    """Refuse an aggregation that has no value to work on.
+
+    Raises:
+        ValueError: it needs a path.
+    """
+    needed = aggregation not in {None, Aggregation.COUNT}
+    if needed and value_property is None:
+        raise ValueError(f"{aggregation} needs valueProperty, such as $.amount")

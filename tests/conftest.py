@@ -37,4 +37,4 @@ def _nothing_stays_captured() -> Iterator[None]:
     for module in [*vars(package).values()] if package else ():
         library = getattr(module, "LIBRARY", None)
         if library is not None:
-            library.release()
+            library.uninstrument()

@@ -112,7 +112,7 @@ def test_counts_are_for_the_price_book() -> None:
 
 def test_a_count_that_is_missing_is_not_known() -> None:
     """It must not be priced as nothing by a book that has a price for it."""
-    assert observed("units") == seen(complete=False, model="pro")
+    assert observed("units") == seen(is_complete=False, model="pro")
 
 
 def test_a_flat_price_is_for_each_call() -> None:

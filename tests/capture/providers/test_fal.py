@@ -63,10 +63,10 @@ def seen(**fields: Any) -> Observation:
     return Observation(**{**common, **fields})
 
 
-PENDING: Final = seen(pending=True)
+PENDING: Final = seen(price_pending=True)
 DONE: Final = seen(usage={"billable_unit": Decimal("1.5")})
 RESULT: Final = seen(
-    model="fal-ai/flux", usage={"billable_unit": Decimal("1.5")}, retrieved=True
+    model="fal-ai/flux", usage={"billable_unit": Decimal("1.5")}, is_lookup=True
 )
 
 
@@ -183,7 +183,7 @@ def test_an_answer_without_units_is_not_free(
     with capture(LIBRARY, client) as observed:
         client.run(APP, {})
 
-    assert observed == [seen(complete=False)]
+    assert observed == [seen(is_complete=False)]
 
 
 def stream_of(router: respx.MockRouter) -> None:

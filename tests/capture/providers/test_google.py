@@ -248,7 +248,7 @@ def test_a_stream_that_is_given_up_is_incomplete(capture: Capture) -> None:
         del stream
         gc.collect()
 
-    assert seen == [observed(usage={"promptTokenCount": 12}, complete=False)]
+    assert seen == [observed(usage={"promptTokenCount": 12}, is_complete=False)]
 
 
 def test_an_error_costs_nothing(capture: Capture) -> None:
@@ -408,7 +408,7 @@ def test_an_answer_without_usage_is_incomplete(capture: Capture) -> None:
     with capture(LIBRARY, client) as seen:
         client.models.generate_content(model="gemini-2.5-flash", contents=WORDS)
 
-    assert seen == [observed(usage={}, complete=False)]
+    assert seen == [observed(usage={}, is_complete=False)]
 
 
 @pytest.mark.parametrize(
@@ -498,7 +498,7 @@ def test_an_error_in_the_midst_of_a_stream_leaves_what_is_known(
             )
         )
 
-    assert seen == [observed(complete=False)]
+    assert seen == [observed(is_complete=False)]
 
 
 def test_embeddings_of_vertex_are_added_up(capture: Capture) -> None:

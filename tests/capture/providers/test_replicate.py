@@ -81,10 +81,10 @@ def seen(**fields: Any) -> Observation:
     )
 
 
-PENDING: Final = seen(pending=True)
+PENDING: Final = seen(price_pending=True)
 SECONDS: Final = Decimal("12.345678901")
 DONE: Final = seen(
-    usage={"second": SECONDS, "image": 2, "input_tokens": 9}, retrieved=True
+    usage={"second": SECONDS, "image": 2, "input_tokens": 9}, is_lookup=True
 )
 
 
@@ -191,7 +191,7 @@ def test_a_failure_costs_the_time_that_it_ran(
     with capture(LIBRARY, client) as observed, pytest.raises(ModelError):
         client.run(MODEL, input={})
 
-    assert observed == [seen(usage=usage, retrieved=True)]
+    assert observed == [seen(usage=usage, is_lookup=True)]
 
 
 def test_a_prediction_that_is_cancelled_has_ended(capture: Capture) -> None:
@@ -201,7 +201,7 @@ def test_a_prediction_that_is_cancelled_has_ended(capture: Capture) -> None:
     with capture(LIBRARY, client) as observed:
         client.predictions.create(version="v1", input={}).cancel()
 
-    assert observed == [PENDING, seen(usage={"second": Decimal("1.5")}, retrieved=True)]
+    assert observed == [PENDING, seen(usage={"second": Decimal("1.5")}, is_lookup=True)]
 
 
 def test_success_without_metrics_is_not_free(capture: Capture) -> None:
@@ -210,7 +210,7 @@ def test_success_without_metrics_is_not_free(capture: Capture) -> None:
     with capture(LIBRARY, client) as observed:
         client.predictions.get("p1")
 
-    assert observed == [seen(complete=False, retrieved=True)]
+    assert observed == [seen(is_complete=False, is_lookup=True)]
 
 
 def test_a_stream_leaves_its_cost_pending(capture: Capture) -> None:

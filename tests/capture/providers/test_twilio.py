@@ -67,8 +67,8 @@ def seen(**fields: Any) -> Observation:
     return Observation(**{**common, **fields})
 
 
-PENDING: Final = seen(pending=True)
-PRICED: Final = seen(amount=Decimal("0.01580"), retrieved=True)
+PENDING: Final = seen(price_pending=True)
+PRICED: Final = seen(amount=Decimal("0.01580"), is_lookup=True)
 
 
 def send(client: Client) -> Any:

@@ -394,10 +394,10 @@ call = 7
         pytest.param(
             "", {"model": "gpt-4o-mini"}, ("0.00021", "priced"), id="public-at-last"
         ),
-        pytest.param("", {"complete": False}, "incomplete", id="incomplete"),
+        pytest.param("", {"is_complete": False}, "incomplete", id="incomplete"),
         pytest.param(
             "",
-            {"complete": False, "amount": Decimal(5), "provenance": "priced"},
+            {"is_complete": False, "amount": Decimal(5), "provenance": "priced"},
             "incomplete",
             id="incomplete-by-a-tool",
         ),

@@ -200,7 +200,7 @@ def test_a_door_that_sees_more_of_the_same_call_settles_it(
 ) -> None:
     """A closed stream has no usage, but the provider's callback may bring it."""
     recorder = Recorder.of(client)
-    early = {**CHAT, "usage": {}, "complete": False}
+    early = {**CHAT, "usage": {}, "is_complete": False}
     recorder.record(Observation(**early), OWNER, WHEN)
     assert client.stats().unpriced == 1
 
@@ -381,8 +381,8 @@ def test_a_cost_that_is_told_later_is_kept_until_then(
 ) -> None:
     """Neither zero nor a guess, and nobody is told to look for a price."""
     with caplog.at_level(logging.WARNING, "outlay"):
-        record(client, pending=True)
-        record(client, pending=True)
+        record(client, price_pending=True)
+        record(client, price_pending=True)
 
     (line,) = waiting(tmp_path)
     assert line.cost.reason == "pending"
@@ -400,8 +400,8 @@ def test_a_cost_that_is_told_later_belongs_to_whoever_caused_it(
 ) -> None:
     """Whoever reads it may run for another customer; a loop that polls, for none."""
     recorder = Recorder.of(client)
-    record(client, 0, pending=True)
-    record(client, 1, pending=True)
+    record(client, 0, price_pending=True)
+    record(client, 1, price_pending=True)
 
     recorder.record(observe(0, amount=Decimal(1)))
     with outlay.attribute(customer_id="cus_2"):
@@ -420,7 +420,7 @@ def test_only_a_final_price_holds_before_the_provider_says_its_own(
     book.write_text(BOOK.replace("call = 0.05\n", f"call = 0.05\n{override}"))
     spill = tmp_path / "spill"
     with client_in(spill, price_book=book) as client:
-        record(client, pending=True)
+        record(client, price_pending=True)
 
     assert len(pending(spill)) == overrides
     assert len(waiting(spill)) == (not overrides)
@@ -430,9 +430,9 @@ def test_what_is_told_later_is_kept_in_whole_until_it_has_a_price(
     client: Client, tmp_path: Path
 ) -> None:
     """Else the price list that comes one day would find nothing to price."""
-    record(client, pending=True)
+    record(client, price_pending=True)
     record(client, usage={"page": 3})
-    record(client, pending=True)
+    record(client, price_pending=True)
     record(client, usage={"page": 3})
 
     (line,) = waiting(tmp_path)
@@ -454,7 +454,7 @@ def test_what_is_told_later_costs_what_it_did_when_it_began(
     book.write_text(BOOK)
     spill = tmp_path / "spill"
     with client_in(spill, price_book=book) as client:
-        record(client, pending=True)  # in May; the price has changed since
+        record(client, price_pending=True)  # in May; the price has changed since
         Recorder.of(client).record(observe())
 
     (event,) = pending(spill)

@@ -41,7 +41,7 @@ class SlowStore:
             raise self.error
         return [IngestResult(event) for event in events]
 
-    def keep_up(self, now: int) -> bool:
+    def do_background_work(self, now: int) -> bool:
         """Have nothing to do."""
         del now
         return False

@@ -196,5 +196,5 @@ def flat(unit: str = "call", **facts: Unpack[ExtractorFields]) -> ResponseExtrac
 def _counted(unit: str, told: object) -> dict[str, Any]:
     quantity = to_quantity(told)
     if quantity is None:
-        return {"complete": False}
+        return {"is_complete": False}
     return {"usage": {unit: quantity}}

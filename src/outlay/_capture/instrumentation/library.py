@@ -86,7 +86,7 @@ class CaptureOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.event_type is not None:
             changes["event_type"] = self.event_type
         if not complete:
-            changes["complete"] = False
+            changes["is_complete"] = False
         told = observed.model if isinstance(observed.model, str) else None
         model = self.models.get(call.model or "") or self.models.get(told or "", told)
         if model != observed.model:

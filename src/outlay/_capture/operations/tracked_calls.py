@@ -335,7 +335,7 @@ class TrackedCall(OperationRun):
             Recorder,
         )
 
-        seen = self._observation(complete=False)
+        seen = self._observation(is_complete=False)
         if self._is_counted(CostIdentity.of(seen)):
             return
         name = self._tracked.name

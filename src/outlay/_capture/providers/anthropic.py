@@ -88,7 +88,7 @@ def batch_line(answer: Mapping[str, Any], call: Call) -> Iterator[Observation]:
     body = {name: answer.get(_MESSAGE + name) for name in _MEMBERS}
     if answer.get("result.type") == "succeeded":
         for seen in message(body, call):
-            yield replace(seen, service_tier="batch", retrieved=True)
+            yield replace(seen, service_tier="batch", is_lookup=True)
 
 
 def _merge_event(answer: dict[str, Any], event: Mapping[str, Any]) -> bool:

@@ -64,7 +64,7 @@ def batch_line(answer: Answer, call: Call) -> Iterator[Observation]:
             seen,
             operation_id=answer.get(_OUTPUT + "id"),
             service_tier="batch",
-            retrieved=True,
+            is_lookup=True,
         )
 
 

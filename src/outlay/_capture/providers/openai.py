@@ -67,7 +67,7 @@ def responses(answer: Answer, call: Call) -> Iterator[Observation]:
     for seen in _response(answer, call):
         if answer.get("background") is True:
             # Whoever retrieves it will see it, too, or will be the first to see usage.
-            yield replace(seen, pending=under_way, retrieved=True)
+            yield replace(seen, price_pending=under_way, is_lookup=True)
         else:
             yield seen
 
@@ -200,7 +200,7 @@ def batch_line(answer: Answer, call: Call) -> Iterator[Observation]:
             seen,
             operation_id=seen.operation_id or answer.get("id"),
             service_tier="batch",
-            retrieved=True,
+            is_lookup=True,
         )
 
 

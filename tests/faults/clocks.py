@@ -87,7 +87,7 @@ def _resumed(chance: random.Random, size: int) -> Tally:
         process.crash()
 
         judge.inherit()
-        there = ["--spill-dir", str(judge.journal_dir)]
+        there = ["--journal-dir", str(judge.journal_dir)]
         there += ["--base-url", judge.server.url, "--api-key", KEY]
         assert _listed(there) == judge.told.keys()
         command_line.call("journal", "resend", *there)  # only shows what may double

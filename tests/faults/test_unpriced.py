@@ -126,7 +126,7 @@ def forked_command(ready: int, start: int, journal_dir: Path, book: Path) -> int
         try:
             os.close(start)
             os.read(ready, 1)
-            scope = ("--price-book", str(book), "--spill-dir", str(journal_dir))
+            scope = ("--price-book", str(book), "--journal-dir", str(journal_dir))
             os._exit(call("reprice", *scope).code)
         finally:
             os._exit(99)

@@ -195,7 +195,7 @@ def test_a_folder_that_is_not_there_yet_is_fine(tmp_path: Path) -> None:
     """The first event makes it, not the doctor."""
     folder = tmp_path / "deep" / "spill"
 
-    found = examine("--spill-dir", str(folder))["folder"]
+    found = examine("--journal-dir", str(folder))["folder"]
 
     assert levels(found) == ["ok"]
     assert not folder.exists()
@@ -206,7 +206,7 @@ def test_a_folder_that_cannot_be_made_fails(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("I was here first")
 
     for folder in (tmp_path / "file", tmp_path / "file" / "spill"):
-        ((level, text),) = examine("--spill-dir", str(folder))["folder"]
+        ((level, text),) = examine("--journal-dir", str(folder))["folder"]
         assert (level, "OUTLAY_JOURNAL_DIR" in text) == ("fail", True)
 
 

@@ -49,7 +49,7 @@ ACTIONS: Final = (
     "resend",
     "export",
     "purge",
-    "adopt",
+    "move",
 )
 
 
@@ -88,7 +88,7 @@ def total(server: BackgroundServer) -> Decimal:
     return Decimal(document["totals"].get("USD", 0))
 
 
-def spill(*words: str) -> Ran:
+def journal(*words: str) -> Ran:
     """Run ``outlay journal``."""
     return command_line.call("journal", *words)
 
@@ -100,7 +100,7 @@ def to(url: str, key: str = KEY) -> list[str]:
 
 def read(*words: str) -> Any:  # noqa: ANN401 - JSON
     """Run ``outlay journal`` for scripts and return what it printed."""
-    ran = spill(*words, "--json")
+    ran = journal(*words, "--json")
     assert ran.err == ""
     return json.loads(ran.out)
 
@@ -117,18 +117,18 @@ def bury(
 ) -> None:
     """Leave dead letters; quarantined ones were attempted, at noon of a past day."""
     clock = ManualClock()
-    journal = make_journal(
+    writer = make_journal(
         journal_dir, destination=Destination(url, None, key), clock=clock
     )
     for number in numbers:
-        journal.append(payload(number))
-    for event in take_all(journal):
+        writer.append(payload(number))
+    for event in take_all(writer):
         if kind == "quarantined":
-            journal.reader.stamp([event], clock.now_ms())
-        journal.move_to_dead_letters(
+            writer.reader.stamp([event], clock.now_ms())
+        writer.move_to_dead_letters(
             event, kind, _REASONS[kind], "HTTP 400: no such field"
         )
-    journal.close()
+    writer.close()
 
 
 _REASONS: Final = {"dead": "rejected", "quarantined": "dedupe_window"}
@@ -146,7 +146,7 @@ def states(*words: str) -> dict[str, int]:
 @pytest.mark.parametrize("action", ACTIONS)
 def test_help_of_every_action_has_an_example_and_fits(action: str) -> None:
     """On a bad day nobody reads more than the example."""
-    ran = spill(action, "--help")
+    ran = journal(action, "--help")
 
     assert ran.code == ExitCode.DONE
     assert re.search(rf"\nexamples?:\n  outlay journal {action}", ran.out)
@@ -162,7 +162,7 @@ def test_status_shows_counts_and_exact_amounts_of_each_kind(journal_dir: Path) -
     leave(NOWHERE, 4, event_type="cost.ocr")
     bury(journal_dir, NOWHERE, 5, 6, kind="dead")
 
-    ran = spill("status", *to(NOWHERE))
+    ran = journal("status", *to(NOWHERE))
     (found,) = read("status", *to(NOWHERE))["destinations"] if ran else ()
 
     rows = [
@@ -209,7 +209,7 @@ def test_status_shows_the_oldest_timestamp_of_each_kind() -> None:
     (row,) = read("status")["destinations"][0]["events"]
 
     assert row["oldest"] == "2026-01-01T00:00:00.000Z"
-    assert re.search(r"2026-01-01T00:00:00.000Z +[\d,]+ d ", spill("status").out)
+    assert re.search(r"2026-01-01T00:00:00.000Z +[\d,]+ d ", journal("status").out)
 
 
 def test_status_tells_living_writers_from_dead_ones(journal_dir: Path) -> None:
@@ -221,7 +221,7 @@ def test_status_tells_living_writers_from_dead_ones(journal_dir: Path) -> None:
         assert writer.stdout is not None
         writer.stdout.readline()
         document = read("status")
-        shown = spill("status").out
+        shown = journal("status").out
 
     held = [
         [each["process"] for each in view["writers"]]
@@ -236,7 +236,7 @@ def test_status_tells_who_ships_for_a_living_writer(journal_dir: Path) -> None:
     """With shipping=agent that is another process, or nobody yet."""
     writer = Client(base_url=NOWHERE, shipping="agent")
     track(writer, 1)
-    alone, shown = read("status"), spill("status").out
+    alone, shown = read("status"), journal("status").out
     with Agent(writer.settings):
         writer.flush(0.5)
         together = read("status")
@@ -273,7 +273,7 @@ def test_status_says_whom_each_destination_belongs_to(journal_dir: Path) -> None
         "other_credential",
         "unknown",
     ]
-    shown = spill("status", *to(NOWHERE)).out
+    shown = journal("status", *to(NOWHERE)).out
     assert "the same server, for another credential" in shown
     assert "its meta.json cannot be read" in shown
     assert "sk_test" not in shown
@@ -288,7 +288,7 @@ def test_status_reports_what_it_cannot_read_and_goes_on() -> None:
     content[8] = 99
     first.write_bytes(content)
 
-    ran = spill("status", *to(NOWHERE))
+    ran = journal("status", *to(NOWHERE))
 
     assert ran.code == ExitCode.DONE
     assert "upgrade outlay" in ran.out
@@ -300,7 +300,7 @@ def test_status_of_nothing_says_so(journal_dir: Path) -> None:
     missing = str(journal_dir / "never made")
 
     for folder in (str(journal_dir), missing):
-        ran = spill("status", "--spill-dir", folder)
+        ran = journal("status", "--journal-dir", folder)
         assert (ran.code, ran.err) == (ExitCode.DONE, "")
         assert "nothing is kept there" in ran.out
     assert not Path(missing).exists()
@@ -312,7 +312,7 @@ def test_a_folder_that_cannot_be_read_is_one_and_no_traceback(
     """A file in the folder's place is the user's to fix."""
     (journal_dir / "file").write_text("I was here first")
 
-    ran = spill("status", "--spill-dir", str(journal_dir / "file"))
+    ran = journal("status", "--journal-dir", str(journal_dir / "file"))
 
     assert (ran.code, ran.out) == (ExitCode.REFUSED, "")
     assert ran.err.startswith("outlay: cannot read")
@@ -325,7 +325,7 @@ def test_one_destination_can_be_asked_for_by_the_start_of_its_name() -> None:
     names = [each["destination"] for each in read("status")["destinations"]]
 
     found = read("status", "--destination", names[1][:8])["destinations"]
-    ran = spill("status", "--destination", "zz")
+    ran = journal("status", "--destination", "zz")
 
     assert [each["destination"] for each in found] == [names[1]]
     assert ran.code == ExitCode.USAGE
@@ -337,9 +337,9 @@ def test_status_of_a_destination_that_shipped_everything(
 ) -> None:
     """The good case must look like one."""
     leave(server.url, 1)
-    spill("replay", *reaching(server))
+    journal("replay", *reaching(server))
 
-    assert "  no event is kept\n" in spill("status", *reaching(server)).out
+    assert "  no event is kept\n" in journal("status", *reaching(server)).out
 
 
 # list, show, export
@@ -388,8 +388,8 @@ def test_list_says_when_there_is_more() -> None:
     assert read("list", "--limit", "2")["more"] is True
     assert read("list", "--limit", "3")["more"] is False
     assert len(read("list", "--limit", "0")["events"]) == 3
-    assert "the first 2; --limit shows more" in spill("list", "--limit", "2").out
-    assert spill("list", "--limit", "-1").code == ExitCode.USAGE
+    assert "the first 2; --limit shows more" in journal("list", "--limit", "2").out
+    assert journal("list", "--limit", "-1").code == ExitCode.USAGE
 
 
 def test_list_shows_key_customer_and_amount() -> None:
@@ -397,12 +397,12 @@ def test_list_shows_key_customer_and_amount() -> None:
     leave(NOWHERE, 1)
     (event,) = read("list")["events"]
 
-    ran = spill("list")
+    ran = journal("list")
 
     assert event["amount"] == f"{amount_of(1):f}"
     for text in (event["idempotencyKey"], "cus_1", f"{amount_of(1):f}", "pending"):
         assert text in ran.out
-    assert "no such event is kept" in spill("list", "--state", "dead").out
+    assert "no such event is kept" in journal("list", "--state", "dead").out
 
 
 def test_list_names_on_the_side_what_it_cannot_read(journal_dir: Path) -> None:
@@ -411,7 +411,7 @@ def test_list_names_on_the_side_what_it_cannot_read(journal_dir: Path) -> None:
     (letters,) = journal_dir.glob("*/dead/*.jsonl")
     letters.write_bytes(b"# mine\n" + letters.read_bytes())
 
-    ran = spill("list", "--json")
+    ran = journal("list", "--json")
 
     assert len(json.loads(ran.out)["events"]) == 1
     assert ran.err == f"outlay: dead/{letters.name}@0: is no dead letter of outlay's\n"
@@ -420,7 +420,7 @@ def test_list_names_on_the_side_what_it_cannot_read(journal_dir: Path) -> None:
 @pytest.mark.parametrize("text", ["7", "d", "-1d", "1.5h", "100000d", "7 d"])
 def test_an_age_that_is_none_is_two(text: str) -> None:
     """The message shows what one looks like."""
-    ran = spill("list", f"--older-than={text}")
+    ran = journal("list", f"--older-than={text}")
 
     assert ran.code == ExitCode.USAGE
     assert "90min or 7d" in ran.err
@@ -430,7 +430,7 @@ def test_show_tells_the_whole_history_of_one_event(journal_dir: Path) -> None:
     """Which attempt, which answer, which file: the end of a long search."""
     bury(journal_dir, NOWHERE, 5, kind="quarantined")
 
-    ran = spill("show", "key-5")
+    ran = journal("show", "key-5")
     traces = read("show", "key-5")
 
     assert ran.code == ExitCode.DONE
@@ -449,14 +449,14 @@ def test_show_of_a_fresh_event_says_that_it_was_never_sent() -> None:
     leave(NOWHERE, 1)
     (event,) = read("list")["events"]
 
-    ran = spill("show", event["idempotencyKey"])
+    ran = journal("show", event["idempotencyKey"])
 
     assert "  pending, new; 0 attempts\n" in ran.out
 
 
 def test_show_of_an_unknown_key_is_one_and_says_why() -> None:
     """Delivered is the good reason for not being there."""
-    ran = spill("show", "key-none")
+    ran = journal("show", "key-none")
 
     assert (ran.code, ran.out) == (ExitCode.REFUSED, "")
     assert "what is delivered is deleted" in ran.err
@@ -480,9 +480,9 @@ def test_export_to_a_file_is_private_and_overwrites_nothing(journal_dir: Path) -
     leave(NOWHERE, 3)
     output = journal_dir / "events.jsonl"
 
-    ran = spill("export", "--output", str(output))
-    again = spill("export", "--output", str(output))
-    nowhere = spill("export", "--output", str(journal_dir / "no" / "such"))
+    ran = journal("export", "--output", str(output))
+    again = journal("export", "--output", str(output))
+    nowhere = journal("export", "--output", str(journal_dir / "no" / "such"))
 
     assert (ran.code, ran.out) == (ExitCode.DONE, f"1 event in {output}\n")
     assert json.loads(output.read_text())["data"]["operationId"] == "op-3"
@@ -502,7 +502,7 @@ def test_replay_delivers_what_a_killed_process_left(
     program = "[track(outlay.default_client(), n) for n in range(300)]; die()"
     processes.run(program, variables, code=-9)
 
-    ran = spill("replay", *reaching(server))
+    ran = journal("replay", *reaching(server))
 
     assert (ran.code, ran.err) == (ExitCode.DONE, "")
     assert ran.out == "300 events delivered\n"
@@ -518,14 +518,14 @@ def test_replay_ships_whatever_the_application_s_settings_say(
     monkeypatch.setenv("OUTLAY_SHIPPING", "none")
     monkeypatch.setenv("OUTLAY_DURABILITY", "memory")
 
-    assert spill("replay", *reaching(server)).code == ExitCode.DONE
+    assert journal("replay", *reaching(server)).code == ExitCode.DONE
     assert total(server) == amount_of(1)
 
 
 def test_replay_says_what_the_server_knew_already(server: BackgroundServer) -> None:
     """Twice delivered is once counted, and that is worth a line."""
     leave(server.url, 1)
-    spill("replay", *reaching(server))
+    journal("replay", *reaching(server))
     leave(server.url, 1)
 
     result = read("replay", *reaching(server))
@@ -536,7 +536,7 @@ def test_replay_says_what_the_server_knew_already(server: BackgroundServer) -> N
 
 def test_replay_with_nothing_to_do_says_so(server: BackgroundServer) -> None:
     """In a cron job it usually has nothing to do."""
-    ran = spill("replay", *reaching(server))
+    ran = journal("replay", *reaching(server))
 
     assert ran == (ExitCode.DONE, "nothing was left by dead processes\n", "")
 
@@ -546,7 +546,7 @@ def test_replay_to_a_server_that_is_down_keeps_everything() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     leave(url, 1, 2)
 
-    ran = spill("replay", "--timeout", "0.5", *to(url))
+    ran = journal("replay", "--timeout", "0.5", *to(url))
 
     assert ran.code == ExitCode.UNREACHABLE
     assert ran.out.startswith("2 events not delivered yet; kept in the journal\n")
@@ -558,7 +558,7 @@ def test_replay_with_a_wrong_key_gives_up_at_once() -> None:
     """Only a person can help, so the timeout is not waited for."""
     with ScriptedServer(lambda _: refused(401, message="who are you?")) as server:
         leave(server.url, 1, 2)
-        ran = spill("replay", "--timeout", "600", *to(server.url))
+        ran = journal("replay", "--timeout", "600", *to(server.url))
 
     assert ran.code == ExitCode.REFUSED
     assert "HTTP 401: who are you?" in ran.out
@@ -573,9 +573,9 @@ def test_replay_of_an_unknown_type_parks_it_and_a_metric_frees_it(
     leave(server.url, 1)
     leave(server.url, 2, event_type="cost.new")
 
-    first = spill("replay", *reaching(server))
+    first = journal("replay", *reaching(server))
     create_metric(server, "cost.new")
-    second = spill("replay", *reaching(server))
+    second = journal("replay", *reaching(server))
 
     assert first.code == ExitCode.REFUSED
     assert "1 event delivered\n1 event parked in the journal\n" in first.out
@@ -587,7 +587,7 @@ def test_replay_names_the_reason_of_a_refusal() -> None:
     """In the server's own words, and how often."""
     with ScriptedServer(lambda _: refused(400, message="no such field")) as server:
         leave(server.url, 1, 2)
-        ran = spill("replay", *to(server.url))
+        ran = journal("replay", *to(server.url))
 
     assert ran.code == ExitCode.REFUSED
     assert "2 events refused; kept as dead letters" in ran.out
@@ -599,14 +599,14 @@ def test_replay_does_not_resend_what_may_have_been_counted(journal_dir: Path) ->
     """The window rule holds for commands, too."""
     with ScriptedServer() as server:
         clock = ManualClock()  # stands in the past
-        journal = make_journal(
+        writer = make_journal(
             journal_dir, destination=Destination(server.url, None, KEY), clock=clock
         )
-        journal.append(payload(1))
-        journal.reader.stamp(take_all(journal), clock.now_ms())
-        journal.close()
+        writer.append(payload(1))
+        writer.reader.stamp(take_all(writer), clock.now_ms())
+        writer.close()
 
-        ran = spill("replay", *to(server.url))
+        ran = journal("replay", *to(server.url))
 
     assert (ran.code, server.requests) == (ExitCode.REFUSED, [])
     assert "1 event quarantined; see 'outlay journal resend --help'" in ran.out
@@ -618,7 +618,7 @@ def test_replay_leaves_the_events_of_the_living_to_them(
     """Two shippers of one event would be two requests."""
     with Client(base_url=server.url, api_key=KEY, shipping="none") as client:
         track(client, 1)
-        ran = spill("replay", *reaching(server))
+        ran = journal("replay", *reaching(server))
 
     assert ran.code == ExitCode.DONE
     assert ran.out == "1 event with living processes, which ship for themselves\n"
@@ -631,7 +631,7 @@ def test_replay_names_the_agent_that_others_wait_for(
     """It inherits from the dead; a living writer's last segment has no end yet."""
     with Client(base_url=server.url, api_key=KEY, shipping="agent") as client:
         track(client, 1)
-        ran = spill("replay", *reaching(server))
+        ran = journal("replay", *reaching(server))
 
     assert ran.code == ExitCode.DONE
     assert ran.out == "1 event of living processes that wait for 'outlay agent'\n"
@@ -649,7 +649,7 @@ def test_replay_says_whom_other_events_wait_for(
             lost.unlink()
     leave(NOWHERE, 2)
 
-    ran = spill("replay", *reaching(server))
+    ran = journal("replay", *reaching(server))
     result = read("replay", *reaching(server))
 
     assert ran.code == ExitCode.DONE
@@ -676,10 +676,10 @@ def test_adopted_events_are_shipped_with_the_new_credential(
     bury(journal_dir, server.url, 3, kind="quarantined", key="sk_test_old")
     old = the_other(server)
 
-    ran = spill(
-        "adopt", old[:8], "--i-know-these-belong-to-this-account", *reaching(server)
+    ran = journal(
+        "move", old[:8], "--i-know-these-belong-to-this-account", *reaching(server)
     )
-    spill("replay", *reaching(server))
+    journal("replay", *reaching(server))
 
     assert ran.code == ExitCode.DONE
     assert "moved what 2 dead writers left, and 1 file of dead letters" in ran.out
@@ -701,7 +701,7 @@ def test_adopt_moves_nothing_without_being_told_to(server: BackgroundServer) -> 
     """The wrong answer writes costs into somebody else's books."""
     leave(server.url, 1, key="sk_test_old")
 
-    ran = spill("adopt", the_other(server), *reaching(server))
+    ran = journal("move", the_other(server), *reaching(server))
 
     assert (ran.code, ran.out) == (ExitCode.USAGE, "")
     assert "nothing was moved: 1 event would be sent" in ran.err
@@ -716,7 +716,7 @@ def test_adopt_leaves_living_writers_alone(
     with old:
         track(old, 1)
         result = read(
-            "adopt",
+            "move",
             the_other(server),
             "--i-know-these-belong-to-this-account",
             *reaching(server),
@@ -749,8 +749,8 @@ def test_adopt_takes_only_what_may_belong_here(
         named[name] = named["other_credential"]
         (journal_dir / named[name] / "meta.json").unlink()
 
-    ran = spill(
-        "adopt",
+    ran = journal(
+        "move",
         named.get(name, name),
         "--i-know-these-belong-to-this-account",
         *to(NOWHERE),
@@ -770,11 +770,11 @@ def test_adopt_takes_nothing_from_another_namespace(
     ) as client:
         track(client, 1)
     (found,) = read("status", *to(NOWHERE))["destinations"]
-    adopt = ("adopt", found["destination"], "--i-know-these-belong-to-this-account")
+    adopt = ("move", found["destination"], "--i-know-these-belong-to-this-account")
 
-    ran = spill(*adopt, *to(NOWHERE))
+    ran = journal(*adopt, *to(NOWHERE))
     monkeypatch.setenv("OUTLAY_NAMESPACE", "org_1")
-    same = spill(*adopt, *to(NOWHERE, "sk_test_new"))
+    same = journal(*adopt, *to(NOWHERE, "sk_test_new"))
 
     assert (found["relation"], found["namespace"]) == ("elsewhere", "org_1")
     assert (ran.code, same.code) == (ExitCode.REFUSED, ExitCode.DONE)
@@ -789,7 +789,7 @@ def test_resend_says_what_may_be_doubled_and_does_nothing_unasked(
     """Whoever decides must see what about, before anything is done."""
     bury(journal_dir, NOWHERE, 1, 2, kind="quarantined")
 
-    ran = spill("resend", *to(NOWHERE))
+    ran = journal("resend", *to(NOWHERE))
 
     assert ran.code == ExitCode.USAGE
     assert "0.02" in ran.out
@@ -803,9 +803,9 @@ def test_resent_events_are_delivered_once_and_are_letters_no_more(
     """From quarantine to the exact total."""
     bury(journal_dir, server.url, 1, 2, kind="quarantined")
 
-    ran = spill("resend", "--i-accept-double-counting", *reaching(server))
-    replayed = spill("replay", *reaching(server))
-    again = spill("resend", "--i-accept-double-counting", *reaching(server))
+    ran = journal("resend", "--i-accept-double-counting", *reaching(server))
+    replayed = journal("replay", *reaching(server))
+    again = journal("resend", "--i-accept-double-counting", *reaching(server))
 
     assert ran.code == ExitCode.DONE
     assert "2 events pending again; 2 of all may count twice" in ran.out
@@ -823,7 +823,7 @@ def test_dead_letters_that_cannot_double_need_no_consent(
     bury(journal_dir, server.url, 3, kind="quarantined")
 
     result = read("resend", "--state", "dead", *reaching(server))
-    spill("replay", *reaching(server))
+    journal("replay", *reaching(server))
 
     assert (result["putBack"], result["mayCountTwice"]) == (2, 0)
     assert total(server) == Decimal("0.02")
@@ -835,12 +835,12 @@ def test_resend_after_a_crash_says_what_was_pending_already(journal_dir: Path) -
     bury(journal_dir, NOWHERE, 1, 2, kind="dead")
     (letters,) = journal_dir.glob("*/dead/*.jsonl")
     unmarked, _ = letters.read_bytes().splitlines(keepends=True)
-    spill("resend", "--state", "dead", *to(NOWHERE))
+    journal("resend", "--state", "dead", *to(NOWHERE))
     _, marked = letters.read_bytes().splitlines(keepends=True)
     letters.write_bytes(unmarked + marked)
 
-    ran = spill("resend", "--state", "dead", *to(NOWHERE))
-    again = spill("resend", "--state", "dead", *to(NOWHERE))
+    ran = journal("resend", "--state", "dead", *to(NOWHERE))
+    again = journal("resend", "--state", "dead", *to(NOWHERE))
 
     assert ran.code == ExitCode.DONE
     assert "0 events pending again; 1 more were already\n" in ran.out
@@ -866,8 +866,8 @@ def test_purge_shows_and_deletes_only_when_told(journal_dir: Path) -> None:
     bury(journal_dir, NOWHERE, 1, 2, kind="dead")
     leave(NOWHERE, 3)
 
-    shown = spill("purge", *to(NOWHERE))
-    done = spill("purge", "--yes", *to(NOWHERE))
+    shown = journal("purge", *to(NOWHERE))
+    done = journal("purge", "--yes", *to(NOWHERE))
 
     assert shown.code == ExitCode.USAGE
     assert "0.02" in shown.out
@@ -875,7 +875,7 @@ def test_purge_shows_and_deletes_only_when_told(journal_dir: Path) -> None:
     assert (done.code, done.err) == (ExitCode.DONE, "")
     assert "deleted 2 letters, 1 file" in done.out
     assert states() == {"pending": 1}
-    assert spill("purge", *to(NOWHERE)).out == "nothing to delete\n"
+    assert journal("purge", *to(NOWHERE)).out == "nothing to delete\n"
 
 
 def test_purge_takes_only_what_is_selected(journal_dir: Path) -> None:
@@ -909,31 +909,31 @@ def test_purge_deletes_damaged_bytes_unless_told_otherwise(
     (dead,) = journal_dir.glob("*/dead")
     (dead / "memory-00000001-64.damaged").write_bytes(b"?")
     assert read("status")["destinations"][0]["damagedBytes"] == 1
-    assert "1 file of damaged bytes, 1 bytes" in spill("status").out
+    assert "1 file of damaged bytes, 1 bytes" in journal("status").out
 
-    spill("purge", "--yes", *words, *to(NOWHERE))
+    journal("purge", "--yes", *words, *to(NOWHERE))
 
     assert read("status")["destinations"][0]["damagedFiles"] == left
 
 
 def test_purge_of_a_living_writer_s_letters_leaves_the_file(journal_dir: Path) -> None:
     """It may be writing the next letter."""
-    journal = make_journal(journal_dir, destination=Destination(NOWHERE, None, KEY))
-    journal.append(payload(1))
-    (event,) = take_all(journal)
-    journal.move_to_dead_letters(event, "dead", "rejected", "no")
+    writer = make_journal(journal_dir, destination=Destination(NOWHERE, None, KEY))
+    writer.append(payload(1))
+    (event,) = take_all(writer)
+    writer.move_to_dead_letters(event, "dead", "rejected", "no")
 
-    ran = spill("purge", "--yes", *to(NOWHERE))
+    ran = journal("purge", "--yes", *to(NOWHERE))
 
     assert "deleted 1 letter, 0 files\n1 emptied file left to living" in ran.out
-    journal.close()
-    assert spill("purge", "--yes", *to(NOWHERE)).out == "deleted 0 letters, 1 file\n"
+    writer.close()
+    assert journal("purge", "--yes", *to(NOWHERE)).out == "deleted 0 letters, 1 file\n"
 
 
 def test_a_destination_that_was_never_used_has_nothing_to_decide() -> None:
     """The folder is not made by asking."""
-    assert "no such event is kept" in spill("resend", *to(NOWHERE)).out
-    assert "nothing to delete" in spill("purge", *to(NOWHERE)).out
+    assert "no such event is kept" in journal("resend", *to(NOWHERE)).out
+    assert "nothing to delete" in journal("purge", *to(NOWHERE)).out
 
 
 def test_decisions_are_about_one_destination(journal_dir: Path) -> None:
@@ -942,8 +942,8 @@ def test_decisions_are_about_one_destination(journal_dir: Path) -> None:
     bury(journal_dir, NOWHERE, 2, kind="dead", key="sk_test_old")
     names = [each["destination"] for each in read("status")["destinations"]]
 
-    ran = spill("purge", "--yes", "--destination", "")
-    one = spill("purge", "--yes", "--destination", names[1])
+    ran = journal("purge", "--yes", "--destination", "")
+    one = journal("purge", "--yes", "--destination", names[1])
 
     assert ran.code == ExitCode.USAGE
     assert "several destinations begin with ''" in ran.err
@@ -953,14 +953,14 @@ def test_decisions_are_about_one_destination(journal_dir: Path) -> None:
 
 def test_an_unreadable_event_is_shown_and_kept(journal_dir: Path) -> None:
     """Whatever it is, somebody tracked it."""
-    journal = make_journal(journal_dir, destination=Destination(NOWHERE, None, KEY))
+    writer = make_journal(journal_dir, destination=Destination(NOWHERE, None, KEY))
     for body in (
         b"[]",
         payload(1).replace(b"0.01", b"true"),
         payload(2).replace(b"0.01", b"7"),
     ):
-        journal.append(body)
-    journal.close()
+        writer.append(body)
+    writer.close()
 
     (view,) = read("status")["destinations"]
 
@@ -969,4 +969,4 @@ def test_an_unreadable_event_is_shown_and_kept(journal_dir: Path) -> None:
         ("cost.ai.inference", None),
     ]
     assert read("list")["events"][2]["amount"] == "7"
-    assert spill("status").code == spill("list").code == ExitCode.DONE
+    assert journal("status").code == journal("list").code == ExitCode.DONE

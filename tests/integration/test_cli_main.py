@@ -300,6 +300,6 @@ def test_wrong_setting_is_named_by_its_variable() -> None:
 def test_every_command_of_the_table_has_its_module() -> None:
     """The table is the only place that knows them all."""
     for command in {words.split()[0] for words in COMMANDS}:
-        module = importlib.import_module(f"outlay._cli._{command}")
+        module = importlib.import_module(f"outlay._cli.commands.{command}")
         assert callable(module.configure)
         assert callable(module.run)

@@ -48,7 +48,7 @@ def journal_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with client_in(folder) as client:
         record(client, 1)
         record(client, 2, model="plus")
-        record(client, 3, complete=False)
+        record(client, 3, is_complete=False)
     return folder
 
 
@@ -260,7 +260,7 @@ def test_what_a_killed_process_captured_is_priced_shipped_and_counted_once(
         server.url, spill, api_key="sk_test_cli", shipping="none"
     )
     assert processes.run(CAPTURE, variables, code=-9).split() == ["50"]
-    to = [*reaching(server), "--spill-dir", str(spill)]
+    to = [*reaching(server), "--journal-dir", str(spill)]
     metric = ["metrics", "create", "enrichment", "--event-type", "cost.enrichment"]
     created = call(*metric, *reaching(server))
     assert created.code == ExitCode.DONE, created.err

@@ -50,7 +50,7 @@ def add_journal_options(
         destination: what the command is about unless told; None: it cannot be told.
     """
     parser.add_argument(
-        "--spill-dir",
+        "--journal-dir",
         metavar="DIR",
         help="folder of the journal (default: OUTLAY_JOURNAL_DIR, or the platform's "
         "state folder)",

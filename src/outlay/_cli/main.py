@@ -35,7 +35,7 @@ _COMMANDS: Final = {
     "track": "track one cost event, and wait for its delivery",
     "costs": "show totals by customer, dimension or window of time",
     "metrics": "create and list cost metrics, which say what is counted",
-    "spill": "see what waits in the journal, ship it, decide about dead letters",
+    "journal": "see what waits in the journal, ship it, decide about dead letters",
     "unpriced": "see the captured costs that wait for a price",
     "reprice": "track those of them that have one by now",
     "prices": "check a price book, ask what something costs",
@@ -109,7 +109,7 @@ def _load(name: str) -> Command:
         MissingExtraError: it needs packages that are not installed.
     """
     try:
-        return cast("Command", importlib.import_module(f"outlay._cli._{name}"))
+        return cast("Command", importlib.import_module(f"outlay._cli.commands.{name}"))
     except ModuleNotFoundError as error:
         if name not in _NEED_SERVER or (error.name or "").startswith("outlay"):
             raise

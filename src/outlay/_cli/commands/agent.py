@@ -34,7 +34,7 @@ credential and namespace make the destination, and no other one is touched.
 
 _EPILOG: Final = """\
 examples:
-  outlay agent --spill-dir /var/spool/outlay
+  outlay agent --journal-dir /var/spool/outlay
   outlay agent --once --timeout 60
 
 exit codes:
@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     add = parser.add_argument
     add(
-        "--spill-dir",
+        "--journal-dir",
         metavar="DIR",
         help="folder of the journal (default: OUTLAY_JOURNAL_DIR, or the platform's "
         "state folder)",

@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     parser.add_argument(
-        "--spill-dir",
+        "--journal-dir",
         metavar="DIR",
         help="folder of the journal (default: OUTLAY_JOURNAL_DIR, or the platform's "
         "state folder)",

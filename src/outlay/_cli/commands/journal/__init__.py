@@ -202,7 +202,7 @@ example:
 
 def _add_adopt(actions: Any) -> None:  # noqa: ANN401 - see add_action
     parser = add_subcommand(
-        actions, "adopt", _spill_change.adopt, "ship with another credential"
+        actions, "move", _spill_change.adopt, "ship with another credential"
     )
     parser.epilog = """\
 After a change of the API key, events tracked under the old one wait for a process that

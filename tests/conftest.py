@@ -1,9 +1,10 @@
-"""What all tests share."""
+"""Settings and fixtures that all tests share."""
 
 from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,16 +14,26 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Tests never assert a time: on a busy machine, Hypothesis's own deadline would. And
-# where nobody looks at the example, a red run must be red again.
+# Tests never assert a time, and Hypothesis's own deadline would on a busy machine.
+# In CI the examples are fixed, so that a red run is red again when it is repeated.
 settings.register_profile("outlay", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("outlay")
 
 
-def pytest_collection_finish() -> None:
-    """Keep the collector from all that is imported: it takes 0.3 s to look through.
+def pytest_configure() -> None:
+    """Restore SIGINT where a shell started pytest in the background and ignores it.
 
-    What tests make afterwards is collected as ever.
+    A program inherits an ignored signal, and Python then installs no handler. Tests
+    that interrupt a program would wait for its end in vain.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Exempt all imported objects from garbage collection.
+
+    Looking through them takes 0.3 s. Objects that tests create are still collected.
     """
     gc.collect()
     gc.freeze()
@@ -30,9 +41,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_stays_captured() -> Iterator[None]:
-    """What one test leaves captured, as users may, another must not find so."""
+    """Remove the patches that a test leaves, so that the next test starts without."""
     yield
-    # By the package and not by all of `sys.modules`, of which there are thousands.
+    # Walk the package, because `sys.modules` holds thousands of modules.
     package = sys.modules.get("outlay._capture.providers")
     for module in [*vars(package).values()] if package else ():
         library = getattr(module, "LIBRARY", None)

@@ -18,7 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from outlay._client import SettingsInput
+    from outlay._client_options import SettingsInput
     from outlay.testing import Costs
 
 

@@ -27,7 +27,7 @@ from outlay._capture.operations.operation import (
     operation,
 )
 from outlay._capture.operations.track_call import track_call
-from outlay._client import Client, Receipt
+from outlay._client import Client
 from outlay._default_client import (
     aclose,
     aflush,
@@ -41,6 +41,7 @@ from outlay._default_client import (
 from outlay._model.events import CostEvent
 from outlay._model.settings import Settings
 from outlay._model.stats import FlushResult, Stats
+from outlay._receipt import Receipt
 from outlay.errors import ClosedError, ConfigError, InvalidEventError, OutlayError
 
 __all__ = (  # noqa: RUF022 - grouped by task, as in docs/api.md

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,23 +11,22 @@ from outlay._client import Client
 from outlay._fork import after_fork_in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from datetime import datetime
+    from collections.abc import Callable, Iterator
     from typing import Unpack
 
     from opentelemetry.metrics import MeterProvider
 
-    from outlay._client import (
+    from outlay._client_options import (
         DeadLetterHook,
         DeliveredHook,
         DropHook,
-        Receipt,
         SettingsInput,
+        TrackFields,
     )
-    from outlay._model.events import Json, OperationId, Provenance
     from outlay._model.money import Amount
     from outlay._model.settings import Settings
     from outlay._model.stats import FlushResult, Stats
+    from outlay._receipt import Receipt
     from outlay._shipping.transport import Transport
     from outlay._shipping.user_client import HttpClientSource
 
@@ -104,37 +104,10 @@ def replaced_for_tests(client: Client) -> Iterator[Client]:
 
 
 def track_cost(
-    event_type: str,
-    amount: Amount,
-    *,
-    customer_id: str | None = None,
-    operation_id: OperationId | None = None,
-    provider: str | None = None,
-    operation: str | None = None,
-    region: str | None = None,
-    line: str | None = None,
-    quantity: Amount | None = None,
-    unit: str | None = None,
-    provenance: Provenance = "manual",
-    timestamp: datetime | None = None,
-    data: Mapping[str, Json] | None = None,
+    event_type: str, amount: Amount, **fields: Unpack[TrackFields]
 ) -> Receipt:
-    """Track a cost with the default client; see `Client.track_cost`."""
-    return default_client().track_cost(
-        event_type,
-        amount,
-        customer_id=customer_id,
-        operation_id=operation_id,
-        provider=provider,
-        operation=operation,
-        region=region,
-        line=line,
-        quantity=quantity,
-        unit=unit,
-        provenance=provenance,
-        timestamp=timestamp,
-        data=data,
-    )
+    """Track a cost with the default client. `Client.track_cost` explains the fields."""
+    return default_client().track_cost(event_type, amount, **fields)
 
 
 def flush(timeout: float = 5.0) -> FlushResult:
@@ -159,8 +132,6 @@ async def aflush(timeout: float = 5.0) -> FlushResult:
 
 async def aclose(timeout: float = 5.0) -> FlushResult:
     """Close the default client without blocking the event loop."""
-    import asyncio  # noqa: PLC0415 - only asynchronous applications need it
-
     return await asyncio.to_thread(close, timeout)
 
 

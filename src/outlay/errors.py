@@ -4,10 +4,10 @@
     ├── ConfigError            a setting is malformed, missing or contradicts another
     ├── InvalidEventError      the caller handed us a cost that must not be recorded
     ├── ClosedError            the client was used after close()
-    ├── NoCurrentOperationError       current_operation() was called outside of any operation
+    ├── NoCurrentOperationError  current_operation() was called outside an operation
     ├── MissingExtraError      an optional dependency is not installed
     ├── JournalError           the journal folder cannot be used
-    │   └── JournalFullError         there is no room for another segment
+    │   └── JournalFullError       there is no room for another segment
     └── DeliveryError          a request to the server did not do its job
         ├── RejectedError          the server said no; sending it again cannot help
         └── UnavailableError       no answer, or "later"; sending again may help

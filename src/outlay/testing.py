@@ -12,18 +12,22 @@ and nothing is written to disk.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import msgspec
 
 from outlay import _default_client as _default
 from outlay._capture.recorder import forget_client
-from outlay._client import Client, SettingsInput
+from outlay._client import Client
+from outlay._client_hooks import Hooks
+from outlay._client_options import SettingsInput
+from outlay._journal.journal import Journal
 from outlay._journal.unpriced_store import UnpricedStore
 from outlay._model.events import CostEvent, decode_event
 from outlay._model.money import Amount, exact_sum, to_exact_decimal
 from outlay._model.settings import Settings
 from outlay._model.unpriced_cost import UnpricedCost
+from outlay._pipeline import Pipeline
 from outlay.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import Unpack
 
-    from outlay._client import DropHook
+    from outlay._client_options import DropHook
     from outlay._model.stats import FlushResult, Stats
 
 __all__ = ("Costs", "RecordingClient", "SettingsInput", "UnpricedCall", "recording")
@@ -58,29 +62,9 @@ class RecordingClient(Client):
                 does the same everywhere.
         """
         offline = {"shipping": "none", "durability": "memory", "metrics": False}
-        super().__init__(
-            Settings.resolve({**settings, **offline}, environ={}),
-            on_drop=on_drop,
-        )
-
-    def _reset(self) -> None:
-        super()._reset()
-        self._unpriced = self._recorded = _RecordedUnpriced(
-            lambda: None,
-            max_bytes=self.settings.max_unpriced_bytes,
-            synced=False,
-            clock=self._clock,
-            notices=self._notices,
-        )
-        keep = self._append
-        self._payloads: list[bytes] = []
-
-        def record(payload: bytes) -> bool:
-            durable = keep(payload)
-            self._payloads.append(payload)
-            return durable
-
-        self._append = record
+        resolved = Settings.resolve({**settings, **offline}, environ={})
+        self._recording = _RecordingPipeline(resolved, hooks=Hooks(on_drop))
+        self._open(self._recording)
 
     @property
     def costs(self) -> Costs:
@@ -89,37 +73,20 @@ class RecordingClient(Client):
 
     def recorded(self) -> list[CostEvent]:
         """Return the events that count, oldest first: one for each key."""
-        events = map(decode_event, self._payloads)
-        counted: dict[str, CostEvent] = {}
-        for event in events:
-            counted.setdefault(event.idempotency_key, event)
-        return list(counted.values())
+        return self._recording.counted_events()
 
     def recorded_unpriced(self) -> list[UnpricedCall]:
         """Return the captured calls without a price, oldest first."""
         return [
             UnpricedCall(decode_event(bytes(cost.event)), cost.reason, cost.message)
-            for cost in self._recorded.costs()
+            for cost in self._recording.recorded_unpriced.costs()
         ]
 
     def clear(self) -> None:
         """Forget what was recorded; the same events and calls count again."""
-        self._payloads.clear()
-        self._recorded.forked()
+        self._recording.recorded.payloads.clear()
+        self._recording.recorded_unpriced.forked()
         forget_client(self)
-
-    def stats(self) -> Stats:
-        """Return where the events are: delivered, for they are recorded."""
-        stats = super().stats()
-        return stats._replace(
-            delivered=stats.pending,
-            pending=0,
-            duplicates=len(self._payloads) - len(self.recorded()),
-        )
-
-    def flush(self, timeout: float = 5.0) -> FlushResult:  # noqa: ARG002 - no wait
-        """Return at once: what was recorded counts as delivered."""
-        return self._flush_result()
 
 
 class UnpricedCall(NamedTuple):
@@ -226,7 +193,7 @@ class Costs:
     def _matcher(self, filters: Mapping[str, Any]) -> Callable[[CostEvent], bool]:
         wanted = {_NAMED.get(name, name): value for name, value in filters.items()}
         for name, convert in (
-            ("customer", self._client.subject_of),
+            ("customer", self._client.subject_for),
             ("operationId", str),
         ):
             if wanted.get(name) is not None:
@@ -264,6 +231,69 @@ def recording(**settings: Unpack[SettingsInput]) -> Iterator[Costs]:
     client = RecordingClient(**settings)
     with client, _default.replaced_for_tests(client):
         yield client.costs
+
+
+class _RecordingPipeline(Pipeline):
+    """Records events and unpriced costs. To record an event is to deliver it."""
+
+    def __init__(self, settings: Settings, *, hooks: Hooks) -> None:
+        super().__init__(
+            settings,
+            hooks=hooks,
+            journal_class=_RecordingJournal,
+            unpriced_class=_RecordedUnpriced,
+        )
+        # The types of what was passed in.
+        self.recorded = cast("_RecordingJournal", self.journal)
+        self.recorded_unpriced = cast("_RecordedUnpriced", self.unpriced)
+
+    def counted_events(self) -> list[CostEvent]:
+        """Return the events that count, oldest first: one for each key."""
+        counted: dict[str, CostEvent] = {}
+        for event in map(decode_event, self.recorded.payloads):
+            counted.setdefault(event.idempotency_key, event)
+        return list(counted.values())
+
+    def stats(self) -> Stats:
+        """Return where the events are: all are delivered."""
+        stats = super().stats()
+        return stats._replace(
+            delivered=stats.pending,
+            pending=0,
+            duplicates=len(self.recorded.payloads) - len(self.counted_events()),
+        )
+
+    def shut_down(self, timeout: float) -> FlushResult:  # noqa: ARG002 - no wait
+        """Return at once, because nothing is pending and nothing can be lost."""
+        return self.flush_result()
+
+
+class _RecordingJournal(Journal):
+    """A journal that also keeps all payloads, to be looked at.
+
+    Attributes:
+        payloads: The events that were appended, oldest first.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - passed on
+        super().__init__(*args, **options)
+        self._record()
+
+    def reset_after_fork(self) -> None:
+        """Start with no payloads in a forked child."""
+        super().reset_after_fork()
+        self._record()
+
+    def _record(self) -> None:
+        self.payloads: list[bytes] = []
+        append = self.append
+
+        def append_and_record(payload: bytes) -> bool:
+            durable = append(payload)
+            self.payloads.append(payload)
+            return durable
+
+        self.append = append_and_record
 
 
 class _RecordedUnpriced(UnpricedStore):

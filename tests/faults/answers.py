@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from outlay import Client
-    from outlay._client import SettingsInput
+    from outlay._client_options import SettingsInput
     from tests.faults.children import Teller
     from tests.faults.judge import Judge
     from tests.faults.scenario import Tally

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterator
 
-    from outlay._client import SettingsInput
+    from outlay._client_options import SettingsInput
     from tests.faults.children import Teller
     from tests.faults.scenario import Tally
     from tests.support.servers import Request, Response

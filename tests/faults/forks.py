@@ -18,7 +18,7 @@ from tests.faults.scenario import Scenario
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from outlay._client import SettingsInput
+    from outlay._client_options import SettingsInput
     from tests.faults.children import Teller
     from tests.faults.scenario import Tally
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Unpack
 
-    from outlay._client import SettingsInput
+    from outlay._client_options import SettingsInput
     from outlay._journal.admin.inspect import UnreadableItem
     from outlay.transport import TransportResponse
     from tests.faults.scenario import Tally

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from outlay._client import SettingsInput
+    from outlay._client_options import SettingsInput
     from tests.faults.children import Teller
     from tests.faults.judge import Judge
     from tests.faults.scenario import Tally
@@ -131,7 +131,7 @@ def _rotating(client: Client, tell: Teller, _: SettingsInput) -> Step:
 def _adopting(client: Client, tell: Teller, settings: SettingsInput) -> Step:
     for number in (1, 2):
         _dead_writer(tell, settings, number)
-    return client._journal.adopt_orphans
+    return client._pipeline.journal.adopt_orphans
 
 
 def _settling(client: Client, tell: Teller, settings: SettingsInput) -> Step:
@@ -141,7 +141,7 @@ def _settling(client: Client, tell: Teller, settings: SettingsInput) -> Step:
         tell.track(client, 10 + number)
     process = Process(client, SystemClock())
     process.adopt()
-    client._journal.seal()
+    client._pipeline.journal.seal()
     wire = HttpTransport(
         client.settings.base_url, api_key=KEY, timeout=DEADLINE, max_connections=1
     )

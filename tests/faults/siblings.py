@@ -14,7 +14,7 @@ from tests.faults.scenario import Scenario
 if TYPE_CHECKING:
     import random
 
-    from outlay._client import SettingsInput
+    from outlay._client_options import SettingsInput
     from tests.faults.children import Teller
     from tests.faults.judge import Judge
     from tests.faults.scenario import Tally

@@ -464,7 +464,7 @@ for free in range(8):
     client = outlay.Client(
         shipping="none", durability="disk", journal_dir=folder, clock=clock
     )
-    client._journal.prepared_folder()
+    client._pipeline.journal.prepared_folder()
     taken = take_all_but(free)
     for number in range(10):
         track(client, number)

@@ -269,7 +269,7 @@ def child():
 
 closing = threading.Thread(target=client.close, args=(60,), daemon=True)
 closing.start()
-while client._state is not outlay._client.State.CLOSED:
+while client._lifecycle.state is not outlay._lifecycle.ClientState.CLOSED:
     threading.Event().wait(0.001)
 fork(child)
 threading.Event().wait(60)

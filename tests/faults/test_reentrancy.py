@@ -80,7 +80,7 @@ def test_closing_from_a_handler_loses_nothing_wherever_it_strikes(
         if not interrupt.struck:
             client.close(0)
             break
-        client._journal.close()  # as the end of the process does
+        client._pipeline.journal.close()  # as the end of the process does
         with _heir(tmp_path / str(at)) as heir:
             assert heir.flush(20).stats.delivered == kept, at
     assert at > 50, "the watched code was not found"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Unpack
 
-    from outlay._client import SettingsInput
+    from outlay._client_options import SettingsInput
     from outlay.transport import TransportResponse
     from tests.support.events import Batching
     from tests.support.servers import Request, Respond, Response

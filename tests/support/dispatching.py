@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Unpack
 
-    from outlay._client import SettingsInput
+    from outlay._client_options import SettingsInput
     from outlay._shipping.planner import PlannedRequest
     from tests.support.transports import Line
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from outlay._client import _clients
 from outlay._journal.frames import SEGMENT_HEADER_BYTES, SETTLED, Frame, read_frame
+from outlay._lifecycle import live_clients
 from outlay._shipping.planner import RequestPlanner
 from outlay._shipping.shipper import Shipper
 from outlay._shipping.wire_send import send as post_job
@@ -35,7 +35,10 @@ class Process:
         """Drive ``client``, which was made with ``shipping="none"`` and ``clock``."""
         self.client = client
         self._dispatch = RequestPlanner(
-            client.settings, client._journal, clock=clock, notices=client._notices
+            client.settings,
+            client._pipeline.journal,
+            clock=clock,
+            notices=client._pipeline.notices,
         )
         shipper = client._shipper
         assert isinstance(shipper, Shipper)
@@ -49,7 +52,7 @@ class Process:
 
     def adopt(self) -> None:
         """Take over what dead processes left."""
-        self.client._journal.adopt_orphans()
+        self.client._pipeline.journal.adopt_orphans()
 
     def plan(self) -> PlannedRequest | float:
         """Plan as if somebody waited in a flush; this stamps the job's events."""
@@ -72,7 +75,7 @@ class Process:
 
     def in_memory(self) -> Iterator[bytes]:
         """Yield the payloads of events that die with it, for want of a disk."""
-        reader = self.client._journal.reader
+        reader = self.client._pipeline.journal.reader
         opened = [*reader._reading.values(), *reader._drained.values()]
         refs = [*reader._added, *reader._queued, *(each.ref for each in opened)]
         refs += [ref for ref, _ in reader._parked.values()]
@@ -82,11 +85,11 @@ class Process:
 
     def crash(self) -> None:
         """End as a killed process does: the kernel closes its files, no more."""
-        journal = self.client._journal
+        journal = self.client._pipeline.journal
         for folder in (journal._writer, *journal._adopted.values()):
             if folder is not None:
                 folder.close()
-        _clients.discard(self.client)
+        live_clients.discard(self.client)
 
 
 class _Wire:

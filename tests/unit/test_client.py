@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Literal, Unpack
 
-    from outlay._client import SettingsInput
+    from outlay._client_options import SettingsInput
     from outlay.transport import TransportResponse
     from tests.support.transports import Line
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.metrics.export import DataPointT
 
-    from outlay._client import SettingsInput
+    from outlay._client_options import SettingsInput
     from tests.support.transports import Line
 
 _PAGE: Final = Path(__file__).parents[2] / "docs" / "operating.md"
@@ -263,7 +263,7 @@ def test_no_attribute_tells_a_credential(clients: _Clients) -> None:
     told = str(clients.observed.points())
 
     assert "sk_secret" not in told
-    assert client._journal.folder.path.name[:8] not in told
+    assert client._pipeline.journal.folder.path.name[:8] not in told
 
 
 def test_what_a_closed_client_counted_stays_counted(clients: _Clients) -> None:

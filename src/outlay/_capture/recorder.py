@@ -18,6 +18,7 @@ from outlay._capture.operations.state import CostIdentity, current_operation_sta
 from outlay._capture.pricing import PriceUnknown
 from outlay._capture.pricing.configured_lists import configured_prices
 from outlay._capture.span_attributes import write_cost, write_unpriced
+from outlay._capture_sink import CaptureSink
 from outlay._default_client import default_client
 from outlay._model.attribution import Attribution, current_attribution
 from outlay._model.clock import SystemClock, from_ms
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from outlay._capture.pricing import PricedAmount, PriceLists
-    from outlay._client import Client, Receipt
+    from outlay._client import Client
     from outlay._journal.unpriced_store import StoredCost
+    from outlay._receipt import Receipt
 
 _REMEMBERED: Final = 4096
 """Operations recorded last, at least. A wrapper, a span and a callback see the same
@@ -187,7 +189,7 @@ class Recorder:
         """Withdraw what another door, or a look too early, saw of the same call."""
         if earlier is None:
             return nullcontext(enter_result=True)
-        return self._client().withdrawing_unpriced(earlier.kept)
+        return CaptureSink(self._client()).replacing_unpriced(earlier.kept)
 
     def _remember(
         self, name: object | None, fate: _StoredUnpriced | _AlreadyTracked
@@ -204,7 +206,7 @@ class Recorder:
         charge: PricedAmount,
     ) -> Receipt:
         client = self._client()
-        return client.track_captured(
+        return CaptureSink(client).track_captured(
             owner,
             event_type_for_currency(
                 charge.currency, observation.event_type, client.settings.currency
@@ -227,7 +229,7 @@ class Recorder:
         why: PriceUnknown,
     ) -> StoredCost | None:
         client = self._client()
-        kept = client.keep_unpriced(
+        kept = CaptureSink(client).store_unpriced(
             observation.event_type,
             customer_id=owner.customer_id,
             operation_id=observation.operation_id,

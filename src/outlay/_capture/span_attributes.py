@@ -24,8 +24,8 @@ from outlay._model.money import exact_sum, to_exact_decimal
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-    from outlay._client import Receipt
     from outlay._model.money import Amount
+    from outlay._receipt import Receipt
 
 STATUS: Final = "outlay.cost.status"
 AMOUNT: Final = "outlay.cost.amount"

@@ -64,7 +64,7 @@ def test_an_unpriced_cost_of_nobody_waits_in_the_bucket(
 
     (line,) = waiting(tmp_path)
     assert decode_event(bytes(line.cost.event)).subject == "cus_nobody"
-    assert "belongs to no customer" in caplog.text
+    assert "no customer was given" in caplog.text
 
 
 @pytest.mark.parametrize("policy", ["error", "drop"])
@@ -97,7 +97,7 @@ def test_no_customer_id_is_on_disk_where_they_are_hashed(tmp_path: Path) -> None
     with client_in(tmp_path, hash_customer_ids="k" * 32) as client:
         Recorder.of(client).record(observe(1), owner, WHEN)
         Recorder.of(client).record(observe(2, amount=Decimal(1)), owner, WHEN)
-        subject = client.subject_of(address)
+        subject = client.subject_for(address)
     (line,) = waiting(tmp_path)
     reprice(tmp_path)
 

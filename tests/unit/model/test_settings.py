@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from outlay._client import SettingsInput
+from outlay._client_options import SettingsInput
 from outlay._model.settings import Settings
 from outlay.errors import ConfigError
 

@@ -28,10 +28,11 @@ from outlay.errors import ConfigError, InvalidEventError, NoCurrentOperationErro
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from outlay._client import Client, Receipt
+    from outlay._client import Client
     from outlay._model.attribution import Attribution
     from outlay._model.events import Json, OperationId
     from outlay._model.money import Amount
+    from outlay._receipt import Receipt
 
 P = ParamSpec("P")
 R = TypeVar("R")

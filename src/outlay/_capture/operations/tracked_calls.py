@@ -27,6 +27,7 @@ from outlay._capture.operations.state import (
     OperationState,
     current_operation_state,
 )
+from outlay._capture_sink import CaptureSink
 from outlay._default_client import default_client
 from outlay._model.clock import SystemClock
 from outlay._model.events import validate_text
@@ -241,7 +242,7 @@ class TrackedCall(OperationRun):
             operation_id = resolve_operation_id(
                 self._observation(amount=amount, usage=consumed)
             )
-        client.track_captured(
+        CaptureSink(client).track_captured(
             self.inside.owner,
             self._event_type,
             amount,

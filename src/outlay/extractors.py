@@ -1,9 +1,9 @@
-"""Ready-made extractors for providers that outlay does not know.
+"""Extract costs from responses of providers that outlay does not know.
 
     from outlay import extractors
 
     extractors.extractor("acme", "POST /v1/enrich", host="api.acme.com")(
-        extractors.price_header("x-price", event_type="cost.enrichment")
+        extractors.price_from_header("x-price", event_type="cost.enrichment")
     )
 
 See docs/providers.md.
@@ -11,11 +11,11 @@ See docs/providers.md.
 
 from outlay._capture.extraction.registry import Call, extractor
 from outlay._capture.extraction.templates import (
-    flat,
-    price_at,
-    price_header,
-    units_at,
-    units_header,
+    flat_rate,
+    price_from_body,
+    price_from_header,
+    units_from_body,
+    units_from_header,
 )
 from outlay._capture.observation import Observation
 
@@ -23,9 +23,9 @@ __all__ = (
     "Call",
     "Observation",
     "extractor",
-    "flat",
-    "price_at",
-    "price_header",
-    "units_at",
-    "units_header",
+    "flat_rate",
+    "price_from_body",
+    "price_from_header",
+    "units_from_body",
+    "units_from_header",
 )

@@ -1,4 +1,4 @@
-"""OpenTelemetry: cost events of spans, for applications that trace already.
+"""Track the costs in OpenTelemetry spans, for applications that trace already.
 
     from opentelemetry.sdk.trace import TracerProvider
     from outlay.otel import CostSpanProcessor
@@ -9,22 +9,28 @@
 Needs the extra ``otel``: ``pip install 'outlay[otel,pricing]'``.
 """
 
-from outlay._capture.span_attributes import AMOUNT, CURRENCY, KEYS, STATUS, stamp_cost
+from outlay._capture.span_attributes import (
+    ATTR_AMOUNT,
+    ATTR_CURRENCY,
+    ATTR_IDEMPOTENCY_KEYS,
+    ATTR_STATUS,
+    stamp_cost,
+)
 from outlay.errors import MissingExtraError
 
 try:
-    from outlay._capture.spans.processor import CUSTOMER, CostSpanProcessor
+    from outlay._capture.spans.processor import ATTR_CUSTOMER_ID, CostSpanProcessor
 except ModuleNotFoundError as error:
     if not (error.name or "").startswith("opentelemetry"):
         raise
     raise MissingExtraError("outlay.otel", "otel") from error
 
 __all__ = (
-    "AMOUNT",
-    "CURRENCY",
-    "CUSTOMER",
-    "KEYS",
-    "STATUS",
+    "ATTR_AMOUNT",
+    "ATTR_CURRENCY",
+    "ATTR_CUSTOMER_ID",
+    "ATTR_IDEMPOTENCY_KEYS",
+    "ATTR_STATUS",
     "CostSpanProcessor",
     "stamp_cost",
 )

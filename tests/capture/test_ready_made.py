@@ -25,15 +25,19 @@ TYPE: Final = "cost.enrichment"
 DIGITS: Final = "0.05123456789012345678901234567"
 SECRET: Final = "Ada Lovelace"
 READY: Final[Mapping[str, ResponseExtractor]] = {
-    "price-header": extractors.price_header("X-Price", event_type=TYPE),
-    "price": extractors.price_at("bill.price", currency="EUR", event_type=TYPE),
-    "currency": extractors.price_at(
-        "price", currency_at="price_unit", event_type=TYPE, operation_id="sid"
+    "price-header": extractors.price_from_header("X-Price", event_type=TYPE),
+    "price": extractors.price_from_body("bill.price", currency="EUR", event_type=TYPE),
+    "currency": extractors.price_from_body(
+        "price", currency_path="price_unit", event_type=TYPE, operation_id="sid"
     ),
-    "units": extractors.units_at("bill.pages", "page", event_type=TYPE, model="pro"),
-    "units-header": extractors.units_header("x-credits", "credit", event_type=TYPE),
-    "flat": extractors.flat(event_type=TYPE),
-    "found": extractors.flat("match", event_type=TYPE, charged_if="person"),
+    "units": extractors.units_from_body(
+        "bill.pages", "page", event_type=TYPE, model="pro"
+    ),
+    "units-header": extractors.units_from_header(
+        "x-credits", "credit", event_type=TYPE
+    ),
+    "flat": extractors.flat_rate(event_type=TYPE),
+    "found": extractors.flat_rate("match", event_type=TYPE, charged_if="person"),
 }
 for _name, _ready in READY.items():
     outlay.extractors.extractor("ready", f"POST /{_name}", host="ready.test")(_ready)
@@ -149,7 +153,7 @@ def test_only_what_is_named_is_read() -> None:
 def test_what_an_extractor_cannot_be_told_is_said(facts: Any) -> None:
     """With what it can."""
     with pytest.raises(ConfigError, match="event_type"):
-        extractors.flat(**facts)
+        extractors.flat_rate(**facts)
 
 
 @pytest.mark.parametrize(

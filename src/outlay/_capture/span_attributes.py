@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from outlay._model.money import Amount
     from outlay._receipt import Receipt
 
-STATUS: Final = "outlay.cost.status"
-AMOUNT: Final = "outlay.cost.amount"
-CURRENCY: Final = "outlay.cost.currency"
-KEYS: Final = "outlay.cost.idempotency_keys"
+ATTR_STATUS: Final = "outlay.cost.status"
+ATTR_AMOUNT: Final = "outlay.cost.amount"
+ATTR_CURRENCY: Final = "outlay.cost.currency"
+ATTR_IDEMPOTENCY_KEYS: Final = "outlay.cost.idempotency_keys"
 
 _TRACKED: Final = "tracked"
 _UNPRICED: Final = "unpriced"
@@ -72,10 +72,10 @@ def write_cost(key: str, amount: Decimal, currency: str) -> None:
         if len(written.keys) < _MAX_KEYS:
             written.keys.append(key)
         attributes = {
-            STATUS: _TRACKED,
-            AMOUNT: f"{written.amount:f}",
-            CURRENCY: written.currency,
-            KEYS: tuple(written.keys),
+            ATTR_STATUS: _TRACKED,
+            ATTR_AMOUNT: f"{written.amount:f}",
+            ATTR_CURRENCY: written.currency,
+            ATTR_IDEMPOTENCY_KEYS: tuple(written.keys),
         }
     span.set_attributes(attributes)
 
@@ -117,7 +117,7 @@ def write_unpriced() -> None:
     """Write on the current span that its cost is known, but not yet its price."""
     span = _recording_span()
     if span is not None and span not in _costs_by_span:
-        span.set_attribute(STATUS, _UNPRICED)
+        span.set_attribute(ATTR_STATUS, _UNPRICED)
 
 
 def _recording_span() -> Span | None:

@@ -26,7 +26,7 @@ from outlay._capture.providers.litellm import (
     _reported_fields,
     observe,
 )
-from tests.spans.fakes import PROMPT, REPLY, answer
+from tests.capture.spans.fakes import PROMPT, REPLY, answer
 from tests.support.recorded import Recorded
 
 if TYPE_CHECKING:

@@ -269,9 +269,9 @@ sys.modules["genai_prices"] = None
 from datetime import UTC, datetime
 from outlay import Settings
 from outlay._capture.observation import Observation
-from outlay._capture.pricing.configured_lists import price_lists
+from outlay._capture.pricing.configured_lists import configured_prices
 seen = Observation(provider="openai", event_type="c", model="gpt-4o", flavor="chat")
-print(*price_lists(Settings()).charge(seen, datetime.now(UTC))[:2])
+print(*configured_prices(Settings()).price(seen, datetime.now(UTC))[:2])
 """
     ran = subprocess.run(
         [sys.executable, "-c", program],
@@ -289,7 +289,7 @@ def test_importing_outlay_loads_no_price_list() -> None:
     """Who only tracks pays nothing for pricing."""
     program = (
         "import sys, outlay, outlay._capture.recorder; "
-        "print({'genai_prices', 'outlay._capture.pricing.price_book'} & {*sys.modules})"
+        "print({'genai_prices'} & {*sys.modules})"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program],

@@ -14,12 +14,12 @@ from outlay._capture.providers import library
 
 PROGRAM: Final = """
 import sys
-from outlay._capture.extraction.registry import find, provider_of
+from outlay._capture.extraction.registry import find_endpoint, provider_of
 
 provider = provider_of("api.cohere.com")
 assert provider == "cohere"
 assert "outlay._capture.providers.cohere" not in sys.modules
-assert find(provider, "POST", "/v2/rerank") is not None
+assert find_endpoint(provider, "POST", "/v2/rerank") is not None
 assert "outlay._capture.providers.cohere" in sys.modules
 assert "outlay._capture.providers.openai" not in sys.modules
 """
@@ -27,18 +27,18 @@ assert "outlay._capture.providers.openai" not in sys.modules
 
 OWN: Final = """
 import outlay
-from outlay._capture.extraction.registry import find
+from outlay._capture.extraction.registry import find_endpoint
 
 def free(answer, call): ...
 
 outlay.extractors.extractor("cohere", "POST /v2/rerank")(free)
-assert find("cohere", "POST", "/v2/rerank").extract is free
-assert find("cohere", "POST", "/v2/embed") is not None
+assert find_endpoint("cohere", "POST", "/v2/rerank").extract is free
+assert find_endpoint("cohere", "POST", "/v2/embed") is not None
 
 outlay.extractors.extractor("aws", "POST /textract/AnalyzeID")(free)
 outlay.instrument("boto3")
-assert find("aws", "POST", "/textract/AnalyzeID").extract is free
-assert find("aws", "POST", "/bedrock-runtime/Converse") is not None
+assert find_endpoint("aws", "POST", "/textract/AnalyzeID").extract is free
+assert find_endpoint("aws", "POST", "/bedrock-runtime/Converse") is not None
 """
 
 

@@ -1,7 +1,7 @@
-"""Ready-made extractors, for APIs that tell a price or a count where one can say.
+"""Build extractors for APIs that report a price or a count in one place.
 
-Each reads only the members of the answer that it is told the paths of; one that is told
-none leaves the body alone.
+Each extractor reads only the members of the response whose paths it is given. Without
+paths it does not read the body.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from outlay._capture.extraction.registry import Call
 from outlay._capture.observation import Observation
 from outlay.errors import ConfigError
 
-Answer = Mapping[str, Any]
-Read = Callable[[Answer, Call], dict[str, Any]]
-"""Returns the fields of an observation that tell the cost."""
+Response = Mapping[str, Any]
+Read = Callable[[Response, Call], dict[str, Any]]
+"""Returns the fields of an observation that contain the cost."""
 
 
 class ExtractorFields(TypedDict, total=False):
-    """What every ready-made extractor may be told.
+    """The arguments that all ready-made extractors accept.
 
     Attributes:
-        event_type: of the events, such as ``cost.enrichment``.
-        operation_id: the path of the id that the provider gives to each call. Not of
-            what was found: two look-ups of one person are two costs. None: the id of
-            the request, where a header tells it.
-        model: the plan, product or version, by which prices may differ.
-        found: the path of what must be in the answer, lest the call is free: neither
-            absent, nor null, false, zero or empty.
+        event_type: The type of the events, such as ``cost.enrichment``.
+        operation_id: The path of the id that the provider gives to each call. Do not
+            use the id of the object that was found: two look-ups of one person are two
+            costs. If None, the id of the request counts, where a header contains it.
+        model: The plan, product or version, where prices differ by it.
+        charged_if: The path of a member. The call is free if the member is absent,
+            null, false, zero or empty. If None, every call is charged.
     """
 
     event_type: Required[str]
@@ -39,162 +39,167 @@ class ExtractorFields(TypedDict, total=False):
 
 
 class ResponseExtractor:
-    """An extractor for an API of a common kind.
+    """Extracts the cost from responses of an API of a common kind.
 
     Attributes:
-        fields: paths of the members of the answer that it reads.
+        fields: The paths of the members of the response that it reads.
     """
 
     def __init__(
-        self, read: Read, *paths: str, **facts: Unpack[ExtractorFields]
+        self, read: Read, *paths: str, **fields: Unpack[ExtractorFields]
     ) -> None:
-        """Read costs with ``read``, which looks at ``paths`` of the answer."""
-        unknown = facts.keys() - ExtractorFields.__annotations__.keys()
-        if unknown or not facts.get("event_type"):
+        """Read costs with ``read``, which looks at ``paths`` of the response."""
+        unknown = fields.keys() - ExtractorFields.__annotations__.keys()
+        if unknown or not fields.get("event_type"):
             raise ConfigError(
                 f"pass event_type, and of {_KNOWN} what applies"
                 + "".join(f"; {name!r} is none of them" for name in sorted(unknown))
             )
         self._read = read
-        self._event_type = facts["event_type"]
-        self._operation_id = facts.get("operation_id")
-        self._model = facts.get("model")
-        self._found = facts.get("found")
-        asked = (*paths, self._operation_id, self._found)
-        self.fields = tuple(dict.fromkeys(path for path in asked if path))
+        self._event_type = fields["event_type"]
+        self._operation_id = fields.get("operation_id")
+        self._model = fields.get("model")
+        self._charged_if = fields.get("charged_if")
+        used = (*paths, self._operation_id, self._charged_if)
+        self.fields = tuple(dict.fromkeys(path for path in used if path))
 
-    def __call__(self, answer: Answer, call: Call) -> Observation | None:
-        """Return what the call cost, or None: nothing was found."""
-        if self._found is not None and not answer.get(str(self._found)):
+    def __call__(self, response: Response, call: Call) -> Observation | None:
+        """Return the cost of the call, or None if the call is free."""
+        if self._charged_if is not None and not response.get(self._charged_if):
             return None
-        told = answer.get(self._operation_id or "")
+        operation_id = response.get(self._operation_id or "")
         return Observation(
             provider=call.provider,
             event_type=self._event_type,
-            operation_id=None if told is None else str(told),
+            operation_id=None if operation_id is None else str(operation_id),
             request_id=call.request_id,
             model=self._model,
-            **self._read(answer, call),
+            **self._read(response, call),
         )
 
 
 _KNOWN: Final = ", ".join(ExtractorFields.__annotations__)
 
 
-def price_header(
-    name: str, *, currency: str = "USD", **facts: Unpack[ExtractorFields]
+def price_from_header(
+    name: str, *, currency: str = "USD", **fields: Unpack[ExtractorFields]
 ) -> ResponseExtractor:
-    """Return an extractor of a price that a header of the answer tells.
+    """Return an extractor of a price that a header of the response contains.
 
-    An answer without it, or with something else in it, is an unpriced cost, unless
+    A response without the header, or with no number in it, is an unpriced cost, unless
     your price book has a price.
 
     Args:
-        name: of the header, such as ``x-price``.
-        currency: of the price, ISO 4217.
-        **facts: see `Facts`.
+        name: The name of the header, such as ``x-price``.
+        currency: The currency of the price, ISO 4217. Defaults to ``USD``.
+        **fields: The fields of `ExtractorFields`.
 
     Raises:
-        ConfigError: ``event_type`` is missing, or there is no such fact.
+        ConfigError: ``event_type`` is missing, or a field is unknown.
     """
 
-    def read(_answer: Answer, call: Call) -> dict[str, Any]:
+    def read(_response: Response, call: Call) -> dict[str, Any]:
         amount = to_amount(call.headers.get(name.lower()))
         return {"amount": amount, "currency": currency}
 
-    return ResponseExtractor(read, **facts)
+    return ResponseExtractor(read, **fields)
 
 
-def price_at(
+def price_from_body(
     path: str,
     *,
     currency: str = "USD",
-    currency_at: str | None = None,
-    **facts: Unpack[ExtractorFields],
+    currency_path: str | None = None,
+    **fields: Unpack[ExtractorFields],
 ) -> ResponseExtractor:
-    """Return an extractor of a price that the answer's JSON tells.
+    """Return an extractor of a price in the JSON of the response.
 
-    The amount has all digits of the text, be it a number or a string.
+    The price may be a number or a string. The amount keeps all its digits.
 
     Args:
-        path: of the price: names with dots between them, such as ``usage.cost``.
-        currency: of the price, ISO 4217.
-        currency_at: the path of the currency, where answers tell it.
-        **facts: see `Facts`.
+        path: The path of the price: names joined by dots, such as ``usage.cost``.
+        currency: The currency of the price, ISO 4217. Defaults to ``USD``.
+        currency_path: The path of the currency. If None, or if the response has none,
+            ``currency`` applies.
+        **fields: The fields of `ExtractorFields`.
 
     Raises:
-        ConfigError: ``event_type`` is missing, or there is no such fact.
+        ConfigError: ``event_type`` is missing, or a field is unknown.
     """
 
-    def read(answer: Answer, _call: Call) -> dict[str, Any]:
-        told = answer.get(currency_at or "")
-        code = told.upper() if isinstance(told, str) and told else currency
-        return {"amount": to_amount(answer.get(path)), "currency": code}
+    def read(response: Response, _call: Call) -> dict[str, Any]:
+        reported = response.get(currency_path or "")
+        known = isinstance(reported, str) and reported
+        code = str(reported).upper() if known else currency
+        return {"amount": to_amount(response.get(path)), "currency": code}
 
-    return ResponseExtractor(read, path, currency_at or "", **facts)
+    return ResponseExtractor(read, path, currency_path or "", **fields)
 
 
-def units_header(
-    name: str, unit: str, **facts: Unpack[ExtractorFields]
+def units_from_header(
+    name: str, unit: str, **fields: Unpack[ExtractorFields]
 ) -> ResponseExtractor:
-    """Return an extractor of a count that a header tells, for your price book.
+    """Return an extractor of a count in a header, which your price book prices.
 
     Args:
-        name: of the header, such as ``x-credits-used``.
-        unit: what is counted, such as ``credit``; the price book has its price.
-        **facts: see `Facts`.
+        name: The name of the header, such as ``x-credits-used``.
+        unit: The unit that is counted, such as ``credit``.
+        **fields: The fields of `ExtractorFields`.
 
     Raises:
-        ConfigError: ``event_type`` is missing, or there is no such fact.
+        ConfigError: ``event_type`` is missing, or a field is unknown.
     """
 
-    def read(_answer: Answer, call: Call) -> dict[str, Any]:
+    def read(_response: Response, call: Call) -> dict[str, Any]:
         return _counted(unit, call.headers.get(name.lower()))
 
-    return ResponseExtractor(read, **facts)
+    return ResponseExtractor(read, **fields)
 
 
-def units_at(
-    path: str, unit: str, **facts: Unpack[ExtractorFields]
+def units_from_body(
+    path: str, unit: str, **fields: Unpack[ExtractorFields]
 ) -> ResponseExtractor:
-    """Return an extractor of a count in the answer's JSON, for your price book.
+    """Return an extractor of a count in the response, which your price book prices.
 
     Args:
-        path: of the count: names with dots between them, such as ``billing.pages``.
-        unit: what is counted, such as ``page``; the price book has its price.
-        **facts: see `Facts`.
+        path: The path of the count: names joined by dots, such as ``billing.pages``.
+        unit: The unit that is counted, such as ``page``.
+        **fields: The fields of `ExtractorFields`.
 
     Raises:
-        ConfigError: ``event_type`` is missing, or there is no such fact.
+        ConfigError: ``event_type`` is missing, or a field is unknown.
     """
 
-    def read(answer: Answer, _call: Call) -> dict[str, Any]:
-        return _counted(unit, answer.get(path))
+    def read(response: Response, _call: Call) -> dict[str, Any]:
+        return _counted(unit, response.get(path))
 
-    return ResponseExtractor(read, path, **facts)
+    return ResponseExtractor(read, path, **fields)
 
 
-def flat(unit: str = "call", **facts: Unpack[ExtractorFields]) -> ResponseExtractor:
+def flat_rate(
+    unit: str = "call", **fields: Unpack[ExtractorFields]
+) -> ResponseExtractor:
     """Return an extractor for calls that all cost the same.
 
-    Answers of status 300 and above are free; ``found`` makes others so.
+    Responses of status 300 and above are free. ``charged_if`` makes others free.
 
     Args:
-        unit: what one call is one of; the price book has its price.
-        **facts: see `Facts`.
+        unit: The unit that one call counts as. Your price book has its price.
+            Defaults to ``call``.
+        **fields: The fields of `ExtractorFields`.
 
     Raises:
-        ConfigError: ``event_type`` is missing, or there is no such fact.
+        ConfigError: ``event_type`` is missing, or a field is unknown.
     """
 
-    def read(_answer: Answer, _call: Call) -> dict[str, Any]:
+    def read(_response: Response, _call: Call) -> dict[str, Any]:
         return {"usage": {unit: 1}}
 
-    return ResponseExtractor(read, **facts)
+    return ResponseExtractor(read, **fields)
 
 
-def _counted(unit: str, told: object) -> dict[str, Any]:
-    quantity = to_quantity(told)
+def _counted(unit: str, count: object) -> dict[str, Any]:
+    quantity = to_quantity(count)
     if quantity is None:
         return {"is_complete": False}
     return {"usage": {unit: quantity}}

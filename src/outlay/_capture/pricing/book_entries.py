@@ -69,7 +69,10 @@ Quantity = Annotated[
 
 
 class _FrozenModel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    # Schemas are built when a book is loaded: programs without one do not pay for them.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, defer_build=True
+    )
 
 
 class Tier(_FrozenModel):

@@ -1,42 +1,43 @@
-"""Which price lists there are: one's own, and the public one that is installed."""
+"""Choose the price lists of a client: its own book, outlay's list and the public one."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from outlay._capture.pricing.genai_package import MISSING, load_genai_package
+from outlay._capture.pricing.price_book import PriceBook
 from outlay._capture.pricing.price_lists import (
     Price,
     PriceList,
     PriceLists,
     PriceUnknown,
 )
-from outlay.errors import ConfigError, MissingExtraError
+from outlay.errors import ConfigError
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
     from outlay._capture.observation import Observation
-    from outlay._capture.pricing.genai_list import GenaiPrices
     from outlay._model.settings import Settings
 
 
 def configured_prices(settings: Settings, *, strict: bool = False) -> PriceLists:
-    """Return the price lists that the settings name, one's own first.
+    """Return the price lists that the settings name, the user's own first.
 
     Args:
-        settings: of the client.
-        strict: raise for a price book that cannot be read. Otherwise nothing is priced
-            until it is mended; see `BrokenBook`.
+        settings: The settings of the client.
+        strict: Whether to raise for a price book that cannot be read. Otherwise no
+            cost is priced until the book is corrected; see `UnreadableBook`.
 
     Raises:
-        ConfigError: only if ``strict``.
+        ConfigError: The price book cannot be read, and ``strict`` is set.
     """
     return PriceLists(configured_lists(settings, strict=strict))
 
 
 def configured_lists(settings: Settings, *, strict: bool = False) -> list[PriceList]:
-    """Return each of the lists that `price_lists` asks in turn."""
+    """Return the lists that `configured_prices` asks, in their order."""
     lists: list[PriceList] = []
     if settings.price_book is not None:
         lists.append(_book(settings.price_book, strict=strict))
@@ -44,9 +45,9 @@ def configured_lists(settings: Settings, *, strict: bool = False) -> list[PriceL
 
 
 class GenaiPricesIfInstalled:
-    """The list of genai-prices, imported when it is first asked; without it, no price.
+    """The list of genai-prices. Without that package it knows no price.
 
-    Thread safety: any thread.
+    Thread safety: any thread. Two threads may both create the list; each works.
     """
 
     overrides = False
@@ -54,58 +55,40 @@ class GenaiPricesIfInstalled:
     def __init__(self, *, update: bool = False) -> None:
         """Use the list; see `GenaiPrices`."""
         self._update = update
-        self._list: GenaiPrices | PriceUnknown | None = None
+        self._list: PriceList | None = None
 
     def price(self, observation: Observation, at: datetime) -> Price | PriceUnknown:
-        """Return what ``observation`` costs at that time, or why that is not known."""
-        # Two threads may both load it: the last one's caches are everybody's.
-        prices = self._list or self._load()
-        if isinstance(prices, PriceUnknown):
-            return prices
-        return prices.price(observation, at)
-
-    def _load(self) -> GenaiPrices | PriceUnknown:
-        self._list = _load(update=self._update)
-        return self._list
+        """Return the price of ``observation`` at that time, or why it is unknown."""
+        if self._list is None:
+            package = load_genai_package()
+            if package is None:
+                return MISSING
+            self._list = package.price_list(update=self._update)
+        return self._list.price(observation, at)
 
 
 class UnreadableBook:
-    """A price book that cannot be read. Nobody else is asked in its place.
+    """Stands in for a price book that cannot be read. No other list is asked.
 
-    A public list might tell another price than the agreed one. The costs wait, with
-    their usage, until the book is mended.
+    A public list might give another price than the agreed one. The costs are stored
+    with their usage until the book is corrected.
     """
 
     overrides = False
 
     def __init__(self, error: ConfigError) -> None:
-        """Give ``error`` as the reason of every price that is not known."""
-        self._answer = PriceUnknown("price_book", str(error), overrides_reported=True)
+        """Give ``error`` as the reason of every unknown price."""
+        self._unknown = PriceUnknown("price_book", str(error), overrides_reported=True)
 
-    def price(self, observation: Observation, at: datetime) -> PriceUnknown:  # noqa: ARG002 - as PriceList has it
+    def price(self, observation: Observation, at: datetime) -> PriceUnknown:  # noqa: ARG002 - the protocol's signature
         """Return why no price is known."""
-        return self._answer
+        return self._unknown
 
 
 def _book(path: Path, *, strict: bool) -> PriceList:
-    from outlay._capture.pricing.price_book import PriceBook  # noqa: PLC0415 - for few
-
     try:
         return PriceBook.load(path)
     except ConfigError as error:
         if strict:
             raise
         return UnreadableBook(error)
-
-
-def _load(*, update: bool) -> GenaiPrices | PriceUnknown:
-    try:
-        # A tenth of a second, for it brings some thousand models' prices.
-        from outlay._capture.pricing.genai_list import GenaiPrices  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("outlay"):
-            raise
-        return PriceUnknown(
-            "missing_extra", str(MissingExtraError("Pricing reported usage", "pricing"))
-        )
-    return GenaiPrices(update=update)

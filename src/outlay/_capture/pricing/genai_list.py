@@ -17,6 +17,7 @@ from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelPrice, StartDateConstraint, Usage
 
 from outlay._capture.pricing import genai_usage as reports
+from outlay._capture.pricing.genai_package import GenaiPackage
 from outlay._capture.pricing.linear_rates import (
     LinearPrice,
     UsageReader,
@@ -338,3 +339,6 @@ def _effective_since(model: ModelInfo, at: datetime) -> date | None:
                 return constraint.start_date
             return None
     return None
+
+
+PACKAGE: Final = GenaiPackage(GenaiPrices, reports.usage_by_unit, reports.is_part_of)

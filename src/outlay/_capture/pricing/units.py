@@ -1,8 +1,8 @@
-"""Units: what was counted of an operation, and what of it is part of what.
+"""Read quantities by unit, and tell which units are parts of others.
 
-Usage in the shape of an AI provider is read by genai-prices, into units of which some
-are parts of others: cached tokens are input tokens. Of all other units, ``image/hd`` is
-a part of ``image``; what is counted in the part is counted in the whole, too.
+genai-prices reads the usage of AI providers. Some of its units are parts of others:
+cached tokens are input tokens. Of all other units, ``image/hd`` is a part of ``image``:
+a quantity of the part is also counted in the whole.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
+from outlay._capture.pricing.genai_package import load_genai_package
 from outlay._capture.pricing.price_lists import PriceUnknown
 from outlay.errors import MissingExtraError
 
@@ -19,25 +20,27 @@ if TYPE_CHECKING:
 
     from outlay._capture.observation import Observation
 
-CALL: Final = "call"  # which every operation is one of; it needs no price
+CALL: Final = "call"
+"""The unit that every operation is one of. It needs no price."""
 OWN_UNITS: Final = {
     CALL: "one call",
     "atmosphere_data": "a place's ratings and services, on top of its call",
-    "billable_unit": "what fal bills an endpoint by, such as an image or a megapixel",
+    "billable_unit": "fal's unit of an endpoint, such as an image or a megapixel",
     "character": "a billed character of text",
-    "classification": "a text that was classified",
+    "classification": "a classified text",
     "contact_data": "a place's hours and numbers, on top of its call",
     "element": "a pair of places in a matrix of distances",
-    "image": "an image made; by size and quality, too, as in image/1024x1024/hd",
+    "image": "a created image; also by size and quality, as in image/1024x1024/hd",
     "page": "a page of a document",
-    "search": "a search, with as many documents as the provider takes for one",
+    "search": "a search, with as many documents as the provider counts as one",
     "second": "a second of audio, of a phone call, or of compute time",
     "segment": "a part of a text message",
 }
-"""Units by the names that extractors give them. Beside these there are
-the units of genai-prices, and data packages by their providers' names."""
+"""The units of outlay's extractors. There are also the units of genai-prices, and data
+packages under their providers' names."""
 
-_PARTS: Final = ("_tokens", "audio_seconds")  # how those end that are parts of others
+_PARTS: Final = ("_tokens", "audio_seconds")
+"""The ends of the units that genai-prices knows to be parts of others."""
 
 _MISSING: Final = PriceUnknown(
     "missing_extra", str(MissingExtraError("Reading token counts", "pricing"))
@@ -50,11 +53,10 @@ def quantities_by_unit(
     """Return the quantities in an observation by unit, or why they cannot be read."""
     usage: Mapping[str, Any] = observation.usage
     if observation.flavor is not None:
-        try:
-            from outlay._capture.pricing import genai_usage as reports
-        except ModuleNotFoundError:
+        package = load_genai_package()
+        if package is None:
             return _MISSING
-        read = reports.usage_by_unit(observation)
+        read = package.usage_by_unit(observation)
         if isinstance(read, PriceUnknown):
             return read
         usage = read
@@ -70,13 +72,13 @@ def quantities_by_unit(
 def without_overlap(
     usage: Mapping[str, Decimal], units: Collection[str]
 ) -> Mapping[str, Decimal] | PriceUnknown:
-    """Return the quantities to bill in ``units``, each thing in one of them only.
+    """Return the quantities to bill in ``units``, each thing in one unit only.
 
-    Cached tokens that have a price of their own are no longer among the input tokens.
+    Cached tokens that have a price of their own no longer count as input tokens.
 
     Args:
-        usage: quantities as reported.
-        units: those that have a price, or are free.
+        usage: The reported quantities.
+        units: The units that have a price, or are free.
     """
     within = _part_of_checker({*usage, *units})
     if within is None:
@@ -85,7 +87,7 @@ def without_overlap(
         if quantity and unit != CALL and not any(within(unit, of) for of in units):
             return PriceUnknown("no_unit_price", f"{unit} has no price")
     apart: dict[str, Decimal] = {}
-    # The more special ones first: what is within the fewest comes last.
+    # Parts go before their wholes: a whole is within the fewest units.
     for unit in sorted(units, key=lambda one: -sum(within(one, of) for of in units)):
         inner = (apart[other] for other in apart if within(other, unit))
         quantity = usage.get(unit, Decimal()) - sum(inner, Decimal())
@@ -101,7 +103,7 @@ def _quantity(count: object) -> Decimal | None:
     if isinstance(count, bool):
         return None
     if isinstance(count, float) and math.isfinite(count):
-        count = Decimal(repr(count))  # as it was written in the response
+        count = Decimal(repr(count))  # the digits of the response
     if isinstance(count, int):
         count = Decimal(count)
     if isinstance(count, Decimal) and count.is_finite() and count >= 0:
@@ -110,17 +112,14 @@ def _quantity(count: object) -> Decimal | None:
 
 
 def _part_of_checker(units: set[str]) -> Callable[[str, str], bool] | None:
-    """Return what tells whether a unit is another, or a part of it.
+    """Return a function that checks whether a unit is another, or a part of it.
 
-    None: only genai-prices knows, which is not installed.
+    Returns None if only genai-prices knows, and it is not installed.
     """
     if not any(unit.endswith(_PARTS) for unit in units):
         return _is_part
-    try:
-        from outlay._capture.pricing import genai_usage as reports
-    except ModuleNotFoundError:
-        return None
-    return reports.is_part_of
+    package = load_genai_package()
+    return package and package.is_part_of
 
 
 def _is_part(unit: str, other: str) -> bool:

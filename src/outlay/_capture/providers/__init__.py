@@ -1,4 +1,4 @@
-"""The providers that capture knows: one module each, imported when first needed."""
+"""The providers that outlay captures, one module each."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ if TYPE_CHECKING:
     from outlay._capture.instrumentation.library import Library
 
 MODULES: Final = {
-    "anthropic": "anthropic",
-    "boto3": "aws",
-    "botocore": "aws",
-    "cohere": "cohere",
-    "deepgram": "deepgram",
-    "elevenlabs": "elevenlabs",
-    "fal-client": "fal",
-    "google-genai": "google",
-    "googlemaps": "google_maps",
-    "groq": "groq",
-    "httpx": "httpx",
-    "httpx2": "httpx2",
-    "litellm": "litellm",
-    "mistralai": "mistral",
-    "openai": "openai",
-    "replicate": "replicate",
-    "requests": "requests",
-    "together": "together",
-    "twilio": "twilio",
+    "anthropic": "anthropic.LIBRARY",
+    "boto3": "aws.LIBRARY",
+    "botocore": "aws.LIBRARY",
+    "cohere": "cohere.LIBRARY",
+    "deepgram": "deepgram.LIBRARY",
+    "elevenlabs": "elevenlabs.LIBRARY",
+    "fal-client": "fal.LIBRARY",
+    "google-genai": "google.LIBRARY",
+    "googlemaps": "google_maps.LIBRARY",
+    "groq": "openai.GROQ",
+    "httpx": "http_clients.HTTPX",
+    "httpx2": "http_clients.HTTPX2",
+    "litellm": "litellm.LIBRARY",
+    "mistralai": "mistral.LIBRARY",
+    "openai": "openai.LIBRARY",
+    "replicate": "replicate.LIBRARY",
+    "requests": "http_clients.REQUESTS",
+    "together": "openai.TOGETHER",
+    "twilio": "twilio.LIBRARY",
 }
-"""What users call a library, and the module here whose ``LIBRARY`` describes it."""
+"""The module and the attribute that describe a library, by the library's name."""
 
 
 def library(name: str) -> Library:
-    """Return a library's description.
+    """Return a library's description. Its module is imported, the library is not.
 
     Raises:
-        KeyError: no such library is known.
+        KeyError: outlay does not know the library.
     """
-    module = import_module(f"{__name__}.{MODULES[name]}")
-    found: Library = module.LIBRARY
+    module, attribute = MODULES[name].split(".")
+    found: Library = getattr(import_module(f"{__name__}.{module}"), attribute)
     return found
 
 
 def libraries() -> Iterable[Library]:
-    """Return the descriptions of all libraries that are known, each once."""
+    """Return the description of each known library once."""
     return dict.fromkeys(map(library, MODULES))

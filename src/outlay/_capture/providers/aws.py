@@ -141,7 +141,7 @@ def _watched(kind: Any) -> Any:
         try:
             kind.close(stream)
         finally:
-            stream.outlay_watch.closed()
+            stream.outlay_watch.on_close()
 
     names = {"__module__": kind.__module__, "__doc__": kind.__doc__}
     return type(kind.__name__, (kind,), {**names, "__iter__": __iter__, "close": close})

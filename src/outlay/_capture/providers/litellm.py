@@ -339,7 +339,7 @@ class _LiteLLM(Library):
                 add = f"add_litellm_{what}callback"
                 getattr(package.logging_callback_manager, add)(self._callback)
 
-    def _unhook(self) -> None:
+    def _remove_patches(self) -> None:
         cancel(self.module)
         package = sys.modules.get(self.module)
         with self._lock:

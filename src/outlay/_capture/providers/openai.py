@@ -36,6 +36,9 @@ LIBRARY: Final = library(
         provider="unknown",
     )
 )
+# These packages speak the same language to one provider each.
+GROQ: Final = library(StainlessLibrary("groq", provider="groq"))
+TOGETHER: Final = library(StainlessLibrary("together", provider="together"))
 
 # Whose API is like OpenAI's.
 _ALIKE: Final = (

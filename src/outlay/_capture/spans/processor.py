@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from outlay._capture.guard import guarded
 from outlay._capture.operations.state import current_operation_state
 from outlay._capture.recorder import Recorder
-from outlay._capture.span_attributes import STATUS
+from outlay._capture.span_attributes import ATTR_STATUS
 from outlay._capture.spans.dialects import (
     DIALECTS,
     convention_of,
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from outlay._client import Client
     from outlay._model.attribution import Attribution
 
-CUSTOMER: Final = "outlay.customer_id"
+ATTR_CUSTOMER_ID: Final = "outlay.customer_id"
 """Attribute by which an application attributes a span itself."""
 
 _MARKER_ATTRIBUTES: Final = frozenset(
-    {STATUS, *(dialect.marker for dialect in DIALECTS)}
+    {ATTR_STATUS, *(dialect.marker for dialect in DIALECTS)}
 )
 """A span without any of these is none of ours: one look, whatever it carries."""
 
@@ -142,7 +142,7 @@ class CostSpanProcessor(SpanProcessor):
         around: OperationState | None,
     ) -> bool:
         """Return whether the span's call is counted, by this or by another observer."""
-        if STATUS in attributes:
+        if ATTR_STATUS in attributes:
             return True
         found = convention_of(attributes)
         observation = (
@@ -183,7 +183,7 @@ class CostSpanProcessor(SpanProcessor):
 
 
 def _owner(attributes: Attributes, owner: Attribution) -> Attribution:
-    customer = attributes.get(CUSTOMER)
+    customer = attributes.get(ATTR_CUSTOMER_ID)
     if isinstance(customer, str) and customer:
         return owner._replace(customer_id=customer)
     return owner

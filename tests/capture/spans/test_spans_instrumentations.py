@@ -31,7 +31,7 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from outlay.otel import CostSpanProcessor
-from tests.spans.fakes import PROMPT, REPLY, async_http_client, http_client
+from tests.capture.spans.fakes import PROMPT, REPLY, async_http_client, http_client
 
 if TYPE_CHECKING:
     from tests.support.recorded import Recorded

@@ -26,8 +26,8 @@ from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
 import outlay
-from tests.spans import test_spans_instrumentations as watched
-from tests.spans.fakes import PROMPT, async_http_client, http_client
+from tests.capture.spans import test_spans_instrumentations as watched
+from tests.capture.spans.fakes import PROMPT, async_http_client, http_client
 
 if TYPE_CHECKING:
     from decimal import Decimal

@@ -14,8 +14,15 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import outlay
 from outlay._capture.spans import processor as module
 from outlay._model.attribution import Attribution, current_attribution
-from outlay.otel import AMOUNT, CURRENCY, KEYS, STATUS, CostSpanProcessor, stamp_cost
-from tests.spans.test_spans_dialects import OPENINFERENCE, SEMCONV
+from outlay.otel import (
+    ATTR_AMOUNT,
+    ATTR_CURRENCY,
+    ATTR_IDEMPOTENCY_KEYS,
+    ATTR_STATUS,
+    CostSpanProcessor,
+    stamp_cost,
+)
+from tests.capture.spans.test_spans_dialects import OPENINFERENCE, SEMCONV
 from tests.support.recorded import Recorded
 
 if TYPE_CHECKING:
@@ -184,10 +191,10 @@ def test_a_cost_tracked_by_hand_is_stamped_where_that_is_asked_for(
 
     (request,) = traced.exporter.get_finished_spans()
     assert dict(request.attributes or {}) == {
-        STATUS: "tracked",
-        AMOUNT: "0.055",
-        CURRENCY: "USD",
-        KEYS: tuple(receipt.idempotency_key for receipt in receipts),
+        ATTR_STATUS: "tracked",
+        ATTR_AMOUNT: "0.055",
+        ATTR_CURRENCY: "USD",
+        ATTR_IDEMPOTENCY_KEYS: tuple(receipt.idempotency_key for receipt in receipts),
     }
 
 

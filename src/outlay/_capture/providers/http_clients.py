@@ -1,7 +1,8 @@
-"""Sessions of requests, for providers without a package of their own.
+"""Capture single clients of httpx, httpx2 and requests.
 
-Every request of a session goes through its ``send``, and so does each of a call that
-is redirected: it sends itself what it is told to, and returns the last response.
+They serve providers that have no package of their own. Every request of such a client
+goes through its ``send``, and so does each request that a redirect adds. Host and path
+tell which provider was called, and the registry tells how to read the response.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from outlay._capture.extraction.registry import provider_of
 from outlay._capture.instrumentation.http_exchange import (
     RequestJson,
     observe_exchange,
+    observe_httpx_response,
     query_of,
 )
 from outlay._capture.instrumentation.library import InstrumentedClients, Library, Patch
@@ -21,7 +23,7 @@ from outlay._capture.instrumentation.streams import (
     StreamObserver,
     observe_iter,
 )
-from outlay._capture.instrumentation.wrappers import returning
+from outlay._capture.instrumentation.wrappers import awaiting, returning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,13 +31,31 @@ if TYPE_CHECKING:
 
     from outlay._capture.instrumentation.streams import StreamSink
 
+_CACHED: Final = ("from_cache", "hishel_from_cache")
+"""Extensions by which caching transports, such as hishel's, mark a free response."""
 
-def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
+
+def _httpx_patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
+    def on_response(response: Any, client: Any, *_args: Any, **_kwargs: Any) -> None:
+        options = scope.options_for(client)
+        if options is None or any(map(response.extensions.get, _CACHED)):
+            return
+        provider = options.provider or provider_of(response.request.url.host)
+        if provider is not None:
+            observe_httpx_response("httpx", options, provider, response)
+
+    yield Patch(module.Client, "send", returning("httpx", on_response))
+    yield Patch(module.AsyncClient, "send", awaiting("httpx", on_response))
+
+
+def _requests_patches(
+    module: ModuleType, scope: InstrumentedClients
+) -> Iterable[Patch]:
     def on_response(response: Any, session: Any, *_args: Any, **_kwargs: Any) -> None:
         options = scope.options_for(session)
-        if options is None or response.history:  # the last of them was seen already
-            return
-        if getattr(response, "from_cache", False):  # as CacheControl marks it
+        if options is None or response.history:
+            return  # after redirects, ``send`` returns a response that it sent itself
+        if getattr(response, "from_cache", False):  # CacheControl's mark
             return
         host = urlsplit(response.request.url).hostname
         provider = options.provider or provider_of(host or "")
@@ -46,7 +66,7 @@ def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
 
 
 class _Exchange:
-    """As requests has it."""
+    """A request and its response, as requests represents them."""
 
     def __init__(self, response: Any) -> None:
         self._response = response
@@ -62,7 +82,7 @@ class _Exchange:
         request = self._response.request
         body = request.body
         content = body.encode() if isinstance(body, str) else body
-        # What is sent in parts is not there to be read.
+        # A body that was sent in parts is gone.
         return RequestJson(
             request.headers, content if isinstance(content, bytes) else b""
         )
@@ -70,35 +90,36 @@ class _Exchange:
     @property
     def body(self) -> bytes | None:
         response = self._response
-        is_read = response._content_consumed  # noqa: SLF001 - nothing public tells
+        is_read = response._content_consumed  # noqa: SLF001 - nothing public says so
         return response.content if is_read else None
 
     def observe_body(self, what: str, reader: StreamSink[bytes]) -> None:
-        """Let ``reader`` see the body: every way to read it leads through two methods.
+        """Pass the body to ``reader`` while the caller reads it.
 
-        Who reads ``response.raw`` instead is not seen, and its cost is incomplete.
+        All public ways to read go through ``iter_content`` and ``close``. A caller
+        that reads ``response.raw`` is not observed, and its cost is incomplete.
         """
         response = self._response
         kind = type(response)
         names = ("iter_content", "close")
-        watch: StreamObserver[Any] = StreamObserver(
-            what, RestoresMethods(response, names, _Bytes(reader))
+        observer: StreamObserver[Any] = StreamObserver(
+            what, RestoresMethods(response, names, _BytesSink(reader))
         )
 
         def iter_content(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            return observe_iter(kind.iter_content(response, *args, **kwargs), watch)
+            return observe_iter(kind.iter_content(response, *args, **kwargs), observer)
 
         def close() -> None:
             try:
                 kind.close(response)
             finally:
-                watch.on_close()
+                observer.on_close()
 
         vars(response).update(zip(names, (iter_content, close), strict=True))
 
 
-class _Bytes:
-    """Reads on as bytes what requests may have decoded already."""
+class _BytesSink:
+    """Passes on as bytes what requests may have decoded already."""
 
     def __init__(self, reader: StreamSink[bytes]) -> None:
         self._reader = reader
@@ -108,4 +129,6 @@ class _Bytes:
         self._reader.feed(item.encode() if isinstance(item, str) else item)
 
 
-LIBRARY: Final = Library("requests", _patches, by_client_only=True)
+HTTPX: Final = Library("httpx", _httpx_patches, by_client_only=True)
+HTTPX2: Final = Library("httpx2", _httpx_patches, by_client_only=True)
+REQUESTS: Final = Library("requests", _requests_patches, by_client_only=True)

@@ -1,0 +1,52 @@
+"""Load genai-prices, an optional package, where it is installed.
+
+Loading takes a tenth of a second, because the package contains the prices of some two
+thousand models. The caller of `instrument` or `configure` pays for it, not the first
+captured call.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from outlay._capture.pricing.price_lists import PriceUnknown
+from outlay.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from outlay._capture.observation import Observation
+    from outlay._capture.pricing.genai_list import GenaiPrices
+
+MISSING: Final = PriceUnknown(
+    "missing_extra", str(MissingExtraError("Pricing reported usage", "pricing"))
+)
+
+
+class GenaiPackage(NamedTuple):
+    """The parts of outlay that need genai-prices.
+
+    Attributes:
+        price_list: The class of the price list.
+        usage_by_unit: Returns the counts in an observation by unit.
+        is_part_of: Returns whether one unit is a part of another.
+    """
+
+    price_list: type[GenaiPrices]
+    usage_by_unit: Callable[[Observation], Mapping[str, Any] | PriceUnknown]
+    is_part_of: Callable[[str, str], bool]
+
+
+@functools.cache
+def load_genai_package() -> GenaiPackage | None:
+    """Import what needs genai-prices. Return None if the package is not installed."""
+    try:
+        module = import_module("outlay._capture.pricing.genai_list")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("outlay"):
+            raise
+        return None
+    found: GenaiPackage = module.PACKAGE
+    return found

@@ -416,7 +416,9 @@ def test_currencies_are_never_added(books: Books) -> None:
     assert (error["field"], error["code"]) == ("currency", "CURRENCY_NEEDED")
     assert error["message"].endswith("name one of EUR, USD")
     assert (dollars["currency"], dollars["totalCost"]) == ("USD", 1)
-    assert dollars["warnings"] == [f"left out, because not in USD: OCR ({euro})"]
+    assert dollars["warnings"] == [
+        f"excluded, because they are not in USD: OCR ({euro})"
+    ]
     assert (euros["currency"], euros["totalCost"]) == ("EUR", 2)
     assert "warnings" not in euros
 
@@ -429,7 +431,9 @@ def test_a_currency_without_costs_gives_an_empty_report(books: Books) -> None:
     report = books.report(currency="EUR", groupBy="cost")
 
     assert (report["currency"], report["totalCost"], report["groups"]) == ("EUR", 0, [])
-    assert report["warnings"] == [f"left out, because not in EUR: AI ({cost_id})"]
+    assert report["warnings"] == [
+        f"excluded, because they are not in EUR: AI ({cost_id})"
+    ]
 
 
 def test_an_organization_without_costs_has_an_empty_report(books: Books) -> None:
@@ -449,9 +453,11 @@ def test_values_that_do_not_count_are_reported(books: Books) -> None:
     for amount in ("1", "null", '"n/a"'):
         books.spend(amount)
 
-    assert books.report()["warnings"] == [
-        f"in no sum, for want of a countable value: 2 of the events of AI ({cost_id})"
-    ]
+    [warning] = books.report()["warnings"]
+    assert warning == (
+        "excluded, because they have no numeric value: "
+        f"2 of the events of AI ({cost_id})"
+    )
 
 
 def test_costs_that_come_to_nothing_say_why(books: Books) -> None:
@@ -467,8 +473,8 @@ def test_costs_that_come_to_nothing_say_why(books: Books) -> None:
 
     assert report["totalCost"] == 1
     assert report["warnings"] == [
-        f"of no amount, because without event type or aggregation: Inert ({inert})",
-        f"of no amount, because without a dimension of filterGroupBy: Plain ({plain})",
+        f"excluded, because they have no event type or aggregation: Inert ({inert})",
+        f"excluded, because they lack a dimension of filterGroupBy: Plain ({plain})",
     ]
 
 
@@ -484,7 +490,7 @@ def test_what_does_not_add_up_is_named(books: Books) -> None:
     assert (by_customer["totalCost"], by_cost["totalCost"]) == (Decimal("6.5"), 4)
     [warning] = by_customer["warnings"]
     assert warning == (
-        "no SUM or COUNT, so each group and window has a value of its own, "
+        "neither SUM nor COUNT, so each group and window has a value of its own, "
         f"and totals add those up: AI ({cost_id})"
     )
     assert "warnings" not in by_cost

@@ -1,8 +1,8 @@
-"""The reference server: takes cost events in, and answers what they come to.
+"""The reference server: accepts cost events and computes exact totals.
 
-Layers: routes (``_dispatch``, ``_routes``: HTTP in and out) → services (``_ingest``,
-``_costs``, ``_summary``, ``_report``: the rules) → store (``_store``: the seam;
-``_sqlite``: one file). Needs the extra ``server``.
+Layers, each importing only what is below it: ``_http`` (HTTP) → ``_services`` (rules) →
+``_storage`` (SQLite behind the seam ``store``) → ``_wire`` (bodies) → ``_metering``
+(arithmetic) → ``_records`` (values). The extra ``server`` installs what it needs.
 """
 
 from __future__ import annotations

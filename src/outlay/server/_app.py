@@ -1,4 +1,4 @@
-"""The server as an ASGI application."""
+"""Build the server as an ASGI application."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from outlay._model.clock import Clock, SystemClock
 from outlay.server._core import ServerCore
 from outlay.server._http.router import Router
-from outlay.server._http.routes import ENDPOINTS
+from outlay.server._http.routes import ROUTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -29,34 +29,35 @@ def create_app(
 ) -> Starlette:
     """Return the server as an ASGI application, to run in any ASGI server.
 
-    The database is opened when the application starts up, and closed, with everything
-    accepted on disk, when it shuts down. Run one worker process for a database.
+    The application opens the database when it starts up. It closes the database when
+    it shuts down, with every accepted event on disk. Run one worker process for a
+    database.
 
     Args:
-        settings: what can be set.
-        clock: where the time comes from; None: the machine's.
-        middleware: wrapped around all routes, outermost first. A test or a demo can
-            inject a failing server here; the settings have no switch for that.
+        settings: The server's settings.
+        clock: The source of the time. Defaults to the machine's clock.
+        middleware: The middleware around all routes, outermost first. A test or a demo
+            can inject faults here; the settings have no switch for that.
     """
-    return app_of(ServerCore(settings, clock or SystemClock()), middleware)
+    return app_for(ServerCore(settings, clock or SystemClock()), middleware)
 
 
-def app_of(engine: ServerCore, middleware: Sequence[Middleware]) -> Starlette:
-    """Return the application that serves ``engine``, and starts and stops it."""
+def app_for(core: ServerCore, middleware: Sequence[Middleware]) -> Starlette:
+    """Return the application that serves ``core``, and starts and stops it."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await engine.start()
+        await core.start()
         try:
             yield
         finally:
-            await engine.stop()
+            await core.stop()
 
     app = Starlette(middleware=middleware)
     # One table of routes instead of a list tried in order, and never a redirect:
     # clients turn a redirected POST into a GET.
     app.router = routing.Router(
-        default=Router(engine, ENDPOINTS), redirect_slashes=False, lifespan=lifespan
+        default=Router(core, ROUTES), redirect_slashes=False, lifespan=lifespan
     )
-    app.state.engine = engine
+    app.state.core = core
     return app

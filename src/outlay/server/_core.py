@@ -1,4 +1,4 @@
-"""Everything behind the routes, and its life: opened, started, stopped."""
+"""Open, start and stop the parts of the server behind the routes."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ log = logging.getLogger("outlay.server")
 
 
 class ServerCore:
-    """Store, writer and services of one server.
+    """The store, the commit thread and the services of one server.
 
-    Life: `open`, then `start` and `stop` on one event loop, once each; or `open` and
-    `close`, if nothing is ever served.
+    Call `open`, then `start` and `stop` on one event loop, once each. If nothing is
+    ever served, call `open` and `close`.
 
     Attributes:
-        generated_key: the all-powers key that `open` made for a database without any
-            key; None if there was one, or a fixed key is set. It is kept nowhere else.
+        generated_key: The key with all permissions that `open` created for a database
+            without keys. None if there was a key, or a fixed key is set. It is stored
+            nowhere else.
     """
 
     def __init__(self, settings: ServerSettings, clock: Clock) -> None:
@@ -49,10 +50,10 @@ class ServerCore:
         self.generated_key: str | None = None
 
     def open(self) -> None:
-        """Open the database. Does nothing the second time.
+        """Open the database. A second call does nothing.
 
         Raises:
-            DatabaseError: it cannot be used; the message says what to do.
+            DatabaseError: The database cannot be used. The message says what to do.
         """
         if self._opened:
             return
@@ -62,30 +63,30 @@ class ServerCore:
             dedupe_window=settings.dedupe_window // timedelta(microseconds=1),
             durable=settings.database != ":memory:",
         )
-        self.writer = CommitThread(
+        self.commits = CommitThread(
             self.store, self.now, max_waiting_events=settings.max_waiting_events
         )
-        self.access = Authenticator(self.store, settings)
+        self.auth = Authenticator(self.store, settings)
         self.ingest = IngestService(
-            self.store, self.writer, self.access, settings, self.now
+            self.store, self.commits, self.auth, settings, self.now
         )
         self.costs = CostService(
-            self.store, self.writer, self.access, settings, self.now
+            self.store, self.commits, self.auth, settings, self.now
         )
         self.summaries = SummaryService(self.store)
         self.reports = ReportService(self.store, settings.default_currency)
         self._opened = True
-        self._ensure_a_key()
+        self._ensure_key()
 
     async def start(self) -> None:
-        """Start writing, on the running event loop."""
+        """Start the commit thread, on the running event loop."""
         self.open()
-        self.writer.start()
+        self.commits.start()
         log.info("started: database=%s", self.settings.database)
 
     async def stop(self) -> None:
-        """Write what was handed over, and close the database."""
-        await self.writer.stop()
+        """Commit every waiting event, and close the database."""
+        await self.commits.stop()
         self.close()
         counts = self.ingest.counts
         log.info(
@@ -97,7 +98,7 @@ class ServerCore:
         )
 
     def close(self) -> None:
-        """Close the database, if it is open. `stop` does it for a started engine."""
+        """Close the database, if it is open. `stop` does it for a started core."""
         if not self._opened:
             return
         self._opened = False
@@ -117,15 +118,15 @@ class ServerCore:
     async def create_key(
         self, name: str, permissions: Iterable[str], *, namespace: str | None = None
     ) -> str:
-        """Create an API key with ``permissions`` and return it, this once.
+        """Create an API key with ``permissions``, and return it. It is not stored.
 
         Args:
-            name: what it is for, to tell it from others.
-            permissions: see `outlay.server._services.auth.PERMISSIONS`.
-            namespace: its organization; None: the server's own.
+            name: A name that tells the key from others.
+            permissions: The permissions, from `_services.auth.PERMISSIONS`.
+            namespace: The key's organization. Defaults to the server's own.
 
         Raises:
-            ValueError: a permission does not exist.
+            ValueError: A permission does not exist.
         """
         key = new_key()
         record = key_record(
@@ -135,18 +136,18 @@ class ServerCore:
             permissions=permissions,
             now=self.now(),
         )
-        await self.writer.run(lambda: self.store.add_key(record))
+        await self.commits.run(lambda: self.store.add_key(record))
         return key
 
     def _database_path(self) -> Path:
         if self.settings.database == ":memory:":
-            # A file all the same: readers beside the writer need one to share.
+            # A file as well, because readers beside the writer must share it.
             self._folder = tempfile.TemporaryDirectory(prefix="outlay-server-")
             return Path(self._folder.name) / "outlay.db"
         return Path(self.settings.database)
 
-    def _ensure_a_key(self) -> None:
-        """Make an all-powers key if nobody could use the server otherwise."""
+    def _ensure_key(self) -> None:
+        """Create a key with all permissions if no other key exists."""
         if self.settings.api_key is not None:
             return
         with self.store.reading() as reader:

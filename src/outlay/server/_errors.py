@@ -1,14 +1,14 @@
-"""Why the server cannot start or go on.
+"""Errors that keep the server from starting or running.
 
-    ServerError                 root; an OutlayError
+    ServerError                 the root; an OutlayError
     ├── AddressInUseError       another program listens on the host and port
-    ├── AddressError            the host or port cannot be listened on at all
+    ├── AddressError            the server cannot listen on the host or port
     ├── DatabaseError           the database file cannot be used
     │   ├── DatabaseBusyError       another server has it open
     │   └── NewerDatabaseError      a newer outlay wrote it
-    └── StoreUnavailableError   the database took no write, or gave no answer
+    └── StoreUnavailableError   the database failed to write or to read
 
-Refusals of single requests are no errors of the server: see ``_problems``.
+The refusal of a single request is a ``_wire.problems.HttpProblem`` instead.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = (
 
 
 class ServerError(OutlayError):
-    """The server cannot start or go on; the message says what to do."""
+    """The server cannot start or run. The message says what to do."""
 
 
 class AddressError(ServerError, OSError):
@@ -35,7 +35,7 @@ class AddressError(ServerError, OSError):
 
 
 class AddressInUseError(AddressError):
-    """Another program listens on the host and port already."""
+    """Another program already listens on the host and port."""
 
 
 class DatabaseError(ServerError):
@@ -47,8 +47,8 @@ class DatabaseBusyError(DatabaseError):
 
 
 class NewerDatabaseError(DatabaseError):
-    """The database was written by a newer version of outlay."""
+    """A newer version of outlay wrote the database."""
 
 
 class StoreUnavailableError(ServerError):
-    """The database took no write, of which nothing is kept, or gave no answer."""
+    """The database failed to write, so that nothing was stored, or failed to read."""

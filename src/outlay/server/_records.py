@@ -1,4 +1,4 @@
-"""What the store keeps: events, costs, products, API keys. Values only."""
+"""The values that the store keeps: events, costs, products, API keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MICROSECONDS_PER_HOUR: Final = 3_600_000_000
 
 
 class Aggregation(StrEnum):
-    """How the values of many events become one quantity."""
+    """The way in which the values of many events become one quantity."""
 
     SUM = "SUM"
     COUNT = "COUNT"
@@ -28,11 +28,11 @@ class Event(msgspec.Struct, gc=False):
     """One accepted cost event.
 
     Attributes:
-        id: the server's own name for it, ``evt_…``.
-        at: when the operation happened, in microseconds since 1970, UTC.
-        data: the JSON object as it was sent, to the letter.
-        fields: ``data`` decoded, its numbers as int or exact Decimal; empty when the
-            event was read back.
+        id: The server's id of the event, ``evt_…``.
+        at: The time of the operation, in microseconds since 1970, UTC.
+        data: The JSON object exactly as it was sent.
+        fields: The decoded ``data``, its numbers as int or exact Decimal. Empty in an
+            event that was read from the database.
     """
 
     id: str
@@ -49,17 +49,17 @@ class Event(msgspec.Struct, gc=False):
 
     @property
     def customer(self) -> str:
-        """Who the cost is attributed to: the subject, else the caller's own id."""
+        """The customer of the cost: the subject, or else the caller's own id."""
         return self.subject or self.external_subject or ""
 
 
 class IngestResult(msgspec.Struct, frozen=True, gc=False):
-    """What became of one event handed to the store.
+    """The outcome of one event that was given to the store.
 
     Attributes:
-        event: the stored event: the one handed in, or the first with its key.
-        duplicate: the key was received before, within the dedupe window.
-        conflict: a duplicate that says something else than the first did.
+        event: The stored event: the given one, or the first one with its key.
+        duplicate: Whether the key was received before, within the dedupe window.
+        conflict: Whether a duplicate differs from the first event with its key.
     """
 
     event: Event
@@ -71,12 +71,13 @@ class CostMetric(msgspec.Struct, frozen=True):
     """A cost metric: which events count, and what they cost.
 
     Attributes:
-        unit_cost: price of one unit of quantity, in major units of ``currency``.
-        event_type: the events it reads; None reads none.
-        aggregation: None computes nothing.
-        value_property: JSONPath of the value inside ``data``.
-        group_by: dimension name to JSONPath.
-        created_at: microseconds since 1970, as `updated_at`.
+        unit_cost: The price of one unit of quantity, in major units of ``currency``.
+        event_type: The type of the events that count. If None, no event counts.
+        aggregation: The aggregation of their values. If None, there is no quantity.
+        value_property: The JSONPath of the value inside ``data``.
+        group_by: The JSONPath of each dimension, by the dimension's name.
+        created_at: The time of creation, in microseconds since 1970.
+        updated_at: The time of the last change, in microseconds since 1970.
     """
 
     id: str
@@ -94,7 +95,7 @@ class CostMetric(msgspec.Struct, frozen=True):
     updated_at: int
 
     def has_same_quantities(self, other: CostMetric) -> bool:
-        """Say whether both give the same quantities, whatever their price."""
+        """Return whether both have the same quantities, whatever their prices."""
         return (
             self.event_type == other.event_type
             and self.aggregation == other.aggregation
@@ -104,7 +105,7 @@ class CostMetric(msgspec.Struct, frozen=True):
 
 
 class Product(msgspec.Struct, frozen=True):
-    """What is sold; a cost belongs to one."""
+    """A product that is sold. Each cost belongs to one."""
 
     id: str
     namespace: str
@@ -116,11 +117,11 @@ class Product(msgspec.Struct, frozen=True):
 
 
 class ApiKey(msgspec.Struct, frozen=True):
-    """Who may do what. The key itself is not kept, only its SHA-256.
+    """An API key's permissions. Only the SHA-256 of the key is stored.
 
     Attributes:
-        digest: SHA-256 of the key.
-        permissions: such as ``events:create``; ``*`` is all.
+        digest: The SHA-256 of the key.
+        permissions: The permissions, such as ``events:create``. ``*`` means all.
     """
 
     digest: bytes

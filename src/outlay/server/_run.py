@@ -1,4 +1,4 @@
-"""Running the server: in the foreground, or beside other code."""
+"""Run the server in the foreground, or in a thread beside other code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 import uvicorn
 
 from outlay._model.clock import Clock, SystemClock
-from outlay.server._app import app_of
+from outlay.server._app import app_for
 from outlay.server._core import ServerCore
 from outlay.server._errors import AddressError, AddressInUseError, ServerError
 
@@ -36,11 +36,11 @@ _GRACE_SECONDS: Final = 10  # for requests in flight when told to stop
 
 
 class ServerStarted(NamedTuple):
-    """What whoever started the server wants to know.
+    """The address and the first key of a started server.
 
     Attributes:
-        url: where it listens.
-        generated_key: the key that a first start made, to be shown once; or None.
+        url: The server's URL.
+        generated_key: The key that the first start created, to be shown once, or None.
     """
 
     url: str
@@ -48,19 +48,19 @@ class ServerStarted(NamedTuple):
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that says when it is ready."""
+    """A uvicorn server that calls a function when it is ready."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start up, then report."""
+        """Start up, then call the function."""
         try:
             await super().startup(sockets)
         except SystemExit:
-            # Some releases exit, others return; either way the caller finds out that
-            # the server has not started, and raises.
+            # Some releases of uvicorn exit, others return. In both cases the caller
+            # finds that the server has not started, and raises.
             self.should_exit = True
         if self.started:
             self._ready()
@@ -69,8 +69,8 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Stop on SIGTERM and SIGINT, and then return to the caller.
 
-        The inherited version raises the signal again afterwards, which would end the
-        process with a failure although everything was put in order.
+        The inherited version raises the signal again afterwards. The process would
+        then end with a failure after a clean stop.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -93,26 +93,27 @@ def serve(
     clock: Clock | None = None,
     middleware: Sequence[Middleware] = (),
 ) -> None:
-    """Run the server until SIGTERM or SIGINT; call from the main thread.
+    """Run the server until SIGTERM or SIGINT. Call it from the main thread.
 
-    Told to stop, it takes no new connections, answers the requests in flight, and
-    closes the database; what was answered with 202 is on disk in any case.
+    On a signal, the server accepts no new connections, finishes the requests in
+    flight, and closes the database. An event whose response was 202 is on disk in any
+    case.
 
     Args:
-        settings: what can be set.
-        on_start: called once the server listens.
-        clock: where the time comes from; None: the machine's.
-        middleware: wrapped around all routes; see `create_app`.
+        settings: The server's settings.
+        on_start: A function that is called when the server listens.
+        clock: The source of the time. Defaults to the machine's clock.
+        middleware: The middleware around all routes. See `create_app`.
 
     Raises:
-        AddressInUseError: another program listens there.
-        AddressError: nothing can listen there.
-        DatabaseError: the database cannot be used.
+        AddressInUseError: Another program listens on the address.
+        AddressError: The server cannot listen on the address.
+        DatabaseError: The database cannot be used.
     """
-    engine = ServerCore(settings, clock or SystemClock())
+    core = ServerCore(settings, clock or SystemClock())
     with open_listener(settings.host, settings.port) as listener:
-        engine.open()
-        started = ServerStarted(listener_url(listener), engine.generated_key)
+        core.open()
+        started = ServerStarted(listener_url(listener), core.generated_key)
 
         def ready() -> None:
             log.info("listening on %s", started.url)
@@ -121,15 +122,15 @@ def serve(
 
         with _rare_garbage_collection():
             _run_until_stopped(
-                _Server(_config(engine, middleware), ready), listener, engine
+                _Server(_config(core, middleware), ready), listener, core
             )
 
 
 @contextmanager
 def _rare_garbage_collection() -> Iterator[None]:
-    """Look for cyclic garbage seldom: a batch makes thousands of objects, none cyclic.
+    """Collect cyclic garbage rarely, because a batch creates thousands of objects.
 
-    For the process that is the server's own; in another's it is not ours to change.
+    None of them is cyclic. Only the server's own process changes this setting.
     """
     before = gc.get_threshold()
     gc.set_threshold(_ALLOCATIONS, *before[1:])
@@ -145,9 +146,9 @@ class BackgroundServer:
     Thread safety: any thread.
 
     Args:
-        settings: what can be set; port 0 takes any free port.
-        clock: where the time comes from; None: the machine's.
-        middleware: wrapped around all routes; see `create_app`.
+        settings: The server's settings. Port 0 takes any free port.
+        clock: The source of the time. Defaults to the machine's clock.
+        middleware: The middleware around all routes. See `create_app`.
 
     Example:
         with BackgroundServer(ServerSettings(port=0, database=":memory:")) as server:
@@ -162,7 +163,7 @@ class BackgroundServer:
         middleware: Sequence[Middleware] = (),
     ) -> None:
         self._settings = settings
-        self._engine = ServerCore(settings, clock or SystemClock())
+        self._core = ServerCore(settings, clock or SystemClock())
         self._middleware = middleware
         self._ready = threading.Event()
         self._thread = threading.Thread(
@@ -171,19 +172,19 @@ class BackgroundServer:
         self._failure: ServerError | None = None
 
     def start(self) -> Self:
-        """Start, and return once requests are served.
+        """Start, and return when the server accepts requests.
 
         Raises:
-            ServerError: as `serve`.
+            ServerError: The server cannot start, as in `serve`.
         """
         self._listener = open_listener(self._settings.host, self._settings.port)
         try:
-            self._engine.open()
+            self._core.open()
         except BaseException:
             self._listener.close()
             raise
         self._url = listener_url(self._listener)
-        self._server = _Server(_config(self._engine, self._middleware), self._on_ready)
+        self._server = _Server(_config(self._core, self._middleware), self._on_ready)
         self._thread.start()
         self._ready.wait()
         if self._failure is not None:
@@ -192,7 +193,7 @@ class BackgroundServer:
         return self
 
     def stop(self) -> None:
-        """Answer the requests in flight, close the database, end the thread."""
+        """Finish the requests in flight, close the database, end the thread."""
         self._server.should_exit = True
         self._thread.join()
 
@@ -209,28 +210,28 @@ class BackgroundServer:
 
     @property
     def url(self) -> str:
-        """Where it listens, such as ``http://127.0.0.1:49152``."""
+        """The server's URL, such as ``http://127.0.0.1:49152``."""
         return self._url
 
     @property
     def api_key(self) -> str | None:
-        """The fixed key, or the one that this start generated."""
-        return self._settings.api_key or self._engine.generated_key
+        """The fixed key, or the key that this start generated."""
+        return self._settings.api_key or self._core.generated_key
 
     @property
     def counts(self) -> IngestCounts:
-        """What came in since the start."""
-        return self._engine.ingest.counts
+        """The counts of received events since the start."""
+        return self._core.ingest.counts
 
     def create_key(
         self, name: str, permissions: Iterable[str], *, namespace: str | None = None
     ) -> str:
-        """Create an API key with ``permissions`` and return it, this once.
+        """Create an API key with ``permissions``, and return it. It is not stored.
 
         Raises:
-            ValueError: a permission does not exist.
+            ValueError: A permission does not exist.
         """
-        creating = self._engine.create_key(name, permissions, namespace=namespace)
+        creating = self._core.create_key(name, permissions, namespace=namespace)
         return asyncio.run_coroutine_threadsafe(creating, self._loop).result()
 
     def _on_ready(self) -> None:
@@ -239,7 +240,7 @@ class BackgroundServer:
 
     def _run(self) -> None:
         try:
-            _run_until_stopped(self._server, self._listener, self._engine)
+            _run_until_stopped(self._server, self._listener, self._core)
         except ServerError as error:
             self._failure = error
         finally:
@@ -247,24 +248,24 @@ class BackgroundServer:
 
 
 def _run_until_stopped(
-    server: _Server, listener: socket.socket, engine: ServerCore
+    server: _Server, listener: socket.socket, core: ServerCore
 ) -> None:
     try:
         with listener:
             server.run(sockets=[listener])
     finally:
-        # For a server that never came up; stopping has closed it otherwise.
-        engine.close()
+        # For a server that never started. A started one has closed the core already.
+        core.close()
     if not server.started:
-        raise ServerError("the server did not start up; the log says why")
+        raise ServerError("the server did not start up; see the reason in its log")
 
 
 def open_listener(host: str, port: int) -> socket.socket:
     """Return a socket that listens on ``host`` and ``port``.
 
     Raises:
-        AddressInUseError: another program listens there.
-        AddressError: nothing can listen there.
+        AddressInUseError: Another program listens on the address.
+        AddressError: The server cannot listen on the address.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -272,9 +273,11 @@ def open_listener(host: str, port: int) -> socket.socket:
         )[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise AddressError(f"{host} is no address to listen on ({error})") from error
+        raise AddressError(
+            f"cannot listen on {host} ({error}); name another host"
+        ) from error
     try:
-        # A restarted server must not wait for connections of the last one to fade.
+        # A restarted server must not wait until old connections time out.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
@@ -282,8 +285,8 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener.close()
         if error.errno == EADDRINUSE:
             raise AddressInUseError(
-                f"port {port} on {host} is taken; stop what listens there, or choose "
-                "another port (0 takes any free one)"
+                f"port {port} on {host} is taken; stop the program that listens there, "
+                "or choose another port (0 takes any free one)"
             ) from error
         raise AddressError(
             f"cannot listen on port {port} of {host} ({error.strerror}); "
@@ -298,15 +301,15 @@ def listener_url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _config(engine: ServerCore, middleware: Sequence[Middleware]) -> uvicorn.Config:
+def _config(core: ServerCore, middleware: Sequence[Middleware]) -> uvicorn.Config:
     return uvicorn.Config(
-        app_of(engine, middleware),
+        app_for(core, middleware),
         http="httptools",
         loop="auto",  # uvloop where there is one
         ws="none",
         lifespan="on",
-        log_config=None,  # logging belongs to the program
-        access_log=engine.settings.access_log,
+        log_config=None,  # the program configures logging
+        access_log=core.settings.access_log,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )

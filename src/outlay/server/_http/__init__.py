@@ -1,1 +1,1 @@
-"""Requests in, responses out."""
+"""HTTP requests in, HTTP responses out."""

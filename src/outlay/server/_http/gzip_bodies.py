@@ -1,4 +1,4 @@
-"""Bodies that come compressed, unpacked within bounds."""
+"""Decompress request bodies within a limit."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Final
 from outlay.server._wire.problems import malformed_body, too_large
 
 SUPPORTED_ENCODINGS: Final = frozenset({b"gzip", b"x-gzip", b"identity"})
-"""What a body may be coded in; the second name is the first one's old alias."""
+"""The encodings that a body may have. ``x-gzip`` is an old alias of ``gzip``."""
 
 _GZIP: Final = zlib.MAX_WBITS | 16
 
 
 def gunzip(body: bytes, limit: int) -> bytes:
-    """Return a gzip'd body as it was, at most ``limit`` bytes.
+    """Return a decompressed gzip body of at most ``limit`` bytes.
 
-    No more than that is ever unpacked: a thousandth of it may be all that was sent.
+    It never decompresses more than that, because a small body can decompress to a
+    thousand times its size.
 
     Raises:
-        Problem: it is larger, or no whole gzip stream.
+        HttpProblem: The body is larger, or is not one whole gzip stream.
     """
     inflater = zlib.decompressobj(_GZIP)
     try:

@@ -1,7 +1,7 @@
-"""The OpenAPI 3.1 document, made from the table of routes and its types.
+"""Build the OpenAPI 3.1 document from the table of routes.
 
-Nothing is described twice: an endpoint's row, its docstring, and the types that it
-reads and answers are all that this module looks at.
+It is built from each route's row, the handler's docstring, and the types of the bodies.
+So nothing is described twice.
 """
 
 from __future__ import annotations
@@ -31,83 +31,84 @@ _SUCCESSES: Final = {
 }
 
 _RESPONSE_HEADERS: Final = {
-    "Accept-Encoding": "Codings of request bodies that are taken (RFC 7694): gzip.",
-    "Outlay-Batch": "Path of the batch extension and the most events it takes.",
-    "Outlay-Duplicate": "'true' if the key was received before; the first is kept.",
+    "Accept-Encoding": "The supported encodings of request bodies (RFC 7694): gzip.",
+    "Outlay-Batch": "The path of the batch extension, and the most events of a batch.",
+    "Outlay-Duplicate": "'true' if the key was received before. The first is kept.",
 }
 
 
-def document(endpoints: Iterable[Route], version: str) -> dict[str, Any]:
-    """Return the OpenAPI document of ``endpoints``."""
-    endpoints = list(endpoints)
+def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
+    """Return the OpenAPI document of ``routes``."""
+    routes = list(routes)
     paths: dict[str, dict[str, Any]] = {}
-    for endpoint in endpoints:
-        operations = paths.setdefault(endpoint.path, {})
-        operations[endpoint.method.lower()] = _operation(endpoint)
+    for route in routes:
+        operations = paths.setdefault(route.path, {})
+        operations[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "outlay reference server",
             "version": version,
-            "description": "Takes cost events in, and answers what they come to.",
+            "description": "Accepts cost events, and computes exact totals.",
         },
         "paths": paths,
         "components": {
-            "schemas": _schemas(endpoints),
+            "schemas": _schemas(routes),
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
     }
 
 
-def _operation(endpoint: Route) -> dict[str, Any]:
+def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": _operation_id(endpoint),
-        "summary": (endpoint.handler.__doc__ or "").strip(),
-        "parameters": _parameters(endpoint),
-        "responses": _responses(endpoint),
+        "operationId": _operation_id(route),
+        "summary": (route.handler.__doc__ or "").strip(),
+        "parameters": _parameters(route),
+        "responses": _responses(route),
     }
-    if endpoint.body is not None:
+    if route.body is not None:
         operation["requestBody"] = {
             "required": True,
-            "content": _json(endpoint.body.__name__),
+            "content": _json(route.body.__name__),
         }
-    if endpoint.permission is not None:
+    if route.permission is not None:
         operation["security"] = [{"bearer": []}]
-        operation["x-required-permission"] = endpoint.permission
+        operation["x-required-permission"] = route.permission
     return operation
 
 
-def _operation_id(endpoint: Route) -> str:
-    """Return a unique name: the handler's, with the older path told apart."""
-    name = getattr(endpoint.handler, "__name__", "operation")
-    alias = "/costMetrics" in endpoint.path and "metric" not in name
+def _operation_id(route: Route) -> str:
+    """Return a unique id: the handler's name, with a suffix for the older path."""
+    name = getattr(route.handler, "__name__", "operation")
+    alias = "/costMetrics" in route.path and "metric" not in name
     return f"{name}_metric" if alias else name
 
 
-def _parameters(endpoint: Route) -> list[dict[str, Any]]:
+def _parameters(route: Route) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = []
-    if endpoint.body is not None:
+    if route.body is not None:
         parameters.append(
             {
                 "name": "Content-Encoding",
                 "in": "header",
-                "description": "How the body is compressed; it counts unpacked.",
+                "description": "The body's compression. Limits apply to the "
+                "decompressed body.",
                 "required": False,
                 "schema": {"enum": ["gzip", "identity"]},
             }
         )
-    if endpoint.path == "/v0/events/batch":
+    if route.path == "/v0/events/batch":
         parameters.append(
             {
                 "name": "Prefer",
                 "in": "header",
                 "description": "return=minimal leaves the accepted events out of the "
-                "answer (RFC 7240).",
+                "response (RFC 7240).",
                 "required": False,
                 "schema": {"type": "string"},
             }
         )
-    if "{id}" in endpoint.path:
+    if "{id}" in route.path:
         parameters.append(
             {
                 "name": "id",
@@ -116,8 +117,8 @@ def _parameters(endpoint: Route) -> list[dict[str, Any]]:
                 "schema": {"type": "string"},
             }
         )
-    if endpoint.query is not None:
-        schema = endpoint.query.model_json_schema(ref_template=_REF.format("{model}"))
+    if route.query is not None:
+        schema = route.query.model_json_schema(ref_template=_REF.format("{model}"))
         required = schema.get("required", ())
         parameters += [
             {
@@ -132,7 +133,7 @@ def _parameters(endpoint: Route) -> list[dict[str, Any]]:
 
 
 def _in_query(field: dict[str, Any]) -> dict[str, Any]:
-    """Return a parameter's schema without what a query cannot spell."""
+    """Return a parameter's schema without values that a query cannot have."""
     kept = {name: value for name, value in field.items() if name != "default"}
     if field.get("default") not in (None, [], {}):
         kept["default"] = field["default"]
@@ -140,13 +141,13 @@ def _in_query(field: dict[str, Any]) -> dict[str, Any]:
     return {**kept, **options[0]} if options else kept
 
 
-def _responses(endpoint: Route) -> dict[str, Any]:
-    successes = [endpoint.status, *endpoint.more_statuses]
+def _responses(route: Route) -> dict[str, Any]:
+    successes = [route.status, *route.more_statuses]
     responses: dict[str, Any] = {
-        str(status): _success(endpoint, status) for status in successes
+        str(status): _success(route, status) for status in successes
     }
-    errors = {*endpoint.errors, *_ANYWHERE}
-    if endpoint.permission is not None:
+    errors = {*route.errors, *_ANYWHERE}
+    if route.permission is not None:
         errors.update(_WITH_A_KEY)
     for status in sorted(errors):
         responses[str(status)] = {
@@ -156,11 +157,11 @@ def _responses(endpoint: Route) -> dict[str, Any]:
     return responses
 
 
-def _success(endpoint: Route, status: int) -> dict[str, Any]:
+def _success(route: Route, status: int) -> dict[str, Any]:
     response: dict[str, Any] = {"description": _SUCCESSES[status]}
-    if endpoint.answer is not None:
-        response["content"] = _json(endpoint.answer.__name__)
-    if endpoint.path.startswith("/v0/events"):
+    if route.response is not None:
+        response["content"] = _json(route.response.__name__)
+    if route.path.startswith("/v0/events"):
         response["headers"] = {
             name: {"description": text, "schema": {"type": "string"}}
             for name, text in _RESPONSE_HEADERS.items()
@@ -172,11 +173,11 @@ def _json(name: str) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": _REF.format(name)}}}
 
 
-def _schemas(endpoints: list[Route]) -> dict[str, Any]:
+def _schemas(routes: list[Route]) -> dict[str, Any]:
     structs: list[type[msgspec.Struct]] = [ErrorBody]
     models: list[type[BaseModel]] = []
-    for endpoint in endpoints:
-        for kind in (endpoint.answer, endpoint.body):
+    for route in routes:
+        for kind in (route.response, route.body):
             if kind is None:
                 continue
             if issubclass(kind, BaseModel):
@@ -191,8 +192,8 @@ def _schemas(endpoints: list[Route]) -> dict[str, Any]:
         schema = model.model_json_schema(ref_template=ref)
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
-    for endpoint in endpoints:
-        if endpoint.query is not None:
-            schema = endpoint.query.model_json_schema(ref_template=ref)
+    for route in routes:
+        if route.query is not None:
+            schema = route.query.model_json_schema(ref_template=ref)
             schemas.update(schema.get("$defs", {}))
     return schemas

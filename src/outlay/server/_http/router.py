@@ -1,7 +1,7 @@
-"""HTTP in and out: finding an endpoint, reading a request, sending an answer.
+"""Route HTTP requests: find the route, read the request, send the response.
 
-A table instead of a router, because every path of the contract is fixed but for at
-most one identifier in the third place: two dictionary look-ups find the endpoint.
+The router is a table, because each path of the contract has at most one identifier, in
+the third place. Two dictionary look-ups find the route.
 """
 
 from __future__ import annotations
@@ -48,11 +48,12 @@ _IDENTIFIER_PLACE: Final = 3  # of "", "v0", "costs", "{id}"
 
 
 class Request:
-    """One request, as an endpoint sees it.
+    """One request, as a route's handler reads it.
 
     Attributes:
-        key: the API key it came with.
-        identifier: the third part of the path, or ''.
+        headers: The request's headers, by lower-case name.
+        key: The request's API key.
+        identifier: The third part of the path, or ''.
     """
 
     __slots__ = ("_receive", "_scope", "headers", "identifier", "key")
@@ -72,17 +73,17 @@ class Request:
         self.identifier = identifier
 
     async def body(self, limit: int) -> bytes:
-        """Return the JSON body, at most ``limit`` bytes, sent plain or in gzip.
+        """Return the JSON body of at most ``limit`` bytes, decompressed.
 
         Raises:
-            Problem: it is larger, no JSON by its media type, or incomplete.
+            HttpProblem: The body is too large, incomplete, or of another media type.
         """
         _check_media_type(self.headers.get(b"content-type"))
-        coding = self.headers.get(b"content-encoding", b"identity").lower()
-        if coding not in SUPPORTED_ENCODINGS:
-            raise unsupported_encoding(coding.decode("latin-1"))
+        encoding = self.headers.get(b"content-encoding", b"identity").lower()
+        if encoding not in SUPPORTED_ENCODINGS:
+            raise unsupported_encoding(encoding.decode("latin-1"))
         body = await self._received(limit)
-        return body if coding == b"identity" else gunzip(body, limit)
+        return body if encoding == b"identity" else gunzip(body, limit)
 
     async def _received(self, limit: int) -> bytes:
         length = self.headers.get(b"content-length", b"")
@@ -103,10 +104,10 @@ class Request:
         return b"".join(parts)
 
     async def model(self, model: type[Model], limit: int) -> Model:
-        """Return the JSON body as ``model``, its numbers exact.
+        """Return the JSON body as ``model``, with exact numbers.
 
         Raises:
-            Problem: the body is unreadable, or breaks the model's rules.
+            HttpProblem: The body is unreadable, or a field is invalid.
         """
         try:
             values = decode_data(await self.body(limit))
@@ -115,17 +116,18 @@ class Request:
         return _validated(model, values)
 
     def query(self, model: type[Model], *, repeated: str = "") -> Model:
-        """Return the query as ``model``; a name given twice counts as given last.
+        """Return the query as ``model``. The last value of a repeated name counts.
 
         Args:
-            model: its rules.
-            repeated: the one name of which every value counts, in the order given.
+            model: The model of the query.
+            repeated: The one name of which every value counts, in order. Defaults to
+                none.
 
         Raises:
-            Problem: it breaks the model's rules.
+            HttpProblem: A parameter is invalid.
         """
         text = self._scope["query_string"].decode("latin-1")
-        # Blank values too: 'subject=' asks about nobody, and not about everybody.
+        # Blank values too: 'subject=' means the unattributed costs, not all costs.
         pairs = parse_qsl(text, keep_blank_values=True)
         values: dict[str, Any] = dict(pairs)
         if repeated in values:
@@ -134,7 +136,7 @@ class Request:
 
 
 class Response(NamedTuple):
-    """What an endpoint answers."""
+    """The response of a route's handler."""
 
     status: int
     body: bytes = b""
@@ -149,16 +151,16 @@ class Route:
     """One row of the table of routes.
 
     Attributes:
-        method: HTTP method.
-        path: with ``{id}`` in its third place, if it has one.
-        handler: what answers; its docstring is the summary.
-        permission: what the key needs; None: no key is asked for.
-        status: of a success.
-        answer: type of a success's body; None: it has none.
-        body: type of the request's body.
-        query: type of the query.
-        more_statuses: other successes, with the same body.
-        errors: other statuses than 401, 403 and 500, which are everywhere.
+        method: The HTTP method.
+        path: The path. It may have ``{id}`` in its third place.
+        handler: The function that responds. Its docstring is the summary.
+        permission: The permission that the key needs. If None, no key is needed.
+        status: The status of a success.
+        response: The type of a success's body. If None, there is no body.
+        body: The type of the request's body.
+        query: The type of the query.
+        more_statuses: The statuses of other successes with the same body.
+        errors: The statuses of errors, without 401, 403 and 500.
     """
 
     method: str
@@ -166,7 +168,7 @@ class Route:
     handler: Handler
     permission: str | None
     status: int
-    answer: type[msgspec.Struct] | None = None
+    response: type[msgspec.Struct] | None = None
     body: type[msgspec.Struct] | type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     more_statuses: tuple[int, ...] = ()
@@ -174,60 +176,66 @@ class Route:
 
 
 class Router:
-    """The ASGI application behind the middleware: finds, admits, calls, answers."""
+    """The ASGI application behind the middleware."""
 
-    def __init__(self, engine: ServerCore, endpoints: Iterable[Route]) -> None:
-        self._engine = engine
+    def __init__(self, core: ServerCore, routes: Iterable[Route]) -> None:
+        self._core = core
         self._table: dict[str, dict[str, Route]] = {}
-        for endpoint in endpoints:
-            self._table.setdefault(endpoint.path, {})[endpoint.method] = endpoint
-        batch = f"{BATCH_PATH}; max={engine.settings.max_batch_events}"
-        # How a client learns that there is a batch path, without ever probing for it.
+        for route in routes:
+            self._table.setdefault(route.path, {})[route.method] = route
+        batch = f"{BATCH_PATH}; max={core.settings.max_batch_events}"
+        # A client learns of the batch path by this header, and never probes for it.
         self._event_headers = [(b"outlay-batch", batch.encode())]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         path = scope["path"].rstrip("/") or "/"
         try:
-            reply = await self._reply(path, scope, receive)
+            response = await self._respond(path, scope, receive)
         except HttpProblem as problem:
-            reply = _error_response(problem)
+            response = _error_response(problem)
         except StoreUnavailableError as error:
             log.error("%s %s: %s", scope["method"], path, error)  # noqa: TRY400 - no bug
-            reply = _error_response(unavailable(str(error)))
+            response = _error_response(unavailable(str(error)))
         except Exception:
             log.exception("%s %s failed", scope["method"], path)
-            reply = _error_response(
-                HttpProblem(500, "the server failed; its log says why", code="INTERNAL")
+            response = _error_response(
+                HttpProblem(
+                    500, "the server failed; see the reason in its log", code="INTERNAL"
+                )
             )
-        headers = [*reply.headers]
-        if reply.status != 204:
-            headers += [_JSON, (b"content-length", b"%d" % len(reply.body))]
+        headers = [*response.headers]
+        if response.status != 204:
+            headers += [_JSON, (b"content-length", b"%d" % len(response.body))]
         if path in {EVENTS_PATH, BATCH_PATH}:
             headers += self._event_headers
-            if reply.status != 415:
-                # There it would say that the coding was at fault (RFC 7694).
+            if response.status != 415:
+                # On a 415 it would mean that the encoding is unsupported (RFC 7694).
                 headers.append(ACCEPT_GZIP)
         await send(
-            {"type": "http.response.start", "status": reply.status, "headers": headers}
+            {
+                "type": "http.response.start",
+                "status": response.status,
+                "headers": headers,
+            }
         )
-        await send({"type": "http.response.body", "body": reply.body})
+        await send({"type": "http.response.body", "body": response.body})
 
-    async def _reply(self, path: str, scope: Scope, receive: Receive) -> Response:
+    async def _respond(self, path: str, scope: Scope, receive: Receive) -> Response:
         methods, identifier = self._find(path)
-        endpoint = methods.get(scope["method"])
-        if endpoint is None:
+        route = methods.get(scope["method"])
+        if route is None:
             raise _wrong_method(scope["method"], path, methods)
         headers: dict[bytes, bytes] = dict(scope["headers"])
         key = ANONYMOUS
-        if endpoint.permission is not None:
-            key = self._engine.access.authenticate(headers.get(b"authorization"))
-            require_permission(key, endpoint.permission)
-        call = Request(scope, receive, headers, key, identifier)
-        return await endpoint.handler(self._engine, call)
+        if route.permission is not None:
+            key = self._core.auth.authenticate(headers.get(b"authorization"))
+            require_permission(key, route.permission)
+        request = Request(scope, receive, headers, key, identifier)
+        return await route.handler(self._core, request)
 
     def _find(self, path: str) -> tuple[dict[str, Route], str]:
-        """Return the path's endpoints by method, and its identifier if it has one."""
+        """Return the path's routes by method, and its identifier or ''."""
         methods = self._table.get(path)
         if methods is not None:
             return methods, ""
@@ -240,7 +248,7 @@ class Router:
                 return methods, identifier
         raise HttpProblem(
             404,
-            f"there is nothing at {path}; GET /openapi.json lists what there is",
+            f"there is no path {path}; GET /openapi.json lists all paths",
             code="ROUTE_NOT_FOUND",
         )
 
@@ -249,7 +257,7 @@ def _wrong_method(method: str, path: str, methods: Mapping[str, object]) -> Http
     allowed = ", ".join(sorted(methods))
     return HttpProblem(
         405,
-        f"{method} is not served at {path}; use {allowed}",
+        f"{path} does not support {method}; use {allowed}",
         code="METHOD_NOT_ALLOWED",
         headers=[(b"allow", allowed.encode())],
     )
@@ -271,9 +279,9 @@ def _check_media_type(value: bytes | None) -> None:
 
 
 def prefers_minimal(prefer: bytes) -> bool:
-    """Return whether the header ``Prefer`` asks for a short answer (RFC 7240)."""
-    wishes = {wish.partition(b";")[0].strip() for wish in prefer.lower().split(b",")}
-    return b"return=minimal" in wishes
+    """Return whether the header ``Prefer`` asks for a short response (RFC 7240)."""
+    preferences = {one.partition(b";")[0].strip() for one in prefer.lower().split(b",")}
+    return b"return=minimal" in preferences
 
 
 def _validated(model: type[Model], values: dict[str, Any]) -> Model:

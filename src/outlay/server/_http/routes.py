@@ -1,4 +1,4 @@
-"""The table of routes, and what answers each: from a request to a service and back."""
+"""The table of routes, and the handler of each."""
 
 from __future__ import annotations
 
@@ -48,117 +48,139 @@ _DUPLICATE: Final = (b"outlay-duplicate", b"true")
 _APPLIED: Final = (b"preference-applied", b"return=minimal")
 
 
-async def ingest(engine: ServerCore, call: Request) -> Response:
+async def ingest(core: ServerCore, request: Request) -> Response:
     """Record one event."""
-    body = await call.body(engine.settings.max_event_bytes)
-    answer, duplicate = await engine.ingest.ingest_event(call.key, body)
-    return Response(202, encode(answer), [_DUPLICATE] if duplicate else [])
+    body = await request.body(core.settings.max_event_bytes)
+    event, duplicate = await core.ingest.ingest_event(request.key, body)
+    return Response(202, encode(event), [_DUPLICATE] if duplicate else [])
 
 
-async def ingest_batch(engine: ServerCore, call: Request) -> Response:
+async def ingest_batch(core: ServerCore, request: Request) -> Response:
     """Record several events, each with its own outcome."""
-    body = await call.body(engine.settings.max_batch_bytes)
-    minimal = prefers_minimal(call.headers.get(b"prefer", b""))
-    answer = await engine.ingest.ingest_batch(call.key, body, minimal=minimal)
+    body = await request.body(core.settings.max_batch_bytes)
+    minimal = prefers_minimal(request.headers.get(b"prefer", b""))
+    result = await core.ingest.ingest_batch(request.key, body, minimal=minimal)
     return Response(
-        207 if answer.failed else 202, encode(answer), [_APPLIED] if minimal else []
+        207 if result.failed else 202, encode(result), [_APPLIED] if minimal else []
     )
 
 
-async def create_cost(engine: ServerCore, call: Request) -> Response:
-    """Create a cost; events that came earlier count as well."""
-    wanted = await call.model(CostCreate, engine.settings.max_event_bytes)
-    return Response(201, encode(await engine.costs.create(call.key, wanted)))
+async def create_cost(core: ServerCore, request: Request) -> Response:
+    """Create a cost. Earlier events count as well."""
+    body = await request.model(CostCreate, core.settings.max_event_bytes)
+    return Response(201, encode(await core.costs.create(request.key, body)))
 
 
-async def create_cost_metric(engine: ServerCore, call: Request) -> Response:
-    """Create a cost, in the older spelling."""
-    wanted = await call.model(CostMetricCreate, engine.settings.max_event_bytes)
-    return Response(201, encode(await engine.costs.create_metric(call.key, wanted)))
+async def create_cost_metric(core: ServerCore, request: Request) -> Response:
+    """Create a cost, in the older form."""
+    body = await request.model(CostMetricCreate, core.settings.max_event_bytes)
+    return Response(201, encode(await core.costs.create_metric(request.key, body)))
 
 
-async def list_costs(engine: ServerCore, call: Request) -> Response:
+async def list_costs(core: ServerCore, request: Request) -> Response:
     """List costs, oldest first."""
-    query = call.query(CostListQuery)
-    return Response(200, encode(engine.costs.list(call.key, query)))
+    query = request.query(CostListQuery)
+    return Response(200, encode(core.costs.list(request.key, query)))
 
 
-async def get_cost(engine: ServerCore, call: Request) -> Response:
+async def get_cost(core: ServerCore, request: Request) -> Response:
     """Get a cost."""
-    return Response(200, encode(engine.costs.get(call.key, call.identifier)))
+    return Response(200, encode(core.costs.get(request.key, request.identifier)))
 
 
-async def change_cost(engine: ServerCore, call: Request) -> Response:
-    """Change a cost; null clears a field, and a new price holds for earlier events."""
-    patch = await call.model(CostPatch, engine.settings.max_event_bytes)
+async def change_cost(core: ServerCore, request: Request) -> Response:
+    """Change a cost. Null clears a field. A new price applies to earlier events too."""
+    patch = await request.model(CostPatch, core.settings.max_event_bytes)
     return Response(
-        200, encode(await engine.costs.change(call.key, call.identifier, patch))
+        200, encode(await core.costs.change(request.key, request.identifier, patch))
     )
 
 
-async def delete_cost(engine: ServerCore, call: Request) -> Response:
-    """Delete a cost; its events stay."""
-    await engine.costs.delete(call.key, call.identifier)
+async def delete_cost(core: ServerCore, request: Request) -> Response:
+    """Delete a cost. Its events stay."""
+    await core.costs.delete(request.key, request.identifier)
     return Response(204)
 
 
-async def summarize(engine: ServerCore, call: Request) -> Response:
-    """Sum up a cost over a period, in total, by dimension, by window of time."""
-    query = call.query(SummaryQuery)
-    # In a thread: folding many rollups takes a while, and posts must not wait for it.
-    answer = await asyncio.to_thread(
-        engine.summaries.summarize, call.key, call.identifier, query
+async def summarize(core: ServerCore, request: Request) -> Response:
+    """Sum up a cost over a period: in total, by dimension, and by window."""
+    query = request.query(SummaryQuery)
+    # In a thread, because posts must not wait for a long query.
+    summary = await asyncio.to_thread(
+        core.summaries.summarize, request.key, request.identifier, query
     )
-    return Response(200, encode(answer))
+    return Response(200, encode(summary))
 
 
-async def report_costs(engine: ServerCore, call: Request) -> Response:
-    """Report what costs come to over a period, group by group."""
-    query = call.query(ReportQuery, repeated="costId")
-    engine.access.check_namespace(call.key, "merchantId", query.merchant_id)
+async def report_costs(core: ServerCore, request: Request) -> Response:
+    """Report the totals of costs over a period, by group."""
+    query = request.query(ReportQuery, repeated="costId")
+    core.auth.check_namespace(request.key, "merchantId", query.merchant_id)
     # In a thread, for the same reason.
-    answer = await asyncio.to_thread(engine.reports.report, call.key, query)
-    return Response(200, encode(answer))
+    report = await asyncio.to_thread(core.reports.report, request.key, query)
+    return Response(200, encode(report))
 
 
-async def create_product(engine: ServerCore, call: Request) -> Response:
+async def create_product(core: ServerCore, request: Request) -> Response:
     """Create a product."""
-    wanted = await call.model(ProductCreate, engine.settings.max_event_bytes)
-    return Response(201, encode(await engine.costs.create_product(call.key, wanted)))
+    body = await request.model(ProductCreate, core.settings.max_event_bytes)
+    return Response(201, encode(await core.costs.create_product(request.key, body)))
 
 
-async def list_products(engine: ServerCore, call: Request) -> Response:
+async def list_products(core: ServerCore, request: Request) -> Response:
     """List products, oldest first."""
-    query = call.query(ListQuery)
-    return Response(200, encode(engine.costs.list_products(call.key, query)))
+    query = request.query(ListQuery)
+    return Response(200, encode(core.costs.list_products(request.key, query)))
 
 
-async def get_product(engine: ServerCore, call: Request) -> Response:
+async def get_product(core: ServerCore, request: Request) -> Response:
     """Get a product."""
-    return Response(200, encode(engine.costs.get_product(call.key, call.identifier)))
+    return Response(
+        200, encode(core.costs.get_product(request.key, request.identifier))
+    )
 
 
-async def health(engine: ServerCore, call: Request) -> Response:
-    """Say whether the server is up and can read its database."""
-    del call
-    engine.check_database()
+async def health(core: ServerCore, request: Request) -> Response:
+    """Check that the server runs and can read its database."""
+    del request
+    core.check_database()
     return Response(200, encode(HealthResponse("ok")))
 
 
-async def describe(engine: ServerCore, call: Request) -> Response:
+async def describe(core: ServerCore, request: Request) -> Response:
     """Describe this API: the OpenAPI document."""
-    del engine, call
+    del core, request
     return Response(200, _description())
 
 
 @cache
 def _description() -> bytes:
-    return encode(document(ENDPOINTS, version("outlay")))
+    return encode(document(ROUTES, version("outlay")))
 
 
 _BODY_ERRORS: Final = (400, 413, 415)
 
-ENDPOINTS: Final = (
+
+def _cost_routes(path: str, write: str) -> tuple[Route, ...]:
+    """Return the routes that both names of a cost have."""
+    one = path + "/{id}"
+    return (
+        Route(
+            "GET",
+            path,
+            list_costs,
+            "costs:read",
+            200,
+            CostList,
+            query=CostListQuery,
+            errors=(400,),
+        ),
+        Route("GET", one, get_cost, "costs:read", 200, CostResponse, errors=(404,)),
+        Route("DELETE", one, delete_cost, write, 204, errors=(404,)),
+    )
+
+
+ROUTES: Final = (
     Route(
         "POST",
         EVENTS_PATH,
@@ -190,17 +212,7 @@ ENDPOINTS: Final = (
         body=CostCreate,
         errors=(*_BODY_ERRORS, 404),
     ),
-    Route(
-        "GET",
-        "/v0/costs",
-        list_costs,
-        "costs:read",
-        200,
-        CostList,
-        query=CostListQuery,
-        errors=(400,),
-    ),
-    # Before "/v0/costs/{id}" for readers; a path in full is always found first.
+    # Readers expect it before "/v0/costs/{id}". The router finds a full path first.
     Route(
         "GET",
         "/v0/costs/report",
@@ -211,15 +223,7 @@ ENDPOINTS: Final = (
         query=ReportQuery,
         errors=(400, 404),
     ),
-    Route(
-        "GET",
-        "/v0/costs/{id}",
-        get_cost,
-        "costs:read",
-        200,
-        CostResponse,
-        errors=(404,),
-    ),
+    *_cost_routes("/v0/costs", "costs:write"),
     Route(
         "PATCH",
         "/v0/costs/{id}",
@@ -230,7 +234,6 @@ ENDPOINTS: Final = (
         body=CostPatch,
         errors=(*_BODY_ERRORS, 404),
     ),
-    Route("DELETE", "/v0/costs/{id}", delete_cost, "costs:write", 204, errors=(404,)),
     Route(
         "GET",
         "/v0/costs/{id}/summary",
@@ -251,33 +254,7 @@ ENDPOINTS: Final = (
         body=CostMetricCreate,
         errors=_BODY_ERRORS,
     ),
-    Route(
-        "GET",
-        "/v0/costMetrics",
-        list_costs,
-        "costs:read",
-        200,
-        CostList,
-        query=CostListQuery,
-        errors=(400,),
-    ),
-    Route(
-        "GET",
-        "/v0/costMetrics/{id}",
-        get_cost,
-        "costs:read",
-        200,
-        CostResponse,
-        errors=(404,),
-    ),
-    Route(
-        "DELETE",
-        "/v0/costMetrics/{id}",
-        delete_cost,
-        "costMetrics:write",
-        204,
-        errors=(404,),
-    ),
+    *_cost_routes("/v0/costMetrics", "costMetrics:write"),
     Route(
         "POST",
         "/v0/products",

@@ -1,1 +1,1 @@
-"""Compute numbers from events."""
+"""Compute exact quantities from events."""

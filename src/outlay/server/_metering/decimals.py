@@ -1,4 +1,8 @@
-"""Exact arithmetic: which numbers count, how they add up, how they are written."""
+"""Exact decimal arithmetic of the server.
+
+It is written apart from the client's, so that the server checks the client with
+arithmetic of its own.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,11 @@ from decimal import (
 from typing import Final
 
 LIMIT_EXPONENT: Final = 100
-"""A number counts if it is 0, or a multiple of 1e-100 below 1e101. Far beyond any
-currency, and small enough that no single event can make a sum slow."""
+"""A number counts if it is 0, or a multiple of 1e-100 below 1e101. This is far beyond
+any currency, and small enough that no single event can make a sum slow."""
 
-# Largest exact result: a sum of 10^18 numbers (219 digits) times a unit cost of the
-# same range (201 digits). Inexact is trapped, so a result is exact or an error.
+# The largest exact result is a sum of 10^18 numbers (219 digits) times a unit cost of
+# the same range (201 digits). Inexact is trapped, so a result is exact or an error.
 _EXACT: Final = Context(
     prec=500,
     Emax=MAX_EMAX,
@@ -30,13 +34,13 @@ _EXACT: Final = Context(
     traps=[Inexact, InvalidOperation, Overflow],
 )
 
-# An average need not have a finite number of digits. 34 is the precision of
-# IEEE 754 decimal128.
+# An average can have infinitely many digits. 34 is the precision of IEEE 754
+# decimal128.
 _DIVIDING: Final = Context(
     prec=34, rounding=ROUND_HALF_EVEN, traps=[DivisionByZero, InvalidOperation]
 )
 
-# As many digits as the quotient of two exact results can have before its point.
+# The quotient of two exact results can have as many digits before its point.
 _ROUNDING: Final = Context(
     prec=500,
     Emax=MAX_EMAX,
@@ -50,7 +54,7 @@ _HUNDREDTH: Final = Decimal("0.01")
 ZERO: Final = Decimal(0)
 
 MAX_CHARS: Final = 400
-"""Longest literal that counts: twice what `LIMIT_EXPONENT` can need."""
+"""The longest literal that counts: twice the length that `LIMIT_EXPONENT` allows."""
 
 _NAN: Final = Decimal("NaN")
 _DECIMAL: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -61,10 +65,10 @@ divide: Final = _DIVIDING.divide
 
 
 def parse_number(text: str) -> Decimal:
-    """Return the number that a JSON literal spells, with all of its digits.
+    """Return the number of a JSON literal, with all of its digits.
 
-    What no decimal can hold, or runs over `MAX_CHARS`, gives NaN, which `countable`
-    then refuses as it refuses every absurd number.
+    A literal over `MAX_CHARS`, or beyond any decimal, returns NaN. `to_countable` then
+    refuses it, as it refuses every absurd number.
     """
     if len(text) > MAX_CHARS:
         return _NAN
@@ -75,7 +79,7 @@ def parse_number(text: str) -> Decimal:
 
 
 def to_countable(value: object) -> Decimal | None:
-    """Return the number that ``value`` adds to an aggregate, or None for none.
+    """Return the number that ``value`` adds to an aggregate, or None.
 
     Numbers and decimal strings count. Null, booleans, other text, containers, and
     numbers beyond `LIMIT_EXPONENT` do not.
@@ -99,11 +103,11 @@ def _within_limits(number: Decimal) -> Decimal | None:
     magnitude = number.adjusted()
     if not -LIMIT_EXPONENT <= magnitude <= LIMIT_EXPONENT:
         return None
-    # Mostly it is too short to reach below the limit; that is the quickest to see.
+    # Most numbers are too short to reach below the limit. This check is the fastest.
     too_short = magnitude - len(str(number)) >= -LIMIT_EXPONENT
     if too_short or _exponent(number) >= -LIMIT_EXPONENT:
         return number
-    # Perhaps only trailing zeros reach so far down.
+    # Perhaps only trailing zeros reach below the limit.
     number = number.normalize(_EXACT)
     return None if _exponent(number) < -LIMIT_EXPONENT else number
 
@@ -117,14 +121,14 @@ def percentage(part: Decimal, whole: Decimal) -> Decimal:
 
     Raises:
         decimal.DivisionByZero: ``whole`` is 0, and ``part`` is not.
-        decimal.InvalidOperation: both are.
+        decimal.InvalidOperation: Both are 0.
     """
     share = _ROUNDING.divide(multiply(part, _HUNDRED), whole)
     return _ROUNDING.quantize(share, _HUNDREDTH)
 
 
 def format_plain(number: Decimal) -> str:
-    """Return ``number`` in plain notation: no exponent, no trailing zeros."""
+    """Return ``number`` in plain notation, without exponent and trailing zeros."""
     text = format(number, "f")
     if "." in text:
         text = text.rstrip("0").rstrip(".")

@@ -1,7 +1,7 @@
-"""JSONPath (RFC 9535), compiled once into a function that reads one value.
+"""Compile a JSONPath (RFC 9535) into a function that reads one value.
 
-The contract allows dotted names only; any *singular* query (at most one result) is
-taken as an extension, because a value or a dimension is one value.
+The contract allows dotted names only. As an extension, the server accepts every
+*singular* query (at most one result), because a value or a dimension is one value.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jsonpath_rfc9535 import JSONPathEnvironment
 from jsonpath_rfc9535.exceptions import JSONPathError
 
 PathReader: TypeAlias = Callable[[Any], Any]
-"""Returns the value at a path inside decoded data, or None if there is none."""
+"""Returns the value at a path inside decoded data, or None."""
 
 MAX_PATH_CHARS: Final = 1000
 
@@ -29,13 +29,13 @@ _SINGULAR: Final = re.compile(
     """,
     re.VERBOSE,
 )
-"""What the library writes a query of single names and indices as."""
+"""The form in which the library writes a query of single names and indices."""
 
 _ENVIRONMENT: Final = JSONPathEnvironment()
 
 
 class PathError(ValueError):
-    """A path that cannot be used; the message says what is allowed."""
+    """A path that cannot be used. The message says what is allowed."""
 
 
 @lru_cache(maxsize=4096)
@@ -43,7 +43,7 @@ def compile_path(path: str) -> PathReader:
     """Return the function that reads ``path``.
 
     Raises:
-        PathError: no RFC 9535 query, or one that may have several results.
+        PathError: The path is not RFC 9535, or may have several results.
     """
     if len(path) > MAX_PATH_CHARS:
         raise PathError(f"a path has at most {MAX_PATH_CHARS} characters")
@@ -53,7 +53,7 @@ def compile_path(path: str) -> PathReader:
 
 
 def _dotted_reader(names: list[str]) -> PathReader:
-    """Read dotted names without the library: they are on every event's way."""
+    """Read dotted names without the library, because every event is read so."""
     if len(names) == 1:
         [only] = names
         return lambda fields: fields.get(only)
@@ -70,7 +70,7 @@ def _dotted_reader(names: list[str]) -> PathReader:
 
 def _jsonpath_reader(path: str) -> PathReader:
     if not path.startswith("$"):
-        raise PathError("write a JSONPath that starts at the root, such as $.amount")
+        raise PathError("must start at the root; write one such as $.amount")
     try:
         query = _ENVIRONMENT.compile(path)
     except (JSONPathError, RecursionError):

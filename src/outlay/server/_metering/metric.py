@@ -1,7 +1,7 @@
-"""A cost, compiled: what it reads from an event, and how values become one.
+"""Compile a cost metric: read its value from events, and combine the values.
 
-The same meter reads events as they come in and when they are read back, so a rollup
-and the events behind it cannot disagree.
+The same compiled metric reads events when they arrive and when they are read back. So
+a rollup and the events behind it cannot disagree.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from outlay.server._metering.jsonpath import PathReader, compile_path
 from outlay.server._records import Aggregation, CostMetric
 
 Instant: TypeAlias = tuple[int, int]
-"""When a value holds: (microseconds since 1970, order of receipt)."""
+"""The time of a value: microseconds since 1970, and the order of receipt."""
 
 Dimensions: TypeAlias = tuple[str, ...]
-"""One value per dimension of the cost, ordered by dimension name."""
+"""One value for each dimension of the cost, ordered by the dimension's name."""
 
 _NEVER: Final[Instant] = (-(2**63), 0)
 
 
 class Contribution(msgspec.Struct, frozen=True, gc=False):
-    """What some events of one customer and one set of dimensions add to a cost.
+    """The part that some events of one customer and set of dimensions add to a cost.
 
     Attributes:
-        bucket_at: an instant of theirs, in microseconds since 1970; all of them lie
-            in the same hour.
-        events: how many there are.
-        skipped: how many of them have no countable value.
-        value: their combined value, or None if none counts; text for UNIQUE_COUNT.
-        at: when the value holds; only LATEST asks.
+        bucket_at: The time of one of the events, in microseconds since 1970. All of
+            them lie in the same hour.
+        events: The number of events.
+        skipped: The number of events without a countable value.
+        value: Their combined value, or None if none counts. Text for UNIQUE_COUNT.
+        at: The time of the value. Only LATEST reads it.
     """
 
     bucket_at: int
@@ -54,11 +54,11 @@ class Accumulator(Protocol):
     skipped: int
 
     def add(self, contribution: Contribution) -> None:
-        """Take in one contribution."""
+        """Add one contribution."""
         ...
 
     def result(self) -> Decimal | None:
-        """Return the quantity, or None if it has no value (such as no maximum)."""
+        """Return the quantity, or None if there is none, such as no maximum."""
         ...
 
 
@@ -73,19 +73,17 @@ _COMBINE: Final[dict[Aggregation, _Combine]] = {
     Aggregation.LATEST: lambda old, was, new, at: new if at > was else old,
 }
 
-_Finish: TypeAlias = Callable[["NumberAccumulator"], Decimal | None]
+_Result: TypeAlias = Callable[["NumberAccumulator"], Decimal | None]
 
-_RESULT: Final[dict[Aggregation, _Finish]] = {
-    Aggregation.SUM: lambda tally: ZERO if tally.value is None else tally.value,
-    Aggregation.AVG: lambda tally: (
-        None
-        if tally.value is None
-        else divide(tally.value, Decimal(tally.events - tally.skipped))
+_RESULT: Final[dict[Aggregation, _Result]] = {
+    Aggregation.SUM: lambda of: ZERO if of.value is None else of.value,
+    Aggregation.AVG: lambda of: (
+        None if of.value is None else divide(of.value, Decimal(of.events - of.skipped))
     ),
-    Aggregation.COUNT: lambda tally: Decimal(tally.events),
-    Aggregation.MIN: lambda tally: tally.value,
-    Aggregation.MAX: lambda tally: tally.value,
-    Aggregation.LATEST: lambda tally: tally.value,
+    Aggregation.COUNT: lambda of: Decimal(of.events),
+    Aggregation.MIN: lambda of: of.value,
+    Aggregation.MAX: lambda of: of.value,
+    Aggregation.LATEST: lambda of: of.value,
 }
 
 
@@ -108,7 +106,7 @@ class NumberAccumulator:
         self.at = _NEVER
 
     def add(self, contribution: Contribution) -> None:
-        """Take in one contribution."""
+        """Add one contribution."""
         self.events += contribution.events
         self.skipped += contribution.skipped
         value, at = contribution.value, contribution.at
@@ -123,7 +121,7 @@ class NumberAccumulator:
             self.at = at
 
     def result(self) -> Decimal | None:
-        """Return the quantity, or None for an average or extreme of nothing."""
+        """Return the quantity, or None for an average or extreme of no values."""
         return _RESULT[self._aggregation](self)
 
 
@@ -138,24 +136,24 @@ class DistinctAccumulator:
         self._seen: set[str] = set()
 
     def add(self, contribution: Contribution) -> None:
-        """Take in one contribution."""
+        """Add one contribution."""
         self.events += contribution.events
         self.skipped += contribution.skipped
         if isinstance(contribution.value, str):
             self._seen.add(contribution.value)
 
     def result(self) -> Decimal | None:
-        """Return how many distinct values there were."""
+        """Return the number of distinct values."""
         return Decimal(len(self._seen))
 
 
 class CompiledMetric:
-    """Reads values and dimensions from events, for one definition of a cost.
+    """Reads values and dimensions from events, by one definition of a cost.
 
-    Thread safety: any thread; it does not change.
+    Thread safety: any thread, because it does not change.
 
     Raises:
-        PathError: a path of the cost is not one.
+        PathError: A path of the cost is not a JSONPath.
     """
 
     __slots__ = ("_read_value", "_readers", "aggregation", "cost", "names")
@@ -169,11 +167,11 @@ class CompiledMetric:
 
     @property
     def can_roll_up(self) -> bool:
-        """Whether hourly rollups can stand for the events behind them."""
+        """Whether rollups can stand for the events behind them."""
         return self.aggregation is not Aggregation.UNIQUE_COUNT
 
-    def tally(self) -> Accumulator:
-        """Return an empty tally for this aggregation."""
+    def new_accumulator(self) -> Accumulator:
+        """Return an empty accumulator for this aggregation."""
         return (
             NumberAccumulator(self.aggregation)
             if self.can_roll_up
@@ -183,13 +181,13 @@ class CompiledMetric:
     def contribution(
         self, seq: int, at: int, customer: str, fields: dict[str, Any]
     ) -> Contribution:
-        """Return what one event adds.
+        """Return the contribution of one event.
 
         Args:
-            seq: its order of receipt.
-            at: when it happened, in microseconds since 1970.
-            customer: who it is attributed to.
-            fields: its data, decoded.
+            seq: The event's order of receipt.
+            at: The event's time, in microseconds since 1970.
+            customer: The customer of the event.
+            fields: The event's decoded data.
         """
         value = self._read_value(fields)
         return Contribution(
@@ -204,7 +202,7 @@ class CompiledMetric:
 
 
 def compile_metric(cost: CostMetric) -> CompiledMetric | None:
-    """Return the meter of ``cost``, or None if it computes nothing."""
+    """Return ``cost`` compiled, or None if it has no event type or aggregation."""
     if cost.aggregation is None or cost.event_type is None:
         return None
     return CompiledMetric(cost, cost.aggregation)
@@ -214,7 +212,7 @@ def _value_reader(
     aggregation: Aggregation, path: str | None
 ) -> Callable[[dict[str, Any]], Decimal | str | None]:
     if aggregation is Aggregation.COUNT or path is None:
-        return lambda _: ZERO  # every event counts, whatever it says
+        return lambda _: ZERO  # every event counts, whatever its data
     read: PathReader = compile_path(path)
     if aggregation is Aggregation.UNIQUE_COUNT:
         return lambda fields: _text(read(fields)) or None
@@ -222,10 +220,10 @@ def _value_reader(
 
 
 def _text(value: object) -> str:
-    """Return a dimension's value as text: always a string, '' when missing.
+    """Return a dimension's value as text. A missing value is ''.
 
-    Takes whatever JSON can hold, such as integers beyond 64 bits: an event was
-    accepted before its dimensions are looked at.
+    It accepts every JSON value, such as integers beyond 64 bits, because the event was
+    accepted before.
     """
     if isinstance(value, str):
         return value

@@ -1,1 +1,1 @@
-"""The rules of the server, without HTTP and without SQL."""
+"""Apply the rules of the server, without HTTP and without SQL."""

@@ -1,4 +1,4 @@
-"""Who may do what: API keys, permissions, organizations."""
+"""Authenticate API keys, and check their permissions and organizations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PERMISSIONS: Final = frozenset(
         "costMetrics:write",
     }
 )
-"""What a key can be given. The contract names no read permissions; those are ours."""
+"""All permissions. The contract names no read permissions; those are additions."""
 
 _IMPLIED: Final = {"costMetrics:write": "costs:write"}  # its newer name
 
@@ -42,20 +42,20 @@ _KEY_BYTES: Final = 24
 _SCHEME: Final = b"bearer "
 
 ANONYMOUS: Final = ApiKey(b"", "anybody", "", frozenset(), 0)
-"""Who calls an endpoint that asks for no key."""
+"""The key of requests to routes that need no key."""
 
 
 def new_key() -> str:
-    """Return a fresh key: 192 random bits behind the prefix of test keys."""
+    """Return a new key: the prefix of test keys, and 192 random bits."""
     return KEY_PREFIX + secrets.token_hex(_KEY_BYTES)
 
 
 def key_digest(key: str) -> bytes:
-    """Return what is kept of a key.
+    """Return the digest of a key, which is stored instead of the key.
 
-    A plain SHA-256, without salt or stretching, is enough for 192 random bits: there
-    is nothing to guess. Looking a digest up needs no constant time either: what an
-    attacker could learn by timing are digests, and those do not lead to keys.
+    A plain SHA-256, without salt or stretching, is enough for 192 random bits, because
+    nobody can guess them. A look-up of a digest needs no constant time either. Its
+    timing could reveal digests, and a digest does not lead to its key.
     """
     return sha256(key.encode()).digest()
 
@@ -63,28 +63,28 @@ def key_digest(key: str) -> bytes:
 def key_record(
     key: str, *, name: str, namespace: str, permissions: Iterable[str], now: int
 ) -> ApiKey:
-    """Return what the store keeps for ``key``.
+    """Return the record of ``key`` for the store.
 
     Raises:
-        ValueError: a permission does not exist.
+        ValueError: A permission does not exist.
     """
     granted = frozenset(permissions)
     if unknown := granted - PERMISSIONS:
         allowed = ", ".join(sorted(PERMISSIONS))
-        raise ValueError(f"no permission {min(unknown)!r}; there are {allowed}")
+        raise ValueError(f"no permission {min(unknown)!r}; choose from {allowed}")
     return ApiKey(key_digest(key), name, namespace, granted, now)
 
 
 class Authenticator:
-    """Admits requests by their API key. Thread safety: the event loop's thread."""
+    """Authenticates requests. Thread safety: the event loop's thread."""
 
     def __init__(self, store: Store, settings: ServerSettings) -> None:
         self._store = store
         self._known: dict[bytes, ApiKey] = {}
         self._fixed: ApiKey | None = None
         if settings.api_key is not None:
-            # In memory only: a fixed key need not be random, so its digest must not
-            # lie around.
+            # In memory only. A fixed key can be guessable, so that its digest must not
+            # be on disk.
             self._fixed = key_record(
                 settings.api_key,
                 name="fixed",
@@ -98,10 +98,10 @@ class Authenticator:
         """Return the key of a request.
 
         Args:
-            authorization: the value of the header, or None.
+            authorization: The value of the header ``Authorization``, or None.
 
         Raises:
-            Problem: 401, there is none or nobody knows it.
+            HttpProblem: 401, because the key is missing or unknown.
         """
         if authorization is None or authorization[:7].lower() != _SCHEME:
             raise unauthorized("send the header 'Authorization: Bearer <API key>'")
@@ -118,10 +118,15 @@ class Authenticator:
         return key
 
     def check_namespace(self, key: ApiKey, field: str, namespace: str | None) -> None:
-        """Refuse to act for another organization than the key's.
+        """Refuse a request for another organization than the key's.
+
+        Args:
+            key: The request's API key.
+            field: The name of the field, for the error message.
+            namespace: The requested organization. If None, it is the key's own.
 
         Raises:
-            Problem: 403 for another's, 404 for one that does not exist.
+            HttpProblem: 403 for another organization, 404 for an unknown one.
         """
         if namespace is None or namespace == key.namespace:
             return
@@ -138,7 +143,7 @@ def require_permission(key: ApiKey, permission: str) -> None:
     """Refuse a key without ``permission``.
 
     Raises:
-        Problem: 403, naming the permission.
+        HttpProblem: 403, with the missing permission.
     """
     granted = key.permissions
     if ALL_PERMISSIONS in granted or permission in granted:

@@ -1,4 +1,4 @@
-"""Costs and products: creating, listing, changing, deleting them."""
+"""Create, list, change and delete costs and products."""
 
 from __future__ import annotations
 
@@ -38,66 +38,67 @@ if TYPE_CHECKING:
     from outlay.server._storage.commit_thread import CommitThread
 
 DEFAULT_PRODUCT: Final = "prod_default"
-"""The product of a cost metric that names none, as the older spelling cannot."""
+"""The product of a cost metric in the older form, which cannot name one."""
 
 _ID_BYTES: Final = 12
 
 
 class CostService:
-    """Looks after costs and products. Thread safety: the event loop's thread."""
+    """Creates, lists, changes and deletes costs and products.
+
+    Thread safety: the event loop's thread.
+    """
 
     def __init__(
         self,
         store: Store,
-        writer: CommitThread,
-        access: Authenticator,
+        commits: CommitThread,
+        auth: Authenticator,
         settings: ServerSettings,
         now: Callable[[], int],
     ) -> None:
         self._store = store
-        self._writer = writer
-        self._access = access
+        self._commits = commits
+        self._auth = auth
         self._settings = settings
         self._now = now
 
-    async def create(self, key: ApiKey, wanted: CostCreate) -> CostResponse:
-        """Keep a new cost; events that came earlier count as well."""
-        self._access.check_namespace(key, "merchantId", wanted.merchant_id)
-        await self._ensure_product(key, wanted.product_id)
+    async def create(self, key: ApiKey, body: CostCreate) -> CostResponse:
+        """Store a new cost. Earlier events count as well."""
+        self._auth.check_namespace(key, "merchantId", body.merchant_id)
+        await self._ensure_product(key, body.product_id)
         now = self._now()
         cost = CostMetric(
             "cst_" + secrets.token_hex(_ID_BYTES),
             key.namespace,
-            wanted.name,
-            wanted.unit_cost,
-            wanted.currency,
-            wanted.product_id,
-            wanted.event_type,
-            wanted.aggregation,
-            wanted.value_property,
-            wanted.group_by or {},
-            wanted.unit,
+            body.name,
+            body.unit_cost,
+            body.currency,
+            body.product_id,
+            body.event_type,
+            body.aggregation,
+            body.value_property,
+            body.group_by or {},
+            body.unit,
             now,
             now,
         )
-        await self._writer.run(lambda: self._store.add_cost(cost))
+        await self._commits.run(lambda: self._store.add_cost(cost))
         return cost_response(cost)
 
-    async def create_metric(
-        self, key: ApiKey, wanted: CostMetricCreate
-    ) -> CostResponse:
-        """Keep a new cost that was given in the older spelling."""
+    async def create_metric(self, key: ApiKey, body: CostMetricCreate) -> CostResponse:
+        """Store a new cost that was sent in the older form."""
         return await self.create(
             key,
             CostCreate(
-                name=wanted.name,
+                name=body.name,
                 unit_cost=Decimal(1),
-                currency=wanted.currency or self._settings.default_currency,
+                currency=body.currency or self._settings.default_currency,
                 product_id=DEFAULT_PRODUCT,
-                event_type=wanted.event_type,
-                aggregation=wanted.aggregation,
-                value_property=wanted.value_property,
-                group_by=wanted.group_by,
+                event_type=body.event_type,
+                aggregation=body.aggregation,
+                value_property=body.value_property,
+                group_by=body.group_by,
             ),
         )
 
@@ -108,7 +109,7 @@ class CostService:
 
     def list(self, key: ApiKey, query: CostListQuery) -> CostList:
         """Return a page of the organization's costs."""
-        self._access.check_namespace(key, "merchantId", query.merchant_id)
+        self._auth.check_namespace(key, "merchantId", query.merchant_id)
         with self._store.reading() as reader:
             costs, total = reader.costs(
                 key.namespace, query.product_id, Page(query.limit, query.offset)
@@ -119,10 +120,10 @@ class CostService:
         )
 
     async def change(self, key: ApiKey, cost_id: str, patch: CostPatch) -> CostResponse:
-        """Change a cost; a new price holds for earlier events as well."""
+        """Change a cost. A new price applies to earlier events as well."""
 
         def replace() -> CostMetric:
-            # In the writer's thread: nobody else changes the cost in between.
+            # In the commit thread, so that no other change comes in between.
             with self._store.reading() as reader:
                 old = get_cost(reader, key, cost_id)
             new = msgspec.structs.replace(
@@ -137,27 +138,25 @@ class CostService:
             self._store.replace_cost(new)
             return new
 
-        return cost_response(await self._writer.run(replace))
+        return cost_response(await self._commits.run(replace))
 
     async def delete(self, key: ApiKey, cost_id: str) -> None:
-        """Hide a cost; its events stay."""
+        """Delete a cost. Its events stay."""
 
         def hide() -> None:
             with self._store.reading() as reader:
                 cost = get_cost(reader, key, cost_id)
             self._store.delete_cost(cost, self._now())
 
-        await self._writer.run(hide)
+        await self._commits.run(hide)
 
-    async def create_product(
-        self, key: ApiKey, wanted: ProductCreate
-    ) -> ProductResponse:
-        """Keep a new product."""
-        self._access.check_namespace(key, "merchantId", wanted.merchant_id)
+    async def create_product(self, key: ApiKey, body: ProductCreate) -> ProductResponse:
+        """Store a new product."""
+        self._auth.check_namespace(key, "merchantId", body.merchant_id)
         product_id = "prod_" + secrets.token_hex(_ID_BYTES)
-        product = self._product(key, product_id, wanted)
-        await self._writer.run(lambda: self._store.add_product(product))
-        return _product_answer(product)
+        product = self._product(key, product_id, body)
+        await self._commits.run(lambda: self._store.add_product(product))
+        return _product_response(product)
 
     def get_product(self, key: ApiKey, product_id: str) -> ProductResponse:
         """Return a product."""
@@ -165,17 +164,17 @@ class CostService:
             product = reader.product(key.namespace, product_id)
         if product is None:
             raise not_found("product", product_id)
-        return _product_answer(product)
+        return _product_response(product)
 
     def list_products(self, key: ApiKey, query: ListQuery) -> ProductList:
         """Return a page of the organization's products."""
-        self._access.check_namespace(key, "merchantId", query.merchant_id)
+        self._auth.check_namespace(key, "merchantId", query.merchant_id)
         with self._store.reading() as reader:
             products, total = reader.products(
                 key.namespace, Page(query.limit, query.offset)
             )
         return ProductList(
-            [_product_answer(product) for product in products],
+            [_product_response(product) for product in products],
             Pagination(query.limit, query.offset, total),
         )
 
@@ -185,18 +184,18 @@ class CostService:
                 return
         if self._settings.strict_products and product_id != DEFAULT_PRODUCT:
             raise not_found("product", product_id)
-        wanted = ProductCreate(name=product_id, description="Registered by a cost.")
-        product = self._product(key, product_id, wanted)
-        await self._writer.run(lambda: self._store.add_product(product))
+        body = ProductCreate(name=product_id, description="Registered by a cost.")
+        product = self._product(key, product_id, body)
+        await self._commits.run(lambda: self._store.add_product(product))
 
-    def _product(self, key: ApiKey, product_id: str, wanted: ProductCreate) -> Product:
+    def _product(self, key: ApiKey, product_id: str, body: ProductCreate) -> Product:
         now = self._now()
         return Product(
             product_id,
             key.namespace,
-            wanted.name,
-            wanted.description,
-            wanted.metadata,
+            body.name,
+            body.description,
+            body.metadata,
             now,
             now,
         )
@@ -206,7 +205,7 @@ def get_cost(reader: Reader, key: ApiKey, cost_id: str) -> CostMetric:
     """Return a cost of the key's organization.
 
     Raises:
-        Problem: 404.
+        HttpProblem: 404, because the cost does not exist.
     """
     cost = reader.cost(key.namespace, cost_id)
     if cost is None:
@@ -215,7 +214,7 @@ def get_cost(reader: Reader, key: ApiKey, cost_id: str) -> CostMetric:
 
 
 def cost_response(cost: CostMetric) -> CostResponse:
-    """Return a cost as it is written on the wire."""
+    """Return the response body of a cost."""
     return CostResponse(
         cost.id,
         "metered",
@@ -234,7 +233,7 @@ def cost_response(cost: CostMetric) -> CostResponse:
     )
 
 
-def _product_answer(product: Product) -> ProductResponse:
+def _product_response(product: Product) -> ProductResponse:
     return ProductResponse(
         product.id,
         product.name,

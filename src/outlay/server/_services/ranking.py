@@ -1,6 +1,6 @@
-"""Groups of a report: ranked, shown a page at a time, the rest of them as one.
+"""Rank the groups of a report, and split them into a page and the rest.
 
-Values only; nothing here reads the store.
+Nothing here reads the store.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 OTHER: Final = "__other__"
-"""Key of the remainder, fixed by the contract."""
+"""The key of all groups after the page. The contract fixes it."""
 
 
 class Amount(NamedTuple):
-    """What something comes to: its cost, and the quantity behind it."""
+    """A cost, and the quantity behind it."""
 
     cost: Decimal
     quantity: Decimal
@@ -41,14 +41,14 @@ def total_of(amounts: Iterable[Amount]) -> Amount:
 
 
 class Group(NamedTuple):
-    """A group and what it comes to.
+    """A group and its amounts.
 
     Attributes:
-        key: id of a cost, id of a customer, or value of a dimension.
-        label: the same for people.
-        unit: of the quantity; None if it has none, or several.
-        now: what it comes to in the period.
-        before: what it came to in the period before; nothing if nobody asked.
+        key: The id of a cost, the id of a customer, or the value of a dimension.
+        label: The group's name for people.
+        unit: The unit of the quantity, or None if it has none or several.
+        current: The amount in the period.
+        prior: The amount in the prior period. Zero if it was not requested.
     """
 
     key: str
@@ -59,7 +59,7 @@ class Group(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has neither cost nor usage in the period."""
+        """Whether it has neither cost nor quantity in the period."""
         return self.current == ZERO_AMOUNT
 
 
@@ -67,8 +67,8 @@ class Page(NamedTuple):
     """A part of a ranking.
 
     Attributes:
-        groups: those on the page, in order of rank.
-        rest: those ranked after the page, in order of rank.
+        groups: The groups on the page, in order of rank.
+        rest: The groups after the page, in order of rank.
     """
 
     groups: Sequence[Group]
@@ -76,7 +76,7 @@ class Page(NamedTuple):
 
     @property
     def shown_key_by_group(self) -> dict[str, str]:
-        """Under which key each group is shown; not those ranked before the page."""
+        """The key that shows each group. Groups before the page are left out."""
         return {
             **{group.key: OTHER for group in self.rest},
             **{group.key: group.key for group in self.groups},
@@ -96,10 +96,10 @@ class Page(NamedTuple):
 def rank(
     groups: Iterable[Group], sort: ReportSort, direction: SortDirection
 ) -> list[Group]:
-    """Return ``groups`` in order of rank; those that are equal, in order of key.
+    """Return ``groups`` in order of rank. Equal groups are in order of key.
 
-    A group that happens to have the remainder's key comes last. There it is part of
-    the remainder, or no remainder follows it: the key never stands for two things.
+    A group that happens to have the key of the rest comes last. There it is a part of
+    the rest, or no rest follows it. So the key never stands for two groups.
     """
 
     def value(group: Group) -> Decimal:

@@ -1,21 +1,21 @@
-"""Reports: what costs come to over a period, group by group.
+"""Report the totals of costs over a period, by group.
 
-What the contract leaves open is settled for a reader who adds the rows up:
+Where the contract leaves a choice, the rows of a report add up to its totals:
 
-- Totals are sums over all groups, shown or not. Amounts of SUM and COUNT add up over
-  anything; for other aggregations a warning says that each group has its own.
-- A page shows the first ``min(topN, limit)`` groups after ``offset``, and everything
-  ranked after them as ``__other__``. So the first page comes to the total, and each
-  further page to the ``__other__`` before it. ``pagination.limit`` is the size of a
-  page, ``pagination.total`` the number of groups to page through.
-- The time series has the keys of the page. A window without events is left out, and
-  so is a group inside of a window in which it has none.
-- A report is in one currency: the one asked for, else the only one that there is.
-- The period before is just as long and ends where the period starts. Who cost
-  something then and nothing now is a group as well, with nothing.
-- An empty group has neither cost nor quantity; what credits cancel out is empty too.
-- Percentages are rounded to hundredths, each by itself. Of a total of 0 all are 0, and
-  only credits (negative amounts) bring any below 0 or above 100.
+- Totals are sums over all groups, shown or not. Amounts of SUM and COUNT add up. For
+  other aggregations, a warning says that each group has a value of its own.
+- A page shows the first ``min(topN, limit)`` groups after ``offset``, and all groups
+  after them as ``__other__``. So the first page adds up to the total, and each further
+  page to the ``__other__`` before it. ``pagination.limit`` is the size of a page,
+  ``pagination.total`` the number of groups.
+- The time series has the keys of the page. It leaves out windows without events, and
+  inside a window the groups without events.
+- A report is in one currency: the requested one, or else the only one.
+- The prior period has the same length and ends at the period's start. A customer with
+  costs in the prior period only is a group as well.
+- An empty group has neither cost nor quantity, for example because credits cancel it.
+- Each percentage is rounded to hundredths. If the total is 0, all are 0. Only credits
+  (negative amounts) bring one below 0 or above 100.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from outlay.server._metering.decimals import ZERO, add, format_plain, percentage
+from outlay.server._services.breakdown import TimeWindow, window_at
 from outlay.server._services.ranking import (
     OTHER,
     ZERO_AMOUNT,
@@ -42,7 +43,6 @@ from outlay.server._services.report_scope import (
     named,
     resolve_scope,
 )
-from outlay.server._services.summary import TimeWindow, bucket_of
 from outlay.server._wire.request_models import Window
 from outlay.server._wire.response_models import (
     Pagination,
@@ -67,11 +67,11 @@ if TYPE_CHECKING:
 
 
 class ReportService:
-    """Answers reports. Thread safety: any thread; may take seconds.
+    """Computes reports. Thread safety: any thread. A call may take seconds.
 
     Args:
-        store: where costs and events are.
-        default_currency: of a report on an organization without any cost.
+        store: The store of costs and events.
+        default_currency: The currency of a report without any cost.
     """
 
     def __init__(self, store: Store, default_currency: str) -> None:
@@ -79,44 +79,44 @@ class ReportService:
         self._default_currency = default_currency
 
     def report(self, key: ApiKey, query: ReportQuery) -> ReportResponse:
-        """Return what costs come to over a period, group by group.
+        """Return the totals of costs over a period, by group.
 
         Raises:
-            Problem: 400, naming the parameter and what it may be.
+            HttpProblem: 400, with the parameter and its allowed values.
         """
         with self._store.reading() as reader:
             scope = resolve_scope(reader, key.namespace, query, self._default_currency)
-            return _ReportBuilder(reader, query, scope).answer()
+            return _ReportBuilder(reader, query, scope).response()
 
 
 class _CostTotals(NamedTuple):
-    """What one cost comes to in a period, by group."""
+    """The totals of one cost in a period, by group."""
 
-    line: ReportMetric
+    metric: ReportMetric
     groups: Mapping[str, Accumulator]
 
     @property
     def events(self) -> int:
-        return sum(tally.events for tally in self.groups.values())
+        return sum(group.events for group in self.groups.values())
 
     @property
     def skipped(self) -> int:
-        return sum(tally.skipped for tally in self.groups.values())
+        return sum(group.skipped for group in self.groups.values())
 
 
 class _ReportBuilder:
-    """Reads what one report needs, from one consistent view, and puts it together."""
+    """Builds one report from one consistent view."""
 
     def __init__(self, reader: Reader, query: ReportQuery, scope: ReportScope) -> None:
         self._reader = reader
         self._query = query
         self._scope = scope
 
-    def answer(self) -> ReportResponse:
+    def response(self) -> ReportResponse:
         """Return the report."""
         query = self._query
-        spent = self._spent(query.start, query.end)
-        groups = self._groups(spent)
+        totals = self._totals(query.start, query.end)
+        groups = self._groups(totals)
         filled = [group for group in groups if not group.is_empty]
         total = total_of(group.current for group in groups)
         ranking = rank(
@@ -142,81 +142,84 @@ class _ReportBuilder:
             len(groups) - len(filled),
             format_plain(total.cost),
             format_plain(total.quantity),
-            self._warnings(spent) or None,
-            self._range(spent),
+            self._warnings(totals) or None,
+            self._range(totals),
         )
 
     # -- reading
 
     def _contributions(
-        self, line: ReportMetric, start: int, end: int
+        self, metric: ReportMetric, start: int, end: int
     ) -> Iterator[Contribution]:
         return self._reader.contributions(
-            line.meter, start, end, hourly=True, customer=self._query.subject
+            metric.metric, start, end, hourly=True, customer=self._query.subject
         )
 
-    def _spent(self, start: int, end: int) -> list[_CostTotals]:
+    def _totals(self, start: int, end: int) -> list[_CostTotals]:
         return [
             _CostTotals(
-                line,
-                line.tallies(self._contributions(line, start, end), line.group_of),
+                metric,
+                metric.accumulate(
+                    self._contributions(metric, start, end), metric.group_of
+                ),
             )
-            for line in self._scope.lines
+            for metric in self._scope.metrics
         ]
 
-    def _groups(self, spent: Sequence[_CostTotals]) -> list[Group]:
-        """Return all groups, unordered, with what they come to and came to before."""
+    def _groups(self, totals: Sequence[_CostTotals]) -> list[Group]:
+        """Return all groups, unordered, with their current and prior amounts."""
         query = self._query
-        now = _totals_by_group(spent)
-        before: Mapping[str, Amount] = {}
+        current = _totals_by_group(totals)
+        prior: Mapping[str, Amount] = {}
         if query.compare_prior_period:
             length = query.end - query.start
-            before = _totals_by_group(self._spent(query.start - length, query.start))
+            prior = _totals_by_group(self._totals(query.start - length, query.start))
         if query.group_by == BY_COST:
             names = [(cost.id, cost.name, cost.unit) for cost in self._scope.costs]
         else:
             unit = self._scope.unit
-            names = [(key, key or "(none)", unit) for key in {**now, **before}]
+            names = [(key, key or "(none)", unit) for key in {**current, **prior}]
         return [
             Group(
                 key,
                 label,
                 unit,
-                now.get(key, ZERO_AMOUNT),
-                before.get(key, ZERO_AMOUNT),
+                current.get(key, ZERO_AMOUNT),
+                prior.get(key, ZERO_AMOUNT),
             )
             for key, label, unit in names
         ]
 
-    def _series(self, places: Mapping[str, str]) -> list[ReportPoint]:
+    def _series(self, shown_keys: Mapping[str, str]) -> list[ReportPoint]:
         """Return the costs of each window under the keys of the page.
 
-        Read a second time, so that only the groups of the page take up memory, and
-        not every customer in every window.
+        The contributions are read a second time. So only the groups of the page take
+        up memory, and not every customer in every window.
         """
         if self._query.window_size is None:
             return []
         window = Window(self._query.window_size)
         windows: defaultdict[TimeWindow, dict[str, Decimal]] = defaultdict(dict)
-        for line in self._scope.lines:
-            tallies = line.tallies(
-                self._contributions(line, self._query.start, self._query.end),
-                _bucket_and_key(line, window, places),
+        for metric in self._scope.metrics:
+            accumulators = metric.accumulate(
+                self._contributions(metric, self._query.start, self._query.end),
+                _window_and_key(metric, window, shown_keys),
             )
-            for (bucket, name), tally in tallies.items():
-                place = places.get(name, OTHER)
-                costs = windows[bucket]
-                costs[place] = add(costs.get(place, ZERO), line.amount(tally).cost)
+            for (at, key), accumulator in accumulators.items():
+                shown = shown_keys.get(key, OTHER)
+                costs = windows[at]
+                cost = metric.amount(accumulator).cost
+                costs[shown] = add(costs.get(shown, ZERO), cost)
         return [
             ReportPoint(
-                format_instant(bucket.start),
-                format_instant(bucket.end),
+                format_instant(at.start),
+                format_instant(at.end),
                 {key: json_number(cost) for key, cost in sorted(costs.items())},
             )
-            for bucket, costs in sorted(windows.items())
+            for at, costs in sorted(windows.items())
         ]
 
-    # -- answering
+    # -- building
 
     def _row(
         self, group: Group, total: Decimal, *, is_other: bool = False
@@ -234,85 +237,88 @@ class _ReportBuilder:
             _prior_period(group) if self._query.compare_prior_period else None,
         )
 
-    def _warnings(self, spent: Sequence[_CostTotals]) -> list[str]:
-        """Return what a reader of the sums should know."""
+    def _warnings(self, totals: Sequence[_CostTotals]) -> list[str]:
+        """Return the warnings that a reader of the totals needs."""
         warnings = [*self._scope.warnings]
         warnings += [
-            f"in no sum, for want of a countable value: {one.skipped} of the events of "
-            + named([one.line.cost])
-            for one in spent
+            f"excluded, because they have no numeric value: {one.skipped} of the "
+            f"events of {named([one.metric.cost])}"
+            for one in totals
             if one.skipped
         ]
-        lines = [one.line for one in spent if one.events]
-        by_itself = [line.cost for line in lines if not line.is_additive]
-        if by_itself and (self._query.group_by != BY_COST or self._query.window_size):
+        metrics = [one.metric for one in totals if one.events]
+        not_additive = [metric.cost for metric in metrics if not metric.is_additive]
+        if not_additive and (
+            self._query.group_by != BY_COST or self._query.window_size
+        ):
             warnings.append(
-                "no SUM or COUNT, so each group and window has a value of its own, "
-                f"and totals add those up: {named(by_itself)}"
+                "neither SUM nor COUNT, so each group and window has a value of its "
+                f"own, and totals add those up: {named(not_additive)}"
             )
-        units = sorted({line.cost.unit for line in lines if line.cost.unit})
+        units = sorted({metric.cost.unit for metric in metrics if metric.cost.unit})
         if len(units) > 1:
             warnings.append(f"totalQuantity adds different units: {', '.join(units)}")
         return warnings
 
     def _range(
-        self, spent: Sequence[_CostTotals]
+        self, totals: Sequence[_CostTotals]
     ) -> ReportRange | msgspec.UnsetType | None:
-        """Return from when to when there are events, if the period has none.
+        """Return the times of the first and last event, if the period has no events.
 
-        Unset where finding out would mean to read all events of all time: for a
-        customer, or a filter.
+        It is unset for a customer or a filter, because the answer would need all
+        events of all time.
         """
         narrowed = self._query.subject or self._query.filter_group_by
-        if narrowed or any(one.events for one in spent):
+        if narrowed or any(one.events for one in totals):
             return msgspec.UNSET
-        extents = [
-            extent
-            for line in self._scope.lines
-            if (extent := self._reader.time_range(line.meter)) is not None
+        ranges = [
+            found
+            for metric in self._scope.metrics
+            if (found := self._reader.time_range(metric.metric)) is not None
         ]
-        if not extents:
+        if not ranges:
             return None
         return ReportRange(
-            format_instant(min(first for first, _ in extents)),
-            format_instant(max(last for _, last in extents)),
+            format_instant(min(first for first, _ in ranges)),
+            format_instant(max(last for _, last in ranges)),
         )
 
 
-def _totals_by_group(spent: Sequence[_CostTotals]) -> dict[str, Amount]:
-    """Return what all costs together come to, by group."""
-    sums: dict[str, Amount] = {}
-    for line, groups in spent:
-        for key, tally in groups.items():
-            sums[key] = sums.get(key, ZERO_AMOUNT) + line.amount(tally)
-    return sums
+def _totals_by_group(totals: Sequence[_CostTotals]) -> dict[str, Amount]:
+    """Return the amount of all costs together, by group."""
+    amounts: dict[str, Amount] = {}
+    for metric, groups in totals:
+        for key, accumulator in groups.items():
+            amounts[key] = amounts.get(key, ZERO_AMOUNT) + metric.amount(accumulator)
+    return amounts
 
 
-def _bucket_and_key(
-    line: ReportMetric, window: Window, places: Mapping[str, str]
+def _window_and_key(
+    metric: ReportMetric, window: Window, shown_keys: Mapping[str, str]
 ) -> Callable[[Contribution], tuple[TimeWindow, str] | None]:
-    """Return what tells the window of a contribution, and under which key it goes.
+    """Return a function that returns a contribution's window and shown key.
 
-    What does not add up keeps the key of its group, to be tallied group by group, as
-    the remainder's total is.
+    Contributions that are not additive keep the key of their group. They are
+    accumulated by group, like the total of the rest.
     """
 
-    def name_of(one: Contribution) -> tuple[TimeWindow, str] | None:
-        group = line.group_of(one)
-        place = places.get(group)
-        if place is None:
+    def key_of(contribution: Contribution) -> tuple[TimeWindow, str] | None:
+        group = metric.group_of(contribution)
+        shown = shown_keys.get(group)
+        if shown is None:
             return None
-        return bucket_of(window, one.bucket_at), place if line.is_additive else group
+        at = window_at(window, contribution.bucket_at)
+        return at, shown if metric.is_additive else group
 
-    return name_of
+    return key_of
 
 
 def _prior_period(group: Group) -> PriorPeriod:
-    before = group.prior.cost
+    prior = group.prior.cost
     change = None
-    if before:
-        # Not with operators, which would round to 28 digits. Of the absolute value,
-        # so that a rise is positive from a credit as well.
-        difference = add(group.current.cost, before.copy_negate())
-        change = json_number(percentage(difference, before.copy_abs()))
-    return PriorPeriod(json_number(before), change, format_plain(before))
+    if prior:
+        # Operators would round to 28 digits. The change is relative to the absolute
+        # value, so that a rise from a credit is positive as well.
+        difference = add(group.current.cost, prior.copy_negate())
+        change = json_number(percentage(difference, prior.copy_abs()))
+    return PriorPeriod(json_number(prior), change, format_plain(prior))

@@ -1,4 +1,4 @@
-"""What a report is about: which costs take part, and what of each counts."""
+"""Find the costs of a report, and the events of each cost that count."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from outlay.server._metering.metric import (
     compile_metric,
 )
 from outlay.server._records import Aggregation
-from outlay.server._services.ranking import ZERO_AMOUNT, Amount
-from outlay.server._services.summary import (
+from outlay.server._services.breakdown import (
     dimension_filter,
     select_dimensions,
     unknown_dimension,
 )
+from outlay.server._services.ranking import ZERO_AMOUNT, Amount
 from outlay.server._storage.store import Page
 from outlay.server._wire.problems import FieldError, HttpProblem, invalid_fields
 from outlay.server._wire.request_models import CUSTOMER_DIMENSION, ReportQuery
@@ -33,67 +33,67 @@ K = TypeVar("K", bound="Hashable")
 BY_COST: Final = "cost"
 BY_CUSTOMER: Final = "customer"
 
-_ADDS_UP: Final = {Aggregation.SUM, Aggregation.COUNT}
+_ADDITIVE: Final = {Aggregation.SUM, Aggregation.COUNT}
 _ALL: Final = Page(2**53, 0)
-_LISTED_AT_MOST: Final = 20  # so that no message grows with the organization
+_NAMES_LISTED: Final = 20  # so that no message grows with the organization
 
 
 class ReportMetric:
-    """A cost that takes part: which of its contributions count, and for which group.
+    """A cost of a report: which of its contributions count, and for which group.
 
     Attributes:
-        cost: the cost.
-        meter: the cost, compiled.
-        adds_up: whether its amounts of several groups or windows can be added.
-        group_of: returns the key of the group that a contribution belongs to.
+        cost: The cost.
+        metric: The cost, compiled.
+        is_additive: Whether its amounts of several groups or windows can be added.
+        group_of: A function that returns the key of a contribution's group.
     """
 
-    def __init__(self, meter: CompiledMetric, query: ReportQuery) -> None:
-        self.cost = meter.cost
-        self.meter = meter
-        self.is_additive = meter.aggregation in _ADDS_UP
-        self.group_of = _grouping(meter, query.group_by)
-        self._counts = dimension_filter(meter, query.filter_group_by)
+    def __init__(self, metric: CompiledMetric, query: ReportQuery) -> None:
+        self.cost = metric.cost
+        self.metric = metric
+        self.is_additive = metric.aggregation in _ADDITIVE
+        self.group_of = _grouping(metric, query.group_by)
+        self._is_wanted = dimension_filter(metric, query.filter_group_by)
 
-    def tallies(
+    def accumulate(
         self,
         contributions: Iterable[Contribution],
-        name_of: Callable[[Contribution], K | None],
+        key_of: Callable[[Contribution], K | None],
     ) -> dict[K, Accumulator]:
-        """Tally what counts by its name; the name None leaves a contribution out."""
-        tallies: dict[K, Accumulator] = {}
-        for one in contributions:
-            name = name_of(one) if self._counts(one) else None
-            if name is None:
+        """Accumulate contributions by key. The key None leaves a contribution out."""
+        accumulators: dict[K, Accumulator] = {}
+        for contribution in contributions:
+            key = key_of(contribution) if self._is_wanted(contribution) else None
+            if key is None:
                 continue
-            tally = tallies.get(name)
-            if tally is None:
-                tally = tallies[name] = self.meter.tally()
-            tally.add(one)
-        return tallies
+            accumulator = accumulators.get(key)
+            if accumulator is None:
+                accumulator = accumulators[key] = self.metric.new_accumulator()
+            accumulator.add(contribution)
+        return accumulators
 
-    def amount(self, tally: Accumulator) -> Amount:
-        """Return what a tally comes to; an average or extreme of nothing is nothing."""
-        quantity = tally.result()
+    def amount(self, accumulator: Accumulator) -> Amount:
+        """Return the amount of an accumulator. Without a value it is zero."""
+        quantity = accumulator.result()
         if quantity is None:
             return ZERO_AMOUNT
         return Amount(multiply(quantity, self.cost.unit_cost), quantity)
 
 
 class ReportScope(NamedTuple):
-    """What a report is about.
+    """The costs of a report.
 
     Attributes:
-        currency: of all costs in it.
-        costs: all of them, oldest first.
-        lines: those of them that can come to something.
-        dimensions: names to group by further; only of a single cost asked for.
-        warnings: which costs cannot come to anything, and why.
+        currency: The currency of all costs in the report.
+        costs: All costs in the report, oldest first.
+        metrics: The costs that can have an amount.
+        dimensions: The dimensions of the one requested cost. Empty if there are more.
+        warnings: The costs that cannot have an amount, with the reason.
     """
 
     currency: str
     costs: Sequence[CostMetric]
-    lines: Sequence[ReportMetric]
+    metrics: Sequence[ReportMetric]
     dimensions: Sequence[str]
     warnings: Sequence[str]
 
@@ -107,73 +107,73 @@ class ReportScope(NamedTuple):
 def resolve_scope(
     reader: Reader, namespace: str, query: ReportQuery, default_currency: str
 ) -> ReportScope:
-    """Return what ``query`` is about.
+    """Return the costs of a report.
 
     Args:
-        reader: where the costs are.
-        namespace: whose they are.
-        query: what is asked for.
-        default_currency: for an organization without any cost.
+        reader: The view of the store.
+        namespace: The organization.
+        query: The query of the report.
+        default_currency: The currency of an organization without costs.
 
     Raises:
-        Problem: 400, naming the parameter and what it may be.
+        HttpProblem: 400, with the parameter and its allowed values.
     """
-    chosen = _chosen(reader, namespace, query.cost_id)
-    only = chosen[0] if query.cost_id and len(chosen) == 1 else None
+    requested = _requested_costs(reader, namespace, query.cost_id)
+    only = requested[0] if query.cost_id and len(requested) == 1 else None
     _check_group_by(query.group_by, only)
-    currency = query.currency or _currency_of(chosen) or default_currency
-    costs = [cost for cost in chosen if cost.currency == currency]
+    currency = query.currency or _currency_of(requested) or default_currency
+    costs = [cost for cost in requested if cost.currency == currency]
     wanted = set(query.filter_group_by) - {CUSTOMER_DIMENSION}
     _check_filter(wanted, costs)
-    lines: list[ReportMetric] = []
-    foreign = [cost for cost in chosen if cost.currency != currency]
-    inert: list[CostMetric] = []
-    unfiltered: list[CostMetric] = []
+    metrics: list[ReportMetric] = []
+    other_currency = [cost for cost in requested if cost.currency != currency]
+    without_aggregation: list[CostMetric] = []
+    without_dimension: list[CostMetric] = []
     for cost in costs:
-        meter = compile_metric(cost)
-        if meter is None:
-            inert.append(cost)
-        elif not wanted <= set(meter.names):
-            unfiltered.append(cost)
+        metric = compile_metric(cost)
+        if metric is None:
+            without_aggregation.append(cost)
+        elif not wanted <= set(metric.names):
+            without_dimension.append(cost)
         else:
-            lines.append(ReportMetric(meter, query))
+            metrics.append(ReportMetric(metric, query))
     warnings = [
-        f"{reason}: {named(some)}"
-        for reason, some in (
-            (f"left out, because not in {currency}", foreign),
-            ("of no amount, because without event type or aggregation", inert),
-            ("of no amount, because without a dimension of filterGroupBy", unfiltered),
+        f"excluded, because they {reason}: {named(excluded)}"
+        for reason, excluded in (
+            (f"are not in {currency}", other_currency),
+            ("have no event type or aggregation", without_aggregation),
+            ("lack a dimension of filterGroupBy", without_dimension),
         )
-        if some
+        if excluded
     ]
     dimensions = sorted(only.group_by) if only else []
-    return ReportScope(currency, costs, lines, dimensions, warnings)
+    return ReportScope(currency, costs, metrics, dimensions, warnings)
 
 
 def named(costs: Iterable[CostMetric]) -> str:
-    """Return names and ids of ``costs``, for a person."""
+    """Return the names and ids of ``costs``, for a person."""
     return _listed([f"{cost.name} ({cost.id})" for cost in costs])
 
 
 def _listed(texts: Sequence[str]) -> str:
-    more = len(texts) - _LISTED_AT_MOST
-    shown = ", ".join(texts[:_LISTED_AT_MOST])
+    more = len(texts) - _NAMES_LISTED
+    shown = ", ".join(texts[:_NAMES_LISTED])
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def _chosen(
+def _requested_costs(
     reader: Reader, namespace: str, cost_ids: Iterable[str]
 ) -> Sequence[CostMetric]:
-    """Return the costs with these ids, or all if there are no ids."""
+    """Return the costs with these ids, or all costs if there are no ids."""
     costs, _ = reader.costs(namespace, None, _ALL)
     wanted = set(cost_ids)
     ids = [cost.id for cost in costs]
     if unknown := sorted(wanted.difference(ids)):
-        there = f"there are {_listed(ids)}" if ids else "there are none yet"
+        known = f"there are {_listed(ids)}" if ids else "there are none yet"
         raise invalid_fields(
             [
-                FieldError("costId", f"no cost {one!r}; {there}", "UNKNOWN_COST")
-                for one in unknown[:_LISTED_AT_MOST]
+                FieldError("costId", f"no cost {one!r}; {known}", "UNKNOWN_COST")
+                for one in unknown[:_NAMES_LISTED]
             ]
         )
     return [cost for cost in costs if cost.id in wanted] if wanted else costs
@@ -193,7 +193,7 @@ def _currency_of(costs: Iterable[CostMetric]) -> str | None:
 
 
 def _check_group_by(name: str, only: CostMetric | None) -> None:
-    """Refuse to group by what is neither built in nor a dimension of the one cost."""
+    """Refuse a name that is neither built in nor a dimension of the one cost."""
     if name in {BY_COST, BY_CUSTOMER}:
         return
     if only is None:
@@ -209,19 +209,19 @@ def _check_group_by(name: str, only: CostMetric | None) -> None:
 
 
 def _check_filter(wanted: set[str], costs: Iterable[CostMetric]) -> None:
-    """Refuse to filter by what is a dimension of no cost at all."""
+    """Refuse a name that is not a dimension of any cost."""
     known = {name for cost in costs for name in cost.group_by}
     for name in sorted(wanted - known):
         raise unknown_dimension("filterGroupBy", name, sorted(known))
 
 
-def _grouping(meter: CompiledMetric, group_by: str) -> Callable[[Contribution], str]:
+def _grouping(metric: CompiledMetric, group_by: str) -> Callable[[Contribution], str]:
     if group_by == BY_COST:
-        return lambda _: meter.cost.id
+        return lambda _: metric.cost.id
     if group_by == BY_CUSTOMER:
-        return lambda one: one.customer
-    values = select_dimensions(meter, "groupBy", [group_by]).values
-    return lambda one: values(one)[0]
+        return lambda contribution: contribution.customer
+    values = select_dimensions(metric, "groupBy", [group_by]).values
+    return lambda contribution: values(contribution)[0]
 
 
 def _refused(field: str, message: str, code: str) -> HttpProblem:

@@ -1,1 +1,1 @@
-"""One SQLite file."""
+"""Store events and rollups in one SQLite file."""

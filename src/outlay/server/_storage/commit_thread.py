@@ -1,9 +1,8 @@
-"""Group commit: one thread writes, and one transaction serves all who wait.
+"""Commit the events of all waiting requests in one transaction, in one thread.
 
-Syncing to disk costs about the same for one event as for a thousand. So requests hand
-over their events and wait; the writer takes everything that is waiting, commits it at
-once, and only then are all of them answered. Nobody waits for company: with a single
-request waiting, that one is the group.
+A sync to disk takes about as long for one event as for a thousand. So requests hand
+over their events and wait. The thread commits all waiting events together, and then
+all of the requests respond. No request waits for others to arrive.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ log = logging.getLogger("outlay.server")
 
 T = TypeVar("T")
 
-_GROUP_EVENTS: Final = 5000  # bounds how long the first of a group waits: some 100 ms
-_IDLE_SECONDS: Final = 1.0  # between looks at what was put off
+_GROUP_EVENTS: Final = 5000  # bounds the wait of a group's first event to some 100 ms
+_IDLE_SECONDS: Final = 1.0  # between slices of background work when no event arrives
 
 
 class _WorkItem:
-    """Work handed to the writer, and the future its request waits on."""
+    """Work for the thread, and the future that its request waits for."""
 
     events = 0
 
@@ -42,7 +41,7 @@ class _WorkItem:
         self.error: Exception | None = None
 
     def resolve(self) -> None:
-        """Wake the request, on its loop. It may have gone away meanwhile."""
+        """Wake the request, on its loop. It may be cancelled already."""
         if self.future.done():
             return
         if self.error is None:
@@ -52,7 +51,7 @@ class _WorkItem:
 
 
 class _AppendItem(_WorkItem):
-    """Events to keep."""
+    """Events to store."""
 
     def __init__(self, work: Sequence[Event], future: asyncio.Future[Any]) -> None:
         super().__init__(future)
@@ -69,18 +68,18 @@ class _CallItem(_WorkItem):
 
 
 class _Stop(_WorkItem):
-    """The last item."""
+    """The last item of the queue."""
 
 
 class CommitThread:
     """The one thread that writes to the store.
 
-    Thread safety: `append` and `run` on the event loop that `start` was called on.
+    Thread safety: call `append` and `run` on the event loop of `start`.
 
     Args:
-        store: where to write.
-        now: returns microseconds since 1970.
-        max_waiting_events: past it, `append` refuses.
+        store: The store.
+        now: A function that returns microseconds since 1970.
+        max_waiting_events: The most events that may wait. `append` refuses more.
     """
 
     def __init__(
@@ -89,33 +88,33 @@ class CommitThread:
         self._store = store
         self._now = now
         self._max_waiting_events = max_waiting_events
-        self._waiting_events = 0  # touched on the loop only
+        self._waiting_events = 0  # only the loop writes it
         self._queue: queue.SimpleQueue[_WorkItem] = queue.SimpleQueue()
         self._thread = threading.Thread(
-            # daemon: what nobody stopped must not keep the process; a commit that is
-            # cut short was never acknowledged.
+            # A daemon, because a server that was not stopped must not keep the process.
+            # A commit that is cut short was never acknowledged.
             target=self._write_all,
             name="outlay-writer",
             daemon=True,
         )
 
     def start(self) -> None:
-        """Start the thread. Call on the loop that will append."""
+        """Start the thread. Call it on the loop that will append."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
     async def stop(self) -> None:
-        """Write what was handed over, then end the thread."""
+        """Commit all waiting events, then end the thread."""
         stopped: asyncio.Future[None] = self._loop.create_future()
         self._queue.put(_Stop(stopped))
         await asyncio.to_thread(self._thread.join)
 
     async def append(self, events: Sequence[Event]) -> list[IngestResult]:
-        """Return the events' receipts once they are on disk.
+        """Return the events' results when the events are on disk.
 
         Raises:
-            Problem: 503, too much is waiting already.
-            StoreUnavailableError: nothing was kept.
+            HttpProblem: 503, because too many events are waiting.
+            StoreUnavailableError: Nothing was stored.
         """
         if self._waiting_events + len(events) > self._max_waiting_events:
             raise unavailable("too many events are waiting for the disk; send it again")
@@ -128,31 +127,31 @@ class CommitThread:
             self._waiting_events -= len(events)
 
     async def run(self, job: Callable[[], T]) -> T:
-        """Return what ``job`` returns when called in the writer's thread."""
+        """Call ``job`` in the thread, and return its result."""
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_CallItem(job, future))
         return await future
 
-    # -- the writer's thread
+    # -- in the thread
 
     def _write_all(self) -> None:
-        some_left = stopping = False
+        has_more = stopping = False
         while not stopping:
-            waiting = self._collect(0.0 if some_left else _IDLE_SECONDS)
+            waiting = self._collect(0.0 if has_more else _IDLE_SECONDS)
             for kind, items in groupby(waiting, type):
                 if kind is _Stop:
                     stopping = True
                 else:
                     self._process(list(items))
-            # After every round: under constant load the queue is never empty.
-            some_left = self._do_background_work()
+            # After each round, because the queue is never empty under constant load.
+            has_more = self._do_background_work()
 
-    def _collect(self, patience: float) -> list[_WorkItem]:
-        """Return all that waits, in order; [] if nothing came in ``patience``."""
+    def _collect(self, timeout: float) -> list[_WorkItem]:
+        """Return all waiting items, in order, or [] after ``timeout`` seconds."""
         waiting: list[_WorkItem] = []
         events = 0
         try:
-            item = self._queue.get(timeout=patience)
+            item = self._queue.get(timeout=timeout)
             while True:
                 waiting.append(item)
                 events += item.events
@@ -164,39 +163,39 @@ class CommitThread:
         return waiting
 
     def _process(self, items: list[_WorkItem]) -> None:
-        """Do neighbours of one kind: appends in one transaction, jobs one by one."""
+        """Process items of one kind: appends in one transaction, calls one by one."""
         if isinstance(items[0], _AppendItem):
             appends = [item for item in items if isinstance(item, _AppendItem)]
             self._append_all(appends)
         for item in items:
             if isinstance(item, _CallItem):
                 self._run_item(item)
-        self._loop.call_soon_threadsafe(_settle, items)
+        self._loop.call_soon_threadsafe(_resolve_all, items)
 
     def _append_all(self, appends: list[_AppendItem]) -> None:
         events = [event for item in appends for event in item.work]
         try:
-            receipts = iter(self._store.append(events, self._now()))
+            results = iter(self._store.append(events, self._now()))
             for item in appends:
-                item.result = list(islice(receipts, len(item.work)))
-        except Exception as error:  # noqa: BLE001 - handed to who waits for it
+                item.result = list(islice(results, len(item.work)))
+        except Exception as error:  # noqa: BLE001 - the waiting request raises it
             for item in appends:
                 item.error = error
 
     def _run_item(self, item: _CallItem) -> None:
         try:
             item.result = item.work()
-        except Exception as error:  # noqa: BLE001 - handed to who waits for it
+        except Exception as error:  # noqa: BLE001 - the waiting request raises it
             item.error = error
 
     def _do_background_work(self) -> bool:
         try:
             return self._store.do_background_work(self._now())
         except Exception:
-            log.exception("putting off upkeep of the database")
+            log.exception("background work on the database failed; it is retried")
             return False
 
 
-def _settle(items: list[_WorkItem]) -> None:
+def _resolve_all(items: list[_WorkItem]) -> None:
     for item in items:
         item.resolve()

@@ -1,4 +1,4 @@
-"""At most one server per database file."""
+"""Allow one server per database file."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ except ImportError:  # not POSIX: SQLite's own locks still guard the data
 
 
 class FileLock:
-    """Holds ``<path>.lock`` for as long as this process uses ``path``.
+    """Holds ``<path>.lock`` while this process uses ``path``.
 
-    The server keeps which costs exist in memory, so a second writer would be unknown
-    to it. A separate file, because closing any descriptor of the database itself
-    would drop SQLite's own locks on it. The system releases the lock when the process
-    dies, however it dies.
+    The server keeps the list of costs in memory, and would not see the changes of a
+    second writer. The lock is on a separate file, because closing any descriptor of
+    the database would drop SQLite's own locks. The system releases the lock when the
+    process dies.
 
     Raises:
-        DatabaseBusyError: another process, or another server in this one, holds it.
-        DatabaseError: the lock file cannot be created.
+        DatabaseBusyError: Another server holds the lock.
+        DatabaseError: The lock file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,5 +48,5 @@ class FileLock:
             ) from error
 
     def release(self) -> None:
-        """Let others have the file. Does nothing the second time."""
+        """Release the lock. A second call does nothing."""
         self._file.close()

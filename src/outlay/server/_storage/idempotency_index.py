@@ -1,9 +1,9 @@
-"""Which event an idempotency key stands for.
+"""Find the first event with an idempotency key.
 
-Keys are digests: each lands on another page of their table, so a batch that noted its
-own would write nearly as many pages as it has events. So the newest are remembered in
-memory, and noted many at a time, in the order of the table. Their events are on disk,
-and say them again after a restart.
+Keys are digests, so that each belongs on another page of their table. A batch that
+wrote its own keys would write nearly as many pages as it has events. So the newest keys
+stay in memory, and are written many at a time, in the order of the table. Their events
+are on disk, from which a restart reads them again.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 ScopedKey: TypeAlias = tuple[str, str]
 """Namespace and key."""
 
-NOTED_AT_ONCE: Final = 30_000
-"""Keys: some 7 MB of memory, and a tenth of a second of the writer's thread."""
+WRITE_BATCH: Final = 30_000
+"""The number of keys: some 7 MB of memory, and 0.1 s of the commit thread."""
 
-_FORGOTTEN_AT_ONCE: Final = 5000
+_EXPIRE_BATCH: Final = 5000
 
 _encode_json: Final = msgspec.json.Encoder().encode
 
 
 class IdempotencyIndex:
-    """Knows the keys received within the dedupe window.
+    """The keys that were received within the dedupe window.
 
-    Thread safety: the writer's thread.
+    Thread safety: the commit thread.
     """
 
     def __init__(
@@ -44,33 +44,33 @@ class IdempotencyIndex:
         connection: sqlite3.Connection,
         transaction: Callable[[], AbstractContextManager[None]],
         *,
-        noted_at_once: int,
+        write_batch: int,
     ) -> None:
-        """Read what was not noted before the last stop.
+        """Read the keys that were not written before the last stop.
 
         Args:
-            connection: the writer's.
-            transaction: commits on leaving, or rolls back and raises.
-            noted_at_once: how many keys are remembered before `note` writes them.
+            connection: The writing connection.
+            transaction: A context manager that commits, or rolls back and raises.
+            write_batch: The number of keys that `write_pending` waits for.
         """
         self._connection = connection
         self._transaction = transaction
-        self._noted_at_once = noted_at_once
-        self._noted_seq, self._forgotten_seq = connection.execute(
+        self._write_batch = write_batch
+        self._written_seq, self._expired_seq = connection.execute(
             "SELECT noted_seq, forgotten_seq FROM progress"
         ).fetchone()
         self._recent: dict[ScopedKey, int] = {
             (namespace, key): seq
             for namespace, key, seq in connection.execute(
                 "SELECT namespace, key, seq FROM events WHERE seq > ? ORDER BY seq",
-                (self._noted_seq,),
+                (self._written_seq,),
             )
         }
 
     def find_first(
         self, events: Sequence[Event], cutoff: int
     ) -> dict[ScopedKey, Event]:
-        """Return the events received after ``cutoff`` that have a key of these."""
+        """Return the events received after ``cutoff`` with a key of ``events``."""
         keys: defaultdict[str, list[str]] = defaultdict(list)
         seqs: list[int] = []
         for event in events:
@@ -96,15 +96,15 @@ class IdempotencyIndex:
         return {(event.namespace, event.key): event for event in found}
 
     def add(self, events: Sequence[Event], start: int) -> None:
-        """Take in the keys of events that were committed, numbered from ``start``."""
+        """Add the keys of committed events, which are numbered from ``start``."""
         self._recent.update(
             ((event.namespace, event.key), seq)
             for seq, event in enumerate(events, start)
         )
 
     def write_pending(self) -> bool:
-        """Note the keys that are remembered, if there are enough."""
-        if len(self._recent) < self._noted_at_once:
+        """Write the keys in memory, if there are enough. Return whether it did."""
+        if len(self._recent) < self._write_batch:
             return False
         last = max(self._recent.values())
         with self._transaction():
@@ -112,38 +112,38 @@ class IdempotencyIndex:
                 "INSERT INTO receipts (namespace, key, seq)"
                 " SELECT namespace, key, seq FROM events WHERE seq > ? AND seq <= ?"
                 " ORDER BY namespace, key, seq"
-                # The window of the earlier one had ended.
+                # The dedupe window of the earlier event had ended.
                 " ON CONFLICT DO UPDATE SET seq = excluded.seq",
-                (self._noted_seq, last),
+                (self._written_seq, last),
             )
             self._connection.execute("UPDATE progress SET noted_seq = ?", (last,))
-        self._noted_seq = last
+        self._written_seq = last
         self._recent = {}
         return True
 
     def expire(self, cutoff: int) -> bool:
-        """Drop what was noted of events received before ``cutoff``, oldest first.
+        """Delete some keys of events received before ``cutoff``, oldest first.
 
-        Returns whether there may be more.
+        Returns:
+            Whether there may be more.
         """
         rows = self._connection.execute(
             "SELECT seq, namespace, key, received_at FROM events"
             " WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
-            (self._forgotten_seq, self._noted_seq, _FORGOTTEN_AT_ONCE),
+            (self._expired_seq, self._written_seq, _EXPIRE_BATCH),
         )
-        # Lazily: mostly the first row is too young, and nothing more is read.
-        over = [row[:3] for row in takewhile(lambda row: row[3] <= cutoff, rows)]
+        # Lazily, because the first row is usually too young, and ends the reading.
+        expired = [row[:3] for row in takewhile(lambda row: row[3] <= cutoff, rows)]
         rows.close()
-        if not over:
+        if not expired:
             return False
-        forgotten = over[-1][0]
+        last = expired[-1][0]
         with self._transaction():
-            # seq too: the key may stand for a later event by now.
+            # By seq too, because a later event may have the key now.
             self._connection.executemany(
-                "DELETE FROM receipts WHERE seq = ? AND namespace = ? AND key = ?", over
+                "DELETE FROM receipts WHERE seq = ? AND namespace = ? AND key = ?",
+                expired,
             )
-            self._connection.execute(
-                "UPDATE progress SET forgotten_seq = ?", (forgotten,)
-            )
-        self._forgotten_seq = forgotten
-        return len(over) == _FORGOTTEN_AT_ONCE
+            self._connection.execute("UPDATE progress SET forgotten_seq = ?", (last,))
+        self._expired_seq = last
+        return len(expired) == _EXPIRE_BATCH

@@ -28,7 +28,7 @@ from outlay.server._records import (
 )
 from outlay.server._storage import schema as _schema
 from outlay.server._storage.file_lock import FileLock
-from outlay.server._storage.idempotency_index import NOTED_AT_ONCE, IdempotencyIndex
+from outlay.server._storage.idempotency_index import WRITE_BATCH, IdempotencyIndex
 from outlay.server._storage.rollups import add_to_rollups
 from outlay.server._storage.sqlite_reader import (
     COST_COLUMNS,
@@ -62,14 +62,14 @@ class _ActiveMetric(NamedTuple):
 class SqliteStore:
     """Keeps everything in one SQLite file.
 
-    Thread safety: as `outlay.server._storage.store.Store` says. Another process may read the
-    file meanwhile; a second server on it is refused.
+    Thread safety: as `_storage.store.Store`. Another process may read the file. A
+    second server on the file is refused.
 
     Args:
         path: the database file, created on first use.
         dedupe_window: microseconds for which a key is remembered.
         durable: False forgoes syncing, for files that do not outlive the process.
-        noted_at_once: keys that are remembered until they are written together.
+        write_batch: keys that are remembered until they are written together.
 
     Raises:
         DatabaseError: the file cannot be used; the message says what to do.
@@ -81,7 +81,7 @@ class SqliteStore:
         *,
         dedupe_window: int,
         durable: bool = True,
-        noted_at_once: int = NOTED_AT_ONCE,
+        write_batch: int = WRITE_BATCH,
     ) -> None:
         self._path = path
         self._dedupe_window = dedupe_window
@@ -93,7 +93,7 @@ class SqliteStore:
             raise
         self._seq = self._one("SELECT coalesce(max(seq), 0) FROM events")
         self._receipts = IdempotencyIndex(
-            self._connection, self._transaction, noted_at_once=noted_at_once
+            self._connection, self._transaction, write_batch=write_batch
         )
         # Both are replaced as a whole, never changed: other threads read _live.
         self._active: dict[tuple[str, str], tuple[_ActiveMetric, ...]] = {}

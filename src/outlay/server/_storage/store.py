@@ -1,8 +1,7 @@
-"""The seam between the rules and where events are kept.
+"""The seam between the services and the storage of events.
 
-SQLite implements it today (``_sqlite``). Whatever does later must keep these
-promises: an event is on disk when `append` returns, appends are all or nothing, and
-what `contributions` yields is one consistent snapshot.
+An implementation keeps these promises. An event is on disk when `Store.append` returns.
+An append stores all of its events or none. A `Reader` is one consistent snapshot.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Page(NamedTuple):
-    """Which part of a list is wanted: ``limit`` items after the first ``offset``."""
+    """The wanted part of a list: ``limit`` items after the first ``offset``."""
 
     limit: int
     offset: int
 
 
 class Reader(Protocol):
-    """One consistent view of the store, for the thread that asked for it."""
+    """One consistent view of the store, for the thread that opened it."""
 
     def cost(self, namespace: str, cost_id: str) -> CostMetric | None:
         """Return a cost that is not deleted."""
@@ -34,7 +33,7 @@ class Reader(Protocol):
     def costs(
         self, namespace: str, product_id: str | None, page: Page
     ) -> tuple[list[CostMetric], int]:
-        """Return a page of costs, oldest first, and how many there are in all."""
+        """Return a page of costs, oldest first, and the number of all costs."""
         ...
 
     def product(self, namespace: str, product_id: str) -> Product | None:
@@ -42,7 +41,7 @@ class Reader(Protocol):
         ...
 
     def products(self, namespace: str, page: Page) -> tuple[list[Product], int]:
-        """Return a page of products, oldest first, and how many there are in all."""
+        """Return a page of products, oldest first, and the number of all products."""
         ...
 
     def key(self, digest: bytes) -> ApiKey | None:
@@ -55,91 +54,91 @@ class Reader(Protocol):
 
     def contributions(
         self,
-        meter: CompiledMetric,
+        metric: CompiledMetric,
         start: int,
         end: int,
         *,
         hourly: bool,
         customer: str | None = None,
     ) -> Iterator[Contribution]:
-        """Yield what a cost's events in ``start <= at < end`` add to it, unordered.
+        """Yield the contributions of the events in ``start <= at < end``, unordered.
 
         Args:
-            meter: the compiled form of a cost read from this same view.
-            start: microseconds since 1970, as ``end``.
-            end: first instant that no longer counts.
-            hourly: whether a contribution may stand for all events of an hour;
-                False gives every event its own.
-            customer: only what is attributed to this one.
+            metric: A cost of this view, compiled.
+            start: The first instant that counts, in microseconds since 1970.
+            end: The first instant that no longer counts, in the same unit.
+            hourly: Whether one contribution may stand for all events of an hour. If
+                False, each event has its own.
+            customer: The customer whose events count. If None, all events count.
         """
         ...
 
-    def time_range(self, meter: CompiledMetric) -> tuple[int, int] | None:
-        """Return when the first and the last event happened that a cost reads.
+    def time_range(self, metric: CompiledMetric) -> tuple[int, int] | None:
+        """Return the times of the first and of the last event that a cost reads.
 
-        In microseconds since 1970; None if there is no event at any time. Quick, and
-        regardless of what the events hold.
+        They are in microseconds since 1970. None means that there is no event. It is
+        fast, because it does not read the events' data.
         """
         ...
 
 
 class Store(Protocol):
-    """Where events, costs, products and keys are kept.
+    """Stores events, costs, products and keys.
 
-    Thread safety: one thread at a time may write; any thread may call `reads_type`
+    Thread safety: one thread at a time may write. Any thread may call `has_metric_for`
     and `reading` at any time.
     """
 
     def append(self, events: Sequence[Event], now: int) -> list[IngestResult]:
-        """Keep ``events``, first receipt wins, and return one receipt for each.
+        """Store ``events``, the first with each key, and return a result for each.
 
-        All are on disk on return, or none is.
+        All of them are on disk on return, or none is.
 
         Args:
-            events: in order of arrival; may hold a key twice.
-            now: time of receipt, in microseconds since 1970.
+            events: The events in order of arrival. They may hold a key twice.
+            now: The time of receipt, in microseconds since 1970.
 
         Raises:
-            StoreUnavailableError: nothing was kept.
+            StoreUnavailableError: Nothing was stored.
         """
         ...
 
     def do_background_work(self, now: int) -> bool:
-        """Do a little of what was put off; say whether some is left."""
+        """Do one slice of deferred work. Return whether there is more."""
         ...
 
     def add_cost(self, cost: CostMetric) -> None:
-        """Keep a new cost; it reads earlier events as well."""
+        """Store a new cost. It reads earlier events as well."""
         ...
 
     def replace_cost(self, cost: CostMetric) -> None:
-        """Keep a changed cost under its id."""
+        """Store a changed cost under its id."""
         ...
 
     def delete_cost(self, cost: CostMetric, now: int) -> None:
-        """Hide a cost; its events stay."""
+        """Delete a cost. Its events stay."""
         ...
 
     def add_product(self, product: Product) -> None:
-        """Keep a product, unless its id is there."""
+        """Store a product, unless its id exists."""
         ...
 
     def add_key(self, key: ApiKey) -> None:
-        """Keep an API key."""
+        """Store an API key."""
         ...
 
     def has_metric_for(self, namespace: str, event_type: str) -> bool:
-        """Say whether some cost reads events of this type. Memory only, quick."""
+        """Return whether some cost reads events of this type. It reads memory only."""
         ...
 
     def reading(self) -> AbstractContextManager[Reader]:
-        """Open a consistent view; it sees all that was written before.
+        """Open a consistent view. It contains everything that was stored before.
 
         Raises:
-            StoreUnavailableError: the store cannot be read.
+            StoreUnavailableError: The store cannot be read.
         """
         ...
 
     def close(self) -> None:
-        """Release everything; nobody may be writing or reading."""
+        """Release everything. No thread may be writing or reading."""
         ...

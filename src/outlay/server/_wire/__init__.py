@@ -1,1 +1,1 @@
-"""The bodies of requests, responses and refusals."""
+"""Define the bodies of requests, responses and errors."""

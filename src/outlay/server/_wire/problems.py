@@ -1,4 +1,4 @@
-"""Refusals: what a request is told, in the contract's one error body."""
+"""Build the refusals of requests, in the contract's one error body."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ CATEGORIES: Final = {
     500: "internal_error",
     503: "unavailable",
 }
-"""The coarse ``error`` of each status, unless a problem says otherwise."""
+"""The coarse ``error`` of each status. A problem may have a finer one."""
 
 ACCEPT_GZIP: Final = (b"accept-encoding", b"gzip")
-"""The header that offers to take compressed bodies."""
+"""The header that offers to accept compressed bodies."""
 
 
 class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One field that breaks a rule.
+    """One invalid field.
 
     Attributes:
-        field: the field's name on the wire, dotted for nested ones.
-        message: what is wrong, and what is allowed.
-        code: the rule, in upper snake case.
+        field: The field's name on the wire, dotted for nested fields.
+        message: The fault, and the allowed values.
+        code: The broken rule, in upper snake case.
     """
 
     field: str
@@ -40,16 +40,16 @@ class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """The body of every answer that is not a success; absent fields are left out.
+    """The body of every error response. Absent fields are left out.
 
     Attributes:
-        message: what is wrong and what to do, for a person.
-        error: coarse category, for a program.
-        code: business rule, in upper snake case.
-        details: facts for a program, such as the event type that matched nothing.
-        errors: the fields at fault.
-        reason: why a 403 was given.
-        required_permissions: what the key would need.
+        message: The fault and the way to correct it, for a person.
+        error: The coarse category, for a program.
+        code: The broken rule, in upper snake case.
+        details: Values for a program, such as the unmatched event type.
+        errors: The invalid fields.
+        reason: The reason of a 403.
+        required_permissions: The permissions that the key lacks.
     """
 
     message: str
@@ -61,13 +61,13 @@ class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel")
     required_permissions: Sequence[str] | None = None
 
 
-class HttpProblem(Exception):  # noqa: N818 - an answer on its way out, not a fault of the server
-    """A request that is refused; the routes turn it into an answer.
+class HttpProblem(Exception):  # noqa: N818 - a response, not a fault of the server
+    """The refusal of a request. The router turns it into a response.
 
     Attributes:
-        status: HTTP status code.
-        body: the answer's body.
-        headers: more headers for the answer.
+        status: The HTTP status code.
+        body: The response's body.
+        headers: More headers of the response.
     """
 
     def __init__(
@@ -98,13 +98,13 @@ class HttpProblem(Exception):  # noqa: N818 - an answer on its way out, not a fa
 
 
 def invalid_fields(errors: Sequence[FieldError]) -> HttpProblem:
-    """Return the 400 that names every field at fault."""
+    """Return the 400 that names every invalid field."""
     text = "; ".join(f"{error.field}: {error.message}" for error in errors)
     return HttpProblem(400, text, error="validation_error", errors=errors)
 
 
 def malformed_body(message: str) -> HttpProblem:
-    """Return the 400 for a body that cannot be read at all."""
+    """Return the 400 for a body that cannot be read."""
     return HttpProblem(400, message, code="MALFORMED_BODY")
 
 
@@ -137,20 +137,20 @@ def other_organization(field: str, namespace: str) -> HttpProblem:
 
 
 def not_found(what: str, identifier: str) -> HttpProblem:
-    """Return the 404 for something that does not exist, or not any more."""
+    """Return the 404 for an object that does not exist, or no longer exists."""
     return HttpProblem(
         404, f"{what} {identifier} does not exist", code=f"{what.upper()}_NOT_FOUND"
     )
 
 
 def unmatched_event_type(event_type: str) -> HttpProblem:
-    """Return the 422 for an event type that no cost reads.
+    """Return the 422 for an event type that has no cost metric.
 
-    The spelling of ``error`` is what published exporters look for.
+    Published exporters look for this spelling of ``error``.
     """
     return HttpProblem(
         422,
-        f"no cost reads events of type {event_type!r}; "
+        f"no cost metric reads events of type {event_type!r}; "
         "create one with POST /v0/costs, then send the event again",
         error="invalid_event_type",
         code="INVALID_EVENT_TYPE",
@@ -161,22 +161,22 @@ def unmatched_event_type(event_type: str) -> HttpProblem:
 def too_large(limit: int) -> HttpProblem:
     """Return the 413 for a body over ``limit`` bytes."""
     return HttpProblem(
-        413, f"the body is larger than {limit} bytes", code="BODY_TOO_LARGE"
+        413, f"the body is larger than {limit} bytes; send less", code="BODY_TOO_LARGE"
     )
 
 
-def unsupported_encoding(coding: str) -> HttpProblem:
-    """Return the 415 that says which codings of a body are known (RFC 7694)."""
+def unsupported_encoding(encoding: str) -> HttpProblem:
+    """Return the 415 that names the supported encodings of a body (RFC 7694)."""
     return HttpProblem(
         415,
-        f"Content-Encoding {coding!r} is not known here; send gzip, or no coding",
+        f"Content-Encoding {encoding!r} is not supported; send gzip, or no encoding",
         code="UNSUPPORTED_CODING",
         headers=[ACCEPT_GZIP],
     )
 
 
 def unavailable(message: str) -> HttpProblem:
-    """Return the 503 for a request that may be sent again in a second."""
+    """Return the 503 for a request that the client may send again in a second."""
     return HttpProblem(
         503, message, code="UNAVAILABLE", headers=[(b"retry-after", b"1")]
     )

@@ -1,7 +1,7 @@
-"""Requests off the hot path: what their bodies and queries may say.
+"""Validate the bodies and queries of requests other than ingest.
 
-Bodies are decoded with exact decimals first and validated as Python values here,
-because a JSON float would lose digits on the way.
+Bodies are decoded with exact decimals first, and validated here as Python values. A
+JSON float would lose digits.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from outlay.server._records import Aggregation
 from outlay.server._wire.response_models import to_microseconds
 
 CUSTOMER_DIMENSION: Final = "subject"
-"""The dimension that every cost has: who it is attributed to."""
+"""The dimension that every cost has: the customer."""
 
 MAX_LIST: Final = 100  # the contract's largest page
 
@@ -71,7 +71,7 @@ def _instant(value: object) -> int:
     text = _SPACE_BEFORE_OFFSET.sub(r"+\1", str(value))
     try:
         return to_microseconds(msgspec.convert(text, datetime))
-    except (msgspec.ValidationError, OverflowError):
+    except (msgspec.ValidationError, ValueError):
         raise ValueError(
             "must be an RFC 3339 instant such as 2026-01-01T00:00:00Z"
         ) from None
@@ -79,7 +79,7 @@ def _instant(value: object) -> int:
 
 def _dimension_name(value: str) -> str:
     if "," in value:
-        raise ValueError("a dimension's name holds no comma: queries separate by it")
+        raise ValueError("must hold no comma, because queries separate names by it")
     return value
 
 
@@ -118,7 +118,7 @@ Instant: TypeAlias = Annotated[
 
 
 class _Request(BaseModel):
-    """Common rules: camelCase names, unknown fields ignored, nothing coerced."""
+    """Common rules: camelCase names, and unknown fields are ignored."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True
@@ -147,7 +147,7 @@ class CostCreate(_Request):
 
 
 class CostMetricCreate(_Request):
-    """A new cost metric in the older spelling: each unit costs 1."""
+    """A new cost metric in the older form, in which each unit costs 1."""
 
     name: Text
     event_type: Text
@@ -163,7 +163,7 @@ class CostMetricCreate(_Request):
 
 
 class CostPatch(_Request):
-    """Changes to a cost; null clears what may be cleared, absent fields stay."""
+    """Changes to a cost. Null clears an optional field, absent fields stay."""
 
     name: Text = ""
     unit_cost: UnitCost = Decimal(0)
@@ -175,7 +175,7 @@ class CostPatch(_Request):
     group_by: GroupBy | None = None
 
     def changes(self) -> dict[str, Any]:
-        """Return the fields that were given, by their Python names."""
+        """Return the given fields by their Python names."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
         if given.get("group_by", {}) is None:
             given["group_by"] = {}
@@ -192,7 +192,7 @@ class ProductCreate(_Request):
 
 
 class ListQuery(_Request):
-    """Which page of a list."""
+    """The wanted page of a list."""
 
     limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 10
     offset: Annotated[int, Field(ge=0, le=2**53)] = 0
@@ -200,13 +200,13 @@ class ListQuery(_Request):
 
 
 class CostListQuery(ListQuery):
-    """Which page of which costs."""
+    """The wanted page of a list of costs."""
 
     product_id: str | None = None
 
 
 class Window(StrEnum):
-    """Length of the buckets of a time series, aligned to UTC."""
+    """The length of the windows of a time series, aligned to UTC."""
 
     MINUTE = "MINUTE"
     HOUR = "HOUR"
@@ -222,7 +222,7 @@ def _split_names(value: object) -> object:
 
 
 def _parse_filter(value: object) -> object:
-    """Decode a JSON object of dimension name to the value, or values, it may have."""
+    """Decode a JSON object of a dimension's name to its wanted value or values."""
     if not isinstance(value, str):
         return value
     try:
@@ -245,7 +245,7 @@ FilterGroupBy: TypeAlias = Annotated[
 
 
 class SummaryQuery(_Request):
-    """What to sum up, and how to break it down."""
+    """The period of a summary, and its breakdown."""
 
     start: Annotated[Instant, Field(alias="from")]
     end: Annotated[Instant, Field(alias="to")]
@@ -261,7 +261,7 @@ class SummaryQuery(_Request):
     @model_validator(mode="before")
     @classmethod
     def _window_size(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Take the name that the report and the meter use for a window."""
+        """Accept the parameter's name in reports and meters."""
         if "windowSize" in values and "window" not in values:
             return {**values, "window": values["windowSize"]}
         return values
@@ -274,14 +274,14 @@ class SummaryQuery(_Request):
 
 
 class ReportSort(StrEnum):
-    """What the groups of a report are ranked by."""
+    """The value that ranks the groups of a report."""
 
     TOTAL_COST = "totalCost"
     TOTAL_QUANTITY = "totalQuantity"
 
 
 class SortDirection(StrEnum):
-    """Which end of the ranking comes first."""
+    """The end of the ranking that comes first."""
 
     ASC = "asc"
     DESC = "desc"
@@ -300,7 +300,7 @@ def _limit_keys(value: Mapping[str, frozenset[str]]) -> Mapping[str, frozenset[s
 
 
 class ReportQuery(_Request):
-    """What to report, how to group it, and which part of the groups to show."""
+    """The costs and the period of a report, its groups, and the wanted page."""
 
     start: Annotated[Instant, Field(alias="from")]
     end: Annotated[Instant, Field(alias="to")]
@@ -343,10 +343,10 @@ class ReportQuery(_Request):
 def check_value_property(
     aggregation: Aggregation | None, value_property: str | None
 ) -> None:
-    """Refuse an aggregation that has no value to work on.
+    """Refuse an aggregation that lacks its value's path.
 
     Raises:
-        ValueError: it needs a path.
+        ValueError: The aggregation needs a path.
     """
     needed = aggregation not in {None, Aggregation.COUNT}
     if needed and value_property is None:

@@ -1,7 +1,7 @@
-"""Bodies on the wire: what is read on the hot path, and everything that is answered.
+"""Define the bodies of responses, and of the events that are read on the hot path.
 
-Answers leave absent fields out (strict clients refuse null), carry offsets on every
-instant, and write every decimal as a JSON number with all of its digits.
+Responses leave absent fields out, because strict clients refuse null. Every instant has
+an offset. Every decimal is a JSON number with all of its digits.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 FIRST_INSTANT: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 LAST_INSTANT: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
-"""What a datetime can hold, in microseconds since 1970."""
+"""The first and the last instant of a datetime, in microseconds since 1970."""
 
-# Encoded verbatim, hence Raw: an encoder of Decimal would choose exponents itself.
+# Raw is encoded verbatim. An encoder of Decimal would choose exponents itself.
 Number: TypeAlias = Annotated[
     msgspec.Raw,
     msgspec.Meta(extra_json_schema={"type": "number", "description": "Exact decimal."}),
@@ -40,7 +40,7 @@ _JsonEvent: TypeAlias = Annotated[
 
 
 class _Body(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
-    """Common wire rules: camelCase names, absent instead of null."""
+    """Common rules: camelCase names, and absent fields instead of null."""
 
 
 class EventBody(_Body):
@@ -58,13 +58,13 @@ class EventBody(_Body):
 
 
 class BatchBody(_Body):
-    """Several events; each is read on its own, so that one cannot spoil the rest."""
+    """Several events. Each is decoded alone, so that one cannot spoil the rest."""
 
     events: list[_JsonEvent]
 
 
 class EventResponse(_Body, tag_field="object", tag="event"):
-    """An accepted event, or the first one with its key."""
+    """An accepted event, or the first event with its key."""
 
     id: str
     type: str
@@ -78,7 +78,7 @@ class EventResponse(_Body, tag_field="object", tag="event"):
 
 
 class BatchFailure(_Body):
-    """One event of a batch that was refused, as a single post would have been."""
+    """One refused event of a batch. A single post would be refused alike."""
 
     index: int
     status: int
@@ -89,7 +89,7 @@ class BatchFailure(_Body):
 
 
 class BatchCounts(_Body):
-    """How many events of a batch fared how; duplicates are successful too."""
+    """Counts of a batch by outcome. Duplicates count as successful."""
 
     total: int
     successful: int
@@ -98,7 +98,7 @@ class BatchCounts(_Body):
 
 
 class BatchResponse(_Body, tag_field="object", tag="batchEvents"):
-    """What became of each event of a batch, in the order given."""
+    """The outcome of each event of a batch, in the order of the batch."""
 
     successful: Sequence[EventResponse]
     failed: Sequence[BatchFailure]
@@ -137,7 +137,7 @@ class ProductResponse(_Body, tag_field="object", tag="product"):
 
 
 class Pagination(_Body):
-    """Which part of a list this is."""
+    """The position of a page in its list."""
 
     limit: int
     offset: int
@@ -159,7 +159,7 @@ class ProductList(_Body, tag_field="object", tag="list"):
 
 
 class SummaryGroup(_Body):
-    """The share of one combination of dimension values."""
+    """The quantity and cost of one combination of dimension values."""
 
     dimensions: Mapping[str, str]
     quantity: Number
@@ -168,7 +168,7 @@ class SummaryGroup(_Body):
 
 
 class SummaryPoint(_Body):
-    """The share of one window of time, ``windowStart <= t < windowEnd``."""
+    """The quantity and cost of one window, ``windowStart <= t < windowEnd``."""
 
     window_start: str
     window_end: str
@@ -178,10 +178,10 @@ class SummaryPoint(_Body):
 
 
 class SummaryResponse(_Body, tag_field="object", tag="cost"):
-    """What a cost comes to over a period.
+    """The quantity and cost of a metric in a period.
 
-    Null totals: there is nothing to take an average or extreme of. The fields named
-    exact, events and excluded are this server's own additions.
+    Totals are null if there is no value to average or compare. The fields ``…Exact``,
+    ``events`` and ``excluded`` are additions of this server.
     """
 
     id: str
@@ -201,23 +201,23 @@ class SummaryResponse(_Body, tag_field="object", tag="cost"):
 
 
 class ReportPeriod(_Body):
-    """The period asked for, ``from <= t < to``."""
+    """The period of a report, ``from <= t < to``."""
 
     start: str = msgspec.field(name="from")
     end: str = msgspec.field(name="to")
 
 
 class ReportRange(_Body):
-    """The first and the last instant at which there is an event; both included."""
+    """The times of the first and of the last event."""
 
     first: str = msgspec.field(name="from")
     last: str = msgspec.field(name="to")
 
 
 class PriorPeriod(_Body):
-    """What a group came to in the period before, and by how much that changed.
+    """The cost of a group in the prior period, and the change since then.
 
-    No change is given for a group that came to nothing.
+    The change is null for a group that cost nothing.
     """
 
     cost: Number
@@ -226,7 +226,7 @@ class PriorPeriod(_Body):
 
 
 class ReportGroup(_Body):
-    """What one group comes to, or all that are not shown (``isOther``)."""
+    """The totals of one group, or of all groups after the page (``isOther``)."""
 
     key: str
     label: str
@@ -240,7 +240,7 @@ class ReportGroup(_Body):
 
 
 class ReportPoint(_Body):
-    """The costs of one window of time by group, ``windowStart <= t < windowEnd``."""
+    """The costs of one window by group, ``windowStart <= t < windowEnd``."""
 
     window_start: str
     window_end: str
@@ -248,9 +248,9 @@ class ReportPoint(_Body):
 
 
 class ReportResponse(_Body, tag_field="object", tag="cost_report"):
-    """What costs come to over a period, group by group.
+    """The totals of costs in a period, by group.
 
-    The fields named exact are this server's own additions.
+    The fields ``…Exact`` are additions of this server.
     """
 
     currency: str
@@ -271,7 +271,7 @@ class ReportResponse(_Body, tag_field="object", tag="cost_report"):
 
 
 class HealthResponse(_Body):
-    """The server is up, and can read its database."""
+    """The server runs, and can read its database."""
 
     status: str
 
@@ -282,7 +282,7 @@ decode_batch: Final = msgspec.json.Decoder(BatchBody).decode
 decode_data: Final = msgspec.json.Decoder(
     dict[str, Any], float_hook=parse_number
 ).decode
-"""Decodes a JSON object; its numbers become int or exact Decimal."""
+"""Decodes a JSON object. Its numbers become int or exact Decimal."""
 
 
 def json_number(value: Decimal) -> msgspec.Raw:
@@ -291,17 +291,17 @@ def json_number(value: Decimal) -> msgspec.Raw:
 
 
 def to_microseconds(moment: datetime) -> int:
-    """Return ``moment`` in microseconds since 1970; without an offset it is UTC.
+    """Return ``moment`` in microseconds since 1970. Without an offset it is UTC.
 
     Raises:
-        OverflowError: it lies outside of the years 1 to 9999 in UTC.
+        ValueError: It lies outside the years 1 to 9999 in UTC.
     """
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     since = moment - _EPOCH
     at = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     if not FIRST_INSTANT <= at <= LAST_INSTANT:
-        raise OverflowError
+        raise ValueError("must be in the years 1 to 9999 in UTC")
     return at
 
 
@@ -313,7 +313,8 @@ def from_microseconds(at: int) -> datetime:
 def format_instant(at: int) -> str:
     """Return ``at`` microseconds since 1970 as RFC 3339 in UTC.
 
-    In milliseconds, as the contract's examples, unless that would lose digits.
+    The precision is milliseconds, as in the contract's examples, unless that would
+    lose digits.
     """
     timespec = "microseconds" if at % 1000 else "milliseconds"
     return from_microseconds(at).replace(tzinfo=None).isoformat(timespec=timespec) + "Z"

@@ -55,7 +55,7 @@ def test_no_data_can_break_a_meter(
 ) -> None:
     """It would fail everybody's events of the same group commit, again and again."""
     meter = make_meter(aggregation)
-    tally = meter.tally()
+    tally = meter.new_accumulator()
 
     one = meter.contribution(1, 0, "cus_1", fields)
     tally.add(one)

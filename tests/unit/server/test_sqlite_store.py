@@ -87,7 +87,7 @@ def quantity(
 ) -> Decimal | None:
     """Return a cost's quantity over a period."""
     meter = meter_of(cost)
-    tally = meter.tally()
+    tally = meter.new_accumulator()
     with store.reading() as reader:
         for one in reader.contributions(meter, start, end, hourly=hourly):
             tally.add(one)
@@ -202,14 +202,14 @@ def test_forgetting_an_old_receipt_keeps_the_newer_one_of_its_key(
     assert receipt.event.id == "evt_later"
 
 
-@pytest.mark.parametrize("noted_at_once", [1, 100], ids=["noted", "remembered"])
+@pytest.mark.parametrize("write_batch", [1, 100], ids=["noted", "remembered"])
 def test_a_key_is_known_wherever_it_is_kept(
-    tmp_path: Path, *, noted_at_once: int
+    tmp_path: Path, *, write_batch: int
 ) -> None:
     """The newest are in memory, the others in their table; both outlive a restart."""
     path = tmp_path / "outlay.db"
     for round_ in range(3):
-        store = SqliteStore(path, dedupe_window=WINDOW, noted_at_once=noted_at_once)
+        store = SqliteStore(path, dedupe_window=WINDOW, write_batch=write_batch)
         events = [make_event(f"k{number}") for number in range(round_ + 2)]
 
         receipts = store.append(events, START + round_)
@@ -225,7 +225,7 @@ def test_a_key_is_known_wherever_it_is_kept(
 def test_a_key_that_is_noted_late_stands_for_its_last_event(tmp_path: Path) -> None:
     """It may have come again, after its window, before it was noted at all."""
     path = tmp_path / "outlay.db"
-    store = SqliteStore(path, dedupe_window=WINDOW, noted_at_once=2)
+    store = SqliteStore(path, dedupe_window=WINDOW, write_batch=2)
     store.append([make_event("k")], START)
     store.append([make_event("k", id="evt_later")], START + WINDOW)
     store.append([make_event("other")], START + WINDOW)
@@ -242,7 +242,7 @@ def test_a_key_that_is_noted_late_stands_for_its_last_event(tmp_path: Path) -> N
 def test_a_key_is_not_forgotten_before_it_is_noted(tmp_path: Path) -> None:
     """What is noted after it was forgotten would stay for good."""
     path = tmp_path / "outlay.db"
-    store = SqliteStore(path, dedupe_window=WINDOW, noted_at_once=2)
+    store = SqliteStore(path, dedupe_window=WINDOW, write_batch=2)
     store.append([make_event("over")], START)
     assert not store.do_background_work(START + WINDOW)
     store.append([make_event("young")], START + WINDOW)
@@ -259,7 +259,7 @@ def test_a_key_is_not_forgotten_before_it_is_noted(tmp_path: Path) -> None:
 def test_keys_of_the_first_schema_are_known(tmp_path: Path) -> None:
     """It noted each key with its event."""
     path = tmp_path / "outlay.db"
-    store = SqliteStore(path, dedupe_window=WINDOW, noted_at_once=1)
+    store = SqliteStore(path, dedupe_window=WINDOW, write_batch=1)
     store.append([make_event("k")], START)
     caught_up(store)
     store.close()
@@ -268,7 +268,7 @@ def test_keys_of_the_first_schema_are_known(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version = 1")
     connection.close()
 
-    store = SqliteStore(path, dedupe_window=WINDOW, noted_at_once=1)
+    store = SqliteStore(path, dedupe_window=WINDOW, write_batch=1)
     assert not store.do_background_work(START)  # there is nothing to be noted again
     known, new = store.append([make_event("k"), make_event("new")], START)
     store.close()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlay.server._services.summary import bucket_of
+from outlay.server._services.breakdown import window_at
 from outlay.server._wire.request_models import Window
 from outlay.server._wire.response_models import (
     FIRST_INSTANT,
@@ -23,10 +23,10 @@ instants = st.integers(FIRST_INSTANT, LAST_INSTANT)
 @given(instants, st.sampled_from(Window))
 def test_an_instant_lies_in_its_window(at: int, window: Window) -> None:
     """Before 1970 as well: remainders of negative numbers are easy to get wrong."""
-    start, end = bucket_of(window, at)
+    start, end = window_at(window, at)
 
     assert start <= at <= end
-    assert bucket_of(window, start) == (start, end)
+    assert window_at(window, start) == (start, end)
     assert format_instant(start)
 
 
@@ -34,8 +34,8 @@ def test_an_instant_lies_in_its_window(at: int, window: Window) -> None:
 def test_the_next_window_starts_where_one_ends(at: int) -> None:
     """Leap years included."""
     for window in Window:
-        bucket = bucket_of(window, at)
-        assert bucket_of(window, bucket.end).start == bucket.end
+        bucket = window_at(window, at)
+        assert window_at(window, bucket.end).start == bucket.end
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,6 @@ def test_months_have_their_own_lengths(moment: str, start: str, end: str) -> Non
     """The last month there is ends with the last instant there is."""
     at = to_microseconds(datetime.fromisoformat(moment).replace(tzinfo=UTC))
 
-    bucket = bucket_of(Window.MONTH, at)
+    bucket = window_at(Window.MONTH, at)
 
     assert (format_instant(bucket.start), format_instant(bucket.end)) == (start, end)

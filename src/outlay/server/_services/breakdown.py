@@ -1,0 +1,135 @@
+"""Break quantities down by window, dimension and filter, for summaries and reports."""
+
+from __future__ import annotations
+
+from datetime import MAXYEAR, datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from outlay.server._wire.problems import FieldError, HttpProblem, invalid_fields
+from outlay.server._wire.request_models import CUSTOMER_DIMENSION, Window
+from outlay.server._wire.response_models import (
+    LAST_INSTANT,
+    from_microseconds,
+    to_microseconds,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from outlay.server._metering.metric import CompiledMetric, Contribution
+
+_MINUTE: Final = 60_000_000  # microseconds
+_FIXED_WINDOWS: Final = {
+    Window.MINUTE: _MINUTE,
+    Window.HOUR: 60 * _MINUTE,
+    Window.DAY: 24 * 60 * _MINUTE,
+}
+_NAMES_LISTED: Final = 20  # so that no message grows with the number of dimensions
+
+
+class TimeWindow(NamedTuple):
+    """A window of time, ``start <= t < end``, in microseconds since 1970."""
+
+    start: int
+    end: int
+
+
+def window_at(window: Window, at: int) -> TimeWindow:
+    """Return the UTC-aligned window that contains ``at``."""
+    if window is Window.MONTH:
+        return _month_of(from_microseconds(at))
+    length = _FIXED_WINDOWS[window]
+    start = at - at % length
+    return TimeWindow(start, start + length)
+
+
+def _month_of(moment: datetime) -> TimeWindow:
+    first = datetime(moment.year, moment.month, 1, tzinfo=moment.tzinfo)
+    if (moment.year, moment.month) == (MAXYEAR, 12):
+        return TimeWindow(to_microseconds(first), LAST_INSTANT)
+    year, month = divmod(moment.year * 12 + moment.month, 12)
+    following = datetime(year, month + 1, 1, tzinfo=moment.tzinfo)
+    return TimeWindow(to_microseconds(first), to_microseconds(following))
+
+
+class DimensionSelection(NamedTuple):
+    """Reads named dimensions from contributions.
+
+    Attributes:
+        names: The dimensions' names, in the requested order.
+        values: A function that returns their values.
+    """
+
+    names: tuple[str, ...]
+    values: Callable[[Contribution], tuple[str, ...]]
+
+
+def select_dimensions(
+    metric: CompiledMetric, field: str, names: Iterable[str]
+) -> DimensionSelection:
+    """Return the selection of ``names`` among the dimensions of a cost.
+
+    Args:
+        metric: The cost, compiled.
+        field: The query parameter, for the error message.
+        names: The names of the wanted dimensions.
+
+    Raises:
+        HttpProblem: 400, because a name is not a dimension of the cost.
+    """
+    wanted = tuple(dict.fromkeys(names))
+    positions: list[int | None] = []
+    for name in wanted:
+        if name in metric.names:
+            positions.append(metric.names.index(name))
+        elif name == CUSTOMER_DIMENSION:
+            positions.append(None)
+        else:
+            raise unknown_dimension(field, name, metric.names)
+
+    def values(contribution: Contribution) -> tuple[str, ...]:
+        dimensions = contribution.dimensions
+        return tuple(
+            [
+                contribution.customer if position is None else dimensions[position]
+                for position in positions
+            ]
+        )
+
+    return DimensionSelection(wanted, values)
+
+
+def unknown_dimension(field: str, name: str, names: Iterable[str]) -> HttpProblem:
+    """Return the 400 for a name that is not one of ``names``. It lists some of them."""
+    allowed = ", ".join([CUSTOMER_DIMENSION, *names][:_NAMES_LISTED])
+    return invalid_fields(
+        [
+            FieldError(
+                field,
+                f"no dimension {name!r}; there are {allowed}",
+                "UNKNOWN_DIMENSION",
+            )
+        ]
+    )
+
+
+def dimension_filter(
+    metric: CompiledMetric, wanted: Mapping[str, frozenset[str]]
+) -> Callable[[Contribution], bool]:
+    """Return a function that tests a contribution for the wanted dimension values.
+
+    Args:
+        metric: The cost, compiled.
+        wanted: The wanted values, by the dimension's name.
+
+    Raises:
+        HttpProblem: 400, because a name is not a dimension of the cost.
+    """
+    if not wanted:
+        return lambda _: True
+    selection = select_dimensions(metric, "filterGroupBy", wanted)
+    allowed = [wanted[name] for name in selection.names]
+    return lambda contribution: all(
+        value in values
+        for value, values in zip(selection.values(contribution), allowed, strict=True)
+    )

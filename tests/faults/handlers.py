@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 _WATCHED: Final = (
     "outlay/_client.py",
-    "_journal/appending.py",
+    "outlay/_client_hooks.py",
+    "outlay/_lifecycle.py",
+    "outlay/_pipeline.py",
+    "_journal/appender.py",
     "_journal/folders.py",
     "_journal/journal.py",
     "_journal/segments.py",

@@ -34,14 +34,17 @@ _PADDING: Final = "x" * 20_000  # bytes: three such events fill a segment of 64 
 
 _WATCHED: Final = (
     "outlay/_client.py",
-    "_journal/appending.py",
+    "outlay/_client_hooks.py",
+    "outlay/_lifecycle.py",
+    "outlay/_pipeline.py",
+    "_journal/appender.py",
     "_journal/dead_letters.py",
     "_journal/folders.py",
     "_journal/frames.py",
     "_journal/journal.py",
-    "_journal/reading.py",
+    "_journal/reader.py",
     "_journal/segments.py",
-    "_shipping/dispatch.py",
+    "_shipping/planner.py",
 )
 """Where the steps are that matter; what they call is one step to them."""
 

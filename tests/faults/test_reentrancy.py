@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
 _TRACKING: Final = (
     "outlay/_client.py",
-    "_journal/appending.py",
+    "outlay/_client_hooks.py",
+    "outlay/_lifecycle.py",
+    "outlay/_pipeline.py",
+    "_journal/appender.py",
     "_journal/journal.py",
     "_journal/segments.py",
     "_journal/folders.py",
     "_model/events.py",
 )
-_SHIPPING: Final = ("outlay/_client.py", "_shipping/shipper.py")
+_SHIPPING: Final = ("outlay/_client.py", "outlay/_pipeline.py", "_shipping/shipper.py")
 
 
 def _writer(folder: Path) -> Client:

@@ -234,7 +234,10 @@ def test_a_span_exporter_may_track_and_flush_on_its_own_thread(tmp_path: Path) -
 
 _TRACKING: Final = (
     "outlay/_client.py",
-    "_journal/appending.py",
+    "outlay/_client_hooks.py",
+    "outlay/_lifecycle.py",
+    "outlay/_pipeline.py",
+    "_journal/appender.py",
     "_journal/journal.py",
     "_journal/folders.py",
     "_journal/segments.py",

@@ -9,9 +9,12 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
+
+import outlay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,6 +55,7 @@ class Interrupts:
         With ``as_signals``, the instructions that count are those before which CPython
         looks for signals: no others need to bear a strike that raises.
         """
+        _check_that_files_exist(modules)
         self.struck = False
         self.seen = 0
         self._strike = strike
@@ -113,6 +117,15 @@ def killed_at(work: Callable[[], object], at: int, *modules: str) -> bool:
             os._exit(0)
     _, status = os.waitpid(child, 0)
     return os.WIFSIGNALED(status)
+
+
+@functools.cache
+def _check_that_files_exist(modules: tuple[str, ...]) -> None:
+    """Refuse a name that a moved file had: a test would watch nothing, and pass."""
+    files = [str(path) for path in Path(outlay.__file__).parent.rglob("*.py")]
+    for module in modules:
+        if "/" in module and not any(path.endswith(module) for path in files):
+            raise ValueError(f"no file of outlay ends with {module}")
 
 
 def _always(_: FrameType) -> bool:

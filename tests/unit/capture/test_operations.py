@@ -557,7 +557,7 @@ def test_a_finaliser_may_add_and_capture_in_the_midst_of_an_operation() -> None:
                 Recorder.of().record(NAMELESS)
 
             interrupts = Interrupts(
-                strike, at, "_capture/operations.py", "_capture/places.py"
+                strike, at, "operations/operation.py", "operations/ids.py"
             )
             with interrupts.watching():
                 op.add(2, line="one")

@@ -302,7 +302,7 @@ def test_a_finaliser_may_record_in_the_midst_of_a_record(
     client: Client, tmp_path: Path
 ) -> None:
     """The garbage collector ends streams wherever it likes; nothing may hang then."""
-    watched = ("_journal/unpriced.py", "_capture/recorder.py")
+    watched = ("_journal/unpriced_store.py", "_capture/recorder.py", "outlay/_capture_sink.py")
     at, struck = 0, True
     while struck:
         strike = functools.partial(record, client, 100_000 + at)

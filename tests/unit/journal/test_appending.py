@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _THREADS: Final = 8
-_WATCHED: Final = ("_journal/appending.py", "_journal/segments.py")
+_WATCHED: Final = ("_journal/appender.py", "_journal/segments.py")
 
 
 class _Hooked(bytes):

@@ -510,7 +510,7 @@ def test_a_writer_that_dies_during_a_look_is_inherited_whole(tmp_path: Path) -> 
                 writer.append(payload(number, padding=_BIG))
             writer.close()
 
-        dying = Interrupts(end, at, "_journal/following.py", "_journal/journal.py")
+        dying = Interrupts(end, at, "_journal/recovery.py", "_journal/journal.py")
         with dying.watching():
             shipped = _ship(agent)
         shipped += _ship(agent)
@@ -553,11 +553,11 @@ def test_an_agent_killed_at_any_instruction_loses_and_doubles_nothing(
 _STRIDE: Final = 29  # prime, so that every part of a loop is struck in some round
 
 _AGENT_CODE: Final = (
-    "_journal/fates.py",
-    "_journal/following.py",
+    "_journal/agent_progress.py",
+    "_journal/recovery.py",
     "_journal/folders.py",
     "_journal/journal.py",
-    "_journal/reading.py",
+    "_journal/reader.py",
     "_journal/segments.py",
 )
 

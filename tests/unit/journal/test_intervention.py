@@ -247,7 +247,7 @@ from outlay._journal.admin.inspect import DestinationView, destinations
 from tests.support.interrupts import Interrupts
 
 root = Path(os.environ["FOLDER"])
-WATCHED = "_journal/intervention.py", "_journal/folders.py", "_journal/segments.py"
+WATCHED = "_journal/admin/edit.py", "_journal/folders.py", "_journal/segments.py"
 
 def command(folder, first, *others):
     {command}

@@ -122,7 +122,7 @@ def test_a_handler_that_commits_never_waits_for_what_it_interrupted() -> None:
         def strike(commits: GroupCommit = commits, done: list[bool] = done) -> None:
             done.append(commits.commit())
 
-        interrupt = Interrupts(strike, at, "_journal/syncing.py")
+        interrupt = Interrupts(strike, at, "_journal/group_commit.py")
         with interrupt.watching():
             done.append(commits.commit())
 
@@ -166,7 +166,7 @@ def test_a_leader_that_never_returns_leaves_nobody_behind() -> None:
             )
             raise HandlerError
 
-        interrupt = Interrupts(strike, at, "_journal/syncing.py", as_signals=True)
+        interrupt = Interrupts(strike, at, "_journal/group_commit.py", as_signals=True)
         with interrupt.watching(), contextlib.suppress(HandlerError):
             assert commits.commit()
         if not interrupt.struck:

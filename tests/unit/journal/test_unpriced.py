@@ -169,7 +169,7 @@ def test_in_memory_one_cost_is_not_taken_for_another(
     assert "2 unpriced costs are lost" in caplog.text
 
 
-WATCHED: Final = ("_journal/unpriced.py", "_capture/recorder.py")
+WATCHED: Final = ("_journal/unpriced_store.py", "_capture/recorder.py", "outlay/_capture_sink.py")
 
 
 class Server:

@@ -8,11 +8,11 @@ from bench import (
     imports,
     pending,
     pricing,
-    requests,
     server_ingest,
     shipping,
     spans,
     track_cost,
+    transport,
 )
 
 track_cost.main()
@@ -22,7 +22,7 @@ functions.main()
 disk.main()
 imports.main()
 pending.main()
-requests.main()
+transport.main()
 shipping.main()
 agent.main()
 server_ingest.main()

@@ -64,7 +64,7 @@ class HookCaller:
             with self._logging_errors("on_delivered"):
                 delivered([*map(decode_event, deliveries.delivered)])
         if dead is not None:
-            for payload, reason, message in deliveries.buried:
+            for payload, reason, message in deliveries.dead:
                 with self._logging_errors("on_dead_letter"):
                     dead(decode_event(payload), reason, message)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -18,9 +17,8 @@ from outlay._model.events import EventComposer, event_time_ms
 from outlay._model.rate_limited_log import RateLimitedLog
 from outlay._model.stats import FlushResult, Stats
 from outlay._shipping.agent_shipper import AgentShipper
-from outlay._shipping.shipper import Shipper
-from outlay._shipping.transport import HttpTransport
-from outlay._shipping.user_client import Loan
+from outlay._shipping.http_transport import HttpTransport
+from outlay._shipping.shipper import EventShipper, Shipper
 from outlay._telemetry import ClientTelemetry
 from outlay._unattributed import UnattributedPolicy
 from outlay.errors import ConfigError
@@ -130,19 +128,19 @@ class Pipeline:
 
     def _make_shipper(
         self, hooks: Hooks, make_transport: Callable[[], Transport] | None
-    ) -> Shipper | AgentShipper:
+    ) -> EventShipper:
         if self.settings.shipping == "agent":
             if hooks.need_shipper:
                 self.notices.warn_once("hook", _NOT_CALLED)
-            return AgentShipper(self.journal, clock=self.clock, notices=self.notices)
+            return AgentShipper(self.journal, clock=self.clock, log=self.notices)
         return Shipper(
             self.settings,
             self.journal,
             clock=self.clock,
-            notices=self.notices,
+            log=self.notices,
             make_transport=make_transport,
-            on_news=self._hooks.events_shipped if hooks.need_shipper else None,
-            metrics=self.telemetry,
+            on_deliveries=self._hooks.events_shipped if hooks.need_shipper else None,
+            telemetry=self.telemetry,
         )
 
     def count_random_key(self, event_type: str) -> None:
@@ -219,7 +217,7 @@ class Pipeline:
         """Start with no events in a forked child: the parent ships its own."""
         self.journal.reset_after_fork()
         self.unpriced.forked()
-        self.shipper.forked()
+        self.shipper.reset_after_fork()
         self.dropped.reset_after_fork()
         self.lifecycle.reset_after_fork()
         self._reset()
@@ -239,7 +237,7 @@ def transport_maker(
         return transport
     if transport is not None:
         raise ConfigError("pass transport or http_client, not both")
-    return partial(HttpTransport.of, settings, Loan(http_client))
+    return HttpTransport.maker(settings, http_client)
 
 
 _OUTCOMES: Final = ("delivered", "parked", "dead", "quarantined", "damaged")

@@ -4,6 +4,7 @@ A `Transport` posts one body and returns a `TransportResponse`. `HttpTransport` 
 one that a client uses if it is given none.
 """
 
-from outlay._shipping.transport import HttpTransport, Transport, TransportResponse
+from outlay._shipping.http_transport import HttpTransport
+from outlay._shipping.transport import Transport, TransportResponse
 
 __all__ = ("HttpTransport", "Transport", "TransportResponse")

@@ -11,7 +11,7 @@ import httpx
 import httpx2
 import pytest
 
-from outlay._shipping import connections as pooled
+from outlay._shipping import connections
 from outlay.errors import UnavailableError
 from tests.contract.transports import KEY, LIBRARIES, PATH, transport_to
 from tests.support.raw_servers import RawServer, answer, answers, nobody_accepts
@@ -234,7 +234,11 @@ def test_every_failure_of_the_engine_is_told_as_ours() -> None:
         if isinstance(kind, type) and issubclass(kind, Exception)
     }
 
-    told = {kind for kind in kinds if issubclass(kind, pooled._UNSENT + pooled._FAILED)}
+    told = {
+        kind
+        for kind in kinds
+        if issubclass(kind, connections._NOT_SENT + connections._FAILED)
+    }
 
     assert kinds - told <= internal
     assert len(told) > 10

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import httpx
 import pytest
 
-from outlay._shipping.connections_limits import MAX_ANSWER_BYTES
+from outlay._shipping.connections import MAX_RESPONSE_BYTES
 from outlay.errors import UnavailableError
 from tests.contract.transports import KEY, LIBRARIES, PATH, transport_to
 from tests.support.events import payload
@@ -156,7 +156,7 @@ def test_an_endless_answer_is_cut_off(
     library: ModuleType | None, *, packed: bool
 ) -> None:
     """Nothing that we ask is answered with megabytes: it must not fill the memory."""
-    body = b" " * (MAX_ANSWER_BYTES + 1)
+    body = b" " * (MAX_RESPONSE_BYTES + 1)
     behave = answers(202, body)
     if packed:
         behave = answers(202, gzip.compress(body), content_encoding="gzip")
@@ -164,7 +164,7 @@ def test_an_endless_answer_is_cut_off(
     with (
         RawServer(behave) as server,
         transport_to(server.url, library) as post,
-        pytest.raises(UnavailableError, match="answer is larger than") as caught,
+        pytest.raises(UnavailableError, match="response is larger than") as caught,
     ):
         post.post(PATH, b"{}")
 

@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from outlay import Client, ConfigError
-from outlay._shipping import connections as pooled
+from outlay._shipping import connections
 from outlay.errors import UnavailableError
 from outlay.transport import HttpTransport
 from tests.contract.transports import KEY, LIBRARIES, PATH, transport_to
@@ -162,11 +162,11 @@ def test_a_host_that_is_exempt_is_reached_directly(
 ) -> None:
     """As Python's own libraries read the variable."""
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
-    named = pooled._proxy_for(httpx.URL(f"http://{_HOST}"))
+    named = connections._proxy_for(httpx.URL(f"http://{_HOST}"))
     monkeypatch.setenv("NO_PROXY", exempt)
 
     assert named is not None
-    assert pooled._proxy_for(httpx.URL(f"http://{_HOST}")) is None
+    assert connections._proxy_for(httpx.URL(f"http://{_HOST}")) is None
 
 
 def test_a_server_on_this_machine_is_not_looked_for_by_a_proxy(

@@ -32,7 +32,7 @@ _context.set_forkserver_preload(
     [
         "outlay",
         "outlay._shipping.planner",
-        "outlay._shipping.transport",
+        "outlay._shipping.http_transport",
         "httpx",
         "tests.faults.matrix",
     ]

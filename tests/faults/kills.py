@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlay import Client
 from outlay._model.clock import SystemClock
-from outlay._shipping.transport import HttpTransport
+from outlay.transport import HttpTransport
 from tests.faults.children import Child, die, wait_to_be_killed
 from tests.faults.judge import DEADLINE, KEY, judging
 from tests.faults.scenario import Scenario
@@ -44,6 +44,7 @@ _WATCHED: Final = (
     "_journal/journal.py",
     "_journal/reader.py",
     "_journal/segments.py",
+    "_shipping/event_queue.py",
     "_shipping/planner.py",
 )
 """Where the steps are that matter; what they call is one step to them."""

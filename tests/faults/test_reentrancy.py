@@ -26,7 +26,12 @@ _TRACKING: Final = (
     "_journal/folders.py",
     "_model/events.py",
 )
-_SHIPPING: Final = ("outlay/_client.py", "outlay/_pipeline.py", "_shipping/shipper.py")
+_SHIPPING: Final = (
+    "outlay/_client.py",
+    "outlay/_pipeline.py",
+    "_shipping/flush_waiters.py",
+    "_shipping/shipper.py",
+)
 
 
 def _writer(folder: Path) -> Client:

@@ -17,8 +17,6 @@ from typing import Final
 # What an agent's thread would import: its children inherit it.
 import httpx  # noqa: F401
 
-import outlay._shipping.planner
-import outlay._shipping.transport  # noqa: F401
 from outlay._model.settings import Settings
 from outlay._shipping.agent import Agent
 

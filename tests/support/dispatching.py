@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from outlay._model.rate_limited_log import RateLimitedLog
 from outlay._model.settings import Settings
 from outlay._shipping.planner import RequestPlanner
-from outlay._shipping.wire_send import send
+from outlay._shipping.wire import send
 from tests.support.clock import ManualClock
 from tests.support.events import EVENT_TYPE, payload
 from tests.support.journals import make_journal
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from outlay._client_options import SettingsInput
-    from outlay._shipping.planner import PlannedRequest
+    from outlay._shipping.wire import PlannedRequest
     from tests.support.transports import Line
 
 _MOST_STEPS: Final = 5000
@@ -44,17 +44,17 @@ class Bench:
         self.tracked = 0
         self._settings = Settings.resolve({"batching": "never", **settings}, environ={})
         self._folder = folder
-        self._notices = RateLimitedLog(self.clock)
+        self._log = RateLimitedLog(self.clock)
         self._start()
 
     def _start(self) -> None:
         self.journal = make_journal(self._folder, clock=self.clock)
-        self.dispatch = RequestPlanner(
-            self._settings, self.journal, clock=self.clock, notices=self._notices
+        self.planner = RequestPlanner(
+            self._settings, self.journal, clock=self.clock, log=self._log
         )
 
     def restart(self) -> None:
-        """End the process, in the middle of whatever it does, and start the next."""
+        """End the process, in the middle of a request or not, and start the next."""
         self.journal.close()
         self._start()
         self.tracked = 0
@@ -67,13 +67,13 @@ class Bench:
             self.tracked += 1
 
     def plan(self) -> PlannedRequest | float:
-        """Plan as if somebody waited in a flush."""
-        return self.dispatch.plan(hurry=True)
+        """Plan as if a caller waited in a flush."""
+        return self.planner.plan(linger=False)
 
     def perform(self, job: PlannedRequest) -> None:
-        """Post ``job`` and record what came of it."""
-        answer, judgement = send(job, self.transport)
-        self.dispatch.record(job, answer, judgement, wall=0.1, cpu=0.001)
+        """Post ``job`` and record its outcome."""
+        response, result = send(job, self.transport)
+        self.planner.record(job, response, result, wall=0.1, cpu=0.001)
 
     def ship(self) -> float:
         """Make all requests that may be made now; return seconds to the next."""
@@ -101,18 +101,18 @@ class Bench:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What became of the events; fates that none had are left out."""
+        """The outcomes of the events, without those that no event had."""
         parked = self.journal.reader.parked_count()
-        fates = {**self.dispatch.counts, "parked": parked}
+        outcomes = {**self.planner.counts, "parked": parked}
         names = ("delivered", "parked", "dead", "quarantined")
-        return {name: fates[name] for name in names if fates.get(name)}
+        return {name: outcomes[name] for name in names if outcomes.get(name)}
 
     @property
     def pending(self) -> int:
-        """How many events have not met their fate."""
+        """The number of events without an outcome."""
         recovered = self.journal.reader.recovered_count
         return self.tracked + recovered - sum(self.counts.values())
 
     def assert_conserved(self) -> None:
-        """Check that no event has two fates."""
+        """Check that no event has two outcomes."""
         assert self.pending >= 0, (self.tracked, self.counts)

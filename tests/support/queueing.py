@@ -1,10 +1,10 @@
-"""A simulated server with a queue, and clients that follow their own limit."""
+"""A simulated server that refuses more than it has room for, and its clients."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections import Counter, deque
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -12,105 +12,68 @@ if TYPE_CHECKING:
 
     from outlay._shipping.concurrency import ConcurrencyLimit
 
+SECONDS: Final = 0.05
+"""The time that a request takes, there and back."""
 
-class _Arrival(NamedTuple):
+
+class _Request(NamedTuple):
     client: int
     started: float
+    status: int
 
 
-class QueueServer:
-    """Serves ``workers`` requests at once; all others queue up, or are refused.
+class FullServer:
+    """Serves ``room`` requests at the same time, and refuses more with 429.
 
-    Simulated time: nothing waits. Clients keep as many requests under way as their
-    `Congestion` allows, and start the next one when one ends.
+    Time is simulated: nothing waits. Each client keeps as many requests in flight as
+    its `ConcurrencyLimit` allows.
 
     Attributes:
-        workers: change it between runs.
-        served: answers by client, in the latest run.
-        refusals: in the latest run.
-        now: simulated seconds.
+        room: The number of requests that it serves. Change it between runs.
+        served: The requests served in the latest run, by client.
+        refusals: The requests refused in the latest run.
     """
 
-    def __init__(
-        self,
-        clients: Sequence[ConcurrencyLimit],
-        *,
-        workers: int,
-        seconds: float = 0.02,
-        way: float = 0.03,
-        room: int | None = None,
-    ) -> None:
-        """Make a server.
-
-        Args:
-            clients: the limits under test.
-            workers: requests served at the same time.
-            seconds: that each takes.
-            way: seconds on the network, there and back.
-            room: how many may be there at all; more are answered 429. None: any.
-        """
-        self.workers = workers
-        self.way = way
-        self.now = 0.0
+    def __init__(self, clients: Sequence[ConcurrencyLimit], *, room: int) -> None:
+        """Serve ``clients``, the limits under test."""
+        self.room = room
         self.served: Counter[int] = Counter()
         self.refusals = 0
-        self._seconds: Final = seconds
-        self._room: Final = room
         self._clients: Final = clients
-        self._busy = [0] * len(clients)
-        self._serving = 0
-        self._queue: deque[_Arrival] = deque()
-        self._events: list[tuple[float, int, str, _Arrival]] = []
+        self._now = 0.0
+        self._inside = 0
+        self._ends: list[tuple[float, int, _Request]] = []
         self._order: Final = itertools.count()
 
     def run(self, seconds: float) -> float:
-        """Let time pass; return the requests served a second."""
+        """Let time pass, and return the requests served a second."""
         self.served.clear()
         self.refusals = 0
-        end = self.now + seconds
-        self._fill()
-        while self._events and self._events[0][0] <= end:
-            self.now, _, kind, arrival = heapq.heappop(self._events)
-            getattr(self, f"_{kind}")(arrival)
-            self._fill()
-        self.now = end
+        end = self._now + seconds
+        self._start_all()
+        while self._ends and self._ends[0][0] <= end:
+            self._now, _, request = heapq.heappop(self._ends)
+            self._end(request)
+            self._start_all()
+        self._now = end
         return self.served.total() / seconds
 
-    def _at(self, delay: float, kind: str, arrival: _Arrival) -> None:
-        due = self.now + delay
-        heapq.heappush(self._events, (due, next(self._order), kind, arrival))
+    def _start_all(self) -> None:
+        for number, client in enumerate(self._clients):
+            while client.in_flight < client.limit:
+                client.on_start()
+                admitted = self._inside < self.room
+                self._inside += admitted
+                request = _Request(number, self._now, 202 if admitted else 429)
+                due = self._now + SECONDS
+                heapq.heappush(self._ends, (due, next(self._order), request))
 
-    def _fill(self) -> None:
-        for client, congestion in enumerate(self._clients):
-            while self._busy[client] < congestion.limit:
-                self._busy[client] += 1
-                self._at(self.way / 2, "arrive", _Arrival(client, self.now))
-
-    def _arrive(self, arrival: _Arrival) -> None:
-        if self._room is not None and self._serving + len(self._queue) >= self._room:
-            self._at(self.way / 2, "refuse", arrival)
-            return
-        self._queue.append(arrival)
-        self._serve()
-
-    def _serve(self) -> None:
-        while self._queue and self._serving < self.workers:
-            self._serving += 1
-            self._at(self._seconds, "finish", self._queue.popleft())
-
-    def _finish(self, arrival: _Arrival) -> None:
-        self._serving -= 1
-        self._serve()
-        self._at(self.way / 2, "answer", arrival)
-
-    def _answer(self, arrival: _Arrival) -> None:
-        client, started = arrival
-        self.served[client] += 1
-        self._clients[client].on_success(started, self.now, busy=self._busy[client])
-        self._busy[client] -= 1
-
-    def _refuse(self, arrival: _Arrival) -> None:
-        client, started = arrival
-        self.refusals += 1
-        self._clients[client].on_overload(started, self.now)
-        self._busy[client] -= 1
+    def _end(self, request: _Request) -> None:
+        if request.status == 202:
+            self._inside -= 1
+            self.served[request.client] += 1
+        else:
+            self.refusals += 1
+        wall = self._now - request.started
+        client = self._clients[request.client]
+        client.on_end(request.status, self._now, wall=wall, cpu=0.0)

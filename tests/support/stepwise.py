@@ -12,7 +12,7 @@ from outlay._journal.frames import SEGMENT_HEADER_BYTES, SETTLED, Frame, read_fr
 from outlay._lifecycle import live_clients
 from outlay._shipping.planner import RequestPlanner
 from outlay._shipping.shipper import Shipper
-from outlay._shipping.wire_send import send as post_job
+from outlay._shipping.wire import send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from outlay import Client
     from outlay._journal.frames import Buffer
     from outlay._model.clock import Clock
-    from outlay._shipping.planner import PlannedRequest
+    from outlay._shipping.wire import PlannedRequest
     from outlay.transport import TransportResponse
 
 
@@ -34,15 +34,15 @@ class Process:
     def __init__(self, client: Client, clock: Clock) -> None:
         """Drive ``client``, which was made with ``shipping="none"`` and ``clock``."""
         self.client = client
-        self._dispatch = RequestPlanner(
+        self._planner = RequestPlanner(
             client.settings,
             client._pipeline.journal,
             clock=clock,
-            notices=client._pipeline.notices,
+            log=client._pipeline.notices,
         )
         shipper = client._shipper
         assert isinstance(shipper, Shipper)
-        shipper._dispatch = self._dispatch  # `stats` counts by it
+        shipper.planner = self._planner  # `stats` counts by it
 
     @property
     def credential(self) -> str:
@@ -56,16 +56,16 @@ class Process:
 
     def plan(self) -> PlannedRequest | float:
         """Plan as if somebody waited in a flush; this stamps the job's events."""
-        self._dispatch.skip_backoff()
-        return self._dispatch.plan(hurry=True)
+        self._planner.skip_backoff()
+        return self._planner.plan(linger=False)
 
     def perform(
         self, job: PlannedRequest, post: Callable[[str, bytes], TransportResponse]
     ) -> None:
         """Post ``job`` and record what came of it."""
-        answer, judgement = post_job(job, _Wire(post))
-        self._dispatch.record(job, answer, judgement, wall=0.1, cpu=0.001)
-        self._dispatch.take_deliveries()
+        response, result = send(job, _Wire(post))
+        self._planner.record(job, response, result, wall=0.1, cpu=0.001)
+        self._planner.take_deliveries()
 
     def ship(self, post: Callable[[str, bytes], TransportResponse]) -> None:
         """Make all requests that can be made now."""

@@ -520,7 +520,7 @@ def test_delivered_events_are_reported_by_the_request(clients: _Clients) -> None
     )
 
     assert isinstance(client._shipper, Shipper)
-    with client._shipper._lock:  # so that they go together
+    with client._shipper.held():  # so that they go together
         keys = [track(client, number) for number in range(3)]
     events = told.get(timeout=10)
 
@@ -539,8 +539,8 @@ def test_delivered_events_without_a_hook_take_no_memory(clients: _Clients) -> No
     client.flush()
 
     assert isinstance(client._shipper, Shipper)
-    assert client._shipper._dispatch is not None
-    assert client._shipper._dispatch.take_deliveries() == ([], [])
+    assert client._shipper.planner is not None
+    assert client._shipper.planner.take_deliveries() == ([], [])
 
 
 def test_ten_thousand_failures_are_a_few_lines(
@@ -636,12 +636,11 @@ def test_dead_letters_without_a_hook_take_no_memory(clients: _Clients) -> None:
     stats = client.close(20).stats
 
     assert isinstance(client._shipper, Shipper)
-    dispatch, shipping_thread = client._shipper._dispatch, client._shipper._main_sender
-    assert dispatch is not None
-    assert shipping_thread is not None
+    planner, [shipping_thread] = client._shipper.planner, client._shipper.threads()
+    assert planner is not None
     shipping_thread.join(10)
     assert stats.dead == 50
-    assert dispatch.take_deliveries() == ([], [])
+    assert planner.take_deliveries() == ([], [])
 
 
 def test_a_transport_that_cannot_be_made_keeps_everything(
@@ -761,9 +760,8 @@ def test_a_sender_that_comes_late_touches_nothing_after_close(tmp_path: Path) ->
 
     client.close(0)
     assert isinstance(client._shipper, Shipper)
-    shipping_thread = client._shipper._main_sender
+    [shipping_thread] = client._shipper.threads()
     closed.set()
-    assert shipping_thread is not None
     shipping_thread.join(10)
 
     with Client(transport=ScriptedTransport, journal_dir=tmp_path) as heir:
@@ -787,11 +785,10 @@ def test_an_answer_that_comes_after_close_is_ignored(
     track(client, 1)
     assert posted.wait(10)
     assert isinstance(client._shipper, Shipper)
-    shipping_thread = client._shipper._main_sender
+    [shipping_thread] = client._shipper.threads()
 
     report = client.close(0)
     closed.set()
-    assert shipping_thread is not None
     shipping_thread.join(10)
 
     assert not shipping_thread.is_alive()

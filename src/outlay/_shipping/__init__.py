@@ -1,6 +1,6 @@
-"""From the journal to the server: plan, post, judge each event, retry.
+"""Send pending events from the journal to the server.
 
-Policies (`outcomes`, `retrying`, `gate`, `pacing`) decide and do nothing; the `shipper`
-acts, and owns the package's only threads. Imported when shipping starts, not before:
-httpx and tenacity cost more to import than the rest of outlay.
+Policies decide and do nothing else: `outcomes`, `backoff`, `circuit_breaker`,
+`concurrency`, `batching`, `dedupe_window`. The `planner` applies them to the events.
+The `shipper` acts: it owns the threads, and calls the transport.
 """

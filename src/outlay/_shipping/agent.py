@@ -1,7 +1,7 @@
 """The agent: one process that ships for all processes of a host.
 
-It is a client that tracks nothing: the same journal, which follows writers that leave
-their shipping to it, and the same shipper.
+It is a client that tracks nothing. Its journal follows the writers that leave their
+shipping to an agent, and its shipper is the same.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _STOP_SECONDS: Final = 1.0  # for a thread that has nothing left to do
 
 
 class AgentStats(NamedTuple):
-    """What an agent has done so far.
+    """Counts of events that an agent has shipped.
 
     Attributes:
-        found: events of other processes that were not settled when it found them.
-        delivered: accepted by the server.
-        duplicates: of the delivered, how many the server said it knew already.
-        parked: in the journal, tried again on a slow clock.
-        dead: refused for good, in the dead letters.
-        quarantined: perhaps counted already, in the dead letters.
-        damaged: found corrupted; their bytes are kept aside.
+        found: Events of other processes that were pending when the agent found them.
+        delivered: Events that the server accepted.
+        duplicates: Delivered events that the server knew already.
+        parked: Events in the journal that are retried on a slow clock.
+        dead: Events that the server refused for good, in the dead letters.
+        quarantined: Events that may have been counted, in the dead letters.
+        damaged: Events that were corrupt on disk. Their bytes are kept.
     """
 
     found: int
@@ -48,7 +48,7 @@ class AgentStats(NamedTuple):
 class Agent:
     """Ships the events of one destination for all writers that do not ship their own.
 
-    These are writers with ``shipping="agent"``, living or dead, and dead ones of any
+    These are writers with ``shipping="agent"``, living or dead, and dead writers of any
     kind. Several agents may share a folder: each writer has one of them.
 
     Thread safety: any thread may call any method.
@@ -61,16 +61,17 @@ class Agent:
         transport: Callable[[], Transport] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """Prepare to ship; `start` starts it.
+        """Prepare to ship. `start` starts the thread.
 
         Args:
-            settings: say which folder and destination, and how to ship. Whatever
-                applications are told by ``shipping`` and ``durability``, this ships.
-            transport: makes what carries the requests; None: httpx.
-            clock: where the time comes from; None: the machine.
+            settings: The folder, the destination, and the settings of shipping. Their
+                ``shipping`` and ``durability`` do not matter.
+            transport: A function that makes the transport. If None, an `HttpTransport`
+                is made.
+            clock: The source of time. If None, the machine's clocks.
         """
         clock = clock or SystemClock()
-        notices = RateLimitedLog(clock)
+        log = RateLimitedLog(clock)
         self._journal = Journal(
             Destination.of(settings),
             JournalLimits.of(settings),
@@ -78,15 +79,15 @@ class Agent:
             in_memory=False,
             duty=ShippingRole.AGENT,
             clock=clock,
-            notices=notices,
+            notices=log,
         )
         self._shipper = Shipper(
             settings.model_copy(update={"shipping": "thread"}),
             self._journal,
             clock=clock,
-            notices=notices,
+            log=log,
             make_transport=transport,
-            on_news=None,  # logged, and in the dead letters
+            on_deliveries=None,  # outcomes are logged, and in the dead letters
         )
 
     def start(self) -> None:
@@ -94,17 +95,20 @@ class Agent:
         self._shipper.wake()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that is in the journal now has met its fate.
+        """Wait until all events in the journal are settled or parked.
 
-        Tries at once, whatever backoff is running. Returns whether all of it was done
-        within ``timeout`` seconds.
+        This skips any backoff.
+
+        Returns:
+            Whether that was done within ``timeout`` seconds.
         """
         return self._shipper.flush(timeout)
 
     def stop(self, timeout: float) -> bool:
-        """Ship what there is, then let go of everything; the rest stays on disk.
+        """Ship what is pending, then release all folders. The rest stays on disk.
 
-        Returns whether nothing was left, within ``timeout`` seconds.
+        Returns:
+            Whether nothing was left within ``timeout`` seconds.
         """
         complete = self._shipper.flush(timeout)
         self._shipper.stop(_STOP_SECONDS if complete else 0.0)
@@ -112,7 +116,7 @@ class Agent:
         return complete
 
     def stats(self) -> AgentStats:
-        """Return what it has done so far."""
+        """Return the counts so far."""
         counts = self._shipper.counts()
         counts["found"] = counts["recovered"]
         return AgentStats(*(counts[name] for name in AgentStats._fields))

@@ -1,8 +1,8 @@
-"""What stands in the shipper's place where an agent ships: it only looks and waits.
+"""Replaces the shipper where an agent ships.
 
-No thread, no request, nothing imported for them. The agent is another process, and all
-that the two know of each other is in the journal: fates in the frames, and a lock that
-says whether anybody ships.
+It sends nothing and starts no thread. The agent is another process, and the two know of
+each other only through the journal: outcomes in the frames, and a lock that says
+whether an agent ships.
 """
 
 from __future__ import annotations
@@ -18,81 +18,79 @@ if TYPE_CHECKING:
     from outlay._model.rate_limited_log import RateLimitedLog
 
 AGENT_GRACE_SECONDS: Final = 30.0
-"""Seconds until events that nobody ships are warned about, and between such looks: an
-agent that is restarted is back by then."""
+"""The time until a warning that no agent ships, and between checks for one. An agent
+that is restarted is back by then."""
 
 AGENT_NOTICE_SECONDS: Final = 2.0
-"""Seconds in which a running agent has noticed a new writer; it looks once a second."""
+"""The time in which a running agent notices a new writer. It polls once a second."""
 
-_FIRST_PAUSE: Final = 0.01  # seconds between the looks of a flush; doubles
+_FIRST_PAUSE: Final = 0.01  # seconds between the checks of a flush; doubles
 _LONGEST_PAUSE: Final = 0.1
 
 
 class AgentShipper:
-    """Leaves all shipping to an agent.
+    """Leaves all shipping to an agent. See `EventShipper`.
 
     Thread safety: any thread, re-entrant.
 
     Attributes:
-        needs_wake: whether `wake` must be called after an event was appended: always.
+        needs_wake: Always true.
     """
 
-    needs_wake: Final = True
+    def __init__(self, journal: Journal, *, clock: Clock, log: RateLimitedLog) -> None:
+        """Read the agent's progress from ``journal``."""
+        self.needs_wake = True
+        self._journal: Final = journal
+        self._monotonic: Final = clock.monotonic
+        self._log: Final = log
+        self._reset()
 
-    def __init__(
-        self, journal: Journal, *, clock: Clock, notices: RateLimitedLog
-    ) -> None:
-        self._journal = journal
-        self._monotonic = clock.monotonic
-        self._notices = notices
-        self._begin()
-
-    def _begin(self) -> None:
-        """Start afresh: at first, and in a forked child."""
-        self._look_at: float | None = None
+    def _reset(self) -> None:
+        """Start over: at first, and in a forked child."""
+        self._check_at: float | None = None
         self._final_counts: Counter[str] | None = None
 
     def wake(self) -> None:
-        """Take note that an event was appended; now and then, look for an agent."""
+        """Note that an event was appended. From time to time, check for an agent."""
         self._journal.move_to_disk()
-        if self._look_at is None:
-            self._look_at = self._monotonic() + AGENT_GRACE_SECONDS
-        elif self._monotonic() >= self._look_at:
-            self._look_at = self._monotonic() + AGENT_GRACE_SECONDS
+        if self._check_at is None:
+            self._check_at = self._monotonic() + AGENT_GRACE_SECONDS
+        elif self._monotonic() >= self._check_at:
+            self._check_at = self._monotonic() + AGENT_GRACE_SECONDS
             self._check_for_agent()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until an agent has shipped all that is pending now.
+        """Wait until an agent has shipped all events that are pending now.
 
-        Gives up early if there is none. Returns whether all of it met its fate.
+        This returns early if there is no agent.
+
+        Returns:
+            Whether all of them were settled or parked within ``timeout`` seconds.
         """
         journal = self._journal
         targets = journal.flush_targets()
-        out_of_reach = bool(
-            journal.reader.segment_names()
-        )  # in memory, for want of a disk
-        nobody = threading.Event()  # nobody sets it: the agent is another process
+        # Events in memory, because no disk took them: the agent cannot see them.
+        in_memory = bool(journal.reader.segment_names())
+        never = threading.Event()  # the agent is another process, and sets no event
         waited, pause = 0.0, _FIRST_PAUSE
         while not journal.fates.is_settled_up_to(targets):
             noticed = waited < AGENT_NOTICE_SECONDS or journal.is_shipped()
             if waited >= timeout or not noticed:
                 return False
-            nobody.wait(min(pause, timeout - waited))
+            never.wait(min(pause, timeout - waited))
             waited += pause
             pause = min(2 * pause, _LONGEST_PAUSE)
-        return not out_of_reach
+        return not in_memory
 
-    def stop(self, timeout: float) -> None:  # noqa: ARG002 - the shipper's signature
-        """Take a last look; from now on the agent may remove what was looked at."""
+    def stop(self, timeout: float) -> None:  # noqa: ARG002 - as in `EventShipper`
+        """Read the counts a last time. The agent may delete the segments afterwards."""
         self._final_counts = self._journal.fates.counts()
 
     def counts(self) -> Counter[str]:
         """Return how many events were delivered, dead, quarantined, and so on."""
-        return (
-            self._journal.fates.counts()
-            if self._final_counts is None
-            else self._final_counts
-        )
+        if self._final_counts is not None:
+            return self._final_counts
+        return self._journal.fates.counts()
 
     def oldest(self) -> list[bytes]:
         """Return payloads of pending events, the oldest among them."""
@@ -100,16 +98,16 @@ class AgentShipper:
             return []
         return self._journal.fates.oldest() + self._journal.reader.oldest_payloads()
 
-    def forked(self) -> None:
-        """Begin anew in a forked child, which writes to a folder of its own."""
-        self._begin()
+    def reset_after_fork(self) -> None:
+        """Start over in a forked child, which writes to a folder of its own."""
+        self._reset()
 
     def _check_for_agent(self) -> None:
         self._journal.leave_deleted_folder()
         if self._journal.is_shipped():
-            self._notices.resolved("agent", "an agent ships the events again")
+            self._log.resolved("agent", "an agent ships the events again")
             return
-        self._notices.warn(
+        self._log.warn(
             "agent",
             "no agent ships this process's events (shipping='agent'); they wait in %s. "
             "Start 'outlay agent' with the same OUTLAY_BASE_URL, OUTLAY_API_KEY, "

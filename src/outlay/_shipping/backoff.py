@@ -1,4 +1,4 @@
-"""How long to wait before trying again. Decides, never waits."""
+"""Decide how long to wait before the next attempt."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_RETRY_AFTER: Final = 3600.0
-"""Longest wait in seconds that a server may ask for: a wrong header must not stop
+"""The longest wait in seconds that a server may ask for. A wrong header must not stop
 shipping for days."""
 
 
 class Backoff:
-    """Capped exponential backoff with full jitter, unless the server says when.
+    """Capped exponential backoff with full jitter, unless the server names the time.
 
     Full jitter spreads the clients of a server that comes back best, see
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
@@ -32,13 +32,12 @@ class Backoff:
         )
 
     def delay(self, attempts: int, retry_after: float | None = None) -> float:
-        """Return seconds to wait after ``attempts`` failures in a row (1 or more).
+        """Return the seconds to wait after failures in a row.
 
         Args:
-            attempts: how often it has failed.
-            retry_after: seconds the server asked for; it knows better than we do.
-                Zero is no answer to when: a proxy that always sends it would be
-                hammered.
+            attempts: The number of failures in a row, 1 or more.
+            retry_after: The seconds that the server asked for. Zero counts as None: a
+                proxy that always sends zero must not be hammered. Defaults to None.
         """
         if retry_after:
             return retry_after
@@ -47,7 +46,8 @@ class Backoff:
         return self._wait(state)
 
 
-# A wait strategy looks at the attempt's number only; the state wants a retrying object.
+# A wait strategy reads only the attempt's number, but the state needs a retrying
+# object.
 _UNUSED: Any = tenacity.Retrying()
 
 
@@ -55,11 +55,11 @@ def retry_after_seconds(headers: Mapping[str, str], now_ms: int) -> float | None
     """Return the wait that ``Retry-After`` asks for, or None without a usable one.
 
     Args:
-        headers: of the answer; names in any case if the mapping takes them so.
-        now_ms: wall time, for the header's date form.
+        headers: The response's headers.
+        now_ms: The wall time in milliseconds, for the header's date form.
 
     Source: RFC 9110, section 10.2.3: delay-seconds or an HTTP date. Some servers send
-    fractions of a second, which we take too.
+    fractions of a second. They are accepted, too.
     """
     value = headers.get("retry-after")
     if value is None:
@@ -75,10 +75,10 @@ def retry_after_seconds(headers: Mapping[str, str], now_ms: int) -> float | None
 
 def _seconds_until(http_date: str, now_ms: int) -> float:
     try:
-        moment = parsedate_to_datetime(http_date)
+        instant = parsedate_to_datetime(http_date)
     except (ValueError, OverflowError):
         return float("nan")
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
+    if instant.tzinfo is None:
+        instant = instant.replace(tzinfo=UTC)
     now = datetime.fromtimestamp(now_ms / 1000, UTC)
-    return max(0.0, (moment - now).total_seconds())
+    return max(0.0, (instant - now).total_seconds())

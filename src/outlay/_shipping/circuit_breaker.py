@@ -1,14 +1,14 @@
-"""Whether a destination may be sent to: open, shut for a while, or probing.
+"""Decide whether a destination may be sent to.
 
-    OPEN ──trouble──▶ SHUT ──time is up──▶ PROBING ──success──▶ OPEN
-                        ▲                     │
-                        └───────trouble───────┘
+    CLOSED ──failure──▶ OPEN ──time is up──▶ HALF_OPEN ──success──▶ CLOSED
+                         ▲                       │
+                         └────────failure────────┘
 
-After an outage one request goes first and all others wait for its answer: a server
-that comes back meets a probe, not the herd. A success of a request that was under way
-meanwhile opens a shut gate early, for the wait was our guess; but not one that is HELD,
-where the server itself has said when to come back. No waiting, locks or clock here: the
-shipper holds its lock and passes the time in.
+After an outage one probe goes first, and all other requests wait for its response. A
+server that comes back meets one request, and not the whole backlog. A request that was
+in flight when the breaker opened, and succeeds, closes it early: the wait was only our
+guess. It does not close a breaker that is HELD_OPEN, because the server itself named
+the time. The breaker reads no clock and takes no lock: the shipper does both.
 """
 
 from __future__ import annotations
@@ -19,96 +19,102 @@ from typing import Final
 
 
 class BreakerState(enum.Enum):
-    """How far the destination is open."""
+    """Whether requests pass."""
 
-    CLOSED = "open"
-    OPEN = "shut"
-    HELD_OPEN = "held"  # shut for as long as the server asked
-    HALF_OPEN = "probing"  # one request is under way, the rest wait for it
+    CLOSED = "closed"
+    OPEN = "open"
+    HELD_OPEN = "held open"  # for as long as the server asked
+    HALF_OPEN = "half-open"  # a probe is in flight, and all others wait for it
 
 
-class _Step(enum.Enum):
-    TROUBLE = "trouble"
+class _Input(enum.Enum):
+    FAILURE = "failure"
     SUCCESS = "success"
     ADMIT = "admit"
     HOLD = "hold"
 
 
-_STEPS: Final = {
-    (BreakerState.CLOSED, _Step.ADMIT): BreakerState.CLOSED,
-    (BreakerState.CLOSED, _Step.SUCCESS): BreakerState.CLOSED,
-    (BreakerState.CLOSED, _Step.TROUBLE): BreakerState.OPEN,
-    (BreakerState.OPEN, _Step.ADMIT): BreakerState.HALF_OPEN,
-    # Requests that were under way when the gate shut still come back.
-    (BreakerState.OPEN, _Step.SUCCESS): BreakerState.CLOSED,
-    (BreakerState.OPEN, _Step.TROUBLE): BreakerState.OPEN,
-    (BreakerState.OPEN, _Step.HOLD): BreakerState.HELD_OPEN,
-    (BreakerState.HELD_OPEN, _Step.ADMIT): BreakerState.HALF_OPEN,
-    (BreakerState.HELD_OPEN, _Step.SUCCESS): BreakerState.HELD_OPEN,
-    (BreakerState.HELD_OPEN, _Step.TROUBLE): BreakerState.HELD_OPEN,
-    (BreakerState.HELD_OPEN, _Step.HOLD): BreakerState.HELD_OPEN,
-    (BreakerState.HALF_OPEN, _Step.SUCCESS): BreakerState.CLOSED,
-    (BreakerState.HALF_OPEN, _Step.TROUBLE): BreakerState.OPEN,
+_TRANSITIONS: Final = {
+    (BreakerState.CLOSED, _Input.ADMIT): BreakerState.CLOSED,
+    (BreakerState.CLOSED, _Input.SUCCESS): BreakerState.CLOSED,
+    (BreakerState.CLOSED, _Input.FAILURE): BreakerState.OPEN,
+    (BreakerState.OPEN, _Input.ADMIT): BreakerState.HALF_OPEN,
+    # Requests that were in flight when the breaker opened still come back.
+    (BreakerState.OPEN, _Input.SUCCESS): BreakerState.CLOSED,
+    (BreakerState.OPEN, _Input.FAILURE): BreakerState.OPEN,
+    (BreakerState.OPEN, _Input.HOLD): BreakerState.HELD_OPEN,
+    (BreakerState.HELD_OPEN, _Input.ADMIT): BreakerState.HALF_OPEN,
+    (BreakerState.HELD_OPEN, _Input.SUCCESS): BreakerState.HELD_OPEN,
+    (BreakerState.HELD_OPEN, _Input.FAILURE): BreakerState.HELD_OPEN,
+    (BreakerState.HELD_OPEN, _Input.HOLD): BreakerState.HELD_OPEN,
+    (BreakerState.HALF_OPEN, _Input.SUCCESS): BreakerState.CLOSED,
+    (BreakerState.HALF_OPEN, _Input.FAILURE): BreakerState.OPEN,
 }
 
-_CLOSED: Final = frozenset({BreakerState.OPEN, BreakerState.HELD_OPEN})
+_WAITING: Final = frozenset({BreakerState.OPEN, BreakerState.HELD_OPEN})
 
 
 class CircuitBreaker:
-    """Counts a destination's failures and says when to try again.
+    """Counts a destination's failures, and says when to try again.
 
     Thread safety: caller holds the shipper's lock.
+
+    Attributes:
+        state: The current state.
+        failures: The number of failures in a row. Requests that were in flight
+            together count once.
     """
 
     def __init__(self) -> None:
         self.state = BreakerState.CLOSED
         self.failures = 0
-        self._opens_at = 0.0  # monotonic seconds
+        self._probe_at = 0.0  # monotonic seconds
 
     def seconds_until_allowed(self, now: float) -> float:
-        """Return seconds until a request may start; 0.0: now, and it has been let in.
+        """Return the seconds until a request may start.
 
-        ``math.inf``: when the probe under way comes back.
+        Zero means that the request has been admitted. ``math.inf`` means that it must
+        wait for the probe in flight.
         """
         if self.state is BreakerState.HALF_OPEN:
             return math.inf
-        if self.state in _CLOSED and now < self._opens_at:
-            return self._opens_at - now
-        self._take(_Step.ADMIT)
+        if self.state in _WAITING and now < self._probe_at:
+            return self._probe_at - now
+        self._apply(_Input.ADMIT)
         return 0.0
 
     def record_success(self) -> None:
-        """The destination took a request."""
-        self._take(_Step.SUCCESS)
+        """Note that the destination took a request."""
+        self._apply(_Input.SUCCESS)
         if self.state is BreakerState.CLOSED:
             self.failures = 0
 
     def record_failure(self) -> int:
-        """The destination failed; return how often in a row, not counting the herd.
+        """Note that the destination failed, and return the failures in a row.
 
-        Requests under way together fail together: only the first counts.
+        Requests in flight together fail together. Only the first of them counts.
         """
-        if self.state not in _CLOSED:
+        if self.state not in _WAITING:
             self.failures += 1
-        self._take(_Step.TROUBLE)
+        self._apply(_Input.FAILURE)
         return self.failures
 
-    def open_until(self, moment: float, *, asked: bool = False) -> None:
-        """Stay shut until ``moment``, in monotonic seconds; call after `trouble`.
+    def open_until(self, probe_at: float, *, asked: bool = False) -> None:
+        """Stay open until ``probe_at``. Call this after `record_failure`.
 
         Args:
-            moment: when to let a probe through.
-            asked: whether the server has named it, which outweighs our guesses.
+            probe_at: The monotonic time of the next probe, in seconds.
+            asked: Whether the server named the time, which outweighs our guesses.
         """
         if asked:
-            self._take(_Step.HOLD)
+            self._apply(_Input.HOLD)
         elif self.state is BreakerState.HELD_OPEN:
             return
-        self._opens_at = moment
+        self._probe_at = probe_at
 
     def allow_probe(self) -> None:
-        """Let a probe through at once: somebody waits for it."""
-        self._opens_at = 0.0
+        """Let one probe through now, because a caller waits for it."""
+        self._probe_at = 0.0
 
-    def _take(self, step: _Step) -> None:
-        self.state = _STEPS[self.state, step]
+    def _apply(self, step: _Input) -> None:
+        self.state = _TRANSITIONS[self.state, step]

@@ -1,9 +1,9 @@
-"""Whether a request's body is compressed: where that pays, and is welcome.
+"""Decide which request bodies are compressed.
 
-A server says that it takes compressed bodies by ``Accept-Encoding`` in its answers (RFC
-7694), and nothing is compressed for one that did not. Nor is what fits into one packet
-anyway, and nothing for a server on this machine: there a byte costs less to send than
-to compress (docs/decisions.md).
+A server offers to take compressed bodies by ``Accept-Encoding`` in its responses (RFC
+7694). Nothing is compressed for a server that did not offer it. Small bodies are not
+compressed, because they fit into one packet. Nothing is compressed for a server on this
+machine, where sending a byte costs less than compressing it (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -17,52 +17,52 @@ if TYPE_CHECKING:
 Compression: TypeAlias = Literal["auto", "never", "always"]
 
 MIN_BYTES: Final = 1400
-"""Smaller bodies travel in one packet, head and all, compressed or not."""
+"""The smallest body that is compressed. A smaller one fits into one packet anyway."""
 
 LEVEL: Final = 1
-"""Of zlib: the quickest; events are so alike that others save little more."""
+"""The level of zlib. Events are so alike that slower levels save little more."""
 
 AMBIGUOUS_STATUSES: Final = frozenset({400, 415})
-"""Answers that may be to the coding, and not to what is coded."""
+"""Statuses that may refuse the encoding, and not the content."""
 
 _GZIP: Final = zlib.MAX_WBITS | 16
 
 
 class BodyCompressor:
-    """Decides about compression, and learns from answers.
+    """Compresses bodies, and learns from responses when to do it.
 
-    Thread safety: any thread; each field is one store.
+    Thread safety: any thread. Each field is one store.
     """
 
-    def __init__(self, compression: Compression, *, nearby: bool) -> None:
+    def __init__(self, compression: Compression, *, loopback: bool) -> None:
         """Begin without an offer.
 
         Args:
-            compression: the setting.
-            nearby: whether the server is on this machine.
+            compression: The setting.
+            loopback: Whether the server is on this machine.
         """
-        self._offered = compression == "always"
-        self._learns = compression == "auto" and not nearby
+        self._enabled = compression == "always"
+        self._learns = compression == "auto" and not loopback
 
     def compress(self, body: bytes) -> bytes | None:
-        """Return ``body`` in gzip, or None if it should go as it is."""
-        if not self._offered or len(body) < MIN_BYTES:
+        """Return ``body`` in gzip, or None if it must be sent as it is."""
+        if not self._enabled or len(body) < MIN_BYTES:
             return None
         deflater = zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP)
         return deflater.compress(body) + deflater.flush()
 
     def update_from(self, headers: Mapping[str, str]) -> None:
-        """Take up an offer in an answer's headers, or the end of one."""
+        """Note the offer in a response's headers, or its end."""
         if self._learns and "accept-encoding" in headers:
-            self._offered = _takes_gzip(headers["accept-encoding"])
+            self._enabled = _accepts_gzip(headers["accept-encoding"])
 
     def disable(self) -> None:
-        """Compress nothing any more: what was refused compressed was taken plain."""
-        self._offered = self._learns = False
+        """Stop compressing, because a server took plain what it refused in gzip."""
+        self._enabled = self._learns = False
 
 
-def _takes_gzip(accepted: str) -> bool:
-    for item in accepted.lower().split(","):
+def _accepts_gzip(header: str) -> bool:
+    for item in header.lower().split(","):
         name, _, weight = item.partition(";")
         if name.strip() == "gzip":
             return weight.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}

@@ -1,15 +1,14 @@
-"""Requests over connections of our own: httpx's engine, without its client.
+"""Keep connections, and bound the time of each request.
 
-httpx is made for programs that talk to the whole world: each request is merged with
-parameters, cookies, credentials and hooks, and looked up among proxies. Ours all go to
-one address with the same headers, and there are many. So they are handed to the layer
-below, httpcore, which keeps the connections and speaks HTTP for httpx as well; that
-takes little more than half of the CPU (`bench/requests.py`). What addresses, proxies
-and certificates mean remains httpx's business.
+The engine is httpcore, the layer below httpx. httpx merges each request with
+parameters, cookies, credentials and hooks, and looks it up among proxies. All of our
+requests go to one address with the same headers, and there are many. httpcore alone
+takes little more than half of the CPU time (`bench/transport.py`). httpx still decides
+about addresses, proxies and certificates.
 
 Each request has a pool of one connection to itself. A pool that threads share can close
-a connection under a request: it looks whether an idle one has been closed by the
-server, and takes the answer to a request that began meanwhile for that (httpcore 1.0.9,
+a connection under a request: it checks whether the server closed an idle connection,
+and mistakes the response to a new request for that (httpcore 1.0.9,
 https://github.com/encode/httpcore/issues/1110).
 """
 
@@ -19,7 +18,8 @@ import contextlib
 import importlib.util
 import queue
 import zlib
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -27,26 +27,26 @@ import httpcore
 import httpx
 
 from outlay._model.settings import is_loopback
-from outlay._shipping.connections_deadlines import DeadlineBackend
-from outlay._shipping.connections_limits import (
-    MAX_ANSWER_BYTES,
-    mapped_errors,
-    read_body,
-    response_too_large,
-)
 from outlay._shipping.transport import TransportResponse
 from outlay.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Mapping
-
-    from outlay._shipping.connections_limits import Headers, RequestLimits
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 KEEP_ALIVE_SECONDS: Final = 5.0
-"""For how long an idle connection is kept; httpx's own choice."""
+"""The time for which an idle connection is kept. httpx has the same default."""
 
-_UNSENT: Final = (
+MAX_RESPONSE_BYTES: Final = 8 * 1024 * 1024
+"""The largest body of a response, decoded. One to a thousand events has some 300 KB."""
+
+SLICE_BYTES: Final = 256 * 1024
+"""The bytes of a body that are written between two checks of the deadline."""
+
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+Errors: TypeAlias = tuple[type[Exception], ...]
+
+_NOT_SENT: Final = (
     httpcore.ConnectError,
     httpcore.ConnectTimeout,
     httpcore.PoolTimeout,
@@ -60,12 +60,24 @@ _FAILED: Final = (
 )
 
 
-class ConnectionPool:
-    """Moves requests over connections that are kept alive between them.
+class RequestLimits(NamedTuple):
+    """The time that a request may take.
 
-    Obeys ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``,
-    ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``; but no proxy is asked for a server on this
-    machine: it would look for it on its own.
+    Attributes:
+        wait_timeout: The longest single wait for the network, in seconds.
+        deadline: The longest time to the response's last byte, in seconds.
+    """
+
+    wait_timeout: float
+    deadline: float
+
+
+class ConnectionPool:
+    """Sends requests to one address over connections that stay open between them.
+
+    It obeys ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``,
+    ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``. It asks no proxy for a server on this
+    machine, because the proxy would look for the server on its own machine.
 
     Thread safety: any thread.
     """
@@ -78,10 +90,16 @@ class ConnectionPool:
         max_connections: int,
         monotonic: Callable[[], float],
     ) -> None:
-        """Prepare; connections are made when needed.
+        """Prepare. Connections are made when they are needed.
+
+        Args:
+            base_url: The prefix of all paths.
+            limits: The limits of time.
+            max_connections: The largest number of connections at a time.
+            monotonic: A function that returns monotonic seconds.
 
         Raises:
-            ConfigError: the environment names a proxy that cannot be used.
+            ConfigError: The environment names a proxy that cannot be used.
         """
         url = httpx.URL(base_url)
         self._url: Final = url
@@ -93,31 +111,38 @@ class ConnectionPool:
         self._limits: Final = limits
         self._monotonic: Final = monotonic
         options = {
-            "ssl_context": _ssl_context(url),
+            # Reading all certificates takes long, and only TLS needs them.
+            "ssl_context": httpx.create_ssl_context()
+            if url.scheme == "https"
+            else None,
             "max_connections": 1,
             "keepalive_expiry": KEEP_ALIVE_SECONDS,
             "network_backend": DeadlineBackend(limits.wait_timeout, monotonic),
         }
         proxy = _proxy_for(url)
         self._pools: Final = [_pool(proxy, options) for _ in range(max_connections)]
-        # The one used last goes first: its connection is the likeliest to be alive.
+        # Last in, first out: the connection of the latest request is most likely open.
         self._idle: Final[queue.LifoQueue[httpcore.ConnectionPool]] = queue.LifoQueue()
         for pool in self._pools:
             self._idle.put(pool)
 
     def send(self, path: str, headers: Headers, body: bytes) -> TransportResponse:
-        """Post ``body`` to ``path``; see `Carrier`."""
+        """Post ``body`` to ``path`` and return the response, whatever its status.
+
+        Raises:
+            UnavailableError: There was no response, or it was too large.
+        """
         request = self._request(path, headers, body)
-        with self._exclusive_connection() as pool, mapped_errors(_UNSENT, _FAILED):
+        with self._exclusive_connection() as pool, mapped_errors(_NOT_SENT, _FAILED):
             response = pool.handle_request(request)
             try:
                 raw = read_body(response.iter_stream())
             finally:
                 response.close()
-        answered = httpx.Headers(response.headers)
-        if answered.get("content-encoding", "").lower() == "gzip":
+        response_headers = httpx.Headers(response.headers)
+        if response_headers.get("content-encoding", "").lower() == "gzip":
             raw = _gunzip(raw)
-        return TransportResponse(response.status, answered, raw)
+        return TransportResponse(response.status, response_headers, raw)
 
     @contextlib.contextmanager
     def _exclusive_connection(self) -> Iterator[httpcore.ConnectionPool]:
@@ -134,9 +159,9 @@ class ConnectionPool:
             self._idle.put(pool)
 
     def _request(self, path: str, headers: Headers, body: bytes) -> httpcore.Request:
-        # Moments, and not seconds: see `deadlines`.
-        moment = self._monotonic() + self._limits.deadline
-        timeout = {"connect": moment, "read": moment, "write": moment}
+        # Instants, where httpcore expects seconds. See `DeadlineBackend`.
+        deadline_at = self._monotonic() + self._limits.deadline
+        timeout = {"connect": deadline_at, "read": deadline_at, "write": deadline_at}
         return httpcore.Request(
             b"POST",
             httpcore.URL(
@@ -160,16 +185,142 @@ class ConnectionPool:
             pool.close()
 
 
-def _proxy_for(url: httpx.URL) -> httpx.Proxy | None:
-    """Return the proxy that the environment, or the system, names for ``url``.
+class DeadlineBackend(httpcore.SyncBackend):
+    """Makes connections on which a whole request has a deadline.
+
+    A socket's timeout bounds one wait. A server that sends a byte now and then keeps
+    each wait short, and the sender busy without end. So the "timeout" that httpcore
+    passes on is the instant at which the request must be over. Each wait gets the time
+    that remains.
+
+    Thread safety: any thread.
+    """
+
+    def __init__(self, wait_timeout: float, monotonic: Callable[[], float]) -> None:
+        """Prepare.
+
+        Args:
+            wait_timeout: The longest single wait, in seconds.
+            monotonic: A function that returns monotonic seconds.
+        """
+        self._wait_timeout = wait_timeout
+        self._monotonic = monotonic
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect before the instant ``timeout``."""
+        remaining = self.remaining(timeout, httpcore.ConnectTimeout)
+        stream = super().connect_tcp(
+            host, port, remaining, local_address, socket_options
+        )
+        return _DeadlineStream(stream, self.remaining)
+
+    def remaining(self, deadline_at: float | None, error: type[Exception]) -> float:
+        """Return the seconds that a wait may take, or raise ``error``."""
+        if deadline_at is None:
+            return self._wait_timeout
+        seconds = deadline_at - self._monotonic()
+        if seconds <= 0:
+            raise error("the deadline of the request has passed")
+        return min(seconds, self._wait_timeout)
+
+
+class _DeadlineStream(httpcore.NetworkStream):
+    """A connection whose waits end at the instant passed as ``timeout``."""
+
+    def __init__(
+        self,
+        stream: httpcore.NetworkStream,
+        remaining: Callable[[float | None, type[Exception]], float],
+    ) -> None:
+        self._stream = stream
+        self._remaining = remaining
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        remaining = self._remaining(timeout, httpcore.ReadTimeout)
+        return self._stream.read(max_bytes, remaining)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        # The stream below restarts its wait with each byte that the server takes.
+        for start in range(0, len(buffer), SLICE_BYTES):
+            remaining = self._remaining(timeout, httpcore.WriteTimeout)
+            self._stream.write(buffer[start : start + SLICE_BYTES], remaining)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        remaining = self._remaining(timeout, httpcore.ConnectTimeout)
+        stream = self._stream.start_tls(ssl_context, server_hostname, remaining)
+        return _DeadlineStream(stream, self._remaining)
+
+    def get_extra_info(self, info: str) -> object:
+        return self._stream.get_extra_info(info)
+
+
+def read_body(parts: Iterable[bytes]) -> bytes:
+    """Return a response's body.
 
     Raises:
-        ConfigError: it is none.
+        UnavailableError: The body is larger than `MAX_RESPONSE_BYTES`.
+    """
+    received, size = [], 0
+    for part in parts:
+        size += len(part)
+        if size > MAX_RESPONSE_BYTES:
+            raise response_too_large()
+        received.append(part)
+    return b"".join(received)
+
+
+def response_too_large() -> UnavailableError:
+    """Return the error for a response that is too large."""
+    return UnavailableError(
+        f"the response is larger than {MAX_RESPONSE_BYTES} bytes", sent=True
+    )
+
+
+@contextlib.contextmanager
+def mapped_errors(not_sent: Errors, failed: Errors) -> Iterator[None]:
+    """Map a library's errors to `UnavailableError`.
+
+    Args:
+        not_sent: The errors after which no byte of the request has left.
+        failed: All other errors. The request may have arrived.
+    """
+    try:
+        yield
+    except not_sent as error:
+        raise UnavailableError(_description(error), sent=False) from error
+    except failed as error:
+        raise UnavailableError(_description(error), sent=True) from error
+
+
+def _description(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _proxy_for(url: httpx.URL) -> httpx.Proxy | None:
+    """Return the proxy that the environment or the system names for ``url``.
+
+    Raises:
+        ConfigError: The proxy's address is malformed.
     """
     if is_loopback(str(url)) or proxy_bypass(url.netloc.decode()):
         return None
-    named = getproxies()
-    address = named.get(url.scheme) or named.get("all")
+    proxies = getproxies()
+    address = proxies.get(url.scheme) or proxies.get("all")
     if not address:
         return None
     try:
@@ -181,11 +332,6 @@ def _proxy_for(url: httpx.URL) -> httpx.Proxy | None:
             f"the proxy for {url.scheme} addresses is malformed: correct "
             f"{url.scheme.upper()}_PROXY or ALL_PROXY, such as http://proxy:3128"
         ) from None
-
-
-def _ssl_context(url: httpx.URL) -> ssl.SSLContext | None:
-    # It takes long to read all the certificates: only where they are needed.
-    return httpx.create_ssl_context() if url.scheme == "https" else None
 
 
 def _pool(
@@ -209,12 +355,18 @@ def _pool(
 
 
 def _gunzip(raw: bytes) -> bytes:
-    """Return gzip'd bytes as they were before."""
+    """Return the bytes that ``raw`` has in gzip.
+
+    Raises:
+        UnavailableError: ``raw`` is no gzip, or too large when it is decoded.
+    """
     inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
-        body = inflater.decompress(raw, MAX_ANSWER_BYTES)
+        body = inflater.decompress(raw, MAX_RESPONSE_BYTES)
     except zlib.error as error:
-        raise UnavailableError(f"the answer is no gzip: {error}", sent=True) from error
+        raise UnavailableError(
+            f"the response is no gzip: {error}", sent=True
+        ) from error
     if inflater.unconsumed_tail:
         raise response_too_large()
     return body

@@ -1,7 +1,7 @@
-"""What an answer means for the event that was sent, and for the rest. One table.
+"""What a response means for an event, and for all other events. One table.
 
-Source: the service's published contract for the modelled statuses (202, 400, 401, 403,
-404, 422, 500); RFC 9110 and RFC 6585 for the others.
+Source: the service's published contract for the statuses that it models (202, 400, 401,
+403, 404, 422, 500); RFC 9110 and RFC 6585 for the others.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ class Outcome(enum.Enum):
 
     DELIVERED = "delivered"
     RETRY = "retry"
-    PARKED = "parked"  # kept; tried again on a slow clock, for it needs a person
-    DEAD = "dead"  # kept as a dead letter; the same bytes can never be accepted
+    PARKED = "parked"  # kept, and retried on a slow clock: a person has to act
+    DEAD = "dead"  # kept as a dead letter: the same bytes can never be accepted
 
 
 class ServerEffect(enum.Enum):
-    """What an answer means for all other events of the destination."""
+    """What a response means for all other events of the destination."""
 
     NONE = "none"
     FEWER = "fewer at once"  # the server works, and has more than it can take
     SLOW_DOWN = "slow down"  # the server as a whole is in trouble
-    PAUSE = "pause"  # nothing can be accepted until a person acts
+    PAUSE = "pause"  # no event can be accepted until a person acts
 
 
 class Received(enum.Enum):
@@ -33,22 +33,22 @@ class Received(enum.Enum):
 
     YES = "yes"
     NO = "no"
-    MAYBE = "maybe"  # then the clock of the server's dedupe window runs
+    MAYBE = "maybe"  # so the clock of the server's dedupe window runs
 
 
 class Decision(NamedTuple):
-    """How to treat an event after an answer.
+    """How to treat an event after a response.
 
     Attributes:
-        outcome: what becomes of the event.
-        effect: what it means for the others.
-        counted: whether the server has counted the event.
-        reason: one word for counters and dead letters.
+        outcome: What becomes of the event.
+        effect: What the response means for the other events.
+        received: Whether the server has counted the event.
+        reason: One word for counters and dead letters.
     """
 
     outcome: Outcome
     effect: ServerEffect
-    counted: Received
+    received: Received
     reason: str
 
 
@@ -57,13 +57,13 @@ _DELIVERED: Final = Decision(
 )
 _DEAD: Final = Decision(Outcome.DEAD, ServerEffect.NONE, Received.NO, "rejected")
 
-# A status that is not here is judged by its class, below.
+# For a status that is not here, its class decides, below.
 _BY_STATUS: Final = {
     400: _DEAD,
     401: Decision(Outcome.RETRY, ServerEffect.PAUSE, Received.NO, "unauthorized"),
     403: Decision(Outcome.RETRY, ServerEffect.PAUSE, Received.NO, "forbidden"),
     404: Decision(Outcome.PARKED, ServerEffect.NONE, Received.NO, "not_found"),
-    # A proxy's, between us and the service.
+    # From a proxy between us and the service.
     407: Decision(Outcome.RETRY, ServerEffect.PAUSE, Received.NO, "proxy_unauthorized"),
     408: Decision(
         Outcome.RETRY, ServerEffect.SLOW_DOWN, Received.MAYBE, "request_timeout"
@@ -72,12 +72,12 @@ _BY_STATUS: Final = {
     422: _DEAD,
     425: Decision(Outcome.RETRY, ServerEffect.SLOW_DOWN, Received.NO, "too_early"),
     429: Decision(Outcome.RETRY, ServerEffect.FEWER, Received.NO, "too_many_requests"),
-    # One event may trip a fault that the others do not: they go on.
+    # One event may trigger a fault that the other events do not.
     500: Decision(Outcome.RETRY, ServerEffect.NONE, Received.MAYBE, "server_error"),
 }
 
-# By the hundreds. 3xx: we follow no redirect, since a POST can turn into a GET; the
-# base URL is wrong. Other 4xx: nothing wrong with this event that we know of.
+# By the hundreds. 3xx: we follow no redirect, because a POST can turn into a GET; the
+# base URL is wrong. Other 4xx: nothing that we know is wrong with this event.
 _BY_CLASS: Final = {
     2: _DELIVERED,
     3: Decision(Outcome.RETRY, ServerEffect.PAUSE, Received.NO, "redirected"),
@@ -92,25 +92,25 @@ _UNKNOWN: Final = Decision(
 UNMATCHED: Final = Decision(
     Outcome.PARKED, ServerEffect.NONE, Received.NO, "invalid_event_type"
 )
-"""No cost metric has this event type (yet)."""
+"""No cost metric reads this event type (yet)."""
 
 NOT_SENT: Final = Decision(
     Outcome.RETRY, ServerEffect.SLOW_DOWN, Received.NO, "unreachable"
 )
-"""No connection: no byte of the request left."""
+"""There was no connection, so no byte of the request left."""
 
 NO_RESPONSE: Final = Decision(
     Outcome.RETRY, ServerEffect.SLOW_DOWN, Received.MAYBE, "no_answer"
 )
-"""The request may have arrived; the answer did not."""
+"""The request may have arrived, but no usable response did."""
 
 
 def decide(status: int, error: str = "") -> Decision:
-    """Return the verdict on one event.
+    """Return how to treat one event.
 
     Args:
-        status: HTTP status of the answer, or of the event's item in a batch answer.
-        error: the ``error`` category in the answer's body.
+        status: The HTTP status of the response, or of the event's item in a batch.
+        error: The ``error`` category in the response's body. Defaults to none.
     """
     if status == 422 and error == UNMATCHED.reason:
         return UNMATCHED

@@ -1,8 +1,8 @@
-"""The shipper: carries pending events to the server in the background.
+"""Ship pending events in the background.
 
-One daemon thread plans and sends. Where it mostly waits for the network, it starts more
-senders like itself (see `pacing`), which end when they find nothing to do. Each of them
-plans under the lock, posts without it, and records under it again.
+One daemon thread, the main sender, scans, plans and sends. While it mostly waits for
+the network, it starts extra senders (see `concurrency`), which end when they find no
+event. Each of them plans under the lock, sends without it, and records under it again.
 """
 
 from __future__ import annotations
@@ -11,48 +11,83 @@ import contextlib
 import functools
 import math
 import queue
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from outlay._model.clock import thread_cpu_seconds
-from outlay._shipping.planner import RequestPlanner
-from outlay._shipping.transport import HttpTransport
-from outlay._shipping.wire_send import send
+from opentelemetry import context
+
+from outlay._shipping.flush_waiters import FlushWaiters
+from outlay._shipping.http_transport import HttpTransport
+from outlay._shipping.planner import Deliveries, RequestPlanner
+from outlay._shipping.request_sender import RequestSender
+from outlay._shipping.sender_threads import SenderThreads, join_threads, start_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from outlay._journal.journal import Journal
     from outlay._model.clock import Clock
     from outlay._model.rate_limited_log import RateLimitedLog
     from outlay._model.settings import Settings
-    from outlay._shipping.planner import Deliveries, PlannedRequest
-    from outlay._shipping.transport import Transport, TransportResponse
-    from outlay._shipping.wire import ResponseResult
-    from outlay._shipping.wire_send import Post
+    from outlay._shipping.transport import Transport
+    from outlay._shipping.wire import PlannedRequest
     from outlay._telemetry import ClientTelemetry
 
-_LOOK_SECONDS: Final = 0.2
-"""Between looks of a flush that nobody woke: a signal handler that flushes, too, can
-let the wake-up pass between a look and the wait for it."""
+_PREPARE_SECONDS: Final = 5.0  # between attempts to prepare; no flush waits for it
 
-_PREPARE_SECONDS: Final = 5.0  # between attempts; a flush does not wait for the next
-
-OnDeliveries: TypeAlias = Callable[["Deliveries"], None]
+OnDeliveries: TypeAlias = Callable[[Deliveries], None]
 
 
-class _Flush(NamedTuple):
-    """Somebody who waits until the journal is settled up to ``targets``."""
+class EventShipper(Protocol):
+    """Brings a client's pending events to the server, itself or through an agent.
 
-    targets: dict[str, float]
-    settled: threading.Condition
+    Thread safety: any thread may call any method. `wake` is re-entrant, too.
+
+    Attributes:
+        needs_wake: Whether `wake` must be called after an event was appended.
+    """
+
+    needs_wake: bool
+
+    def wake(self) -> None:
+        """Note that an event was appended."""
+        ...
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all events that are pending now are settled or parked.
+
+        Returns:
+            Whether that was done within ``timeout`` seconds.
+        """
+        ...
+
+    def stop(self, timeout: float) -> None:
+        """Stop shipping, waiting at most ``timeout`` seconds for requests in flight."""
+        ...
+
+    def counts(self) -> Counter[str]:
+        """Return how many events were delivered, dead, quarantined, and so on."""
+        ...
+
+    def oldest(self) -> list[bytes]:
+        """Return payloads of pending events, the oldest among them."""
+        ...
+
+    def reset_after_fork(self) -> None:
+        """Start over in a forked child."""
+        ...
 
 
 class Shipper:
-    """Ships what the journal holds.
+    """Ships the journal's events on threads of this process. See `EventShipper`.
 
-    Thread safety: any thread may call any public method; `wake` is re-entrant, too.
+    Thread safety: any thread may call any public method. `wake` is re-entrant, too.
+
+    Attributes:
+        needs_wake: Whether `wake` must be called after an event was appended.
+        planner: The planner of this process. None before the first event is shipped.
     """
 
     def __init__(
@@ -61,127 +96,98 @@ class Shipper:
         journal: Journal,
         *,
         clock: Clock,
-        notices: RateLimitedLog,
+        log: RateLimitedLog,
         make_transport: Callable[[], Transport] | None,
-        on_news: OnDeliveries | None,
-        metrics: ClientTelemetry | None = None,
+        on_deliveries: OnDeliveries | None,
+        telemetry: ClientTelemetry | None = None,
     ) -> None:
-        """Prepare to ship; the thread starts with the first `wake` or `flush`.
+        """Prepare to ship. The thread starts with the first `wake` or `flush`.
 
         Args:
-            settings: the client's.
-            journal: where events come from and their fates go.
-            clock: measures waits, dates attempts.
-            notices: where trouble is reported.
-            make_transport: called once in each process that ships; None: httpx.
-            on_news: called on a sender's thread, without locks held.
-            metrics: told of each request.
+            settings: The client's settings.
+            journal: The journal of the events and their outcomes.
+            clock: The source of time.
+            log: The log for trouble.
+            make_transport: A function that makes the transport in each process that
+                ships. If None, an `HttpTransport` is made.
+            on_deliveries: A function that is called with outcomes, on a sender's thread
+                and without locks. If None, outcomes are not reported.
+            telemetry: The telemetry that each request is reported to. Defaults to None.
         """
-        self._settings = settings
-        self._journal = journal
-        self._clock = clock
-        self._notices = notices
-        self._make_transport = make_transport or self._httpx_transport
-        self._on_news = on_news
-        self._metrics = metrics
-        self._begin()
+        self._settings: Final = settings
+        self._journal: Final = journal
+        self._clock: Final = clock
+        self._log: Final = log
+        self._make_transport: Final = make_transport or HttpTransport.maker(settings)
+        self._on_deliveries: Final = on_deliveries
+        self._telemetry: Final = telemetry
+        self._reset()
 
-    def _begin(self) -> None:
-        """Start without threads: at first, and in a forked child."""
+    def _reset(self) -> None:
+        """Begin without threads: at first, and in a forked child."""
         self.needs_wake = self._settings.shipping != "none"
-        """Whether `wake` must be called after an event was appended."""
         # Re-entrant: a signal handler may flush on the thread that holds it.
         self._lock = threading.RLock()
-        # put() of a SimpleQueue is re-entrant by contract; Event and Condition are
-        # not, and a finaliser may track a cost while this thread is inside of one.
+        # The put() of a SimpleQueue is re-entrant by contract. Event and Condition are
+        # not, and a finalizer may track a cost while this thread is inside of one.
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._main_sender: threading.Thread | None = (
-            None  # guarded by _lock, as the rest
-        )
-        self._extra_senders: set[threading.Thread] = set()
-        self._dispatch: RequestPlanner | None = None
-        self._transport: Transport | None = None
-        self._post: Post  # set with the transport
-        self._waiting = False
+        # All below are guarded by the lock.
+        self.planner: RequestPlanner | None = None
+        self._sender: RequestSender | None = None
+        self._threads = SenderThreads()
+        self._flushes = FlushWaiters(self._lock, self._journal.reader)
+        self._waiting = False  # the main sender waits for a wake-up
         self._stopping = False
         self._closed = False
-        self._flushes: list[_Flush] = []
         self._next_scan_at = -math.inf
 
     def wake(self) -> None:
-        """Say that there is something to ship; starts the thread if need be."""
+        """Note that an event was appended. Start the thread if there is none."""
         self.needs_wake = False
-        if self._main_sender is None:
-            self._start_primary()
+        if self._threads.main is None:
+            self._start_main()
         self._wakeups.put(None)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that is pending now has met its fate.
+        """Wait until all events that are pending now are settled or parked.
 
-        Tries at once, whatever backoff is running. Returns whether all of it was done
-        within ``timeout`` seconds.
+        This skips any backoff.
+
+        Returns:
+            Whether that was done within ``timeout`` seconds.
         """
         with self._lock:
             self._scan(self._clock.monotonic())
-            # A condition of the lock, which it gives up while it waits: a signal
-            # handler may flush on a thread that holds the lock already.
-            flush = _Flush(
-                self._journal.flush_targets(), threading.Condition(self._lock)
-            )
-            if self._journal.reader.is_settled_up_to(flush.targets):
+            targets = self._journal.flush_targets()
+            if self._journal.reader.is_settled_up_to(targets):
                 return True
-            if self._dispatch is not None:
-                self._dispatch.skip_backoff()
-            self._flushes.append(flush)
-            self.wake()
-            try:
-                return self._wait_for(flush, timeout)
-            finally:
-                self._flushes.remove(flush)
-
-    def _wait_for(self, flush: _Flush, timeout: float) -> bool:
-        def is_over() -> bool:
-            return self._closed or self._journal.reader.is_settled_up_to(flush.targets)
-
-        while not flush.settled.wait_for(is_over, min(timeout, _LOOK_SECONDS)):
-            timeout -= _LOOK_SECONDS
-            if timeout <= 0:
-                return False
-        # Closed meanwhile, the journal does not tell any more: what it let go of would
-        # pass for settled.
-        return not self._closed
+            if self.planner is not None:
+                self.planner.skip_backoff()
+            return self._flushes.wait(
+                targets, timeout, is_closed=lambda: self._closed, start=self.wake
+            )
 
     def stop(self, timeout: float) -> None:
-        """End the threads, waiting at most ``timeout`` seconds for requests under way.
+        """Stop the threads, waiting at most ``timeout`` seconds for requests in flight.
 
-        A request that is still under way then has an unknown outcome: its events stay
+        A request that is still in flight then has an unknown outcome. Its events stay
         in the journal, stamped, and the next process sends them again.
         """
-        deadline = self._clock.monotonic() + timeout
         with self._lock:
             self._stopping = True
-            senders = [*self._extra_senders]
-            if self._main_sender is not None:
-                senders.append(self._main_sender)
+            threads = self._threads.all
         self._wakeups.put(None)
-        for sender in senders:
-            if sender is not threading.current_thread():
-                sender.join(max(0.0, deadline - self._clock.monotonic()))
+        join_threads(threads, timeout, self._clock.monotonic)
         with self._lock:
             self._closed = True
-            transport, self._transport = self._transport, None
-        if transport is not None:
-            try:
-                transport.close()
-            except Exception as error:  # noqa: BLE001 - a transport of the user's; logged
-                self._notices.exception(
-                    "transport", error, "the transport could not be closed"
-                )
+            sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.close()
 
     def counts(self) -> Counter[str]:
         """Return how many events were delivered, dead, quarantined, and so on."""
         with self._lock:
-            counts = Counter(self._dispatch.counts if self._dispatch else ())
+            counts = Counter(self.planner.counts if self.planner else ())
             counts["parked"] = self._journal.reader.parked_count()
             counts["recovered"] = self._journal.reader.recovered_count
             counts["damaged"] = self._journal.reader.damaged_count
@@ -192,92 +198,75 @@ class Shipper:
         with self._lock:
             return self._journal.reader.oldest_payloads()
 
-    def forked(self) -> None:
-        """Begin anew in a forked child, which has none of its parent's threads.
+    def threads(self) -> list[threading.Thread]:
+        """Return the threads that ship."""
+        with self._lock:
+            return self._threads.all
 
-        The parent's connections are forgotten without a word on them: both processes
-        hold the same sockets.
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no request be planned or recorded inside of the context."""
+        with self._lock:
+            yield
+
+    def reset_after_fork(self) -> None:
+        """Start over in a forked child, which has none of its parent's threads.
+
+        The parent's connections are not closed: both processes hold the same sockets.
         """
-        self._begin()
+        self._reset()
 
-    # Threads.
+    # The main sender.
 
-    def _start_primary(self) -> None:
+    def _start_main(self) -> None:
         with self._lock:
-            if self._main_sender is None and not self._stopping:
-                started = self._start(self._run_primary)
-                self.needs_wake = started is None  # then the next event tries again
+            if self._threads.main is None and not self._stopping:
+                started = start_thread(self._run_main)
+                self.needs_wake = started is None  # so the next event tries again
 
-    def _start(self, run: Callable[[], None]) -> threading.Thread | None:
-        if sys.is_finalizing():
-            return None  # before Python 3.12, starting it would wait for it for ever
-        sender = threading.Thread(target=run, name="outlay-shipper", daemon=True)
-        try:
-            sender.start()
-        except RuntimeError:
-            # The interpreter is shutting down, or the system has no more threads.
-            # What is pending stays in the journal.
-            return None
-        return sender
-
-    def _run_primary(self) -> None:
+    def _run_main(self) -> None:
         with self._lock:
-            # By the thread itself: a signal handler that strikes while one is being
-            # started starts another.
-            if self._main_sender is not None or self._stopping:
+            # The thread registers itself: a signal handler that runs during a start
+            # starts another thread.
+            if self._threads.main is not None or self._stopping:
                 return
-            self._main_sender = threading.current_thread()
-            # Of the kind that suits this thread: a worker may have been patched to run
-            # greenlets since the client was made, and blocks as a whole on any other.
+            self._threads.main = threading.current_thread()
+            # Of the kind that suits this thread. A worker may have been patched to run
+            # greenlets since the client was made, and blocks as a whole on another
+            # kind.
             self._wakeups = queue.SimpleQueue()
         try:
             prepared = self._prepare_with_retries()
             if prepared is not None:
                 self._ship(*prepared)
-        except Exception as error:  # noqa: BLE001 - logged; there is nobody else to tell
-            self._notices.exception(
+        except Exception as error:  # noqa: BLE001 - logged; the thread has no caller
+            self._log.exception(
                 "shipper",
                 error,
                 "the shipper stopped; pending events stay in the journal",
             )
 
-    def _ship(self, dispatch: RequestPlanner, transport: Transport) -> None:
+    def _ship(self, planner: RequestPlanner, sender: RequestSender) -> None:
         while not self._stopping:
             self._scan_if_due()
-            step = self._plan(dispatch, transport)
-            self._call_hooks(dispatch)
+            step = self._plan(planner, sender)
+            self._call_hooks(planner)
             if isinstance(step, float):
                 self._wait(step)
             else:
-                self._send(step, dispatch, transport)
+                self._send(step, planner, sender)
 
-    def _run_extra(self, dispatch: RequestPlanner, transport: Transport) -> None:
-        _suppress_tracing()
-        try:
-            while True:
-                step = self._plan_extra(dispatch, transport)
-                if isinstance(step, float):
-                    break
-                self._send(step, dispatch, transport)
-        except Exception as error:  # noqa: BLE001 - logged; there is nobody else to tell
-            self._notices.exception(
-                "sender", error, "a sender stopped; its events stay in the journal"
-            )
-        finally:
-            with self._lock:
-                self._extra_senders.discard(threading.current_thread())
-
-    def _prepare_with_retries(self) -> tuple[RequestPlanner, Transport] | None:
-        """Prepare, again and again if need be; None: to be stopped first."""
+    def _prepare_with_retries(self) -> tuple[RequestPlanner, RequestSender] | None:
+        """Prepare, and retry after errors. Return None if the shipper was stopped."""
         while not self._stopping:
             try:
                 return self._prepare()
-            except Exception as error:  # noqa: BLE001 - logged; a process that is out
-                # of files, say, is not so for ever
-                self._notices.exception(
+            except Exception as error:  # noqa: BLE001 - logged. A process that is out of
+                # files, for example, may have some again.
+                self._log.exception(
                     "shipper",
                     error,
-                    "cannot ship; pending events stay in the journal, and it is tried "
+                    "cannot ship; pending events stay in the journal, and outlay tries "
                     "again every %g s",
                     _PREPARE_SECONDS,
                 )
@@ -285,141 +274,130 @@ class Shipper:
                 self._wakeups.get(timeout=_PREPARE_SECONDS)
         return None
 
-    def _prepare(self) -> tuple[RequestPlanner, Transport]:
-        """Make the planner and the transport on the shipping thread."""
+    def _prepare(self) -> tuple[RequestPlanner, RequestSender]:
+        """Make the planner and the transport."""
         _suppress_tracing()
-        if self._metrics is not None:
-            self._metrics.start()
-        self._post = send
-        dispatch = RequestPlanner(
-            self._settings, self._journal, clock=self._clock, notices=self._notices
+        if self._telemetry is not None:
+            self._telemetry.start()
+        planner = RequestPlanner(
+            self._settings, self._journal, clock=self._clock, log=self._log
         )
-        transport = self._make_transport()
+        sender = RequestSender(
+            self._make_transport(),
+            clock=self._clock,
+            log=self._log,
+            telemetry=self._telemetry,
+        )
         with self._lock:
-            self._dispatch, self._transport = dispatch, transport
-        return dispatch, transport
-
-    def _httpx_transport(self) -> Transport:
-        return HttpTransport.of(self._settings)
+            self.planner, self._sender = planner, sender
+        return planner, sender
 
     def _scan_if_due(self) -> None:
         now = self._clock.monotonic()
         with self._lock:
-            # What a closed client adopted nobody else could deliver.
+            # A closed client must not adopt: no other process could deliver it.
             if now >= self._next_scan_at and not self._stopping:
                 self._scan(now)
 
     def _scan(self, now: float) -> None:
-        # Whoever looks does it for the thread, too: one that looked again during the
-        # flush of a close would adopt what that flush does not wait for.
+        # A flush that scans does it for the thread, too. A thread that scanned again
+        # during the flush of a close would adopt events that the flush does not await.
         self._next_scan_at = now + self._journal.scan()
 
-    # One round: plan, post, record.
-
     def _plan(
-        self, dispatch: RequestPlanner, transport: Transport
+        self, planner: RequestPlanner, sender: RequestSender
     ) -> PlannedRequest | float:
         with self._lock:
             if self._stopping:
                 return 0.0
-            step = dispatch.plan(hurry=self._flush_waiting)
-            if isinstance(step, float) and dispatch.idle:
-                # Set, then look again: an event appended before the flag was up woke
-                # nobody, and one appended after it will.
+            step = planner.plan(linger=not self._flushes)
+            if isinstance(step, float) and planner.idle:
+                # Raise the flag, then plan again. An event that was appended before the
+                # flag was up woke no thread, and an event after it will.
                 self.needs_wake = True
-                step = dispatch.plan(hurry=self._flush_waiting)
-                self.needs_wake = isinstance(step, float) and dispatch.idle
-            self._notify_flushes()  # planning may have settled events, too
+                step = planner.plan(linger=not self._flushes)
+                self.needs_wake = isinstance(step, float) and planner.idle
+            self._flushes.notify()  # planning may have settled events, too
             self._waiting = isinstance(step, float)
             if not self._waiting:
-                self._start_extra_sender(dispatch, transport)
+                self._start_extra_sender(planner, sender)
             return step
-
-    def _plan_extra(
-        self, dispatch: RequestPlanner, transport: Transport
-    ) -> PlannedRequest | float:
-        with self._lock:
-            if (
-                self._stopping
-                or len(self._extra_senders) >= dispatch.target_concurrency
-            ):
-                return 0.0
-            step = dispatch.plan(hurry=self._flush_waiting)
-            self._notify_flushes()
-            if not isinstance(step, float):
-                self._start_extra_sender(dispatch, transport)
-            return step
-
-    @property
-    def _flush_waiting(self) -> bool:
-        return bool(self._flushes)
-
-    def _start_extra_sender(
-        self, dispatch: RequestPlanner, transport: Transport
-    ) -> None:
-        """Start another sender where that helps and there is work for it."""
-        senders = 1 + len(self._extra_senders)
-        if senders < dispatch.target_concurrency and dispatch.has_more():
-            extra = self._start(functools.partial(self._run_extra, dispatch, transport))
-            if extra is not None:
-                self._extra_senders.add(extra)
 
     def _wait(self, seconds: float) -> None:
-        until_look = self._next_scan_at - self._clock.monotonic()
+        until_scan = self._next_scan_at - self._clock.monotonic()
         with contextlib.suppress(queue.Empty):
-            self._wakeups.get(timeout=max(0.0, min(seconds, until_look)))
+            self._wakeups.get(timeout=max(0.0, min(seconds, until_scan)))
         self._waiting = False
 
-    def _send(
-        self, job: PlannedRequest, dispatch: RequestPlanner, transport: Transport
+    # The extra senders.
+
+    def _start_extra_sender(
+        self, planner: RequestPlanner, sender: RequestSender
     ) -> None:
-        started, cpu_started = self._clock.monotonic(), thread_cpu_seconds()
-        answer, judgement = self._post(job, transport)
-        wall = self._clock.monotonic() - started
-        cpu = thread_cpu_seconds() - cpu_started
-        self._record_telemetry(job, answer, judgement, wall)
+        """Start another sender if it helps and there is work for it."""
+        senders = 1 + len(self._threads.extra)
+        if senders < planner.target_concurrency and planner.has_more():
+            self._threads.start_extra(
+                functools.partial(self._run_extra, planner, sender)
+            )
+
+    def _run_extra(self, planner: RequestPlanner, sender: RequestSender) -> None:
+        _suppress_tracing()
+        try:
+            while True:
+                step = self._plan_extra(planner, sender)
+                if isinstance(step, float):
+                    break
+                self._send(step, planner, sender)
+        except Exception as error:  # noqa: BLE001 - logged; the thread has no caller
+            self._log.exception(
+                "sender", error, "a sender stopped; its events stay in the journal"
+            )
+        finally:
+            with self._lock:
+                self._threads.leave()
+
+    def _plan_extra(
+        self, planner: RequestPlanner, sender: RequestSender
+    ) -> PlannedRequest | float:
+        with self._lock:
+            surplus = len(self._threads.extra) >= planner.target_concurrency
+            if self._stopping or surplus:
+                return 0.0
+            step = planner.plan(linger=not self._flushes)
+            self._flushes.notify()
+            if not isinstance(step, float):
+                self._start_extra_sender(planner, sender)
+            return step
+
+    # All senders.
+
+    def _send(
+        self, request: PlannedRequest, planner: RequestPlanner, sender: RequestSender
+    ) -> None:
+        exchange = sender.send(request)
         with self._lock:
             if self._closed:
-                return  # too late: the journal is closed, the next process resends
-            dispatch.record(job, answer, judgement, wall=wall, cpu=cpu)
-            self._notify_flushes()
+                return  # too late: the journal is closed, and the next process resends
+            planner.record(
+                request,
+                exchange.response,
+                exchange.result,
+                wall=exchange.wall,
+                cpu=exchange.cpu,
+            )
+            self._flushes.notify()
             if self._waiting:
                 self._wakeups.put(None)
-        self._call_hooks(dispatch)
+        self._call_hooks(planner)
 
-    def _record_telemetry(
-        self,
-        job: PlannedRequest,
-        answer: TransportResponse | None,
-        judgement: ResponseResult,
-        wall: float,
-    ) -> None:
-        if self._metrics is None:
-            return
-        status = answer.status if answer is not None else None
-        why = judgement.replies[0].verdict.reason
-        try:
-            self._metrics.record_request(
-                len(job.events), wall, status=status, reason=why
-            )
-        except Exception as error:  # noqa: BLE001 - of the application's telemetry; logged
-            self._notices.exception("metrics", error, "a request could not be measured")
-
-    def _notify_flushes(self) -> None:
-        # Here and not by the waiters: they would be woken for every event.
-        for flush in self._flushes:
-            if self._journal.reader.is_settled_up_to(flush.targets):
-                flush.settled.notify_all()
-
-    def _call_hooks(self, dispatch: RequestPlanner) -> None:
+    def _call_hooks(self, planner: RequestPlanner) -> None:
         with self._lock:
-            news = dispatch.take_deliveries()
-        if self._on_news is not None and (news.delivered or news.buried):
-            self._on_news(news)
+            deliveries = planner.take_deliveries()
+        if self._on_deliveries is not None and any(deliveries):
+            self._on_deliveries(deliveries)
 
 
 def _suppress_tracing() -> None:
-    """Keep our own requests out of the application's traces, on this thread."""
-    from opentelemetry import context
-
+    """Keep our requests out of the application's traces, on this thread."""
     context.attach(context.set_value("suppress_instrumentation", True))  # noqa: FBT003

@@ -1,7 +1,7 @@
-"""Requests through a client that the user has made: httpx's, or httpx2's.
+"""Send requests through a client that the user made, of httpx or of httpx2.
 
-Both have the same calls, and this module imports neither: whoever lends a client has
-imported its library.
+Both libraries have the same calls. This module imports neither: a user who passes a
+client has imported its library.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from outlay._shipping.connections_limits import mapped_errors, read_body
+from outlay._shipping.connections import mapped_errors, read_body
 from outlay._shipping.transport import TransportResponse
 from outlay.errors import ConfigError
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import httpx
     import httpx2
 
-    from outlay._shipping.connections_limits import Headers, RequestLimits
+    from outlay._shipping.connections import Errors, Headers, RequestLimits
 
 HttpClient: TypeAlias = "httpx.Client | httpx2.Client"
-"""What can be lent."""
+"""A client that a user can pass."""
 
 HttpClientSource: TypeAlias = "HttpClient | Callable[[], HttpClient]"
 """A client, or a function that makes one."""
@@ -35,131 +35,71 @@ LIBRARIES: Final = frozenset({"httpx", "httpx2"})
 
 
 class UserClientTransport:
-    """Moves requests through a client of the user's.
+    """Sends requests through a user's client.
 
-    The client's proxies, certificates, hooks, and limits of connections hold. The
+    The client's proxies, certificates, hooks and limits of connections hold. The
     limits of time are ours, and redirects are not followed.
 
-    Thread safety: any thread.
+    A forked child has the sockets of its parent's client, and two processes that write
+    to one socket mix their requests. So a ready client serves only the process that
+    passed it. A function is called again in each process.
+
+    Thread safety: any thread, after `open`.
     """
 
-    def __init__(
-        self,
-        client: HttpClient,
-        base_url: str,
-        limits: RequestLimits,
-        *,
-        close: bool,
-        monotonic: Callable[[], float],
-    ) -> None:
-        """Borrow ``client``.
+    _client: Any  # the same calls, though the two libraries' types differ
+    _base_url: str
+    _limits: RequestLimits
+    _monotonic: Callable[[], float]
+    _timeout_error: type[Exception]
+    _not_sent_errors: Errors
+    _failed_errors: Errors
 
-        Args:
-            client: ready to use.
-            base_url: prefix of all paths; the client's own is not looked at.
-            limits: of time.
-            close: whether to close the client in the end.
-            monotonic: returns seconds.
+    def __init__(self, source: HttpClientSource) -> None:
+        """Take a client, or a function that makes one.
 
         Raises:
-            ConfigError: it is no client of these libraries.
+            ConfigError: ``source`` is neither.
         """
+        self._source: Final[Any] = source
+        self._closes_client: Final = callable(source)
+        self._process: Final = os.getpid()
+        if not self._closes_client:
+            _library_of(source)
+
+    def open(
+        self, base_url: str, limits: RequestLimits, *, monotonic: Callable[[], float]
+    ) -> None:
+        """Get the client of this process, and prepare to send.
+
+        Args:
+            base_url: The prefix of all paths. The client's own is not used.
+            limits: The limits of time.
+            monotonic: A function that returns monotonic seconds.
+
+        Raises:
+            ConfigError: There is no client for this process.
+        """
+        client = self._client_of_process()
         library = _library_of(client)
-        self._client: Final[Any] = client  # the same calls, though types differ
-        self._base_url: Final = base_url
-        self._limits: Final = limits
-        self._close: Final = close
-        self._monotonic: Final = monotonic
-        self._too_late: Final = library.ReadTimeout
-        self._unsent: Final = (
+        self._client = client
+        self._base_url = base_url
+        self._limits = limits
+        self._monotonic = monotonic
+        self._timeout_error = library.ReadTimeout
+        self._not_sent_errors = (
             library.ConnectError,
             library.ConnectTimeout,
             library.PoolTimeout,
             library.ProxyError,
             library.UnsupportedProtocol,
         )
-        self._failed: Final = (library.HTTPError, library.InvalidURL)
+        self._failed_errors = (library.HTTPError, library.InvalidURL)
         logging.getLogger(library.__name__).addFilter(_hide_our_request_logs)
 
-    def send(self, path: str, headers: Headers, body: bytes) -> TransportResponse:
-        """Post ``body`` to ``path``; see `Carrier`."""
-        moment = self._monotonic() + self._limits.deadline
-        request = self._client.build_request(
-            "POST",
-            self._base_url + path,
-            content=body,
-            headers=list(headers),
-            timeout=min(self._limits),
-        )
-        _in_our_request.here = True
-        try:
-            with mapped_errors(self._unsent, self._failed):
-                return self._exchange(request, moment)
-        finally:
-            _in_our_request.here = False
-
-    def _exchange(self, request: object, moment: float) -> TransportResponse:
-        response = self._client.send(request, stream=True, follow_redirects=False)
-        try:
-            body = read_body(self._within_deadline(moment, response.iter_bytes()))
-        finally:
-            response.close()
-        return TransportResponse(response.status_code, response.headers, body)
-
-    def _within_deadline(
-        self, moment: float, parts: Iterable[bytes]
-    ) -> Iterator[bytes]:
-        for part in parts:
-            if self._monotonic() > moment:
-                raise self._too_late("the deadline of the request has passed")
-            yield part
-
-    def close(self) -> None:
-        """Close the client, if that is left to us."""
-        if self._close:
-            self._client.close()
-
-
-class Loan:
-    """A client for each process: made there, or lent to the one that it is in.
-
-    A child that is forked has the sockets of its parent's client, and what both write
-    would mix. So a ready client serves the process in which it was handed over, and no
-    other; a function that makes one serves all.
-    """
-
-    def __init__(self, lent: HttpClientSource) -> None:
-        """Take a client, or a function that makes one.
-
-        Raises:
-            ConfigError: it is neither.
-        """
-        self._lent: Final[Any] = lent
-        self._made_for_us: Final = callable(lent)
-        self._process: Final = os.getpid()
-        if not self._made_for_us:
-            _library_of(lent)
-
-    def carrier(
-        self, base_url: str, limits: RequestLimits, *, monotonic: Callable[[], float]
-    ) -> UserClientTransport:
-        """Return what moves the requests of this process.
-
-        Raises:
-            ConfigError: there is no client for this process.
-        """
-        return UserClientTransport(
-            self._client(),
-            base_url,
-            limits,
-            close=self._made_for_us,
-            monotonic=monotonic,
-        )
-
-    def _client(self) -> HttpClient:
-        client: HttpClient
-        if self._made_for_us:
-            client = self._lent()
+    def _client_of_process(self) -> object:
+        if self._closes_client:
+            client: object = self._source()
             return client
         if os.getpid() != self._process:
             raise ConfigError(
@@ -167,8 +107,50 @@ class Loan:
                 "shared: pass a function that makes it, such as "
                 "http_client=lambda: httpx.Client(...)"
             )
-        client = self._lent
-        return client
+        return self._source
+
+    def send(self, path: str, headers: Headers, body: bytes) -> TransportResponse:
+        """Post ``body`` to ``path`` and return the response, whatever its status.
+
+        Raises:
+            UnavailableError: There was no response, or it was too large.
+        """
+        deadline_at = self._monotonic() + self._limits.deadline
+        request = self._client.build_request(
+            "POST",
+            self._base_url + path,
+            content=body,
+            headers=list(headers),
+            timeout=min(self._limits),
+        )
+        _in_our_request.active = True
+        try:
+            with mapped_errors(self._not_sent_errors, self._failed_errors):
+                return self._exchange(request, deadline_at)
+        finally:
+            _in_our_request.active = False
+
+    def _exchange(self, request: object, deadline_at: float) -> TransportResponse:
+        response = self._client.send(request, stream=True, follow_redirects=False)
+        try:
+            parts = response.iter_bytes()
+            body = read_body(self._within_deadline(deadline_at, parts))
+        finally:
+            response.close()
+        return TransportResponse(response.status_code, response.headers, body)
+
+    def _within_deadline(
+        self, deadline_at: float, parts: Iterable[bytes]
+    ) -> Iterator[bytes]:
+        for part in parts:
+            if self._monotonic() > deadline_at:
+                raise self._timeout_error("the deadline of the request has passed")
+            yield part
+
+    def close(self) -> None:
+        """Close the client if a function made it for this transport."""
+        if self._closes_client:
+            self._client.close()
 
 
 def _library_of(client: object) -> ModuleType:
@@ -182,10 +164,11 @@ def _library_of(client: object) -> ModuleType:
     )
 
 
-# These libraries log a line at INFO for each request. For an application that logs at
-# that level these would be a line for each cost event: held back for ours alone.
+# These libraries log a line at INFO for each request, which would be a line for each
+# cost event. The filter hides the lines of our requests only.
 _in_our_request: Final = threading.local()
 
 
 def _hide_our_request_logs(record: logging.LogRecord) -> bool:
-    return record.levelno > logging.INFO or not getattr(_in_our_request, "here", False)
+    ours = getattr(_in_our_request, "active", False)
+    return record.levelno > logging.INFO or not ours

@@ -1,9 +1,4 @@
-"""Requests made of events, and what their answers say about each of them.
-
-One event a request is what every compatible service takes. The batch extension is used
-only where the server itself has advertised it, in a response header: a service that
-does not know it never receives a request that it did not document.
-"""
+"""Make requests of events, and read what a response says about each event."""
 
 from __future__ import annotations
 
@@ -13,25 +8,26 @@ import msgspec
 
 from outlay._shipping.outcomes import (
     NO_RESPONSE,
+    NOT_SENT,
     Decision,
     Outcome,
     Received,
     ServerEffect,
     decide,
 )
+from outlay.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from outlay._shipping.transport import TransportResponse
+    from outlay._journal.segments import PendingEvent
+    from outlay._shipping.transport import Transport, TransportResponse
 
-_BATCH_HEADER: Final = "outlay-batch"  # /v0/events/batch; max=1000
 _DUPLICATE_HEADER: Final = "outlay-duplicate"
 
-_MESSAGE_CHARS: Final = 500  # of what a server says; more is a page, not a message
-_NUMBER_DIGITS: Final = 9  # of a header's parameter; Python takes no endless ones
+_MESSAGE_CHARS: Final = 500  # of a server's message; more is a page, not a message
 
-# Everything that decoding bytes as JSON can raise; RecursionError: nested too deeply.
+# All that decoding bytes as JSON can raise. RecursionError: nested too deeply.
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _RESEND_SINGLY: Final = Decision(
@@ -42,35 +38,51 @@ _SPLIT_BATCH: Final = Decision(
 )
 
 
-class BatchOffer(NamedTuple):
-    """What a server says about its batch extension."""
+class PlannedRequest(NamedTuple):
+    """One request to make.
 
+    Attributes:
+        events: The events that it carries, oldest first, at least one.
+        first_attempts: Their ``first_attempt_ms`` before this attempt.
+        path: The path to post it to.
+        batched: Whether it uses the batch extension.
+    """
+
+    events: list[PendingEvent]
+    first_attempts: list[int | None]
     path: str
-    max_events: int
+    batched: bool
 
-
-DEFAULT_OFFER: Final = BatchOffer("/v0/events/batch", 1000)
-"""The batch extension as the reference server serves it."""
+    def body(self) -> bytes:
+        """Return the request's body."""
+        if not self.batched:
+            return self.events[0].payload
+        return batch_body([event.payload for event in self.events])
 
 
 class EventResult(NamedTuple):
-    """One event's share of an answer."""
+    """What a response says about one event.
 
-    verdict: Decision
+    Attributes:
+        decision: How to treat the event.
+        message: The server's words, for logs and dead letters.
+    """
+
+    decision: Decision
     message: str
 
 
 class ResponseResult(NamedTuple):
-    """What an answer says, in the order of the events sent.
+    """What a response says, in the order of the events sent.
 
     Attributes:
-        replies: one for each event.
-        duplicates: how many of the delivered events the server knew already.
-        batch_failed: the batch extension is not to be used again.
-        too_large: the batch was refused for its size alone.
+        results: One result for each event.
+        duplicates: The number of delivered events that the server knew already.
+        batch_failed: Whether the batch extension must not be used again.
+        too_large: Whether the batch was refused for its size alone.
     """
 
-    replies: Sequence[EventResult]
+    results: Sequence[EventResult]
     duplicates: int = 0
     batch_failed: bool = False
     too_large: bool = False
@@ -82,7 +94,7 @@ class _ErrorBody(msgspec.Struct):
 
 
 class _EventBody(msgspec.Struct):
-    """The event as the server took it: an object, with nothing in it for us."""
+    """The event as the server took it. None of its members matter to us."""
 
 
 class _FailedItem(msgspec.Struct):
@@ -110,91 +122,104 @@ _decode_batch = msgspec.json.Decoder(_BatchBody).decode
 
 
 def batch_body(payloads: Sequence[bytes]) -> bytes:
-    """Return the body of a batch request; payloads go in byte for byte."""
+    """Return the body of a batch request. Payloads go in byte for byte."""
     return b'{"events":[%b]}' % b",".join(payloads)
 
 
-def batch_offer(headers: Mapping[str, str]) -> BatchOffer | None:
-    """Return the batch extension that the answer's headers advertise, if any."""
-    value = headers.get(_BATCH_HEADER)
-    if value is None:
-        return None
-    path, _, parameter = value.partition(";")
-    name, _, number = parameter.strip().partition("=")
-    most = DEFAULT_OFFER.max_events
-    if name == "max" and number.isdecimal() and len(number) <= _NUMBER_DIGITS:
-        most = int(number)
-    path = path.strip()
-    # What is no path of a request (RFC 9112, section 3.2) could never be posted to.
-    sendable = path.isascii() and path.isprintable() and " " not in path
-    if not path.startswith("/") or not sendable or most < 1:
-        return None
-    return BatchOffer(path, most)
+def send(
+    request: PlannedRequest, transport: Transport
+) -> tuple[TransportResponse | None, ResponseResult]:
+    """Make the request, and return its response, if any, and what it says.
+
+    This raises nothing. An error of the transport counts as no response.
+    """
+    count = len(request.events)
+    try:
+        response = transport.post(request.path, request.body())
+        if request.batched:
+            return response, read_batch_response(response, count)
+        return response, read_event_response(response)
+    except UnavailableError as error:
+        decision = NO_RESPONSE if error.sent else NOT_SENT
+        return None, no_response(decision, str(error), count)
+    except BaseException as error:  # noqa: BLE001 - a user's transport may raise anything,
+        # such as a cancellation. A sender that ended here would keep its place, and in
+        # time nothing would be sent.
+        return None, no_response(NO_RESPONSE, f"transport failed: {error!r}", count)
 
 
-def read_event_response(answer: TransportResponse) -> ResponseResult:
-    """Return what the answer to one event's request says."""
-    if 200 <= answer.status < 300 and not _is_event(answer):
-        return no_response(NO_RESPONSE, f"HTTP {answer.status} without an event", 1)
-    body = _error_body(answer)
-    verdict = decide(answer.status, body.error)
-    duplicate = answer.headers.get(_DUPLICATE_HEADER) == "true"
+def read_event_response(response: TransportResponse) -> ResponseResult:
+    """Return what the response to one event's request says."""
+    if 200 <= response.status < 300 and not _is_event(response):
+        return no_response(NO_RESPONSE, f"HTTP {response.status} without an event", 1)
+    body = _error_body(response)
+    decision = decide(response.status, body.error)
+    duplicate = response.headers.get(_DUPLICATE_HEADER) == "true"
     return ResponseResult(
-        [EventResult(verdict, _message(answer, body))], int(duplicate)
+        [EventResult(decision, _message(response, body))], int(duplicate)
     )
 
 
-def _is_event(answer: TransportResponse) -> bool:
-    # Something in between answers 2xx to anything: a portal, a proxy, a web site. Taken
-    # at its word, it would make the costs vanish.
+def _is_event(response: TransportResponse) -> bool:
+    # A portal, a proxy or a web site may respond 2xx to anything. Costs would vanish if
+    # that counted as delivered.
     try:
-        _decode_event(answer.body)
+        _decode_event(response.body)
     except _UNREADABLE:
         return False
     return True
 
 
-def read_batch_response(answer: TransportResponse, count: int) -> ResponseResult:
-    """Return what the answer to a batch of ``count`` events says about each."""
-    if 200 <= answer.status < 300:
-        return _judge_items(answer, count)
-    body = _error_body(answer)
-    message = _message(answer, body)
-    if answer.status == 413:
+def read_batch_response(response: TransportResponse, count: int) -> ResponseResult:
+    """Return what the response to a batch says about each of its events.
+
+    Args:
+        response: The server's response.
+        count: The number of events in the batch.
+    """
+    if 200 <= response.status < 300:
+        return _read_items(response, count)
+    body = _error_body(response)
+    message = _message(response, body)
+    if response.status == 413:
         return ResponseResult(
             [EventResult(_SPLIT_BATCH, message)] * count, too_large=True
         )
-    verdict = decide(answer.status, body.error)
-    if verdict.effect is ServerEffect.NONE or answer.status == 501:
-        # 400, 404, 405 …: it is the envelope that is refused, and not the events. A
-        # 500 may be one event's doing: singly, it does not hold up the others.
-        replies = [
-            EventResult(_RESEND_SINGLY._replace(counted=verdict.counted), message)
-        ]
-        return ResponseResult(replies * count, batch_failed=True)
-    return ResponseResult([EventResult(verdict, message)] * count)
+    decision = decide(response.status, body.error)
+    if decision.effect is ServerEffect.NONE or response.status == 501:
+        # 400, 404, 405: the server refuses the envelope, and not the events. A 500 may
+        # be one event's fault. Singly, that event does not hold up the others.
+        resend = _RESEND_SINGLY._replace(received=decision.received)
+        return ResponseResult([EventResult(resend, message)] * count, batch_failed=True)
+    return ResponseResult([EventResult(decision, message)] * count)
 
 
-def no_response(verdict: Decision, message: str, count: int) -> ResponseResult:
-    """Return the judgement on ``count`` events whose request got no answer."""
-    return ResponseResult([EventResult(verdict, message)] * count)
+def no_response(decision: Decision, message: str, count: int) -> ResponseResult:
+    """Return the result of a request without a usable response.
+
+    Args:
+        decision: How to treat its events.
+        message: What happened, for logs.
+        count: The number of its events.
+    """
+    return ResponseResult([EventResult(decision, message)] * count)
 
 
-def _judge_items(answer: TransportResponse, count: int) -> ResponseResult:
+def _read_items(response: TransportResponse, count: int) -> ResponseResult:
     try:
-        body = _decode_batch(answer.body)
+        body = _decode_batch(response.body)
     except _UNREADABLE:
         body = None
     if body is None or not _is_consistent(body, count):
         # As with single events: believe none of it.
-        message = f"HTTP {answer.status} without a batch result"
-        replies = [EventResult(NO_RESPONSE, message)] * count
-        return ResponseResult(replies, batch_failed=True)
-    replies = [EventResult(decide(answer.status), "")] * count
+        message = f"HTTP {response.status} without a batch result"
+        unknown = [EventResult(NO_RESPONSE, message)] * count
+        return ResponseResult(unknown, batch_failed=True)
+    results = [EventResult(decide(response.status), "")] * count
     for item in body.failed:
         message = item.message[:_MESSAGE_CHARS]
-        replies[item.index] = EventResult(decide(item.status, item.error), message)
-    return ResponseResult(replies, body.summary.duplicates)
+        results[item.index] = EventResult(decide(item.status, item.error), message)
+    return ResponseResult(results, body.summary.duplicates)
 
 
 def _is_consistent(body: _BatchBody, count: int) -> bool:
@@ -208,16 +233,16 @@ def _is_consistent(body: _BatchBody, count: int) -> bool:
     )
 
 
-def _error_body(answer: TransportResponse) -> _ErrorBody:
-    if answer.status < 300:
+def _error_body(response: TransportResponse) -> _ErrorBody:
+    if response.status < 300:
         return _ErrorBody()
     try:
-        return _decode_error(answer.body)
-    except _UNREADABLE:  # HTML of a proxy, or nothing
+        return _decode_error(response.body)
+    except _UNREADABLE:  # a proxy's HTML, or nothing
         return _ErrorBody()
 
 
-def _message(answer: TransportResponse, body: _ErrorBody) -> str:
+def _message(response: TransportResponse, body: _ErrorBody) -> str:
     if not body.message:
-        return f"HTTP {answer.status}"
-    return f"HTTP {answer.status}: {body.message[:_MESSAGE_CHARS]}"
+        return f"HTTP {response.status}"
+    return f"HTTP {response.status}: {body.message[:_MESSAGE_CHARS]}"

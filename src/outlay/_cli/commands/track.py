@@ -192,7 +192,7 @@ class RecordingTransport:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._inner = HttpTransport.of(settings)
+        self._inner = HttpTransport.from_settings(settings)
         self._address = settings.base_url
         self._heard = threading.Condition()
         self._replies: dict[str, EventResponse] = {}  # by key; guarded by _heard
@@ -255,7 +255,7 @@ class EventResponse(NamedTuple):
     def of(cls, answer: TransportResponse) -> EventResponse:
         """Return what ``answer`` says."""
         judgement = read_event_response(answer)
-        verdict, message = judgement.replies[0]
+        verdict, message = judgement.results[0]
         retry = verdict.outcome is Outcome.RETRY
         # Paused shipping waits for a person: another key, another address.
         worth_waiting = retry and verdict.effect is not ServerEffect.PAUSE

@@ -25,8 +25,9 @@ from outlay._journal.admin.inspect import (
 from outlay._journal.folders import Lock, default_journal_dir, destination_name
 from outlay._model.clock import SystemClock, to_ms
 from outlay._model.settings import Settings
+from outlay._shipping.batching import batch_offer
 from outlay._shipping.transport import EVENTS_PATH
-from outlay._shipping.wire import batch_offer, read_event_response
+from outlay._shipping.wire import read_event_response
 from outlay.errors import (
     ConfigError,
     JournalError,
@@ -326,7 +327,7 @@ def _journal_usage(view: DestinationView, settings: Settings) -> Finding:
 
 
 def _server(settings: Settings) -> Iterator[Finding]:
-    transport = HttpTransport.of(settings)
+    transport = HttpTransport.from_settings(settings)
     clock = SystemClock()
     try:
         with closing(transport):
@@ -372,7 +373,7 @@ def _clock(
 
 def _credential(answer: TransportResponse) -> Finding:
     """Say what the answer to an event that is none tells about real ones."""
-    message = read_event_response(answer).replies[0].message
+    message = read_event_response(answer).results[0].message
     if answer.status in _AUTHORISED:
         return Finding(Level.OK, "credential", "may create events")
     for statuses, level, remedy in _ANSWERS:

@@ -73,7 +73,7 @@ class RecordingTransport:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._inner = HttpTransport.of(settings)
+        self._inner = HttpTransport.from_settings(settings)
         self._address = settings.base_url
         self.paused = False
         """Whether nothing will be accepted until a person acts."""
@@ -87,7 +87,7 @@ class RecordingTransport:
         except UnavailableError as error:
             self.trouble = f"no answer from {self._address} ({error})"
             raise
-        verdict, message = read_event_response(answer).replies[0]
+        verdict, message = read_event_response(answer).results[0]
         self.paused = verdict.effect is ServerEffect.PAUSE
         if answer.status >= 300:
             self.trouble = message

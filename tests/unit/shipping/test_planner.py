@@ -14,14 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from outlay._journal.frames import SEGMENT_HEADER_BYTES, STATE_AT
+from outlay._shipping.batching import PAUSE_SECONDS
 from outlay._shipping.concurrency import INITIAL
-from outlay._shipping.planner import (
-    BATCH_PAUSE,
-    MAX_FAILURES,
-    WINDOW_BATCHES,
-    WINDOW_SINGLES,
-    PlannedRequest,
-)
+from outlay._shipping.event_queue import WINDOW_BATCHES, WINDOW_SINGLES
+from outlay._shipping.planner import MAX_FAILURES
+from outlay._shipping.wire import PlannedRequest
 from outlay.errors import UnavailableError
 from outlay.transport import TransportResponse
 from tests.support.answers import accepted, refused, stored
@@ -90,7 +87,7 @@ def test_every_retry_sends_the_same_bytes(tmp_path: Path, trouble: Line) -> None
 
     assert bench.sent == [payload(1)] * 3
     assert bench.counts == {"delivered": 1}
-    assert bench.dispatch.counts["retried"] == 2
+    assert bench.planner.counts["retried"] == 2
 
 
 @pytest.mark.parametrize("batching", ["never", "auto", "always"])
@@ -121,7 +118,7 @@ def test_a_rejected_event_becomes_a_dead_letter_with_the_servers_words(
     assert letter["message"] == "HTTP 400: data is odd"
     assert (letter["reason"], letter["attempts"]) == ("rejected", 1)
     assert letter["event"] == json.loads(payload(1))
-    assert [burial.payload for burial in bench.dispatch.take_deliveries().buried] == [
+    assert [burial.payload for burial in bench.planner.take_deliveries().dead] == [
         payload(1)
     ]
 
@@ -349,7 +346,7 @@ def test_too_many_at_once_makes_them_fewer_and_nobody_waits(tmp_path: Path) -> N
         bench.perform(job)
     again = bench.plan()
 
-    assert bench.dispatch.target_concurrency == INITIAL // 2
+    assert bench.planner.target_concurrency == INITIAL // 2
     assert isinstance(again, PlannedRequest)
     assert again.events == jobs[0].events, "the refused one goes next"
 
@@ -418,7 +415,7 @@ def test_a_flush_tries_at_once(tmp_path: Path) -> None:
     bench.track(1)
     bench.ship()
 
-    bench.dispatch.skip_backoff()
+    bench.planner.skip_backoff()
     bench.ship()
 
     assert len(bench.sent) == 2
@@ -745,7 +742,7 @@ def test_batches_that_were_halved_grow_again_after_a_while(tmp_path: Path) -> No
         bench.track(*range(first, first + 100))
         bench.ship()
         sizes.append(len(_batch_keys(bench.sent[-1])))
-        bench.clock.advance(BATCH_PAUSE)
+        bench.clock.advance(PAUSE_SECONDS)
 
     assert sizes == [50, 50, 100]
 
@@ -803,7 +800,7 @@ def test_batches_come_back_after_a_fault_but_not_after_a_refusal(
     bench.track(1, 2)
     bench.ship_for(60)
 
-    bench.clock.advance(BATCH_PAUSE)
+    bench.clock.advance(PAUSE_SECONDS)
     bench.track(3)  # its answer, or the setting, allows batches again
     bench.ship_for(1)
     bench.transport.script(stored(2))
@@ -866,8 +863,7 @@ def test_memory_holds_a_bounded_number_of_events(
 
     for _ in range(100):
         bench.ship_for(0.2)
-        held = bench.dispatch
-        most = max(most, len(held._ready) + len(held._delayed) + held._in_flight)
+        most = max(most, bench.planner.held_events)
 
     assert window / 2 < most <= window
 
@@ -877,12 +873,12 @@ def test_linger_waits_for_company_and_a_hurry_does_not(tmp_path: Path) -> None:
     bench = _batches(tmp_path, [stored(2)], linger=0.5)
     bench.track(1)
 
-    lonely = bench.dispatch.plan(hurry=False)
+    lonely = bench.planner.plan(linger=True)
     bench.clock.advance(0.4)
-    still = bench.dispatch.plan(hurry=False)
+    still = bench.planner.plan(linger=True)
     bench.track(2)
     bench.clock.advance(0.2)
-    job = bench.dispatch.plan(hurry=False)
+    job = bench.planner.plan(linger=True)
 
     assert lonely == 0.5
     assert still == pytest.approx(0.1)
@@ -895,7 +891,7 @@ def test_a_full_batch_does_not_linger(tmp_path: Path) -> None:
     bench = _batches(tmp_path, [stored(10)], linger=60.0, max_batch_events=10)
     bench.track(*range(10))
 
-    assert isinstance(bench.dispatch.plan(hurry=False), PlannedRequest)
+    assert isinstance(bench.planner.plan(linger=True), PlannedRequest)
 
 
 # Everything at once.

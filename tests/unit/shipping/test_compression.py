@@ -18,7 +18,7 @@ _LARGE = b'{"events":[' + b'{"amount":0.0042},' * 200
 
 
 @pytest.mark.parametrize(
-    ("compression", "nearby", "accepted", "packs"),
+    ("compression", "loopback", "accepted", "packs"),
     [
         pytest.param("auto", False, None, False, id="not offered"),
         pytest.param("auto", False, "gzip", True, id="offered"),
@@ -32,13 +32,13 @@ _LARGE = b'{"events":[' + b'{"amount":0.0042},' * 200
     ],
 )
 def test_large_bodies_are_packed_where_that_is_welcome_and_pays(
-    compression: Compression, accepted: str | None, *, nearby: bool, packs: bool
+    compression: Compression, accepted: str | None, *, loopback: bool, packs: bool
 ) -> None:
     """A service that did not ask for it may take the bytes for a broken event."""
-    coding = BodyCompressor(compression, nearby=nearby)
+    compressor = BodyCompressor(compression, loopback=loopback)
 
-    coding.update_from({} if accepted is None else {"accept-encoding": accepted})
-    packed = coding.compress(_LARGE)
+    compressor.update_from({} if accepted is None else {"accept-encoding": accepted})
+    packed = compressor.compress(_LARGE)
 
     assert (packed is not None) == packs
     if packed is not None:
@@ -48,22 +48,22 @@ def test_large_bodies_are_packed_where_that_is_welcome_and_pays(
 
 def test_what_fits_into_a_packet_goes_as_it_is() -> None:
     """It would save nothing, and cost the same."""
-    coding = BodyCompressor("always", nearby=False)
+    compressor = BodyCompressor("always", loopback=False)
 
-    assert coding.compress(b" " * (MIN_BYTES - 1)) is None
-    assert coding.compress(b" " * MIN_BYTES) is not None
+    assert compressor.compress(b" " * (MIN_BYTES - 1)) is None
+    assert compressor.compress(b" " * MIN_BYTES) is not None
 
 
 def test_an_offer_holds_until_it_is_taken_back() -> None:
     """Not every answer on the way repeats it: a gateway's 502 does not."""
-    coding = BodyCompressor("auto", nearby=False)
-    coding.update_from({"accept-encoding": "gzip"})
-    coding.update_from({})
-    kept = coding.compress(_LARGE)
-    coding.update_from({"accept-encoding": "identity"})
+    compressor = BodyCompressor("auto", loopback=False)
+    compressor.update_from({"accept-encoding": "gzip"})
+    compressor.update_from({})
+    kept = compressor.compress(_LARGE)
+    compressor.update_from({"accept-encoding": "identity"})
 
     assert kept is not None
-    assert coding.compress(_LARGE) is None
+    assert compressor.compress(_LARGE) is None
 
 
 @pytest.mark.parametrize("compression", ["auto", "always"])
@@ -71,16 +71,16 @@ def test_after_a_refusal_nothing_is_packed_whatever_is_offered(
     compression: Compression,
 ) -> None:
     """A server whose word and deed differ is taken by its deed."""
-    coding = BodyCompressor(compression, nearby=False)
-    coding.update_from({"accept-encoding": "gzip"})
+    compressor = BodyCompressor(compression, loopback=False)
+    compressor.update_from({"accept-encoding": "gzip"})
 
-    coding.disable()
-    coding.update_from({"accept-encoding": "gzip"})
+    compressor.disable()
+    compressor.update_from({"accept-encoding": "gzip"})
 
-    assert coding.compress(_LARGE) is None
+    assert compressor.compress(_LARGE) is None
 
 
 @given(st.text(max_size=40))
 def test_no_header_does_any_harm(accepted: str) -> None:
     """It comes from outside."""
-    BodyCompressor("auto", nearby=False).update_from({"accept-encoding": accepted})
+    BodyCompressor("auto", loopback=False).update_from({"accept-encoding": accepted})

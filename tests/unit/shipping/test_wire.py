@@ -9,14 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outlay._shipping.batching import BatchOffer, batch_offer
 from outlay._shipping.outcomes import NO_RESPONSE, Outcome, Received, ServerEffect
-from outlay._shipping.wire import (
-    BatchOffer,
-    batch_body,
-    batch_offer,
-    read_batch_response,
-    read_event_response,
-)
+from outlay._shipping.wire import batch_body, read_batch_response, read_event_response
 from outlay.transport import TransportResponse
 from tests.support.answers import accepted, refused, stored
 from tests.support.events import payload
@@ -26,7 +21,7 @@ _STATUSES = st.integers(min_value=100, max_value=599)
 
 def _outcomes(answer: TransportResponse, count: int) -> list[Outcome]:
     return [
-        reply.verdict.outcome for reply in read_batch_response(answer, count).replies
+        each.decision.outcome for each in read_batch_response(answer, count).results
     ]
 
 
@@ -65,8 +60,8 @@ def test_the_servers_message_comes_along() -> None:
     single = read_event_response(refused(400, "validation_error", "data is odd"))
     batch = read_batch_response(stored(2, {1: (400, "validation_error")}), 2)
 
-    assert single.replies[0].message == "HTTP 400: data is odd"
-    assert batch.replies[1].message == "no 1"
+    assert single.results[0].message == "HTTP 400: data is odd"
+    assert batch.results[1].message == "no 1"
 
 
 def _results(
@@ -113,38 +108,38 @@ def test_a_batch_answer_that_does_not_add_up_is_not_believed(
     answer: TransportResponse,
 ) -> None:
     """Delivered is what was surely counted: money hangs on it."""
-    judgement = read_batch_response(answer, 2)
+    result = read_batch_response(answer, 2)
 
-    assert {reply.verdict.outcome for reply in judgement.replies} == {Outcome.RETRY}
-    assert {reply.verdict.counted for reply in judgement.replies} == {Received.MAYBE}
-    assert judgement.batch_failed
+    assert {each.decision.outcome for each in result.results} == {Outcome.RETRY}
+    assert {each.decision.received for each in result.results} == {Received.MAYBE}
+    assert result.batch_failed
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 409, 415, 422, 501])
 def test_a_refused_envelope_means_singles_and_refuses_no_event(status: int) -> None:
     """The batch path is an extension: without it, everything goes one by one."""
-    judgement = read_batch_response(refused(status, "not_found", "no such path"), 3)
+    result = read_batch_response(refused(status, "not_found", "no such path"), 3)
 
-    assert judgement.batch_failed
+    assert result.batch_failed
     assert _outcomes(refused(status), 3) == [Outcome.RETRY] * 3
 
 
 def test_a_batch_that_is_too_large_is_split_and_refuses_no_event() -> None:
     """413 speaks about the sum."""
-    judgement = read_batch_response(refused(413), 3)
+    result = read_batch_response(refused(413), 3)
 
-    assert judgement.too_large
-    assert not judgement.batch_failed
-    assert {reply.verdict.outcome for reply in judgement.replies} == {Outcome.RETRY}
+    assert result.too_large
+    assert not result.batch_failed
+    assert {each.decision.outcome for each in result.results} == {Outcome.RETRY}
 
 
 @pytest.mark.parametrize("status", [401, 403, 408, 429, 502, 503, 504])
 def test_trouble_of_the_whole_server_says_nothing_about_batches(status: int) -> None:
     """They are used again when the server is back."""
-    judgement = read_batch_response(refused(status), 2)
+    result = read_batch_response(refused(status), 2)
 
-    assert not judgement.batch_failed
-    assert judgement.replies[0].verdict.effect is not ServerEffect.NONE
+    assert not result.batch_failed
+    assert result.results[0].decision.effect is not ServerEffect.NONE
 
 
 @pytest.mark.parametrize(
@@ -193,8 +188,8 @@ def test_no_body_of_an_answer_does_any_harm(status: int, body: bytes) -> None:
     """A proxy may answer anything; the shipper must go on."""
     answer = TransportResponse(status, {}, body)
 
-    assert len(read_event_response(answer).replies) == 1
-    assert len(read_batch_response(answer, 3).replies) == 3
+    assert len(read_event_response(answer).results) == 1
+    assert len(read_batch_response(answer, 3).results) == 3
 
 
 @pytest.mark.parametrize(
@@ -213,8 +208,8 @@ def test_no_malicious_body_does_any_harm(status: int, body: bytes) -> None:
     """Any of these used to end the thread that ships."""
     answer = TransportResponse(status, {}, body)
 
-    assert len(read_event_response(answer).replies[0].message) < 2000
-    assert len(read_batch_response(answer, 2).replies) == 2
+    assert len(read_event_response(answer).results[0].message) < 2000
+    assert len(read_batch_response(answer, 2).results) == 2
 
 
 def test_a_duplicate_is_a_delivery_that_is_counted_as_known() -> None:
@@ -225,7 +220,7 @@ def test_a_duplicate_is_a_delivery_that_is_counted_as_known() -> None:
     )
 
     assert (fresh.duplicates, known.duplicates) == (0, 1)
-    assert known.replies[0].verdict.outcome is Outcome.DELIVERED
+    assert known.results[0].decision.outcome is Outcome.DELIVERED
     assert read_batch_response(stored(5, duplicates=3), 5).duplicates == 3
 
 
@@ -242,9 +237,9 @@ def test_an_event_is_delivered_only_if_the_answer_is_an_event(
 
     It may have been the service after all, so the clock of its window runs.
     """
-    judgement = read_event_response(
+    result = read_event_response(
         TransportResponse(status, {"outlay-duplicate": "true"}, body)
     )
 
-    assert [reply.verdict for reply in judgement.replies] == [NO_RESPONSE]
-    assert judgement.duplicates == 0
+    assert [each.decision for each in result.results] == [NO_RESPONSE]
+    assert result.duplicates == 0

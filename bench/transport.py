@@ -4,7 +4,7 @@ Against a server that says yes to everything, in a process of its own: what is m
 is the client. The time is that of the calling thread alone, so that other programs on
 the machine disturb little; each variant's best of several rounds counts.
 
-Run it with ``python -m bench.requests``.
+Run it with ``python -m bench.transport``.
 """
 
 from __future__ import annotations

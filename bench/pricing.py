@@ -136,7 +136,7 @@ def _recorded(seen: Observation) -> float:
     """Return the median in µs of all that a door calls: priced, keyed, journalled."""
     with tempfile.TemporaryDirectory() as folder:
         client = Client(journal_dir=Path(folder), shipping="none")
-        record = Recorder.of(client).record
+        record = Recorder.for_client(client).record
         seen_each = [
             msgspec.structs.replace(seen, operation_id=f"call-{number}")
             for number in range(CALLS)

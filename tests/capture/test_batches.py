@@ -17,8 +17,8 @@ import together
 
 import outlay
 from outlay._capture.extraction.registry import find_endpoint
-from outlay._capture.guard import failures
 from outlay._capture.instrumentation.body_readers import body_reader
+from outlay._model.error_counts import capture_errors
 from tests.support.observing import observing
 from tests.support.recorded import Recorded
 from tests.support.stainless import Body
@@ -217,7 +217,7 @@ def test_other_files_cost_nothing(content: bytes) -> None:
 def test_a_line_that_cannot_be_read_does_not_hold_up_the_others() -> None:
     """It is counted."""
     first, *others = FILE.splitlines(keepends=True)
-    before = sum(failures().values())
+    before = sum(capture_errors.snapshot().values())
 
     endpoint = find_endpoint("openai", "GET", "/files/file-1/content")
     assert endpoint is not None
@@ -227,7 +227,7 @@ def test_a_line_that_cannot_be_read_does_not_hold_up_the_others() -> None:
     reader.finish(exhausted=True)
 
     assert seen == [True] * len(OUTPUT)
-    assert sum(failures().values()) == before + 1
+    assert sum(capture_errors.snapshot().values()) == before + 1
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000, len(FILE)])
@@ -447,7 +447,7 @@ def test_a_mistake_in_telling_the_customer_loses_no_cost() -> None:
     def wrong(custom_id: str) -> str:
         raise KeyError(custom_id)
 
-    before = sum(failures().values())
+    before = sum(capture_errors.snapshot().values())
     with Recorded() as tracked:
         count = outlay.observe_batch(
             FILE, provider="openai", client=tracked.client, customer_of=wrong
@@ -457,7 +457,7 @@ def test_a_mistake_in_telling_the_customer_loses_no_cost() -> None:
     assert count == len(OUTPUT)
     assert {event.subject for event in events} == {"cus_1"}
     assert len(events) == PRICED
-    assert sum(failures().values()) > before
+    assert sum(capture_errors.snapshot().values()) > before
 
 
 @pytest.mark.parametrize(
@@ -519,10 +519,10 @@ def test_results_that_are_read_for_two_customers_are_the_first_ones() -> None:
 
 def test_empty_lines_are_no_failures() -> None:
     """Files end with one."""
-    before = failures()
+    before = capture_errors.snapshot()
 
     with Recorded() as tracked:
         lines = ["", "\n", *FILE.splitlines(), b"\r\n"]
         outlay.observe_batch(lines, provider="openai", client=tracked.client)
 
-    assert before == failures()
+    assert before == capture_errors.snapshot()

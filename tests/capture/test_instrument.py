@@ -11,9 +11,10 @@ import openai
 import pytest
 
 import outlay
-from outlay._capture.guard import failures, guarded
+from outlay._capture.guard import guarded
 from outlay._capture.instrumentation.import_hook import is_installed
 from outlay._model.attribution import Attribution, current_attribution
+from outlay._model.error_counts import capture_errors
 from tests.capture.test_openai_chat import ASKED, ID, async_client, client, create
 from tests.support import processes
 from tests.support.observing import observing
@@ -112,10 +113,10 @@ def test_an_answer_of_any_shape_reaches_its_caller() -> None:
     def flawed() -> None:
         raise ZeroDivisionError
 
-    before = failures().get("test: ZeroDivisionError", 0)
+    before = capture_errors.snapshot().get("test: ZeroDivisionError", 0)
 
     assert guarded("test", flawed) is None
-    assert failures()["test: ZeroDivisionError"] == before + 1
+    assert capture_errors.snapshot()["test: ZeroDivisionError"] == before + 1
 
 
 def test_a_module_is_found_without_importing_its_parents(
@@ -158,4 +159,4 @@ def test_a_package_that_shares_its_name_with_others_may_be_missing() -> None:
     """Much of what is installed begins with ``google``."""
     said = processes.run(WITHOUT_GENAI, {})
 
-    assert "'google-genai', which is not installed" in said
+    assert "'google-genai', because it is not installed" in said

@@ -16,9 +16,9 @@ import pytest
 
 import outlay
 from outlay import Client
-from outlay._capture.guard import failures
 from outlay._capture.instrumentation.library import CaptureOptions
 from outlay._capture.providers import libraries
+from outlay._model.error_counts import capture_errors
 from outlay.testing import RecordingClient
 from tests.capture.conversations import CLIENTS, Asked
 from tests.capture.providers.api import ProviderApi
@@ -84,12 +84,12 @@ def ask(client: Any, name: str, **more: Any) -> Any:
 @pytest.fixture
 def tracker() -> Iterator[RecordingClient]:
     """Track all calls of openai; nothing may fail within capture."""
-    before = failures()
+    before = capture_errors.snapshot()
     with RecordingClient() as client:
         outlay.instrument("openai", client=client)
         yield client
         outlay.uninstrument()
-    assert before == failures()
+    assert before == capture_errors.snapshot()
 
 
 def counted(tracker: RecordingClient) -> Counter[tuple[str, str]]:
@@ -207,7 +207,7 @@ def test_a_call_is_tracked_though_it_was_instrumented_many_times(
 def test_parent_and_child_track_each_their_own(tmp_path: Path) -> None:
     """A server that forks its workers makes its clients before."""
     client = chat_client()
-    before = failures()
+    before = capture_errors.snapshot()
     with Client(shipping="none", journal_dir=tmp_path) as tracker:
         outlay.instrument(client, client=tracker)
         stream = ask(client, "begun-before", stream=True)
@@ -215,7 +215,7 @@ def test_parent_and_child_track_each_their_own(tmp_path: Path) -> None:
         if child == 0:
             try:
                 ask(client, "child")
-                os._exit(len(failures()))
+                os._exit(len(capture_errors.snapshot()))
             finally:
                 os._exit(99)
         _, status = os.waitpid(child, 0)
@@ -224,7 +224,7 @@ def test_parent_and_child_track_each_their_own(tmp_path: Path) -> None:
         outlay.uninstrument(client)
 
     assert os.waitstatus_to_exitcode(status) == 0
-    assert before == failures()
+    assert before == capture_errors.snapshot()
     tracked = sorted(event.data["operationId"] for event in pending(tmp_path))
     assert tracked == ["begun-before", "child", "parent"]
 
@@ -331,13 +331,13 @@ def test_callers_get_what_they_get_without_capture_though_it_fails(name: str) ->
     bare = make(ProviderApi(*(asked.answer for asked in asks)))
     expected = [outcome(asked, bare) for asked in asks]
     client = make(ProviderApi(*(asked.answer for asked in asks)))
-    before = sum(failures().values())
+    before = sum(capture_errors.snapshot().values())
     with recorded_by(client, fail):
         got = [outcome(asked, client) for asked in asks]
 
     assert expected == got
     fine = sum(not asked.fails for asked in asks)
-    assert sum(failures().values()) >= before + fine
+    assert sum(capture_errors.snapshot().values()) >= before + fine
 
 
 @outlay.extractors.extractor("broken", "POST /chat/completions")
@@ -369,7 +369,7 @@ def all_forms() -> dict[str, Callable[[], object]]:
 @pytest.mark.parametrize("form", all_forms())
 def test_an_extractor_that_fails_harms_no_call(form: str) -> None:
     """It is counted, and that is all that happens."""
-    before = sum(failures().values())
+    before = sum(capture_errors.snapshot().values())
     try:
         got = all_forms()[form]()
     finally:
@@ -378,7 +378,7 @@ def test_an_extractor_that_fails_harms_no_call(form: str) -> None:
     assert isinstance(got, list)
     assert set(got) <= {"whole", "parts"}
     assert len(got) in {1, PARTS + 1, PARTS + 2}
-    assert sum(failures().values()) == before + len(set(got))
+    assert sum(capture_errors.snapshot().values()) == before + len(set(got))
 
 
 @pytest.mark.skipif(not disks.may_mount(), reason="mounting takes root")
@@ -395,12 +395,12 @@ def test_a_full_disk_harms_no_call(tmp_path: Path) -> None:
         )
         client = outlay.instrument(chat_client(), client=tracker)
         stack.callback(outlay.uninstrument)
-        before = failures()
+        before = capture_errors.snapshot()
 
         assert ask(client, "whole").id == "whole"
         assert len(list(ask(client, "parts", stream=True))) == PARTS + 1
         assert tracker.stats().tracked == 2
-        assert before == failures()
+        assert before == capture_errors.snapshot()
 
 
 def test_a_closed_tracker_harms_no_call() -> None:
@@ -408,11 +408,11 @@ def test_a_closed_tracker_harms_no_call() -> None:
     tracker = RecordingClient()
     client = outlay.instrument(chat_client(), client=tracker)
     tracker.close()
-    before = sum(failures().values())
+    before = sum(capture_errors.snapshot().values())
     try:
         assert ask(client, "whole").id == "whole"
         assert len(list(ask(client, "parts", stream=True))) == PARTS + 1
     finally:
         outlay.uninstrument()
 
-    assert sum(failures().values()) == before + 2
+    assert sum(capture_errors.snapshot().values()) == before + 2

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import outlay
 from outlay import Client
-from outlay._capture.guard import failures
+from outlay._model.error_counts import capture_errors
 from tests.capture.conversations import ANSWER, CLIENTS, MARK, chat, openai_chat
 from tests.capture.providers.api import ProviderApi, Scripted
 from tests.support.answers import refused
@@ -87,7 +87,7 @@ def test_no_text_of_a_call_is_kept_anywhere(
     """Journal, unpriced costs, dead letters, logs and spans hold numbers and names."""
     make, asks = CLIENTS[name]
     api = ProviderApi(*(asked.answer for asked in asks))
-    before, spans = failures(), Spans()
+    before, spans = capture_errors.snapshot(), Spans()
     with Client(shipping="none", journal_dir=tmp_path) as tracker:
         client = outlay.instrument(make(api), client=tracker)
         for asked in asks:
@@ -100,7 +100,7 @@ def test_no_text_of_a_call_is_kept_anywhere(
     dead = bury_all(tmp_path)
     letters = on_disk(tmp_path)
 
-    assert before == failures()
+    assert before == capture_errors.snapshot()
     assert stats.tracked > 0
     assert dead == stats.tracked
     assert b"cost." in journal

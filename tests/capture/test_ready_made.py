@@ -11,7 +11,7 @@ import pytest
 
 import outlay
 from outlay import ConfigError, extractors
-from outlay._capture.guard import failures
+from outlay._model.error_counts import capture_errors
 from outlay.extractors import Observation
 from tests.support.observing import observing
 from tests.support.recorded import Recorded
@@ -222,7 +222,7 @@ def test_a_flaw_of_an_extractor_is_not_the_callers() -> None:
     def flawed(_answer: object, _call: outlay.extractors.Call) -> None:
         raise ZeroDivisionError
 
-    before = failures().get("ready: ZeroDivisionError", 0)
+    before = capture_errors.snapshot().get("ready: ZeroDivisionError", 0)
     outlay.observe({}, provider="ready", endpoint="POST /flawed")
 
-    assert failures()["ready: ZeroDivisionError"] == before + 1
+    assert capture_errors.snapshot()["ready: ZeroDivisionError"] == before + 1

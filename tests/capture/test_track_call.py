@@ -19,8 +19,8 @@ from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
 import outlay
-from outlay._capture.guard import failures
-from outlay._capture.operations.returned_answers import observations_in
+from outlay._capture.operations.returned_responses import observations_in
+from outlay._model.error_counts import capture_errors
 from outlay.testing import recording
 from tests.capture.test_openai_chat import (
     ASKED,
@@ -45,11 +45,11 @@ IMAGES: Final = {"created": 1, "data": [{"url": "https://images.test/1"}]}
 @pytest.fixture
 def costs() -> Iterator[Costs]:
     """Return what the default client tracks; nothing stays instrumented."""
-    before = failures()
+    before = capture_errors.snapshot()
     with recording() as recorded_costs:
         yield recorded_costs
     outlay.uninstrument()
-    assert before == failures()
+    assert before == capture_errors.snapshot()
 
 
 def answering(*answers: httpx2.Response) -> Callable[[httpx2.Request], httpx2.Response]:

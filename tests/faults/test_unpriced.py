@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from outlay._capture.guard import failures
+from outlay._model.error_counts import capture_errors
 from outlay._cli.exit_codes import ExitCode
 from tests.support import disks
 from tests.support.command_line import call
@@ -77,7 +77,7 @@ def test_a_read_only_disk_disturbs_no_call(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The loss at the end is said, with its number; capture itself did not fail."""
-    before = failures()
+    before = capture_errors.snapshot()
     disks.remount(small_disk, "ro")
     with client_in(small_disk / "spill") as client:
         for number in range(3):
@@ -85,7 +85,7 @@ def test_a_read_only_disk_disturbs_no_call(
         assert client.stats().unpriced == 3
     disks.remount(small_disk, "rw")
 
-    assert before == failures()
+    assert before == capture_errors.snapshot()
     assert caplog.text.count("unpriced costs cannot be written to disk") == 1
     assert "3 unpriced costs are lost" in caplog.text
 

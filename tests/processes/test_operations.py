@@ -26,9 +26,9 @@ with outlay.operation(
     nameless = Observation(
         provider="acme", event_type="cost.ai.inference", amount=Decimal("0.02")
     )
-    Recorder.of().record(nameless)
+    Recorder.for_client().record(nameless)
     if last == "early": die()
-    Recorder.of().record(nameless)
+    Recorder.for_client().record(nameless)
     op.add("0.003", line="summary")
     if last == "late": die()
     op.add("0.0004")

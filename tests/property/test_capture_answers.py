@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 import outlay
 from outlay._capture import providers
 from outlay._capture.extraction import registry
-from outlay._capture.guard import failures
 from outlay._capture.providers import libraries
+from outlay._model.error_counts import capture_errors
 from outlay.testing import RecordingClient
 from tests.support.responses import Recorded, recorded
 
@@ -131,7 +131,7 @@ class Door:
         )
         self._tracker.clear()
         before = self._tracker.stats()
-        failed = sum(failures().values())
+        failed = sum(capture_errors.snapshot().values())
         headers = dict.fromkeys(REQUEST_IDS, f"req-{next(_numbers)}")
         headers["content-type"] = kind
         self._response = httpx.Response(200, headers=headers, content=iter([body]))
@@ -149,7 +149,7 @@ class Door:
         return Counted(
             self._tracker.recorded(),
             after.unpriced - before.unpriced,
-            sum(failures().values()) - failed,
+            sum(capture_errors.snapshot().values()) - failed,
             {*map(Decimal, _NUMBER.findall(body.decode(errors="replace")))},
         )
 

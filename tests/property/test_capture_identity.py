@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import outlay
 from outlay._capture.observation import Observation
-from outlay._capture.operations.ids import DerivedIds
-from outlay._capture.operations.ids_resolve import resolve_operation_id
+from outlay._capture.operations.ids import DerivedIds, resolve_operation_id
+from outlay._capture.operations.state import current_derived_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ WORKERS = 4
 
 def named(call: Observation) -> tuple[str, Observation]:
     """Return the name that a call gets here and now, and the call."""
-    name = resolve_operation_id(call)
+    name = resolve_operation_id(call, current_derived_ids())
     assert name is not None
     return name, call
 

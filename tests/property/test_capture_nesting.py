@@ -75,7 +75,7 @@ def play(steps: list[Step], names: Iterator[int]) -> None:
     for step in steps:
         money, name = step.money, f"name-{next(names)}"
         if isinstance(step, Seen):
-            Recorder.of().record(
+            Recorder.for_client().record(
                 outlay.extractors.Observation(
                     provider=money.provider or "",
                     event_type=money.event_type,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from outlay._capture.guard import failures
 from outlay._capture.instrumentation.library import CaptureOptions
 from outlay._capture.providers import libraries, library
+from outlay._model.error_counts import capture_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ def observing(
         AssertionError: capture failed meanwhile.
     """
     seen: list[Observation] = []
-    before = failures()
+    before = capture_errors.snapshot()
     made = CaptureOptions(record=seen.append, **options)
     if isinstance(target, str):
         owner = library(target)
@@ -38,4 +38,4 @@ def observing(
         yield seen
     finally:
         owner.uninstrument()
-    assert before == failures(), failures()
+    assert before == capture_errors.snapshot(), capture_errors.snapshot()

@@ -46,7 +46,7 @@ def observe(number: int = 0, **fields: Any) -> Observation:  # noqa: ANN401 - of
 
 def record(client: Client, number: int = 0, **fields: Any) -> None:  # noqa: ANN401 - as above
     """Record one such call."""
-    Recorder.of(client).record(observe(number, **fields), OWNER, WHEN)
+    Recorder.for_client(client).record(observe(number, **fields), OWNER, WHEN)
 
 
 def client_in(folder: Path, **settings: Any) -> Client:  # noqa: ANN401 - of any setting

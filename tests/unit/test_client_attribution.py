@@ -143,7 +143,7 @@ def test_an_observed_cost_of_nobody_is_dropped_and_never_raises(policy: str) -> 
     """The call that was watched did nothing wrong."""
     client = RecordingClient(unattributed=policy)  # type: ignore[arg-type] # a choice
 
-    Recorder.of(client).record(OBSERVED, UNATTRIBUTED)
+    Recorder.for_client(client).record(OBSERVED, UNATTRIBUTED)
 
     assert client.recorded() == []
     assert client.stats().dropped == {"unattributed": 1}
@@ -154,7 +154,7 @@ def test_an_observed_cost_belongs_to_whom_it_was_observed_for() -> None:
     client = RecordingClient()
 
     with outlay.attribute(customer_id="cus_consumer", feature="export", region="eu"):
-        Recorder.of(client).record(OBSERVED, Attribution(customer_id="cus_1"))
+        Recorder.for_client(client).record(OBSERVED, Attribution(customer_id="cus_1"))
 
     (event,) = client.recorded()
     assert event.subject == "cus_1"

@@ -1,7 +1,7 @@
-"""The event types that capture uses unless the user names another.
+"""Name the event types that capture uses unless the user gives another.
 
-A wrapper, a span and a callback that see the same call must name it alike, for the
-type is part of the idempotency key: this table is the one place that does.
+The type is part of the idempotency key. So a wrapper, a span and a callback that
+observe the same call must use the same one. This table is its only definition.
 """
 
 from __future__ import annotations

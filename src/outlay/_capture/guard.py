@@ -1,7 +1,7 @@
-"""The guard: a flaw of capture must not become a flaw of the call that it watches.
+"""Keep errors in capture from reaching the calls that it observes.
 
-Everything that capture does around somebody else's call goes through `guarded`: an
-error in there is counted, logged once for each kind, and the call goes on.
+All work that capture does around a user's call runs through `guarded`. An error in it
+is counted, and logged once for each kind. The call goes on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 from outlay._model.error_counts import capture_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 _logger: Final = logging.getLogger("outlay")
 
@@ -25,32 +25,24 @@ T = TypeVar("T")
 def guarded(
     what: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> T | None:
-    """Return what ``work`` returns, or None: it failed, which is counted and logged.
+    """Return the result of ``work``. If it fails, count and log that, and return None.
 
     Args:
-        what: is being captured, such as ``openai``; for the log line.
-        work: to be done.
-        *args: for ``work``.
-        **kwargs: for ``work``.
+        what: The subject of the work, such as ``openai``, for the log.
+        work: The function to call.
+        *args: Its arguments.
+        **kwargs: Its arguments by name.
     """
     try:
         return work(*args, **kwargs)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is not the caller's
+    except Exception as error:  # noqa: BLE001 - no error may reach the user's call
         _record(what, error)
         return None
 
 
-def failures() -> Mapping[str, int]:
-    """Return how often capture failed in this process, by what it was about.
-
-    Thread safety: any thread.
-    """
-    return capture_errors.snapshot()
-
-
 def _record(what: str, error: Exception) -> None:
     if capture_errors.add(what, error) == 1:
-        with suppress(Exception):  # a log handler's own failure is not the caller's
+        with suppress(Exception):  # the application's log handler may fail, too
             _logger.error(
                 "a cost was not captured (%s: %s); the call itself is unharmed. "
                 "Further failures of this kind are counted in stats().capture_errors, "
@@ -62,5 +54,5 @@ def _record(what: str, error: Exception) -> None:
 
 
 def _stack(error: Exception) -> str:
-    """Return the stack, without the message: it may quote what a model was asked."""
+    """Return the stack, without the message, which may quote a prompt."""
     return "".join(traceback.format_tb(error.__traceback__)).rstrip()

@@ -1,7 +1,7 @@
-"""Observations: what a provider's answer says about what the call cost.
+"""Describe what one billable operation cost, as its provider reports it.
 
-An extractor makes them, a pricer puts an amount to them, the recorder tracks them. They
-hold usage, names and ids: never a prompt, an answer or any other content.
+An extractor makes observations, a price list prices them, and the recorder tracks them.
+They hold usage, names and ids. They never hold a prompt, a response or other content.
 """
 
 from __future__ import annotations
@@ -19,32 +19,33 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """One billable operation, as its provider reports it.
 
     Attributes:
-        provider: who charges, by its canonical name, such as ``openai``; part of the
-            idempotency key.
-        event_type: one of `event_types`, or the user's own.
-        operation_id: the id that the provider gave to its answer.
-        request_id: the id of the HTTP request; differs between attempts, so it serves
-            as operation id only where there is no other.
-        line: which of several costs of the same operation; part of the key.
-        model: what answered, by the provider's own name; prices go by it.
-        service_tier: such as ``batch`` or ``priority``, where it changes the price.
-        region: where it ran, where it changes the price.
-        usage: what was consumed. With a ``flavor``, the provider's own report, numbers
-            only, in the provider's own shape; without one, units and quantities, such
-            as ``{"page": 3}``.
-        flavor: how to read ``usage``: the ``api_flavor`` of genai-prices.
-        amount: what was charged, where somebody said; None: a price list must tell.
-        provenance: who said the amount: ``reported``, the provider; ``priced``, a tool
-            with a price list of its own, which ours go before.
-        currency: of the amount, ISO 4217.
-        complete: whether the answer was read to its end. The usage of a stream that was
-            closed early may be missing or too low: such a cost is never priced.
-        pending: whether the provider has yet to say what it charges, or for how much.
-            Until the operation is observed again, its cost is kept, neither as zero
-            nor as a guess; only a price that is final holds before.
-        retrieved: whether the answer was looked up, and can be again, by anybody: in
-            this process it is whoever's code saw it first.
-        data: more worth knowing, JSON; goes into the event as it is.
+        provider: The canonical name of the provider that charges, such as ``openai``.
+            It is part of the idempotency key.
+        event_type: One of `event_types`, or a type of the user's own.
+        operation_id: The id that the provider gave to its response.
+        request_id: The id of the HTTP request. Each attempt has another one, so it
+            names the operation only where there is no other id.
+        line: The name of one of several costs of the operation. Part of the key.
+        model: The model that responded, by the provider's own name. It selects the
+            price.
+        service_tier: The tier, such as ``batch`` or ``priority``, if it changes the
+            price.
+        region: The region where the operation ran, if it changes the price.
+        usage: The quantities that were consumed. With a ``flavor``, the provider's own
+            report, in its own shape, with numbers only. Without one, units and
+            quantities, such as ``{"page": 3}``.
+        flavor: The ``api_flavor`` of genai-prices, by which ``usage`` is read.
+        amount: The amount that was charged. If None, a price list decides.
+        provenance: The source of the amount. ``reported``: the provider. ``priced``: a
+            tool with its own price list, which yields to the configured lists.
+        currency: The currency of the amount, ISO 4217.
+        is_complete: Whether the response was read to its end. The usage of a stream
+            that was closed early may be missing or too low, so it is never priced.
+        price_pending: Whether the provider reports the price later. Until then the
+            cost is stored without a price. Only a final price of a list applies before.
+        is_lookup: Whether the response was looked up, and can be looked up again. The
+            cost belongs to the code of this process that looked first.
+        data: More fields for the event, as JSON.
     """
 
     provider: str
@@ -65,21 +66,26 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     is_lookup: bool = False
     data: dict[str, Any] = {}
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """The fields that all observations of the same cost share."""
+        return self.event_type, self.provider, self.operation_id, self.line
+
 
 def without_invalid_names(observation: Observation) -> Observation:
-    """Return ``observation`` without names that are no text, or too long to be one.
+    """Return ``observation`` without names that are not valid text.
 
-    Extractors take them from answers, whose shape nobody checks: rather a cost without
-    a model than no cost.
+    Extractors take names from responses whose shape no code has checked. A cost without
+    a model is better than no cost.
     """
-    wrong = [
+    invalid = [
         name
         for name in _NAMES
         if (text := getattr(observation, name)) is not None and not _is_name(text)
     ]
-    if not wrong:
+    if not invalid:
         return observation
-    return msgspec.structs.replace(observation, **dict.fromkeys(wrong))
+    return msgspec.structs.replace(observation, **dict.fromkeys(invalid))
 
 
 _NAMES: Final = ("line", "model", "region", "service_tier")

@@ -1,4 +1,4 @@
-"""Re-pricing: the events of costs whose price became known afterwards."""
+"""Make the events of unpriced costs whose price is now known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from outlay._capture.observation import Observation
-from outlay._capture.recorder import event_type_for_currency, price_fields
+from outlay._capture.recording.hand_over import event_type_for_currency, price_fields
 from outlay._model.events import decode_event, encode_event
 from outlay._model.keys import derive_key, shared_key_hash
 from outlay._model.money import to_exact_decimal
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 class UnpricedEvent:
-    """An unpriced cost, read.
+    """An unpriced cost, decoded.
 
     Attributes:
-        cost: as it is kept.
-        event: that it will be, still without an amount.
-        observation: what a price list reads.
+        cost: The unpriced cost, as it is stored.
+        event: The later event, without an amount.
+        observation: The observation that price lists read.
     """
 
     def __init__(self, cost: UnpricedCost) -> None:
-        """Read ``cost``.
+        """Decode ``cost``.
 
         Raises:
-            msgspec.DecodeError: it is damaged, or of a newer outlay.
+            msgspec.DecodeError: It is damaged, or a newer outlay wrote it.
         """
         self.cost = cost
         self.event: CostEvent = decode_event(bytes(cost.event))
@@ -41,31 +41,31 @@ class UnpricedEvent:
 
     @property
     def at(self) -> datetime:
-        """When the cost arose: the day whose price holds."""
+        """The time when the cost arose. It selects the price."""
         return datetime.fromisoformat(self.event.timestamp)
 
     def price(self, prices: PriceLists) -> PricedAmount | PriceUnknown:
-        """Return what it costs, or why that is still not known."""
+        """Return the price, or the reason why it is still not known."""
         return prices.price(self.observation, self.at)
 
-    def with_price(self, charge: PricedAmount) -> bytes:
-        """Return the event with its amount: the request body.
+    def with_price(self, price: PricedAmount) -> bytes:
+        """Return the event with its amount, as a request body.
 
-        Its key and timestamp are those that it would have had when it arose.
+        Its key and timestamp are the same as if the price had been known at first.
 
         Raises:
-            InvalidEventError: the amount is none.
+            InvalidEventError: The amount is not valid.
         """
         event, expected = self.event, self.cost.currency
-        event_type = event_type_for_currency(charge.currency, event.type, expected)
+        event_type = event_type_for_currency(price.currency, event.type, expected)
         key = event.idempotency_key
         if event_type != event.type:
             key = _key(event, event_type)
         data = {
             **event.data,
-            "amount": to_exact_decimal(charge.amount),
-            "provenance": charge.provenance,
-            **price_fields(charge),
+            "amount": to_exact_decimal(price.amount),
+            "provenance": price.provenance,
+            **price_fields(price),
         }
         return encode_event(
             msgspec.structs.replace(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from outlay._capture.guard import failures
 from outlay._capture.instrumentation.library import CaptureOptions
+from outlay._model.error_counts import capture_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ def capture() -> Iterator[Capture]:
 
     Nothing may fail within capture: the guard hides it from the caller, not from here.
     """
-    before = dict(failures())
+    before = dict(capture_errors.snapshot())
 
     @contextmanager
     def capturing(
@@ -44,4 +44,4 @@ def capture() -> Iterator[Capture]:
             library.uninstrument(client)
 
     yield capturing
-    assert dict(failures()) == before
+    assert dict(capture_errors.snapshot()) == before

@@ -240,7 +240,8 @@ def items() -> Generator[str | None, str | None, str]:
     """Yield the customer seen by the body, then what is sent."""
     sent = yield customer()
     with attribute(feature="second"):
-        sent = yield f"{sent} {customer()} {current_attribution.get().dimensions['feature']}"
+        feature = current_attribution.get().dimensions["feature"]
+        sent = yield f"{sent} {customer()} {feature}"
     yield f"{sent} {customer()} {dict(current_attribution.get().dimensions)}"
     return "done"
 

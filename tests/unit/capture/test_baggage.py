@@ -198,5 +198,5 @@ for _ in range(3):
 """
     first, *rest = run(program, {}).splitlines()
 
-    assert first.startswith("WARNING the baggage does not say whose costs they are")
+    assert first.startswith("WARNING the attribution is not in the baggage")
     assert rest == ["the request is made"] * 3

@@ -14,9 +14,9 @@ import pytest
 
 import outlay
 from outlay import attribute, current_operation, operation, track_call
-from outlay._capture.guard import failures
 from outlay._capture.recorder import Recorder
 from outlay._capture.repricing import UnpricedEvent
+from outlay._model.error_counts import capture_errors
 from outlay._model.events import decode_event
 from outlay.extractors import Observation
 from outlay.testing import recording
@@ -40,7 +40,9 @@ def flawed(*_: object) -> Any:  # noqa: ANN401 - stands for functions of all kin
 
 def counted(name: str) -> int:
     """Return how often capture failed in a way whose name has ``name`` in it."""
-    return sum(count for kind, count in failures().items() if name in kind)
+    return sum(
+        count for kind, count in capture_errors.snapshot().items() if name in kind
+    )
 
 
 # What it costs.
@@ -200,11 +202,11 @@ def test_costs_added_inside_are_the_costs_of_the_call(costs: Costs) -> None:
         current_operation().add(2, line="two")
         return job
 
-    before = failures()
+    before = capture_errors.snapshot()
     work("j")
 
     costs.assert_total(3, operation_id="j", provider="acme")
-    assert before == failures()
+    assert before == capture_errors.snapshot()
 
 
 # Its operation's id.
@@ -288,7 +290,9 @@ def test_a_cost_belongs_to_whom_the_call_was_made_for(costs: Costs) -> None:
 
     @track_call("cost.a", amount=1, customer_id=lambda owner: owner, line="own")
     def work(owner: str | None) -> None:
-        Recorder.of().record(Observation(**{**vars_of(SEEN), "data": {"for": owner}}))
+        Recorder.for_client().record(
+            Observation(**{**vars_of(SEEN), "data": {"for": owner}})
+        )
 
     with attribute(customer_id="cus_around", feature="x"):
         work("cus_1")
@@ -500,7 +504,7 @@ def test_an_id_that_cannot_be_told_leaves_the_cost(
     costs: Costs, terms: dict[str, Any]
 ) -> None:
     """The next source is asked; the failure is counted."""
-    before = sum(failures().values())
+    before = sum(capture_errors.snapshot().values())
 
     @track_call("cost.a", amount=1, **terms)
     def work(job: str) -> str:
@@ -511,7 +515,7 @@ def test_an_id_that_cannot_be_told_leaves_the_cost(
 
     costs.assert_total(1, customer="cus_1")
     assert costs.client.stats().random_keys == 0
-    assert sum(failures().values()) == before + 1
+    assert sum(capture_errors.snapshot().values()) == before + 1
 
 
 def test_an_error_of_the_call_s_own_arguments_is_its_own(costs: Costs) -> None:
@@ -521,12 +525,12 @@ def test_an_error_of_the_call_s_own_arguments_is_its_own(costs: Costs) -> None:
     def work(job: str) -> str:
         return job
 
-    before = failures()
+    before = capture_errors.snapshot()
     with pytest.raises(TypeError, match="missing 1 required"):
         work()  # type: ignore[call-arg] # on purpose
 
     costs.assert_total(0)
-    assert before == failures()
+    assert before == capture_errors.snapshot()
 
 
 def test_a_call_of_which_nothing_tells_a_cost_is_counted_as_a_failure(
@@ -565,7 +569,7 @@ def test_a_closed_client_harms_no_call() -> None:
 def inner(*, line: str | None = None, provider: str | None = "acme") -> None:
     """Count a cost inside, by each door in turn."""
     seen = Observation(**{**vars_of(SEEN), "line": line, "provider": provider or ""})
-    Recorder.of().record(seen)
+    Recorder.for_client().record(seen)
 
 
 @pytest.mark.parametrize(
@@ -656,7 +660,7 @@ def test_an_unpriced_cost_inside_is_the_same_money(tmp_path: Path) -> None:
 
         @track_call("cost.a", amount=1, provider="acme", client=client)
         def work() -> None:
-            Recorder.of(client).record(
+            Recorder.for_client(client).record(
                 Observation(provider="acme", event_type="cost.x", operation_id="a")
             )
 
@@ -721,11 +725,11 @@ def test_without_terms_the_result_is_looked_at_only_if_nothing_was_counted_insid
         inner(provider="other")
         return "no answer"
 
-    before = failures()
+    before = capture_errors.snapshot()
     work()
 
     costs.assert_total(2)
-    assert before == failures()
+    assert before == capture_errors.snapshot()
 
 
 # Functions of all kinds.
@@ -934,7 +938,9 @@ async def told_later(_: object) -> int:
         pytest.param({"operation_id": lambda jobb: jobb}, "'jobb'", id="lambda"),
         pytest.param({"operation_id": 42}, "every call", id="one id"),
         pytest.param({"operation_id": min}, "pass a lambda", id="builtin"),
-        pytest.param({"customer_id": lambda result: result}, "too late", id="late"),
+        pytest.param(
+            {"customer_id": lambda result: result}, "only arguments", id="late"
+        ),
     ],
 )
 def test_terms_that_contradict_are_refused_at_decoration(

@@ -9,7 +9,8 @@ from typing import NoReturn
 
 import pytest
 
-from outlay._capture.guard import failures, guarded
+from outlay._capture.guard import guarded
+from outlay._model.error_counts import capture_errors
 
 PROMPT = "to be or not to be"
 
@@ -21,7 +22,7 @@ def fail() -> NoReturn:
 
 def count(what: str) -> int:
     """Return how often something failed."""
-    return failures().get(f"{what}: LookupError", 0)
+    return capture_errors.snapshot().get(f"{what}: LookupError", 0)
 
 
 def test_a_failure_is_counted_by_what_failed_and_how() -> None:
@@ -105,7 +106,7 @@ def test_a_forked_child_counts_its_own() -> None:
     if child == 0:
         try:
             guarded("child", fail)
-            os._exit(len(failures()))
+            os._exit(len(capture_errors.snapshot()))
         finally:
             os._exit(99)
     _, status = os.waitpid(child, 0)

@@ -13,11 +13,8 @@ import pytest
 
 import outlay
 from outlay._capture.observation import Observation
-from outlay._capture.operations.ids import DerivedIds
-from outlay._capture.operations.ids_resolve import (
-    resolve_operation_id,
-    with_operation_id,
-)
+from outlay._capture.operations.ids import DerivedIds, identify
+from outlay._capture.operations.state import current_derived_ids
 from outlay._capture.recorder import Recorder
 from outlay.testing import RecordingClient
 
@@ -36,10 +33,15 @@ def seen(**fields: Any) -> Observation:  # noqa: ANN401 - of any field's type
     return Observation(**{**SEEN, **fields})
 
 
+def id_of(call: Observation) -> str | None:
+    """Return the id of a call, which may be derived from the running operation's."""
+    return identify(call, current_derived_ids()).operation_id
+
+
 def names(*calls: Observation, operation_id: str = "job-42") -> list[str | None]:
     """Return the ids of calls that are made in one run of an operation."""
     with outlay.operation(operation_id=operation_id):
-        return [resolve_operation_id(call) for call in calls]
+        return [id_of(call) for call in calls]
 
 
 @pytest.mark.parametrize(
@@ -55,15 +57,15 @@ def names(*calls: Observation, operation_id: str = "job-42") -> list[str | None]
 )
 def test_a_provider_s_own_id_goes_first(told: dict[str, Any], expected: str) -> None:
     """Inside of an operation as outside: it exists exactly when there is a cost."""
-    assert resolve_operation_id(seen(**told)) == expected
+    assert id_of(seen(**told)) == expected
     assert names(seen(**told)) == [expected]
 
 
 def test_without_any_id_there_is_none() -> None:
     """Nor does an operation help that nobody has named."""
-    assert resolve_operation_id(seen()) is None
+    assert id_of(seen()) is None
     with outlay.operation():
-        assert resolve_operation_id(seen()) is None
+        assert id_of(seen()) is None
 
 
 def test_the_enclosing_operation_names_what_has_no_id() -> None:
@@ -121,7 +123,7 @@ def test_a_long_id_leaves_room_for_the_name(operation_id: str) -> None:
     client = RecordingClient()
     with outlay.operation(operation_id=operation_id, client=client):
         for _ in range(2):
-            Recorder.of(client).record(seen())
+            Recorder.for_client(client).record(seen())
 
     assert client.costs.total() == Decimal("0.10")
     assert client.stats().random_keys == 0
@@ -147,8 +149,8 @@ def test_blocks_that_overlap_take_no_name_twice(customer: str | None) -> None:
         with job:
             for _ in range(3):
                 with job:
-                    made.add(resolve_operation_id(seen()))
-            made.add(resolve_operation_id(seen()))
+                    made.add(id_of(seen()))
+            made.add(id_of(seen()))
         return made
 
     made = run()
@@ -160,25 +162,25 @@ def test_blocks_that_overlap_take_no_name_twice(customer: str | None) -> None:
 def test_a_re_run_finds_the_names_though_somebody_is_still_in_the_first_run() -> None:
     """Tasks outlive the block that they were made in, and keep its context."""
     with outlay.operation(operation_id="job-42"):
-        name = resolve_operation_id(seen())
+        name = id_of(seen())
         task = contextvars.copy_context()
 
     assert names(seen()) == [name]
-    assert task.run(resolve_operation_id, seen()) != name
+    assert task.run(id_of, seen()) != name
 
 
 def test_operations_of_two_customers_do_not_share_names() -> None:
     """Their jobs may be numbered alike; whether they overlap must not matter."""
     with outlay.operation(operation_id="42", customer_id="cus_1"):
-        alone = resolve_operation_id(seen())
+        alone = id_of(seen())
         with outlay.operation(operation_id="42", customer_id="cus_2"):
-            assert resolve_operation_id(seen()) == alone
+            assert id_of(seen()) == alone
 
 
 def test_an_operation_that_gets_another_id_leaves_the_first_to_others() -> None:
     """Also one that is never left, once nothing can be in it any more."""
     with outlay.operation(operation_id="first") as op:
-        name = resolve_operation_id(seen())
+        name = id_of(seen())
         with outlay.operation():  # which goes on with the names that it began with
             op.operation_id = "second"
             assert names(seen(), operation_id="first") == [name]
@@ -186,7 +188,7 @@ def test_an_operation_that_gets_another_id_leaves_the_first_to_others() -> None:
 
     never_left = contextvars.copy_context()
     never_left.run(outlay.operation(operation_id="first").__enter__)
-    assert never_left.run(resolve_operation_id, seen()) == name
+    assert never_left.run(id_of, seen()) == name
     del never_left
     gc.collect()
 
@@ -200,7 +202,7 @@ def test_a_forked_child_takes_no_name_that_its_parent_may_take() -> None:
     with outlay.operation(operation_id="job-42"):
         child = os.fork()
         if child == 0:
-            inherited = places.next_id("call") or resolve_operation_id(seen())
+            inherited = places.next_id("call") or id_of(seen())
             its_own = names(seen())
             os._exit(0 if inherited is None and its_own != [None] else 1)
         _, status = os.waitpid(child, 0)
@@ -213,8 +215,8 @@ def test_an_observation_that_has_its_id_is_left_as_it_is() -> None:
     """Most have."""
     known = seen(operation_id="a")
 
-    assert with_operation_id(known) is known
-    assert with_operation_id(seen(request_id="b")).operation_id == "b"
+    assert identify(known, None) is known
+    assert identify(seen(request_id="b"), None).operation_id == "b"
 
 
 # What becomes of it.
@@ -224,7 +226,7 @@ def recorded(client: RecordingClient, calls: Iterable[Observation]) -> None:
     """Record calls in one run of an operation."""
     with outlay.operation(operation_id="job-42", customer_id="cus_1", client=client):
         for call in calls:
-            Recorder.of(client).record(call)
+            Recorder.for_client(client).record(call)
 
 
 def test_a_re_run_of_an_operation_counts_its_nameless_calls_once() -> None:
@@ -273,8 +275,8 @@ def test_random_keys_are_counted_and_said_once(
     client = RecordingClient()
 
     for _ in range(3):
-        Recorder.of(client).record(seen())
-    Recorder.of(client).record(seen(amount=None))
+        Recorder.for_client(client).record(seen())
+    Recorder.for_client(client).record(seen(amount=None))
     client.track_cost("cost.a", 1)
     client.track_cost("cost.a", 1, operation_id="known")
 

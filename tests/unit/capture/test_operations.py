@@ -195,9 +195,9 @@ def test_an_id_that_is_said_later_names_the_calls_from_then_on(costs: Costs) -> 
         provider="acme", event_type="cost.a", amount=Decimal(1), usage={"call": 1}
     )
     with operation(operation_id="job") as op:
-        Recorder.of().record(call)
+        Recorder.for_client().record(call)
         op.operation_id = "answer"
-        Recorder.of().record(call)
+        Recorder.for_client().record(call)
 
     names = [event.data["operationId"].partition("/")[0] for event in costs.events]
     assert names == ["job", "answer"]
@@ -512,7 +512,9 @@ def test_functions_of_all_kinds_can_be_operations(costs: Costs) -> None:
         pytest.param({"operation_id": "jobb"}, "no argument 'jobb'", id="name"),
         pytest.param({"operation_id": lambda j: j}, "no argument 'j'", id="lambda"),
         pytest.param({"operation_id": 42}, "every call", id="one id for all"),
-        pytest.param({"operation_id": lambda result: result}, "too late", id="late"),
+        pytest.param(
+            {"operation_id": lambda result: result}, "only arguments", id="late"
+        ),
         pytest.param({"customer_id": lambda who: who}, "no argument", id="customer"),
         pytest.param({"operation_id": dict.get}, "argument", id="builtin"),
     ],
@@ -532,7 +534,7 @@ def test_what_a_function_does_not_tell_is_refused_at_decoration(
 def test_a_block_has_no_arguments_to_tell_its_id() -> None:
     """The message says what to pass."""
     with (
-        pytest.raises(outlay.ConfigError, match="for decorators"),
+        pytest.raises(outlay.ConfigError, match="in a decorator"),
         operation("cost.a", operation_id=lambda job: job),
     ):
         pass
@@ -554,14 +556,17 @@ def test_a_finaliser_may_add_and_capture_in_the_midst_of_an_operation() -> None:
 
             def strike(op: outlay.Operation = op) -> None:
                 op.add(1, line="struck")
-                Recorder.of().record(NAMELESS)
+                Recorder.for_client().record(NAMELESS)
 
             interrupts = Interrupts(
-                strike, at, "operations/operation.py", "operations/ids.py"
+                strike,
+                at,
+                "_capture/operations/operation.py",
+                "_capture/operations/ids.py",
             )
             with interrupts.watching():
                 op.add(2, line="one")
-                Recorder.of().record(NAMELESS)
+                Recorder.for_client().record(NAMELESS)
         struck = interrupts.struck
         costs.assert_total(23 if struck else 12)
         at += 7

@@ -18,7 +18,7 @@ import pytest
 import outlay
 from outlay import InvalidEventError
 from outlay._capture.observation import Observation
-from outlay._capture.recorder import BoundedDict, Recorder
+from outlay._capture.recorder import Recorder
 from outlay._capture.repricing import UnpricedEvent
 from outlay._model.attribution import Attribution, current_attribution
 from outlay._model.events import decode_event
@@ -62,7 +62,7 @@ def test_a_priced_event_says_how_it_came_to_its_amount(
 ) -> None:
     """Whoever doubts a cost can work it out again."""
     owner = OWNER._replace(region="eu-west-1", dimensions={"feature": "summaries"})
-    receipt = Recorder.of(client).record(Observation(**CHAT), owner, WHEN)
+    receipt = Recorder.for_client(client).record(Observation(**CHAT), owner, WHEN)
 
     (event,) = pending(tmp_path)
     assert receipt is not None
@@ -93,7 +93,7 @@ def test_the_same_call_seen_by_three_is_tracked_once(
 ) -> None:
     """A wrapper, a span and a callback see it."""
     for _ in range(3):
-        Recorder.of(client).record(Observation(**CHAT), OWNER, WHEN)
+        Recorder.for_client(client).record(Observation(**CHAT), OWNER, WHEN)
 
     assert len(pending(tmp_path)) == 1
 
@@ -113,7 +113,7 @@ def test_what_differs_is_tracked_beside_it(
 ) -> None:
     """Only what would have the same key is the same."""
     for fields in (CHAT, {**CHAT, **changes}):
-        Recorder.of(client).record(Observation(**fields), OWNER, WHEN)
+        Recorder.for_client(client).record(Observation(**fields), OWNER, WHEN)
 
     assert len(pending(tmp_path)) == 2
 
@@ -122,7 +122,7 @@ def test_what_could_not_be_tracked_may_come_again(
     client: Client, tmp_path: Path
 ) -> None:
     """The first door may fail where the second knows better."""
-    recorder = Recorder.of(client)
+    recorder = Recorder.for_client(client)
     with pytest.raises(InvalidEventError):
         recorder.record(Observation(**CHAT, data={"amount": 1}), OWNER, WHEN)
 
@@ -137,7 +137,7 @@ def test_the_running_code_s_attribution_is_the_default(
     """Doors that know no better leave it to the context."""
     token = current_attribution.set(Attribution(customer_id="cus_9"))
     try:
-        Recorder.of(client).record(Observation(**CHAT))
+        Recorder.for_client(client).record(Observation(**CHAT))
     finally:
         current_attribution.reset(token)
 
@@ -148,7 +148,7 @@ def test_a_cost_in_another_currency_has_an_event_type_of_its_own(
     client: Client, tmp_path: Path
 ) -> None:
     """A metric sums by type: it must never add euros to dollars."""
-    recorder = Recorder.of(client)
+    recorder = Recorder.for_client(client)
     for currency in ("USD", "EUR"):
         seen = observe(amount=Decimal(5), currency=currency)
         recorder.record(msgspec.structs.replace(seen, line=currency), OWNER, WHEN)
@@ -167,7 +167,7 @@ def test_a_cost_without_a_price_is_kept_with_all_it_needs(
 ) -> None:
     """It has the key that its event will have, and no amount that it has not."""
     seen = observe(usage={"call": 1}, region="eu")
-    Recorder.of(client).record(seen, OWNER, WHEN)
+    Recorder.for_client(client).record(seen, OWNER, WHEN)
 
     (line,) = waiting(tmp_path)
     event = decode_event(bytes(line.cost.event))
@@ -199,7 +199,7 @@ def test_a_door_that_sees_more_of_the_same_call_settles_it(
     client: Client, tmp_path: Path
 ) -> None:
     """A closed stream has no usage, but the provider's callback may bring it."""
-    recorder = Recorder.of(client)
+    recorder = Recorder.for_client(client)
     early = {**CHAT, "usage": {}, "is_complete": False}
     recorder.record(Observation(**early), OWNER, WHEN)
     assert client.stats().unpriced == 1
@@ -302,7 +302,15 @@ def test_a_finaliser_may_record_in_the_midst_of_a_record(
     client: Client, tmp_path: Path
 ) -> None:
     """The garbage collector ends streams wherever it likes; nothing may hang then."""
-    watched = ("_journal/unpriced_store.py", "_capture/recorder.py", "outlay/_capture_sink.py")
+    watched = (
+        "_journal/unpriced_store.py",
+        "_capture/recorder.py",
+        "outlay/_capture_sink.py",
+        *(
+            f"_capture/recording/{name}.py"
+            for name in ("attribute", "decide", "hand_over")
+        ),
+    )
     at, struck = 0, True
     while struck:
         strike = functools.partial(record, client, 100_000 + at)
@@ -336,7 +344,7 @@ def test_without_a_client_the_default_one_records(
     monkeypatch.setenv("OUTLAY_SHIPPING", "none")
     for name in ("one", "two"):
         outlay.configure(journal_dir=tmp_path / name)
-        Recorder.of().record(Observation(**CHAT), OWNER, WHEN)
+        Recorder.for_client().record(Observation(**CHAT), OWNER, WHEN)
     outlay.close()
 
     assert [len(pending(tmp_path / name)) for name in ("one", "two")] == [1, 1]
@@ -349,20 +357,10 @@ def test_one_s_own_book_is_asked_first(tmp_path: Path) -> None:
     with client_in(tmp_path / "journal", price_book=book) as client:
         record(client)
         later = datetime(2026, 7, 1, tzinfo=UTC)
-        Recorder.of(client).record(observe(1), OWNER, later)
+        Recorder.for_client(client).record(observe(1), OWNER, later)
 
-    amounts = [event.data["amount"] for event in pending(tmp_path / "spill")]
+    amounts = [event.data["amount"] for event in pending(tmp_path / "journal")]
     assert amounts == [Decimal("0.05"), Decimal(99)]
-
-
-def test_a_memory_is_bounded_and_forgets_the_oldest() -> None:
-    """A process that runs for years sees more operations than fit."""
-    memory: BoundedDict[int] = BoundedDict(10)
-    for number in range(1000):
-        memory.put(number, number)
-
-    assert [memory.get(number) for number in range(990, 1000)] == [*range(990, 1000)]
-    assert sum(memory.get(number) is not None for number in range(1000)) <= 20
 
 
 def test_quantities_of_an_unpriced_cost_keep_every_digit(
@@ -399,7 +397,7 @@ def test_a_cost_that_is_told_later_belongs_to_whoever_caused_it(
     client: Client, tmp_path: Path
 ) -> None:
     """Whoever reads it may run for another customer; a loop that polls, for none."""
-    recorder = Recorder.of(client)
+    recorder = Recorder.for_client(client)
     record(client, 0, price_pending=True)
     record(client, 1, price_pending=True)
 
@@ -418,12 +416,12 @@ def test_only_a_final_price_holds_before_the_provider_says_its_own(
     book = tmp_path / "book.toml"
     override = "override_reported = true\n" if overrides else ""
     book.write_text(BOOK.replace("call = 0.05\n", f"call = 0.05\n{override}"))
-    spill = tmp_path / "spill"
-    with client_in(spill, price_book=book) as client:
+    journal = tmp_path / "journal"
+    with client_in(journal, price_book=book) as client:
         record(client, price_pending=True)
 
-    assert len(pending(spill)) == overrides
-    assert len(waiting(spill)) == (not overrides)
+    assert len(pending(journal)) == overrides
+    assert len(waiting(journal)) == (not overrides)
 
 
 def test_what_is_told_later_is_kept_in_whole_until_it_has_a_price(
@@ -452,11 +450,11 @@ def test_what_is_told_later_costs_what_it_did_when_it_began(
     """A message of November belongs to November, whenever its price is looked up."""
     book = tmp_path / "book.toml"
     book.write_text(BOOK)
-    spill = tmp_path / "spill"
-    with client_in(spill, price_book=book) as client:
+    journal = tmp_path / "journal"
+    with client_in(journal, price_book=book) as client:
         record(client, price_pending=True)  # in May; the price has changed since
-        Recorder.of(client).record(observe())
+        Recorder.for_client(client).record(observe())
 
-    (event,) = pending(spill)
+    (event,) = pending(journal)
     assert event.data["amount"] == Decimal("0.05")
     assert event.timestamp == "2026-05-01T12:00:00.000Z"

@@ -60,7 +60,7 @@ def test_an_unpriced_cost_of_nobody_waits_in_the_bucket(
 ) -> None:
     """As a priced one does."""
     with client_in(tmp_path, unattributed_customer_id="cus_nobody") as client:
-        Recorder.of(client).record(observe(), UNATTRIBUTED, WHEN)
+        Recorder.for_client(client).record(observe(), UNATTRIBUTED, WHEN)
 
     (line,) = waiting(tmp_path)
     assert decode_event(bytes(line.cost.event)).subject == "cus_nobody"
@@ -78,7 +78,7 @@ def test_an_unpriced_cost_of_nobody_is_dropped_where_nobody_may_pay(
         unattributed=policy,
         on_drop=lambda event, reason: told.append((event, reason)),
     ) as client:
-        Recorder.of(client).record(observe(), UNATTRIBUTED, WHEN)
+        Recorder.for_client(client).record(observe(), UNATTRIBUTED, WHEN)
         stats = client.stats()
 
     assert (stats.unpriced, stats.dropped) == (0, {"unattributed": 1})
@@ -95,8 +95,8 @@ def test_no_customer_id_is_on_disk_where_they_are_hashed(tmp_path: Path) -> None
     address = "ada@example.com"
     owner = Attribution(customer_id=address)
     with client_in(tmp_path, hash_customer_ids="k" * 32) as client:
-        Recorder.of(client).record(observe(1), owner, WHEN)
-        Recorder.of(client).record(observe(2, amount=Decimal(1)), owner, WHEN)
+        Recorder.for_client(client).record(observe(1), owner, WHEN)
+        Recorder.for_client(client).record(observe(2, amount=Decimal(1)), owner, WHEN)
         subject = client.subject_for(address)
     (line,) = waiting(tmp_path)
     reprice(tmp_path)
@@ -115,8 +115,8 @@ def test_no_customer_id_is_on_disk_where_they_are_hashed(tmp_path: Path) -> None
 
 def seen_by_two_doors(client: Client) -> None:
     """Record a call of which the first door knew too little."""
-    Recorder.of(client).record(observe(), OWNER, WHEN)
-    Recorder.of(client).record(observe(amount=Decimal("0.05")), OWNER, WHEN)
+    Recorder.for_client(client).record(observe(), OWNER, WHEN)
+    Recorder.for_client(client).record(observe(amount=Decimal("0.05")), OWNER, WHEN)
 
 
 def test_what_another_door_prices_waits_no_more(tmp_path: Path) -> None:
@@ -132,9 +132,9 @@ def test_what_another_door_prices_waits_no_more(tmp_path: Path) -> None:
 def test_what_was_refused_waits_on_without_a_doubt(tmp_path: Path) -> None:
     """An event that breaks a rule was not tracked, so it cannot have been counted."""
     with client_in(tmp_path) as client:
-        Recorder.of(client).record(observe(), OWNER, WHEN)
+        Recorder.for_client(client).record(observe(), OWNER, WHEN)
         with pytest.raises(Exception, match="amount"):
-            Recorder.of(client).record(observe(amount=Decimal(-1)), OWNER, WHEN)
+            Recorder.for_client(client).record(observe(amount=Decimal(-1)), OWNER, WHEN)
 
     (line,) = waiting(tmp_path)
     assert line.cost.state == "open"
@@ -144,10 +144,10 @@ def test_what_was_refused_waits_on_without_a_doubt(tmp_path: Path) -> None:
 def test_what_a_command_settled_meanwhile_is_not_tracked_again(tmp_path: Path) -> None:
     """A day later the server would not know its key any more."""
     with client_in(tmp_path) as client:
-        Recorder.of(client).record(observe(), OWNER, WHEN)
+        Recorder.for_client(client).record(observe(), OWNER, WHEN)
         reprice(tmp_path)
         for _ in range(2):
-            Recorder.of(client).record(observe(amount=Decimal(1)), OWNER, WHEN)
+            Recorder.for_client(client).record(observe(amount=Decimal(1)), OWNER, WHEN)
         stats = client.stats()
 
     assert (stats.tracked, stats.unpriced) == (0, 0)
@@ -159,7 +159,7 @@ def test_in_memory_one_cost_is_not_taken_for_another(
 ) -> None:
     """Costs come and go in any order; the number that is lost in the end is true."""
     with client_in(tmp_path, durability="memory") as client:
-        recorder = Recorder.of(client)
+        recorder = Recorder.for_client(client)
         for number in (0, 1):
             recorder.record(observe(number), OWNER, WHEN)
         recorder.record(observe(0, amount=Decimal(1)), OWNER, WHEN)
@@ -169,7 +169,13 @@ def test_in_memory_one_cost_is_not_taken_for_another(
     assert "2 unpriced costs are lost" in caplog.text
 
 
-WATCHED: Final = ("_journal/unpriced_store.py", "_capture/recorder.py", "outlay/_capture_sink.py")
+WATCHED: Final = (
+    "_journal/unpriced_store.py",
+    "_capture/recorder.py",
+    "_capture/recording/decide.py",
+    "_capture/recording/hand_over.py",
+    "outlay/_capture_sink.py",
+)
 
 
 class Server:

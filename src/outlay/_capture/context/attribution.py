@@ -1,4 +1,4 @@
-"""Attribution of a block or a function: `attribute`."""
+"""Attribute the costs of a block or a function: `attribute`."""
 
 from __future__ import annotations
 
@@ -27,46 +27,49 @@ def attribute(
     region: str | None = None,
     **dimensions: Json,
 ) -> AttributionScope:
-    """Say who the costs of a block of code, or of a function, belong to.
+    """Attribute the costs of a block of code, or of a function, to a customer.
 
-    Everything tracked and captured inside belongs to ``customer_id``, unless its call
-    says otherwise. Scopes nest: the inner one adds to the outer one, and goes before
-    it. asyncio tasks, ``asyncio.to_thread`` and copied contexts follow; for thread
-    pools there is `bind`, for other processes `carry`.
+    All costs tracked and captured inside belong to ``customer_id``, unless their own
+    call names another. Scopes nest: the inner one adds to the outer one, and wins over
+    it. asyncio tasks, ``asyncio.to_thread`` and copied contexts follow. Use `bind` for
+    thread pools, and `outlay.propagation.inject` for other processes.
 
-    As a decorator it takes plain and asynchronous functions and generators of both
-    kinds. A decorated generator's body keeps the attribution that it was made in, and
-    its consumer's is never touched. A ``with`` block inside of a generator's body is
-    seen by the consumer between two items, which is how Python works: decorate the
-    generator instead.
+    As a decorator it takes plain and asynchronous functions, and generators of both
+    kinds. The body of a decorated generator keeps the attribution that it was made in.
+    Its consumer's attribution does not change. A ``with`` block inside of a generator
+    also applies to the consumer between two items, because Python has it so. Decorate
+    the generator instead.
 
     Thread safety: one scope may be used many times, inside itself, and by many threads
-    and tasks at once.
+    and tasks at the same time.
 
     Args:
-        customer_id: who the costs are attributed to. None, here and below: as outside.
-        operation: what is being done, such as ``document-extraction``.
-        region: where.
-        **dimensions: more to group costs by; JSON. They go into the events' ``data``.
+        customer_id: The customer that the costs belong to. Defaults to the outer
+            scope's.
+        operation: The kind of work, such as ``document-extraction``. Defaults to the
+            outer scope's.
+        region: The region. Defaults to the outer scope's.
+        **dimensions: More fields to group costs by, as JSON. They go into the events'
+            ``data``.
 
     Raises:
-        InvalidEventError: an argument breaks a rule of events.
+        InvalidEventError: An argument breaks a rule of events.
 
     Example:
         >>> with outlay.attribute(customer_id="cus_123", feature="summaries"):
         ...     outlay.track_cost("cost.ai.inference", "0.0042", operation_id="msg_1")
     """
-    said = validated(
+    attribution = validated(
         dimensions, customer_id=customer_id, operation=operation, region=region
     )
-    return AttributionScope(lambda: said)
+    return AttributionScope(lambda: attribution)
 
 
 def validated(dimensions: Mapping[str, Json], **labels: str | None) -> Attribution:
-    """Return what `attribute` is told, checked.
+    """Return an attribution with these labels and dimensions.
 
     Raises:
-        InvalidEventError: `track_cost` would refuse it.
+        InvalidEventError: `track_cost` would refuse one of them.
     """
     given = {
         name: validate_text(name, value)
@@ -78,31 +81,28 @@ def validated(dimensions: Mapping[str, Json], **labels: str | None) -> Attributi
 
 
 class AttributionScope:
-    """Costs inside belong to somebody: what `attribute` and `resume` return.
+    """Attributes costs to a customer. `attribute` and `extract` return it.
 
     A context manager, and a decorator.
     """
 
-    def __init__(self, said: Callable[[], Attribution]) -> None:
+    def __init__(self, attribution: Callable[[], Attribution]) -> None:
         """Create a scope.
 
         Args:
-            said: tells what holds inside, at each entry.
+            attribution: Returns the attribution of the scope, at each entry.
         """
-        self._attribution = said
-        # What was outside, by the attribution that this scope put in its place. So the
-        # scope can be entered any number of times, and whoever leaves it restores only
-        # what this scope had set: never another's, never in another context.
+        self._attribution = attribution
+        # The outer attribution, by the one that this scope has set. So the scope can be
+        # entered any number of times, and leaving it restores only its own change, in
+        # its own context. The entry holds the set one, so that its id() is not reused.
         self._previous: dict[int, tuple[Attribution, Attribution]] = {}
 
     def __enter__(self) -> Self:
-        outside = current_attribution.get()
-        inside = self._attribution().merged_over(outside)
-        self._previous[id(inside)] = (
-            outside,
-            inside,
-        )  # kept, so that the id is not reused
-        current_attribution.set(inside)
+        outer = current_attribution.get()
+        inner = self._attribution().merged_over(outer)
+        self._previous[id(inner)] = (outer, inner)
+        current_attribution.set(inner)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -111,9 +111,9 @@ class AttributionScope:
             current_attribution.set(entered[0])
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Decorate ``function``: each call of it runs inside of this scope."""
+        """Decorate ``function``, so that each call runs inside of this scope."""
         return wrap_function(function, self._begin)
 
-    def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ContextRun:  # noqa: ARG002 - any call alike
-        inside = self._attribution().merged_over(current_attribution.get())
-        return ContextRun({**capture(), current_attribution: inside})
+    def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ContextRun:  # noqa: ARG002 - the same for any call
+        inner = self._attribution().merged_over(current_attribution.get())
+        return ContextRun({**capture(), current_attribution: inner})

@@ -1,8 +1,8 @@
-"""Baggage: attribution in OpenTelemetry's baggage, to other services and from them.
+"""Carry attribution in OpenTelemetry's baggage to other services.
 
 The names are outlay's own: ``outlay.customer_id``, ``outlay.operation``,
-``outlay.region``, and ``outlay.data``, the dimensions as JSON. Values are plain text:
-what makes a header of baggage percent-encodes it.
+``outlay.region``, and ``outlay.data``, the dimensions as JSON. Values are plain text.
+The propagator that writes a header percent-encodes them.
 """
 
 from __future__ import annotations
@@ -33,52 +33,54 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "outlay."
 
-_OURS: Final = tuple(PREFIX + name for name in NAMES)
+_KEYS: Final = tuple(PREFIX + name for name in NAMES)
 
 _MAX_MEMBERS: Final = 64
 _MAX_BYTES: Final = 8192
-"""What everybody must pass on at least: W3C Baggage, "Limits"."""
+"""The sizes that every service must pass on. Source: W3C Baggage, "Limits"."""
 
 
 def to_baggage() -> AbstractContextManager[Context]:
-    """Put whose costs the running code's are into OpenTelemetry's baggage, for a block.
+    """Put the running code's attribution into OpenTelemetry's baggage, for a block.
 
-    Requests that an instrumented library makes inside tell it to whoever they go to,
-    third parties among them: that is how baggage works, and why this is never done
-    unasked. Baggage of other names is untouched; ours, from wherever it came, is
-    replaced, or removed where nobody said anything.
+    Requests that an instrumented library makes inside carry it to every service they
+    reach, also to those of third parties. So outlay never does this by itself. Baggage
+    with other names is unchanged. Baggage with outlay's names is replaced, or removed
+    if there is no attribution.
 
-    Baggage is passed on reliably up to 64 entries and 8192 bytes. If ours does not fit
-    beside others', it is left out, and the log says so.
+    Baggage is passed on reliably up to 64 entries and 8192 bytes. If outlay's does not
+    fit beside the rest, it is left out and a warning is logged.
 
     Returns:
-        What to enter; it gives the context, for `propagate.inject`.
+        A context manager. It returns the OpenTelemetry context, for
+        ``propagate.inject``.
 
     Raises:
-        InvalidEventError: ours alone would have over 4096 bytes, for there is much in
-            the dimensions.
+        InvalidEventError: outlay's baggage would have over 4096 bytes. Use fewer or
+            shorter dimensions.
 
     Example:
-        >>> with outlay.attribute(customer_id="cus_123"), outlay.propagation.to_baggage():
+        >>> with outlay.propagation.to_baggage():
         ...     httpx.post("https://ocr.internal/pages", content=document)
     """
     return _AttachedContext(_context_with(to_members(current_attribution.get())))
 
 
 def from_baggage(context: Context | None = None) -> AttributionScope:
-    """Take up, for a block or a function, whose costs OpenTelemetry's baggage says.
+    """Restore, for a block or a function, the attribution in OpenTelemetry's baggage.
 
-    It is `attribute` with what `to_baggage` put in elsewhere; what it leaves open is as
-    outside. Baggage without our names says nothing; neither does a malformed one, which
-    is logged.
+    It acts as `attribute` with the values that `to_baggage` wrote. Missing values come
+    from the outer scope. Baggage without outlay's names changes nothing. Malformed
+    baggage is logged and ignored.
 
-    Only behind a door that strangers' baggage does not pass: whoever sends a request
+    Use it only where baggage of strangers is removed before. Any sender of a request
     can name any customer in it.
 
     Thread safety: as `attribute`.
 
     Args:
-        context: whose baggage; None: the current one at each entry of the scope.
+        context: The context with the baggage. Defaults to the current one at each entry
+            of the scope.
 
     Example:
         >>> @outlay.propagation.from_baggage()
@@ -88,10 +90,10 @@ def from_baggage(context: Context | None = None) -> AttributionScope:
 
 
 class _AttachedContext:
-    """A context that is the current one in a block.
+    """Makes a context the current one in a block.
 
-    No decorator, which `contextlib.contextmanager` would make of it: around an
-    asynchronous function that one would end before the function begins.
+    `contextlib.contextmanager` would also make it a decorator. Around an asynchronous
+    function, that decorator would end before the function begins.
     """
 
     def __init__(self, context: Context) -> None:
@@ -120,19 +122,19 @@ def _attribution_from(context: Context | None) -> Attribution:
 
 
 def _context_with(members: Mapping[str, str]) -> Context:
-    """Return the current context with ``members``, and no others, in our names."""
+    """Return the current context with ``members`` as outlay's only baggage."""
     context = get_current()
-    for name in _OURS:
+    for name in _KEYS:
         context = remove_baggage(name, context)
     others = get_all(context)
-    ours = {PREFIX + name: value for name, value in members.items()}
-    check_size(_header(ours))
-    if len(others) + len(ours) > _MAX_MEMBERS or (
-        len(_header({**others, **ours})) > _MAX_BYTES
+    own = {PREFIX + name: value for name, value in members.items()}
+    check_size(_header(own))
+    if len(others) + len(own) > _MAX_MEMBERS or (
+        len(_header({**others, **own})) > _MAX_BYTES
     ):
         propagation_log.warn("baggage", _NO_ROOM, _MAX_MEMBERS, _MAX_BYTES)
         return context
-    for name, value in ours.items():
+    for name, value in own.items():
         context = set_baggage(name, value, context)
     return context
 
@@ -144,6 +146,6 @@ def _header(entries: Mapping[str, object]) -> str:
 
 
 _NO_ROOM: Final = (
-    "the baggage does not say whose costs they are: with it there would be over %d "
-    "entries or %d bytes, which need not be passed on. Put less into it"
+    "the attribution is not in the baggage: with it there would be over %d entries or "
+    "%d bytes, which services need not pass on. Put less into the baggage"
 )

@@ -1,4 +1,4 @@
-"""Carrying: work that belongs to whom it was handed over for, wherever it runs."""
+"""Run functions with the attribution of the code that bound them."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ R = TypeVar("R")
 
 
 def bind(function: Callable[P, R]) -> Callable[P, R]:
-    """Return ``function``, bound to whom the running code works for.
+    """Return ``function``, bound to the attribution of the running code.
 
-    Threads, and gevent's greenlets, begin with an empty context: what they track would
-    belong to nobody. A bound function takes along what `attribute` says here and now,
-    whenever and in whichever thread it is called, and leaves that thread as it was.
-    asyncio tasks and ``asyncio.to_thread`` need no help; for other processes there is
-    `carry`.
+    New threads, and gevent's greenlets, begin with an empty context. Costs that they
+    track would have no customer. A bound function has the attribution of the code that
+    bound it, in whichever thread it is called, and leaves that thread unchanged.
+    asyncio tasks and ``asyncio.to_thread`` need no `bind`. For other processes, use
+    `outlay.propagation.inject`.
 
-    Bind at the place where the work is handed over. As a decorator it would bind to
-    whoever is around when the module is imported, which is nobody.
+    Bind where the work is handed over. As a decorator it would bind to the attribution
+    of the code that imports the module, which is empty.
 
     Thread safety: a bound function may be called any number of times, by many threads
-    at once.
+    at the same time.
 
     Args:
-        function: plain, asynchronous, or a generator function of either kind; its
-            signature remains.
+        function: A plain function, an asynchronous one, or a generator of either kind.
+            Its signature remains.
 
     Raises:
-        ConfigError: it is no function, such as the result of one.
+        ConfigError: The argument is not a function.
 
     Example:
         >>> with outlay.attribute(customer_id="cus_123"):
@@ -48,25 +48,25 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
             f"bind({shorten(function)}): pass the function itself, as in bind(work), "
             "and call what is returned"
         )
-    inside = capture()
-    return wrap_function(function, lambda args, kwargs: ContextRun(inside))  # noqa: ARG005 - any call alike
+    context = capture()
+    return wrap_function(function, lambda args, kwargs: ContextRun(context))  # noqa: ARG005 - the same for any call
 
 
 class ContextRun:
-    """A run of a function with carried context of its own; see `wrapping.Run`."""
+    """A run of a function with its own propagated context. See `FunctionRun`."""
 
     __slots__ = ("_context", "_saved")
 
-    def __init__(self, inside: PropagatedContext) -> None:
-        self._context = inside
+    def __init__(self, context: PropagatedContext) -> None:
+        self._context = context
         self._saved: PropagatedContext = {}
 
     def __enter__(self) -> None:
         self._saved = swap(self._context)
 
     def __exit__(self, *exc_info: object) -> None:
-        # The body may be in the midst of a scope of its own, to go on with next time.
+        # The body may be inside of a scope of its own, and continues in it next time.
         self._context = swap(self._saved)
 
     def finish(self, result: object, error: BaseException | None) -> None:
-        """Do nothing: it ends with the last piece."""
+        """Do nothing. The run ends with its last piece."""

@@ -1,8 +1,8 @@
-"""Wrapping: what goes on around each piece of a function's body, of every kind.
+"""Run code around each piece of a function's body, whatever its kind.
 
 A plain or asynchronous function runs in one piece. A generator runs in one piece for
-each item, in whatever context its consumer is in at that moment: so what belongs to
-the body is put in place before each piece, and taken away after it.
+each item, in whatever context its consumer is in at that moment. So the body's context
+is entered before each piece, and left after it.
 """
 
 from __future__ import annotations
@@ -19,29 +19,28 @@ R = TypeVar("R")
 
 
 class FunctionRun(Protocol):
-    """One run of a wrapped function. Enter and leave it around each piece."""
+    """One run of a wrapped function. It is entered and left around each piece."""
 
     def __enter__(self) -> object:
-        """Put in place what belongs to the body."""
+        """Enter the context of the body."""
         ...
 
     def __exit__(self, *exc_info: object) -> None:
-        """Take it away again, and let errors pass."""
+        """Leave the context of the body. Errors pass."""
         ...
 
     def finish(self, result: object, error: BaseException | None) -> None:
-        """Take note of the end; called once, outside of the body. Must not raise.
+        """End the run. Called once, outside of the body. It must not raise.
 
         Args:
-            result: what the function returned; of a generator, the last item that it
-                yielded.
-            error: what it raised instead; being closed early is no error.
+            result: The returned object, or the last item that a generator yielded.
+            error: The exception, if one was raised. An early close is not an error.
         """
         ...
 
 
 StartRun: TypeAlias = "Callable[[tuple[Any, ...], Mapping[str, Any]], FunctionRun]"
-"""Makes the run of a call, from its arguments."""
+"""Starts the run of a call, given its arguments."""
 
 
 def wrap_function(
@@ -51,12 +50,12 @@ def wrap_function(
     """Return ``function`` with a run of its own around each call.
 
     It keeps its name, documentation and signature, and remains asynchronous if it is.
-    What it raises passes through. A static or class method may be wrapped below or
-    above its decorator. A generator's run is made when the generator is.
+    Its exceptions pass through. A static or class method may be wrapped below or above
+    its decorator. The run of a generator starts when the generator is created.
 
     Args:
-        function: of any kind.
-        begin: makes the run of a call, from its arguments.
+        function: A function of any kind.
+        begin: Starts the run of a call, given its arguments.
     """
     if isinstance(function, staticmethod | classmethod):
         return type(function)(wrap_function(function.__func__, begin))
@@ -67,7 +66,7 @@ def wrap_function(
     elif _is_kind(inspect.isasyncgenfunction, function):
 
         def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            return _drive_async(body(*args, **kwargs), begin(args, kwargs))
+            return _run_async_generator(body(*args, **kwargs), begin(args, kwargs))
 
     elif _is_kind(inspect.isgeneratorfunction, function):
 
@@ -80,8 +79,8 @@ def wrap_function(
 
 
 def _is_kind(kind: Callable[[object], bool], function: Callable[..., object]) -> bool:
-    # An object with a __call__ is of the kind that its method is of.
-    return kind(function) or kind(getattr(function, "__call__", None))  # noqa: B004 - its kind, not whether it has one
+    # An object with a method `__call__` has the kind of that method.
+    return kind(function) or kind(getattr(function, "__call__", None))  # noqa: B004 - its kind matters, not its presence
 
 
 def _plain(function: Callable[..., Any], begin: StartRun) -> Callable[..., Any]:
@@ -117,7 +116,7 @@ def _asynchronous(function: Callable[..., Any], begin: StartRun) -> Callable[...
 def _run_generator(
     body: Generator[Any, Any, Any], run: FunctionRun
 ) -> Generator[Any, Any, Any]:
-    """Run a generator's body piece by piece, as PEP 380 has it."""
+    """Run a generator's body piece by piece, by the rules of PEP 380."""
     step, given = body.send, None
     item = None
     while True:
@@ -135,7 +134,7 @@ def _run_generator(
         except GeneratorExit:
             _close(body, run, item)
             raise
-        except BaseException as error:  # noqa: BLE001 - thrown in, for the body
+        except BaseException as error:  # noqa: BLE001 - it was thrown in, for the body
             step, given = body.throw, error
 
 
@@ -149,7 +148,7 @@ def _close(body: Generator[Any, Any, Any], run: FunctionRun, item: object) -> No
     run.finish(item, None)
 
 
-async def _drive_async(
+async def _run_async_generator(
     body: AsyncGenerator[Any, Any], run: FunctionRun
 ) -> AsyncGenerator[Any, Any]:
     """Run an asynchronous generator's body piece by piece."""
@@ -170,7 +169,7 @@ async def _drive_async(
         except GeneratorExit:
             await _aclose(body, run, item)
             raise
-        except BaseException as error:  # noqa: BLE001 - thrown in, for the body
+        except BaseException as error:  # noqa: BLE001 - it was thrown in, for the body
             step, given = body.athrow, error
 
 

@@ -1,12 +1,13 @@
-"""Messages: attribution in the headers of what leaves the process, and back.
+"""Carry attribution in the headers of messages to other processes.
 
-One header, whose value is a version and members, each ended by a semicolon:
+There is one header. Its value is a version and members, each ended by a semicolon:
 
     outlay-attribution: 1;customer_id=cus_123;region=eu-1;data=%7B%22feature%22%3A1%7D;
 
-Values are text in UTF-8, percent-encoded but for the unreserved characters of RFC 3986;
-``data`` is JSON. So a name and a value are fit for HTTP, AMQP, SQS, Kafka and a column
-of a database. A value that was cut off, or joined with another, is no such value.
+Values are text in UTF-8. All but the unreserved characters of RFC 3986 are
+percent-encoded. ``data`` is JSON. So name and value fit into headers of HTTP, AMQP, SQS
+and Kafka, and into a column of a database. A value that was cut off, or joined with
+another, does not parse.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 HEADER: Final = "outlay-attribution"
 
 MAX_BYTES: Final = 4096
-"""Of the value. Common servers take header lines up to 8 KB, some of them all headers
-together (nginx's ``large_client_header_buffers``); others have headers as well."""
+"""The largest value. Common servers accept 8 KB in a header line, and some in all
+headers together (nginx's ``large_client_header_buffers``), which others share."""
 
 _VERSION: Final = "1"
 _VALUE: Final = re.compile(
@@ -42,35 +43,36 @@ _VALUE: Final = re.compile(
 _LABELS: Final = ("customer_id", "operation", "region")
 _DATA: Final = "data"
 NAMES: Final = (*_LABELS, _DATA)
-"""Of the members."""
+"""The names of the members."""
 
 _read_data: Final = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 
 propagation_log: Final = RateLimitedLog(SystemClock())
-"""Where what could not be carried is reported."""
+"""Reports attribution that could not be carried."""
 
 
 class Headers(Protocol):
-    """Names and values of a message, such as a dict; of HTTP, in any case."""
+    """The headers of a message, such as a dict. Names may be in any case."""
 
     def items(self) -> Iterable[tuple[Any, object]]:
-        """Return pairs of name and value."""
+        """Return the pairs of name and value."""
         ...
 
 
 def inject() -> dict[str, str]:
-    """Return headers that say whose costs the running code's are.
+    """Return headers that carry the attribution of the running code.
 
-    Put them on what you send to your own workers and services: a task, a message, a
-    request. There, `resume` takes up what `attribute` says here.
+    Add them to what you send to your own workers and services: a task, a message, a
+    request. There, `extract` restores the attribution.
 
     Thread safety: any thread.
 
     Returns:
-        One header, whose name and value are plain ASCII; none if nobody said anything.
+        One header, whose name and value are plain ASCII. Empty, if there is no
+        attribution.
 
     Raises:
-        InvalidEventError: it would have over 4096 bytes, for there is much in the
+        InvalidEventError: The value would have over 4096 bytes. Use fewer or shorter
             dimensions.
 
     Example:
@@ -79,50 +81,50 @@ def inject() -> dict[str, str]:
     members = to_members(current_attribution.get())
     if not members:
         return {}
-    written = "".join(f"{name}={quoted(value)};" for name, value in members.items())
-    return {HEADER: check_size(f"{_VERSION};{written}")}
+    text = "".join(f"{name}={quoted(value)};" for name, value in members.items())
+    return {HEADER: check_size(f"{_VERSION};{text}")}
 
 
 def extract(headers: Headers | None) -> AttributionScope:
-    """Take up, for a block or a function, whose costs a message says they are.
+    """Restore, for a block or a function, the attribution that a message carries.
 
-    It is `attribute` with what `carry` put into ``headers`` elsewhere; what the message
-    leaves open is as outside. A message without that header says nothing. Neither does
-    a malformed one: it is logged, and the job runs all the same.
+    It acts as `attribute` with the values that `inject` wrote into ``headers``. Missing
+    values come from the outer scope. A message without the header changes nothing. A
+    malformed header is logged and ignored, and the code runs.
 
-    Only for messages of your own: any stranger could name any customer.
+    Use it only for messages of your own. Anyone else could name any customer.
 
     Thread safety: as `attribute`.
 
     Args:
-        headers: of the message; None: it has none. Names in any case, other headers are
-            passed over. Bytes, such as Kafka's, are read like text.
+        headers: The headers of the message, with names in any case, or None. Other
+            headers are ignored. Bytes, such as Kafka's, are read like text.
 
     Raises:
-        ConfigError: not a mapping.
+        ConfigError: ``headers`` is not a mapping.
 
     Example:
         >>> with outlay.propagation.extract(message.headers):
         ...     handle(message)
     """
-    said = _read(_find(headers))
-    return AttributionScope(lambda: said)
+    attribution = _read(_find(headers))
+    return AttributionScope(lambda: attribution)
 
 
-def to_members(said: Attribution) -> dict[str, str]:
-    """Return what is said, by name, as text."""
-    labels = {name: getattr(said, name) for name in _LABELS}
+def to_members(attribution: Attribution) -> dict[str, str]:
+    """Return the values of an attribution as text, by name."""
+    labels = {name: getattr(attribution, name) for name in _LABELS}
     members = {name: value for name, value in labels.items() if value is not None}
-    if said.dimensions:
-        members[_DATA] = encode_data(said.dimensions).decode()
+    if attribution.dimensions:
+        members[_DATA] = encode_data(attribution.dimensions).decode()
     return members
 
 
 def from_members(members: Mapping[str, str]) -> Attribution:
-    """Return what was said, by those of ``members`` that are known.
+    """Return the attribution of those ``members`` that are known.
 
     Raises:
-        ValueError: it cannot have been said; InvalidEventError is one.
+        ValueError: A value is not valid; InvalidEventError is a ValueError.
     """
     try:
         data = _read_data(members.get(_DATA, "{}"))
@@ -132,35 +134,35 @@ def from_members(members: Mapping[str, str]) -> Attribution:
 
 
 def quoted(text: str) -> str:
-    """Return ``text``, percent-encoded."""
+    """Return ``text`` percent-encoded."""
     return quote(text, safe="")
 
 
 def check_size(value: str) -> str:
-    """Return ``value`` if it is short enough to be carried.
+    """Return ``value``, if it is short enough.
 
     Raises:
-        InvalidEventError: it is not.
+        InvalidEventError: It is too long.
     """
     if len(value) <= MAX_BYTES:
         return value
     raise InvalidEventError(
         "attribution",
         value,
-        f"takes {len(value)} bytes to carry, {MAX_BYTES} are allowed: attribute(...) "
-        "fewer or shorter dimensions",
+        f"takes {len(value)} bytes to carry, {MAX_BYTES} are allowed: use fewer or "
+        "shorter dimensions in attribute(...)",
     )
 
 
 def warn_ignored(where: str, error: Exception) -> None:
-    """Log that what ``where`` says is passed over. What it says may be personal."""
+    """Log that ``where`` is ignored, without its text, which may be personal."""
     why = error.remedy if isinstance(error, InvalidEventError) else error
-    propagation_log.warn("resume", _IGNORED, where, why)
+    propagation_log.warn("extract", _IGNORED, where, why)
 
 
 _IGNORED: Final = (
-    "%s does not say whose costs they are, and is ignored: %s. Is it written by "
-    "outlay, and does it come in whole?"
+    "%s has no valid attribution, and is ignored: %s. Check that outlay wrote it, and "
+    "that it arrives whole"
 )
 
 
@@ -171,7 +173,7 @@ def _find(headers: Headers | None) -> object:
         pairs = headers.items()
     except AttributeError:
         raise ConfigError(
-            f"resume({shorten(headers)}): pass the message's headers as a mapping"
+            f"extract({shorten(headers)}): pass the message's headers as a mapping"
         ) from None
     return next((value for name, value in pairs if _is_header(name)), None)
 
@@ -192,10 +194,10 @@ def _read(value: object) -> Attribution:
 
 
 def _members(value: object) -> dict[str, str]:
-    """Return the members of a header's value, decoded."""
+    """Return the decoded members of a header's value."""
     text = value.decode("ascii") if isinstance(value, bytes) else value
     if not isinstance(text, str):
-        raise ValueError(f"it is no text ({type(text).__name__})")  # noqa: TRY004 - of a message, not of a call
+        raise ValueError(f"it is not text ({type(text).__name__})")  # noqa: TRY004 - a message's fault
     if len(text) > MAX_BYTES:
         raise ValueError(f"it has {len(text)} bytes, {MAX_BYTES} are allowed")
     found = _VALUE.fullmatch(text)
@@ -204,5 +206,5 @@ def _members(value: object) -> dict[str, str]:
     pairs = [member.partition("=") for member in found[1].split(";")[:-1]]
     members = {name: unquote(value, errors="strict") for name, _, value in pairs}
     if len(members) < len(pairs):
-        raise ValueError("it says something twice")
+        raise ValueError("it has a member twice")
     return members

@@ -1,4 +1,4 @@
-"""Bodies: makes an answer of the bytes of an HTTP response, as they pass by."""
+"""Read responses from the bytes of HTTP bodies, while they pass."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from outlay._capture.extraction.registry import Endpoint
     from outlay._capture.instrumentation.streams import StreamSink
 
-    Settle = Callable[[dict[str, Any], bool], None]
+    FinishResponse = Callable[[dict[str, Any], bool], None]
 
 _MAX_BYTES: Final = 32 * 1024 * 1024
-"""Most that is kept of an answer that is read in parts, and of one event."""
+"""The largest response that is read in parts, and the largest event."""
 
 _MAX_HEAD: Final = 64 * 1024
-"""Most bytes until a mark, where other files may be read than those with marks."""
+"""Bytes in which a marker must come, where other files may be read, too."""
 
 _DONE: Final = b"[DONE]"
 
@@ -31,7 +31,7 @@ _decode: Final = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 def has_cost_fields(content_type: str, endpoint: Endpoint) -> bool:
-    """Return whether a body of that type tells anything that the call does not."""
+    """Return whether a body of that type has fields that the extractor reads."""
     return endpoint.fields != () or bool(
         endpoint.merge_stream_event and _framing(content_type)
     )
@@ -42,29 +42,29 @@ def _framing(content_type: str) -> Callable[[], Framing] | None:
 
 
 def body_reader(
-    content_type: str, endpoint: Endpoint, settle: Settle
+    content_type: str, endpoint: Endpoint, finish: FinishResponse
 ) -> StreamSink[bytes]:
-    """Return what reads a body of that type for an endpoint.
+    """Return a sink that reads a body of that type for an endpoint.
 
     Args:
-        content_type: of the body.
-        endpoint: whose extractor will read the answer.
-        settle: called at the end with the answer, and whether it is complete.
+        content_type: The type of the body.
+        endpoint: The endpoint whose extractor reads the response.
+        finish: Called at the end with the response, and whether it is complete.
     """
     if endpoint.is_json_lines:
-        return LineReader(endpoint, settle)
+        return LineReader(endpoint, finish)
     framing = _framing(content_type)
     if framing is None or endpoint.merge_stream_event is None:
-        return _JsonReader(endpoint, settle)
-    return EventReader(endpoint, settle, framing())
+        return _JsonReader(endpoint, finish)
+    return EventReader(endpoint, finish, framing())
 
 
 class _JsonReader:
-    """Keeps the body to decode it at the end."""
+    """Keeps the body, and decodes it at the end."""
 
-    def __init__(self, endpoint: Endpoint, settle: Settle) -> None:
+    def __init__(self, endpoint: Endpoint, finish: FinishResponse) -> None:
         self._fields = endpoint.fields
-        self._settle = settle
+        self._finish = finish
         self._body = bytearray()
 
     def feed(self, item: bytes) -> None:
@@ -73,20 +73,20 @@ class _JsonReader:
 
     def finish(self, *, exhausted: bool) -> None:
         whole = exhausted and len(self._body) <= _MAX_BYTES
-        answer = read_json_fields(bytes(self._body), self._fields) if whole else {}
-        self._settle(answer, whole)
+        response = read_json_fields(bytes(self._body), self._fields) if whole else {}
+        self._finish(response, whole)
 
 
 class LineReader:
-    """Settles each line of a body by itself, as soon as it has passed by.
+    """Finishes each line of a body by itself, when it has passed.
 
     A line that cannot be read does not hold up the others.
     """
 
-    def __init__(self, endpoint: Endpoint, settle: Settle) -> None:
+    def __init__(self, endpoint: Endpoint, finish: FinishResponse) -> None:
         self._endpoint = endpoint
-        self._settle = settle
-        self._pieces: list[bytes] = []  # of the line that has no end yet
+        self._finish = finish
+        self._pieces: list[bytes] = []  # of the line that has not ended yet
         self._kept = 0
         self._first = True
         self._other_format = False
@@ -116,16 +116,16 @@ class LineReader:
         self._pieces, self._kept = [], 0
 
     def _check_format(self, head: bytes) -> None:
-        """Tell by how it begins whether the body is of the kind that is read."""
+        """Decide by the first bytes whether the body has the expected format."""
         self._first = False
         self._other_format = not any(
-            mark in head[:_MAX_HEAD] for mark in self._endpoint.markers
+            marker in head[:_MAX_HEAD] for marker in self._endpoint.markers
         )
         if self._other_format:
             self._pieces = []
 
     def _read(self, line: bytes) -> None:
-        self._settle(read_json_fields(line, self._endpoint.fields), True)  # noqa: FBT003 - a line is whole
+        self._finish(read_json_fields(line, self._endpoint.fields), True)  # noqa: FBT003 - a line is whole
 
     def finish(self, *, exhausted: bool) -> None:
         if exhausted:
@@ -133,75 +133,77 @@ class LineReader:
 
 
 class EventReader:
-    """Folds the events of a stream into an answer."""
+    """Merges the events of a stream into one response."""
 
-    def __init__(self, endpoint: Endpoint, settle: Settle, framing: Framing) -> None:
-        assert endpoint.merge_stream_event is not None  # noqa: S101 - for mypy; see reader_of
-        self._fold = endpoint.merge_stream_event
-        self._marks = endpoint.markers
-        self._settle = settle
+    def __init__(
+        self, endpoint: Endpoint, finish: FinishResponse, framing: Framing
+    ) -> None:
+        assert endpoint.merge_stream_event is not None  # noqa: S101 - for mypy; see body_reader
+        self._merge = endpoint.merge_stream_event
+        self._markers = endpoint.markers
+        self._finish = finish
         self._framing = framing
-        self._answer: dict[str, Any] = {}
+        self._response: dict[str, Any] = {}
         self._complete = False
         self._first = True
 
     def feed(self, item: bytes) -> None:
-        # Most of a stream is content, of which not even the framing matters.
-        if not self._first and self._framing.can_skip(item, self._marks):
+        # Most of a stream is content. Even its framing need not be read.
+        if not self._first and self._framing.can_skip(item, self._markers):
             return
         for data in self._framing.feed(item):
-            if self._first or any(mark in data for mark in self._marks):
+            if self._first or any(marker in data for marker in self._markers):
                 self._event(data)
 
     def _event(self, data: bytes) -> None:
         event = _decode(data)
         if isinstance(event, dict):
             self._first = False
-            self._complete = self._fold(self._answer, event) or self._complete
+            self._complete = self._merge(self._response, event) or self._complete
 
     def finish(self, *, exhausted: bool) -> None:
         complete = self._complete or exhausted or self._framing.done
-        self._settle(self._answer, complete)
+        self._finish(self._response, complete)
 
 
 class Framing(Protocol):
-    """Cuts bytes into the data of events."""
+    """Splits bytes into the data of events."""
 
     done: bool
-    """Whether the stream said that it is over."""
+    """Whether the stream has sent its end marker."""
 
-    def can_skip(self, item: bytes, marks: Sequence[bytes]) -> bool:
-        """Return whether ``item`` is whole events, and no mark or end is in them."""
+    def can_skip(self, item: bytes, markers: Sequence[bytes]) -> bool:
+        """Return whether ``item`` is whole events, without any marker or end."""
         ...
 
     def feed(self, item: bytes) -> Iterator[bytes]:
-        """Return the data of every event that ``item`` completes."""
+        """Yield the data of every event that ``item`` completes."""
         ...
 
 
 class ServerSentEvents:
     """The framing of ``text/event-stream``.
 
-    Source: WHATWG HTML, section 9.2.6, as far as providers use it: every event's data
-    is one JSON value.
+    Only what providers use is read: the data of every event is one JSON value.
+    Source: WHATWG HTML, section 9.2.6.
     """
 
     def __init__(self) -> None:
         self.done = False
-        self._pieces: list[bytes] = []  # of the line that has no end yet
+        self._pieces: list[bytes] = []  # of the line that has not ended yet
         self._kept = 0
 
-    def can_skip(self, item: bytes, marks: Sequence[bytes]) -> bool:
-        """Return whether ``item`` is whole lines, and no mark or end is in them."""
+    def can_skip(self, item: bytes, markers: Sequence[bytes]) -> bool:
+        """Return whether ``item`` is whole lines, without any marker or end."""
         if self._pieces or item[-1:] != b"\n" or _DONE in item:
             return False
-        for mark in marks:  # noqa: SIM110 - any() takes thrice as long
-            if mark in item:
+        for marker in markers:  # noqa: SIM110 - any() takes three times as long
+            if marker in item:
                 return False
         return True
 
     def feed(self, item: bytes) -> Iterator[bytes]:
-        """Return the data of every event that ``item`` completes."""
+        """Yield the data of every event that ``item`` completes."""
         head, newline, tail = item.rpartition(b"\n")
         if not newline:
             self._keep(item)
@@ -226,9 +228,9 @@ class ServerSentEvents:
 class AwsEventStream:
     """The framing of Amazon's event streams.
 
-    A message: total length, length of the headers, a checksum, the headers, the
-    payload, a checksum. The payload is the event; where Bedrock wraps a model's own
-    events, its member ``bytes`` holds one of them, in base64.
+    A message has a total length, the length of its headers, a checksum, the headers,
+    the payload, and a checksum. The payload is the event. Where Bedrock wraps a model's
+    own events, the payload's field ``bytes`` holds one of them, in base64.
     Source: https://docs.aws.amazon.com/transcribe/latest/dg/streaming-setting-up.html
     """
 
@@ -236,12 +238,12 @@ class AwsEventStream:
         self.done = False
         self._rest = b""
 
-    def can_skip(self, item: bytes, marks: Sequence[bytes]) -> bool:  # noqa: ARG002 - as Framing has it
-        """Return False: what is in a message cannot be told without decoding it."""
+    def can_skip(self, item: bytes, markers: Sequence[bytes]) -> bool:  # noqa: ARG002 - see Framing
+        """Return False, because a message must be decoded to find markers."""
         return False
 
     def feed(self, item: bytes) -> Iterator[bytes]:
-        """Return the data of every event that ``item`` completes."""
+        """Yield the data of every event that ``item`` completes."""
         self._rest += item
         while len(self._rest) >= _PRELUDE:
             total = int.from_bytes(self._rest[:4], "big")

@@ -1,7 +1,6 @@
-"""Exchanges: a request and its response, whichever HTTP library they are of.
+"""Observe HTTP requests and their responses, whatever HTTP library they belong to.
 
-Libraries on top differ in where the response passes by; what to do with it is here,
-once.
+Libraries differ in where a response can be observed. The rest is the same, and is here.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class HttpExchange(Protocol):
-    """A request, and the response that has come, or begins to come.
+    """A request and its response, whose body may not be read yet.
 
     Attributes:
-        method: of the request, such as ``POST``.
-        path: of its URL, without the query.
-        query: the query.
-        request_json: the JSON object that it sent, or nothing.
-        status: of the response, as in HTTP.
-        headers: of the response, by lower-case name.
-        body: of the response; None: nobody has read it yet.
+        method: The request's method, such as ``POST``.
+        path: The path of the request's URL, without the query.
+        query: The query of the URL.
+        request_json: The JSON object of the request. Empty, if it sent something else.
+        status: The HTTP status of the response.
+        headers: The headers of the response, by lower-case name.
+        body: The body of the response. None, if it is not read yet.
     """
 
     @property
@@ -49,8 +48,8 @@ class HttpExchange(Protocol):
     @property
     def body(self) -> bytes | None: ...
 
-    def observe_body(self, what: str, reader: StreamSink[bytes]) -> None:
-        """Let ``reader`` see the body while whoever made the call reads it."""
+    def observe_body(self, what: str, sink: StreamSink[bytes]) -> None:
+        """Pass the body to ``sink`` while the caller reads it."""
         ...
 
 
@@ -62,27 +61,27 @@ def observe_exchange(
     *,
     region: str | None = None,
 ) -> None:
-    """Settle a call: now, or when the body of its response has been read.
+    """Finish a call now, or when the body of its response has been read.
 
     Args:
-        what: is being captured; for the log line of a failure.
-        options: how the call is captured.
-        provider: who answered.
-        exchange: the call.
-        region: where the call ran, where the client knows.
+        what: The library, for the log line of a failure.
+        options: The options of the captured call.
+        provider: The provider that responded.
+        exchange: The request and its response.
+        region: The region where the call ran, if the client knows it.
     """
     endpoint = find_endpoint(provider, exchange.method, exchange.path)
     if endpoint is None or exchange.status not in _SUCCESS:
         return
-    sent = exchange.request_json
-    model = sent.get("model")
+    request = exchange.request_json
+    model = request.get("model")
     headers = exchange.headers
     call = Call(
         provider=provider,
         method=exchange.method,
         path=exchange.path,
         query=exchange.query,
-        request=sent,
+        request=request,
         model=model if isinstance(model, str) else None,
         headers=headers,
         status=exchange.status,
@@ -94,14 +93,14 @@ def observe_exchange(
         options.finish_call(endpoint, call, {})
         return
 
-    def settle_read(answer: dict[str, Any], complete: bool) -> None:  # noqa: FBT001
-        options.finish_call(endpoint, call, answer, complete=complete)
+    def finish(response: dict[str, Any], complete: bool) -> None:  # noqa: FBT001
+        options.finish_call(endpoint, call, response, complete=complete)
 
-    reader = body_reader(content_type, endpoint, settle_read)
+    reader = body_reader(content_type, endpoint, finish)
     body = exchange.body
     if body is None:
         exchange.observe_body(what, reader)
-    else:  # of a stream, too, if that is how the caller reads it
+    else:  # it may be a stream's, which the caller read in one piece
         reader.feed(body)
         reader.finish(exhausted=True)
 
@@ -114,7 +113,7 @@ def observe_httpx_response(
     *,
     region: str | None = None,
 ) -> None:
-    """Settle the call that a response of httpx or httpx2 answers; see `settle`."""
+    """Finish the call of a response of httpx or httpx2. See `observe_exchange`."""
     observe_exchange(what, options, provider, _HttpxExchange(response), region=region)
 
 
@@ -124,7 +123,7 @@ _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
 
 
 def request_id_in(headers: Mapping[str, str]) -> str | None:
-    """Return the provider's id of the request; None: the response tells none."""
+    """Return the provider's id of the request, or None without such a header."""
     for name in _REQUEST_IDS:
         if name in headers:
             return headers[name]
@@ -132,17 +131,17 @@ def request_id_in(headers: Mapping[str, str]) -> str | None:
 
 
 def query_of(text: str) -> Mapping[str, str]:
-    """Return the parts of a URL's query."""
+    """Return the parameters of a URL's query."""
     return dict(parse_qsl(text)) if text else {}
 
 
 class _HttpxExchange:
-    """As httpx and httpx2 have it."""
+    """An exchange of httpx or httpx2."""
 
     def __init__(self, response: Any) -> None:
         self._response = response
         self.method: str = response.request.method
-        # As it was sent: a slash within a name is no end of it.
+        # The raw path: there, a slash inside of a name is escaped.
         raw: bytes = response.request.url.raw_path
         self.path = raw.partition(b"?")[0].decode()
         self.status: int = response.status_code
@@ -157,7 +156,7 @@ class _HttpxExchange:
         request = self._response.request
         try:
             content = request.content
-        except RuntimeError:  # RequestNotRead: what is sent in parts is gone
+        except RuntimeError:  # RequestNotRead: a body sent in parts is not kept
             content = b""
         return RequestJson(request.headers, content)
 
@@ -166,14 +165,14 @@ class _HttpxExchange:
         response = self._response
         return response.content if response.is_closed else None
 
-    def observe_body(self, what: str, reader: StreamSink[bytes]) -> None:
-        observe_body(what, self._response, reader)
+    def observe_body(self, what: str, sink: StreamSink[bytes]) -> None:
+        observe_body(what, self._response, sink)
 
 
 class RequestJson(Mapping[str, Any]):
-    """The JSON object that a request sent; of it, only what is looked at is decoded.
+    """The JSON object of a request. Only the fields that are read are decoded.
 
-    Empty where the request sent something else.
+    Empty, if the request sent something else.
     """
 
     def __init__(self, headers: Mapping[str, str], content: bytes) -> None:
@@ -197,7 +196,7 @@ class RequestJson(Mapping[str, Any]):
                     _members.decode(self._content) if "json" in self._kind else {}
                 )
             except msgspec.DecodeError:
-                self._raw = {}  # no object
+                self._raw = {}  # not a JSON object
         return self._raw
 
 

@@ -1,7 +1,7 @@
-"""Importing: does something once a module has been imported by whoever needs it.
+"""Run an action when a module has been imported by the program.
 
-`instrument()` must see libraries that the program imports later, and must not import
-those that it never does.
+`instrument()` captures libraries that the program imports later. It must not import
+libraries that the program never uses.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ _pending_actions: Final[dict[str, Callable[[], object]]] = {}  # guarded by _loc
 
 
 def when_imported(module: str, action: Callable[[], object]) -> None:
-    """Run ``action`` now if the module is there, else once it has been imported.
+    """Run ``action`` now if the module is imported, or else after its import.
 
     Args:
-        module: its full name.
-        action: runs on the importing thread; its errors are guarded. One waits for
-            each module; a later one takes the place of an earlier one.
+        module: The full name of the module.
+        action: The function to run, guarded, on the importing thread. Only the latest
+            action of each module runs.
     """
     with _lock:
-        present = module in sys.modules
-        if not present:
+        is_imported = module in sys.modules
+        if not is_imported:
             _pending_actions[module] = action
             if _finder not in sys.meta_path:
                 sys.meta_path.insert(0, _finder)
-    if present:
+    if is_imported:
         action()
 
 
 def cancel(module: str) -> None:
-    """Wait no longer for a module."""
+    """Forget the action of a module."""
     with _lock:
         _pending_actions.pop(module, None)
         if not _pending_actions and _finder in sys.meta_path:
@@ -49,11 +49,13 @@ def cancel(module: str) -> None:
 
 
 def is_installed(module: str) -> bool:
-    """Return whether a module could be imported; nothing is, to find out.
+    """Return whether a module could be imported, without importing anything.
+
+    ``importlib.util.find_spec`` would import the parents. It also misses packages that
+    share a parent, such as ``google``.
 
     Args:
-        module: its full name. ``importlib.util.find_spec`` would import its parents,
-            and of several packages that share one, such as ``google``, says nothing.
+        module: The full name of the module.
     """
     path: Sequence[str] | None = None
     for depth in range(1, module.count(".") + 2):
@@ -77,7 +79,7 @@ def _find(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
 
 
 class _ImportHook(MetaPathFinder):
-    """Finds nothing by itself: lets the others, and listens at the loader they name."""
+    """Lets the other finders find a module, and wraps the loader that they name."""
 
     def find_spec(
         self,
@@ -98,7 +100,7 @@ class _ImportHook(MetaPathFinder):
 
 
 class _NotifyingLoader(Loader):
-    """Loads by another loader, and leaves no trace of itself in the module."""
+    """Loads with the real loader, then runs the action. The module shows no trace."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader

@@ -1,9 +1,14 @@
-"""The door to captured calls: `instrument`, `uninstrument`."""
+"""Capture the calls of provider libraries: `instrument`, `uninstrument`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack, overload
 
+from outlay._capture.instrumentation.import_hook import is_installed
+from outlay._capture.instrumentation.library import CaptureOptions
+from outlay._capture.pricing.genai_package import load_genai_package
+from outlay._capture.providers import MODULES, libraries, library
+from outlay._capture.recorder import Recorder
 from outlay.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,107 +20,103 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class InstrumentOptions(TypedDict, total=False):
+    """Options of `instrument`."""
+
+    client: Client | None
+    event_type: str | None
+    provider: str | None
+    models: Mapping[str, str] | None
+    include_usage: bool
+    customer_of: Callable[[str], str | None] | None
+
+
 @overload
 def instrument(
-    target: str | None = None,
-    *,
-    client: Client | None = None,
-    event_type: str | None = None,
-    provider: str | None = None,
-    models: Mapping[str, str] | None = None,
-    include_usage: bool = False,
-    customer_of: Callable[[str], str | None] | None = None,
+    target: str | None = None, **options: Unpack[InstrumentOptions]
 ) -> None: ...
 
 
 @overload
-def instrument(
-    target: T,
-    *,
-    client: Client | None = None,
-    event_type: str | None = None,
-    provider: str | None = None,
-    models: Mapping[str, str] | None = None,
-    include_usage: bool = False,
-    customer_of: Callable[[str], str | None] | None = None,
-) -> T: ...
+def instrument(target: T, **options: Unpack[InstrumentOptions]) -> T: ...
 
 
-def instrument(
-    target: object = None,
-    *,
-    client: Client | None = None,
-    event_type: str | None = None,
-    provider: str | None = None,
-    models: Mapping[str, str] | None = None,
-    include_usage: bool = False,
-    customer_of: Callable[[str], str | None] | None = None,
-) -> object:
-    """Track what calls of provider libraries cost, from now on.
+def instrument(target: object = None, **options: Unpack[InstrumentOptions]) -> object:
+    """Track the costs of the calls of provider libraries, from now on.
 
-    The calls return, raise and stream what they would without it. Doing it again
-    changes the options and nothing else; `uninstrument` undoes it.
+    The calls return, raise and stream the same as without it. A second call changes
+    only the options. `uninstrument` undoes it.
+
+    The optional package genai-prices is imported here, not in a captured call.
 
     Thread safety: any thread.
 
     Args:
-        target: a client of a supported library: its calls, and those of copies made
-            of it (``with_options``). Or a library's name, such as ``"openai"``: every
-            client of it, made before or after. None: every supported library that the
-            program has imported, or imports later.
-        client: tracks the costs; None: the default client, whichever it is then.
-        event_type: of the events, in place of the one that fits the call.
-        provider: who charges, in place of who the client's address belongs to. Say it
-            for a proxy or a server that nobody knows.
-        models: what your deployments and aliases are in price lists, such as
+        target: The target. A client of a supported library: its calls are captured, and
+            those of copies that are made of it (``with_options``). Or the name of a
+            library, such as ``"openai"``: all its clients are captured, earlier ones
+            too. If None, every supported library that the program has imported or
+            imports later.
+        **options: See below.
+
+    Options:
+        client: The client that tracks the costs. Defaults to the default client at the
+            time of the call.
+        event_type: The event type, instead of the one that fits the call.
+        provider: The provider that charges. Defaults to the owner of the client's
+            address. Give it for a proxy or for a server that outlay does not know.
+        models: The names that your deployments and aliases have in price lists, such as
             ``{"our-gpt": "gpt-4o"}``.
-        customer_of: tells whose a request of a batch is, by its ``custom_id``; None:
-            whoever the code that reads the batch's output runs for. So is what it
-            returns None for.
-        include_usage: asks for usage in streams that come without it. OpenAI then ends
-            a chat's stream with one chunk more, which has no choices.
+        include_usage: Whether to request usage in streams that come without it. OpenAI
+            then ends the stream of a chat with one more chunk, which has no choices.
+            Defaults to False.
+        customer_of: A function that returns the customer of a request of a batch, by
+            its ``custom_id``. If it is not given or returns None, the customer of the
+            code that reads the batch's output.
 
     Returns:
-        The client that was given, else None.
+        The client that was given, or else None.
 
     Raises:
-        ConfigError: the library is not supported, or not installed.
+        ConfigError: The library is not supported, or not installed.
     """
-    from outlay._capture.instrumentation.library import CaptureOptions  # noqa: PLC0415 - see __init__
-    from outlay._capture.recorder import Recorder  # noqa: PLC0415
-
-    options = CaptureOptions(
-        record=lambda observation: Recorder.of(client).record(observation),
-        event_type=event_type,
-        provider=provider,
-        models=dict(models or {}),
-        include_usage=include_usage,
-        customer_of=customer_of,
-    )
+    load_genai_package()
+    capture_options = _capture_options(**options)
     if target is None or isinstance(target, str):
-        for library in _libraries_for(target):
-            library.instrument_all(options)
+        for each in _libraries_for(target):
+            each.instrument_all(capture_options)
         return None
-    _library_of_client(target).instrument_client(target, options)
+    _library_of_client(target).instrument_client(target, capture_options)
     return target
 
 
-def uninstrument(target: object = None) -> None:
-    """Track captured calls no longer; the libraries are as they were before.
+def _capture_options(
+    *,
+    client: Client | None = None,
+    models: Mapping[str, str] | None = None,
+    **others: object,
+) -> CaptureOptions:
+    return CaptureOptions(
+        record=lambda observation: Recorder.for_client(client).record(observation),
+        models=dict(models or {}),
+        **others,  # type: ignore[arg-type]  # the rest of InstrumentOptions
+    )
 
-    What is under way, such as a stream that is being read, is still tracked.
+
+def uninstrument(target: object = None) -> None:
+    """Stop capturing. The libraries are then the same as before `instrument`.
+
+    Calls that have begun, such as a stream that is being read, are still tracked.
 
     Args:
-        target: as given to `instrument`; None: everything.
+        target: The target that `instrument` got. If None, everything.
 
     Raises:
-        ConfigError: the library is not supported.
+        ConfigError: The library is not supported.
     """
-    from outlay._capture.providers import libraries  # noqa: PLC0415 - see __init__
-
     if target is None:
-        for library in libraries():
-            library.uninstrument()
+        for each in libraries():
+            each.uninstrument()
     elif isinstance(target, str):
         _library_named(target).uninstrument()
     else:
@@ -123,41 +124,35 @@ def uninstrument(target: object = None) -> None:
 
 
 def _libraries_for(name: str | None) -> list[Library]:
-    from outlay._capture.instrumentation.import_hook import is_installed  # noqa: PLC0415 - see __init__
-    from outlay._capture.providers import libraries  # noqa: PLC0415
-
     if name is None:
-        return [library for library in libraries() if not library.clients_only]
-    library = _library_named(name)
-    if not is_installed(library.module):
+        return [each for each in libraries() if not each.clients_only]
+    found = _library_named(name)
+    if not is_installed(found.module):
         raise ConfigError(
-            f"cannot capture the calls of {name!r}, which is not installed"
+            f"cannot capture the calls of {name!r}, because it is not installed; "
+            "install it, or leave it out"
         )
-    if library.clients_only:
+    if found.clients_only:
         raise ConfigError(
-            f"{name!r} carries calls of all kinds: instrument a client, not all of them"
+            f"{name!r} makes calls of all kinds: instrument single clients of it"
         )
-    return [library]
+    return [found]
 
 
 def _library_named(name: str) -> Library:
-    from outlay._capture.providers import MODULES, library  # noqa: PLC0415
-
     try:
         return library(name)
     except KeyError:
         raise ConfigError(
-            f"there is no library {name!r} to instrument; "
+            f"outlay knows no library {name!r}; "
             f"supported are {', '.join(sorted(MODULES))}"
         ) from None
 
 
 def _library_of_client(client: object) -> Library:
-    from outlay._capture.providers import MODULES, libraries  # noqa: PLC0415
-
-    for library in libraries():
-        if library.is_client(client):
-            return library
+    for each in libraries():
+        if each.is_client(client):
+            return each
     kind = type(client)
     raise ConfigError(
         f"{kind.__module__}.{kind.__qualname__} is not a client that can be "

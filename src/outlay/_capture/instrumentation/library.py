@@ -1,8 +1,8 @@
-"""The engine: hooks provider libraries, and unhooks them again.
+"""Patch the functions of provider libraries, and undo that.
 
-A `Library` names the seams of one provider's package. Its `Scope` knows which of its
-clients are captured, and how. A seam's wrapper asks the scope; for a client that
-nobody instrumented it calls on, and costs a look-up.
+A `Library` provides the patches of one package. Its `InstrumentedClients` know which
+clients are captured, and how. A patched function asks them. For a client that is not
+instrumented it only calls the original, which costs a look-up.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ if TYPE_CHECKING:
 
 
 class CaptureOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How calls are captured.
+    """Options of captured calls.
 
     Attributes:
-        record: tracks what was observed.
-        event_type: in place of the one that the extractor chose.
-        provider: who charges; None: what the client's address or class tells.
-        models: what the provider's deployments and aliases are called in price lists.
-        include_usage: whether to ask for usage in streams that come without it.
-        customer_of: whose a batch's request is, by the id that the user gave it.
+        record: Tracks an observation.
+        event_type: The event type. Defaults to the extractor's choice.
+        provider: The provider that charges. Defaults to the one of the client's address
+            or class.
+        models: The names of deployments and aliases in price lists.
+        include_usage: Whether to request usage in streams that come without it.
+        customer_of: Returns the customer of a request of a batch, by its id.
     """
 
     record: Callable[[Observation], object]
@@ -52,57 +53,63 @@ class CaptureOptions(msgspec.Struct, frozen=True, kw_only=True):
         self,
         endpoint: Endpoint,
         call: Call,
-        answer: Mapping[str, Any],
+        response: Mapping[str, Any],
         *,
         complete: bool = True,
     ) -> None:
-        """Record what the answer to a call says that it cost.
+        """Record what the response to a call says about its cost.
 
         Args:
-            endpoint: that was called.
-            call: what is known of it.
-            answer: its members, as far as the endpoint's extractor reads them.
-            complete: whether the answer was read to its end.
+            endpoint: The endpoint that was called.
+            call: The call.
+            response: The fields of the response that the endpoint's extractor reads.
+            complete: Whether the response was read to its end.
         """
-        extracted = endpoint.extract(answer, call)
+        extracted = endpoint.extract(response, call)
         if extracted is None:
             return
         if isinstance(extracted, Observation):
             extracted = (extracted,)
-        request = answer.get("custom_id") or answer.get("recordId")
-        scope = guarded(call.provider, self._scope_of, request)
+        request_id = response.get("custom_id") or response.get("recordId")
+        scope = guarded(call.provider, self._attribution_of, request_id)
         with scope or nullcontext():
-            for observation in extracted:
-                named = self._named(observation, call, complete)
-                guarded(call.provider, self.record, named)
+            for each in extracted:
+                observation = self._with_options(each, call, complete=complete)
+                guarded(call.provider, self.record, observation)
 
-    def _scope_of(self, request: str | None) -> attribution.AttributionScope | None:
-        if self.customer_of is None or request is None:
+    def _attribution_of(
+        self, request_id: str | None
+    ) -> attribution.AttributionScope | None:
+        if self.customer_of is None or request_id is None:
             return None
-        return attribution.attribute(customer_id=self.customer_of(request))
+        return attribution.attribute(customer_id=self.customer_of(request_id))
 
-    def _named(self, observed: Observation, call: Call, complete: bool) -> Observation:  # noqa: FBT001 - private
+    def _with_options(
+        self, observation: Observation, call: Call, *, complete: bool
+    ) -> Observation:
         changes: dict[str, Any] = {}
         if self.event_type is not None:
             changes["event_type"] = self.event_type
         if not complete:
             changes["is_complete"] = False
-        told = observed.model if isinstance(observed.model, str) else None
-        model = self.models.get(call.model or "") or self.models.get(told or "", told)
-        if model != observed.model:
+        reported = observation.model if isinstance(observation.model, str) else None
+        model = self.models.get(call.model or "") or self.models.get(
+            reported or "", reported
+        )
+        if model != observation.model:
             changes["model"] = model
         if not changes:
-            return observed
-        return msgspec.structs.replace(observed, **changes)
+            return observation
+        return msgspec.structs.replace(observation, **changes)
 
 
 class Patch(NamedTuple):
-    """A function of a library to be wrapped.
+    """A function of a library that will be replaced by a wrapper.
 
     Attributes:
-        owner: the class or module that holds it.
-        name: its name there.
-        wrap: makes the wrapper of the original.
+        owner: The class or module that holds the function.
+        name: The name of the function there.
+        wrap: Makes the wrapper from the original.
     """
 
     owner: Any
@@ -111,18 +118,18 @@ class Patch(NamedTuple):
 
 
 class InstrumentedClients:
-    """Which clients of one library are captured, and how. Holds them weakly.
+    """The clients of one library that are captured, with their options.
 
-    Thread safety: any thread.
+    The clients are held weakly. Thread safety: any thread.
     """
 
     def __init__(self) -> None:
         self.default_options: CaptureOptions | None = None
-        # By identity: clients of some libraries are equal if their settings are.
+        # By identity: in some libraries, clients with equal settings are equal.
         self._clients: dict[int, tuple[weakref.ref[Any], CaptureOptions]] = {}
 
     def options_for(self, client: object) -> CaptureOptions | None:
-        """Return how calls of ``client`` are captured, or None: they are not."""
+        """Return the options of ``client``, or None if it is not captured."""
         return self._client_options(client) or self.default_options
 
     def _client_options(self, client: object) -> CaptureOptions | None:
@@ -136,33 +143,33 @@ class InstrumentedClients:
         self._clients[name] = (gone, options)
 
     def discard(self, client: object) -> None:
-        """Capture the calls of one client no longer."""
+        """Stop capturing the calls of one client."""
         self._clients.pop(id(client), None)
 
     def inherit(self, client: object, parent: object) -> None:
-        """Capture a copy of a client as the client itself."""
+        """Capture ``client``, a copy of ``parent``, with the same options."""
         options = self._client_options(parent)
         if options is not None:
             self.add(client, options)
 
     def clear(self) -> None:
-        """Capture nothing."""
+        """Stop capturing."""
         self.default_options = None
         self._clients.clear()
 
     def is_empty(self) -> bool:
-        """Return whether nothing is captured."""
+        """Return whether no client is captured."""
         return self.default_options is None and not self._clients
 
 
 PatchProvider = Callable[["ModuleType", InstrumentedClients], Iterable[Patch]]
-"""Tells where to hook, given an imported module and the scope."""
+"""Returns the patches of an imported module, given it and the captured clients."""
 
 NO_EXTRA_MODULES: Final[Mapping[str, PatchProvider]] = MappingProxyType({})
 
 
 class Library:
-    """One provider's package, and where it is hooked.
+    """One provider's package, and its patches.
 
     Thread safety: any thread.
     """
@@ -170,97 +177,98 @@ class Library:
     def __init__(
         self,
         name: str,
-        seams: PatchProvider,
+        patches: PatchProvider,
         *,
         module: str | None = None,
-        by_client_only: bool = False,
-        inside: Callable[[Any], Iterable[object]] = lambda client: (client,),
-        also: Mapping[str, PatchProvider] = NO_EXTRA_MODULES,
+        clients_only: bool = False,
+        patched_objects: Callable[[Any], Iterable[object]] = lambda client: (client,),
+        extra_modules: Mapping[str, PatchProvider] = NO_EXTRA_MODULES,
     ) -> None:
         """Describe a library.
 
         Args:
-            name: what users call it, as in ``outlay.instrument("openai")``.
-            seams: returns where to hook, given the imported module and the scope.
-            module: what is imported; None: the name.
-            by_client_only: whether `instrument()` leaves it alone, and only single
-                clients can be captured.
-            inside: returns what the seams see of a client, and ask the scope about,
-                where that is not the client itself.
-            also: more modules of the package that have seams, and are not imported
-                with it.
+            name: The name that users give, as in ``outlay.instrument("openai")``.
+            patches: Returns the patches of the imported module.
+            module: The module that is imported. Defaults to the name.
+            clients_only: Whether only single clients can be captured, and
+                `instrument()` skips the library. Defaults to False.
+            patched_objects: Returns the objects that the patched functions get for a
+                client. Defaults to the client itself.
+            extra_modules: More modules of the package that have patches, and are not
+                imported together with it.
         """
         self.name = name
         self.module = module or name
-        self.clients_only = by_client_only
+        self.clients_only = clients_only
         self.scope = InstrumentedClients()
-        self._seams = {self.module: seams, **also}
-        self._inside = inside
-        self._lock = threading.RLock()  # a finaliser may call, and so look in here
-        # By module; guarded by _lock.
-        self._hooked: dict[str, list[tuple[Patch, Any, Any]]] = {}
+        self._patches = {self.module: patches, **extra_modules}
+        self._patched_objects = patched_objects
+        # Re-entrant: a finaliser may make a call, and so get here.
+        self._lock = threading.RLock()
+        # Patches with original and wrapper, by module; guarded by _lock.
+        self._applied: dict[str, list[tuple[Patch, Any, Any]]] = {}
 
     def is_client(self, client: object) -> bool:
         """Return whether ``client`` is an object of this library, or of a subclass."""
-        inside = self.module + "."
+        package = self.module + "."
         return any(
-            (kind.__module__ + ".").startswith(inside) for kind in type(client).__mro__
+            (kind.__module__ + ".").startswith(package) for kind in type(client).__mro__
         )
 
     def instrument_all(self, options: CaptureOptions) -> None:
-        """Capture every client, of now and later, once the library is imported."""
+        """Capture every client, earlier and later, once the library is imported."""
         self.scope.default_options = options
         self._apply_patches()
 
     def instrument_client(self, client: object, options: CaptureOptions) -> None:
-        """Capture one client, and the copies that are made of it from now on."""
-        for part in self._inside(client):
-            self.scope.add(part, options)
+        """Capture one client, and the copies that are made of it later."""
+        for each in self._patched_objects(client):
+            self.scope.add(each, options)
         self._apply_patches()
 
     def uninstrument(self, client: object | None = None) -> None:
-        """Capture one client no longer, or none at all; leave no trace after the last.
+        """Stop capturing. After the last client, the patches are removed.
 
         Args:
-            client: the client; None: all of them.
+            client: The client. If None, all of them.
         """
         if client is None:
             self.scope.clear()
         else:
-            for part in self._inside(client):
-                self.scope.discard(part)
+            for each in self._patched_objects(client):
+                self.scope.discard(each)
         if self.scope.is_empty():
             self._remove_patches()
 
     def _apply_patches(self) -> None:
-        for module in self._seams:
-            when_imported(module, functools.partial(self._hook_module, module))
+        for module in self._patches:
+            when_imported(module, functools.partial(self._patch_module, module))
 
-    def _hook_module(self, module: str) -> None:
+    def _patch_module(self, module: str) -> None:
         with self._lock:
-            if module in self._hooked:
+            if module in self._applied:
                 return
-            hooked = self._hooked[module] = []
-            for seam in tuple(self._seams[module](sys.modules[module], self.scope)):
-                original = vars(seam.owner).get(seam.name, _INHERITED)
-                wrapper = seam.wrap(getattr(seam.owner, seam.name))
-                setattr(seam.owner, seam.name, wrapper)
-                hooked.append((seam, original, vars(seam.owner)[seam.name]))
+            applied = self._applied[module] = []
+            for patch in tuple(self._patches[module](sys.modules[module], self.scope)):
+                original = vars(patch.owner).get(patch.name, _INHERITED)
+                wrapper = patch.wrap(getattr(patch.owner, patch.name))
+                setattr(patch.owner, patch.name, wrapper)
+                applied.append((patch, original, vars(patch.owner)[patch.name]))
 
     def _remove_patches(self) -> None:
-        for module in self._seams:
+        for module in self._patches:
             cancel(module)
         with self._lock:
-            hooked = [each for part in self._hooked.values() for each in part]
-            self._hooked.clear()
-            for seam, original, ours in reversed(hooked):
-                if vars(seam.owner).get(seam.name) is not ours:
-                    # Somebody wrapped the wrapper: it stays, and calls on.
+            applied = [each for part in self._applied.values() for each in part]
+            self._applied.clear()
+            for patch, original, wrapper in reversed(applied):
+                if vars(patch.owner).get(patch.name) is not wrapper:
+                    # Another package wrapped the wrapper. It stays, and calls on.
                     continue
                 if original is _INHERITED:
-                    delattr(seam.owner, seam.name)
+                    delattr(patch.owner, patch.name)
                 else:
-                    setattr(seam.owner, seam.name, original)
+                    setattr(patch.owner, patch.name, original)
 
 
 _INHERITED: Final = object()
@@ -269,14 +277,14 @@ _INHERITED: Final = object()
 def patch_copy_method(
     scope: InstrumentedClients,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return the wrap of a method that copies a client: the copy is captured alike."""
+    """Return the wrapper of a method that copies a client, and capture the copy."""
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def copy(client: Any, *args: Any, **kwargs: Any) -> Any:
-            made = original(client, *args, **kwargs)
-            guarded("copy", scope.inherit, made, client)
-            return made
+            copied = original(client, *args, **kwargs)
+            guarded("copy", scope.inherit, copied, client)
+            return copied
 
         return copy
 

@@ -1,13 +1,14 @@
-"""Hooks: wrappers that see what a library's method returned, and give it back as it is.
+"""Wrap functions of a library so that an observer gets what they return.
 
-What they call gets the answer first, then what the method was called with. It runs
-guarded, after the method returned; it never sees what the method raised.
+The observer gets the response first, then the arguments of the call. It runs guarded,
+after the function has returned. It never gets what the function raised.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from outlay._capture.guard import guarded
@@ -19,101 +20,72 @@ if TYPE_CHECKING:
     Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def returning(what: str, seen: Observer) -> Wrapper:
-    """Return the wrap of a function whose answers ``seen`` looks at.
+def observe_result(what: str, observer: Observer) -> Wrapper:
+    """Return a wrapper for plain and coroutine functions, which lets ``observer`` look.
 
     Args:
-        what: is being captured; for the log line of a failure.
-        seen: gets the answer, and the arguments of the call.
+        what: The library, for the log line of a failure.
+        observer: Gets the response, and the arguments of the call.
     """
+
+    def look(response: Any, *args: Any, **kwargs: Any) -> None:
+        observer(response, *args, **kwargs)
+
+    return replace_result(what, look)
+
+
+def replace_result(what: str, replacement: Callable[..., Any]) -> Wrapper:
+    """Return a wrapper for plain and coroutine functions, which may replace the result.
+
+    Args:
+        what: The library, for the log line of a failure.
+        replacement: Gets the response, and the arguments of the call. The caller gets
+            what it returns. If that is None, the caller gets the response.
+    """
+
+    def replaced(response: Any, args: Any, kwargs: Any) -> Any:
+        other = guarded(what, replacement, response, *args, **kwargs)
+        return response if other is None else other
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def function(*args: Any, **kwargs: Any) -> Any:
-            answer = original(*args, **kwargs)
-            guarded(what, seen, answer, *args, **kwargs)
-            return answer
+            return replaced(original(*args, **kwargs), args, kwargs)
 
-        return function
-
-    return wrap
-
-
-def awaiting(what: str, seen: Observer) -> Wrapper:
-    """Return the wrap of a coroutine function; as `returning`."""
-
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        async def function(*args: Any, **kwargs: Any) -> Any:
-            answer = await original(*args, **kwargs)
-            guarded(what, seen, answer, *args, **kwargs)
-            return answer
+        async def coroutine(*args: Any, **kwargs: Any) -> Any:
+            return replaced(await original(*args, **kwargs), args, kwargs)
 
-        return function
+        is_coroutine = inspect.iscoroutinefunction(inspect.unwrap(original))
+        return coroutine if is_coroutine else function
 
     return wrap
 
 
-def replacing(what: str, replaced: Callable[..., Any]) -> Wrapper:
-    """Return the wrap of a function whose answer ``replaced`` may wrap, too.
+def observe_context(what: str, observer: Observer) -> Wrapper:
+    """Return a wrapper for context managers of both kinds, made of generators.
 
-    What it returns is returned, unless that is None.
+    Args:
+        what: The library, for the log line of a failure.
+        observer: Gets the value that ``with`` gets, and the arguments of the call.
     """
-
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def function(*args: Any, **kwargs: Any) -> Any:
-            answer = original(*args, **kwargs)
-            other = guarded(what, replaced, answer, *args, **kwargs)
-            return answer if other is None else other
-
-        return function
-
-    return wrap
-
-
-def replacing_awaited(what: str, replaced: Callable[..., Any]) -> Wrapper:
-    """Return the wrap of a coroutine function; as `replacing`."""
-
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        async def function(*args: Any, **kwargs: Any) -> Any:
-            answer = await original(*args, **kwargs)
-            other = guarded(what, replaced, answer, *args, **kwargs)
-            return answer if other is None else other
-
-        return function
-
-    return wrap
-
-
-def entering(what: str, seen: Observer) -> Wrapper:
-    """Return the wrap of a context manager; ``seen`` gets what ``with`` gets."""
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         @contextlib.contextmanager
-        def function(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            with original(*args, **kwargs) as answer:
-                guarded(what, seen, answer, *args, **kwargs)
-                yield answer
+        def manager(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            with original(*args, **kwargs) as response:
+                guarded(what, observer, response, *args, **kwargs)
+                yield response
 
-        return function
-
-    return wrap
-
-
-def entering_async(what: str, seen: Observer) -> Wrapper:
-    """Return the wrap of an asynchronous context manager; as `entering`."""
-
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         @contextlib.asynccontextmanager
-        async def function(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-            async with original(*args, **kwargs) as answer:
-                guarded(what, seen, answer, *args, **kwargs)
-                yield answer
+        async def async_manager(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            async with original(*args, **kwargs) as response:
+                guarded(what, observer, response, *args, **kwargs)
+                yield response
 
-        return function
+        is_async = inspect.isasyncgenfunction(inspect.unwrap(original))
+        return async_manager if is_async else manager
 
     return wrap

@@ -1,4 +1,4 @@
-"""Arguments: what a call's arguments, or its result, tell about its cost."""
+"""Compute values from the arguments, or from the result, of a call."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 RESULT: Final = "result"
-"""What a function asks for by this name is what the call returned."""
+"""A callback whose parameter has this name gets the result of the call."""
 
 
 class Arguments:
-    """The arguments of a function's calls, found by their names.
+    """The arguments of a function, found by their names.
 
-    Reads them where they are, for binding a signature takes longer than all the rest.
+    It reads them in place. Binding a signature would take longer than all other work.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         try:
             parameters = [*inspect.signature(function).parameters.values()]
-        except (TypeError, ValueError):  # some that are written in C do not tell
+        except (TypeError, ValueError):  # some functions in C have no signature
             parameters = []
         self._arguments = {
-            parameter.name: _Argument.of(index, parameter)
+            parameter.name: _Argument.from_parameter(index, parameter)
             for index, parameter in enumerate(parameters)
             if parameter.kind not in _COLLECTING
         }
@@ -35,59 +35,62 @@ class Arguments:
     def callback_for(
         self, field: str, source: str | Callable[..., object]
     ) -> ArgumentCallback:
-        """Return what tells a fact of each call.
+        """Return a callback that computes a field of each call.
 
         Args:
-            field: the fact's name, for the error.
-            source: an argument's name; or a function of arguments, by their names, and
-                of the call's result, by the name ``result``.
+            field: The name of the field, for the error.
+            source: The name of an argument. Or a function of arguments, by their
+                names, and of the call's result, by the name ``result``.
 
         Raises:
-            ConfigError: there is no such argument.
+            ConfigError: There is no such argument.
         """
         if isinstance(source, str):
-            asked = {"value": self._argument(field, source)}
-            return ArgumentCallback(lambda value: value, asked, needs_result=False)
-        wanted = _wanted(field, source, self)
-        late = RESULT in wanted and RESULT not in self
-        if late:
-            wanted.remove(RESULT)
-        asked = {name: self._argument(field, name) for name in wanted}
-        return ArgumentCallback(source, asked, needs_result=late)
+            arguments = {"value": self._argument(field, source)}
+            return ArgumentCallback(lambda value: value, arguments, needs_result=False)
+        names = _parameter_names(field, source, self)
+        needs_result = RESULT in names and RESULT not in self
+        if needs_result:
+            names.remove(RESULT)
+        arguments = {name: self._argument(field, name) for name in names}
+        return ArgumentCallback(source, arguments, needs_result=needs_result)
 
     def id_callback(
-        self, field: str, source: object, *, late: bool = False
+        self, field: str, source: object, *, may_need_result: bool = False
     ) -> ArgumentCallback | None:
-        """Return what tells the id of each call's operation; None: nobody does.
+        """Return a callback that computes the id of each call, or None without one.
 
         Args:
-            field: the name of ``source``, for the error.
-            source: see `teller`.
-            late: whether the result may tell it.
+            field: The name of ``source``, for the error.
+            source: The source, as of `callback_for`, or None.
+            may_need_result: Whether the callback may ask for the result.
 
         Raises:
-            ConfigError: ``source`` is one operation's id, and not each call's, or asks
-                for what there is not.
+            ConfigError: ``source`` is one operation's id instead of each call's, or
+                asks for an argument that does not exist.
         """
         if source is None:
             return None
         if not isinstance(source, str) and not callable(source):
             raise ConfigError(
                 f"{field}={shorten(source)}: every call would be the same operation; "
-                "name the argument that holds its id, or pass a function of arguments"
+                "give the name of the argument that holds its id, or a function of "
+                "arguments"
             )
-        teller = self.callback_for(field, source)
-        if teller.needs_result and not late:
-            raise ConfigError(f"{field}: the result of a call comes too late for it")
-        return teller
+        callback = self.callback_for(field, source)
+        if callback.needs_result and not may_need_result:
+            raise ConfigError(
+                f"{field}: it is needed before the call returns; use only arguments"
+            )
+        return callback
 
     def customer_callback(
         self, source: str | Callable[..., object] | None
     ) -> ArgumentCallback | None:
-        """Return what tells each call's customer; None: nobody does.
+        """Return a callback that computes each call's customer, or None without one.
 
         Raises:
-            ConfigError: ``source`` asks for what there is not.
+            ConfigError: ``source`` asks for an argument that does not exist.
         """
         if isinstance(source, str) and source not in self:
             customer = source
@@ -101,7 +104,7 @@ class Arguments:
         try:
             return self._arguments[name]
         except KeyError:
-            known = ", ".join(self._arguments) or "none that it tells"
+            known = ", ".join(self._arguments) or "no named arguments"
             raise ConfigError(
                 f"{field}: {qualified_name(self.function)} has no argument {name!r}; "
                 f"it has {known}"
@@ -109,35 +112,35 @@ class Arguments:
 
 
 class ArgumentCallback(NamedTuple):
-    """Tells a fact of each call.
+    """Computes a field of each call.
 
     Attributes:
-        source: makes the fact of what it asks for.
-        asked: the arguments that it asks for, by their names.
-        late: whether it asks for the result, too.
+        function: The user's function.
+        arguments: The arguments that it gets, by their names.
+        needs_result: Whether it gets the result, too.
     """
 
-    source: Callable[..., object]
+    function: Callable[..., object]
     arguments: Mapping[str, _Argument]
     needs_result: bool
 
     def value(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: object = None
     ) -> object:
-        """Return the fact; whatever the source raises passes through."""
-        told = {name: each.find(args, kwargs) for name, each in self.arguments.items()}
+        """Return the value. Errors of the function pass through."""
+        given = {name: each.find(args, kwargs) for name, each in self.arguments.items()}
         if self.needs_result:
-            told[RESULT] = result
-        return self.source(**told)
+            given[RESULT] = result
+        return self.function(**given)
 
 
 class _Argument(NamedTuple):
     name: str
-    place: int | None  # None: it is passed by name only
+    position: int | None  # None, if it is passed by name only
     default: object
 
     @classmethod
-    def of(cls, index: int, parameter: inspect.Parameter) -> _Argument:
+    def from_parameter(cls, index: int, parameter: inspect.Parameter) -> _Argument:
         default = parameter.default
         return cls(
             parameter.name,
@@ -146,20 +149,21 @@ class _Argument(NamedTuple):
         )
 
     def find(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> object:
-        if self.place is not None and self.place < len(args):
-            return args[self.place]
+        if self.position is not None and self.position < len(args):
+            return args[self.position]
         return kwargs.get(self.name, self.default)
 
 
-def _wanted(
+def _parameter_names(
     field: str, source: Callable[..., object], arguments: Arguments
 ) -> list[str]:
-    """Return the names of what a function asks for."""
+    """Return the names of the parameters that a callback needs."""
     try:
         parameters = inspect.signature(source).parameters.values()
     except (TypeError, ValueError):
         raise ConfigError(
-            f"{field}={shorten(source)}: pass a lambda, whose arguments are named"
+            f"{field}={shorten(source)}: it has no signature; pass a lambda with named "
+            "arguments"
         ) from None
     return [
         parameter.name
@@ -170,14 +174,14 @@ def _wanted(
 
 
 def unwrap_method(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function that a static or class method holds, or that it is."""
+    """Return the function of a static or class method, or the function itself."""
     if isinstance(function, staticmethod | classmethod):
         return function.__func__
     return function
 
 
 def qualified_name(function: object) -> str:
-    """Return what people call a function."""
+    """Return the name of a function with its module."""
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     return f"{getattr(function, '__module__', '?')}.{name}"
 

@@ -1,4 +1,14 @@
-"""Places: names of calls that have no ids, by what they are, within an operation."""
+"""Find the operation id of a captured cost.
+
+The idempotency key of an event is made of this id. The first of these applies:
+
+1. The provider's id of its response, or the id that the user gave.
+2. The id of the HTTP request. Each attempt that is charged has another one.
+3. A derived id: the id of the enclosing operation, a digest of the call, and a number.
+   A re-run that makes the same calls gets the same ids, in whatever order they end.
+   Two calls that could swap their ids are equal, and cost the same.
+4. None. The event then gets a random key, which is counted and logged once.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +17,83 @@ import os
 import threading
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 from weakref import WeakValueDictionary
 
 import msgspec
 
 from outlay._fork import after_fork_in_child
-from outlay._model.events import MAX_OPERATION_ID_CHARS
+from outlay._model.events import MAX_OPERATION_ID_CHARS, validate_text
+from outlay.errors import InvalidEventError
 
 if TYPE_CHECKING:
     from outlay._capture.observation import Observation
 
 
+def identify(observation: Observation, derived_ids: DerivedIds | None) -> Observation:
+    """Return ``observation`` with its operation id, if it has any.
+
+    Not pure: a derived id is used up.
+
+    Args:
+        observation: The observation of one completed call.
+        derived_ids: The ids of the enclosing operation, if there is one.
+    """
+    operation_id = resolve_operation_id(observation, derived_ids)
+    if operation_id == observation.operation_id:
+        return observation
+    return msgspec.structs.replace(observation, operation_id=operation_id)
+
+
+def resolve_operation_id(
+    observation: Observation, derived_ids: DerivedIds | None
+) -> str | None:
+    """Return the operation id of ``observation``, or None; see the module."""
+    for given in (observation.operation_id, observation.request_id):
+        valid = _valid_or_none(given)
+        if valid is not None:
+            return valid
+    if derived_ids is None:
+        return None
+    return derived_ids.next_id(*identity_fields(observation))
+
+
+def operation_id_text(operation_id: object) -> str:
+    """Return an operation id as the text that a key is made of.
+
+    Raises:
+        InvalidEventError: It is not an operation id.
+    """
+    if isinstance(operation_id, UUID) or type(operation_id) is int:
+        operation_id = str(operation_id)
+    return validate_text("operation_id", operation_id, max_chars=MAX_OPERATION_ID_CHARS)
+
+
+def _valid_or_none(given: object) -> str | None:
+    try:
+        return operation_id_text(given)
+    except InvalidEventError:  # a mistake of the provider or of an extractor
+        return None
+
+
 class DerivedIds:
-    """Names the calls of one run of an operation that have no ids of their own.
+    """The ids of the calls in one run of an operation that have no ids of their own.
 
-    Blocks that overlap in one process, with the same operation and customer, are of one
-    run: `join` gives them the same names to take from, or two calls alike would share
-    one, and only one of them would count. A run that begins when all have left is a
-    re-run, and finds the same names again.
+    Blocks that overlap in one process, with the same operation and customer, belong to
+    one run. `acquire` gives them the same object. Otherwise two equal calls would get
+    one id, and only one of them would count. A run that starts after all blocks have
+    ended is a re-run, and gets the same ids again.
 
-    Thread safety: any thread, re-entrant. Names are made of single operations of a
-    dict, and of counters that are; joining and leaving take the module's lock.
+    Thread safety: any thread, re-entrant. `next_id` consists of single operations of a
+    dict and of counters. `acquire` and `release` take the module's lock.
     """
 
     def __init__(self, operation_id: str) -> None:
+        """Start without any call.
+
+        Args:
+            operation_id: The operation's id. A long one is replaced by its digest.
+        """
         if len(operation_id) > _MAX_PREFIX:
             operation_id = sha256(operation_id.encode()).hexdigest()
         self._operation_id = operation_id
@@ -40,37 +103,36 @@ class DerivedIds:
 
     @classmethod
     def acquire(cls, operation_id: str, customer_id: str | None) -> DerivedIds:
-        """Return the names of a run that is under way, or of one that begins now."""
+        """Return the shared ids of a running operation, or new ones."""
         with _lock:
-            places = _active.get((operation_id, customer_id))
-            if places is None:
-                places = cls(operation_id)
-                _active[operation_id, customer_id] = places
-            places._users += 1
-            return places
+            ids = _active.get((operation_id, customer_id))
+            if ids is None:
+                ids = _active[operation_id, customer_id] = cls(operation_id)
+            ids._users += 1
+            return ids
 
     def release(self, operation_id: str, customer_id: str | None) -> None:
-        """End the run, unless other blocks of it are under way."""
+        """End the run, unless other blocks of it are active."""
         with _lock:
             self._users -= 1
             key = (operation_id, customer_id)
             if self._users == 0 and _active.get(key) is self:
                 del _active[key]
 
-    def next_id(self, *facts: object) -> str | None:
-        """Return the name of the next call that ``facts`` are true of.
+    def next_id(self, *fields: object) -> str | None:
+        """Return the id of the next call with these fields.
 
         Args:
-            *facts: what tells the call apart from others; JSON.
+            *fields: The values that tell the call from others, as JSON.
 
         Returns:
-            Such as ``job-42/3f2a91c04b7d-1``; or None, for a name could come twice:
-            this is a child that was forked in the midst of the operation, or there
-            have been too many kinds of calls to remember.
+            An id such as ``job-42/3f2a91c04b7d-1``. None, if the id could come twice:
+            in a child that was forked inside of the operation, or after too many kinds
+            of calls.
         """
         if self._process != os.getpid():
             return None
-        digest = sha256(_encode(facts)).hexdigest()[:_DIGITS]
+        digest = sha256(_encode(fields)).hexdigest()[:_DIGITS]
         if digest not in self._counters and len(self._counters) >= _MAX_KINDS:
             return None
         counter = self._counters.setdefault(digest, itertools.count(1))
@@ -78,7 +140,7 @@ class DerivedIds:
 
 
 def identity_fields(observation: Observation) -> tuple[object, ...]:
-    """Return what tells a call apart from others in the same operation."""
+    """Return the fields that tell a call from others in the same operation."""
     return (
         observation.provider,
         observation.event_type,
@@ -92,26 +154,29 @@ def identity_fields(observation: Observation) -> tuple[object, ...]:
     )
 
 
-# Weak: a block that is never left is forgotten when nothing can be in it any more.
+# Weak: a block that is never left goes when no code can be inside of it any more.
 _active: Final[WeakValueDictionary[tuple[str, str | None], DerivedIds]] = (
     WeakValueDictionary()
 )
 _lock = threading.RLock()  # re-entrant: a finaliser may leave a block
 
 
-def _forked() -> None:
-    """Begin anew in a forked child: the runs are its parent's, and so is the lock."""
+def _reset_after_fork() -> None:
+    """Forget the parent's runs, and the lock that one of its threads may hold."""
     global _lock
     _lock = threading.RLock()
     _active.clear()
 
 
-after_fork_in_child(_forked)
+after_fork_in_child(_reset_after_fork)
 
 _encode: Final = msgspec.json.Encoder(order="sorted", enc_hook=str).encode
 
 _DIGITS: Final = 12
-"""Of a digest, in hex: two of a thousand kinds meet with a probability under 2e-9."""
+"""Hex digits of a digest. Two of a thousand kinds collide with a chance under 2e-9."""
 
-_MAX_KINDS: Final = 65_536  # about 10 MB, of one operation
-_MAX_PREFIX: Final = MAX_OPERATION_ID_CHARS - 64  # leaves room for what comes after
+_MAX_KINDS: Final = 65_536
+"""Kinds of calls that one operation remembers. They take about 10 MB."""
+
+_MAX_PREFIX: Final = MAX_OPERATION_ID_CHARS - 64
+"""Characters of the operation's id. The rest is room for digest and number."""

@@ -1,7 +1,7 @@
-"""Operations: several costs of one billable thing, under one id.
+"""Track several costs of one billable operation under one id.
 
-Every cost is tracked when it is added, so a kill between two of them loses nothing; and
-since the keys of all are made of the operation's id, a re-run counts none twice.
+Every cost is tracked when it is added, so a kill between two of them loses nothing. The
+keys of all costs are made of the operation's id, so a re-run counts none twice.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar
 from outlay._capture.context.bind import ContextRun
 from outlay._capture.context.function_wrapper import wrap_function
 from outlay._capture.operations.arguments import Arguments, unwrap_method
-from outlay._capture.operations.ids_resolve import operation_id_text
+from outlay._capture.operations.ids import operation_id_text
 from outlay._capture.operations.state import (
     CostIdentity,
     OperationLabels,
@@ -39,19 +39,19 @@ R = TypeVar("R")
 
 
 class Operation:
-    """One billable operation that is under way: what ``with outlay.operation`` gives.
+    """A handle of one running operation. ``with outlay.operation(...)`` returns it.
 
     Thread safety: any thread may call any method, also after the operation has ended.
     """
 
     __slots__ = ("_state",)
 
-    def __init__(self, inside: OperationState) -> None:
-        """Handle an operation; `operation` and `current_operation` do that for you."""
-        self._state = inside
+    def __init__(self, state: OperationState) -> None:
+        """Create a handle. Use `operation` or `current_operation` instead."""
+        self._state = state
 
     def __eq__(self, other: object) -> bool:
-        """Whether ``other`` is a handle of the same operation."""
+        """Return whether ``other`` is a handle of the same operation."""
         return isinstance(other, Operation) and other._state is self._state
 
     def __hash__(self) -> int:
@@ -59,13 +59,14 @@ class Operation:
 
     @property
     def operation_id(self) -> str | None:
-        """The operation's own id; None: nobody has said it yet.
+        """The operation's own id. None, until one is set.
 
-        It may be set until the first cost is added: the costs are tracked at once, so
-        the keys of those before could not be made of it.
+        Set it before the first cost is added. Each cost is tracked when it is added,
+        with a key that is made of the id.
 
         Raises:
-            InvalidEventError: when set to what is no id, or too late.
+            InvalidEventError: When set: the value is not an id, or a cost was added
+                before.
         """
         return self._state.operation_id
 
@@ -87,49 +88,51 @@ class Operation:
         event_type: str | None = None,
         data: Mapping[str, Json] | None = None,
     ) -> Receipt:
-        """Track one of the operation's costs, now.
+        """Track one of the operation's costs now.
 
-        When it returns, the cost is in the journal, whatever becomes of the operation.
+        When it returns, the cost is in the journal, whatever the operation does next.
 
         Args:
-            amount: actual cost in the metric's currency, exact; see `track_cost`.
-            line: which of the operation's costs it is. Only one can be without.
-            quantity: how much was consumed.
-            unit: of the quantity.
-            provider: who charges for it. None: who charges for the operation.
-            event_type: None: the operation's.
-            data: anything else worth knowing or grouping by; JSON.
+            amount: The exact amount, in the metric's currency. See `track_cost`.
+            line: The name of the cost within the operation. Only one cost can have
+                none.
+            quantity: The quantity that was consumed.
+            unit: The unit of the quantity.
+            provider: The provider that charges. Defaults to the operation's.
+            event_type: The event type. Defaults to the operation's.
+            data: More fields to keep or to group by, as JSON.
 
         Returns:
             The event's idempotency key, and whether the event is on disk.
 
         Raises:
-            InvalidEventError: an argument breaks a rule; or the operation has such a
-                cost already, with which this one would share its key, and only one of
-                them would count. Nothing was tracked.
-            ClosedError: the client is closed; nothing was tracked.
+            InvalidEventError: An argument breaks a rule. Or the operation has such a
+                cost already: both would have one key, and only one would count.
+                Nothing was tracked.
+            ClosedError: The client is closed. Nothing was tracked.
         """
-        inside = self._state
-        event_type = inside.spec.event_type if event_type is None else event_type
+        state = self._state
+        event_type = state.labels.event_type if event_type is None else event_type
         if event_type is None:
             raise InvalidEventError("event_type", None, _NO_TYPE)
-        provider = inside.spec.provider if provider is None else provider
+        provider = state.labels.provider if provider is None else provider
         cost = CostIdentity(provider, event_type, line)
-        # Inside, the running code's scopes hold; elsewhere, what held at the beginning.
-        owner = (
+        # Inside of the operation, the scopes of the running code apply. Elsewhere, the
+        # attribution that it began with applies.
+        attribution = (
             current_attribution.get()
-            if current_operation_state.get() is inside
-            else inside.owner
+            if current_operation_state.get() is state
+            else state.attribution
         )
-        taken = _reserve_key(inside, cost, owner.customer_id)
-        running = current_attribution.set(owner)
+        key = _reserve_key(state, cost, attribution.customer_id)
+        running = current_attribution.set(attribution)
         try:
-            operation_id = inside.operation_id
-            if operation_id is None and inside.derived_ids is not None:
-                operation_id = inside.derived_ids.next_id(
+            operation_id = state.operation_id
+            if operation_id is None and state.derived_ids is not None:
+                operation_id = state.derived_ids.next_id(
                     *cost, str(amount), str(quantity), unit
                 )
-            receipt = (inside.spec.client or default_client()).track_cost(
+            receipt = (state.labels.client or default_client()).track_cost(
                 event_type,
                 amount,
                 operation_id=operation_id,
@@ -141,38 +144,38 @@ class Operation:
             )
         except BaseException:
             with suppress(TypeError):
-                inside.added_costs.pop(taken, None)
+                state.added_costs.pop(key, None)
             raise
         finally:
             current_attribution.reset(running)
-        inside.count(cost)
+        state.count(cost)
         return receipt
 
 
 def _reserve_key(
-    inside: OperationState, cost: CostIdentity, customer_id: str | None
+    state: OperationState, cost: CostIdentity, customer_id: str | None
 ) -> tuple[object, ...]:
-    """Take what will be an event's key, so that no other cost gets it.
+    """Reserve the fields of an event's key, so that no other cost gets them.
 
     Raises:
-        InvalidEventError: it is taken.
+        InvalidEventError: Another cost has them.
     """
     key, mine = (*cost, customer_id), object()
     try:
-        taken = inside.added_costs.setdefault(key, mine)  # atomic, unlike `in`
-    except TypeError:  # what cannot be hashed is no label: `track_cost` says so
+        owner = state.added_costs.setdefault(key, mine)  # atomic, unlike `in`
+    except TypeError:  # an unhashable label is invalid: `track_cost` raises for it
         return key
-    if taken is not mine:
+    if owner is not mine:
         raise InvalidEventError("line", cost.line, _TAKEN)
     return key
 
 
-_NO_TYPE: Final = "name it here, or in outlay.operation(...)"
+_NO_TYPE: Final = "pass it here, or to outlay.operation(...)"
 _TOO_LATE: Final = (
-    "costs were added before, and are tracked: set it before the first one is added"
+    "a cost was added and tracked already: set the id before the first one is added"
 )
 _TAKEN: Final = (
-    "this operation has such a cost already: name another line, or add the amounts up"
+    "this operation has such a cost already: give another line, or add the amounts up"
 )
 
 
@@ -186,111 +189,114 @@ def operation(
     region: str | None = None,
     client: Client | None = None,
 ) -> OperationScope:
-    """Begin an operation, whose costs are added while it goes on.
+    """Group the costs of one billable operation under one id.
 
     Each cost is tracked when it is added, under the operation's id and a line of its
-    own. What captured calls inside cost is attributed alike; a call whose provider
-    gives it no id is named by the operation. Exceptions pass through, and what was
-    added by then has cost what it has cost.
+    own. Costs of captured calls inside get the same attribution. A call whose provider
+    gives it no id gets one that is derived from the operation's id. Exceptions pass
+    through. Costs that were added before stay tracked.
 
     Use it as a context manager, synchronous or not, or as a decorator of functions of
-    all kinds, where every call is an operation of its own. Operations nest; the costs
-    of one without an id are named by the next one around that has one. They follow
+    all kinds. A decorated function starts an operation with every call. Operations
+    nest: one without an id uses the id of the nearest enclosing one. They follow
     asyncio tasks, ``asyncio.to_thread`` and `bind`, as `attribute` does.
 
     Thread safety: any thread; one scope may be used any number of times.
 
     Args:
-        event_type: of the costs, such as ``cost.documents.ocr``; each may say another.
-        operation_id: the operation's own stable id, by which a re-run is known. None:
-            it is said later, by ``op.operation_id = ...``, before the first cost is
-            added; else, without an operation around, a re-run counts again. Of a
-            decorator: the name of the argument that holds it, or a function of the
-            arguments, called by their names.
-        customer_id: who the costs are attributed to. None: whom `attribute` says. Of a
-            decorator: the name of an argument, a function of arguments, or else the
-            customer.
-        provider: who charges; each cost may say another.
-        operation: what is done, such as ``document-extraction``. None: as around.
-        region: where. None: as around.
-        client: tracks the costs; None: the default client, whichever it is then.
+        event_type: The event type of the costs, such as ``cost.documents.ocr``. Each
+            cost may have another.
+        operation_id: The operation's own stable id, by which a re-run is recognised. If
+            None, set ``op.operation_id`` before the first cost. Without any id, and
+            outside of another operation, a re-run counts again. For a decorator: the
+            name of the argument that holds the id, or a function of the arguments,
+            which gets them by their names.
+        customer_id: The customer that the costs belong to. Defaults to the one of
+            `attribute`. For a decorator: the name of an argument, a function of
+            arguments, or else the customer.
+        provider: The provider that charges. Each cost may have another.
+        operation: The kind of work, such as ``document-extraction``. Defaults to the
+            enclosing one.
+        region: The region. Defaults to the enclosing one.
+        client: The client that tracks the costs. Defaults to the default client at the
+            time of the cost.
 
     Raises:
-        InvalidEventError: an argument breaks a rule of events.
-        ConfigError: where it is used, if it does not fit: a function without the
-            argument that is named, or a block with a function for an id.
+        InvalidEventError: An argument breaks a rule of events.
+        ConfigError: When used: the function has no argument of that name, or a block
+            was given a function for an id.
 
     Example:
         >>> with outlay.operation("cost.meeting", operation_id="meeting-7") as op:
         ...     op.add("0.288", line="transcription", quantity=48, unit="minute")
         ...     op.add("0.0907", line="summary", provider="anthropic")
     """
-    spec = OperationLabels(event_type, provider, operation, region, client)
-    spec.check()
+    labels = OperationLabels(event_type, provider, operation, region, client)
+    labels.check()
     if operation_id is not None and not callable(operation_id):
         operation_id_text(operation_id)
     if customer_id is not None and not callable(customer_id):
         validate_text("customer_id", customer_id)
-    return OperationScope(spec, operation_id, customer_id)
+    return OperationScope(labels, operation_id, customer_id)
 
 
 def current_operation() -> Operation:
-    """Return the operation that the running code is in: the innermost.
+    """Return the innermost operation that the running code is in.
 
     Raises:
-        NoCurrentOperationError: it is in none.
+        NoCurrentOperationError: The running code is in no operation.
     """
-    found = current_operation_state.get()
-    if found is None:
+    state = current_operation_state.get()
+    if state is None:
         raise NoCurrentOperationError(
-            "no operation is under way here: run the code inside of "
+            "no operation is active here: run the code inside of "
             "`with outlay.operation(...)`, or call outlay.track_cost"
         )
-    return Operation(found)
+    return Operation(state)
 
 
 class OperationScope:
-    """Begins operations: what `operation` returns.
+    """Begins operations. `operation` returns it.
 
     A context manager, synchronous or not, and a decorator.
     """
 
     def __init__(
         self,
-        spec: OperationLabels,
+        labels: OperationLabels,
         operation_id: OperationId | Callable[..., OperationId | None] | None,
         customer_id: str | Callable[..., str | None] | None,
     ) -> None:
-        self._spec = spec
+        self._labels = labels
         self._operation_id = operation_id
         self._customer_id = customer_id
-        # What was around each operation that was entered and not left. So the scope
-        # can be entered any number of times, and leaving restores only what it had set.
+        # The context around each operation that was entered and not left. So the scope
+        # can be entered any number of times, and leaving restores only its own change.
         self._entered: dict[int, _EnteredOperation] = {}
 
     def __enter__(self) -> Operation:
         if callable(self._operation_id) or callable(self._customer_id):
             raise ConfigError(
-                "a function that tells operation_id or customer_id is for decorators; "
-                "in `with outlay.operation(...)` pass what it would return"
+                "a function for operation_id or customer_id works only in a decorator; "
+                "in `with outlay.operation(...)`, pass its value"
             )
-        told = self._operation_id
-        operation_id = None if told is None else operation_id_text(told)
-        begun = OperationState(self._spec, operation_id, self._customer_id)
-        # Kept with its id, so that the id is not reused.
-        self._entered[id(begun)] = _EnteredOperation(
-            begun, current_attribution.get(), current_operation_state.get()
+        given = self._operation_id
+        operation_id = None if given is None else operation_id_text(given)
+        state = OperationState(self._labels, operation_id, self._customer_id)
+        # The entry holds the state, so that its id() is not reused.
+        self._entered[id(state)] = _EnteredOperation(
+            state, current_attribution.get(), current_operation_state.get()
         )
-        current_attribution.set(begun.owner)
-        current_operation_state.set(begun)
-        return Operation(begun)
+        current_attribution.set(state.attribution)
+        current_operation_state.set(state)
+        return Operation(state)
 
     def __exit__(self, *exc_info: object) -> None:
         entered = self._entered.pop(id(current_operation_state.get()), None)
         if entered is not None:
             current_attribution.set(entered.attribution)
             current_operation_state.set(entered.enclosing)
-            entered.inside.end()
+            entered.state.end()
 
     async def __aenter__(self) -> Operation:
         return self.__enter__()
@@ -299,22 +305,22 @@ class OperationScope:
         self.__exit__()
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Decorate ``function``: each call of it is an operation of its own.
+        """Decorate ``function``, so that each call is an operation of its own.
 
         Raises:
-            ConfigError: it has no argument of a name that was given.
+            ConfigError: The function has no argument of a name that was given.
         """
         arguments = Arguments(unwrap_method(function))
         ids = arguments.id_callback("operation_id", self._operation_id)
         customers = arguments.customer_callback(self._customer_id)
 
         def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> OperationRun:
-            told = ids and ids.value(args, kwargs)
+            operation_id = ids and ids.value(args, kwargs)
             customer = customers and customers.value(args, kwargs)
             return OperationRun(
                 OperationState(
-                    self._spec,
-                    None if told is None else operation_id_text(told),
+                    self._labels,
+                    None if operation_id is None else operation_id_text(operation_id),
                     None
                     if customer is None
                     else validate_text("customer_id", customer),
@@ -325,28 +331,28 @@ class OperationScope:
 
 
 class _EnteredOperation(NamedTuple):
-    """An operation that was entered, and what was around it."""
+    """An operation that was entered, and the context around it."""
 
-    inside: OperationState
+    state: OperationState
     attribution: Attribution
     enclosing: OperationState | None
 
 
 class OperationRun(ContextRun):
-    """A run of a function that is an operation; see `wrapping.Run`."""
+    """A run of a function that is an operation. See `FunctionRun`."""
 
-    __slots__ = ("inside",)
+    __slots__ = ("state",)
 
-    def __init__(self, inside: OperationState) -> None:
+    def __init__(self, state: OperationState) -> None:
         super().__init__(
             {
                 **capture(),
-                current_attribution: inside.owner,
-                current_operation_state: inside,
+                current_attribution: state.attribution,
+                current_operation_state: state,
             }
         )
-        self.inside = inside
+        self.state = state
 
-    def finish(self, result: object, error: BaseException | None) -> None:  # noqa: ARG002 - see Run
+    def finish(self, result: object, error: BaseException | None) -> None:  # noqa: ARG002 - see FunctionRun
         """End the operation."""
-        self.inside.end()
+        self.state.end()

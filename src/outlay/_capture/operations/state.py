@@ -1,4 +1,4 @@
-"""Enclosures: what is known of an operation by the code that runs inside of it."""
+"""Hold the state of the operation that the running code is in."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 class CostIdentity(NamedTuple):
-    """A cost that was counted in an operation, as far as others may be the same."""
+    """The labels by which two costs inside of one operation may be the same money."""
 
     provider: str | None
     event_type: str
     line: str | None
 
     @classmethod
-    def of(cls, observation: Observation) -> CostIdentity:
-        """Return what was observed."""
+    def from_observation(cls, observation: Observation) -> CostIdentity:
+        """Return the identity of an observed cost."""
         return cls(observation.provider, observation.event_type, observation.line)
 
 
 class OperationLabels(NamedTuple):
-    """What an operation is begun with; the fields are the arguments of `operation`."""
+    """The labels of an operation. The fields are arguments of `operation`."""
 
     event_type: str | None
     provider: str | None = None
@@ -38,10 +38,10 @@ class OperationLabels(NamedTuple):
     client: Client | None = None
 
     def check(self) -> None:
-        """Refuse what `track_cost` would refuse.
+        """Check the labels as `track_cost` does.
 
         Raises:
-            InvalidEventError: a label breaks a rule of events.
+            InvalidEventError: A label breaks a rule of events.
         """
         for name, value in zip(self._fields[:4], self[:4], strict=True):
             if value is not None:
@@ -49,28 +49,34 @@ class OperationLabels(NamedTuple):
 
 
 class OperationState:
-    """The inside of one operation that is under way.
+    """The state of one running operation.
 
-    Thread safety: any thread. What several change at once are single operations of a
-    dict, a set, and attributes.
+    Thread safety: any thread. Concurrent changes are single operations of a dict, a
+    set, and attributes.
 
     Attributes:
-        spec: what the operation was begun with.
-        owner: whom its costs are attributed to.
-        operation_id: its own id; None: nobody has said it yet.
-        places: names the calls in here: of the nearest operation that has an id.
-        added: what was added to the operation, each under what makes its key.
-        outer: the enclosure around; None: there is none, or the operation has ended.
+        labels: The labels that the operation began with.
+        attribution: The attribution of its costs.
+        operation_id: The operation's own id. None, until the user gives one.
+        derived_ids: The ids for calls inside, from the nearest operation with an id.
+        added_costs: The costs added to the operation, each by the fields of its key.
+        parent: The enclosing operation. None, if there is none, or after the end.
     """
 
     def __init__(
-        self, spec: OperationLabels, operation_id: str | None, customer_id: str | None
+        self, labels: OperationLabels, operation_id: str | None, customer_id: str | None
     ) -> None:
-        """Begin an operation, of labels and ids that are checked; see `operation`."""
-        self.spec = spec
-        self.owner = Attribution(customer_id, spec.operation, spec.region).merged_over(
-            current_attribution.get()
-        )
+        """Begin an operation.
+
+        Args:
+            labels: The labels, checked.
+            operation_id: The operation's own id, checked. If None, it may come later.
+            customer_id: The customer, checked. If None, as in the running code.
+        """
+        self.labels = labels
+        self.attribution = Attribution(
+            customer_id, labels.operation, labels.region
+        ).merged_over(current_attribution.get())
         self.operation_id = operation_id
         parent = current_operation_state.get()
         self.parent: OperationState | None = parent
@@ -78,44 +84,61 @@ class OperationState:
             None if parent is None else parent.derived_ids
         )
         if operation_id is not None:
-            self.derived_ids = DerivedIds.acquire(operation_id, self.owner.customer_id)
+            self.derived_ids = DerivedIds.acquire(
+                operation_id, self.attribution.customer_id
+            )
         self.added_costs: dict[tuple[object, ...], object] = {}
         self._counted: set[CostIdentity] = set()
 
     def set_id(self, operation_id: str) -> None:
-        """Let the operation have an id from now on."""
+        """Give the operation an id, or another one."""
         if operation_id != self.operation_id:
             self._release_ids()
-            self.derived_ids = DerivedIds.acquire(operation_id, self.owner.customer_id)
+            self.derived_ids = DerivedIds.acquire(
+                operation_id, self.attribution.customer_id
+            )
             self.operation_id = operation_id
 
     def count(self, cost: CostIdentity) -> None:
-        """Take note of a cost that was counted here, or in an operation inside."""
+        """Note that a cost was counted here, or in an operation inside."""
         self._counted.add(cost)
-        outer = self.parent  # read once: another thread may end the operation
-        if outer is not None:
-            outer.count(cost)
+        parent = self.parent  # read once: another thread may end the operation
+        if parent is not None:
+            parent.count(cost)
 
     @property
     def counted_costs(self) -> frozenset[CostIdentity]:
-        """What was counted here so far, and in operations inside."""
+        """The costs counted so far, here and in operations inside."""
         return frozenset(self._counted)
 
     def end(self) -> None:
-        """End the block, and let go of the enclosure around.
+        """End the operation, and forget the enclosing one.
 
-        It learns no more of what counts here; and a task that goes on for ever does
-        not keep all that it was ever in.
+        Later costs of a task that goes on are not counted in the enclosing one. So an
+        endless task does not keep all operations alive that it was ever in.
         """
         self.parent = None
         self._release_ids()
 
     def _release_ids(self) -> None:
         if self.operation_id is not None and self.derived_ids is not None:
-            self.derived_ids.release(self.operation_id, self.owner.customer_id)
+            self.derived_ids.release(self.operation_id, self.attribution.customer_id)
 
 
 current_operation_state: Final[ContextVar[OperationState | None]] = register(
     ContextVar("outlay_operation", default=None)
 )
-"""The inside of which operation the running code is in."""
+"""The innermost operation of the running code."""
+
+
+def current_derived_ids() -> DerivedIds | None:
+    """Return the ids for calls in the innermost operation; None if it has no id."""
+    state = current_operation_state.get()
+    return None if state is None else state.derived_ids
+
+
+def count_in_operation(cost: CostIdentity) -> None:
+    """Note in the innermost operation, if there is one, that a cost was counted."""
+    state = current_operation_state.get()
+    if state is not None:
+        state.count(cost)

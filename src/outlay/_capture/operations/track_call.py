@@ -1,4 +1,4 @@
-"""The door to functions whose calls cost: `track_call`."""
+"""Track the cost of each call of a function: `track_call`."""
 
 from __future__ import annotations
 
@@ -44,49 +44,53 @@ def track_call(
     charged_on_error: bool | Callable[[BaseException], bool] = False,
     client: Client | None = None,
 ) -> TrackCallDecorator:
-    """Track what each call of a function costs, when it has returned.
+    """Track the cost of each call of a function, when it has returned.
 
-    The decorated function takes, returns and raises what it did before. It may be
-    synchronous or not, a generator of either kind, or a method; a generator is one
+    The decorated function takes, returns and raises the same as before. It may be
+    synchronous or not, a generator of either kind, or a method. A generator is one
     call, which ends when it is exhausted, closed, or fails.
 
-    The cost is, by what is said here: ``amount``; or what ``extract`` reads off the
-    result; or ``quantity`` in ``unit``, by your price book. If none of these is said,
-    the costs are those that are added inside, with ``current_operation().add``, or
-    that are captured there; if there are none, the result itself is looked at, which
-    may be an answer of openai, anthropic, groq or together.
+    The cost is the first of these that is given: ``amount``; the observations of
+    ``extract``; ``quantity`` in ``unit``, priced by your price book. If none is given,
+    the costs are those that are added inside with ``current_operation().add``, or
+    captured there. If there are none, the returned object is read, which may be a
+    response of openai, anthropic, groq or together.
 
-    **Nothing is counted twice**: if a cost of the same provider and line was counted
-    inside (captured, added, or tracked by another ``track_call``), this one is about
-    the same money, and is passed over, with a warning, once. Without a ``provider``,
-    the event type decides. Another cost of the same provider needs a ``line``.
+    **Nothing is counted twice**: a cost of the same provider and line that was counted
+    inside (captured, added, or tracked by another ``track_call``) is the same money.
+    Then this cost is skipped, and a warning is logged once. Without a ``provider``, the
+    event type decides. Another cost of the same provider needs a ``line``.
+
+    For a generator, callbacks get the last item that it yielded.
 
     Args:
-        event_type: such as ``cost.enrichment``.
-        amount: actual cost of a call; or a function of what it returned, where None
-            means that it cost nothing.
-        provider: who charges; part of the idempotency key.
-        operation_id: the name of the argument that holds the operation's own stable
-            id; or a function, called with arguments by their names, and with what the
-            call returned if it asks for ``result``. None: the provider's id of its
-            answer, or the call's place in the enclosing operation.
-        customer_id: who the cost is attributed to: the name of an argument, a function
-            of arguments, or else the customer. None: whom `attribute` says.
-        operation: what is done, such as ``address-lookup``. None: as around.
-        region: where. None: as around.
-        line: which of several costs of the same operation.
-        quantity: how much was consumed; or a function of what the call returned.
-        unit: of the quantity.
-        extract: reads observations off what the call returned; None: it cost nothing.
-        charged_on_error: whether a call that raises is charged; or a function of what
-            was raised. The amount of such a call is known if it is a constant.
-        client: tracks the costs; None: the default client, whichever it is then.
-
-    For a generator, functions get the last item that it yielded.
+        event_type: The event type, such as ``cost.enrichment``.
+        amount: The actual cost of a call. Or a function of the returned object, which
+            returns None if the call cost nothing.
+        provider: The provider that charges. Part of the idempotency key.
+        operation_id: The name of the argument that holds the operation's own stable
+            id. Or a function of arguments, by their names, and of the returned object,
+            by the name ``result``. Defaults to the provider's id of its response, or
+            an id that is derived from the enclosing operation.
+        customer_id: The customer: the name of an argument, a function of arguments, or
+            else the customer itself. Defaults to the one of `attribute`.
+        operation: The kind of work, such as ``address-lookup``. Defaults to the
+            enclosing one.
+        region: The region. Defaults to the enclosing one.
+        line: The name of one of several costs of the same operation.
+        quantity: The quantity that was consumed, or a function of the returned object.
+        unit: The unit of the quantity.
+        extract: A function that makes observations from the returned object. It
+            returns None if the call cost nothing.
+        charged_on_error: Whether a call that raises is charged, or a function of the
+            exception. The amount of such a call is known if it is a constant.
+        client: The client that tracks the costs. Defaults to the default client at the
+            time of the cost.
 
     Raises:
-        InvalidEventError: a fact breaks a rule of events, such as a negative amount.
-        ConfigError: the arguments contradict each other; or, from the decorator, the
+        InvalidEventError: An argument breaks a rule of events, such as a negative
+            amount.
+        ConfigError: The arguments contradict each other. Or, from the decorator, the
             function has no argument of a name that was given.
 
     Example:
@@ -94,21 +98,21 @@ def track_call(
         ...                    operation_id="request_id")
         ... def locate(address, request_id): ...
     """
-    spec = OperationLabels(event_type, provider, operation, region, client)
+    labels = OperationLabels(event_type, provider, operation, region, client)
     validate_text("event_type", event_type)
-    spec.check()
+    labels.check()
     if isinstance(customer_id, str):
         validate_text("customer_id", customer_id)
     terms = CostTerms(amount, line, quantity, unit, extract, charged_on_error)
-    return TrackCallDecorator(spec, _check(terms), operation_id, customer_id)
+    return TrackCallDecorator(labels, _check(terms), operation_id, customer_id)
 
 
 def _check(terms: CostTerms) -> CostTerms:
-    """Return terms with exact numbers.
+    """Return ``terms`` with exact numbers.
 
     Raises:
-        InvalidEventError: a fact breaks a rule of events.
-        ConfigError: the terms contradict each other.
+        InvalidEventError: A term breaks a rule of events.
+        ConfigError: The terms contradict each other.
     """
     for name in ("line", "unit"):
         if getattr(terms, name) is not None:
@@ -118,7 +122,7 @@ def _check(terms: CostTerms) -> CostTerms:
             raise ConfigError(f"{name} must be a plain function, not an async one")
     if terms.extract is not None:
         _raise_if(terms.amount is not None, "pass amount= or extract=, not both")
-        _raise_if(terms.quantity is not None, "extract= tells the quantity, too")
+        _raise_if(terms.quantity is not None, "pass quantity= or extract=, not both")
     elif terms.amount is None:
         _raise_if((terms.quantity is None) != (terms.unit is None), _NO_UNIT)
     return terms._replace(
@@ -127,10 +131,10 @@ def _check(terms: CostTerms) -> CostTerms:
     )
 
 
-def _number(field: str, told: ValueOrCallback) -> ValueOrCallback:
-    return (
-        told if told is None or callable(told) else to_exact_decimal(told, field=field)
-    )
+def _number(field: str, given: ValueOrCallback) -> ValueOrCallback:
+    if given is None or callable(given):
+        return given
+    return to_exact_decimal(given, field=field)
 
 
 def _raise_if(wrong: bool, message: str) -> None:  # noqa: FBT001 - a condition
@@ -139,21 +143,21 @@ def _raise_if(wrong: bool, message: str) -> None:  # noqa: FBT001 - a condition
 
 
 _NO_UNIT: Final = (
-    "without an amount, pass quantity= and unit=, for a price book to price"
+    "without an amount, pass quantity= and unit=, so that a price book can price it"
 )
 
 
 class TrackCallDecorator:
-    """Decorates functions: what `track_call` returns."""
+    """Decorates functions. `track_call` returns it."""
 
     def __init__(
         self,
-        spec: OperationLabels,
+        labels: OperationLabels,
         terms: CostTerms,
         operation_id: str | Callable[..., OperationId | None] | None,
         customer_id: str | Callable[..., str | None] | None,
     ) -> None:
-        self._spec = spec
+        self._labels = labels
         self._terms = terms
         self._operation_id = operation_id
         self._customer_id = customer_id
@@ -162,14 +166,16 @@ class TrackCallDecorator:
         """Decorate ``function``.
 
         Raises:
-            ConfigError: it has no argument of a name that was given.
+            ConfigError: The function has no argument of a name that was given.
         """
         arguments = Arguments(unwrap_method(function))
         tracked = TrackedFunction(
             qualified_name(unwrap_method(function)),
-            self._spec,
+            self._labels,
             self._terms,
-            arguments.id_callback("operation_id", self._operation_id, late=True),
+            arguments.id_callback(
+                "operation_id", self._operation_id, may_need_result=True
+            ),
             arguments.customer_callback(self._customer_id),
         )
         return wrap_function(function, tracked.begin)

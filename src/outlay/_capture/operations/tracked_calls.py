@@ -1,8 +1,8 @@
-"""Calls: what becomes of each call of a function that `track_call` decorates.
+"""Track each call of a function that `track_call` decorates.
 
-A call is counted when it has ended, by the innermost that sees it. Whatever goes wrong
-in here is counted and logged, and the caller gets what the function returned or raised.
-A cost whose amount cannot be worked out is kept among the unpriced ones.
+A call is counted when it has ended, by the innermost source that observes it. Any error
+in here is counted and logged. The caller gets what the function returned or raised. A
+cost whose amount cannot be computed is stored among the unpriced costs.
 """
 
 from __future__ import annotations
@@ -15,18 +15,25 @@ import msgspec
 
 from outlay._capture.guard import guarded
 from outlay._capture.observation import Observation
-from outlay._capture.operations.ids import DerivedIds, identity_fields
-from outlay._capture.operations.ids_resolve import (
+from outlay._capture.operations.ids import (
+    DerivedIds,
+    identity_fields,
     operation_id_text,
     resolve_operation_id,
 )
 from outlay._capture.operations.operation import OperationRun
+from outlay._capture.operations.returned_responses import observations_in
 from outlay._capture.operations.state import (
     CostIdentity,
     OperationLabels,
     OperationState,
+    count_in_operation,
+    current_derived_ids,
     current_operation_state,
 )
+from outlay._capture.pricing import PriceUnknown
+from outlay._capture.recorder import Recorder
+from outlay._capture.recording.hand_over import UNKNOWN_AMOUNT
 from outlay._capture_sink import CaptureSink
 from outlay._default_client import default_client
 from outlay._model.clock import SystemClock
@@ -41,16 +48,16 @@ if TYPE_CHECKING:
     from outlay._capture.operations.arguments import ArgumentCallback
 
 ValueOrCallback = Amount | Callable[[Any], Amount | None] | None
-"""An amount or a quantity: the same for each call, or told by what it returned."""
+"""An amount or a quantity: one for all calls, or a function of the returned object."""
 
 Extract = Callable[[Any], Observation | Iterable[Observation] | None]
-"""Reads off what a call returned what it cost."""
+"""Makes observations from the object that a call returned."""
 
-_notices: Final = RateLimitedLog(SystemClock())
+_log: Final = RateLimitedLog(SystemClock())
 
 
 class CostTerms(NamedTuple):
-    """What a call costs; the fields are arguments of `track_call`."""
+    """The cost of a call. The fields are arguments of `track_call`."""
 
     amount: ValueOrCallback
     line: str | None
@@ -61,35 +68,40 @@ class CostTerms(NamedTuple):
 
 
 class CallbackFailedError(Exception):
-    """A function of the user's did not tell its fact; that was counted and logged."""
+    """A user's callback failed. The failure was counted and logged."""
 
 
 class NoCostFoundError(LookupError):
-    """Nothing is said of a call's cost, nothing counted in it, nothing returned."""
+    """The call has no cost: none was given, counted inside, or returned."""
 
 
 class TrackedFunction(NamedTuple):
     """A function whose calls are tracked.
 
     Attributes:
-        name: for logs.
-        spec: what each call is begun with.
-        terms: what it costs.
-        operation_ids: tells its operation's id.
-        customers: tells its customer.
+        name: The name of the function, for logs.
+        labels: The labels of each call's operation.
+        terms: The cost of a call.
+        operation_ids: The callback for the operation's id, if there is one.
+        customers: The callback for the customer, if there is one.
     """
 
     name: str
-    spec: OperationLabels
+    labels: OperationLabels
     terms: CostTerms
     operation_ids: ArgumentCallback | None
     customers: ArgumentCallback | None
 
     def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> TrackedCall:
-        """Return the run of a call. Never raises."""
+        """Return the run of a call. It never raises."""
         ids = self.operation_ids
-        operation_id = customer_id = None
-        if ids is not None and not ids.needs_result:
+        operation_id = customer_id = late_id = None
+        if ids is not None and ids.needs_result:
+
+            def late_id(result: object) -> object:
+                return ids.value(args, kwargs, result)
+
+        elif ids is not None:
             operation_id = self.value_or_none(
                 "operation_id", operation_id_text, ids.value, args, kwargs
             )
@@ -97,275 +109,257 @@ class TrackedFunction(NamedTuple):
             customer_id = self.value_or_none(
                 "customer_id", _customer, self.customers.value, args, kwargs
             )
-        late = None
-        if ids is not None and ids.needs_result:
+        state = OperationState(self.labels, operation_id, customer_id)
+        return TrackedCall(self, state, late_id)
 
-            def late(result: object) -> object:
-                return ids.value(args, kwargs, result)
-
-        return TrackedCall(
-            self, OperationState(self.spec, operation_id, customer_id), late
-        )
-
-    def tell(
+    def value(
         self,
         field: str,
         check: Callable[[Any], Any],
-        source: Callable[..., object],
+        callback: Callable[..., object],
         *args: object,
     ) -> Any:
-        """Return what a function of the user's tells, checked; None: it told nothing.
+        """Return the checked value of a user's callback, or None if it returns None.
 
         Raises:
-            UntoldError: it failed, or told what cannot be.
+            CallbackFailedError: It failed, or returned an invalid value.
         """
 
-        def ask() -> tuple[Any]:
-            told = source(*args)
-            return (None if told is None else check(told),)
+        def compute() -> tuple[Any]:
+            value = callback(*args)
+            return (None if value is None else check(value),)
 
-        answer = guarded(f"track_call {self.name} {field}", ask)
-        if answer is None:
+        result = guarded(f"track_call {self.name} {field}", compute)
+        if result is None:
             raise CallbackFailedError(field)
-        return answer[0]
+        return result[0]
 
     def value_or_none(
         self,
         field: str,
         check: Callable[[Any], Any],
-        source: Callable[..., object],
+        callback: Callable[..., object],
         *args: object,
     ) -> Any:
-        """Return what `tell` does, or None for what is not told."""
+        """Return the same as `value`, or None if the callback failed."""
         try:
-            return self.tell(field, check, source, *args)
+            return self.value(field, check, callback, *args)
         except CallbackFailedError:
             return None
 
 
 class TrackedCall(OperationRun):
-    """One call; see `wrapping.Run`."""
+    """One call of a tracked function. See `FunctionRun`."""
 
-    __slots__ = ("_failed", "_id", "_late_id", "_result", "_tracked")
+    __slots__ = ("_failed", "_function", "_id", "_late_id", "_result")
 
     def __init__(
         self,
-        tracked: TrackedFunction,
-        inside: OperationState,
+        function: TrackedFunction,
+        state: OperationState,
         late_id: Callable[[object], object] | None,
     ) -> None:
-        super().__init__(inside)
-        self._tracked = tracked
+        super().__init__(state)
+        self._function = function
         self._late_id = late_id
         self._result: object = None
         self._failed = False
         self._id: str | None = None
 
     def finish(self, result: object, error: BaseException | None) -> None:
-        """Count what the call cost, and end its operation."""
+        """Count the cost of the call, and end its operation."""
         self._result, self._failed = result, error is not None
-        guarded(f"track_call {self._tracked.name}", self._settle, error)
+        guarded(f"track_call {self._function.name}", self._track, error)
         super().finish(result, error)
 
-    def _settle(self, error: BaseException | None) -> None:
+    def _track(self, error: BaseException | None) -> None:
         if error is not None and not self._is_charged(error):
             return
-        # A generator may end anywhere: its cost belongs where it was made.
-        running = current_operation_state.set(self.inside.parent)
+        # A generator may end anywhere. Its cost belongs to where it was made.
+        running = current_operation_state.set(self.state.parent)
         self._id = self._operation_id()
         try:
-            self._count()
-        except CallbackFailedError as untold:
-            self._store_unpriced(str(untold))
+            self._track_terms()
+        except CallbackFailedError as failed:
+            self._store_unpriced(str(failed))
         finally:
             current_operation_state.reset(running)
 
     def _is_charged(self, error: BaseException) -> bool:
-        charged = self._tracked.terms.charged_on_error
+        charged = self._function.terms.charged_on_error
         if not callable(charged):
             return charged
-        told = self._tracked.value_or_none("charged_on_error", bool, charged, error)
-        return told is True
+        value = self._function.value_or_none("charged_on_error", bool, charged, error)
+        return value is True
 
-    def _count(self) -> None:
-        terms = self._tracked.terms
+    def _track_terms(self) -> None:
+        terms = self._function.terms
         if terms.amount is not None:
-            self._count_amount(terms.amount)
+            self._track_amount(terms.amount)
         elif terms.extract is not None:
             self._record(self._resolve("extract", terms.extract, _observations) or ())
         elif terms.unit is not None:
             quantity = self._resolve("quantity", terms.quantity, _quantity)
             if quantity is not None:
                 self._record([self._observation(usage={terms.unit: quantity})])
-        elif not self.inside.counted_costs:
-            found = self._resolve("result", self._costs_in, _observations)
-            if found is None:
+        elif not self.state.counted_costs:
+            extracted = self._resolve("result", self._costs_in, _observations)
+            if extracted is None:
                 raise NoCostFoundError
-            self._record(found)
+            self._record(extracted)
 
-    def _resolve(self, field: str, told: object, check: Callable[[Any], Any]) -> Any:
-        """Return what is told of the call, if need be by what it returned.
+    def _resolve(self, field: str, given: object, check: Callable[[Any], Any]) -> Any:
+        """Return a given value, or the value of a callback for the returned object.
 
         Raises:
-            UntoldError: it failed; or the call has, and so returned nothing.
+            CallbackFailedError: It failed, or the call failed and returned nothing.
         """
-        if not callable(told):
-            return told
+        if not callable(given):
+            return given
         if self._failed:
             raise CallbackFailedError(field)
-        return self._tracked.tell(field, check, told, self._result)
+        return self._function.value(field, check, given, self._result)
 
     def _costs_in(self, result: object) -> object:
-        from outlay._capture.operations.returned_answers import observations_in  # noqa: PLC0415 - for few
+        return observations_in(result, self._function.labels.provider)
 
-        return observations_in(result, self._tracked.spec.provider)
-
-    def _count_amount(self, told: ValueOrCallback) -> None:
-        """Track an amount that was given by hand."""
-        spec, terms = self._tracked.spec, self._tracked.terms
-        cost = CostIdentity(spec.provider, self._event_type, terms.line)
+    def _track_amount(self, given: ValueOrCallback) -> None:
+        """Track an amount that the user gave."""
+        labels, terms = self._function.labels, self._function.terms
+        cost = CostIdentity(labels.provider, self._event_type, terms.line)
         if self._is_counted(cost):
             return
-        client = spec.client or default_client()
-        credits_too = client.settings.allow_credits
+        client = labels.client or default_client()
+        allow_credits = client.settings.allow_credits
         amount = self._resolve(
             "amount",
-            told,
-            lambda given: to_exact_decimal(given, allow_credits=credits_too),
+            given,
+            lambda value: to_exact_decimal(value, allow_credits=allow_credits),
         )
         if amount is None:
             return
         quantity = self._quantity_or_none()
         operation_id = self._id
         if operation_id is None:
-            consumed = {str(terms.unit): quantity}
+            usage = {str(terms.unit): quantity}
             operation_id = resolve_operation_id(
-                self._observation(amount=amount, usage=consumed)
+                self._observation(amount=amount, usage=usage), current_derived_ids()
             )
         CaptureSink(client).track_captured(
-            self.inside.owner,
+            self.state.attribution,
             self._event_type,
             amount,
             operation_id=operation_id,
-            provider=spec.provider,
+            provider=labels.provider,
             line=terms.line,
             quantity=quantity,
             unit=terms.unit,
         )
-        _count(cost)
+        count_in_operation(cost)
 
     def _quantity_or_none(self) -> Decimal | None:
         try:
             quantity: Decimal | None = self._resolve(
-                "quantity", self._tracked.terms.quantity, _quantity
+                "quantity", self._function.terms.quantity, _quantity
             )
         except CallbackFailedError:  # the amount is known, which matters more
             return None
         return quantity
 
     def _record(self, observations: Iterable[Observation]) -> None:
-        """Record what was observed, as the decorator has it."""
-        from outlay._capture.recorder import Recorder  # noqa: PLC0415 - see __init__
-
-        recorder = Recorder.of(self._tracked.spec.client)
-        for observation in self._with_operation_ids(
-            [*map(self._with_decorator_labels, observations)]
-        ):
-            if not self._is_counted(CostIdentity.of(observation)):
+        """Record observations with the decorator's labels and the operation's id."""
+        recorder = Recorder.for_client(self._function.labels.client)
+        labelled = [*map(self._with_decorator_labels, observations)]
+        for observation in self._with_operation_ids(labelled):
+            if not self._is_counted(CostIdentity.from_observation(observation)):
                 guarded(
-                    f"track_call {self._tracked.name}",
+                    f"track_call {self._function.name}",
                     recorder.record,
                     observation,
-                    self.inside.owner,
+                    self.state.attribution,
                 )
 
     def _with_decorator_labels(self, observation: Observation) -> Observation:
-        spec, terms = self._tracked.spec, self._tracked.terms
+        labels, terms = self._function.labels, self._function.terms
         return msgspec.structs.replace(
             observation,
             event_type=self._event_type,
-            provider=spec.provider or observation.provider,
+            provider=labels.provider or observation.provider,
             line=observation.line or terms.line,
         )
 
     def _with_operation_ids(
         self, observations: list[Observation]
     ) -> Iterable[Observation]:
-        """Give the operation's id to what was observed, and alike costs one each."""
-        name = self._id
-        if name is None:
+        """Return ``observations`` with the operation's id, or one derived from it.
+
+        Costs with the same labels get derived ids. Otherwise only one would count.
+        """
+        operation_id = self._id
+        if operation_id is None:
             return observations
-        shared = Counter(map(CostIdentity.of, observations))
-        places = DerivedIds(name)
+        equal = Counter(map(CostIdentity.from_observation, observations))
+        derived_ids = DerivedIds(operation_id)
         return [
             msgspec.structs.replace(
                 each,
-                operation_id=name
-                if shared[CostIdentity.of(each)] == 1
-                else places.next_id(*identity_fields(each)),
+                operation_id=operation_id
+                if equal[CostIdentity.from_observation(each)] == 1
+                else derived_ids.next_id(*identity_fields(each)),
             )
             for each in observations
         ]
 
     def _operation_id(self) -> str | None:
-        """Return the id that the user tells; None: another is to be found."""
-        told: str | None = self.inside.operation_id
-        if told is None and self._late_id is not None and not self._failed:
-            told = self._tracked.value_or_none(
+        """Return the id that the user gives, or None."""
+        operation_id: str | None = self.state.operation_id
+        if operation_id is None and self._late_id is not None and not self._failed:
+            operation_id = self._function.value_or_none(
                 "operation_id", operation_id_text, self._late_id, self._result
             )
-        return told
+        return operation_id
 
     def _is_counted(self, cost: CostIdentity) -> bool:
-        """Return whether the same money was counted inside; says so once."""
-        if not any(_is_same_cost(cost, other) for other in self.inside.counted_costs):
+        """Return whether the same money was counted inside. Warn once if so."""
+        if not any(_is_same_cost(cost, other) for other in self.state.counted_costs):
             return False
-        _notices.warn_once(
-            f"passed over {self._tracked.name}",
-            _PASSED_OVER,
-            self._tracked.name,
+        _log.warn_once(
+            f"counted inside {self._function.name}",
+            _COUNTED_INSIDE,
+            self._function.name,
             cost.provider or cost.event_type,
         )
         return True
 
     def _store_unpriced(self, field: str) -> None:
-        """Keep a cost that is there, but whose amount nobody could tell."""
-        from outlay._capture.pricing import PriceUnknown  # noqa: PLC0415 - see __init__
-        from outlay._capture.recorder import (  # noqa: PLC0415
-            UNKNOWN_AMOUNT,
-            Recorder,
-        )
-
-        seen = self._observation(is_complete=False)
-        if self._is_counted(CostIdentity.of(seen)):
+        """Store a cost whose amount could not be computed."""
+        observation = self._observation(is_complete=False)
+        if self._is_counted(CostIdentity.from_observation(observation)):
             return
-        name = self._tracked.name
         why = "the call failed" if self._failed else f"its {field}= failed; see the log"
-        Recorder.of(self._tracked.spec.client).store_unpriced(
-            seen,
-            self.inside.owner,
-            PriceUnknown(UNKNOWN_AMOUNT, f"{name} does not tell its cost: {why}"),
+        message = f"{self._function.name} has no known cost: {why}"
+        Recorder.for_client(self._function.labels.client).record_unpriced(
+            observation, self.state.attribution, PriceUnknown(UNKNOWN_AMOUNT, message)
         )
-        _count(CostIdentity.of(seen))
 
-    def _observation(self, **facts: Any) -> Observation:
-        spec = self._tracked.spec
+    def _observation(self, **fields: Any) -> Observation:
+        labels = self._function.labels
         return Observation(
-            provider=spec.provider or "",
+            provider=labels.provider or "",
             event_type=self._event_type,
             operation_id=self._id,
-            line=self._tracked.terms.line,
-            region=spec.region,
-            **facts,
+            line=self._function.terms.line,
+            region=labels.region,
+            **fields,
         )
 
     @property
     def _event_type(self) -> str:
-        return str(self._tracked.spec.event_type)
+        return str(self._function.labels.event_type)
 
 
 def _is_same_cost(cost: CostIdentity, other: CostIdentity) -> bool:
-    """Return whether ``other``, counted inside, is of the money of ``cost``."""
+    """Return whether ``other``, counted inside, is the same money as ``cost``."""
     if cost.line != other.line:
         return False
     if cost.provider:
@@ -373,30 +367,24 @@ def _is_same_cost(cost: CostIdentity, other: CostIdentity) -> bool:
     return cost.event_type == other.event_type
 
 
-def _count(cost: CostIdentity) -> None:
-    around = current_operation_state.get()
-    if around is not None:
-        around.count(cost)
+def _customer(value: object) -> str | None:
+    return validate_text("customer_id", value)
 
 
-def _customer(told: object) -> str | None:
-    return validate_text("customer_id", told)
+def _quantity(value: Amount) -> Decimal:
+    return to_exact_decimal(value, field="quantity")
 
 
-def _quantity(told: Amount) -> Decimal:
-    return to_exact_decimal(told, field="quantity")
-
-
-def _observations(told: object) -> list[Observation]:
-    made = [told] if isinstance(told, Observation) else list(told)  # type: ignore[call-overload]  # checked below
-    for each in made:
+def _observations(value: object) -> list[Observation]:
+    observations = [value] if isinstance(value, Observation) else list(value)  # type: ignore[call-overload]  # checked below
+    for each in observations:
         if not isinstance(each, Observation):
             raise TypeError(f"extract= returned {type(each).__name__}, no Observation")
-    return made
+    return observations
 
 
-_PASSED_OVER: Final = (
+_COUNTED_INSIDE: Final = (
     "a cost of %s is not counted by track_call: one of %s was counted inside, by an "
     "instrumented client, by add, or by another track_call. If it is another cost, "
-    "give it a line (said once)"
+    "give it a line (logged once)"
 )

@@ -28,7 +28,7 @@ from outlay._capture.instrumentation.library import (
     Patch,
 )
 from outlay._capture.instrumentation.streams import StreamObserver
-from outlay._capture.instrumentation.wrappers import returning
+from outlay._capture.instrumentation.wrappers import observe_result
 from outlay._capture.providers import bedrock as _bedrock  # noqa: F401 - registers it
 from outlay._capture.providers import textract
 from outlay.errors import ConfigError
@@ -72,7 +72,7 @@ def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
         with ContextRun(job.owner or {}):
             _settle(_FinishCall(options, endpoint, call), answer)
 
-    yield Patch(module.BaseClient, "_make_api_call", returning("aws", on_response))
+    yield Patch(module.BaseClient, "_make_api_call", observe_result("aws", on_response))
 
 
 def _call(
@@ -278,5 +278,5 @@ def _patched_objects(client: Any) -> Iterable[object]:
 
 
 LIBRARY: Final = Library(
-    "boto3", _patches, module="botocore.client", inside=_patched_objects
+    "boto3", _patches, module="botocore.client", patched_objects=_patched_objects
 )

@@ -16,12 +16,7 @@ from outlay._capture.extraction.fields import to_quantity
 from outlay._capture.extraction.registry import Call, Endpoint, provider_of, register
 from outlay._capture.instrumentation.http_exchange import observe_httpx_response
 from outlay._capture.instrumentation.library import InstrumentedClients, Library, Patch
-from outlay._capture.instrumentation.wrappers import (
-    awaiting,
-    entering,
-    entering_async,
-    returning,
-)
+from outlay._capture.instrumentation.wrappers import observe_context, observe_result
 from outlay._capture.observation import Observation
 
 if TYPE_CHECKING:
@@ -95,13 +90,15 @@ def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
     def made(http_client: Any, client: Any) -> None:
         scope.inherit(http_client, client)
 
-    yield Patch(module, "_request", returning("fal", on_response))
-    yield Patch(module, "_async_request", awaiting("fal", on_response))
-    yield Patch(module, "connect_sse", entering("fal", streaming))
-    yield Patch(module, "aconnect_sse", entering_async("fal", streaming))
+    yield Patch(module, "_request", observe_result("fal", on_response))
+    yield Patch(module, "_async_request", observe_result("fal", on_response))
+    yield Patch(module, "connect_sse", observe_context("fal", streaming))
+    yield Patch(module, "aconnect_sse", observe_context("fal", streaming))
     # A client makes its HTTP client when it is first used.
-    yield Patch(vars(module.SyncClient)["_client"], "func", returning("fal", made))
-    yield Patch(vars(module.AsyncClient)["_client"], "func", awaiting("fal", made))
+    yield Patch(vars(module.SyncClient)["_client"], "func", observe_result("fal", made))
+    yield Patch(
+        vars(module.AsyncClient)["_client"], "func", observe_result("fal", made)
+    )
 
 
 def _inside(client: Any) -> Iterable[object]:
@@ -112,5 +109,5 @@ def _inside(client: Any) -> Iterable[object]:
 
 
 LIBRARY: Final = Library(
-    "fal-client", _patches, module="fal_client.client", inside=_inside
+    "fal-client", _patches, module="fal_client.client", patched_objects=_inside
 )

@@ -36,12 +36,7 @@ from outlay._capture.instrumentation.streams import (
     observe_aiter,
     observe_iter,
 )
-from outlay._capture.instrumentation.wrappers import (
-    awaiting,
-    replacing,
-    replacing_awaited,
-    returning,
-)
+from outlay._capture.instrumentation.wrappers import observe_result, replace_result
 from outlay._capture.observation import Observation
 from outlay._capture.providers.generators import speakeasy
 
@@ -323,11 +318,11 @@ def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
         return call and observe_aiter(parts, StreamObserver("google", call))
 
     client = module._api_client.BaseApiClient  # noqa: SLF001 - see the module's words
-    yield Patch(client, "request", returning("google", on_response))
-    yield Patch(client, "async_request", awaiting("google", on_response))
-    yield Patch(client, "request_streamed", replacing("google", streamed))
+    yield Patch(client, "request", observe_result("google", on_response))
+    yield Patch(client, "async_request", observe_result("google", on_response))
+    yield Patch(client, "request_streamed", replace_result("google", streamed))
     yield Patch(
-        client, "async_request_streamed", replacing_awaited("google", streamed_async)
+        client, "async_request_streamed", replace_result("google", streamed_async)
     )
 
 
@@ -346,6 +341,6 @@ LIBRARY: Final = Library(
     "google-genai",
     _patches,
     module="google.genai",
-    inside=lambda client: (_client_inside(client),),
-    also={"google.genai._gaos.basesdk": _interaction_seams},
+    patched_objects=lambda client: (_client_inside(client),),
+    extra_modules={"google.genai._gaos.basesdk": _interaction_seams},
 )

@@ -16,7 +16,7 @@ from outlay._capture import event_types
 from outlay._capture.extraction.fields import read_fields
 from outlay._capture.extraction.registry import Call, Endpoint, find_endpoint, register
 from outlay._capture.instrumentation.library import InstrumentedClients, Library, Patch
-from outlay._capture.instrumentation.wrappers import returning
+from outlay._capture.instrumentation.wrappers import observe_result
 from outlay._capture.observation import Observation
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
             call = Call(provider=provider, method=method, path=url, query=query)
             options.finish_call(endpoint, call, read_fields(answer, endpoint.fields))
 
-    wrap: Callable[..., Any] = returning("googlemaps", on_response)
+    wrap: Callable[..., Any] = observe_result("googlemaps", on_response)
     yield Patch(module.Client, "_request", wrap)
 
 

@@ -23,7 +23,7 @@ from outlay._capture.instrumentation.streams import (
     StreamObserver,
     observe_iter,
 )
-from outlay._capture.instrumentation.wrappers import awaiting, returning
+from outlay._capture.instrumentation.wrappers import observe_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -44,8 +44,8 @@ def _httpx_patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[P
         if provider is not None:
             observe_httpx_response("httpx", options, provider, response)
 
-    yield Patch(module.Client, "send", returning("httpx", on_response))
-    yield Patch(module.AsyncClient, "send", awaiting("httpx", on_response))
+    yield Patch(module.Client, "send", observe_result("httpx", on_response))
+    yield Patch(module.AsyncClient, "send", observe_result("httpx", on_response))
 
 
 def _requests_patches(
@@ -62,7 +62,7 @@ def _requests_patches(
         if provider is not None:
             observe_exchange("requests", options, provider, _Exchange(response))
 
-    yield Patch(module.Session, "send", returning("requests", on_response))
+    yield Patch(module.Session, "send", observe_result("requests", on_response))
 
 
 class _Exchange:
@@ -129,6 +129,6 @@ class _BytesSink:
         self._reader.feed(item.encode() if isinstance(item, str) else item)
 
 
-HTTPX: Final = Library("httpx", _httpx_patches, by_client_only=True)
-HTTPX2: Final = Library("httpx2", _httpx_patches, by_client_only=True)
-REQUESTS: Final = Library("requests", _requests_patches, by_client_only=True)
+HTTPX: Final = Library("httpx", _httpx_patches, clients_only=True)
+HTTPX2: Final = Library("httpx2", _httpx_patches, clients_only=True)
+REQUESTS: Final = Library("requests", _requests_patches, clients_only=True)

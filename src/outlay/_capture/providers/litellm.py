@@ -327,7 +327,7 @@ class _LiteLLM(Library):
 
     _callback: Any = None  # guarded by _lock
 
-    def _hook_module(self, module: str) -> None:
+    def _patch_module(self, module: str) -> None:
         package = sys.modules[module]
         with self._lock:
             if self._callback is None:
@@ -358,5 +358,5 @@ def _reject_single_client(client: object) -> Iterable[object]:
 
 
 LIBRARY: Final = _LiteLLM(
-    "litellm", lambda _module, _scope: (), inside=_reject_single_client
+    "litellm", lambda _module, _scope: (), patched_objects=_reject_single_client
 )

@@ -16,7 +16,7 @@ from outlay._capture.extraction.fields import to_quantity
 from outlay._capture.extraction.registry import Call, Endpoint, register
 from outlay._capture.instrumentation.http_exchange import observe_httpx_response
 from outlay._capture.instrumentation.library import InstrumentedClients, Library, Patch
-from outlay._capture.instrumentation.wrappers import awaiting, returning
+from outlay._capture.instrumentation.wrappers import observe_result
 from outlay._capture.observation import Observation
 
 if TYPE_CHECKING:
@@ -105,8 +105,10 @@ def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
             provider = options.provider or "replicate"
             observe_httpx_response("replicate", options, provider, response)
 
-    yield Patch(module.Client, "_request", returning("replicate", on_response))
-    yield Patch(module.Client, "_async_request", awaiting("replicate", on_response))
+    yield Patch(module.Client, "_request", observe_result("replicate", on_response))
+    yield Patch(
+        module.Client, "_async_request", observe_result("replicate", on_response)
+    )
 
 
 LIBRARY: Final = Library("replicate", _patches)

@@ -16,8 +16,8 @@ from typing import Any, Final, NamedTuple
 from outlay._capture import event_types
 from outlay._capture.extraction.registry import Call, Endpoint, register
 from outlay._capture.observation import Observation
-from outlay._capture.recorder import BoundedDict
 from outlay._model.attribution import current_attribution
+from outlay._model.bounded import BoundedDict
 from outlay._model.propagated_context import PropagatedContext, capture
 
 Answer = Mapping[str, Any]
@@ -61,7 +61,7 @@ class Job(NamedTuple):
     owner: PropagatedContext | None
 
 
-_started: Final[BoundedDict[Job]] = BoundedDict(4096)
+_started: Final[BoundedDict[object, Job]] = BoundedDict(8192)
 
 
 def remember(params: Mapping[str, Any], answer: Answer) -> None:
@@ -70,7 +70,7 @@ def remember(params: Mapping[str, Any], answer: Answer) -> None:
     if job_id is not None:
         known = current_attribution.get().customer_id is not None
         request = {name: params[name] for name in _PRICED_BY if name in params}
-        _started.put(job_id, Job(request, capture() if known else None))
+        _started[job_id] = Job(request, capture() if known else None)
 
 
 def job_of(params: Mapping[str, Any]) -> Job | None:

@@ -18,7 +18,7 @@ from outlay._capture.extraction.fields import to_amount, to_quantity
 from outlay._capture.extraction.registry import Call, Endpoint, register
 from outlay._capture.instrumentation.http_exchange import observe_exchange, query_of
 from outlay._capture.instrumentation.library import InstrumentedClients, Library, Patch
-from outlay._capture.instrumentation.wrappers import awaiting, returning
+from outlay._capture.instrumentation.wrappers import observe_result
 from outlay._capture.observation import Observation
 
 if TYPE_CHECKING:
@@ -181,8 +181,8 @@ def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
             exchange = _Exchange(response, method, uri, params)
             observe_exchange("twilio", options, options.provider or "twilio", exchange)
 
-    yield Patch(module.Client, "request", returning("twilio", on_response))
-    yield Patch(module.Client, "request_async", awaiting("twilio", on_response))
+    yield Patch(module.Client, "request", observe_result("twilio", on_response))
+    yield Patch(module.Client, "request_async", observe_result("twilio", on_response))
 
 
 LIBRARY: Final = Library("twilio", _patches, module="twilio.rest")

@@ -173,7 +173,7 @@ class CostSpanProcessor(SpanProcessor):
         )  # in a context of its own, which ends with this
         ended = span.end_time
         at = None if ended is None else from_ms(ended // NS_PER_MS)
-        Recorder.of(self._client).record(observation, owner, at)
+        Recorder.for_client(self._client).record(observation, owner, at)
 
     def _evict_oldest_half(self) -> None:
         """Forget the older half of the open spans: the likelier never to end."""

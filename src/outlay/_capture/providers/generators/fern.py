@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from outlay._capture.instrumentation.http_exchange import observe_httpx_response
 from outlay._capture.instrumentation.library import InstrumentedClients, Library, Patch
-from outlay._capture.instrumentation.wrappers import (
-    awaiting,
-    entering,
-    entering_async,
-    returning,
-)
+from outlay._capture.instrumentation.wrappers import observe_context, observe_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,12 +32,12 @@ def library(name: str) -> Library:
                     name, options, options.provider or name, response
                 )
 
-        yield Patch(core.HttpClient, "request", returning(name, on_response))
-        yield Patch(core.HttpClient, "stream", entering(name, on_response))
-        yield Patch(core.AsyncHttpClient, "request", awaiting(name, on_response))
-        yield Patch(core.AsyncHttpClient, "stream", entering_async(name, on_response))
+        yield Patch(core.HttpClient, "request", observe_result(name, on_response))
+        yield Patch(core.HttpClient, "stream", observe_context(name, on_response))
+        yield Patch(core.AsyncHttpClient, "request", observe_result(name, on_response))
+        yield Patch(core.AsyncHttpClient, "stream", observe_context(name, on_response))
 
-    return Library(name, seams, inside=_http_client)
+    return Library(name, seams, patched_objects=_http_client)
 
 
 def _http_client(client: Any) -> Iterable[object]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from outlay._capture.instrumentation.http_exchange import observe_httpx_response
 from outlay._capture.instrumentation.library import InstrumentedClients, Library, Patch
-from outlay._capture.instrumentation.wrappers import awaiting, returning
+from outlay._capture.instrumentation.wrappers import observe_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,7 +34,7 @@ def library(name: str, *, module: str, provider: str) -> Library:
         return vars(part.sdk_configuration)["_hooks"]
 
     return Library(
-        name, seams_of, module=module, inside=lambda client: (common(client),)
+        name, seams_of, module=module, patched_objects=lambda client: (common(client),)
     )
 
 
@@ -62,6 +62,8 @@ def seams(
 
     for owner in (basesdk.BaseSDK, getattr(basesdk, "AsyncBaseSDK", None)):
         if hasattr(owner, "do_request"):
-            yield Patch(owner, "do_request", returning(provider, on_response))
+            yield Patch(owner, "do_request", observe_result(provider, on_response))
         if hasattr(owner, "do_request_async"):
-            yield Patch(owner, "do_request_async", awaiting(provider, on_response))
+            yield Patch(
+                owner, "do_request_async", observe_result(provider, on_response)
+            )

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import ModuleType
 
-    from outlay._capture.instrumentation.body_readers import Settle
+    from outlay._capture.instrumentation.body_readers import FinishResponse
 
 
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
@@ -213,7 +213,7 @@ class OpenCall(NamedTuple):
         else:
             options.finish_call(endpoint, call, read_fields(answer, endpoint.fields))
 
-    def _settling(self, call: Call) -> Settle:
+    def _settling(self, call: Call) -> FinishResponse:
         def settle(answer: dict[str, Any], complete: bool) -> None:  # noqa: FBT001
             self.options.finish_call(self.endpoint, call, answer, complete=complete)
 

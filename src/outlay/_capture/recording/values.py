@@ -1,0 +1,79 @@
+"""The values that the steps of the recorder pass on."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from outlay._capture.observation import Observation
+    from outlay._capture.pricing import PricedAmount, PriceUnknown
+    from outlay._journal.unpriced_store import StoredCost
+    from outlay._model.attribution import Attribution
+    from outlay._receipt import Receipt
+
+
+class CapturedCost(NamedTuple):
+    """An observation, and whose cost it is.
+
+    Attributes:
+        observation: The observation, with its operation id if it has any.
+        attribution: The customer and the labels of the cost.
+        at: The time when the cost arose, aware. It selects the price.
+    """
+
+    observation: Observation
+    attribution: Attribution
+    at: datetime
+
+
+class Action(enum.Enum):
+    """What happens to a captured cost."""
+
+    TRACK = enum.auto()
+    STORE_UNPRICED = enum.auto()
+    SKIP = enum.auto()
+
+
+class StoredUnpriced(NamedTuple):
+    """A cost that was stored without a price.
+
+    Attributes:
+        stored: Its place in the store of unpriced costs.
+        is_priceable: Whether only the price is missing.
+    """
+
+    stored: StoredCost
+    is_priceable: bool
+
+
+class Decision(NamedTuple):
+    """A captured cost, its price, and what happens to it.
+
+    Attributes:
+        cost: The captured cost.
+        price: The price, or the reason why it is not known.
+        action: What happens to the cost.
+        replaces: The unpriced cost of the same operation that this one replaces.
+    """
+
+    cost: CapturedCost
+    price: PricedAmount | PriceUnknown
+    action: Action
+    replaces: StoredUnpriced | None = None
+
+
+class Outcome(NamedTuple):
+    """A decision that was carried out.
+
+    Attributes:
+        decision: The decision.
+        receipt: The receipt of the tracked event. None, if none was tracked.
+        stored: The stored unpriced cost. None, if none was stored.
+    """
+
+    decision: Decision
+    receipt: Receipt | None = None
+    stored: StoredCost | None = None

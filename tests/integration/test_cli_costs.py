@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from outlay import Client, Settings
 from outlay._cli.exit_codes import ExitCode
-from outlay._cli.output_amounts import aligned, plain
+from outlay._cli.output import aligned, plain
 from outlay._cli.server_api import NewMetric, ServerApi
 from outlay._model.money import exact_sum
 from tests.docs.blocks import shows
@@ -300,9 +300,7 @@ def test_events_that_could_not_be_counted_are_mentioned(
     client.track_cost("cost.ai", 1, customer_id="c", operation_id=1)
     client.flush(20)
 
-    assert "pages: 1 events had no usable value and are in no total" in table(
-        costs(server)
-    )
+    assert "pages: 1 event without a usable value, in no total" in table(costs(server))
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 
-from outlay._cli.commands.demo.report import show_totals
+from outlay._cli.commands.demo.scenario import print_comparison
+from outlay._cli.commands.demo.worker import Operation, operations
 from outlay._cli.commands.demo.workers import TotalKey, TrackedOperations, WorkerPool
-from outlay._cli.commands.demo.workload import Operation, operations
 from outlay._cli.exit_codes import CommandFailedError, ExitCode
 from tests.support import command_line
 
@@ -101,9 +101,9 @@ def test_all_totals_are_equal_whatever_happened(twins: tuple[Twin, Twin]) -> Non
     assert (ran.code, ran.err) == (ExitCode.DONE, "")
     assert "\x1b" not in ran.out, "no terminal, no colours"
     told = dict(re.findall(r"^  (\S+(?: -9)?) {2,}(\S.*)$", ran.out, re.MULTILINE))
-    assert told["tracked"] == "120 operations; 120 events were counted"
+    assert told["tracked"] == "120 operations; 120 events counted"
     assert told["OK"] == "all totals are equal, to the last digit"
-    assert told["outage"] == "the server answers 503; tracking goes on"
+    assert told["outage"] == "the server responds 503; tracking goes on"
     # Each of these must have happened, or the demo shows less than it says.
     for topic in ("recovered", "retried", "repeated", "dedupe"):
         assert int(told[topic].split()[0]) > 0, told[topic]
@@ -186,12 +186,12 @@ def test_a_difference_in_the_last_digit_is_found(
     cell = TotalKey("cus_1", "inference", "openai")
     amount = Decimal("0.1000000000000000000000000000000000000001")
 
-    assert show_totals({cell: amount}, {cell: amount})
+    assert print_comparison({cell: amount}, {cell: amount})
     capsys.readouterr()
-    assert not show_totals({cell: amount}, {cell: Decimal("0.1")})
+    assert not print_comparison({cell: amount}, {cell: Decimal("0.1")})
     assert capsys.readouterr().out.count("DIFFERS") == 2
-    assert not show_totals({cell: amount}, {})
-    assert not show_totals({}, {cell: amount})
+    assert not print_comparison({cell: amount}, {})
+    assert not print_comparison({}, {cell: amount})
 
 
 def test_the_ledger_counts_an_operation_once() -> None:
@@ -218,8 +218,6 @@ def test_a_worker_that_dies_unasked_ends_the_demo(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": ":".join(sys.path), "OUTLAY_BASE_URL": "nonsense"}
     with WorkerPool(tmp_path, environment, seed=1, pause=0.0) as team:
         worker = team.start_worker("job-1", 10)
-        worker.run(0, 10)
-        worker.finish()
 
         with pytest.raises(CommandFailedError, match="OUTLAY_BASE_URL='nonsense'"):
-            team.wait(lambda: bool(worker.finished), look=lambda: None)
+            team.wait(lambda: bool(worker.stats))

@@ -339,7 +339,7 @@ def test_events_of_another_credential_are_warned_about(
 
     nothing, (level, text) = examine(*reaching(server))["journal"]
 
-    assert nothing == ("ok", "nothing was ever kept")
+    assert nothing == ("ok", "no event was ever stored")
     assert (level, "outlay journal status" in text) == ("warn", True)
 
 
@@ -500,7 +500,7 @@ def test_tracking_needs_no_permission_to_read(status: int, level: str) -> None:
         (600, "warn", "behind the server's"),
         (-600, "warn", "ahead of the server's"),
         (2 * 3600, "fail", "NTP"),
-        (None, "warn", "does not say"),
+        (None, "warn", "does not report"),
     ],
 )
 def test_a_clock_that_differs_from_the_server_s_is_told(

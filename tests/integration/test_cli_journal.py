@@ -269,12 +269,12 @@ def test_status_says_whom_each_destination_belongs_to(journal_dir: Path) -> None
 
     assert found[0]["relation"] == "current"
     assert sorted(each["relation"] for each in found[1:]) == [
-        "elsewhere",
+        "other_address",
         "other_credential",
         "unknown",
     ]
     shown = journal("status", *to(NOWHERE)).out
-    assert "the same server, for another credential" in shown
+    assert "the same server, another credential" in shown
     assert "its meta.json cannot be read" in shown
     assert "sk_test" not in shown
 
@@ -302,7 +302,7 @@ def test_status_of_nothing_says_so(journal_dir: Path) -> None:
     for folder in (str(journal_dir), missing):
         ran = journal("status", "--journal-dir", folder)
         assert (ran.code, ran.err) == (ExitCode.DONE, "")
-        assert "nothing is kept there" in ran.out
+        assert "the journal is empty" in ran.out
     assert not Path(missing).exists()
 
 
@@ -339,7 +339,7 @@ def test_status_of_a_destination_that_shipped_everything(
     leave(server.url, 1)
     journal("replay", *reaching(server))
 
-    assert "  no event is kept\n" in journal("status", *reaching(server)).out
+    assert "  no undelivered event\n" in journal("status", *reaching(server)).out
 
 
 # list, show, export
@@ -388,7 +388,8 @@ def test_list_says_when_there_is_more() -> None:
     assert read("list", "--limit", "2")["more"] is True
     assert read("list", "--limit", "3")["more"] is False
     assert len(read("list", "--limit", "0")["events"]) == 3
-    assert "the first 2; --limit shows more" in journal("list", "--limit", "2").out
+    cut = journal("list", "--limit", "2").out
+    assert "the first 2; pass --limit to see more" in cut
     assert journal("list", "--limit", "-1").code == ExitCode.USAGE
 
 
@@ -402,7 +403,7 @@ def test_list_shows_key_customer_and_amount() -> None:
     assert event["amount"] == f"{amount_of(1):f}"
     for text in (event["idempotencyKey"], "cus_1", f"{amount_of(1):f}", "pending"):
         assert text in ran.out
-    assert "no such event is kept" in journal("list", "--state", "dead").out
+    assert "no such event in the journal" in journal("list", "--state", "dead").out
 
 
 def test_list_names_on_the_side_what_it_cannot_read(journal_dir: Path) -> None:
@@ -437,7 +438,7 @@ def test_show_tells_the_whole_history_of_one_event(journal_dir: Path) -> None:
     assert "quarantined, dedupe window; 1 attempt" in ran.out
     assert "HTTP 400: no such field" in ran.out
     assert payload(5).decode() in ran.out
-    assert [trace["place"].partition("/")[0] == "dead" for trace in traces] == [
+    assert [trace["location"].partition("/")[0] == "dead" for trace in traces] == [
         False,
         True,
     ]
@@ -459,7 +460,7 @@ def test_show_of_an_unknown_key_is_one_and_says_why() -> None:
     ran = journal("show", "key-none")
 
     assert (ran.code, ran.out) == (ExitCode.REFUSED, "")
-    assert "what is delivered is deleted" in ran.err
+    assert "a delivered event is deleted" in ran.err
 
 
 def test_export_writes_the_exact_bytes(journal_dir: Path) -> None:
@@ -538,7 +539,7 @@ def test_replay_with_nothing_to_do_says_so(server: BackgroundServer) -> None:
     """In a cron job it usually has nothing to do."""
     ran = journal("replay", *reaching(server))
 
-    assert ran == (ExitCode.DONE, "nothing was left by dead processes\n", "")
+    assert ran == (ExitCode.DONE, "dead processes left nothing\n", "")
 
 
 def test_replay_to_a_server_that_is_down_keeps_everything() -> None:
@@ -550,7 +551,7 @@ def test_replay_to_a_server_that_is_down_keeps_everything() -> None:
 
     assert ran.code == ExitCode.UNREACHABLE
     assert ran.out.startswith("2 events not delivered yet; kept in the journal\n")
-    assert f"no answer from {url}" in ran.out
+    assert f"no response from {url}" in ran.out
     assert states() == {"pending": 2}
 
 
@@ -621,7 +622,7 @@ def test_replay_leaves_the_events_of_the_living_to_them(
         ran = journal("replay", *reaching(server))
 
     assert ran.code == ExitCode.DONE
-    assert ran.out == "1 event with living processes, which ship for themselves\n"
+    assert ran.out == "1 event of living processes, which ship their own\n"
     assert total(server) == 0
 
 
@@ -656,9 +657,9 @@ def test_replay_says_whom_other_events_wait_for(
     assert "tracked under another credential; they wait for a process" in ran.out
     assert "outlay journal move " in ran.out
     assert f"for {NOWHERE}; they wait for a process with that" in ran.out
-    assert "nobody can tell for which server" in ran.out
-    assert sorted(each["relation"] for each in result["leftAlone"]) == [
-        "elsewhere",
+    assert "their server is not known" in ran.out
+    assert sorted(each["relation"] for each in result["otherDestinations"]) == [
+        "other_address",
         "other_credential",
         "unknown",
     ]
@@ -682,7 +683,7 @@ def test_adopted_events_are_shipped_with_the_new_credential(
     journal("replay", *reaching(server))
 
     assert ran.code == ExitCode.DONE
-    assert "moved what 2 dead writers left, and 1 file of dead letters" in ran.out
+    assert "moved the events of 2 dead writers, and 1 file of dead letters" in ran.out
     assert total(server) == total_of([1, 2])
     current = read("status", *reaching(server))["destinations"][0]
     assert current["relation"] == "current"
@@ -705,7 +706,7 @@ def test_adopt_moves_nothing_without_being_told_to(server: BackgroundServer) -> 
 
     assert (ran.code, ran.out) == (ExitCode.USAGE, "")
     assert "nothing was moved: 1 event would be sent" in ran.err
-    assert read("replay", *reaching(server))["leftAlone"][0]["events"] == 1
+    assert read("replay", *reaching(server))["otherDestinations"][0]["events"] == 1
 
 
 def test_adopt_leaves_living_writers_alone(
@@ -731,7 +732,7 @@ def test_adopt_leaves_living_writers_alone(
         ("zz", ExitCode.USAGE, "0 destinations 'zz'"),
         ("", ExitCode.USAGE, "3 destinations ''"),
         ("current", ExitCode.USAGE, "is the destination of these settings already"),
-        ("elsewhere", ExitCode.REFUSED, "its events are sent nowhere else"),
+        ("other_address", ExitCode.REFUSED, "its events are sent nowhere else"),
         ("unknown", ExitCode.REFUSED, "its events are sent nowhere else"),
     ],
 )
@@ -776,7 +777,7 @@ def test_adopt_takes_nothing_from_another_namespace(
     monkeypatch.setenv("OUTLAY_NAMESPACE", "org_1")
     same = journal(*adopt, *to(NOWHERE, "sk_test_new"))
 
-    assert (found["relation"], found["namespace"]) == ("elsewhere", "org_1")
+    assert (found["relation"], found["namespace"]) == ("other_address", "org_1")
     assert (ran.code, same.code) == (ExitCode.REFUSED, ExitCode.DONE)
 
 
@@ -793,7 +794,7 @@ def test_resend_says_what_may_be_doubled_and_does_nothing_unasked(
 
     assert ran.code == ExitCode.USAGE
     assert "0.02" in ran.out
-    assert "nothing was put back: 2 events may have been counted already" in ran.err
+    assert "nothing was resent: 2 events may have been counted already" in ran.err
     assert states() == {"quarantined": 2}
 
 
@@ -810,7 +811,7 @@ def test_resent_events_are_delivered_once_and_are_letters_no_more(
     assert ran.code == ExitCode.DONE
     assert "2 events pending again; 2 of all may count twice" in ran.out
     assert replayed.out == "2 events delivered\n"
-    assert again.out == "no such event is kept\n"
+    assert again.out == "no such event in the journal\n"
     assert total(server) == Decimal("0.02")
     assert {letter["kind"] for letter in dead_letters(journal_dir)} == {"sent"}
 
@@ -825,7 +826,7 @@ def test_dead_letters_that_cannot_double_need_no_consent(
     result = read("resend", "--state", "dead", *reaching(server))
     journal("replay", *reaching(server))
 
-    assert (result["putBack"], result["mayCountTwice"]) == (2, 0)
+    assert (result["resent"], result["mayCountTwice"]) == (2, 0)
     assert total(server) == Decimal("0.02")
     assert states() == {"quarantined": 1}
 
@@ -844,7 +845,7 @@ def test_resend_after_a_crash_says_what_was_pending_already(journal_dir: Path) -
 
     assert ran.code == ExitCode.DONE
     assert "0 events pending again; 1 more were already\n" in ran.out
-    assert again.out == "no such event is kept\n"
+    assert again.out == "no such event in the journal\n"
     assert states() == {"pending": 2}
 
 
@@ -854,7 +855,7 @@ def test_resend_takes_only_what_is_selected(journal_dir: Path) -> None:
 
     other = read("resend", "--state", "dead", "--customer", "cus_2", *to(NOWHERE))
 
-    assert other == {"putBack": 0, "waiting": 0, "events": []}
+    assert other == {"resent": 0, "alreadyPending": 0, "events": []}
     assert states() == {"dead": 1}
 
 
@@ -909,7 +910,7 @@ def test_purge_deletes_damaged_bytes_unless_told_otherwise(
     (dead,) = journal_dir.glob("*/dead")
     (dead / "memory-00000001-64.damaged").write_bytes(b"?")
     assert read("status")["destinations"][0]["damagedBytes"] == 1
-    assert "1 file of damaged bytes, 1 bytes" in journal("status").out
+    assert "1 file of corrupt bytes, 1 bytes" in journal("status").out
 
     journal("purge", "--yes", *words, *to(NOWHERE))
 
@@ -932,7 +933,7 @@ def test_purge_of_a_living_writer_s_letters_leaves_the_file(journal_dir: Path) -
 
 def test_a_destination_that_was_never_used_has_nothing_to_decide() -> None:
     """The folder is not made by asking."""
-    assert "no such event is kept" in journal("resend", *to(NOWHERE)).out
+    assert "no such event in the journal" in journal("resend", *to(NOWHERE)).out
     assert "nothing to delete" in journal("purge", *to(NOWHERE)).out
 
 

@@ -252,7 +252,7 @@ def test_server_that_cannot_answer_now_is_worth_another_try(command: str) -> Non
 
     assert ran == (ExitCode.UNREACHABLE, "", "outlay: HTTP 503: try later\n")
     assert gone.code == ExitCode.UNREACHABLE
-    assert gone.err.startswith(f"outlay: no answer from {server.url} (")
+    assert gone.err.startswith(f"outlay: no response from {server.url} (")
 
 
 @pytest.mark.parametrize("command", ["costs", "metrics list"])

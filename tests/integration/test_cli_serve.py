@@ -112,7 +112,7 @@ def test_told_to_stop_it_ends_cleanly(number: signal.Signals) -> None:
         out, err = server.process.communicate(timeout=DEADLINE)
 
     assert server.process.returncode == ExitCode.DONE
-    assert (out, err) == ("stopped; everything that was accepted is kept\n", "")
+    assert (out, err) == ("stopped; all accepted events are stored\n", "")
 
 
 def refused(ran: Ran) -> str:

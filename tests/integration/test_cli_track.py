@@ -91,7 +91,7 @@ def test_the_same_command_again_counts_once_and_says_so(
     second = track(*EVENT, "--json", *reaching(server))
 
     results = json.loads(first.out), json.loads(second.out)
-    assert [result["fate"] for result in results] == ["delivered", "duplicate"]
+    assert [result["outcome"] for result in results] == ["delivered", "duplicate"]
     assert len({result["idempotencyKey"] for result in results}) == 1
     assert (first.code, second.code) == (ExitCode.DONE, ExitCode.DONE)
     assert total(server) == {"USD": "0.0042"}
@@ -104,7 +104,7 @@ def test_without_operation_id_it_warns_that_again_counts_again(
     ran = track("cost.any", "1", "--customer", "cus_1", *reaching(server))
 
     assert ran.code == ExitCode.DONE
-    assert "without --operation-id: the same command again counts again" in ran.out
+    assert "without --operation-id, the same command counts again" in ran.out
 
 
 def test_every_argument_arrives_as_it_was_typed() -> None:
@@ -179,12 +179,12 @@ def test_server_down_is_three_and_the_next_use_delivers() -> None:
     ran = track(*EVENT, "--json", *nowhere)
 
     result = json.loads(ran.out)
-    assert (ran.code, result["fate"], result["durable"]) == (
+    assert (ran.code, result["outcome"], result["durable"]) == (
         ExitCode.UNREACHABLE,
         "kept",
         True,
     )
-    assert result["message"].startswith(f"no answer from http://127.0.0.1:{port} (")
+    assert result["message"].startswith(f"no response from http://127.0.0.1:{port} (")
 
 
 def test_what_an_earlier_command_left_is_delivered_by_the_next() -> None:
@@ -197,7 +197,7 @@ def test_what_an_earlier_command_left_is_delivered_by_the_next() -> None:
         ran = track(*later, "--base-url", server.url)
 
     assert (left.code, ran.code) == (ExitCode.UNREACHABLE, ExitCode.DONE)
-    assert "  and 1 earlier events, from the journal\n" in ran.out
+    assert "  and 1 earlier event from the journal\n" in ran.out
     assert server.total == Decimal("1.0042")
 
 
@@ -233,7 +233,7 @@ def test_its_fate_is_known_although_others_are_delivered_with_it() -> None:
         ran = track(*EVENT, "--json", *where)
 
     result = json.loads(ran.out)
-    assert (ran.code, result["fate"]) == (ExitCode.DONE, "delivered")
+    assert (ran.code, result["outcome"]) == (ExitCode.DONE, "delivered")
     assert result["earlierDelivered"] == 3
 
 
@@ -268,7 +268,7 @@ def test_what_the_server_says_decides_the_exit_code(
     with ScriptedServer(lambda _: answer) as server:
         ran = track(*EVENT, "--json", "--timeout", "0.5", "--base-url", server.url)
 
-    assert (ran.code, json.loads(ran.out)["fate"]) == (code, fate)
+    assert (ran.code, json.loads(ran.out)["outcome"]) == (code, fate)
 
 
 def test_full_journal_says_that_the_event_is_dropped(
@@ -285,7 +285,7 @@ def test_full_journal_says_that_the_event_is_dropped(
         ran = track(*EVENT, "--json", "--base-url", server.url)
 
     result = json.loads(ran.out)
-    assert (ran.code, result["fate"], result["durable"]) == (
+    assert (ran.code, result["outcome"], result["durable"]) == (
         ExitCode.REFUSED,
         "dropped",
         False,

@@ -71,7 +71,7 @@ def test_what_a_provider_tells_later_can_be_looked_up_by_another_process(
 ) -> None:
     """The list says whom to ask about which operation; whose it is, is known."""
     with client_in(journal_dir) as client:
-        record(client, 7, pending=True)
+        record(client, 7, price_pending=True)
     (row,) = ran("unpriced", "list", "--reason", "pending")["unpriced"]
 
     assert (row["provider"], row["operationId"]) == ("acme", "req_7")
@@ -188,7 +188,7 @@ def test_another_currency_gets_another_type_and_key(journal_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        pytest.param(["--amount", "1"], "name it with --id", id="no-id"),
+        pytest.param(["--amount", "1"], "add --id", id="no-id"),
         pytest.param(["--amount", "x", "--id", "{id}"], "amount='x'", id="no-number"),
         pytest.param(["--amount", "1", "--id", "ok1_0"], "no unpriced cost", id="gone"),
         pytest.param(["--price-book", "{missing}"], "cannot be read", id="no-book"),
@@ -216,7 +216,7 @@ def test_dropping_needs_a_confirmation(journal_dir: Path) -> None:
 
     done = call("unpriced", "drop", "--reason", "incomplete", "--yes")
 
-    assert "dropped 1 cost" in done.out
+    assert "discarded 1 cost" in done.out
     assert len(waiting(journal_dir)) == 2
 
 

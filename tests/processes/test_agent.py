@@ -265,7 +265,7 @@ def test_a_destination_without_its_credential_stays_untouched(ledger: Ledger) ->
     assert _contents(theirs) == before
     assert ledger.total == total_of(range(700))
     assert str(ours) in ran.out.splitlines()[0]
-    assert f"left alone: {theirs.name} (" in ran.out.splitlines()[0]
+    assert f"not shipped: {theirs.name} (" in ran.out.splitlines()[0]
     assert "another credential" in ran.out.splitlines()[0]
     assert KEY not in ran.out + ran.err
 
@@ -297,7 +297,7 @@ def test_once_says_what_is_left_and_fails_without_a_server(ledger: Ledger) -> No
 
     assert ran.code == ExitCode.REFUSED
     assert "700 events left in " in ran.out
-    assert f"no answer from {down}" in ran.out
+    assert f"no response from {down}" in ran.out
 
 
 def test_once_ships_what_living_writers_have_tracked(ledger: Ledger) -> None:

@@ -1,1 +1,1 @@
-"""The command line; ``outlay --help`` lists the commands. One module for each."""
+"""The command line. ``outlay --help`` lists the commands; each has one module."""

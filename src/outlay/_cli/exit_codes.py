@@ -9,21 +9,21 @@ from outlay.errors import JournalError, OutlayError, RejectedError, UnavailableE
 
 
 class ExitCode(enum.IntEnum):
-    """What a command's exit code says to a script."""
+    """The exit codes that a script can rely on."""
 
     DONE = 0
-    REFUSED = 1  # the server or the journal said no, or the demo's totals differ
-    USAGE = 2  # as argparse has it: a wrong argument or setting
-    UNREACHABLE = 3  # no answer, or "later": trying again may help
-    INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+    REFUSED = 1  # The server or the journal refused, or the demo's totals differ.
+    USAGE = 2  # A wrong argument or setting. argparse uses the same code.
+    UNREACHABLE = 3  # No response, or "later". Another try may help.
+    INTERRUPTED = 130  # 128 + SIGINT, as in shells.
 
 
 class UsageError(OutlayError):
-    """What was asked for makes no sense; the message says what would."""
+    """The arguments make no sense together. The message says what would."""
 
 
 class CommandFailedError(OutlayError):
-    """The command did not do its job, and not for a mistake in how it was called."""
+    """The command did not do its job, although it was called correctly."""
 
 
 _BY_ERROR: Final = (
@@ -31,7 +31,7 @@ _BY_ERROR: Final = (
     (RejectedError, ExitCode.REFUSED),
     (JournalError, ExitCode.REFUSED),
     (UnavailableError, ExitCode.UNREACHABLE),
-    # Everything else is a mistake in what was asked for: a setting, an amount, a port.
+    # All other errors are mistakes of the caller: a setting, an amount, a port.
     (OutlayError, ExitCode.USAGE),
 )
 

@@ -1,4 +1,4 @@
-"""Which part of a journal folder a command is about."""
+"""Arguments that name a journal folder, its destinations and its events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlay._cli.exit_codes import UsageError
 from outlay._cli.journal_totals import EventSummary
-from outlay._cli.options import add_connection
+from outlay._cli.options import add_connection_options
 from outlay._journal.admin.inspect import (
     DestinationView,
     destinations,
@@ -27,34 +27,42 @@ if TYPE_CHECKING:
 
     from outlay._journal.admin.inspect import StoredEvent
 
+CURRENT_DESTINATION: Final = "the one of the settings"
+"""The default of ``--destination``, for commands that change something."""
 
 _UNITS: Final = {"d": 86_400, "h": 3600, "min": 60, "s": 1}  # seconds
 
 
 class DestinationRelation(enum.Enum):
-    """What a destination is to the one that the settings make."""
+    """How a destination differs from the destination of the settings."""
 
     CURRENT = "current"
     OTHER_CREDENTIAL = "other_credential"
-    OTHER_ADDRESS = "elsewhere"  # another address or namespace
-    UNKNOWN = "unknown"  # its meta.json cannot be read
+    OTHER_ADDRESS = "other_address"  # Another address or another namespace.
+    UNKNOWN = "unknown"  # Its meta.json cannot be read.
 
 
-def add_journal_options(
-    parser: argparse.ArgumentParser, *, destination: str | None = None
-) -> None:
-    """Add the arguments that say which folder and destination.
-
-    Args:
-        parser: of the command.
-        destination: what the command is about unless told; None: it cannot be told.
-    """
+def add_journal_dir_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--journal-dir``."""
     parser.add_argument(
         "--journal-dir",
         metavar="DIR",
         help="folder of the journal (default: OUTLAY_JOURNAL_DIR, or the platform's "
         "state folder)",
     )
+
+
+def add_journal_options(
+    parser: argparse.ArgumentParser, *, destination: str | None = None
+) -> None:
+    """Add the arguments that name the folder, the destination and the server.
+
+    Args:
+        parser: The command's parser.
+        destination: The default of ``--destination`` in words. If None, the command
+            does not have this argument.
+    """
+    add_journal_dir_option(parser)
     if destination is not None:
         parser.add_argument(
             "--destination",
@@ -62,15 +70,15 @@ def add_journal_options(
             help="the first characters of its name in 'outlay journal status' "
             f"(default: {destination})",
         )
-    add_connection(parser)
+    add_connection_options(parser)
 
 
-def add_selection(parser: argparse.ArgumentParser, states: Sequence[str]) -> None:
+def add_event_filter(parser: argparse.ArgumentParser, states: Sequence[str]) -> None:
     """Add the arguments that select events.
 
     Args:
-        parser: of the command.
-        states: those that can be asked for.
+        parser: The command's parser.
+        states: The states that can be selected.
     """
     group = parser.add_argument_group("selection")
     group.add_argument(
@@ -79,35 +87,35 @@ def add_selection(parser: argparse.ArgumentParser, states: Sequence[str]) -> Non
         choices=states,
         help=f"{', '.join(states)}; may be repeated",
     )
-    group.add_argument("--type", metavar="TYPE", help="of this event type")
-    group.add_argument("--customer", metavar="ID", help="of this customer")
+    group.add_argument("--type", metavar="TYPE", help="only this event type")
+    group.add_argument("--customer", metavar="ID", help="only this customer")
     group.add_argument(
         "--older-than",
         type=_duration_ms,
         metavar="AGE",
-        help="with a timestamp before then, such as 90min, 36h or 7d",
+        help="only events of this age or older, such as 90min, 36h or 7d",
     )
 
 
 def _duration_ms(text: str) -> int:
     found = re.fullmatch(r"(\d{1,5})(s|min|h|d)", text, re.ASCII)
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no age such as 90min or 7d")
+        raise argparse.ArgumentTypeError(f"{text!r} is no age; pass 90min or 7d")
     return int(found[1]) * _UNITS[found[2]] * 1000
 
 
 class JournalTarget:
-    """The destinations that a command is about."""
+    """The journal folder and the destinations that a command works on."""
 
     def __init__(self, arguments: argparse.Namespace, **overrides: object) -> None:
         """Resolve the settings and find the folder.
 
         Args:
-            arguments: what was asked for.
-            **overrides: further settings by name; None: not given.
+            arguments: The arguments of `add_journal_options`.
+            **overrides: More settings by name. None means not given.
 
         Raises:
-            ConfigError: a setting is malformed; the message names it.
+            ConfigError: A setting is malformed. The message names it.
         """
         self.settings: Final = Settings.resolve(
             {
@@ -118,21 +126,15 @@ class JournalTarget:
             }
         )
         self.journal_dir: Final = find_journal_dir(self.settings.journal_dir)
-        key = self.settings.api_key
-        digest = destination_name(
-            self.settings.base_url,
-            self.settings.namespace,
-            key.get_secret_value() if key else "",
-        )
-        self.current: Final = DestinationView(self.journal_dir / digest)
+        self.current: Final = current_destination(self.settings)
         self._prefix: Final[str | None] = getattr(arguments, "destination", None)
 
     def views(self) -> list[DestinationView]:
-        """Return the destinations asked for, by default all; the current one first.
+        """Return the selected destinations, by default all. The current one is first.
 
         Raises:
-            JournalError: the folder cannot be read.
-            UsageError: there is none of the name asked for.
+            JournalError: The folder cannot be read.
+            UsageError: No destination has the selected name.
         """
         try:
             found = destinations(self.journal_dir)
@@ -141,25 +143,28 @@ class JournalTarget:
         found.sort(key=lambda view: view.digest != self.current.digest)
         if self._prefix is None:
             return found
-        chosen = [view for view in found if view.digest.startswith(self._prefix)]
-        if not chosen:
+        selected = [view for view in found if view.digest.startswith(self._prefix)]
+        if not selected:
             known = ", ".join(view.digest for view in found) or "none"
-            raise UsageError(f"no destination {self._prefix!r}; there are: {known}")
-        return chosen
+            raise UsageError(f"no destination {self._prefix!r}; pass one of: {known}")
+        return selected
 
     def selected_destination(self) -> DestinationView | None:
-        """Return the one destination asked for, by default the current one.
+        """Return the one selected destination, by default the current one.
 
-        None: nothing was ever kept for it.
+        Returns:
+            The destination, or None if the current one never stored an event.
 
         Raises:
-            UsageError: there is none, or more than one of that name.
+            UsageError: No destination has the selected name, or several have.
         """
         if self._prefix is None:
             return self.current if self.current.folder.exists else None
         first, *more = self.views()
         if more:
-            raise UsageError(f"several destinations begin with {self._prefix!r}")
+            raise UsageError(
+                f"several destinations begin with {self._prefix!r}; type more"
+            )
         return first
 
     def others(self) -> list[DestinationView]:
@@ -167,29 +172,37 @@ class JournalTarget:
         return [view for view in self.views() if view.digest != self.current.digest]
 
     def relation(self, view: DestinationView) -> DestinationRelation:
-        """Return what a destination is to the current settings."""
+        """Return how a destination differs from the current one."""
         if view.digest == self.current.digest:
             return DestinationRelation.CURRENT
         meta = view.meta
         if meta is None:
             return DestinationRelation.UNKNOWN
-        ours = self.settings.base_url, self.settings.namespace
-        same = (meta.base_url, meta.namespace) == ours
-        return (
-            DestinationRelation.OTHER_CREDENTIAL
-            if same
-            else DestinationRelation.OTHER_ADDRESS
-        )
+        if (meta.base_url, meta.namespace) == (
+            self.settings.base_url,
+            self.settings.namespace,
+        ):
+            return DestinationRelation.OTHER_CREDENTIAL
+        return DestinationRelation.OTHER_ADDRESS
+
+
+def current_destination(settings: Settings) -> DestinationView:
+    """Return the destination of the settings."""
+    key = settings.api_key
+    name = destination_name(
+        settings.base_url, settings.namespace, key.get_secret_value() if key else ""
+    )
+    return DestinationView(find_journal_dir(settings.journal_dir) / name)
 
 
 class EventFilter(NamedTuple):
-    """Which events a command is about; None: no matter.
+    """Selects events of a journal.
 
     Attributes:
-        states: of `STATES`.
-        event_type: exactly this one.
-        customer: exactly this one.
-        before: RFC 3339, UTC; events with an earlier timestamp.
+        states: The states of the selected events, see `STATES`.
+        event_type: The event type. If None, all types.
+        customer: The customer id. If None, all customers.
+        before: Selects events with an earlier timestamp, RFC 3339, UTC. If None, all.
     """
 
     states: Sequence[str]
@@ -198,40 +211,42 @@ class EventFilter(NamedTuple):
     before: str | None
 
     @classmethod
-    def of(cls, arguments: argparse.Namespace, default: Sequence[str]) -> Self:
-        """Return what the arguments select; without a state, ``default`` ones."""
+    def from_arguments(
+        cls, arguments: argparse.Namespace, default_states: Sequence[str]
+    ) -> Self:
+        """Return the filter of the arguments of `add_event_filter`."""
         before = None
         if arguments.older_than is not None:
             before = format_rfc3339(SystemClock().now_ms() - arguments.older_than)
-        states = arguments.state or default
+        states = arguments.state or default_states
         return cls(states, arguments.type, arguments.customer, before)
 
     @property
     def filters_by_content(self) -> bool:
-        """Whether it asks for anything that damaged bytes cannot tell."""
+        """Whether the filter reads fields, which corrupt bytes do not have."""
         return (self.event_type, self.customer, self.before) != (None, None, None)
 
     def matches(self, event: StoredEvent) -> bool:
-        """Return whether ``event`` is one of them."""
+        """Return whether ``event`` is selected."""
         if event.state not in self.states:
             return False
         if not self.filters_by_content:
             return True
-        facts = EventSummary.of(event)
+        summary = EventSummary.from_event(event)
         return (
-            self.event_type in {None, facts.type}
-            and self.customer in {None, facts.customer}
-            # Both are written alike, so they sort as texts.
-            and (self.before is None or facts.timestamp < self.before)
+            self.event_type in {None, summary.type}
+            and self.customer in {None, summary.customer}
+            # Both have the same format, so they sort as texts.
+            and (self.before is None or summary.timestamp < self.before)
         )
 
 
 @contextmanager
 def mapped_os_errors() -> Iterator[None]:
-    """Tell what the operating system refuses in terms of the journal folder.
+    """Report errors of the operating system as errors of the journal folder.
 
     Raises:
-        JournalError: the folder cannot be read or written to.
+        JournalError: The folder cannot be read or written.
     """
     try:
         yield

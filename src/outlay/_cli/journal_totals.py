@@ -1,14 +1,15 @@
-"""What kept events say, and what they come to."""
+"""Read the events in a journal, and total them."""
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from outlay._cli.output_amounts import aligned, plain
+from outlay._cli.output import Table, plain_or_none, print_table, reason_text
 from outlay._model.clock import SystemClock, to_ms
 from outlay._model.events import decode_event
 from outlay._model.money import exact_sum
@@ -17,19 +18,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
 
-    from outlay._journal.admin.inspect import StoredEvent
+    from outlay._journal.admin.inspect import DestinationView, StoredEvent
 
 STATES: Final = ("pending", "parked", "quarantined", "dead")
-"""Where an undelivered event can be, in the order they are shown."""
+"""The states of an undelivered event, in the order in which they are shown."""
 
 LETTER_STATES: Final = ("quarantined", "dead")
-"""Those of them that a person decides about."""
+"""The states of dead letters, which a person decides about."""
 
 _UNITS: Final = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))  # seconds
 
 
 class EventSummary(NamedTuple):
-    """What an event says, as far as it can be read."""
+    """The readable fields of an event.
+
+    Attributes:
+        type: The event type.
+        customer: The customer id.
+        amount: The amount. None if it cannot be read.
+        timestamp: The event's time, RFC 3339, UTC.
+        key: The idempotency key.
+    """
 
     type: str
     customer: str
@@ -38,8 +47,8 @@ class EventSummary(NamedTuple):
     key: str
 
     @classmethod
-    def of(cls, event: StoredEvent) -> Self:
-        """Read an event; one that cannot be read says "-"."""
+    def from_event(cls, event: StoredEvent) -> Self:
+        """Read an event. The fields of an unreadable event are "-"."""
         try:
             read = decode_event(event.payload)
         except msgspec.DecodeError:
@@ -54,12 +63,12 @@ class EventSummary(NamedTuple):
 
 
 class EventTotals(NamedTuple):
-    """What some events of one state, reason and type come to.
+    """The totals of the events of one state, reason and type.
 
     Attributes:
-        events: how many.
-        amount: their exact sum; None where one of them has none.
-        oldest: the earliest timestamp.
+        events: The number of events.
+        amount: Their exact sum. None if one of them has no amount.
+        oldest: The earliest timestamp.
     """
 
     events: int
@@ -67,23 +76,23 @@ class EventTotals(NamedTuple):
     oldest: str
 
 
-Tallies: TypeAlias = dict[tuple[str, str, str], EventTotals]
-"""By state, reason and event type."""
+Totals: TypeAlias = dict[tuple[str, str, str], EventTotals]
+"""Totals by state, reason and event type."""
 
 
-def total_events(events: Iterable[StoredEvent]) -> Tallies:
-    """Return what events come to; sorted by state, reason and type."""
-    found: Tallies = {}
+def total_events(events: Iterable[StoredEvent]) -> Totals:
+    """Return the totals of events, sorted by state, reason and type."""
+    totals: Totals = {}
     for event in events:
-        facts = EventSummary.of(event)
-        key = event.state, event.reason, facts.type
-        earlier = found.get(key, EventTotals(0, Decimal(), facts.timestamp))
-        found[key] = EventTotals(
+        summary = EventSummary.from_event(event)
+        key = event.state, event.reason, summary.type
+        earlier = totals.get(key, EventTotals(0, Decimal(), summary.timestamp))
+        totals[key] = EventTotals(
             earlier.events + 1,
-            _add_amounts(earlier.amount, facts.amount),
-            min(earlier.oldest, facts.timestamp),
+            _add_amounts(earlier.amount, summary.amount),
+            min(earlier.oldest, summary.timestamp),
         )
-    return dict(sorted(found.items(), key=lambda item: _sort_key(item[0])))
+    return dict(sorted(totals.items(), key=lambda item: _sort_key(item[0])))
 
 
 def _add_amounts(one: Decimal | None, other: Decimal | None) -> Decimal | None:
@@ -97,62 +106,83 @@ def _sort_key(key: tuple[str, str, str]) -> tuple[int, str, str]:
     return STATES.index(state), reason, event_type
 
 
-def as_json(tallies: Tallies) -> list[dict[str, Any]]:
-    """Return tallies for scripts; amounts are exact strings."""
+def totals_json(totals: Totals) -> list[dict[str, Any]]:
+    """Return totals for scripts. Amounts are exact strings."""
     return [
         {
             "state": state,
             "reason": reason,
             "type": event_type,
             "events": each.events,
-            "amount": None if each.amount is None else plain(each.amount),
+            "amount": plain_or_none(each.amount),
             "oldest": each.oldest,
         }
-        for (state, reason, event_type), each in tallies.items()
+        for (state, reason, event_type), each in totals.items()
     ]
 
 
-def show_tallies(tallies: Tallies) -> None:
-    """Print tallies as a table."""
-    from outlay._cli import output as _tables
-
+def print_totals(totals: Totals) -> None:
+    """Print totals as a table."""
     now_ms = SystemClock().now_ms()
-    amounts = aligned(each.amount for each in tallies.values())
+    headers = ("state", "reason", "event type", "events", "amount", "oldest", "age")
     rows = [
         (
             state,
             reason_text(reason),
             event_type,
-            f"{each.events:,}",
-            amount,
+            each.events,
+            each.amount,
             each.oldest,
             _age(each.oldest, now_ms),
         )
-        for ((state, reason, event_type), each), amount in zip(
-            tallies.items(), amounts, strict=True
-        )
+        for (state, reason, event_type), each in totals.items()
     ]
-    headers = ("state", "reason", "event type", "events", "amount", "oldest", "age")
-    _tables.show(_tables.table(headers, rows, amounts=["amount"]))
-
-
-def reason_text(reason: str) -> str:
-    """Return a reason as people write it."""
-    return reason.replace("_", " ")
-
-
-def pluralize(count: int, noun: str) -> str:
-    """Return a count with its noun."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    print_table(Table(headers, rows))
 
 
 def _age(timestamp: str, now_ms: int) -> str:
-    """Return how long ago an instant was, in its largest unit, rounded down."""
+    """Return the time since ``timestamp`` in its largest unit, rounded down."""
     try:
         seconds = (now_ms - to_ms(datetime.fromisoformat(timestamp))) // 1000
-    except ValueError:  # it cannot be read
+    except ValueError:  # The event is unreadable.
         return "-"
     for unit, length in _UNITS:
         if seconds >= length:
             return f"{seconds // length:,} {unit}"
     return "now"
+
+
+class Backlog(NamedTuple):
+    """Counts of the events in the segments of one destination.
+
+    Attributes:
+        pending: Pending events of dead writers.
+        parked: Parked events of dead writers.
+        shipped_by_others: Events of writers that another process ships for.
+        without_agent: Events of living writers that wait for an agent.
+    """
+
+    pending: int
+    parked: int
+    shipped_by_others: int
+    without_agent: int
+
+    @classmethod
+    def from_view(cls, view: DestinationView) -> Self:
+        """Count the events of a destination."""
+        writers = {writer.path.name: writer for writer in view.writers()}
+        counts: Counter[str] = Counter()
+        for event in view.events(lambda _: None):
+            writer = writers.get(event.location.partition("/")[0])
+            if writer is None or writer.is_dead:
+                counts[event.state] += 1
+            else:
+                counts["unattended" if writer.is_unattended else "others"] += 1
+        return cls(
+            counts["pending"], counts["parked"], counts["others"], counts["unattended"]
+        )
+
+    @property
+    def of_dead_writers(self) -> int:
+        """The number of events of dead writers, which no process ships."""
+        return self.pending + self.parked

@@ -1,4 +1,4 @@
-"""The front door: finds the command, runs it, turns errors into exit codes."""
+"""Find the command, run it, and turn errors into exit codes."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
 
 
 class Command(Protocol):
-    """What the module of a command offers."""
+    """The functions of a command's module."""
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
-        """Add description, arguments and an example."""
+        """Add the description, the arguments and an example."""
         ...
 
     def run(self, arguments: argparse.Namespace) -> int:
-        """Do it, and return the exit code."""
+        """Run the command and return its exit code."""
         ...
 
 
 _COMMANDS: Final = {
-    "demo": "see it work: traffic, an outage, a killed worker, exact totals",
+    "demo": "see outlay work: traffic, an outage, a killed worker, exact totals",
     "serve": "run the reference server",
     "agent": "ship for all processes of a host that have shipping=agent",
-    "track": "track one cost event, and wait for its delivery",
-    "costs": "show totals by customer, dimension or window of time",
-    "metrics": "create and list cost metrics, which say what is counted",
-    "journal": "see what waits in the journal, ship it, decide about dead letters",
-    "unpriced": "see the captured costs that wait for a price",
-    "reprice": "track those of them that have one by now",
-    "prices": "check a price book, ask what something costs",
+    "track": "track one cost event and wait for its delivery",
+    "costs": "show totals by customer, dimension or time",
+    "metrics": "create and list cost metrics, which define what is counted",
+    "journal": "list, ship, resend, export and delete events in the journal",
+    "unpriced": "list or discard captured costs that have no price yet",
+    "reprice": "track unpriced costs whose price is now known",
+    "prices": "check a price book, or look a price up",
     "doctor": "check settings, folder, journal, clock and server",
 }
 
-_NEED_SERVER: Final = frozenset({"demo", "serve"})  # the extra, with all its packages
+_NEED_SERVER: Final = frozenset({"demo", "serve"})  # These need the extra ``server``.
 
 _DESCRIPTION: Final = "Track what every customer really costs: exactly, and once."
 
@@ -56,7 +56,7 @@ exit codes:
 
 environment:
   OUTLAY_BASE_URL   address of the server (default http://127.0.0.1:4600)
-  OUTLAY_API_KEY    credential for it
+  OUTLAY_API_KEY    credential for the server
   OUTLAY_SERVER_*   settings of 'outlay serve', such as OUTLAY_SERVER_PORT
 
 example:
@@ -65,13 +65,13 @@ example:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code; see `Exit`.
+    """Run the command line and return the exit code, see `ExitCode`.
 
     Args:
-        argv: arguments without the program's name; None: those of the process.
+        argv: The arguments without the program's name. If None, those of the process.
 
     Raises:
-        SystemExit: argparse's own, after ``--help`` and for wrong usage.
+        SystemExit: argparse raises it after ``--help`` and for wrong usage.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     try:
@@ -82,23 +82,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader, such as head, has seen enough. Python flushes once more at exit,
-        # and would complain: give it somewhere to flush to.
+        # The reader, such as head, has read enough. Python flushes once more at exit
+        # and would complain, so the rest goes to the null device.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
 
 
 def _run(words: Sequence[str]) -> int:
-    # Only the module of the command that is called is imported: the others may need
-    # what is not installed, or take a while.
+    # Import only the module of the command that is called. Other modules may need
+    # packages that are not installed, or take long to import.
     name = next((word for word in words if not word.startswith("-")), "")
     parser, subparsers = _parsers()
     if name not in _COMMANDS:
-        parser.parse_args(words)  # help, the version, or an error: it never returns
+        parser.parse_args(words)  # It prints help, the version or an error, and exits.
     command = _load(name)
     command.configure(subparsers[name])
     code = command.run(parser.parse_args(words))
-    sys.stdout.flush()  # here a broken pipe is still ours to handle
+    sys.stdout.flush()  # A broken pipe must be noticed here, not at exit.
     return code
 
 
@@ -106,7 +106,7 @@ def _load(name: str) -> Command:
     """Import the module of a command.
 
     Raises:
-        MissingExtraError: it needs packages that are not installed.
+        MissingExtraError: The command needs packages that are not installed.
     """
     try:
         return cast("Command", importlib.import_module(f"outlay._cli.commands.{name}"))
@@ -117,7 +117,7 @@ def _load(name: str) -> Command:
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """Return the root's parser, and each command's, still without arguments."""
+    """Return the root parser, and one parser without arguments for each command."""
     parser = argparse.ArgumentParser(
         prog="outlay",
         description=_DESCRIPTION,
@@ -141,7 +141,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
 
 
 class _Version(argparse.Action):
-    """Looks the version up only when asked, for that reads files."""
+    """Reads the version only on demand, because that reads files."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(f"outlay {importlib.metadata.version('outlay')}")

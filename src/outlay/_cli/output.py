@@ -1,60 +1,143 @@
-"""Tables for people. Needs rich, from the extra ``cli``."""
+"""Print tables, amounts, counts and JSON.
+
+Tables need rich, from the extra ``cli``. All other output works without it.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from outlay.errors import MissingExtraError
 
 try:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Table as RichTable
     from rich.text import Text
-except ModuleNotFoundError as error:
-    raise MissingExtraError("A table (without --json)", "cli") from error
+except ModuleNotFoundError:  # `print_table` reports it: JSON needs no rich.
+    _HAS_RICH = False
+else:
+    _HAS_RICH = True
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _UNLIMITED: Final = 10_000  # columns
 
+Cell: TypeAlias = str | int | Decimal | None
+"""A text, a count or an amount. None stands for a missing value."""
 
-def show(made: Table) -> None:
-    """Print a table on standard output, in its full width.
 
-    Where the terminal is narrower, it wraps the lines: no digit is ever cut off.
+class Table(NamedTuple):
+    """A table for people.
+
+    Attributes:
+        headers: The headers of the columns.
+        rows: The rows, each with one cell for each header.
+        footer: Rows below a line, such as totals.
     """
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    footer: Sequence[Sequence[Cell]] = ()
+
+
+def require_rich(feature: str, extra: str) -> None:
+    """Check that tables can be printed.
+
+    Args:
+        feature: The feature that prints tables, for the message.
+        extra: The extra that the message names.
+
+    Raises:
+        MissingExtraError: rich is not installed.
+    """
+    if not _HAS_RICH:
+        raise MissingExtraError(feature, extra)
+
+
+def print_table(table: Table) -> None:
+    """Print a table in its full width, with the decimal points of a column in line.
+
+    Raises:
+        MissingExtraError: rich is not installed.
+    """
+    require_rich("A table (without --json)", "cli")
+    made = RichTable(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    lines = [*table.rows, *table.footer]
+    columns = []
+    for index, header in enumerate(table.headers):
+        cells = [line[index] for line in lines]
+        texts = _column_texts(cells)
+        is_amount = any(isinstance(cell, Decimal) for cell in cells)
+        width = max(map(len, texts), default=0) if is_amount else 0
+        made.add_column(
+            header.rjust(width),
+            no_wrap=True,
+            justify="right" if any(isinstance(cell, int) for cell in cells) else "left",
+        )
+        columns.append(texts)
+    for number, line in enumerate(zip(*columns, strict=True)):
+        if number == len(table.rows):
+            made.add_section()
+        style = "bold" if number >= len(table.rows) else None
+        made.add_row(*map(Text, line), style=style)
     Console(width=_UNLIMITED, highlight=False).print(made)
 
 
-def table(
-    headers: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    amounts: Sequence[str] = (),
-    footer: Iterable[Sequence[str]] = (),
-) -> Table:
-    """Return a table.
+def _column_texts(cells: Sequence[Cell]) -> list[str]:
+    """Return the texts of one column."""
+    amounts = [cell for cell in cells if cell is None or isinstance(cell, Decimal)]
+    texts = iter(aligned(amounts))
+    return [
+        next(texts)
+        if cell is None or isinstance(cell, Decimal)
+        else f"{cell:,}"
+        if isinstance(cell, int)
+        else cell
+        for cell in cells
+    ]
 
-    Args:
-        headers: of the columns.
-        rows: as many texts each as there are headers.
-        amounts: the headers whose columns hold amounts, all of one length.
-        footer: rows below a line.
+
+def plain(amount: Decimal | None) -> str:
+    """Return all digits of ``amount``, without an exponent or zeros at the end.
+
+    Returns "-" for None.
     """
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    body, totals = list(rows), list(footer)
-    for index, header in enumerate(headers):
-        width = max(len(row[index]) for row in [headers, *body, *totals])
-        if header in amounts:
-            made.add_column(header.rjust(width), no_wrap=True)
-        else:
-            made.add_column(header, no_wrap=True)
-    for row in body:
-        made.add_row(*map(Text, row))
-    if totals:
-        made.add_section()
-    for row in totals:
-        made.add_row(*map(Text, row), style="bold")
-    return made
+    if amount is None:
+        return "-"
+    text = format(amount, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def plain_or_none(amount: Decimal | None) -> str | None:
+    """Return all digits of ``amount`` for JSON, or None."""
+    return None if amount is None else plain(amount)
+
+
+def aligned(amounts: Iterable[Decimal | None]) -> list[str]:
+    """Return the amounts as texts of one length, with their decimal points in line."""
+    parts = [plain(amount).partition(".") for amount in amounts]
+    whole = max((len(before) for before, _, _ in parts), default=0)
+    fraction = max((len(point + after) for _, point, after in parts), default=0)
+    return [
+        f"{before:>{whole}}{point + after:<{fraction}}"
+        for before, point, after in parts
+    ]
+
+
+def pluralize(count: int, noun: str) -> str:
+    """Return a count with its noun."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def reason_text(reason: str) -> str:
+    """Return a reason as people write it."""
+    return reason.replace("_", " ")
+
+
+def print_json(document: object, *, indent: int | None = None) -> None:
+    """Print a JSON document."""
+    print(json.dumps(document, ensure_ascii=False, indent=indent))

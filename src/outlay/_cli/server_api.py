@@ -1,4 +1,4 @@
-"""What the command line reads from a server, and creates on it."""
+"""Read costs from a server, and create cost metrics on it."""
 
 from __future__ import annotations
 
@@ -30,20 +30,19 @@ if TYPE_CHECKING:
     from outlay._model.settings import Settings
 
 CUSTOMER: Final = "customer"
-"""The dimension that every cost metric has, as people call it."""
+"""The dimension that every cost metric has."""
 
 _SUBJECT: Final = "subject"
-"""The same on the wire."""
+"""The name of `CUSTOMER` on the wire."""
 
 DEFAULT_PRODUCT: Final = "prod_default"
-"""The product of metrics that name none; the reference server knows it."""
+"""The product of metrics that name none. The reference server knows it."""
 
-
-_PAGE: Final = 100  # the contract's largest
+_PAGE: Final = 100  # metrics a request, the most that the service allows
 
 
 class _Wire(BaseModel):
-    """Common rules: camelCase names on the wire, fields we do not know ignored."""
+    """Common rules: camelCase names on the wire, and unknown fields are ignored."""
 
     model_config = ConfigDict(
         frozen=True, alias_generator=to_camel, populate_by_name=True
@@ -55,7 +54,7 @@ def _none_to_empty(value: object) -> object:
 
 
 class CostMetric(_Wire):
-    """A cost metric: which events count, and what they come to."""
+    """A cost metric, which totals the events of one type."""
 
     id: str
     name: str
@@ -69,15 +68,15 @@ class CostMetric(_Wire):
 
     @property
     def dimensions(self) -> list[str]:
-        """What totals can be broken down by; `CUSTOMER` is always one."""
+        """The dimensions of the totals. `CUSTOMER` is always one."""
         return [*dict.fromkeys([CUSTOMER, *self.group_by])]
 
     def dimensions_among(self, names: Iterable[str]) -> list[str]:
-        """Return those of the dimensions ``names`` that this metric has."""
+        """Return the names that are dimensions of this metric."""
         return [name for name in names if name in self.dimensions]
 
     def wire_name(self, dimension: str) -> str:
-        """Return how ``dimension`` is called on the wire."""
+        """Return the name of ``dimension`` on the wire."""
         if dimension == CUSTOMER and CUSTOMER not in self.group_by:
             return _SUBJECT
         return dimension
@@ -92,21 +91,21 @@ class _MetricList(_Wire):
     pagination: _Pagination
 
 
-# The reference server repeats each amount as a string, which passes through readers
-# that know only binary floats; elsewhere the number's own digits are as exact.
+# The reference server repeats each amount as a string, because some JSON readers know
+# only binary floats. On other servers, the digits of the number are as exact.
 _TOTAL: Final = AliasChoices("totalCostExact", "totalCost")
 _SHARE: Final = AliasChoices("costExact", "cost")
 
 
 class SummaryGroup(_Wire):
-    """The share of one combination of dimension values."""
+    """The cost of one combination of dimension values."""
 
     dimensions: dict[str, str]
     cost: Annotated[Decimal, Field(validation_alias=_SHARE)]
 
 
 class SummaryWindow(_Wire):
-    """The share of one window of time."""
+    """The cost of one window of time."""
 
     window_start: AwareDatetime
     window_end: AwareDatetime
@@ -114,14 +113,14 @@ class SummaryWindow(_Wire):
 
 
 class Summary(_Wire):
-    """What a cost metric comes to over a period.
+    """The totals of a cost metric over a period.
 
     Attributes:
-        total: None: there is nothing to take an average or extreme of.
-        events: how many were counted, where the server tells.
-        excluded: how many matched but carried no usable value.
-        groups: by dimension, if that was asked for.
-        time_series: by window of time, if that was asked for.
+        total: The total. None if no event has a value to average.
+        events: The number of counted events. None if the server does not report it.
+        excluded: The number of matching events without a usable value.
+        groups: The totals by dimension, if the request named dimensions.
+        time_series: The totals by window, if the request named a window.
     """
 
     total: Annotated[Decimal | None, Field(validation_alias=_TOTAL)]
@@ -135,10 +134,10 @@ class NewMetric(_Wire):
     """A cost metric to create; see `CostMetric`.
 
     Attributes:
-        value_property: JSONPath of what each event adds.
-        unit_cost: what one unit of that value costs; 1 where the value is money.
-        group_by: dimension name to JSONPath.
-        product_id: what the metric belongs to; the service wants one.
+        value_property: The JSONPath of the value that each event adds.
+        unit_cost: The cost of one unit of the value. 1 if the value is money.
+        group_by: The JSONPath of each dimension.
+        product_id: The product of the metric. The service requires one.
     """
 
     type: str = "metered"
@@ -163,10 +162,10 @@ _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 class ServerApi:
     """Reads costs from a server. Use as a context manager.
 
-    Every method raises `RejectedError` where the server says no, and
-    `UnavailableError` where it does not answer, or asks to come back later.
+    Every method raises `RejectedError` if the server refuses, and `UnavailableError` if
+    it does not respond or asks to come back later.
 
-    Thread safety: any thread.
+    Thread safety: Any thread may call any method.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -206,7 +205,7 @@ class ServerApi:
                 return metrics
 
     def create_metric(self, metric: NewMetric) -> CostMetric:
-        """Create a cost metric; events that came earlier count as well."""
+        """Create a cost metric. It also counts earlier events."""
         fields = metric.model_dump(by_alias=True, exclude_none=True)
         if self._namespace is not None:
             fields["merchantId"] = self._namespace
@@ -222,15 +221,17 @@ class ServerApi:
         window: str | None = None,
         where: Mapping[str, Sequence[str]] | None = None,
     ) -> Summary:
-        """Return what a metric comes to in ``start <= t < end``.
+        """Return the totals of a metric for ``start <= t < end``.
 
         Args:
-            metric: which one.
-            start: aware.
-            end: aware.
-            by: dimensions of the metric to break the total down by.
-            window: MINUTE, HOUR, DAY or MONTH, to break the total down by time.
-            where: for a dimension the values that count; all others are left out.
+            metric: The metric.
+            start: The start of the period, aware.
+            end: The end of the period, aware.
+            by: The dimensions that break the total down.
+            window: MINUTE, HOUR, DAY or MONTH to break the total down by time. If
+                None, it is not.
+            where: The values that count, by dimension. Events with other values do
+                not count.
         """
         query = {"from": start.isoformat(), "to": end.isoformat()}
         if by:
@@ -264,8 +265,8 @@ class ServerApi:
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UnavailableError(
-                f"no answer from {self._base_url} ({error}); start the server, or set "
-                "OUTLAY_BASE_URL",
+                f"no response from {self._base_url} ({error}); start the server, or "
+                "set OUTLAY_BASE_URL",
                 sent=not isinstance(error, httpx.ConnectError),
             ) from error
         if not response.is_success:
@@ -274,8 +275,7 @@ class ServerApi:
             return model.model_validate(_decode(response.content))
         except (msgspec.DecodeError, ValidationError) as error:
             raise RejectedError(
-                f"{self._base_url} does not answer as a cost service does; check "
-                "OUTLAY_BASE_URL",
+                f"{self._base_url} is not a cost service; check OUTLAY_BASE_URL",
                 status=response.status_code,
             ) from error
 
@@ -284,7 +284,7 @@ _LATER: Final = frozenset({408, 425, 429})  # and all of 5xx
 
 
 def _error_for(response: httpx.Response) -> RejectedError | UnavailableError:
-    """Return what an answer that is no success means."""
+    """Return the error of a response that is no success."""
     try:
         body = _decode(response.content)
     except msgspec.DecodeError:  # HTML of a proxy, or nothing
@@ -294,5 +294,5 @@ def _error_for(response: httpx.Response) -> RejectedError | UnavailableError:
     if status in _LATER or status >= httpx.codes.INTERNAL_SERVER_ERROR:
         return UnavailableError(message, sent=True)
     if status == httpx.codes.UNAUTHORIZED:
-        message += "; the key is taken from --api-key or OUTLAY_API_KEY"
+        message += "; pass a valid key with --api-key or OUTLAY_API_KEY"
     return RejectedError(message, status=status, code=str(body.get("error", "")))

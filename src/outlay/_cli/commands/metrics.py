@@ -1,16 +1,19 @@
-"""``outlay metrics``: which events count, and what they come to."""
+"""``outlay metrics``: create and list cost metrics."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final
 
 from outlay._cli.exit_codes import ExitCode
-from outlay._cli.options import add_connection, settings_of
-from outlay._cli.options_actions import add_subcommand
-from outlay._cli.output_amounts import aligned
+from outlay._cli.options import (
+    add_connection_options,
+    add_json_option,
+    add_subcommand,
+    connection_settings,
+)
+from outlay._cli.output import Table, print_json, print_table
 from outlay._cli.server_api import DEFAULT_PRODUCT, NewMetric, ServerApi
 
 if TYPE_CHECKING:
@@ -19,8 +22,8 @@ if TYPE_CHECKING:
     from outlay._cli.server_api import CostMetric
 
 _DESCRIPTION: Final = """\
-A cost metric says which events count (their event type), what each one adds (a value
-in it, times a unit cost), and by which dimensions the total can be broken down.
+A cost metric counts the events of one event type. Each event adds a value in its data,
+times a unit cost. Dimensions break the total down.
 """
 
 _EPILOG: Final = """\
@@ -44,7 +47,7 @@ example:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the two subcommands."""
+    """Add the subcommands."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -57,13 +60,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _configure_create(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _CREATE_EPILOG
     add = parser.add_argument
-    add("name", metavar="NAME", help="what people call it")
-    add("--event-type", metavar="TYPE", required=True, help="of the events that count")
+    add("name", metavar="NAME", help="the metric's name")
+    add("--event-type", metavar="TYPE", required=True, help="event type that counts")
     add(
         "--value",
         metavar="PATH",
         default="$.amount",
-        help="where in an event's data the value is (default: $.amount)",
+        help="path of the value in an event's data (default: $.amount)",
     )
     add(
         "--by",
@@ -71,8 +74,8 @@ def _configure_create(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="DIMENSION[=PATH]",
-        help="a dimension, and where its value is (default: $.DIMENSION); may be "
-        "repeated. The customer is always one",
+        help="a dimension and the path of its value (default: $.DIMENSION); may be "
+        "repeated. Every metric has the customer",
     )
     add(
         "--aggregation",
@@ -86,34 +89,34 @@ def _configure_create(parser: argparse.ArgumentParser) -> None:
         type=_decimal,
         default=Decimal(1),
         metavar="NUMBER",
-        help="what one unit of the value costs (default: 1, the value is money)",
+        help="cost of one unit of the value (default: 1, the value is money)",
     )
-    add("--unit", metavar="NAME", help="of the value, such as page")
+    add("--unit", metavar="NAME", help="unit of the value, such as page")
     add(
         "--product",
         default=DEFAULT_PRODUCT,
         metavar="ID",
-        help=f"the product it belongs to (default: {DEFAULT_PRODUCT})",
+        help=f"the metric's product (default: {DEFAULT_PRODUCT})",
     )
-    add("--json", action="store_true", help="print the metric as JSON")
-    add_connection(parser)
+    add_json_option(parser, "print the metric as JSON")
+    add_connection_options(parser)
 
 
 def _configure_list(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _LIST_EPILOG
-    parser.add_argument("--json", action="store_true", help="print them as JSON")
-    add_connection(parser)
+    add_json_option(parser, "print the metrics as JSON")
+    add_connection_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Create or list."""
-    with ServerApi(settings_of(arguments)) as api:
+    """Run the subcommand."""
+    with ServerApi(connection_settings(arguments)) as api:
         arguments.action(api, arguments)
     return ExitCode.DONE
 
 
 def _create(api: ServerApi, arguments: argparse.Namespace) -> None:
-    wanted = NewMetric(
+    new = NewMetric(
         name=arguments.name,
         event_type=arguments.event_type,
         value_property=arguments.value,
@@ -124,9 +127,9 @@ def _create(api: ServerApi, arguments: argparse.Namespace) -> None:
         group_by=dict(arguments.by) or None,
         product_id=arguments.product,
     )
-    metric = api.create_metric(wanted)
+    metric = api.create_metric(new)
     if arguments.json:
-        print(json.dumps(_as_json(metric), ensure_ascii=False))
+        print_json(_as_json(metric))
     else:
         print(f"created cost metric {metric.name} ({metric.id})")
         print(f"  counts {metric.event_type} in {metric.currency}")
@@ -135,31 +138,28 @@ def _create(api: ServerApi, arguments: argparse.Namespace) -> None:
 def _list(api: ServerApi, arguments: argparse.Namespace) -> None:
     metrics = api.metrics()
     if arguments.json:
-        print(json.dumps([_as_json(metric) for metric in metrics], ensure_ascii=False))
+        print_json([_as_json(metric) for metric in metrics])
     elif metrics:
-        _show(metrics)
+        _print_metrics(metrics)
     else:
         print("no cost metrics yet; create one with: outlay metrics create")
 
 
-def _show(metrics: Sequence[CostMetric]) -> None:
-    from outlay._cli import output as _tables
-
-    unit_costs = aligned(metric.unit_cost for metric in metrics)
+def _print_metrics(metrics: Sequence[CostMetric]) -> None:
+    headers = ("cost", "event type", "value", "dimensions", "unit cost", "", "id")
     rows = [
         (
             metric.name,
             metric.event_type or "-",
             f"{metric.aggregation or '-'} {metric.value_property or ''}".strip(),
             ", ".join(metric.group_by) or "-",
-            unit_cost,
+            metric.unit_cost,
             metric.currency,
             metric.id,
         )
-        for metric, unit_cost in zip(metrics, unit_costs, strict=True)
+        for metric in metrics
     ]
-    headers = ("cost", "event type", "value", "dimensions", "unit cost", "", "id")
-    _tables.show(_tables.table(headers, rows, amounts=["unit cost"]))
+    print_table(Table(headers, rows))
 
 
 def _as_json(metric: CostMetric) -> dict[str, Any]:

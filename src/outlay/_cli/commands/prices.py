@@ -1,9 +1,8 @@
-"""``outlay prices``: what a price book says, and which list tells what."""
+"""``outlay prices``: check a price book, or look a price up in every price list."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -12,14 +11,14 @@ from typing import Any, Final
 from outlay._capture.observation import Observation
 from outlay._capture.pricing import Price, PriceUnknown
 from outlay._capture.pricing.configured_lists import configured_lists
+from outlay._capture.pricing.price_book import PriceBook
 from outlay._cli.exit_codes import ExitCode
-from outlay._cli.journal_totals import pluralize
-from outlay._cli.options_actions import add_subcommand
-from outlay._cli.output_amounts import plain
+from outlay._cli.options import add_json_option, add_subcommand
+from outlay._cli.output import plain, pluralize, print_json
 from outlay._model.clock import SystemClock, from_ms
 from outlay._model.settings import Settings
 
-_DESCRIPTION: Final = "Check a price book, or ask all price lists what something costs."
+_DESCRIPTION: Final = "Check a price book, or look a price up in every price list."
 
 _EPILOG: Final = """\
 examples:
@@ -34,18 +33,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     _configure_check(
-        add_subcommand(actions, "check", check, "find the mistakes in a price book")
+        add_subcommand(actions, "check", check, "find mistakes in a price book")
     )
     _configure_quote(
-        add_subcommand(actions, "quote", quote, "ask every price list in turn")
+        add_subcommand(actions, "quote", quote, "look a price up in every price list")
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what the subcommand says.
+    """Run the subcommand.
 
     Raises:
-        ConfigError: the book is malformed; the message names the place.
+        ConfigError: The price book is malformed. The message names the place.
     """
     return int(arguments.action(arguments))
 
@@ -57,19 +56,19 @@ def _configure_check(parser: argparse.ArgumentParser) -> None:
 
 def _configure_quote(parser: argparse.ArgumentParser) -> None:
     parser.epilog = """\
-The order is that of captured costs: the first list that knows a price is taken.
+The order is that of captured costs: the first list that knows a price is used.
 
 example:
   outlay prices quote --provider anthropic --model claude-sonnet-4-5 \\
       --usage input_tokens=1000 --usage output_tokens=200 --at 2026-11-05
 
 exit codes:
-  0  there is a price
-  1  there is none
+  0  a list knows the price
+  1  no list knows it
 """
     add = parser.add_argument
     add("--provider", metavar="NAME", required=True, help="such as openai")
-    add("--model", metavar="NAME", help="that answered")
+    add("--model", metavar="NAME", help="the model that responded")
     add(
         "--usage",
         metavar="UNIT=COUNT",
@@ -79,15 +78,20 @@ exit codes:
         help="such as input_tokens=1000 or page=3; may be repeated",
     )
     add("--service-tier", metavar="NAME", help="such as batch")
-    add("--region", metavar="NAME", help="where it ran")
-    add("--event-type", metavar="TYPE", default="cost.ai.inference", help="of the cost")
+    add("--region", metavar="NAME", help="the region where it ran")
+    add(
+        "--event-type",
+        metavar="TYPE",
+        default="cost.ai.inference",
+        help="the cost's event type (default: cost.ai.inference)",
+    )
     add("--at", metavar="TIME", type=_time, help="a date, or a time (default: now)")
     add(
         "--price-book",
         metavar="FILE",
         help="your own prices (default: OUTLAY_PRICE_BOOK)",
     )
-    add("--json", action="store_true", help="print JSON; amounts are exact strings")
+    add_json_option(parser)
 
 
 def _usage(text: str) -> tuple[str, int | Decimal]:
@@ -96,7 +100,7 @@ def _usage(text: str) -> tuple[str, int | Decimal]:
         number = Decimal(count)
     except InvalidOperation:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no count of a unit such as page=3"
+            f"{text!r} is no count of a unit; pass one such as page=3"
         ) from None
     return unit, int(number) if number == number.to_integral_value() else number
 
@@ -110,9 +114,7 @@ def _time(text: str) -> datetime:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Read a price book, which raises if there is a mistake in it."""
-    from outlay._capture.pricing.price_book import PriceBook  # noqa: PLC0415 - for few
-
+    """Read a price book. A mistake in it raises an error."""
     book = PriceBook.load(arguments.file)
     entries = pluralize(len(book.entries), "price")
     print(f"{arguments.file}: {entries} in {book.currency}, version {book.version}")
@@ -120,7 +122,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def quote(arguments: argparse.Namespace) -> int:
-    """Ask every list, and show what each says."""
+    """Look the price up in every list, and print each result."""
     observation = Observation(
         provider=arguments.provider,
         event_type=arguments.event_type,
@@ -132,30 +134,27 @@ def quote(arguments: argparse.Namespace) -> int:
     at = arguments.at or from_ms(SystemClock().now_ms())
     book = Path(arguments.price_book) if arguments.price_book else None
     settings = Settings.resolve({"price_book": book})
-    answers = [
+    prices = [
         each.price(observation, at) for each in configured_lists(settings, strict=True)
     ]
     if arguments.json:
-        print(json.dumps([_as_json(each) for each in answers], ensure_ascii=False))
+        print_json([_as_json(price) for price in prices])
     else:
-        for answer in answers:
-            print(_in_words(answer))
-    return (
-        ExitCode.DONE
-        if any(isinstance(a, Price) for a in answers)
-        else ExitCode.REFUSED
-    )
+        for price in prices:
+            print(_in_words(price))
+    is_known = any(isinstance(price, Price) for price in prices)
+    return ExitCode.DONE if is_known else ExitCode.REFUSED
 
 
-def _in_words(answer: Price | PriceUnknown) -> str:
-    if isinstance(answer, PriceUnknown):
-        return f"no price: {answer.message}"
-    facts = ", ".join(f"{name} {value}" for name, value in answer.data.items())
-    return f"{plain(answer.amount)} {answer.currency}  ({facts})"
+def _in_words(price: Price | PriceUnknown) -> str:
+    if isinstance(price, PriceUnknown):
+        return f"no price: {price.message}"
+    details = ", ".join(f"{name} {value}" for name, value in price.data.items())
+    return f"{plain(price.amount)} {price.currency}  ({details})"
 
 
-def _as_json(answer: Price | PriceUnknown) -> dict[str, Any]:
-    if isinstance(answer, PriceUnknown):
-        return {"amount": None, "reason": answer.reason, "message": answer.message}
-    amount = plain(answer.amount)
-    return {"amount": amount, "currency": answer.currency, "price": answer.data}
+def _as_json(price: Price | PriceUnknown) -> dict[str, Any]:
+    if isinstance(price, PriceUnknown):
+        return {"amount": None, "reason": price.reason, "message": price.message}
+    amount = plain(price.amount)
+    return {"amount": amount, "currency": price.currency, "price": price.data}

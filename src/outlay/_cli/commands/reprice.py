@@ -1,43 +1,43 @@
-"""``outlay reprice``: track captured costs whose price has become known."""
+"""``outlay reprice``: track captured costs whose price is now known."""
 
 from __future__ import annotations
 
 import itertools
-import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from outlay._capture.pricing import PricedAmount, PriceLists, PriceUnknown
+from outlay._capture.pricing import PricedAmount, PriceUnknown
 from outlay._capture.pricing.configured_lists import configured_prices
-from outlay._cli.commands.unpriced_scope import (
+from outlay._cli.commands.unpriced import (
+    ShownRow,
     UnpricedRow,
-    add_filters,
-    print_table,
+    add_unpriced_filter,
+    print_unpriced,
     read_selected,
 )
 from outlay._cli.exit_codes import CommandFailedError, ExitCode, UsageError
 from outlay._cli.journal_options import (
+    CURRENT_DESTINATION,
     JournalTarget,
     add_journal_options,
     mapped_os_errors,
 )
-from outlay._cli.journal_totals import pluralize
-from outlay._cli.output_amounts import plain
-from outlay._journal.admin import commit as settling
+from outlay._cli.options import add_json_option
+from outlay._cli.output import plain, pluralize, print_json
+from outlay._journal.admin import commit
 from outlay._journal.admin.commit import PricedEvent
 from outlay._model.clock import SystemClock
 from outlay._model.money import to_exact_decimal
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from outlay._journal.admin.inspect import DestinationView
 
 _DESCRIPTION: Final = """\
-Price the captured costs that had no price, and put them into the journal, with the key
-and the timestamp that they were captured with: each counts once, whatever happens
-meanwhile. Prices are those of the day on which a cost arose. What is still not known
-stays.
+Price the captured costs that had no price, and put them into the journal. Each event
+has the key and the timestamp of its capture, so it counts once. The price is that of
+the day of the cost. Costs without a known price stay unpriced.
 """
 
 _EPILOG: Final = """\
@@ -51,7 +51,19 @@ exit codes:
   1  some have no price yet
 """
 
+_IN_DOUBT: Final = (
+    "may be tracked already, by a process that was killed. Events that are older than "
+    "the dedupe window go into quarantine, see 'outlay journal list'"
+)
+
 _CHUNK: Final = 256  # costs that become events in one step; see CHUNK_LETTERS
+
+
+class PricedRow(NamedTuple):
+    """An unpriced cost and its price, or the reason why it has none."""
+
+    row: UnpricedRow
+    price: PricedAmount | PriceUnknown
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -64,144 +76,141 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="your own prices (default: OUTLAY_PRICE_BOOK)",
     )
-    add("--amount", metavar="AMOUNT", help="what the one named by --id cost, by hand")
-    add("--currency", metavar="CODE", help="of --amount (default: that of the metrics)")
+    add("--amount", metavar="AMOUNT", help="amount of the cost given by --id")
+    add(
+        "--currency",
+        metavar="CODE",
+        help="currency of --amount (default: that of the metrics)",
+    )
     add("--dry-run", action="store_true", help="show, and change nothing")
-    add("--json", action="store_true", help="print JSON; amounts are exact strings")
-    add_filters(parser)
-    add_journal_options(parser, destination="the one that the settings make")
+    add_json_option(parser)
+    add_unpriced_filter(parser)
+    add_journal_options(parser, destination=CURRENT_DESTINATION)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Price, show, and put into the journal what has a price.
+    """Price the selected costs, show them, and track those that have a price.
 
     Raises:
-        ConfigError: a setting or the price book is malformed.
-        UsageError: an amount does not belong to one cost.
-        JournalError: the folder cannot be read or written to.
+        ConfigError: A setting or the price book is malformed.
+        UsageError: ``--amount`` is given without ``--id``.
+        JournalError: The folder cannot be read or written.
     """
     with mapped_os_errors():
-        return _run(
+        return _reprice(
             JournalTarget(arguments, price_book=arguments.price_book), arguments
         )
 
 
-def _run(scope: JournalTarget, arguments: argparse.Namespace) -> int:
-    view = scope.selected_destination()
+def _reprice(target: JournalTarget, arguments: argparse.Namespace) -> int:
+    view = target.selected_destination()
     if view is not None and not arguments.dry_run:
-        settling.recover(view)  # what a killed command had begun
-    found = [*read_selected(view, arguments)]
+        commit.recover(view)  # Finish what a killed command began.
+    found = read_selected(view, arguments)
     if arguments.amount is not None:
-        rows: list[tuple[UnpricedRow, PricedAmount | PriceUnknown]] = [
-            _manual_price(arguments, found)
-        ]
+        rows = [_manual_price(arguments, found)]
     else:
-        prices = configured_prices(scope.settings, strict=True)
-        rows = _list_prices(prices, found)
-    priced = [
-        (each, charge) for each, charge in rows if isinstance(charge, PricedAmount)
-    ]
+        rows = _list_prices(target, found)
+    priced = [(row, price) for row, price in rows if isinstance(price, PricedAmount)]
     if view is not None and not arguments.dry_run:
-        _settle(scope, view, priced)
-        settling.recover(view)
-    _print_result(arguments, rows, len(priced))
+        _commit(target, view, priced)
+        commit.recover(view)
+    if arguments.json:
+        _print_json(arguments, rows, len(priced))
+    else:
+        _print_result(arguments, rows, priced)
     return ExitCode.DONE if len(priced) == len(rows) else ExitCode.REFUSED
 
 
 def _list_prices(
-    prices: PriceLists, found: Iterable[UnpricedRow]
-) -> list[tuple[UnpricedRow, PricedAmount | PriceUnknown]]:
-    return [(each, each.waiting.price(prices)) for each in found]
+    target: JournalTarget, found: Iterable[UnpricedRow]
+) -> list[PricedRow]:
+    prices = configured_prices(target.settings, strict=True)
+    return [PricedRow(row, row.unpriced.price(prices)) for row in found]
 
 
-def _manual_price(
-    arguments: argparse.Namespace, found: list[UnpricedRow]
-) -> tuple[UnpricedRow, PricedAmount | PriceUnknown]:
+def _manual_price(arguments: argparse.Namespace, found: list[UnpricedRow]) -> PricedRow:
     if arguments.id is None:
-        raise UsageError("--amount is what one cost came to: name it with --id")
+        raise UsageError("--amount is the amount of one cost: add --id")
     if not found:
         raise CommandFailedError(
             f"no unpriced cost {arguments.id}; it may be priced already"
         )
     currency = arguments.currency or found[0].line.cost.currency
-    return found[0], PricedAmount(
-        to_exact_decimal(arguments.amount), currency, "manual", None
-    )
+    amount = to_exact_decimal(arguments.amount)
+    return PricedRow(found[0], PricedAmount(amount, currency, "manual", None))
 
 
-def _settle(
-    scope: JournalTarget,
+def _commit(
+    target: JournalTarget,
     view: DestinationView,
     priced: Iterable[tuple[UnpricedRow, PricedAmount]],
 ) -> None:
+    """Put the priced costs into the journal, one event for each key."""
     by_key: dict[str, PricedEvent] = {}
-    for each, charge in priced:
-        known = by_key.get(each.key)
-        event = each.waiting.with_price(charge) if known is None else known.event
+    for row, price in priced:
+        known = by_key.get(row.key)
+        event = row.unpriced.with_price(price) if known is None else known.event
         lines = [] if known is None else known.lines
-        by_key[each.key] = PricedEvent(event, [*lines, each.line])
+        by_key[row.key] = PricedEvent(event, [*lines, row.line])
     events = iter(by_key.values())
     while chunk := [*itertools.islice(events, _CHUNK)]:
-        settling.commit(
+        commit.commit(
             view,
             chunk,
             now_ms=SystemClock().now_ms(),
-            max_journal_bytes=scope.settings.max_journal_bytes,
+            max_journal_bytes=target.settings.max_journal_bytes,
         )
 
 
-_DOUBTFUL: Final = (
-    "may be tracked already, by a process that was killed: what the server may no "
-    "longer recognise goes into quarantine, see 'outlay journal list'"
-)
+def _print_json(
+    arguments: argparse.Namespace, rows: list[PricedRow], priced: int
+) -> None:
+    print_json(
+        {
+            "dryRun": arguments.dry_run,
+            "priced": priced,
+            "left": len(rows) - priced,
+            "costs": [_as_json(row, price) for row, price in rows],
+        }
+    )
+
+
+def _as_json(row: UnpricedRow, price: PricedAmount | PriceUnknown) -> dict[str, Any]:
+    if isinstance(price, PriceUnknown):
+        reason = {"reason": price.reason, "message": price.message}
+        return {**row.as_json(), "amount": None, **reason}
+    return {
+        **row.as_json(),
+        "amount": plain(price.amount),
+        "currency": price.currency,
+        "provenance": price.provenance,
+        "price": price.price,
+    }
 
 
 def _print_result(
     arguments: argparse.Namespace,
-    rows: list[tuple[UnpricedRow, PricedAmount | PriceUnknown]],
-    priced: int,
+    rows: list[PricedRow],
+    priced: list[tuple[UnpricedRow, PricedAmount]],
 ) -> None:
-    if arguments.json:
-        document = {
-            "dryRun": arguments.dry_run,
-            "priced": priced,
-            "left": len(rows) - priced,
-            "costs": [_as_json(each, charge) for each, charge in rows],
-        }
-        print(json.dumps(document, ensure_ascii=False))
-        return
     if rows:
-        print_table(_table_rows(rows))
+        print_unpriced(map(_shown_row, rows))
     verb = "would be tracked" if arguments.dry_run else "tracked"
-    print(f"{pluralize(priced, 'cost')} {verb}; {len(rows) - priced:,} without a price")
-    doubtful = sum(
-        each.may_be_tracked for each, charge in rows if isinstance(charge, PricedAmount)
-    )
-    if doubtful:
-        print(f"{pluralize(doubtful, 'cost')} of these {_DOUBTFUL}")
+    left = len(rows) - len(priced)
+    print(f"{pluralize(len(priced), 'cost')} {verb}; {left:,} without a price")
+    if in_doubt := sum(row.may_be_tracked for row, _ in priced):
+        print(f"{pluralize(in_doubt, 'cost')} of these {_IN_DOUBT}")
     if priced and not arguments.dry_run:
-        print("'outlay journal replay' ships now; a living process does so within 30 s")
+        print(
+            "'outlay journal replay' ships them now; a living process does so within "
+            "30 s"
+        )
 
 
-def _table_rows(
-    rows: Iterable[tuple[UnpricedRow, PricedAmount | PriceUnknown]],
-) -> Iterator[tuple[UnpricedRow, str, str]]:
-    for each, charge in rows:
-        if isinstance(charge, PricedAmount):
-            source = (charge.price or {}).get("list", charge.provenance)
-            yield each, f"{plain(charge.amount)} {charge.currency}", str(source)
-        else:
-            yield each, "-", charge.message
-
-
-def _as_json(each: UnpricedRow, charge: PricedAmount | PriceUnknown) -> dict[str, Any]:
-    if isinstance(charge, PriceUnknown):
-        why = {"reason": charge.reason, "message": charge.message}
-        return {**each.as_json(), "amount": None, **why}
-    return {
-        **each.as_json(),
-        "amount": plain(charge.amount),
-        "currency": charge.currency,
-        "provenance": charge.provenance,
-        "price": charge.price,
-    }
+def _shown_row(priced: PricedRow) -> ShownRow:
+    row, price = priced
+    if isinstance(price, PriceUnknown):
+        return ShownRow(row, "-", price.message)
+    source = (price.price or {}).get("list", price.provenance)
+    return ShownRow(row, f"{plain(price.amount)} {price.currency}", str(source))

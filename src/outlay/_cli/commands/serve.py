@@ -1,4 +1,4 @@
-"""``outlay serve``: the reference server, in the foreground."""
+"""``outlay serve``: run the reference server in the foreground."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 PREFIX: Final = "OUTLAY_SERVER_"
 
 _DESCRIPTION: Final = f"""\
-Run the reference server until Ctrl-C or SIGTERM. It keeps everything in one file,
-which it creates on first use; the first start makes an API key and shows it once.
+Run the reference server until Ctrl-C or SIGTERM. It stores everything in one file. The
+first start creates the file and an API key, and shows the key once.
 
 Each option has a variable: {PREFIX}PORT for --port, {PREFIX}DATABASE
 for --db, and so on.
@@ -38,7 +38,7 @@ class ServeSettings(EnvironmentSettings, ServerSettings):
     @field_validator("dedupe_window", mode="before")
     @classmethod
     def _seconds(cls, value: object) -> object:
-        """Take a number in a variable for seconds, as in all of outlay."""
+        """Read a number in a variable as seconds, as all other settings do."""
         if isinstance(value, str):
             with suppress(ValueError):
                 return float(value)
@@ -46,38 +46,46 @@ class ServeSettings(EnvironmentSettings, ServerSettings):
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add description, arguments and an example."""
+    """Add the description, the arguments and an example."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
     add("--host", help="address to listen on (default: 127.0.0.1)")
-    add("--port", type=int, help="port to listen on; 0: any free one (default: 4600)")
+    add(
+        "--port",
+        type=int,
+        help="port to listen on; 0 takes any free one (default: 4600)",
+    )
     add(
         "--db",
         dest="database",
         metavar="FILE",
-        help="database file, or ':memory:' for one that goes away with the server "
+        help="database file, or ':memory:' for one that is deleted at the end "
         "(default: outlay.db)",
     )
     add(
         "--api-key",
         metavar="KEY",
-        help="a fixed key that may do everything (default: the keys in the database)",
+        help="a fixed key with all permissions (default: the keys in the database)",
     )
     add(
         "--dedupe-window",
         type=float,
         metavar="SECONDS",
-        help="how long an idempotency key is remembered (default: 86400, a day)",
+        help="remember an idempotency key for this long (default: 86400, a day)",
     )
-    add("--default-currency", metavar="CODE", help="of metrics without (default: USD)")
+    add(
+        "--default-currency",
+        metavar="CODE",
+        help="currency of metrics that name none (default: USD)",
+    )
     for name, text in _SWITCHES.items():
         add(name, action="store_true", default=None, help=text)
 
 
 _SWITCHES: Final = {
     "--accept-unmatched": "accept events that no cost metric counts, instead of "
-    "answering 422",
+    "refusing them",
     "--strict-products": "refuse metrics of unknown products, instead of registering "
     "the product",
     "--strict-timestamps": "refuse times without an offset, instead of reading them as "
@@ -87,7 +95,7 @@ _SWITCHES: Final = {
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until told to stop."""
+    """Serve until a signal arrives."""
     settings = ServeSettings.resolve(vars(arguments), prefix=PREFIX)
     logging.basicConfig(
         level=logging.INFO if settings.access_log else logging.WARNING,
@@ -98,15 +106,15 @@ def run(arguments: argparse.Namespace) -> int:
         print(banner(started, settings), flush=True)
 
     serve(settings, on_start=announce)
-    print("stopped; everything that was accepted is kept")
+    print("stopped; all accepted events are stored")
     return ExitCode.DONE
 
 
 def banner(started: ServerStarted, settings: ServerSettings) -> str:
-    """Return what whoever starts the server wants to know."""
+    """Return the address, the database and the settings of clients."""
     place = settings.database
     if place == ":memory:":
-        database = "temporary, goes away with the server"
+        database = "temporary, deleted when the server stops"
     else:
         database = str(place.absolute())
     lines = [
@@ -124,7 +132,7 @@ def banner(started: ServerStarted, settings: ServerSettings) -> str:
         [
             *lines,
             "",
-            "The key was made just now and is not shown again. To use it:",
+            "The key is new and is not shown again. To use it:",
             *exports,
         ]
     )

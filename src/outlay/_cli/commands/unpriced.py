@@ -1,28 +1,38 @@
-"""``outlay unpriced``: captured costs that wait for a price."""
+"""``outlay unpriced``: list or discard captured costs that have no price yet.
+
+`reprice` selects and shows them with the same functions.
+"""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, Final
+import sys
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from outlay._cli.commands.unpriced_scope import add_filters, print_table, read_selected
+import msgspec
+
+from outlay._capture.repricing import UnpricedEvent
 from outlay._cli.exit_codes import ExitCode, UsageError
 from outlay._cli.journal_options import (
+    CURRENT_DESTINATION,
     JournalTarget,
     add_journal_options,
     mapped_os_errors,
 )
-from outlay._cli.journal_totals import pluralize
-from outlay._cli.options_actions import add_subcommand
-from outlay._journal.admin import commit as settling
+from outlay._cli.options import add_json_option, add_subcommand
+from outlay._cli.output import Table, pluralize, print_json, print_table
+from outlay._journal.admin import commit
+from outlay._journal.admin.commit import UnpricedLine, read_unpriced
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
+
+    from outlay._journal.admin.inspect import DestinationView, UnreadableItem
 
 _DESCRIPTION: Final = """\
-Costs that were captured, but that no price list knew a price of. They are kept with
-what the provider reported, and are no events yet: 'outlay reprice' makes them so.
+Unpriced costs were captured, but no price list knew their price. The journal keeps
+them with the usage that the provider reported. They are no events yet: 'outlay reprice'
+tracks them when their price is known.
 """
 
 _EPILOG: Final = """\
@@ -32,69 +42,190 @@ examples:
 """
 
 
+class UnpricedRow(NamedTuple):
+    """An unpriced cost that was read from the disk."""
+
+    line: UnpricedLine
+    unpriced: UnpricedEvent
+
+    @property
+    def key(self) -> str:
+        """The idempotency key that the event will have. It is also the cost's id."""
+        return self.unpriced.event.idempotency_key
+
+    @property
+    def may_be_tracked(self) -> bool:
+        """Whether a killed process may have tracked the event."""
+        return self.line.in_doubt_since_ms is not None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the cost for scripts."""
+        cost, event = self.line.cost, self.unpriced.event
+        observation = self.unpriced.observation
+        return {
+            "id": self.key,
+            "reason": cost.reason,
+            "message": cost.message,
+            "type": event.type,
+            "customer": event.subject,
+            "provider": observation.provider,
+            "operationId": event.data["operationId"],
+            "model": observation.model,
+            "serviceTier": observation.service_tier,
+            "usage": observation.usage,
+            "timestamp": event.timestamp,
+            "storedAt": cost.kept_at,
+            "mayBeTracked": self.may_be_tracked,
+            "location": self.line.location,
+        }
+
+
+class ShownRow(NamedTuple):
+    """An unpriced cost, its amount if that is known, and the source of the amount."""
+
+    row: UnpricedRow
+    amount: str
+    source: str
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    _add(actions, "list", list_, "what waits, and why")
-    drop_parser = _add(actions, "drop", drop, "give up on costs, deliberately")
-    drop_parser.add_argument("--yes", action="store_true", help="and not only show")
+    _add(actions, "list", list_unpriced, "list unpriced costs and why they wait")
+    drop_parser = _add(actions, "drop", drop, "discard unpriced costs")
+    drop_parser.add_argument(
+        "--yes", action="store_true", help="discard; without it, only show"
+    )
 
 
 def _add(
-    actions: Any,  # noqa: ANN401 - argparse gives the type of subparsers no public name
+    actions: Any,  # noqa: ANN401 - see add_subcommand
     name: str,
     action: Callable[[JournalTarget, argparse.Namespace], int],
     summary: str,
 ) -> argparse.ArgumentParser:
     parser = add_subcommand(actions, name, action, summary)
     parser.epilog = f"example:\n  outlay unpriced {name} --provider openai\n"
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    add_filters(parser)
-    add_journal_options(parser, destination="the one that the settings make")
+    add_json_option(parser, "print JSON")
+    add_unpriced_filter(parser)
+    add_journal_options(parser, destination=CURRENT_DESTINATION)
     return parser
 
 
+def add_unpriced_filter(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that select unpriced costs."""
+    group = parser.add_argument_group("selection")
+    add = group.add_argument
+    add("--id", metavar="ID", help="only this one, see 'outlay unpriced list'")
+    add("--provider", metavar="NAME", help="only this provider")
+    add("--model", metavar="NAME", help="only this model")
+    add("--reason", metavar="WORD", help="such as unknown_model or incomplete")
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Do what the subcommand says.
+    """Run the subcommand.
 
     Raises:
-        JournalError: the folder cannot be read or written to.
+        JournalError: The folder cannot be read or written.
     """
     with mapped_os_errors():
         return int(arguments.action(JournalTarget(arguments), arguments))
 
 
-def list_(scope: JournalTarget, arguments: argparse.Namespace) -> int:
-    """List the selected costs; it only reads."""
-    found = [*read_selected(scope.selected_destination(), arguments)]
+def list_unpriced(target: JournalTarget, arguments: argparse.Namespace) -> int:
+    """List the selected costs. The command only reads."""
+    rows = read_selected(target.selected_destination(), arguments)
     if arguments.json:
-        rows = [each.as_json() for each in found]
-        print(json.dumps({"unpriced": rows}, ensure_ascii=False))
-    elif found:
-        print_table((each, "-", each.line.cost.message) for each in found)
-        print("'outlay reprice' tracks those that have a price by now")
+        print_json({"unpriced": [row.as_json() for row in rows]})
+    elif rows:
+        _print_waiting(rows)
+        print("'outlay reprice' tracks those whose price is now known")
     else:
         print("no cost waits for a price")
     return ExitCode.DONE
 
 
-def drop(scope: JournalTarget, arguments: argparse.Namespace) -> int:
-    """Give up on the selected costs."""
-    view = scope.selected_destination()
-    found = [*read_selected(view, arguments)]
-    if found and not arguments.json:
-        print_table((each, "-", each.line.cost.message) for each in found)
-    if found and not arguments.yes:
+def drop(target: JournalTarget, arguments: argparse.Namespace) -> int:
+    """Discard the selected costs."""
+    view = target.selected_destination()
+    rows = read_selected(view, arguments)
+    if rows and not arguments.json:
+        _print_waiting(rows)
+    if rows and not arguments.yes:
         raise UsageError(
-            f"nothing was dropped: {pluralize(len(found), 'cost')} would never be "
-            "tracked. To give up on them, add --yes"
+            f"nothing was discarded: {pluralize(len(rows), 'cost')} would never be "
+            "tracked. To discard them, add --yes"
         )
-    dropped = 0
-    if view is not None and found:
-        dropped = settling.discard(view, [each.line for each in found])
-        settling.recover(view)
-    text = f"dropped {pluralize(dropped, 'cost')}"
-    print(json.dumps({"dropped": dropped}) if arguments.json else text)
+    discarded = 0
+    if view is not None and rows:
+        discarded = commit.discard(view, [row.line for row in rows])
+        commit.recover(view)
+    if arguments.json:
+        print_json({"discarded": discarded})
+    else:
+        print(f"discarded {pluralize(discarded, 'cost')}")
     return ExitCode.DONE
+
+
+def read_selected(
+    view: DestinationView | None, arguments: argparse.Namespace
+) -> list[UnpricedRow]:
+    """Return the selected unpriced costs. Print what cannot be read to stderr."""
+    return [] if view is None else list(_read_selected(view, arguments))
+
+
+def _read_selected(
+    view: DestinationView, arguments: argparse.Namespace
+) -> Iterator[UnpricedRow]:
+    for line in read_unpriced(view.folder, _print_problem):
+        try:
+            row = UnpricedRow(line, UnpricedEvent(line.cost))
+        except msgspec.DecodeError as error:
+            print(f"outlay: {line.location}: {error}", file=sys.stderr)
+            continue
+        observation = row.unpriced.observation
+        if (
+            arguments.id in {None, row.key}
+            and arguments.provider in {None, observation.provider}
+            and arguments.model in {None, observation.model}
+            and arguments.reason in {None, line.cost.reason}
+        ):
+            yield row
+
+
+def _print_problem(problem: UnreadableItem) -> None:
+    print(f"outlay: {problem.location}: {problem.text}", file=sys.stderr)
+
+
+def _print_waiting(rows: Iterable[UnpricedRow]) -> None:
+    print_unpriced([ShownRow(row, "-", row.line.cost.message) for row in rows])
+
+
+def print_unpriced(shown: Iterable[ShownRow]) -> None:
+    """Print unpriced costs as a table."""
+    headers = (
+        "amount",
+        "timestamp",
+        "event type",
+        "customer",
+        "provider",
+        "model",
+        "source",
+        "id",
+    )
+    rows = [
+        (
+            amount,
+            row.unpriced.event.timestamp,
+            row.unpriced.event.type,
+            row.unpriced.event.subject,
+            row.unpriced.observation.provider,
+            row.unpriced.observation.model or "-",
+            source,
+            row.key,
+        )
+        for row, amount, source in shown
+    ]
+    print_table(Table(headers, rows))

@@ -1,21 +1,22 @@
-"""``outlay doctor``: what is wrong, and what to do about it."""
+"""``outlay doctor``: find what is wrong, and say what to do about it."""
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Final
 
 from outlay._cli.commands.doctor.checks import Level, check_all
 from outlay._cli.exit_codes import ExitCode
-from outlay._cli.options import add_connection
+from outlay._cli.journal_options import add_journal_options
+from outlay._cli.options import add_json_option
+from outlay._cli.output import print_json
 
 if TYPE_CHECKING:
     import argparse
 
 _DESCRIPTION: Final = """\
-Check the settings, the journal's folder, what waits in it, the clock and the server.
-No event is created. Nothing is written but a probe in the folder, which is removed.
+Check the settings, the journal's folder and its events, the clock and the server. The
+command creates no event. It writes one file to the folder, and deletes it.
 """
 
 _EPILOG: Final = """\
@@ -29,39 +30,31 @@ exit codes:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add description, arguments and an example."""
+    """Add the description, the arguments and an example."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "--journal-dir",
-        metavar="DIR",
-        help="folder of the journal (default: OUTLAY_JOURNAL_DIR, or the platform's "
-        "state folder)",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print the findings as JSON"
-    )
-    add_connection(parser)
+    add_json_option(parser, "print the findings as JSON")
+    add_journal_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check everything, and say what was found."""
+    """Run all checks, and print their findings."""
     given = {
         "base_url": arguments.base_url,
         "api_key": arguments.api_key,
         "journal_dir": arguments.journal_dir,
     }
     findings = []
-    # One by one: whoever waits for a server that does not answer sees the rest already.
+    # Print one by one: a server that does not respond delays only its own line.
     for finding in check_all(given, variables=os.environ):
         findings.append(finding)
         if not arguments.json:
             print(f"{finding.level.value:<5} {finding.check:<11} {finding.text}")
     failed = any(finding.level is Level.FAIL for finding in findings)
     if arguments.json:
-        found = [
+        shown = [
             {"level": level.value, "check": check, "text": text}
             for level, check, text in findings
         ]
-        print(json.dumps({"healthy": not failed, "findings": found}))
+        print_json({"healthy": not failed, "findings": shown})
     return ExitCode.REFUSED if failed else ExitCode.DONE

@@ -1,4 +1,4 @@
-"""What ``outlay doctor`` checks: each part yields findings, and none stops the rest."""
+"""The checks of ``outlay doctor``. Each yields findings, and none stops the others."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from outlay._cli.commands.journal.replay import Backlog
-from outlay._cli.journal_totals import Tallies, pluralize, total_events
+from outlay._cli.journal_options import current_destination
+from outlay._cli.journal_totals import Backlog, Totals, total_events
+from outlay._cli.output import pluralize
 from outlay._cli.server_api import ServerApi
 from outlay._journal import segments
 from outlay._journal.admin.commit import read_unpriced
@@ -22,7 +23,7 @@ from outlay._journal.admin.inspect import (
     destinations,
     find_journal_dir,
 )
-from outlay._journal.folders import Lock, default_journal_dir, destination_name
+from outlay._journal.folders import Lock, default_journal_dir
 from outlay._model.clock import SystemClock, to_ms
 from outlay._model.settings import Settings
 from outlay._shipping.batching import batch_offer
@@ -43,15 +44,15 @@ if TYPE_CHECKING:
     from outlay.transport import TransportResponse
 
 _PROBE_BYTES: Final = 64 * 1024  # the smallest segment that a setting allows
-_NEARLY_FULL: Final = 0.8  # of max_journal_bytes: time to act while nothing is dropped
+_NEARLY_FULL: Final = 0.8  # of max_journal_bytes: time to act before events are dropped
 
 SKEW_WARN: Final = 60.0
-"""Seconds. Events are dated by this machine, so skew moves costs from one day or month
-into the next. A Date header has whole seconds (RFC 9110, section 5.6.7)."""
+"""Seconds. The clock of this machine dates events, so skew moves costs from one day or
+month into the next. A Date header has whole seconds (RFC 9110, section 5.6.7)."""
 
 
 class Level(enum.Enum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARN = "warn"
@@ -59,7 +60,7 @@ class Level(enum.Enum):
 
 
 class Finding(NamedTuple):
-    """One line: how bad, about what, and what to do."""
+    """One line: the severity, the check, and what to do."""
 
     level: Level
     check: str
@@ -69,11 +70,11 @@ class Finding(NamedTuple):
 def check_all(
     given: Mapping[str, Any], *, variables: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Yield what all checks find.
+    """Yield the findings of all checks.
 
     Args:
-        given: settings by argument; None: not given.
-        variables: of the environment, to find misspelt ones among them.
+        given: Settings that were passed as arguments. None means not given.
+        variables: The environment, to find misspelled variables.
     """
     yield from _unknown_variables(variables)
     try:
@@ -82,17 +83,18 @@ def check_all(
         yield Finding(Level.FAIL, "settings", str(error))
         return
     yield from _settings(settings, given)
-    for check, part in _CHECKS.items():
+    for name, check in _CHECKS.items():
         try:
-            yield from part(settings)
+            yield from check(settings)
         except OSError as error:
-            yield Finding(Level.FAIL, check, f"cannot be looked at: {error}")
+            yield Finding(Level.FAIL, name, f"cannot be read: {error}")
 
 
 # Settings.
 
 _PREFIX: Final = "OUTLAY_"
 _SERVER_PREFIX: Final = "OUTLAY_SERVER_"
+_ALWAYS_SHOWN: Final = frozenset({"base_url", "source"})
 
 
 def _unknown_variables(variables: Mapping[str, str]) -> Iterator[Finding]:
@@ -100,7 +102,7 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[Finding]:
     for name in sorted(variables):
         ours = name.startswith(_PREFIX) and not name.startswith(_SERVER_PREFIX)
         if ours and name not in known:
-            text = f"{name} is no setting, and has no effect; see docs/settings.md"
+            text = f"{name} is no setting and has no effect; see docs/settings.md"
             yield Finding(Level.WARN, "settings", text)
 
 
@@ -114,18 +116,15 @@ def _settings(settings: Settings, given: Mapping[str, Any]) -> Iterator[Finding]
             origin = "default"
         else:
             continue
-        # A SecretStr shows itself as asterisks.
+        # A SecretStr prints asterisks.
         text = f"{name} = {getattr(settings, name)} ({origin})"
         yield Finding(Level.OK, "settings", text)
     if settings.api_key is None:
         text = "no api_key: requests carry no credential; set OUTLAY_API_KEY"
         yield Finding(Level.WARN, "settings", text)
     if settings.durability == "memory":
-        text = "durability = memory: what is pending dies with the process"
+        text = "durability = memory: pending events are lost with the process"
         yield Finding(Level.WARN, "settings", text)
-
-
-_ALWAYS_SHOWN: Final = frozenset({"base_url", "source"})
 
 
 # The folder.
@@ -137,7 +136,7 @@ def _folder(settings: Settings) -> Iterator[Finding]:
         text = f"{folder} may not survive a reboot; set OUTLAY_JOURNAL_DIR"
         yield Finding(Level.WARN, "folder", text)
     if not folder.exists():
-        yield _missing(folder)
+        yield _missing_folder(folder)
         return
     if not folder.is_dir():
         text = f"{folder} is no folder; set OUTLAY_JOURNAL_DIR to one"
@@ -157,24 +156,24 @@ def _folder(settings: Settings) -> Iterator[Finding]:
         yield Finding(Level.FAIL, "folder", text)
 
 
-def _missing(folder: Path) -> Finding:
+def _missing_folder(folder: Path) -> Finding:
     parent = next(each for each in folder.parents if each.exists())
     if os.access(parent, os.W_OK | os.X_OK):
-        text = f"{folder} is not there yet; the first event makes it"
+        text = f"{folder} does not exist yet; the first event creates it"
         return Finding(Level.OK, "folder", text)
     text = (
-        f"{folder} is not there, and {parent} is not writable for this user; set "
-        "OUTLAY_JOURNAL_DIR to a folder that is"
+        f"{folder} does not exist, and this user cannot write to {parent}; set "
+        "OUTLAY_JOURNAL_DIR to a folder of this user"
     )
     return Finding(Level.FAIL, "folder", text)
 
 
 def _permissions(folder: Path) -> Finding:
     found = folder.stat()
-    # What is in it has permissions of its own; but names and sizes are seen.
+    # The files have permissions of their own; but others see names and sizes.
     mode = stat.S_IMODE(found.st_mode)
     if mode & 0o022:
-        text = f"{folder} can be changed by others (mode {mode:o}): chmod 700"
+        text = f"others can change {folder} (mode {mode:o}): chmod 700"
         return Finding(Level.WARN, "folder", text)
     if found.st_uid != os.getuid():
         text = f"{folder} belongs to user {found.st_uid}, and this is {os.getuid()}"
@@ -190,8 +189,8 @@ def _space(folder: Path, settings: Settings) -> Finding:
         return Finding(Level.FAIL, "space", text)
     if free < settings.max_journal_bytes:
         text += (
-            f", less than max_journal_bytes={settings.max_journal_bytes:,}: in an outage "
-            "the disk would be full first. Make room, or lower OUTLAY_MAX_JOURNAL_BYTES"
+            f", less than max_journal_bytes={settings.max_journal_bytes:,}: an outage "
+            "would fill the disk. Free space, or lower OUTLAY_MAX_JOURNAL_BYTES"
         )
         return Finding(Level.WARN, "space", text)
     return Finding(Level.OK, "space", text)
@@ -202,8 +201,8 @@ def _locks(probe: Path) -> Finding:
     try:
         if one.acquire() and not other.acquire():
             return Finding(Level.OK, "locks", "the file system locks files")
-        text = "the file system pretends to lock files; set OUTLAY_JOURNAL_DIR to a"
-        return Finding(Level.FAIL, "locks", f"{text} folder on a local disk")
+        text = "the file system does not really lock files; set OUTLAY_JOURNAL_DIR to"
+        return Finding(Level.FAIL, "locks", f"{text} a folder on a local disk")
     except JournalError as error:
         return Finding(Level.FAIL, "locks", str(error))
     finally:
@@ -212,32 +211,35 @@ def _locks(probe: Path) -> Finding:
 
 
 def _mapping(probe: Path) -> Finding:
-    """Do to a file what is done to a segment, and read it the other way."""
+    """Write a mapped file, as the journal does, and read it as a plain file."""
     path, mark = probe / "segment", b"outlay"
     with closing(segments.create_file(path, _PROBE_BYTES, 0)) as memory:
         memory[-len(mark) :] = mark
         if path.read_bytes().endswith(mark):
             return Finding(Level.OK, "mapping", "the file system maps files")
-    text = "what is stored in a mapped file is not read back; set OUTLAY_JOURNAL_DIR to"
+    text = "bytes of a mapped file cannot be read back; set OUTLAY_JOURNAL_DIR to"
     return Finding(Level.FAIL, "mapping", f"{text} a folder on a local disk")
 
 
 # The journal.
 
+_REMEDIES: Final = {
+    "parked": "most likely no cost metric counts their type; see 'outlay journal "
+    "list', then 'outlay metrics create'",
+    "quarantined": "they may have been counted; see 'outlay journal resend --help'",
+    "dead": "the server refused them; see 'outlay journal list --state dead'",
+}
+
 
 def _journal(settings: Settings) -> Iterator[Finding]:
-    journal_dir = find_journal_dir(settings.journal_dir)
-    key = settings.api_key
-    current = destination_name(
-        settings.base_url, settings.namespace, key.get_secret_value() if key else ""
-    )
-    views = {view.digest: view for view in destinations(journal_dir)}
-    if current in views:
-        yield from _journal_backlog(views.pop(current), settings)
+    current = current_destination(settings)
+    if current.folder.exists:
+        yield from _journal_backlog(current, settings)
     else:
-        yield Finding(Level.OK, "journal", "nothing was ever kept")
-    for view in views.values():
-        if waiting := Backlog.of(view).of_dead_writers:
+        yield Finding(Level.OK, "journal", "no event was ever stored")
+    for view in destinations(find_journal_dir(settings.journal_dir)):
+        waiting = Backlog.from_view(view).of_dead_writers
+        if waiting and view.digest != current.digest:
             text = (
                 f"{pluralize(waiting, 'event')} of dead writers in {view.digest}, for "
                 "another server, namespace or credential; see 'outlay journal status'"
@@ -259,24 +261,25 @@ def _journal_backlog(view: DestinationView, settings: Settings) -> Iterator[Find
     yield from _writers(view)
     yield from _unpriced(view)
     for text in problems:
-        yield Finding(Level.WARN, "journal", f"left as it is: {text}")
+        yield Finding(Level.WARN, "journal", f"not read, and left as it is: {text}")
 
 
 def _writers(view: DestinationView) -> Iterator[Finding]:
-    """Say for which writers nobody ships."""
-    left = Backlog.of(view)
-    if left.of_dead_writers:
+    """Report writers whose events no process ships."""
+    backlog = Backlog.from_view(view)
+    if dead := backlog.of_dead_writers:
         text = (
-            f"{pluralize(left.of_dead_writers, 'event')} of dead writers; the next process ships "
-            "them, or: outlay journal replay"
+            f"{pluralize(dead, 'event')} of dead writers; the next process ships them, "
+            "or: outlay journal replay"
         )
         yield Finding(Level.WARN, "writers", text)
     unattended = sum(writer.is_unattended for writer in view.writers())
     if unattended:
+        events = pluralize(backlog.without_agent, "event")
         text = (
             f"no agent ships for {pluralize(unattended, 'living writer')} with "
-            f"shipping=agent, and {pluralize(left.without_agent, 'event')} wait: start "
-            "'outlay agent' with the settings of the applications"
+            f"shipping=agent, and {events} wait: start 'outlay agent' with the "
+            "settings of the applications"
         )
         yield Finding(Level.FAIL, "writers", text)
 
@@ -286,17 +289,17 @@ def _unpriced(view: DestinationView) -> Iterator[Finding]:
     count = sum(1 for _ in read_unpriced(view.folder, unreadable.append))
     if count:
         text = (
-            f"{pluralize(count, 'captured cost')} without a price, in no total yet: see "
-            "'outlay unpriced list', then 'outlay reprice'"
+            f"{pluralize(count, 'captured cost')} without a price, in no total yet: "
+            "see 'outlay unpriced list', then 'outlay reprice'"
         )
         yield Finding(Level.WARN, "capture", text)
 
 
-def _count(events: Tallies, state: str) -> int:
+def _count(events: Totals, state: str) -> int:
     return sum(each.events for key, each in events.items() if key[0] == state)
 
 
-def _pending(events: Tallies) -> Finding:
+def _pending(events: Totals) -> Finding:
     oldest = [each.oldest for key, each in events.items() if key[0] == "pending"]
     if not oldest:
         return Finding(Level.OK, "journal", "no event is pending")
@@ -304,26 +307,35 @@ def _pending(events: Tallies) -> Finding:
     return Finding(Level.OK, "journal", f"{count} pending, since {min(oldest)}")
 
 
-_REMEDIES: Final = {
-    "parked": "mostly no cost metric has their type; see 'outlay journal list', then "
-    "'outlay metrics create'",
-    "quarantined": "they may have been counted; see 'outlay journal resend --help'",
-    "dead": "the server refused them; see 'outlay journal list --state dead'",
-}
-
-
 def _journal_usage(view: DestinationView, settings: Settings) -> Finding:
-    used, most = view.folder.used_bytes(), settings.max_journal_bytes
-    text = f"{used:,} of max_journal_bytes={most:,} are used"
-    if used + settings.segment_bytes > most:
-        text += ": new events are dropped once the open segments are full. Bring the "
-        text += "server back, or raise OUTLAY_MAX_JOURNAL_BYTES"
+    used, limit = view.folder.used_bytes(), settings.max_journal_bytes
+    text = f"{used:,} of max_journal_bytes={limit:,} are used"
+    if used + settings.segment_bytes > limit:
+        text += (
+            ": new events are dropped when the open segments are full. Start the "
+            "server, or raise OUTLAY_MAX_JOURNAL_BYTES"
+        )
         return Finding(Level.FAIL, "journal", text)
-    level = Level.WARN if used > _NEARLY_FULL * most else Level.OK
+    level = Level.WARN if used > _NEARLY_FULL * limit else Level.OK
     return Finding(level, "journal", text)
 
 
 # The server.
+
+_AUTHORISED: Final = frozenset({400, 422})
+
+_CREDENTIAL_FINDINGS: Final = (
+    ({401}, "is not accepted: set OUTLAY_API_KEY to a valid one"),
+    ({403}, "may not create events: give the key that permission"),
+    (
+        range(200, 300),
+        "every request is accepted, so this is no cost service: check OUTLAY_BASE_URL",
+    ),
+    (
+        {*range(300, 400), 404, 405},
+        "the server takes no events: check OUTLAY_BASE_URL",
+    ),
+)
 
 
 def _server(settings: Settings) -> Iterator[Finding]:
@@ -331,72 +343,51 @@ def _server(settings: Settings) -> Iterator[Finding]:
     clock = SystemClock()
     try:
         with closing(transport):
-            # An event without anything that an event needs: it is refused, but by whom
-            # and why tells all. Whoever may not create events learns that instead.
-            answer = transport.post(EVENTS_PATH, b"{}")
+            # The body is no event, so the server refuses it. The reason shows whether
+            # the key may create events.
+            response = transport.post(EVENTS_PATH, b"{}")
     except UnavailableError as error:
-        text = f"no answer from {settings.base_url} ({error}); start the server, or "
+        text = f"no response from {settings.base_url} ({error}); start the server, or "
         yield Finding(Level.FAIL, "server", text + "set OUTLAY_BASE_URL")
         return
-    yield Finding(Level.OK, "server", f"{settings.base_url} answers")
-    yield from _clock(answer, clock.now_ms(), settings)
-    yield _credential(answer)
-    offer = batch_offer(answer.headers)
+    yield Finding(Level.OK, "server", f"{settings.base_url} responds")
+    yield _clock(response, clock.now_ms(), settings)
+    yield _credential(response)
+    offer = batch_offer(response.headers)
     text = f"up to {offer.max_events} events a request" if offer else "not offered"
     yield Finding(Level.OK, "batches", text)
-    if answer.status in _AUTHORISED:
+    if response.status in _AUTHORISED:
         yield _metrics(settings)
 
 
-_AUTHORISED: Final = frozenset({400, 422})
-
-
-def _clock(
-    answer: TransportResponse, now_ms: int, settings: Settings
-) -> Iterator[Finding]:
-    text = answer.headers.get("date", "")
+def _clock(response: TransportResponse, now_ms: int, settings: Settings) -> Finding:
+    date = response.headers.get("date", "")
     try:
-        theirs = to_ms(email.utils.parsedate_to_datetime(text))
-    except (TypeError, ValueError):  # none, or in no known form
-        yield Finding(Level.WARN, "clock", "the server does not say what time it has")
-        return
-    skew = (now_ms - theirs) / 1000
+        server_ms = to_ms(email.utils.parsedate_to_datetime(date))
+    except (TypeError, ValueError):  # There is no date, or it has an unknown form.
+        return Finding(Level.WARN, "clock", "the server does not report its time")
+    skew = (now_ms - server_ms) / 1000
     if abs(skew) < SKEW_WARN:
-        text = "agrees with the server's, to a minute"
-        yield Finding(Level.OK, "clock", text)
-        return
-    text = f"is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the server's"
-    text += "; events are dated by it, so set it right (NTP)"
+        return Finding(Level.OK, "clock", "agrees with the server's, to a minute")
+    relation = "ahead of" if skew > 0 else "behind"
+    text = (
+        f"is {abs(skew):.0f} s {relation} the server's; it dates events, so set it "
+        "right (NTP)"
+    )
     level = Level.FAIL if abs(skew) > settings.dedupe_margin else Level.WARN
-    yield Finding(level, "clock", text)
+    return Finding(level, "clock", text)
 
 
-def _credential(answer: TransportResponse) -> Finding:
-    """Say what the answer to an event that is none tells about real ones."""
-    message = read_event_response(answer).results[0].message
-    if answer.status in _AUTHORISED:
+def _credential(response: TransportResponse) -> Finding:
+    """Report what the response to an invalid event means for real events."""
+    message = read_event_response(response).results[0].message
+    if response.status in _AUTHORISED:
         return Finding(Level.OK, "credential", "may create events")
-    for statuses, level, remedy in _ANSWERS:
-        if answer.status in statuses:
-            return Finding(level, "credential", f"{remedy} ({message})")
-    text = f"the server cannot tell now; try again later ({message})"
+    for statuses, remedy in _CREDENTIAL_FINDINGS:
+        if response.status in statuses:
+            return Finding(Level.FAIL, "credential", f"{remedy} ({message})")
+    text = f"the server cannot check it now; try again later ({message})"
     return Finding(Level.WARN, "credential", text)
-
-
-_ANSWERS: Final = (
-    ({401}, Level.FAIL, "is not accepted: set OUTLAY_API_KEY to a valid one"),
-    ({403}, Level.FAIL, "may not create events: give the key that permission"),
-    (
-        range(200, 300),
-        Level.FAIL,
-        "anything is accepted here, so this is no cost service: check OUTLAY_BASE_URL",
-    ),
-    (
-        {*range(300, 400), 404, 405},
-        Level.FAIL,
-        "no events are taken here: check OUTLAY_BASE_URL",
-    ),
-)
 
 
 def _metrics(settings: Settings) -> Finding:

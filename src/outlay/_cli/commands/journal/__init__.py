@@ -1,32 +1,31 @@
-"""``outlay journal``: what waits in the journal, and what a person can do about it.
+"""``outlay journal``: list, ship, resend, export and delete events in the journal.
 
-The subcommands are in ``_spill_look`` (which read, and never lock), ``_spill_replay``
-and ``_spill_change``.
+`show` reads and never locks. `replay` ships. `edit` resends, deletes and moves.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from outlay._cli.commands.journal import edit as _spill_change
-from outlay._cli.commands.journal import replay as _spill_replay
-from outlay._cli.commands.journal import show as _spill_look
+from outlay._cli.commands.journal import edit, replay, show
 from outlay._cli.journal_options import (
+    CURRENT_DESTINATION,
     JournalTarget,
+    add_event_filter,
     add_journal_options,
-    add_selection,
     mapped_os_errors,
 )
 from outlay._cli.journal_totals import LETTER_STATES, STATES
-from outlay._cli.options_actions import add_subcommand
+from outlay._cli.options import add_json_option, add_subcommand
 
 if TYPE_CHECKING:
     import argparse
 
 _DESCRIPTION: Final = """\
-The journal holds every event until the server has it. Here one can look into it while
-applications write to it, ship what is left, and decide about events that outlay may
-not send again by itself (quarantined) or that the server refused (dead).
+The journal keeps every event until the server has it. These commands list the events
+while applications write, and ship what dead processes left. They also resend or delete
+events that outlay may not send again by itself (quarantined), and events that the
+server refused (dead).
 """
 
 _EPILOG: Final = """\
@@ -37,7 +36,6 @@ examples:
 """
 
 _ALL: Final = "all"
-_CURRENT: Final = "the one that the settings make"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -53,38 +51,38 @@ def configure(parser: argparse.ArgumentParser) -> None:
         _add_resend,
         _add_export,
         _add_purge,
-        _add_adopt,
+        _add_move,
     ):
         add(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what the subcommand says.
+    """Run the subcommand.
 
     Raises:
-        JournalError: the folder cannot be read or written to.
+        JournalError: The folder cannot be read or written.
     """
     with mapped_os_errors():
         return int(arguments.action(JournalTarget(arguments), arguments))
 
 
-def _add_status(actions: Any) -> None:  # noqa: ANN401 - see add_action
+def _add_status(actions: Any) -> None:  # noqa: ANN401 - see add_subcommand
     parser = add_subcommand(
-        actions, "status", _spill_look.status, "what is kept, and for whom"
+        actions, "status", show.status, "count the events of each destination"
     )
     parser.epilog = """\
-Ages are those of the events' timestamps. Locks, writers and events are only looked at.
+Ages are those of the events' timestamps. The command only reads, and takes no lock.
 
 example:
   outlay journal status --json
 """
-    _add_json(parser)
+    add_json_option(parser)
     add_journal_options(parser, destination=_ALL)
 
 
-def _add_list(actions: Any) -> None:  # noqa: ANN401 - see add_action
+def _add_list(actions: Any) -> None:  # noqa: ANN401 - see add_subcommand
     parser = add_subcommand(
-        actions, "list", _spill_look.list_events, "the events that are kept"
+        actions, "list", show.list_events, "list the events in the journal"
     )
     parser.epilog = """\
 example:
@@ -95,33 +93,34 @@ example:
         type=int,
         default=50,
         metavar="COUNT",
-        help="show so many at most (default: 50; 0: all)",
+        help="show at most this many (default: 50; 0: all)",
     )
-    _add_json(parser)
-    add_selection(parser, STATES)
+    add_json_option(parser)
+    add_event_filter(parser, STATES)
     add_journal_options(parser, destination=_ALL)
 
 
-def _add_show(actions: Any) -> None:  # noqa: ANN401 - see add_action
+def _add_show(actions: Any) -> None:  # noqa: ANN401 - see add_subcommand
     parser = add_subcommand(
-        actions, "show", _spill_look.show, "one event and its history"
+        actions, "show", show.show_event, "show one event and its history"
     )
     parser.epilog = """\
 example:
   outlay journal show ok1_8c2f4Jx0qk3vUe9S1mTzKb
 """
     parser.add_argument("key", metavar="KEY", help="the event's idempotency key")
-    _add_json(parser)
+    add_json_option(parser)
     add_journal_options(parser, destination=_ALL)
 
 
-def _add_replay(actions: Any) -> None:  # noqa: ANN401 - see add_action
+def _add_replay(actions: Any) -> None:  # noqa: ANN401 - see add_subcommand
     parser = add_subcommand(
-        actions, "replay", _spill_replay.replay, "ship what is left, now"
+        actions, "replay", replay.replay, "ship what dead processes left"
     )
     parser.epilog = """\
-Takes over what dead processes left for the server, namespace and credential of the
-settings, parked events included. Living processes ship their own.
+The command ships the events of dead processes to the server of the settings, parked
+events included. Namespace and credential must be the same. Living processes ship
+their own events.
 
 example:
   outlay journal replay --timeout 120
@@ -129,27 +128,27 @@ example:
 exit codes:
   0  all delivered
   1  some were refused: parked, dead, quarantined, or the credential is wrong
-  3  some are left, for want of an answer; they stay in the journal
+  3  some got no response in time; they stay in the journal
 """
     parser.add_argument(
         "--timeout",
         type=float,
         default=30.0,
         metavar="SECONDS",
-        help="how long to try (default: 30)",
+        help="try for this long (default: 30)",
     )
-    _add_json(parser)
+    add_json_option(parser)
     add_journal_options(parser)
 
 
-def _add_resend(actions: Any) -> None:  # noqa: ANN401 - see add_action
+def _add_resend(actions: Any) -> None:  # noqa: ANN401 - see add_subcommand
     parser = add_subcommand(
-        actions, "resend", _spill_change.resend, "make dead letters pending again"
+        actions, "resend", edit.resend, "make dead letters pending again"
     )
     parser.epilog = """\
-Without --state, the quarantined ones: events that were sent without an answer, so long
-ago that the server may count them a second time. They go back byte for byte, and are
-shipped by the next process, or 'outlay journal replay'.
+Without --state, the command resends quarantined events: they were sent, got no
+response, and are so old that the server may count them a second time. The bytes stay
+the same. The next process ships them, or 'outlay journal replay'.
 
 examples:
   outlay journal resend --i-accept-double-counting
@@ -158,19 +157,19 @@ examples:
     parser.add_argument(
         "--i-accept-double-counting",
         action="store_true",
-        help="needed where one of the events may have been counted already",
+        help="required if one of the events may have been counted already",
     )
-    _add_json(parser)
-    add_selection(parser, LETTER_STATES)
-    add_journal_options(parser, destination=_CURRENT)
+    add_json_option(parser)
+    add_event_filter(parser, LETTER_STATES)
+    add_journal_options(parser, destination=CURRENT_DESTINATION)
 
 
-def _add_export(actions: Any) -> None:  # noqa: ANN401 - see add_action
+def _add_export(actions: Any) -> None:  # noqa: ANN401 - see add_subcommand
     parser = add_subcommand(
-        actions, "export", _spill_look.export, "the exact events, as JSON lines"
+        actions, "export", show.export, "write the exact events as JSON lines"
     )
     parser.epilog = """\
-Each line is a request body, byte for byte as it was tracked.
+Each line is the body of a request, byte for byte as it was tracked.
 
 example:
   outlay journal export --state dead --output dead.jsonl
@@ -178,37 +177,40 @@ example:
     parser.add_argument(
         "--output",
         metavar="FILE",
-        help="a new file, readable by its owner only (default: standard output)",
+        help="a new file that only its owner can read (default: standard output)",
     )
-    add_selection(parser, STATES)
+    add_event_filter(parser, STATES)
     add_journal_options(parser, destination=_ALL)
 
 
-def _add_purge(actions: Any) -> None:  # noqa: ANN401 - see add_action
+def _add_purge(actions: Any) -> None:  # noqa: ANN401 - see add_subcommand
     parser = add_subcommand(
-        actions, "purge", _spill_change.purge, "delete dead letters and damaged bytes"
+        actions, "purge", edit.purge, "delete dead letters and corrupt bytes"
     )
     parser.epilog = """\
-Without --state, all three. Pending and parked events are never deleted.
+Without --state, the command deletes all three. It never deletes pending or parked
+events.
 
 example:
   outlay journal purge --state dead --older-than 90d --yes
 """
-    parser.add_argument("--yes", action="store_true", help="delete, and not only show")
-    _add_json(parser)
-    add_selection(parser, (*LETTER_STATES, _spill_change.DAMAGED))
-    add_journal_options(parser, destination=_CURRENT)
+    parser.add_argument(
+        "--yes", action="store_true", help="delete; without it, only show"
+    )
+    add_json_option(parser)
+    add_event_filter(parser, (*LETTER_STATES, edit.DAMAGED))
+    add_journal_options(parser, destination=CURRENT_DESTINATION)
 
 
-def _add_adopt(actions: Any) -> None:  # noqa: ANN401 - see add_action
+def _add_move(actions: Any) -> None:  # noqa: ANN401 - see add_subcommand
     parser = add_subcommand(
-        actions, "move", _spill_change.adopt, "ship with another credential"
+        actions, "move", edit.move, "move events to the current credential"
     )
     parser.epilog = """\
-After a change of the API key, events tracked under the old one wait for a process that
-has it. This moves what dead processes left there to the credential of the settings.
-Server and namespace must be the same. Whether both keys are of one account, outlay
-cannot know: the wrong answer writes costs into somebody else's books.
+After a change of the API key, older events wait for a process that has the old key.
+This command moves what dead processes left there to the credential of the settings.
+Server and namespace must be the same. outlay cannot know whether both keys are of one
+account. If they are not, costs go into the books of another company.
 
 example:
   outlay journal move 4c61c48f --i-know-these-belong-to-this-account
@@ -220,15 +222,9 @@ example:
     )
     parser.add_argument(
         "--i-know-these-belong-to-this-account",
-        dest="sure",
+        dest="confirmed",
         action="store_true",
-        help="needed, for outlay cannot know",
+        help="required, because outlay cannot know",
     )
-    _add_json(parser)
+    add_json_option(parser)
     add_journal_options(parser)
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON; amounts are exact strings"
-    )

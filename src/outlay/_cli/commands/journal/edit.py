@@ -1,112 +1,103 @@
-"""``outlay journal resend``, ``purge`` and ``adopt``: a person's decisions."""
+"""``outlay journal resend``, ``purge`` and ``move``: a person's decisions."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Final
 
-from outlay._cli.commands.journal.replay import Backlog
 from outlay._cli.exit_codes import CommandFailedError, ExitCode, UsageError
 from outlay._cli.journal_options import DestinationRelation, EventFilter
 from outlay._cli.journal_totals import (
     LETTER_STATES,
-    as_json,
-    pluralize,
-    show_tallies,
+    Backlog,
+    print_totals,
     total_events,
+    totals_json,
 )
-from outlay._journal.admin import edit as intervention
+from outlay._cli.output import pluralize, print_json
+from outlay._journal.admin import edit as admin
 from outlay._journal.journal import ADOPT_SECONDS
 from outlay._model.clock import SystemClock
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Container
 
     from outlay._cli.journal_options import JournalTarget
-    from outlay._journal.admin.inspect import (
-        DeadLetterLine,
-        DestinationView,
-        StoredEvent,
-    )
+    from outlay._journal.admin.inspect import DestinationView, StoredEvent
 
 DAMAGED: Final = "damaged"
-"""Of bytes that are no event, as if it were a state."""
+"""Selects corrupt bytes, as if it were a state."""
 
 _SHIPPED_BY: Final = (
-    "'outlay journal replay' ships now; a living process of the destination does so "
-    f"within {ADOPT_SECONDS:g} s"
+    "'outlay journal replay' ships them now; a living process of the destination does "
+    f"so within {ADOPT_SECONDS:g} s"
 )
 
 
-def resend(scope: JournalTarget, arguments: argparse.Namespace) -> int:
-    """Put dead letters back into the journal."""
-    selection = EventFilter.of(arguments, ["quarantined"])
-    view = scope.selected_destination()
-    chosen = _selected_letters(view, selection)
-    if view is None or not chosen:
-        _print_result(
-            arguments, "no such event is kept", putBack=0, waiting=0, events=[]
-        )
+def resend(target: JournalTarget, arguments: argparse.Namespace) -> int:
+    """Make the selected dead letters pending again."""
+    view = target.selected_destination()
+    selected = _select_letters(
+        view, EventFilter.from_arguments(arguments, ["quarantined"])
+    )
+    if view is None or not selected:
+        result: dict[str, object] = {"resent": 0, "alreadyPending": 0, "events": []}
+        _print_result(arguments, "no such event in the journal", result)
         return ExitCode.DONE
-    tallies = total_events(chosen.values())
-    in_doubt = sum(event.may_have_been_counted for event in chosen.values())
+    totals = total_events(selected.values())
+    in_doubt = sum(event.may_have_been_counted for event in selected.values())
     if not arguments.json:
-        show_tallies(tallies)
+        print_totals(totals)
     if in_doubt and not arguments.i_accept_double_counting:
         raise UsageError(
-            f"nothing was put back: {pluralize(in_doubt, 'event')} may have been counted "
-            "already, and would count twice. Look for them on the server; then narrow "
+            f"nothing was resent: {pluralize(in_doubt, 'event')} may have been counted "
+            "already, and would count twice. Look for them on the server. Then narrow "
             "the selection, or add --i-accept-double-counting"
         )
-    done = intervention.resend(
+    done = admin.resend(
         view,
-        _digest_filter(chosen),
+        lambda letter: letter.event.digest in selected,
         now_ms=SystemClock().now_ms(),
-        max_journal_bytes=scope.settings.max_journal_bytes,
+        max_journal_bytes=target.settings.max_journal_bytes,
     )
     text = f"{pluralize(done.events, 'event')} pending again"
     if done.waiting:
         text += f"; {done.waiting:,} more were already"
     if in_doubt:
         text += f"; {in_doubt:,} of all may count twice"
-    _print_result(
-        arguments,
-        f"{text}\n{_SHIPPED_BY}",
-        putBack=done.events,
-        waiting=done.waiting,
-        mayCountTwice=in_doubt,
-        events=as_json(tallies),
-    )
+    result = {
+        "resent": done.events,
+        "alreadyPending": done.waiting,
+        "mayCountTwice": in_doubt,
+        "events": totals_json(totals),
+    }
+    _print_result(arguments, f"{text}\n{_SHIPPED_BY}", result)
     return ExitCode.DONE
 
 
-def purge(scope: JournalTarget, arguments: argparse.Namespace) -> int:
-    """Delete dead letters and damaged bytes."""
-    selection = EventFilter.of(arguments, [*LETTER_STATES, DAMAGED])
+def purge(target: JournalTarget, arguments: argparse.Namespace) -> int:
+    """Delete the selected dead letters and corrupt bytes."""
+    selection = EventFilter.from_arguments(arguments, [*LETTER_STATES, DAMAGED])
     damaged = DAMAGED in selection.states and not selection.filters_by_content
-    view = scope.selected_destination()
-    chosen = _selected_letters(view, selection)
+    view = target.selected_destination()
+    selected = _select_letters(view, selection)
     files = view.damaged_files() if view is not None and damaged else []
-    tallies = total_events(chosen.values())
-    if chosen and not arguments.json:
-        show_tallies(tallies)
-    if (chosen or files) and not arguments.yes:
-        letters, broken = (
-            pluralize(len(chosen), "letter"),
-            pluralize(len(files), "file"),
-        )
+    totals = total_events(selected.values())
+    if selected and not arguments.json:
+        print_totals(totals)
+    if (selected or files) and not arguments.yes:
         raise UsageError(
-            f"nothing was deleted: {letters}, and {broken} of damaged bytes. To delete "
-            "them, add --yes"
+            f"nothing was deleted: {pluralize(len(selected), 'letter')}, and "
+            f"{pluralize(len(files), 'file')} of corrupt bytes. To delete them, add "
+            "--yes"
         )
     if view is None or not arguments.yes:
-        _print_result(
-            arguments, "nothing to delete", letters=0, files=0, busy=0, events=[]
-        )
+        result: dict[str, object] = {"letters": 0, "files": 0, "busy": 0, "events": []}
+        _print_result(arguments, "nothing to delete", result)
         return ExitCode.DONE
-    # Without a letter, too: files that an earlier command emptied may go by now.
-    done = intervention.purge(view, _digest_filter(chosen), damaged=damaged)
+    # Also without a letter: files that an earlier command emptied may be free now.
+    done = admin.purge(
+        view, lambda letter: letter.event.digest in selected, damaged=damaged
+    )
     text = (
         f"deleted {pluralize(done.letters, 'letter')}, {pluralize(done.files, 'file')}"
     )
@@ -115,84 +106,71 @@ def purge(scope: JournalTarget, arguments: argparse.Namespace) -> int:
             f"\n{pluralize(done.busy, 'emptied file')} left to living processes, which "
             "may write to it; purge again when they have ended"
         )
-    _print_result(
-        arguments,
-        text,
-        letters=done.letters,
-        files=done.files,
-        busy=done.busy,
-        events=as_json(tallies),
-    )
+    _print_result(arguments, text, {**done._asdict(), "events": totals_json(totals)})
     return ExitCode.DONE
 
 
-def adopt(scope: JournalTarget, arguments: argparse.Namespace) -> int:
-    """Move what dead writers left under another credential to the current one."""
-    source = _source(scope, arguments.source)
-    waiting = Backlog.of(source).of_dead_writers
-    if not arguments.sure:
+def move(target: JournalTarget, arguments: argparse.Namespace) -> int:
+    """Move the events of dead writers from another credential to the current one."""
+    source = _source(target, arguments.source)
+    if not arguments.confirmed:
+        events = pluralize(Backlog.from_view(source).of_dead_writers, "event")
         raise UsageError(
-            f"nothing was moved: {pluralize(waiting, 'event')} would be sent with the "
-            "current credential. If it is of the same account, add "
-            "--i-know-these-belong-to-this-account"
+            f"nothing was moved: {events} would be sent with the current credential. "
+            "If it is of the same account, add --i-know-these-belong-to-this-account"
         )
-    target = scope.current.folder
-    target.prepare(
-        base_url=scope.settings.base_url,
-        namespace=scope.settings.namespace,
+    folder = target.current.folder
+    folder.prepare(
+        base_url=target.settings.base_url,
+        namespace=target.settings.namespace,
         now_ms=SystemClock().now_ms(),
     )
-    done = intervention.move_orphans(source, target)
+    done = admin.move_orphans(source, folder)
     text = (
-        f"moved what {pluralize(done.writers, 'dead writer')} left, and "
+        f"moved the events of {pluralize(done.writers, 'dead writer')}, and "
         f"{pluralize(done.files, 'file')} of dead letters"
     )
     if done.busy:
         text += (
-            f"\n{pluralize(done.busy, 'writer')} stay: a living process ships for them; "
-            "adopt again when it has ended"
+            f"\n{pluralize(done.busy, 'writer')} stay: a living process ships for "
+            "them; move again when it has ended"
         )
-    _print_result(
-        arguments,
-        f"{text}\n{_SHIPPED_BY}",
-        writers=done.writers,
-        files=done.files,
-        busy=done.busy,
-    )
+    _print_result(arguments, f"{text}\n{_SHIPPED_BY}", done._asdict())
     return ExitCode.DONE
 
 
-def _source(scope: JournalTarget, prefix: str) -> DestinationView:
-    """Return the destination whose events are to be moved.
+def _source(target: JournalTarget, prefix: str) -> DestinationView:
+    """Return the destination whose events are moved.
 
     Raises:
-        UsageError: there is none, or more than one of that name.
-        FailedError: its events are for somebody else.
+        UsageError: No destination has this name, or several have.
+        CommandFailedError: Its events are for another server or namespace.
     """
-    found = [view for view in scope.views() if view.digest.startswith(prefix)]
+    found = [view for view in target.views() if view.digest.startswith(prefix)]
     if len(found) != 1:
-        known = ", ".join(view.digest for view in scope.others()) or "none"
-        raise UsageError(f"{len(found)} destinations {prefix!r}; there are: {known}")
-    relation = scope.relation(found[0])
+        known = ", ".join(view.digest for view in target.others()) or "none"
+        raise UsageError(f"{len(found)} destinations {prefix!r}; pass one of: {known}")
+    relation = target.relation(found[0])
     if relation is DestinationRelation.CURRENT:
         raise UsageError(
             f"{found[0].digest} is the destination of these settings already"
         )
     if relation is not DestinationRelation.OTHER_CREDENTIAL:
         raise CommandFailedError(
-            f"{found[0].digest} is not for {scope.settings.base_url} and this "
-            "namespace, or cannot tell; its events are sent nowhere else"
+            f"{found[0].digest} is not for {target.settings.base_url} and this "
+            "namespace, or its meta.json cannot be read; its events are sent nowhere "
+            "else"
         )
     return found[0]
 
 
-def _selected_letters(
+def _select_letters(
     view: DestinationView | None, selection: EventFilter
 ) -> dict[bytes, StoredEvent]:
-    """Return the selected dead letters by their digests.
+    """Return the selected dead letters by the digests of their events.
 
-    Among them those whose events are pending again, for a crash kept an earlier command
-    from marking them: forgotten, they would be put back once more some day.
+    Some of their events may be pending again, because a crash ended an earlier command
+    before it marked the letters. Without them here, they would be resent a second time.
     """
     if view is None:
         return {}
@@ -200,10 +178,10 @@ def _selected_letters(
     return {event.digest: event for event in events if selection.matches(event)}
 
 
-def _digest_filter(chosen: Container[bytes]) -> Callable[[DeadLetterLine], bool]:
-    """Return what tells letters that were shown from any that came since."""
-    return lambda letter: letter.event.digest in chosen
-
-
-def _print_result(arguments: argparse.Namespace, text: str, **result: object) -> None:
-    print(json.dumps(result, ensure_ascii=False) if arguments.json else text)
+def _print_result(
+    arguments: argparse.Namespace, text: str, result: dict[str, object]
+) -> None:
+    if arguments.json:
+        print_json(result)
+    else:
+        print(text)

@@ -1,9 +1,8 @@
-"""``outlay journal status``, ``list``, ``show`` and ``export``: they only read."""
+"""``outlay journal status``, ``list``, ``show`` and ``export``, which only read."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -13,14 +12,20 @@ from outlay._cli.journal_options import DestinationRelation, EventFilter
 from outlay._cli.journal_totals import (
     STATES,
     EventSummary,
-    Tallies,
-    as_json,
-    pluralize,
-    reason_text,
-    show_tallies,
+    Totals,
+    print_totals,
     total_events,
+    totals_json,
 )
-from outlay._cli.output_amounts import aligned, plain
+from outlay._cli.output import (
+    Table,
+    plain,
+    plain_or_none,
+    pluralize,
+    print_json,
+    print_table,
+    reason_text,
+)
 from outlay._journal.admin.commit import read_unpriced
 from outlay._journal.admin.inspect import size_of
 
@@ -39,9 +44,9 @@ if TYPE_CHECKING:
     )
     from outlay._journal.folders import DestinationMeta
 
-_IN_WORDS: Final = {
+_RELATION_TEXTS: Final = {
     DestinationRelation.CURRENT: "the destination of these settings",
-    DestinationRelation.OTHER_CREDENTIAL: "the same server, for another credential",
+    DestinationRelation.OTHER_CREDENTIAL: "the same server, another credential",
     DestinationRelation.OTHER_ADDRESS: "another server or namespace",
     DestinationRelation.UNKNOWN: "its meta.json cannot be read",
 }
@@ -51,20 +56,31 @@ _OWNER_ONLY: Final = 0o600
 
 
 class Status(NamedTuple):
-    """What is kept for one destination."""
+    """The contents of one destination.
+
+    Attributes:
+        view: The destination.
+        relation: How it differs from the destination of the settings.
+        meta: Its address and namespace. None if they cannot be read.
+        writers: The folders of its writers.
+        events: The totals of its undelivered events.
+        damaged: The sizes of its files of corrupt bytes.
+        problems: The items that cannot be read.
+        unpriced: The number of captured costs without a price.
+    """
 
     view: DestinationView
     relation: DestinationRelation
     meta: DestinationMeta | None
     writers: list[WriterInfo]
-    events: Tallies
-    damaged: list[int]  # sizes
+    events: Totals
+    damaged: list[int]
     problems: list[UnreadableItem]
-    unpriced: int  # captured costs that are no events yet
+    unpriced: int
 
     @classmethod
-    def of(cls, view: DestinationView, relation: DestinationRelation) -> Self:
-        """Look."""
+    def from_view(cls, view: DestinationView, relation: DestinationRelation) -> Self:
+        """Read the contents of a destination."""
         problems: list[UnreadableItem] = []
         return cls(
             view,
@@ -79,29 +95,28 @@ class Status(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of all segments, on disk."""
+        """The bytes of all segments on disk."""
         return sum(writer.size for writer in self.writers)
 
 
-def status(scope: JournalTarget, arguments: argparse.Namespace) -> int:
-    """Show what is kept for each destination."""
-    found = [Status.of(view, scope.relation(view)) for view in scope.views()]
+def status(target: JournalTarget, arguments: argparse.Namespace) -> int:
+    """Show the contents of each destination."""
+    found = [Status.from_view(view, target.relation(view)) for view in target.views()]
     if arguments.json:
-        document = {
-            "journalDir": str(scope.journal_dir),
-            "destinations": [_status_as_json(each) for each in found],
-        }
-        print(json.dumps(document, ensure_ascii=False))
+        destinations = [_status_json(each) for each in found]
+        print_json(
+            {"journalDir": str(target.journal_dir), "destinations": destinations}
+        )
         return ExitCode.DONE
-    print(f"journal in {scope.journal_dir}")
+    print(f"journal in {target.journal_dir}")
     if not found:
-        print("  nothing is kept there")
+        print("  the journal is empty")
     for each in found:
-        _show_status(each)
+        _print_status(each)
     return ExitCode.DONE
 
 
-def _status_as_json(status: Status) -> dict[str, Any]:
+def _status_json(status: Status) -> dict[str, Any]:
     meta = status.meta
     return {
         "destination": status.view.digest,
@@ -119,7 +134,7 @@ def _status_as_json(status: Status) -> dict[str, Any]:
             }
             for writer in status.writers
         ],
-        "events": as_json(status.events),
+        "events": totals_json(status.events),
         "unpriced": status.unpriced,
         "damagedFiles": len(status.damaged),
         "damagedBytes": sum(status.damaged),
@@ -127,15 +142,15 @@ def _status_as_json(status: Status) -> dict[str, Any]:
     }
 
 
-def _show_status(status: Status) -> None:
+def _print_status(status: Status) -> None:
     print()
     print(f"{_destination_title(status.meta)}  {status.view.digest}")
-    print(f"  {_IN_WORDS[status.relation]}")
+    print(f"  {_RELATION_TEXTS[status.relation]}")
     dead = sum(writer.is_dead for writer in status.writers)
-    alive = len(status.writers) - dead
+    living = len(status.writers) - dead
     unattended = sum(writer.is_unattended for writer in status.writers)
     print(
-        f"  {pluralize(alive, 'living writer')}, {dead:,} dead, {status.size:,} bytes"
+        f"  {pluralize(living, 'living writer')}, {dead:,} dead, {status.size:,} bytes"
     )
     if unattended:
         print(
@@ -143,16 +158,16 @@ def _show_status(status: Status) -> None:
         )
     if status.damaged:
         files = pluralize(len(status.damaged), "file")
-        print(f"  {files} of damaged bytes, {sum(status.damaged):,} bytes")
+        print(f"  {files} of corrupt bytes, {sum(status.damaged):,} bytes")
     if status.unpriced:
         costs = pluralize(status.unpriced, "captured cost")
         print(f"  {costs} without a price: see 'outlay unpriced list'")
     for problem in status.problems:
         print(f"  {problem.location}: {problem.text}")
     if status.events:
-        show_tallies(status.events)
+        print_totals(status.events)
     else:
-        print("  no event is kept")
+        print("  no undelivered event")
 
 
 def _destination_title(meta: DestinationMeta | None) -> str:
@@ -161,46 +176,29 @@ def _destination_title(meta: DestinationMeta | None) -> str:
     return meta.base_url + (f" ({meta.namespace})" if meta.namespace else "")
 
 
-def list_events(scope: JournalTarget, arguments: argparse.Namespace) -> int:
+def list_events(target: JournalTarget, arguments: argparse.Namespace) -> int:
     """List the selected events."""
     if arguments.limit < 0:
         raise UsageError(f"--limit {arguments.limit}: pass 0 or more")
     problems: list[UnreadableItem] = []
-    chosen = _selected(scope, arguments, problems.append)
+    selected = _selected(target, arguments, problems.append)
     limit = arguments.limit or None
-    listed = list(itertools.islice(chosen, limit))
-    more = limit is not None and next(chosen, None) is not None
+    listed = list(itertools.islice(selected, limit))
+    more = limit is not None and next(selected, None) is not None
     if arguments.json:
-        rows = [_event_as_json(view, event) for view, event in listed]
-        print(json.dumps({"events": rows, "more": more}, ensure_ascii=False))
+        rows = [_event_json(view, event) for view, event in listed]
+        print_json({"events": rows, "more": more})
     elif listed:
-        _show_list([event for _, event in listed])
+        _print_events([event for _, event in listed])
     else:
-        print("no such event is kept")
+        print("no such event in the journal")
     if more and not arguments.json:
-        print(f"the first {limit:,}; --limit shows more")
+        print(f"the first {limit:,}; pass --limit to see more")
     _print_problems(problems)
     return ExitCode.DONE
 
 
-def _show_list(events: Iterable[StoredEvent]) -> None:
-    from outlay._cli import output as _tables
-
-    read = [(event, EventSummary.of(event)) for event in events]
-    amounts = aligned(facts.amount for _, facts in read)
-    rows = [
-        (
-            event.state,
-            reason_text(event.reason),
-            facts.timestamp,
-            facts.type,
-            facts.customer,
-            amount,
-            str(event.attempts),
-            facts.key,
-        )
-        for (event, facts), amount in zip(read, amounts, strict=True)
-    ]
+def _print_events(events: Iterable[StoredEvent]) -> None:
     headers = (
         "state",
         "reason",
@@ -211,37 +209,51 @@ def _show_list(events: Iterable[StoredEvent]) -> None:
         "attempts",
         "key",
     )
-    _tables.show(_tables.table(headers, rows, amounts=["amount"]))
+    rows = []
+    for event in events:
+        summary = EventSummary.from_event(event)
+        rows.append(
+            (
+                event.state,
+                reason_text(event.reason),
+                summary.timestamp,
+                summary.type,
+                summary.customer,
+                summary.amount,
+                event.attempts,
+                summary.key,
+            )
+        )
+    print_table(Table(headers, rows))
 
 
-def show(scope: JournalTarget, arguments: argparse.Namespace) -> int:
-    """Show all that the folder knows of one event."""
+def show_event(target: JournalTarget, arguments: argparse.Namespace) -> int:
+    """Show all traces of one event in the folder."""
     problems: list[UnreadableItem] = []
     traces = [
         (view, event)
-        for view in scope.views()
+        for view in target.views()
         for event in view.history(arguments.key, problems.append)
     ]
     _print_problems(problems)
     if not traces:
         raise CommandFailedError(
-            f"no trace of {arguments.key} in {scope.journal_dir}; what is delivered is "
-            "deleted with its segment"
+            f"no trace of {arguments.key} in {target.journal_dir}; a delivered event "
+            "is deleted with its segment"
         )
     if arguments.json:
-        found = [_event_as_json(view, event) for view, event in traces]
-        print(json.dumps(found, ensure_ascii=False))
+        print_json([_event_json(view, event) for view, event in traces])
         return ExitCode.DONE
     for view, event in traces:
-        _show_trace(view, event)
+        _print_trace(view, event)
     return ExitCode.DONE
 
 
-def _show_trace(view: DestinationView, event: StoredEvent) -> None:
-    facts = EventSummary.of(event)
-    print(f"{facts.key}")
-    print(f"  {facts.type} {plain(facts.amount)} for {facts.customer}")
-    print(f"  at {facts.timestamp}, to {_destination_title(view.meta)}")
+def _print_trace(view: DestinationView, event: StoredEvent) -> None:
+    summary = EventSummary.from_event(event)
+    print(f"{summary.key}")
+    print(f"  {summary.type} {plain(summary.amount)} for {summary.customer}")
+    print(f"  at {summary.timestamp}, to {_destination_title(view.meta)}")
     print(f"  {event.state}, {reason_text(event.reason)}; {_attempts(event)}")
     if event.message:
         print(f"  {event.message} ({event.buried_at})")
@@ -250,40 +262,40 @@ def _show_trace(view: DestinationView, event: StoredEvent) -> None:
 
 
 def _attempts(event: StoredEvent) -> str:
-    made = pluralize(event.attempts, "attempt")
+    attempts = pluralize(event.attempts, "attempt")
     if event.first_attempt_at is None:
-        return made
-    return f"{made}; the first without a refusal at {event.first_attempt_at}"
+        return attempts
+    return f"{attempts}; the first without a refusal at {event.first_attempt_at}"
 
 
-def export(scope: JournalTarget, arguments: argparse.Namespace) -> int:
-    """Write the selected events' bytes, a line each."""
+def export(target: JournalTarget, arguments: argparse.Namespace) -> int:
+    """Write the bytes of the selected events, one line each."""
     problems: list[UnreadableItem] = []
-    chosen = _selected(scope, arguments, problems.append)
+    selected = _selected(target, arguments, problems.append)
     if arguments.output is None:
-        _write(sys.stdout.buffer, chosen)
+        _write(sys.stdout.buffer, selected)
     else:
-        count = _write_file(arguments.output, chosen)
+        count = _write_file(arguments.output, selected)
         print(f"{pluralize(count, 'event')} in {arguments.output}")
     _print_problems(problems)
     return ExitCode.DONE
 
 
 def _write_file(
-    path: str, chosen: Iterable[tuple[DestinationView, StoredEvent]]
+    path: str, selected: Iterable[tuple[DestinationView, StoredEvent]]
 ) -> int:
     try:
         with os.fdopen(os.open(path, _NEW_FILE, _OWNER_ONLY), "wb") as file:
-            return _write(file, chosen)
+            return _write(file, selected)
     except FileExistsError:
         raise UsageError(f"{path} exists; name a new file") from None
 
 
 def _write(
-    file: BinaryIO, chosen: Iterable[tuple[DestinationView, StoredEvent]]
+    file: BinaryIO, selected: Iterable[tuple[DestinationView, StoredEvent]]
 ) -> int:
     count = 0
-    for _, event in chosen:
+    for _, event in selected:
         file.write(event.payload + b"\n")
         count += 1
     file.flush()
@@ -291,12 +303,12 @@ def _write(
 
 
 def _selected(
-    scope: JournalTarget, arguments: argparse.Namespace, on_problem: OnProblem
+    target: JournalTarget, arguments: argparse.Namespace, on_problem: OnProblem
 ) -> Iterator[tuple[DestinationView, StoredEvent]]:
-    selection = EventFilter.of(arguments, STATES)
+    selection = EventFilter.from_arguments(arguments, STATES)
     return (
         (view, event)
-        for view in scope.views()
+        for view in target.views()
         for event in view.events(on_problem)
         if selection.matches(event)
     )
@@ -307,21 +319,21 @@ def _print_problems(problems: Iterable[UnreadableItem]) -> None:
         print(f"outlay: {problem.location}: {problem.text}", file=sys.stderr)
 
 
-def _event_as_json(view: DestinationView, event: StoredEvent) -> dict[str, Any]:
-    facts = EventSummary.of(event)
+def _event_json(view: DestinationView, event: StoredEvent) -> dict[str, Any]:
+    summary = EventSummary.from_event(event)
     return {
-        "idempotencyKey": facts.key,
+        "idempotencyKey": summary.key,
         "state": event.state,
         "reason": event.reason,
-        "type": facts.type,
-        "customer": facts.customer,
-        "amount": None if facts.amount is None else plain(facts.amount),
-        "timestamp": facts.timestamp,
+        "type": summary.type,
+        "customer": summary.customer,
+        "amount": plain_or_none(summary.amount),
+        "timestamp": summary.timestamp,
         "attempts": event.attempts,
         "firstAttemptAt": event.first_attempt_at,
         "message": event.message or None,
-        "buriedAt": event.buried_at,
+        "recordedAt": event.buried_at,
         "destination": view.digest,
-        "place": event.location,
+        "location": event.location,
         "payload": event.payload.decode(errors="replace"),
     }

@@ -1,43 +1,86 @@
-# The front door. Each target sets up its own virtual environment the first time;
-# all it needs is Python 3.11 or newer with pip, and make.
+# Entry points for people and machines. Each target installs what it needs into .venv,
+# the first time and after a change of pyproject.toml. All that must be there is
+# Python 3.11 or newer with pip, and make.
 
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 2
+SCALE ?= 1
+
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := --numprocesses $(WORKERS) --dist worksteal
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup demo test faults lint bench serve clean
+.PHONY: help setup demo unit test test-all faults lanes lint format types sizes bench \
+	serve wheel changelog clean
+
 help:  ## show this help
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(READY): pyproject.toml
+# One environment, filled in stages: the demo need not wait for the providers' packages.
+$(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	touch $(READY)
 
-setup: $(READY)  ## create .venv with outlay and all tools
+STAGES := server test test-providers dev
+$(STAGES:%=$(VENV)/.%): $(VENV)/.%: pyproject.toml | $(BIN)/python
+	$(PIP) --editable '.[$*]'
+	touch $@
 
-demo: $(READY)  ## server, real traffic, a killed worker, an outage, exact totals
+setup: $(VENV)/.dev  ## create .venv with outlay and all tools
+
+demo: $(VENV)/.server  ## server, real traffic, a killed worker, an outage, exact totals
 	$(BIN)/outlay demo
 
-test: $(READY)  ## run all tests, with branch coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+unit: $(VENV)/.test  ## run the unit tests, in parallel
+	$(PYTEST) $(PARALLEL) tests/unit
 
-SCALE ?= 1
-faults: $(READY)  ## thousands of kills, torn files and bad servers (SCALE=10 SEED=7)
+# The tests that need the machine for themselves run last, one after the other. The
+# second command also checks the coverage of both.
+test: $(VENV)/.test-providers  ## run all tests, with branch coverage
+	$(BIN)/coverage erase
+	$(PYTEST) $(PARALLEL) -m 'not serial' --cov --cov-report= --cov-fail-under=0
+	$(PYTEST) -m serial --cov --cov-append --cov-report=term
+
+test-all: $(VENV)/.dev  ## run all that can be checked, and write docs/test-results.md
+	$(BIN)/python -m scripts.test_all
+
+faults: $(VENV)/.test  ## thousands of kills, torn files and bad servers (SCALE=10 SEED=7)
 	$(BIN)/python -m tests.faults --scale $(SCALE) $(if $(SEED),--seed $(SEED))
 
-lint: $(READY)  ## style, types and the import contract
+lanes: wheel  ## test the wheel: each extra, lowest versions, other Pythons (FULL=1)
+	$(BIN)/python -m scripts.lanes $(if $(FULL),--full)
+
+lint: $(VENV)/.dev  ## check style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## measure, side by side with bare floors
+format: $(VENV)/.dev  ## format the code, and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(VENV)/.dev  ## check types, quickly from the second time on
+	$(BIN)/dmypy run
+
+sizes:  ## list the largest classes, modules and functions (orientation, no limit)
+	@$(PYTHON) -m scripts.sizes
+
+bench: $(VENV)/.dev  ## measure, side by side with bare floors
 	$(BIN)/python -m bench
 
-serve: $(READY)  ## run the reference server on http://127.0.0.1:4600
+serve: $(VENV)/.server  ## run the reference server on http://127.0.0.1:4600
 	$(BIN)/outlay serve
 
-clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage* htmlcov
+wheel: | $(BIN)/python  ## build the wheel in dist/
+	rm -f dist/outlay-*.whl
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps \
+		--wheel-dir dist .
+
+changelog: $(VENV)/.dev  ## collect changelog.d/ into CHANGELOG.md (VERSION=0.2.0)
+	$(BIN)/towncrier build --yes --version $(VERSION)
+
+clean:  ## remove the virtual environments and caches
+	rm -rf $(VENV) .lanes dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .import_linter_cache .coverage* htmlcov

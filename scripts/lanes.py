@@ -1,0 +1,207 @@
+"""Test the built wheel in environments of its own: ``make lanes``.
+
+Each lane creates an environment in ``.lanes/``, installs the wheel from ``dist/`` and
+runs tests against the installed package:
+
+- without extras, and with each extra alone, the suite ``tests/smoke``;
+- with the lowest versions that ``pyproject.toml`` admits;
+- with each newer Python that is on this machine.
+
+The last two run the smoke suite, and with ``--full`` the unit and property suites.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ROOT: Final = Path(__file__).parents[1]
+_LANES: Final = ROOT / ".lanes"
+_TOOLS: Final = (
+    "hypothesis",
+    "import-linter",
+    "pytest",
+    "pytest-timeout",
+    "pytest-xdist",
+)
+_EXTRAS: Final = ("cli", "otel", "pricing", "server")
+_NEWER_PYTHONS: Final = ("3.12", "3.13", "3.14")
+_SMOKE: Final = ("tests/smoke",)
+_FULL: Final = ("tests/smoke", "tests/unit", "tests/property")
+
+
+class Lane(NamedTuple):
+    """An environment, and the tests that run in it.
+
+    Attributes:
+        name: The name of its folder and of its row in the table.
+        extras: The extras of outlay that are installed.
+        tests: The folders of tests.
+        python: The interpreter. Empty if this machine has none.
+        lowest: Whether the lowest admitted versions are installed.
+    """
+
+    name: str
+    extras: tuple[str, ...]
+    tests: tuple[str, ...] = _SMOKE
+    python: str = sys.executable
+    lowest: bool = False
+
+
+class Result(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        name: The lane or suite.
+        outcome: Such as ``12 passed``, or the reason why it did not run.
+        seconds: The time that it took.
+        failed: Whether it ran and is not green.
+    """
+
+    name: str
+    outcome: str
+    seconds: float
+    failed: bool
+
+
+def lanes(*, full: bool) -> list[Lane]:
+    """Return all lanes. With ``full``, they run more than the smoke suite."""
+    tests = _FULL if full else _SMOKE
+    return [
+        Lane("wheel", ()),
+        *(Lane(f"wheel[{extra}]", (extra,)) for extra in _EXTRAS),
+        Lane("lowest versions", _EXTRAS, tests, lowest=True),
+        *(
+            Lane(f"Python {version}", _EXTRAS, tests, python=_python(version))
+            for version in _NEWER_PYTHONS
+        ),
+    ]
+
+
+def run(lane: Lane) -> Result:
+    """Install the wheel for a lane, and run its tests."""
+    started = time.monotonic()
+    if not lane.python:
+        return Result(lane.name, "not run: not on this machine", 0, failed=False)
+    print(f"\n== {lane.name}", flush=True)
+    venv = _LANES / re.sub(r"\W+", "-", lane.name).strip("-")
+    shutil.rmtree(venv, ignore_errors=True)
+    python = str(venv / "bin" / "python")
+    extras = f"[{','.join(lane.extras)}]" if lane.extras else ""
+    (wheel,) = (ROOT / "dist").glob("outlay-*.whl")
+    packages = [f"{wheel}{extras}", *_TOOLS, *(_lowest(lane) if lane.lowest else ())]
+    for command in (
+        [lane.python, "-m", "venv", str(venv)],
+        [python, "-m", "pip", "install", "--quiet", *packages],
+    ):
+        if subprocess.run(command, cwd=ROOT, check=False).returncode:
+            seconds = time.monotonic() - started
+            return Result(lane.name, "cannot be installed", seconds, failed=True)
+    return _tested(lane, python, started)
+
+
+def _tested(lane: Lane, python: str, started: float) -> Result:
+    workers = ["--numprocesses=2"] if len(lane.tests) > 1 else []
+    ran = pytest(
+        [python, "-m", "pytest", "-q", *workers, *lane.tests],
+        OUTLAY_TEST_EXTRAS=" ".join(lane.extras),
+    )
+    return ran._replace(name=lane.name, seconds=time.monotonic() - started)
+
+
+def pytest(command: Sequence[str], **variables: str) -> Result:
+    """Run pytest, show what it prints, and return its last line as the outcome."""
+    started = time.monotonic()
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    outcome = ""
+    assert process.stdout is not None
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        if re.search(r"\d (passed|failed|error|skipped)", line):
+            outcome = re.sub(r"\s+in \d.*", "", line.strip("= \n"))
+    code = process.wait()
+    return Result(
+        " ".join(command[1:]),
+        outcome or f"ended with {code}",
+        time.monotonic() - started,
+        failed=code != 0,
+    )
+
+
+def table(results: Sequence[Result]) -> str:
+    """Return the results as a Markdown table."""
+    rows = [("what", "outcome", "seconds"), ("---", "---", "---:")]
+    rows += [
+        (each.name, ("**red:** " if each.failed else "") + each.outcome,
+         f"{each.seconds:.0f}")
+        for each in results
+    ]  # fmt: skip
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _lowest(lane: Lane) -> Iterator[str]:
+    """Yield ``package==version`` for each lower bound of a lane's dependencies."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = list(project["dependencies"])
+    for extra in lane.extras:
+        wanted += project["optional-dependencies"][extra]
+    for requirement in wanted:
+        if found := re.match(r"([\w-]+)>=([\d.]+)", requirement):
+            yield f"{found[1]}=={found[2]}"
+
+
+def _python(version: str) -> str:
+    """Return the path of a Python that starts, or '' if there is none."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = [
+        shutil.which(f"python{version}") or "",
+        *map(str, sorted(pyenv.glob(f"{version}.*/bin/python"), reverse=True)),
+    ]
+    for path in filter(None, found):
+        # pyenv's own `python3.12` exists also where it can start none.
+        started = subprocess.run(
+            [path, "-c", "import ensurepip, sqlite3, ssl"],
+            check=False,
+            capture_output=True,
+        )
+        if started.returncode == 0:
+            return path
+    return ""
+
+
+def main() -> int:
+    """Run all lanes, print the table, and return 1 if one is red."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--full", action="store_true", help="run the unit and property suites, too"
+    )
+    parser.add_argument("name", nargs="*", help="run these lanes only")
+    given = parser.parse_args()
+    results = [
+        run(lane)
+        for lane in lanes(full=given.full)
+        if not given.name or lane.name in given.name
+    ]
+    print(f"\n{table(results)}", end="")
+    return int(any(each.failed for each in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

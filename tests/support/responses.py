@@ -32,6 +32,7 @@ class Recorded(NamedTuple):
         expected: ``amount``, ``currency`` and ``provenance``, or ``unpriced``.
         reported: the amount that the response tells itself.
         at: when it was answered.
+        rule: the rule of the provider that genai-prices does not know.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Recorded(NamedTuple):
     expected: Mapping[str, str]
     reported: Decimal | None
     at: datetime
+    rule: str | None
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -57,6 +59,7 @@ class Recorded(NamedTuple):
             row["expected"],
             _at(response, row["reported_at"]) if "reported_at" in row else None,
             datetime.fromisoformat(row["at"]) if "at" in row else WHEN,
+            row.get("rule"),
         )
 
 

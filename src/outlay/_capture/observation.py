@@ -31,6 +31,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         service_tier: The tier, such as ``batch`` or ``priority``, if it changes the
             price.
         region: The region where the operation ran, if it changes the price.
+        endpoint: The kind of endpoint that was called, if it changes the price:
+            ``regional`` or ``gov``.
         usage: The quantities that were consumed. With a ``flavor``, the provider's own
             report, in its own shape, with numbers only. Without one, units and
             quantities, such as ``{"page": 3}``.
@@ -45,6 +47,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
             cost is stored without a price. Only a final price of a list applies before.
         is_lookup: Whether the response was looked up, and can be looked up again. The
             cost belongs to the code of this process that looked first.
+        contradiction: The reason why the counts contradict each other, as one sentence.
+            A price list never prices such a cost.
         data: More fields for the event, as JSON.
     """
 
@@ -56,6 +60,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     service_tier: str | None = None
     region: str | None = None
+    endpoint: str | None = None
     usage: dict[str, Any] = {}
     flavor: str | None = None
     amount: Decimal | None = None
@@ -64,6 +69,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     is_complete: bool = True
     price_pending: bool = False
     is_lookup: bool = False
+    contradiction: str | None = None
     data: dict[str, Any] = {}
 
     @property
@@ -88,7 +94,7 @@ def without_invalid_names(observation: Observation) -> Observation:
     return msgspec.structs.replace(observation, **dict.fromkeys(invalid))
 
 
-_NAMES: Final = ("line", "model", "region", "service_tier")
+_NAMES: Final = ("endpoint", "line", "model", "region", "service_tier")
 
 
 def _is_name(value: object) -> bool:

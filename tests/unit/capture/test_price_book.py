@@ -434,7 +434,7 @@ A: Final = '[[price]]\nprovider = "a"\nfrom = 2026-01-01\n'
     [
         pytest.param("price = 3", "price: pass a list of entries", id="no-list"),
         pytest.param("prices = []", "prices: no such field; there are", id="typo"),
-        pytest.param("[[price]", "is no TOML", id="no-toml"),
+        pytest.param("[[price]", "is not TOML", id="no-toml"),
         pytest.param(
             '[[price]]\nprovider = "a"\ncall = 1',
             "price 1 (a): from: Field required",
@@ -481,7 +481,7 @@ A: Final = '[[price]]\nprovider = "a"\nfrom = 2026-01-01\n'
             + "call = 1\nuntil = 2027-01-01\n"
             + A.replace("01-01", "12-31")
             + "call = 2",
-            "entries #1 and #2 are for the same, a * * *, and both hold on 2026-12-31",
+            "entries #1 and #2 are for the same, a, and both hold on 2026-12-31",
             id="overlap",
         ),
         pytest.param(

@@ -19,25 +19,28 @@ from outlay._capture.observation import Observation
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """The call that an answer belongs to, as an extractor sees it.
+    """The call that a response belongs to, as an extractor sees it.
 
     Attributes:
-        provider: who answered, by its canonical name.
-        method: such as ``POST``.
-        path: of the URL, without the query.
-        query: of the URL; of names that come twice, the last. To be looked at only.
-        request: what was sent, where it was JSON. To be looked at (which model, which
-            tier, how many characters), never to be kept.
-        model: that was asked for, or what `instrument` was told that it is.
-        headers: of the answer, by lower-case name.
-        status: of the answer, as in HTTP.
-        region: where the call ran, where the client tells.
-        request_id: the provider's id of the request, where its library tells.
+        provider: The provider's canonical name.
+        method: The HTTP method. Defaults to ``POST``.
+        path: The URL's path, without the query. Defaults to ``/``.
+        host: The URL's host, where the client knows it.
+        query: The URL's query. Of names that occur twice, the last value counts. Never
+            store it.
+        request: The JSON object that was sent, or nothing. Read models, tiers and
+            lengths from it, and never store it.
+        model: The requested model, or its name in the options of `instrument`.
+        headers: The headers of the response, by lower-case name.
+        status: The HTTP status of the response. Defaults to 200.
+        region: The region that the call ran in, where the client knows it.
+        request_id: The provider's id of the request, where its library knows it.
     """
 
     provider: str
     method: str = "POST"
     path: str = "/"
+    host: str | None = None
     query: Mapping[str, str] = {}
     request: Mapping[str, Any] = {}
     model: str | None = None

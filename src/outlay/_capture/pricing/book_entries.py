@@ -1,8 +1,8 @@
-"""Entries of a price book: what a provider charges, for what, from when to when.
+"""Entries of a price book: prices, with what they are for and when they hold.
 
-Everything is exact: numbers in a file are read as decimals, never as binary fractions,
-and the caller sees to a decimal context with room for every digit. Only a division
-without an end is rounded, to 28 digits.
+Everything is exact. Numbers in a file are read as decimals, and the caller sets a
+decimal context with room for every digit. Only a division without an end is rounded,
+to 28 digits.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _pattern(value: str) -> str:
 
 
 def _instant(value: object) -> object:
-    if isinstance(value, str):  # as JSON has it
+    if isinstance(value, str):  # JSON has no dates
         is_date = len(value) == len("2026-01-01")
         value = (date if is_date else datetime).fromisoformat(value)
     if isinstance(value, date) and not isinstance(value, datetime):
@@ -68,49 +68,53 @@ Quantity = Annotated[
 ]
 
 
-class _FrozenModel(BaseModel):
+class FrozenModel(BaseModel):
+    """A model that never changes, and that refuses unknown fields."""
+
     # Schemas are built when a book is loaded: programs without one do not pay for them.
     model_config = ConfigDict(
         frozen=True, extra="forbid", populate_by_name=True, defer_build=True
     )
 
 
-class Tier(_FrozenModel):
+class Tier(FrozenModel):
     """A price that holds up to some quantity.
 
     Attributes:
-        up_to: the last quantity it holds for; None: there is no end to it.
-        price: in place of the unit's own.
+        up_to: The last quantity that it holds for. If None, it has no end.
+        price: The price, which replaces the unit's own.
     """
 
     up_to: Quantity | None = None
     price: Money
 
 
-class Rounding(_FrozenModel):
+class Rounding(FrozenModel):
     """How the provider rounds the amount of a call.
 
     Attributes:
-        places: digits that are left after the point.
-        mode: ``half_up``, ``half_even``, ``up`` or ``down``.
+        places: The number of digits after the point.
+        mode: The rounding: ``half_up``, ``half_even``, ``up`` or ``down``. Defaults to
+            ``half_up``.
     """
 
     places: Annotated[int, Field(ge=0, le=12)]
     mode: Literal["half_up", "half_even", "up", "down"] = "half_up"
 
 
-class UnitPrice(_FrozenModel):
-    """What one kind of unit costs.
+class UnitPrice(FrozenModel):
+    """The price of one kind of unit.
 
     Attributes:
-        price: for every ``per`` units.
-        per: how many; None: as the entry says.
-        tiers: prices by quantity, the lowest first, in place of ``price``.
-        mode: of tiers: ``volume``: the whole quantity at the price of the tier that it
-            reaches. ``graduated``: each tier's part of it at that tier's price.
-        by: the unit whose quantity decides about a volume tier; None: this one.
-        step: quantities are rounded up to multiples of it, such as whole minutes.
-        at_least: the least quantity that is charged, if there is any.
+        price: The price of ``per`` units.
+        per: The number of units that the price is for. If None, the entry's ``per``.
+        tiers: Prices by quantity, the lowest tier first, which replace ``price``.
+        mode: How tiers apply. ``volume``: the whole quantity at the price of the tier
+            that it reaches. ``graduated``: each tier's part at that tier's price.
+            Defaults to ``volume``.
+        by: The unit whose quantity selects a volume tier. If None, this unit.
+        step: Quantities are rounded up to multiples of it, such as whole minutes.
+        at_least: The smallest quantity that is charged, if any quantity was used.
     """
 
     price: Money | None = None
@@ -147,12 +151,12 @@ class UnitPrice(_FrozenModel):
     def cost(
         self, quantity: Decimal, deciding: Decimal, per: Decimal | None = None
     ) -> Decimal:
-        """Return what ``quantity`` units cost.
+        """Return the price of ``quantity`` units.
 
         Args:
-            quantity: of this unit, over 0.
-            deciding: of the unit that decides about the tier.
-            per: what the price is for, unless this says so itself.
+            quantity: The quantity of this unit, above 0.
+            deciding: The quantity of the unit that selects the tier.
+            per: The number of units that the price is for, unless ``self.per`` is set.
         """
         billed = self._billed(quantity)
         if not self.tiers:
@@ -185,37 +189,44 @@ class UnitPrice(_FrozenModel):
         return total
 
 
-class Entry(_FrozenModel):
+class Entry(FrozenModel):
     """One price, from one day on.
 
-    Never change an entry whose day has come: what it priced would have cost something
-    else afterwards. A new price is a new entry.
+    Never change an entry whose day has come: costs that it priced would get another
+    amount afterwards. Add a new entry for a new price.
 
     Attributes:
-        provider: whose; exact, or a beginning and ``*``. So are the next three.
-        model: of which model, voice, processor or plan.
-        event_type: of which kind of cost.
-        region: where.
-        service_tier: None: the standard one. ``*``: any.
-        since: from when on (``from`` in the file); a date is its midnight in UTC.
-        until: up to when, that instant excluded. None: until the next entry that is
-            for the same.
-        currency: ISO 4217; None: the book's.
-        call: for each call, whatever it used.
-        per: how many units the prices in ``units`` are for.
-        units: prices by unit.
-        free: units that cost nothing; of others without a price a call is unpriced.
-        minimum: the least that a call costs.
-        rounding: how the provider rounds the amount of a call.
-        override_reported: whether it holds against what the provider reports.
-        id: names the entry in events; None: its place in the book.
-        source: where the price is from, such as an address or a contract; for people.
+        provider: The provider: an exact name, or a beginning and ``*``. The next five
+            fields accept the same patterns.
+        model: The model, voice, processor or plan.
+        event_type: The kind of cost.
+        region: The region.
+        line: The cost line, such as ``web_search``.
+        endpoint: The kind of endpoint, such as ``regional``.
+        service_tier: The service tier. If None, the standard tier. ``*`` is any tier.
+        since: The start (``from`` in the file). A date means its midnight in UTC.
+        until: The end, that instant excluded. If None, the entry holds until the next
+            entry for the same begins.
+        currency: The currency, ISO 4217. If None, the book's currency.
+        call: The price of each call, in addition to its units.
+        per: The number of units that the prices in ``units`` are for. Defaults to 1.
+        units: Prices by unit.
+        free: Units that cost nothing. A call with any other unit that has no price is
+            unpriced.
+        minimum: The smallest amount of a call.
+        rounding: How the provider rounds the amount of a call.
+        override_reported: Whether the price replaces the amount that the provider
+            reports.
+        id: The entry's name in events. If None, its position in the book.
+        source: The origin of the price, such as an address or a contract, for people.
     """
 
     provider: Pattern
     model: Pattern = ANY
     event_type: Pattern = ANY
     region: Pattern = ANY
+    line: Pattern = ANY
+    endpoint: Pattern = ANY
     service_tier: Pattern | None = None
     since: Annotated[Instant, Field(alias="from")]
     until: Instant | None = None
@@ -242,42 +253,52 @@ class Entry(_FrozenModel):
 
     @property
     def matched_fields(self) -> tuple[str, ...]:
-        """What it is for; of two entries with the same one only one can hold."""
+        """The patterns. Of entries with equal patterns, only one holds at a time."""
         tier = self.service_tier or ""
-        return (self.provider, self.model, tier, self.region, self.event_type)
+        return (
+            self.provider,
+            self.model,
+            tier,
+            self.region,
+            self.event_type,
+            self.line,
+            self.endpoint,
+        )
 
     @property
     def specificity(self) -> tuple[tuple[bool, int], ...]:
-        """How special it is: of several that match, the highest holds.
+        """The rank of the entry. Of several that match, the highest rank holds.
 
-        The fields in the order of `subject`; in each an exact name before a beginning,
-        and a long one before a short one.
+        Fields are compared in the order of `matched_fields`. An exact name ranks above
+        a beginning, and a long beginning above a short one.
         """
         return tuple((not p.endswith(ANY), len(p)) for p in self.matched_fields)
 
     def matches(self, observation: Observation) -> bool:
-        """Return whether it is for such an operation, at whatever time."""
+        """Return whether the entry is for such an operation, at any time."""
         return (
-            _fits(self.provider, observation.provider)
-            and _fits(self.model, observation.model)
-            and _fits(self.region, observation.region)
-            and _fits(self.event_type, observation.event_type)
+            fits_pattern(self.provider, observation.provider)
+            and fits_pattern(self.model, observation.model)
+            and fits_pattern(self.region, observation.region)
+            and fits_pattern(self.event_type, observation.event_type)
+            and fits_pattern(self.line, observation.line)
+            and fits_pattern(self.endpoint, observation.endpoint)
             and self._fits_tier(observation.service_tier)
         )
 
     def _fits_tier(self, tier: str | None) -> bool:
         if self.service_tier is None:
             return tier in STANDARD_TIERS
-        return _fits(self.service_tier, tier)
+        return fits_pattern(self.service_tier, tier)
 
     def cost(
         self, billed: Mapping[str, Decimal], usage: Mapping[str, Decimal]
     ) -> Decimal:
-        """Return what a call costs.
+        """Return the amount of a call.
 
         Args:
-            billed: quantities by unit, each thing in one of them only.
-            usage: quantities by unit, for tiers to go by.
+            billed: The quantities by unit, each thing in one unit only.
+            usage: The reported quantities by unit, which select tiers.
         """
         total = self.call or Decimal()
         for unit, quantity in billed.items():
@@ -294,11 +315,12 @@ class Entry(_FrozenModel):
         return total
 
     def metadata(self) -> dict[str, Any]:
-        """Return what an event says of it."""
+        """Return the entry's part of an event."""
         return {"entry": self.id, "since": self.since.isoformat()}
 
 
-def _fits(pattern: str, value: str | None) -> bool:
+def fits_pattern(pattern: str, value: str | None) -> bool:
+    """Return whether a name fits a pattern: an exact name, or a beginning and ``*``."""
     if pattern.endswith(ANY):
         return (value or "").startswith(pattern[:-1])
     return pattern == value

@@ -1,10 +1,11 @@
-"""Choose the price lists of a client: its own book, outlay's list and the public one."""
+"""Choose the price lists of a client: its own, outlay's, and the public one."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from outlay._capture.pricing.genai_package import MISSING, load_genai_package
+from outlay._capture.pricing.outlay_list import WithSurcharges, outlay_prices
 from outlay._capture.pricing.price_book import PriceBook
 from outlay._capture.pricing.price_lists import (
     Price,
@@ -41,7 +42,9 @@ def configured_lists(settings: Settings, *, strict: bool = False) -> list[PriceL
     lists: list[PriceList] = []
     if settings.price_book is not None:
         lists.append(_book(settings.price_book, strict=strict))
-    return [*lists, GenaiPricesIfInstalled(update=settings.update_prices)]
+    own = outlay_prices()
+    public = GenaiPricesIfInstalled(update=settings.update_prices)
+    return [*lists, own.fees, WithSurcharges(public, own.surcharges)]
 
 
 class GenaiPricesIfInstalled:

@@ -1,4 +1,4 @@
-"""Price books: one's own prices, from a file."""
+"""Read a price book, and find the price of an operation in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from pydantic import ValidationError
 
-from outlay._capture.pricing.book_entries import Entry
+from outlay._capture.pricing.book_entries import ANY, Entry
 from outlay._capture.pricing.price_lists import Price, PriceUnknown, strip_zeros
 from outlay._capture.pricing.units import quantities_by_unit, without_overlap
 from outlay.errors import ConfigError, shorten
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 _EXACT: Final = Context(prec=200)  # whatever the application's is
 _DEFAULT_CURRENCY: Final = "USD"
-_VERSION_DIGITS: Final = 12  # of SHA-256 of the file: tells its states apart
-_MAX_CACHED: Final = 2048  # kinds of operations; more come from a caller's free text
+_VERSION_DIGITS: Final = 12  # of the file's SHA-256, which tells its states apart
+_MAX_CACHED: Final = 2048  # kinds of operations; a caller's free text may add more
 
 _BOOK_FIELDS: Final = frozenset({"name", "currency", "price"})
 
 
 class PriceBook:
-    """Prices of one's own: agreed ones, and those that no public list has.
+    """A user's own prices: agreed ones, and those that no public list has.
 
-    Thread safety: any thread; a book never changes.
+    Thread safety: any thread. A book never changes.
     """
 
     def __init__(
@@ -45,16 +45,17 @@ class PriceBook:
         currency: str = _DEFAULT_CURRENCY,
         version: str | None = None,
     ) -> None:
-        """Make a book.
+        """Create a book.
 
         Args:
-            entries: in any order.
-            name: as which events name it.
-            currency: of entries that name none, ISO 4217.
-            version: tells this state of the book from others; None: not known.
+            entries: The entries, in any order.
+            name: The name of the book in events.
+            currency: The currency of entries that name none, ISO 4217. Defaults to
+                ``USD``.
+            version: Identifies this state of the book. If None, it is not known.
 
         Raises:
-            ConfigError: two entries for the same hold at the same time.
+            ConfigError: Two entries for the same hold at the same time.
         """
         self.name: Final = name
         self.currency: Final = currency
@@ -72,8 +73,8 @@ class PriceBook:
         """Read a book from a TOML or JSON file; see docs/pricing.md.
 
         Raises:
-            ConfigError: the file cannot be read or is wrong; the message names the
-                file, the entry, and what is allowed.
+            ConfigError: The file cannot be read, or is wrong. The message names the
+                file, the entry, and the allowed values.
         """
         path = Path(path)
         try:
@@ -82,26 +83,41 @@ class PriceBook:
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
         except ValueError as error:  # of TOML, JSON or UTF-8
-            raise ConfigError(f"{path}: is no {_kind(path)}: {error}") from error
+            raise ConfigError(f"{path}: is not {_kind(path)}: {error}") from error
+        try:
+            return cls.from_document(document, name=path.stem, content=content)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+
+    @classmethod
+    def from_document(
+        cls, document: dict[str, Any], *, name: str, content: bytes
+    ) -> Self:
+        """Create a book from a decoded file.
+
+        Args:
+            document: The decoded file.
+            name: The name of the book, unless the document contains one.
+            content: The file's bytes, whose digest is the book's version.
+
+        Raises:
+            ConfigError: A field or an entry is wrong.
+        """
         unknown = document.keys() - _BOOK_FIELDS
         if unknown:
             known = ", ".join(sorted(_BOOK_FIELDS))
             raise ConfigError(
-                f"{path}: {', '.join(sorted(unknown))}: no such field; there are "
-                f"{known}"
+                f"{', '.join(sorted(unknown))}: no such field; there are {known}"
             )
-        try:
-            return cls(
-                _entries(document.get("price", [])),
-                name=str(document.get("name", path.stem)),
-                currency=str(document.get("currency", _DEFAULT_CURRENCY)),
-                version=hashlib.sha256(content).hexdigest()[:_VERSION_DIGITS],
-            )
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from None
+        return cls(
+            _entries(document.get("price", [])),
+            name=str(document.get("name", name)),
+            currency=str(document.get("currency", _DEFAULT_CURRENCY)),
+            version=hashlib.sha256(content).hexdigest()[:_VERSION_DIGITS],
+        )
 
     def price(self, observation: Observation, at: datetime) -> Price | PriceUnknown:
-        """Return what ``observation`` costs at that time, or why that is not known."""
+        """Return the price of ``observation`` at that time, or why it is unknown."""
         entry = self.entry(observation, at)
         if entry is None:
             return PriceUnknown(
@@ -121,13 +137,15 @@ class PriceBook:
         )
 
     def entry(self, observation: Observation, at: datetime) -> Entry | None:
-        """Return the entry that holds for ``observation`` at that time."""
+        """Return the entry that holds for ``observation`` at that time, or None."""
         kind = (
             observation.provider,
             observation.model,
             observation.event_type,
             observation.region,
             observation.service_tier,
+            observation.line,
+            observation.endpoint,
         )
         found = self._found.get(kind)
         if found is None:
@@ -148,7 +166,7 @@ def _amount(entry: Entry, observation: Observation) -> Decimal | PriceUnknown:
     if not entry.units:
         return entry.cost({}, {})
     if not observation.usage and observation.amount is not None:
-        # Somebody told an amount, and not what it is for: that is not zero.
+        # A tool reported an amount without its usage. The price of nothing is wrong.
         return PriceUnknown("unreadable_usage", "nothing was counted")
     usage = quantities_by_unit(observation)
     if isinstance(usage, PriceUnknown):
@@ -197,11 +215,15 @@ def _format_value(value: object) -> str:
     return "" if isinstance(value, dict | list) else f"={shorten(value)}"
 
 
+def _named_fields(entry: Entry) -> str:
+    return " ".join(field for field in entry.matched_fields if field not in {"", ANY})
+
+
 def _with_end_dates(entries: Sequence[Entry]) -> Iterator[Entry]:
-    """Yield entries; of each subject, one without an end ends where the next begins.
+    """Yield the entries. One without an end ends where the next one begins.
 
     Raises:
-        ConfigError: two hold at the same time.
+        ConfigError: Two entries for the same hold at the same time.
     """
     ordered = sorted(entries, key=lambda each: (each.matched_fields, each.since))
     for _, group in itertools.groupby(ordered, key=lambda each: each.matched_fields):
@@ -214,7 +236,7 @@ def _with_end_dates(entries: Sequence[Entry]) -> Iterator[Entry]:
             ):
                 raise ConfigError(
                     f"entries {each.id} and {following.id} are for the same, "
-                    f"{' '.join(filter(None, each.matched_fields))}, and both hold on "
+                    f"{_named_fields(each)}, and both hold on "
                     f"{following.since:%Y-%m-%d}: end the first with 'until'"
                 )
             elif each.until is None:

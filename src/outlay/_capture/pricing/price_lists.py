@@ -1,7 +1,7 @@
-"""Prices, and whom to ask for them.
+"""Decide the amount of an observed operation.
 
-A price list is asked, then the next. None knows the price: the cost is unpriced, which
-is neither zero nor a guess.
+The price lists are asked one after the other. If none knows the price, the cost is
+unpriced. That is neither zero nor a guess.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """What an observed operation costs by a price list.
+    """The price of an observed operation in a price list.
 
     Attributes:
-        amount: exact.
-        currency: ISO 4217.
-        data: which list, of what version and date, matched what; goes into the event
-            as ``price``.
-        final: whether it holds even against an amount that the provider reports.
+        amount: The exact amount.
+        currency: The currency, ISO 4217.
+        data: The list, its version and date, and the matched entry. The event contains
+            it as ``price``.
+        overrides_reported: Whether the price replaces an amount that the provider
+            reports.
     """
 
     amount: Decimal
@@ -39,12 +40,13 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceUnknown(NamedTuple):
-    """Why a price list cannot tell.
+    """The reason why a price list has no price.
 
     Attributes:
-        reason: one word for machines, such as ``unknown_model``.
-        message: one sentence for people.
-        final: whether no other list is to be asked, for it might know worse.
+        reason: One word for programs, such as ``unknown_model``.
+        message: One sentence for people.
+        overrides_reported: Whether no later list is asked, because its price might be
+            wrong.
     """
 
     reason: str
@@ -53,10 +55,11 @@ class PriceUnknown(NamedTuple):
 
 
 INCOMPLETE_RESPONSE: Final = PriceUnknown(
-    "incomplete", "the answer was not read to its end, so its usage is not known"
+    "incomplete", "the response was not read to its end, so its usage is not known"
 )
 PENDING: Final = PriceUnknown(
-    "pending", "the provider has yet to say what it charges; look at the operation then"
+    "pending",
+    "the provider has not reported the charge yet; look the operation up later",
 )
 STANDARD_TIERS: Final = frozenset({None, "auto", "default", "on_demand", "standard"})
 """Service tiers at the list price, by the names that providers have for them."""
@@ -73,13 +76,13 @@ NO_LIST: Final = PriceUnknown("no_price_list", "there is no price list to ask")
 
 
 class PricedAmount(NamedTuple):
-    """The amount that an operation is tracked with, and who says so.
+    """The amount of an operation, and its source.
 
     Attributes:
-        amount: exact.
-        currency: ISO 4217.
-        provenance: who says it.
-        price: of a priced one, which price of which list; see `Price`.
+        amount: The exact amount.
+        currency: The currency, ISO 4217.
+        provenance: The kind of source.
+        price: The data of the `Price`, if a price list is the source.
     """
 
     amount: Decimal
@@ -89,35 +92,37 @@ class PricedAmount(NamedTuple):
 
 
 class PriceList(Protocol):
-    """Knows what usage costs. Thread safety: any thread.
+    """Knows prices of usage.
+
+    Thread safety: any thread.
 
     Attributes:
-        overrides: whether some of its prices are final.
+        overrides: Whether some of its prices replace reported amounts.
     """
 
     overrides: bool
 
     def price(self, observation: Observation, at: datetime) -> Price | PriceUnknown:
-        """Return what ``observation`` costs at that time, or why that is not known.
+        """Return the price of ``observation`` at that time, or why it is unknown.
 
         Args:
-            observation: of a complete answer.
-            at: when the cost arose, aware.
+            observation: An observation of a complete response.
+            at: The time at which the cost arose, aware.
         """
         ...
 
 
 class PriceLists:
-    """Decides what an operation is tracked with.
+    """Decides the amount of an operation.
 
     The sources of amounts, in order:
 
-    1. a price list's price that is final: one's own, where it says so;
-    2. what the provider reports;
+    1. a price that replaces reported amounts, in the user's own price book;
+    2. the amount that the provider reports;
     3. the price lists, one after the other;
-    4. what a tool between says, by a price list that we do not know.
+    4. the amount of a tool between, such as LiteLLM, which has a list of its own.
 
-    Amounts given by hand are not observed, and never come here.
+    Amounts given by hand are not observed, so this class does not see them.
 
     Thread safety: any thread.
     """
@@ -129,44 +134,48 @@ class PriceLists:
     def price(
         self, observation: Observation, at: datetime
     ) -> PricedAmount | PriceUnknown:
-        """Return what to track ``observation`` with, or why nobody knows.
+        """Return the amount of ``observation``, or why it is unknown.
 
         Args:
-            observation: what was observed.
-            at: when the cost arose, aware.
+            observation: The observation.
+            at: The time at which the cost arose, aware.
         """
-        told = observation.amount
-        if told is not None and observation.provenance == "reported":
-            return self._reported(told, observation, at)
-        if observation.price_pending or not observation.is_complete:
-            return self._unpriced_reason(observation, at)
-        answer = _first_price(self._lists, observation, at)
-        if isinstance(answer, Price):
-            return _priced(answer)
-        if told is not None:
-            return PricedAmount(
-                told, observation.currency, observation.provenance, None
-            )
-        return answer
+        amount = _given(observation)
+        if amount is not None and amount.provenance == "reported":
+            return self._override(observation, at) or amount
+        unknown = _unpriceable(observation)
+        if unknown is not None:
+            pending = unknown is PENDING
+            return (pending and self._override(observation, at)) or unknown
+        price = _first_price(self._lists, observation, at)
+        return _priced(price) if isinstance(price, Price) else amount or price
 
-    def _unpriced_reason(
-        self, observation: Observation, at: datetime
-    ) -> PricedAmount | PriceUnknown:
-        if not observation.is_complete:
-            return INCOMPLETE_RESPONSE
-        return self._final(observation, at) or PENDING
-
-    def _reported(
-        self, amount: Decimal, observation: Observation, at: datetime
-    ) -> PricedAmount:
-        final = self._final(observation, at)
-        return final or PricedAmount(amount, observation.currency, "reported", None)
-
-    def _final(self, observation: Observation, at: datetime) -> PricedAmount | None:
-        answer = _first_price(self._overriding, observation, at)
-        if isinstance(answer, Price) and answer.overrides_reported:
-            return _priced(answer)
+    def _override(self, observation: Observation, at: datetime) -> PricedAmount | None:
+        price = _first_price(self._overriding, observation, at)
+        if isinstance(price, Price) and price.overrides_reported:
+            return _priced(price)
         return None
+
+
+def _given(observation: Observation) -> PricedAmount | None:
+    """Return the amount that the provider or a tool gave, or None."""
+    if observation.amount is None:
+        return None
+    return PricedAmount(
+        observation.amount, observation.currency, observation.provenance, None
+    )
+
+
+def _unpriceable(observation: Observation) -> PriceUnknown | None:
+    """Return the reason why no list may price ``observation``, or None."""
+    if not observation.is_complete:
+        return INCOMPLETE_RESPONSE
+    if observation.price_pending:
+        return PENDING
+    if observation.contradiction is not None:
+        # A list would price one of two contradictory counts: a guess.
+        return PriceUnknown("contradictory_usage", observation.contradiction)
+    return None
 
 
 def _priced(price: Price) -> PricedAmount:
@@ -176,22 +185,22 @@ def _priced(price: Price) -> PricedAmount:
 def _first_price(
     lists: Sequence[PriceList], observation: Observation, at: datetime
 ) -> Price | PriceUnknown:
-    """Return the first price, or the last list's reason not to have one.
+    """Return the first price, or the last list's reason for having none.
 
-    The lists go from one's own, which need not know much, to the one that knows
-    most.
+    The user's own list comes first and knows little. The last list knows most, so its
+    reason is the most helpful one.
     """
-    answer: Price | PriceUnknown = NO_LIST
-    for prices in lists:
-        # Usage of a shape that a list chokes on must not cost us the cost.
-        answer = guarded("prices", prices.price, observation, at) or _FAILED
-        if isinstance(answer, Price) or answer.overrides_reported:
+    price: Price | PriceUnknown = NO_LIST
+    for each in lists:
+        # A list that fails on strange usage must not lose the cost.
+        price = guarded("prices", each.price, observation, at) or _FAILED
+        if isinstance(price, Price) or price.overrides_reported:
             break
-    return answer
+    return price
 
 
 def strip_zeros(amount: Decimal) -> Decimal:
-    """Return the same amount without zeros at its end, and without an exponent."""
+    """Return the same amount without trailing zeros and without an exponent."""
     short = amount.normalize(_EXACT)
     is_whole = short == short.to_integral_value()
     return short.quantize(1, context=_EXACT) if is_whole else short

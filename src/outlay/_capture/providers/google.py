@@ -38,6 +38,7 @@ from outlay._capture.instrumentation.streams import (
 )
 from outlay._capture.instrumentation.wrappers import observe_result, replace_result
 from outlay._capture.observation import Observation
+from outlay._capture.providers import openai
 from outlay._capture.providers.generators import speakeasy
 
 if TYPE_CHECKING:
@@ -247,6 +248,9 @@ storage of caches, videos, batches, live sessions."""
 
 for _pattern, _endpoint in ENDPOINTS.items():
     register("google", _pattern, _endpoint)
+# The OpenAI-compatible APIs of Gemini and of Vertex AI.
+for _pattern in ("POST /chat/completions", "POST /embeddings"):
+    register("google", _pattern, openai.ENDPOINTS.get(_pattern, openai.COMPLETIONS))
 
 
 class _Call:

@@ -1,16 +1,19 @@
-"""Libraries that Stainless generates: openai, anthropic, groq, together.
+"""Describe the libraries that Stainless generates: openai, anthropic, groq, together.
 
-Every call of theirs goes through the client's ``request(cast_to, options, …)``: plain,
-``.parse()``, ``beta``, raw and streamed responses, helpers, the user's own
-``client.post``. What comes back is a model, or something that holds the HTTP response.
+Every call goes through the client's ``request(cast_to, options, …)``: plain calls,
+``.parse()``, ``beta``, raw and streamed responses, helpers, and the user's own
+``client.post``. ``request`` returns a model, or an object that holds the HTTP response.
 """
 
 from __future__ import annotations
 
 import functools
+from contextvars import ContextVar
 from types import AsyncGeneratorType, GeneratorType, MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from outlay._capture.extraction.fields import is_model, read_fields
 from outlay._capture.extraction.registry import (
@@ -42,13 +45,13 @@ _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class StainlessLibrary:
-    """What differs between these libraries.
+    """The differences between these libraries.
 
     Attributes:
-        name: of the library, whose endpoints a provider's are taken to be like.
-        classes: providers by a part of a client class's name, such as ``Azure``.
-        hosts: providers by the end of a host's name, where nothing else knows it.
-        provider: who answers where neither class nor address tells.
+        name: The library's name. A provider's endpoints default to this library's.
+        classes: Providers by a part of a client class's name, such as ``Azure``.
+        hosts: Providers by the end of a host's name, where the registry knows none.
+        provider: The provider where neither class nor host identifies one.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class StainlessLibrary:
         self._known: dict[tuple[type, str], str] = {}
 
     def provider_of(self, client: Any) -> str:
-        """Return who answers the calls of ``client``."""
+        """Return the provider that serves the calls of ``client``."""
         key = (type(client), client.base_url.host)
         provider = self._known.get(key)
         if provider is None:
@@ -93,20 +96,27 @@ def _patches(
     clients = {
         kind
         for kind in tuple(vars(module).values())
-        # Not isinstance: it would wake the modules that stand here as lazy proxies.
+        # isinstance() would load the modules that stand here as lazy proxies.
         if issubclass(type(kind), type)
         and hasattr(kind, "request")
         and hasattr(kind, "with_options")
     }
     parents = {parent for client in clients for parent in client.__mro__}
     for owner in sorted(parents, key=lambda kind: kind.__qualname__):
+        is_async = owner.__name__.startswith("Async")
         if "request" in vars(owner):
-            asynchronous = owner.__name__.startswith("Async")
-            wrap = _around_async if asynchronous else _wrap_request
+            wrap = _wrap_async_request if is_async else _wrap_request
             yield Patch(owner, "request", functools.partial(wrap, dialect, scope))
+        if "_process_response" in vars(owner):
+            wrap_process = _wrap_async_process if is_async else _wrap_process
+            yield Patch(owner, "_process_response", wrap_process)
         for name in ("copy", "with_options"):
             if name in vars(owner) and owner is not object:
                 yield Patch(owner, name, patch_copy_method(scope))
+
+
+_open_call: Final[ContextVar[OpenCall | None]] = ContextVar("outlay_open", default=None)
+"""The call whose ``request`` is running. ``_process_response`` gives it the headers."""
 
 
 def _wrap_request(
@@ -115,26 +125,64 @@ def _wrap_request(
     @functools.wraps(original)
     def request(client: Any, *args: Any, **kwargs: Any) -> Any:
         call = guarded(dialect.name, _start_call, dialect, scope, client, args, kwargs)
-        answer = original(client, *args, **kwargs)
+        outer = _open_call.get()
+        _open_call.set(call)
+        try:
+            response = original(client, *args, **kwargs)
+        finally:
+            _open_call.set(outer)  # reset() would raise in another context
         if call is not None:
-            guarded(dialect.name, call.on_response, answer)
-        return answer
+            guarded(dialect.name, call.on_response, response)
+        return response
 
     return request
 
 
-def _around_async(
+def _wrap_async_request(
     dialect: StainlessLibrary, scope: InstrumentedClients, original: Callable[..., Any]
 ) -> Callable[..., Any]:
     @functools.wraps(original)
     async def request(client: Any, *args: Any, **kwargs: Any) -> Any:
         call = guarded(dialect.name, _start_call, dialect, scope, client, args, kwargs)
-        answer = await original(client, *args, **kwargs)
+        outer = _open_call.get()
+        _open_call.set(call)
+        try:
+            response = await original(client, *args, **kwargs)
+        finally:
+            _open_call.set(outer)  # reset() would raise in another context
         if call is not None:
-            guarded(dialect.name, call.on_response, answer)
-        return answer
+            guarded(dialect.name, call.on_response, response)
+        return response
 
     return request
+
+
+def _wrap_process(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def process(client: Any, *args: Any, **kwargs: Any) -> Any:
+        _keep_headers(kwargs)
+        return original(client, *args, **kwargs)
+
+    return process
+
+
+def _wrap_async_process(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def process(client: Any, *args: Any, **kwargs: Any) -> Any:
+        _keep_headers(kwargs)
+        return await original(client, *args, **kwargs)
+
+    return process
+
+
+def _keep_headers(arguments: Mapping[str, Any]) -> None:
+    """Keep the headers of a response whose model will not contain them.
+
+    Gateways report amounts in headers.
+    """
+    call = _open_call.get()
+    if call is not None:
+        call.headers = getattr(arguments.get("response"), "headers", _NONE)
 
 
 def _start_call(
@@ -144,7 +192,7 @@ def _start_call(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> OpenCall | None:
-    """Return the call if its answer will be read, or None: it costs nothing."""
+    """Return the call if its response will be read, or None if it costs nothing."""
     options = scope.options_for(client)
     if options is None:
         return None
@@ -159,7 +207,17 @@ def _start_call(
     sent = final.json_data if isinstance(final.json_data, dict) else {}
     if options.include_usage and sent.get("stream") and endpoint.with_usage_requested:
         final.json_data = sent = endpoint.with_usage_requested(sent)
-    return OpenCall(dialect.name, options, endpoint, provider, method, path, sent)
+    model = sent.get("model")
+    call = Call(
+        provider=provider,
+        method=method,
+        path=path,
+        host=client.base_url.host,
+        request=sent,
+        model=model if isinstance(model, str) else None,
+        region=_region_of(client),
+    )
+    return OpenCall(dialect.name, options, endpoint, call)
 
 
 def _path(url: str) -> str:
@@ -167,91 +225,99 @@ def _path(url: str) -> str:
     return path if path.startswith("/") else "/" + path
 
 
-class OpenCall(NamedTuple):
-    """One call that is under way."""
+def _region_of(client: Any) -> str | None:
+    """Return the region of a cloud's client, such as ``AnthropicVertex``, or None."""
+    fields = vars(client)
+    region = fields.get("aws_region", fields.get("region"))
+    return region if isinstance(region, str) else None
 
-    what: str
-    options: CaptureOptions
-    endpoint: Endpoint
-    provider: str
-    method: str
-    path: str
-    sent: dict[str, Any]
 
-    def on_response(self, answer: Any) -> None:
-        """Settle the call, at once or when its reader has read the answer."""
-        response = _response_in(answer)
+class OpenCall:
+    """A running call.
+
+    Attributes:
+        headers: The headers of its last response.
+    """
+
+    __slots__ = ("_call", "_endpoint", "_options", "_what", "headers")
+
+    def __init__(
+        self, what: str, options: CaptureOptions, endpoint: Endpoint, call: Call
+    ) -> None:
+        self._what = what
+        self._options = options
+        self._endpoint = endpoint
+        self._call = call
+        self.headers: Mapping[str, str] = _NONE
+
+    def on_response(self, returned: Any) -> None:
+        """Finish the call now, or when the caller has read the response."""
+        response = _response_in(returned)
         if response is None:
-            self._settle_model(answer)
+            self._finish_model(returned)
             return
-        call = self._call(
+        call = self._answered(
             headers=response.headers,
             status=response.status_code,
             request_id=request_id_in(response.headers),
         )
-        options, endpoint = self.options, self.endpoint
+        options, endpoint = self._options, self._endpoint
         content_type = response.headers.get("content-type", "")
         if not has_cost_fields(content_type, endpoint):
             options.finish_call(endpoint, call, {})
             return
 
-        reader = body_reader(content_type, endpoint, self._settling(call))
+        reader = body_reader(content_type, endpoint, self._finisher(call))
         if response.is_closed:
             reader.feed(response.content)
             reader.finish(exhausted=True)
         else:
-            observe_body(self.what, response, reader)
-            _watch_lines(answer, response)
+            observe_body(self._what, response, reader)
+            _restart_line_decoder(returned, response)
 
-    def _settle_model(self, answer: object) -> None:
-        options, endpoint = self.options, self.endpoint
-        call = self._call(request_id=getattr(answer, "_request_id", None))
-        if endpoint.is_json_lines and isinstance(answer, str):
-            reader = body_reader("", endpoint, self._settling(call))
-            reader.feed(answer.encode())
+    def _finish_model(self, model: object) -> None:
+        options, endpoint = self._options, self._endpoint
+        call = self._answered(
+            headers=self.headers, request_id=getattr(model, "_request_id", None)
+        )
+        if endpoint.is_json_lines and isinstance(model, str):
+            reader = body_reader("", endpoint, self._finisher(call))
+            reader.feed(model.encode())
             reader.finish(exhausted=True)
         else:
-            options.finish_call(endpoint, call, read_fields(answer, endpoint.fields))
+            options.finish_call(endpoint, call, read_fields(model, endpoint.fields))
 
-    def _settling(self, call: Call) -> FinishResponse:
-        def settle(answer: dict[str, Any], complete: bool) -> None:  # noqa: FBT001
-            self.options.finish_call(self.endpoint, call, answer, complete=complete)
+    def _finisher(self, call: Call) -> FinishResponse:
+        def finish(response: dict[str, Any], complete: bool) -> None:  # noqa: FBT001
+            self._options.finish_call(self._endpoint, call, response, complete=complete)
 
-        return settle
+        return finish
 
-    def _call(self, **facts: Any) -> Call:
-        model = self.sent.get("model")
-        return Call(
-            provider=self.provider,
-            method=self.method,
-            path=self.path,
-            request=self.sent,
-            model=model if isinstance(model, str) else None,
-            **facts,
-        )
+    def _answered(self, **changes: Any) -> Call:
+        return replace(self._call, **changes)
 
 
-def _watch_lines(answer: Any, response: Any) -> None:
-    """Let a decoder of JSON Lines, which reads a body that is not watched, begin anew.
+def _restart_line_decoder(returned: Any, response: Any) -> None:
+    """Let a decoder of JSON Lines, which reads the unobserved body, start over.
 
-    Other streams begin when they are first read.
+    Other streams start when the caller reads them first.
     """
-    lines = getattr(answer, "_raw_iterator", None)
+    lines = getattr(returned, "_raw_iterator", None)
     if isinstance(lines, GeneratorType):
-        answer._raw_iterator = response.iter_bytes(_LINES_CHUNK)  # noqa: SLF001 - see above
+        returned._raw_iterator = response.iter_bytes(_LINES_CHUNK)  # noqa: SLF001 - see above
     elif isinstance(lines, AsyncGeneratorType):
-        answer._raw_iterator = response.aiter_bytes(_LINES_CHUNK)  # noqa: SLF001
+        returned._raw_iterator = response.aiter_bytes(_LINES_CHUNK)  # noqa: SLF001
 
 
-_LINES_CHUNK: Final = 64  # bytes, as the libraries have it
+_LINES_CHUNK: Final = 64  # bytes, the libraries' own chunk
 
 
-def _response_in(answer: Any) -> Any | None:
-    """Return the HTTP response that an answer is, or holds; None: it is a model."""
-    if is_model(answer):
-        return None  # asked for an attribute that it has not, a model takes its time
+def _response_in(returned: Any) -> Any | None:
+    """Return the HTTP response that an object is or holds, or None if it is a model."""
+    if is_model(returned):
+        return None  # models are slow to answer for attributes that they do not have
     for name in ("http_response", "response"):
-        response = getattr(answer, name, None)
+        response = getattr(returned, name, None)
         if hasattr(response, "iter_bytes"):
             return response
-    return answer if hasattr(answer, "iter_bytes") else None
+    return returned if hasattr(returned, "iter_bytes") else None

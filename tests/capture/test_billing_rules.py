@@ -136,6 +136,7 @@ DECLINED: Final = claude(
     },
 )
 REFUSAL: Final = claude("claude-fable-5", tokens(2706, 0), stop_reason="refusal")
+SONNET_ON_VERTEX: Final = "claude-sonnet-4-5@20250929"
 SONNET: Final = claude("claude-sonnet-4-5-20250929", tokens(1000, 100))
 BEDROCK: Final = {
     "kind": anthropic.AnthropicBedrock,

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"
-PAGES: Final = sorted((ROOT / "docs").glob("*.md"))
+PAGES: Final = sorted((ROOT / "docs").rglob("*.md"))
+OTHER_PAGES: Final = [ROOT / "CONTRIBUTING.md", ROOT / "changelog.d" / "README.md"]
+PROJECT: Final = "https://github.com/outlay-dev/outlay"
 KEY: Final = "sk_test_docs"
 
 
@@ -69,12 +71,47 @@ def test_python_on_a_page_runs(block: Block, variables: dict[str, str]) -> None:
     run_python(block, variables)
 
 
-@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [README, *PAGES, *OTHER_PAGES], ids=lambda page: f"{page.relative_to(ROOT)}"
+)
 def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
     """A dead link is a promise that nobody keeps."""
-    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
+    source = page.read_text(encoding="utf-8")
+    relative = re.findall(r"\]\((?!https?:|#)([^)#]+)", source)
+    absolute = re.findall(rf"{PROJECT}/(?:blob|tree)/main/([^)#]*)", source)
 
-    assert [target for target in targets if not (page.parent / target).exists()] == []
+    assert [path for path in relative if not (page.parent / path).exists()] == []
+    assert [path for path in absolute if not (ROOT / path).exists()] == []
+
+
+def test_links_of_the_readme_work_on_a_package_index() -> None:
+    """An index shows the README at an address of its own."""
+    source = README.read_text(encoding="utf-8")
+
+    assert re.findall(r"\]\((?!https:|#)[^)]+", source) == []
+
+
+def test_links_of_the_project_lead_somewhere() -> None:
+    """An index shows them beside the README."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    for url in project["urls"].values():
+        assert url.startswith(PROJECT)
+        path = re.sub(rf"{PROJECT}/?(blob|tree)?(/main/)?", "", url)
+        assert path == "issues" or (ROOT / path).exists()
+
+
+def test_every_decision_is_in_the_index() -> None:
+    """Decisions are found by their titles."""
+    folder = ROOT / "docs" / "decisions"
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| \[(.+)\]\((.+)\) \|", index, re.MULTILINE)
+    pages = sorted(folder.glob("0*.md"))
+
+    assert [name for *_, name in rows] == [page.name for page in pages]
+    for (number, title, _), page in zip(rows, pages, strict=True):
+        head = page.read_text(encoding="utf-8").partition("\n")[0]
+        assert head == f"# {number}. {title}"
 
 
 def test_readme_is_short() -> None:

@@ -248,7 +248,9 @@ def _observe_response() -> None:
         "usage": {"prompt_tokens": 1000, "completion_tokens": 100},
     }
     with outlay.attribute(customer_id="cus_1"):
-        outlay.observe(response, provider="openai", endpoint="/v1/chat/completions")
+        outlay.observe(
+            response, provider="openai", endpoint="POST /v1/chat/completions"
+        )
 
 
 @needs("pricing")

@@ -3,7 +3,7 @@
 A server offers to take compressed bodies by ``Accept-Encoding`` in its responses (RFC
 7694). Nothing is compressed for a server that did not offer it. Small bodies are not
 compressed, because they fit into one packet. Nothing is compressed for a server on this
-machine, where sending a byte costs less than compressing it (docs/decisions.md).
+machine, where sending a byte costs less than compressing it (docs/decisions/).
 """
 
 from __future__ import annotations

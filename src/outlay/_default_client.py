@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from outlay._client import Client
 from outlay._fork import after_fork_in_child
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 # Re-entrant: a signal handler may track a cost while the client is being made.
 _lock = threading.RLock()
 _client: Client | None = None  # guarded by _lock for writing
-_test_client: Client | None = None  # the same; see `stand_in`
+_test_client: Client | None = None  # likewise. See `replaced_for_tests`.
 
 
 def configure(
@@ -47,12 +48,27 @@ def configure(
     meter_provider: MeterProvider | None = None,
     **overrides: Unpack[SettingsInput],
 ) -> Client:
-    """Make the default client, in place of an earlier one, and return it.
+    """Create the default client, and return it. Call it once, at start-up.
 
-    Optional: without it, the first use makes one from the environment. An earlier
-    default client is closed; what it had not delivered stays in its journal.
+    It is optional: without it, the first use creates the client from ``OUTLAY_*``
+    variables. An earlier default client is closed. Its undelivered events stay in its
+    journal.
 
-    The arguments, and what may be raised, are those of `Client`.
+    Thread safety: any thread.
+
+    Args:
+        settings: All settings. `Client` explains this and the other arguments.
+        transport: A function that makes the `Transport`.
+        http_client: An ``httpx.Client`` or ``httpx2.Client`` to send with.
+        on_drop: A function that is called when an event is dropped.
+        on_dead_letter: A function that is called when an event will not be sent again.
+        on_delivered: A function that is called when the server accepted events.
+        meter_provider: The provider of the OpenTelemetry instruments.
+        **overrides: Single settings. They replace those of ``settings``.
+
+    Raises:
+        ConfigError: A setting or ``http_client`` is malformed. The message says what is
+            allowed.
     """
     global _client
     if _test_client is not None:
@@ -75,10 +91,12 @@ def configure(
 
 
 def default_client() -> Client:
-    """Return the default client; made from the environment at the first call.
+    """Return the default client. The first call creates it from ``OUTLAY_*`` variables.
+
+    Thread safety: any thread. All threads get the same client.
 
     Raises:
-        ConfigError: a variable is malformed; the message names it.
+        ConfigError: A variable is malformed. The message names it.
     """
     if _client is not None:
         return _client
@@ -88,9 +106,10 @@ def default_client() -> Client:
 
 @contextmanager
 def replaced_for_tests(client: Client) -> Iterator[Client]:
-    """Make ``client`` the default one until the block is left, whoever configures.
+    """Make ``client`` the default one until the block ends.
 
-    Not for concurrent use: it is for tests. The earlier client stays open, and returns.
+    Meanwhile `configure` and `close` leave it in place. The earlier client stays open,
+    and is the default one again afterwards. Not for concurrent use.
     """
     global _client, _test_client
     with _lock:
@@ -106,17 +125,37 @@ def replaced_for_tests(client: Client) -> Iterator[Client]:
 def track_cost(
     event_type: str, amount: Amount, **fields: Unpack[TrackFields]
 ) -> Receipt:
-    """Track a cost with the default client. `Client.track_cost` explains the fields."""
+    """Track a cost with the default client. See `Client.track_cost`."""
     return default_client().track_cost(event_type, amount, **fields)
 
 
+def _describe_track_cost() -> None:
+    """Show users and tools the signature and the text of `Client.track_cost`."""
+    method = inspect.signature(Client.track_cost)
+    parameters = [*method.parameters.values()][1:]  # without self
+    function: Any = track_cost
+    function.__signature__ = method.replace(parameters=parameters)
+    function.__doc__ = Client.track_cost.__doc__
+
+
+_describe_track_cost()
+
+
 def flush(timeout: float = 5.0) -> FlushResult:
-    """Flush the default client; see `Client.flush`."""
+    """Wait until every event of the default client has an outcome. See `Client.flush`.
+
+    Args:
+        timeout: The longest wait in seconds. Defaults to 5.
+    """
     return default_client().flush(timeout)
 
 
 def close(timeout: float = 5.0) -> FlushResult:
-    """Close the default client; see `Client.close`. The next use makes a new one."""
+    """Close the default client. See `Client.close`. The next use creates a new one.
+
+    Args:
+        timeout: The longest wait in seconds. Defaults to 5.
+    """
     global _client
     if _test_client is not None:
         return _test_client.flush(timeout)
@@ -126,24 +165,24 @@ def close(timeout: float = 5.0) -> FlushResult:
 
 
 async def aflush(timeout: float = 5.0) -> FlushResult:
-    """Flush the default client without blocking the event loop."""
+    """Do the same as `flush` without blocking the event loop."""
     return await default_client().aflush(timeout)
 
 
 async def aclose(timeout: float = 5.0) -> FlushResult:
-    """Close the default client without blocking the event loop."""
+    """Do the same as `close` without blocking the event loop."""
     return await asyncio.to_thread(close, timeout)
 
 
 def stats() -> Stats:
-    """Return where the default client's events are; see `Client.stats`."""
+    """Return where the events of the default client are. See `Stats`."""
     return default_client().stats()
 
 
-def _forked() -> None:
-    """In a child, the lock may be held by a thread that the child does not have."""
+def _reset_after_fork() -> None:
+    # In a child, the lock may be held by a thread that the child does not have.
     global _lock
     _lock = threading.RLock()
 
 
-after_fork_in_child(_forked)
+after_fork_in_child(_reset_after_fork)

@@ -1,12 +1,12 @@
-"""What clients tell OpenTelemetry about themselves; see docs/operating.md.
+"""Report a client's counts to OpenTelemetry. See docs/operating.md.
 
-Through the API alone: without an SDK every instrument is a no-op. Counts that a client
-keeps anyway are read when somebody collects, so that tracking pays nothing for them.
+It uses the API alone: without an SDK every instrument does nothing. Counts that a
+client keeps anyway are read when the application collects, so tracking pays nothing.
 
-Instruments belong to a meter provider, not to a client: an SDK takes the callbacks of
+Instruments belong to a meter provider, not to a client. An SDK takes the callbacks of
 the first instrument of a name, and keeps them for its life. So each provider has one
-set of them, which knows its clients by weak references, and adds up the clients of one
-server: a second observation with the same attributes would replace the first.
+set of instruments, which knows its clients by weak references. It adds up the clients
+of one server, because a second observation with equal attributes replaces the first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter, defaultdict
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+from opentelemetry.metrics import Observation, get_meter
 
 from outlay._fork import after_fork_in_child
 from outlay._model.error_counts import capture_errors
@@ -22,24 +25,19 @@ from outlay._model.error_counts import capture_errors
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from opentelemetry.metrics import (
-        CallbackOptions,
-        Meter,
-        MeterProvider,
-        Observation,
-    )
+    from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider
 
     from outlay._model.stats import Stats
 
 Attributes: TypeAlias = tuple[tuple[str, str | int], ...]
-"""Names and values of attributes: what a mapping is made of, but hashable."""
+"""Names and values of attributes: the items of a mapping, but hashable."""
 
 _Counts: TypeAlias = Counter[tuple[str, str]]  # by outcome and drop reason
 
 _SOURCES: Final = ("tracked", "recovered")
 _OUTCOMES: Final = ("delivered", "dead", "quarantined", "damaged")
 
-# Of the semantic conventions for HTTP clients: from loopback to a timeout.
+# From the semantic conventions for HTTP clients: from loopback to a timeout.
 _SECONDS: Final = (
     *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75),
     *(1.0, 2.5, 5.0, 7.5, 10.0),
@@ -48,7 +46,7 @@ _EVENTS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 class ClientTelemetry:
-    """One client's part in the instruments of its provider.
+    """Reports one client through the instruments of its provider.
 
     Thread safety: any thread.
     """
@@ -61,13 +59,14 @@ class ClientTelemetry:
         folder: str,
         provider: MeterProvider | None,
     ) -> None:
-        """Prepare to observe; nothing is imported or registered before `start`.
+        """Prepare to report. Nothing is registered before `start`.
 
         Args:
-            stats: a bound method, which is not kept alive.
-            attributes: what tells the client's server from others.
-            folder: what ``journal_bytes`` is the size of; clients may share it.
-            provider: None: the process's own, as it is or will be set.
+            stats: A bound method that returns the counts. It is not kept alive.
+            attributes: The attributes that tell the client's server from others.
+            folder: The folder whose size ``journal_bytes`` is. Clients may share it.
+            provider: The provider of the instruments. If None, the global one, as it is
+                or will be set.
         """
         self._stats = weakref.WeakMethod(stats)
         self._provider = provider
@@ -76,13 +75,13 @@ class ClientTelemetry:
         self.folder: Final = folder
 
     def start(self) -> None:
-        """Be seen from now on. Imports the API, which takes some 30 ms."""
+        """Report from now on."""
         if self._instruments is None:
-            self._instruments = _registry.of(self._provider)
+            self._instruments = _registry.instruments_for(self._provider)
             self._instruments.register(self)
 
     def stop(self) -> None:
-        """Be seen no more, but for what was counted."""
+        """Report no further changes. The counts so far stay in the sums."""
         if self._instruments is not None:
             self._instruments.unregister(self)
 
@@ -92,10 +91,10 @@ class ClientTelemetry:
         """Record one request.
 
         Args:
-            events: how many it carried.
-            seconds: how long it took.
-            status: of the answer; None if there was none.
-            reason: then why, in one word.
+            events: The number of events in the request.
+            seconds: The duration of the request.
+            status: The status of the response, or None if there was none.
+            reason: The reason in one word, if there was no response.
         """
         if self._instruments is not None:
             self._instruments.record_request(
@@ -103,7 +102,7 @@ class ClientTelemetry:
             )
 
     def current_stats(self) -> Stats | None:
-        """Return the client's stats, or None if there is no client any more."""
+        """Return the client's counts, or None if the client is gone."""
         stats = self._stats()
         return stats() if stats is not None else None
 
@@ -112,21 +111,20 @@ def _request_attributes(
     server: Attributes, status: int | None, reason: str
 ) -> dict[str, str | int]:
     attributes = dict(server)
-    if status is not None:
-        attributes["http.response.status_code"] = status
-        if status >= 300:
-            attributes["error.type"] = str(status)
-    else:
+    if status is None:
         attributes["error.type"] = reason
+        return attributes
+    attributes["http.response.status_code"] = status
+    if status >= 300:
+        attributes["error.type"] = str(status)
     return attributes
 
 
 class _Instruments:
     """The instruments of one provider, for all clients that use it."""
 
-    def __init__(self, meter: Meter, observation: type[Observation]) -> None:
-        self._observation = observation
-        self._begin()
+    def __init__(self, meter: Meter) -> None:
+        self._reset()
         self._create_observed(meter)
         self._seconds = meter.create_histogram(
             "outlay.ship.duration",
@@ -141,14 +139,12 @@ class _Instruments:
             explicit_bucket_boundaries_advisory=_EVENTS,
         )
 
-    def _begin(self) -> None:
-        """Start without clients: at first, and in a forked child."""
+    def _reset(self) -> None:
         self._lock = threading.RLock()  # re-entrant: a handler may close a client
-        self._watched: weakref.WeakSet[ClientTelemetry] = (
-            weakref.WeakSet()
-        )  # guarded by _lock
-        # What clients counted that are closed: a counter must not go down.
-        self._retired: defaultdict[Attributes, _Counts] = defaultdict(Counter)
+        # Guarded by _lock, as the counts are.
+        self._clients: weakref.WeakSet[ClientTelemetry] = weakref.WeakSet()
+        # The counts of closed clients, because a counter must not go down.
+        self._closed_counts: defaultdict[Attributes, _Counts] = defaultdict(Counter)
 
     def _create_observed(self, meter: Meter) -> None:
         meter.create_observable_counter(
@@ -167,7 +163,7 @@ class _Instruments:
             "outlay.events",
             [self._outcomes],
             "{event}",
-            "Events that met their fate, by outcome.",
+            "Events that have an outcome, by outcome.",
         )
         meter.create_observable_up_down_counter(
             "outlay.events.pending",
@@ -191,7 +187,7 @@ class _Instruments:
             "outlay.capture.errors",
             [self._errors],
             "{error}",
-            "Failures of capture in the process; the calls were unharmed.",
+            "Failures of capture in the process. The calls were not affected.",
         )
         meter.create_observable_gauge(
             "outlay.pending.age",
@@ -200,24 +196,24 @@ class _Instruments:
             "Age of the oldest pending event.",
         )
 
-    def forked(self) -> None:
-        """Begin anew in a forked child: what its parent counted is its parent's."""
-        mine = list(self._watched)
-        self._begin()
-        self._watched.update(mine)
+    def reset_after_fork(self) -> None:
+        """Count from zero in a forked child: the parent reports its own counts."""
+        clients = list(self._clients)
+        self._reset()
+        self._clients.update(clients)
 
     def register(self, client: ClientTelemetry) -> None:
-        """Observe a client from now on."""
+        """Report a client from now on."""
         with self._lock:
-            self._watched.add(client)
+            self._clients.add(client)
 
     def unregister(self, client: ClientTelemetry) -> None:
-        """Observe a client no more, and keep what it counted."""
+        """Stop reporting a client, and keep its counts in the sums."""
         stats = client.current_stats()  # without the lock: it waits for the shipper's
         with self._lock:
-            if client in self._watched and stats is not None:
-                self._watched.discard(client)
-                self._retired[client.attributes].update(_counts(stats))
+            if client in self._clients and stats is not None:
+                self._clients.discard(client)
+                self._closed_counts[client.attributes].update(_counts(stats))
 
     def record_request(
         self, events: int, seconds: float, attributes: dict[str, str | int]
@@ -226,26 +222,26 @@ class _Instruments:
         self._seconds.record(seconds, attributes)
         self._events.record(events, attributes)
 
-    # Callbacks: on the thread of whoever collects.
+    # Callbacks. They run on the thread that collects.
 
     def _read(self) -> list[tuple[ClientTelemetry, Stats]]:
         with self._lock:
-            watched = list(self._watched)
-        return _read(watched)
+            clients = list(self._clients)
+        return _read(clients)
 
     def _totals(self) -> dict[Attributes, _Counts]:
         with self._lock:
-            # Both at once: a client that is closed meanwhile is in one of them.
-            watched = list(self._watched)
-            totals = {key: counts.copy() for key, counts in self._retired.items()}
-        for client, stats in _read(watched):
+            # In one step: a client that closes meanwhile is in exactly one of them.
+            clients = list(self._clients)
+            totals = {key: counts.copy() for key, counts in self._closed_counts.items()}
+        for client, stats in _read(clients):
             totals.setdefault(client.attributes, Counter()).update(_counts(stats))
         return totals
 
     def _count_of(self, name: str) -> Callable[[CallbackOptions], list[Observation]]:
         def observe(_options: CallbackOptions) -> list[Observation]:
             return [
-                self._observation(counts[name, ""], dict(attributes))
+                Observation(counts[name, ""], dict(attributes))
                 for attributes, counts in self._totals().items()
             ]
 
@@ -254,13 +250,13 @@ class _Instruments:
     def _outcomes(self, _options: CallbackOptions) -> Iterator[Observation]:
         for attributes, counts in self._totals().items():
             for outcome in _OUTCOMES:
-                yield self._observation(
+                yield Observation(
                     counts[outcome, ""],
                     {**dict(attributes), "outlay.outcome": outcome},
                 )
             for (outcome, reason), count in counts.items():
                 if outcome == "dropped":
-                    yield self._observation(
+                    yield Observation(
                         count,
                         {
                             **dict(attributes),
@@ -275,7 +271,7 @@ class _Instruments:
             waiting[client.attributes, "pending"] += stats.pending
             waiting[client.attributes, "parked"] += stats.parked
         for (attributes, state), count in waiting.items():
-            yield self._observation(count, {**dict(attributes), "outlay.state": state})
+            yield Observation(count, {**dict(attributes), "outlay.state": state})
 
     def _journal_size(self, _options: CallbackOptions) -> Iterator[Observation]:
         # Clients with one folder see the same bytes.
@@ -287,22 +283,20 @@ class _Instruments:
         for (attributes, _), size in folders.items():
             sizes[attributes] += size
         for attributes, size in sizes.items():
-            yield self._observation(size, dict(attributes))
+            yield Observation(size, dict(attributes))
 
     def _unpriced(self, _options: CallbackOptions) -> Iterator[Observation]:
         waiting: Counter[Attributes] = Counter()
         for client, stats in self._read():
             waiting[client.attributes] += stats.unpriced
         for attributes, count in waiting.items():
-            yield self._observation(count, dict(attributes))
+            yield Observation(count, dict(attributes))
 
     def _errors(self, _options: CallbackOptions) -> Iterator[Observation]:
-        # Of the process, not of a client: no server's attributes are theirs.
+        # These belong to the process, so they have no server's attributes.
         for kind, count in capture_errors.snapshot().items():
             what, _, error = kind.rpartition(": ")
-            yield self._observation(
-                count, {"outlay.capture.what": what, "error.type": error}
-            )
+            yield Observation(count, {"outlay.capture.what": what, "error.type": error})
 
     def _age(self, _options: CallbackOptions) -> Iterator[Observation]:
         ages: dict[Attributes, float] = {}
@@ -311,7 +305,7 @@ class _Instruments:
                 age = max(stats.oldest_pending_age, ages.get(client.attributes, 0.0))
                 ages[client.attributes] = age
         for attributes, age in ages.items():
-            yield self._observation(age, dict(attributes))
+            yield Observation(age, dict(attributes))
 
 
 def _read(clients: Iterable[ClientTelemetry]) -> list[tuple[ClientTelemetry, Stats]]:
@@ -328,52 +322,46 @@ def _counts(stats: Stats) -> _Counts:
 
 
 class _Registry:
-    """The instruments of each provider, made once.
+    """Makes the instruments of each provider once.
 
     Thread safety: any thread.
     """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        # The process's own provider may be set later: the API's proxy then hands the
-        # instruments on to it, and others of the same names would be one too many.
-        self._own: _Instruments | None = None  # guarded by _lock, as the rest
+        # The global provider may be set later. The API's proxy then passes the
+        # instruments on to it, so a second set would report everything twice.
+        self._global: _Instruments | None = None  # guarded by _lock, as the rest
         # Weak on both sides: a provider of an SDK holds the instruments' callbacks.
         self._given: weakref.WeakKeyDictionary[
             MeterProvider, weakref.ref[_Instruments]
         ] = weakref.WeakKeyDictionary()
 
-    def of(self, provider: MeterProvider | None) -> _Instruments:
-        """Return the instruments of ``provider``; None: of the process's own."""
+    def instruments_for(self, provider: MeterProvider | None) -> _Instruments:
+        """Return the instruments of ``provider``, or of the global one if None."""
         with self._lock:
             if provider is None:
-                self._own = self._own or _make(provider)
-                return self._own
+                self._global = self._global or _make_instruments(provider)
+                return self._global
             known = self._given.get(provider)
             instruments = known() if known is not None else None
             if instruments is None:
-                instruments = _make(provider)
+                instruments = _make_instruments(provider)
                 self._given[provider] = weakref.ref(instruments)
             return instruments
 
-    def forked(self) -> None:
-        """Let all instruments begin anew in a forked child."""
+    def reset_after_fork(self) -> None:
+        """Let all instruments count from zero in a forked child."""
         self._lock = threading.RLock()
         given = [known() for known in self._given.values()]
-        for instruments in (self._own, *given):
+        for instruments in (self._global, *given):
             if instruments is not None:
-                instruments.forked()
+                instruments.reset_after_fork()
 
 
-def _make(provider: MeterProvider | None) -> _Instruments:
-    # 30 ms, which the shipper's thread takes.
-    from importlib.metadata import version  # noqa: PLC0415
-
-    from opentelemetry import metrics  # noqa: PLC0415
-
-    meter = metrics.get_meter("outlay", version("outlay"), provider)
-    return _Instruments(meter, metrics.Observation)
+def _make_instruments(provider: MeterProvider | None) -> _Instruments:
+    return _Instruments(get_meter("outlay", version("outlay"), provider))
 
 
 _registry: Final = _Registry()
-after_fork_in_child(_registry.forked)
+after_fork_in_child(_registry.reset_after_fork)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
+import json
 import logging
 import threading
 import time
@@ -22,7 +23,7 @@ from outlay import Client, ClosedError
 from tests.support.answers import refused
 from tests.support.events import assert_conserved, total_of, track
 from tests.support.interrupts import Interrupts
-from tests.support.processes import finish, settings_for, start
+from tests.support.processes import finish, run, settings_for, start
 from tests.support.servers import Fault, ScriptedServer
 from tests.support.transports import ScriptedTransport
 
@@ -363,3 +364,61 @@ def test_closing_in_a_handler_ends_a_flush_that_hangs(tmp_path: Path) -> None:
         journal_dir=tmp_path,
     ) as heir:
         assert heir.flush(20).stats.delivered == 1
+
+
+# The first call in unusual places.
+
+_FIRST_CALL: Final = """
+import itertools
+numbers = itertools.count()
+
+def call():
+    say(track(outlay, os.getpid() * 10_000 + next(numbers)))
+"""
+
+
+def _play(folder: Path, program: str) -> set[str]:
+    """Run a program, check that the keys it said are in its journal, return them."""
+    variables = {"OUTLAY_JOURNAL_DIR": folder, "OUTLAY_SHIPPING": "none"}
+    said = {*run(_FIRST_CALL + program, variables).split()}
+    kept = {json.loads(body)["idempotencyKey"] for body in _inherited(folder)}
+    assert kept == said
+    return said
+
+
+def test_the_first_call_may_come_in_an_exit_hook(tmp_path: Path) -> None:
+    """From Python 3.12 on, no thread can be started there."""
+    program = """
+import atexit
+atexit.register(call)
+"""
+    assert len(_play(tmp_path, program)) == 1
+
+
+def test_eight_threads_may_make_the_first_call_at_once(tmp_path: Path) -> None:
+    """They get one client."""
+    program = """
+barrier = threading.Barrier(8)
+
+def first():
+    barrier.wait()
+    call()
+
+threads = [threading.Thread(target=first) for _ in range(8)]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+assert len(os.listdir(os.environ["OUTLAY_JOURNAL_DIR"])) == 1
+"""
+    assert len(_play(tmp_path, program)) == 8
+
+
+def test_greenlets_may_make_the_first_call_at_once(tmp_path: Path) -> None:
+    """Where threads are greenlets, too."""
+    program = """
+from gevent import joinall, monkey, spawn
+monkey.patch_all()
+joinall([spawn(call) for _ in range(8)], raise_error=True)
+"""
+    assert len(_play(tmp_path, program)) == 8

@@ -1,4 +1,4 @@
-"""What the package promises to the world."""
+"""What the package promises: its names, texts, signatures and imports."""
 
 from __future__ import annotations
 
@@ -10,23 +10,35 @@ import pytest
 
 import outlay
 from outlay import errors
+from outlay._client_options import TrackFields
 from tests.support.processes import run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+_NAMES: Final = """
+track_cost Receipt CostEvent
+attribute bind
+operation current_operation Operation track_call
+instrument uninstrument observe observe_batch
+configure default_client flush aflush stats close aclose
+Client Settings FlushResult Stats
+OutlayError ConfigError InvalidEventError ClosedError
+"""
 
-def test_all_equals_the_public_namespace() -> None:
+
+def test_the_public_names_are_these_28_by_topic() -> None:
     """Nothing is public by accident, and nothing promised is missing."""
     public = {
         name
         for name in dir(outlay)
         if not name.startswith("_")
         and not isinstance(getattr(outlay, name), types.ModuleType)
-    } - {"TYPE_CHECKING"}
+    }
 
+    assert list(outlay.__all__) == _NAMES.split()
+    assert len(outlay.__all__) == 28
     assert set(outlay.__all__) == public
-    assert list(outlay.__all__) == sorted(outlay.__all__)
 
 
 @pytest.mark.parametrize("name", outlay.__all__)
@@ -62,57 +74,133 @@ def test_the_module_functions_take_what_the_client_takes() -> None:
             assert parameter.default == method.parameters[parameter.name].default
 
 
-_HEAVY: Final = (
-    "asyncio",
+def test_the_fields_of_a_cost_have_the_types_of_the_client_s_arguments() -> None:
+    """`track_cost` of the module takes them through one TypedDict."""
+    method = inspect.signature(outlay.Client.track_cost)
+    keywords = {
+        name: parameter.annotation
+        for name, parameter in method.parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    fields = {
+        name: getattr(kind, "__forward_arg__", kind)
+        for name, kind in TrackFields.__annotations__.items()
+    }
+
+    assert fields == keywords
+
+
+_IMPORTED: Final = (
+    "httpcore",
     "httpx",
-    "httpx2",
-    "opentelemetry",
-    "outlay._shipping.planner",
-    "outlay._shipping.wire",
-    "outlay._shipping.transport",
-    "outlay._cli",
-    "outlay.server",
-    "rich",
-    "starlette",
+    "msgspec",
+    "opentelemetry.metrics",
+    "opentelemetry.trace",
+    "pydantic",
     "tenacity",
 )
 
-
-@pytest.mark.parametrize(
-    "program",
-    ["", "track(outlay.default_client(), 0)", "outlay.stats(); outlay.close()"],
-    ids=["import", "track", "close"],
+_NOT_IMPORTED: Final = (
+    "genai_prices",
+    "jinja2",
+    "openai",
+    "opentelemetry.sdk",
+    "outlay._cli",
+    "outlay.server",
+    "pytest",
+    "starlette",
+    "uvicorn",
 )
-def test_a_caller_imports_nothing_that_only_shipping_needs(
-    program: str, tmp_path: Path
+
+
+def test_an_import_of_outlay_brings_all_that_tracking_and_shipping_need() -> None:
+    """And nothing that only a command, the server or a provider needs."""
+    program = f"""
+say(*(name for name in {_IMPORTED} if name not in sys.modules))
+say(*(name for name in {_NOT_IMPORTED} if name in sys.modules))
+"""
+
+    assert run("import sys\n" + program, {}) == "\n\n"
+
+
+_LISTENING: Final = """
+class Listener:
+    def __init__(self):
+        self.known = {name.partition(".")[0] for name in sys.modules}
+        self.heard = set()
+
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        ours = {*self.known, *sys.stdlib_module_names, "outlay"}
+        if top not in ours:
+            self.heard.add(f"{threading.current_thread().name}:{name}")
+
+listener = Listener()
+sys.meta_path.insert(0, listener)
+"""
+
+
+def test_no_package_is_first_imported_while_costs_are_tracked_and_shipped(
+    tmp_path: Path,
 ) -> None:
-    """Neither a program that tracks nothing today, nor the first call, pays for it."""
-    heavy = f"""
-say(*sorted(name for name in {_HEAVY} if name in sys.modules))
-os._exit(0)
-"""
-    variables = {"OUTLAY_JOURNAL_DIR": tmp_path, "OUTLAY_SHIPPING": "none"}
-
-    assert run(program + heavy, variables) == "\n"
-
-
-def test_an_import_of_outlay_brings_nothing_that_only_a_client_needs() -> None:
-    """A program that tracks nothing today does not pay for settings."""
+    """An application may look at a module while a thread of outlay's imports it."""
     program = """
-needless = ("email", "importlib.metadata", "outlay._model.settings", "platformdirs")
-needless += ("pydantic", "pydantic_core", "tempfile", "zoneinfo")
-say(*sorted(name for name in needless if name in sys.modules))
+hooks = dict.fromkeys(("on_drop", "on_dead_letter", "on_delivered"), lambda *_: None)
+client = outlay.configure(**hooks)
+track(client, 0)
+client.flush(0.5)
+track(client, 1)
+with outlay.operation("cost.op", operation_id=1) as op:
+    op.add(1)
+outlay.stats()
+outlay.close(0.5)
+say(*listener.heard)
 """
+    variables = {
+        "OUTLAY_JOURNAL_DIR": tmp_path,
+        "OUTLAY_BASE_URL": "http://127.0.0.1:9",
+    }
 
-    assert run(program, {}) == "\n"
+    assert run(_LISTENING + program, variables) == "\n"
 
 
-def test_names_that_come_late_are_there() -> None:
-    """For completion in a shell, for star imports and for those who misspell."""
+def test_no_package_is_first_imported_while_an_instrumented_client_is_called(
+    tmp_path: Path,
+) -> None:
+    """What capture needs is imported by the call of `instrument`."""
+    program = (
+        """
+import httpx2
+from openai import OpenAI
+
+answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "gpt-4o-mini",
+    "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2}}
+transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=answer))
+openai = OpenAI(api_key="k", http_client=httpx2.Client(transport=transport))
+openai.chat.completions.create(model="gpt-4o-mini", messages=[])
+outlay.instrument(openai)
+"""
+        + _LISTENING
+        + """
+openai.chat.completions.create(model="gpt-4o-mini", messages=[])
+assert outlay.stats().tracked == 1
+outlay.close(0.5)
+say(*listener.heard)
+"""
+    )
+    variables = {
+        "OUTLAY_JOURNAL_DIR": tmp_path,
+        "OUTLAY_BASE_URL": "http://127.0.0.1:9",
+    }
+
+    assert run(program, variables) == "\n"
+
+
+def test_a_star_import_brings_the_public_names() -> None:
+    """And a name that does not exist is not there."""
     program = """
-before = "Transport" in dir(outlay)
 from outlay import *
-say(before, Transport is outlay.transport.Transport, hasattr(outlay, "Transprot"))
+say(Client is outlay.Client, hasattr(outlay, "Transprot"), "Transport" in globals())
 """
 
-    assert run(program, {}) == "True True False\n"
+    assert run(program, {}) == "True False False\n"

@@ -277,8 +277,6 @@ class Shipper:
     def _prepare(self) -> tuple[RequestPlanner, RequestSender]:
         """Make the planner and the transport."""
         _suppress_tracing()
-        if self._telemetry is not None:
-            self._telemetry.start()
         planner = RequestPlanner(
             self._settings, self._journal, clock=self._clock, log=self._log
         )

@@ -6,6 +6,8 @@ libraries that the program never uses.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import sys
 import threading
 from importlib.abc import Loader, MetaPathFinder
@@ -30,6 +32,7 @@ def when_imported(module: str, action: Callable[[], object]) -> None:
         action: The function to run, guarded, on the importing thread. Only the latest
             action of each module runs.
     """
+    _wait_for_import(module)
     with _lock:
         is_imported = module in sys.modules
         if not is_imported:
@@ -41,11 +44,21 @@ def when_imported(module: str, action: Callable[[], object]) -> None:
 
 
 def cancel(module: str) -> None:
-    """Forget the action of a module."""
+    """Forget the action of a module.
+
+    The finder stays in ``sys.meta_path``. If it were removed, an import of another
+    thread that goes through this list would skip a finder, and fail.
+    """
     with _lock:
         _pending_actions.pop(module, None)
-        if not _pending_actions and _finder in sys.meta_path:
-            sys.meta_path.remove(_finder)
+
+
+def _wait_for_import(module: str) -> None:
+    """Wait until no other thread is importing a module: half of it has no patches."""
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    if getattr(spec, "_initializing", False):
+        with contextlib.suppress(ImportError):  # the other thread's import failed
+            importlib.import_module(module)
 
 
 def is_installed(module: str) -> bool:

@@ -33,7 +33,7 @@ demo: $(VENV)/.server  ## server, real traffic, a killed worker, an outage, exac
 	$(BIN)/outlay demo
 
 unit: $(VENV)/.test  ## run the unit tests, in parallel
-	$(PYTEST) $(PARALLEL) tests/unit
+	$(PYTEST) $(PARALLEL) -m 'not serial' tests/unit
 
 # The tests that need the machine for themselves run last, one after the other. The
 # second command also checks the coverage of both.

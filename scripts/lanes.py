@@ -28,13 +28,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[1]
 _LANES: Final = ROOT / ".lanes"
-_TOOLS: Final = (
-    "hypothesis",
-    "import-linter",
-    "pytest",
-    "pytest-timeout",
-    "pytest-xdist",
-)
+_TOOLS: Final = ("hypothesis", "pytest", "pytest-timeout", "pytest-xdist")
 _EXTRAS: Final = ("cli", "otel", "pricing", "server")
 _NEWER_PYTHONS: Final = ("3.12", "3.13", "3.14")
 _SMOKE: Final = ("tests/smoke",)
@@ -101,6 +95,8 @@ def run(lane: Lane) -> Result:
     extras = f"[{','.join(lane.extras)}]" if lane.extras else ""
     (wheel,) = (ROOT / "dist").glob("outlay-*.whl")
     packages = [f"{wheel}{extras}", *_TOOLS, *(_lowest(lane) if lane.lowest else ())]
+    if "tests/unit" in lane.tests:
+        packages.append("import-linter")  # brings rich, so not where `cli` is missing
     for command in (
         [lane.python, "-m", "venv", str(venv)],
         [python, "-m", "pip", "install", "--quiet", *packages],

@@ -171,6 +171,7 @@ def _failure(post: HttpTransport) -> UnavailableError:
     return caught.value
 
 
+@pytest.mark.serial
 @each_library
 def test_an_answer_that_drips_is_over_at_the_deadline(
     library: ModuleType | None,
@@ -188,6 +189,7 @@ def test_an_answer_that_drips_is_over_at_the_deadline(
     assert time.monotonic() - started < _SOON
 
 
+@pytest.mark.serial
 def test_a_head_that_drips_is_over_at_the_deadline_too() -> None:
     """Our own connections are watched from the first byte on."""
     raw = answer(202, server="x" * 400)
@@ -204,6 +206,7 @@ def test_a_head_that_drips_is_over_at_the_deadline_too() -> None:
     assert time.monotonic() - started < _SOON
 
 
+@pytest.mark.serial
 def test_a_request_that_is_read_by_drips_is_over_at_the_deadline_too() -> None:
     """A server that reads slowly holds a sender as well as one that writes slowly."""
     given_up = threading.Event()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _SEED = "bounded"
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_no_fault_loses_or_doubles_an_event(scenario: Scenario) -> None:
     """The server's exact total is what callers were told, whatever happened."""

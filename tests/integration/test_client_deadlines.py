@@ -6,6 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+import pytest
+
 from outlay import Client
 from tests.support.events import track
 from tests.support.raw_servers import RawServer, answer
@@ -24,6 +26,7 @@ def _drip(line: Line, _: Arrived) -> None:
     line.drip(_ACCEPTED, 0.1)
 
 
+@pytest.mark.serial
 def test_close_keeps_its_deadline_when_the_server_drips(tmp_path: Path) -> None:
     """The request under way is left behind; its event stays, stamped as attempted."""
     with RawServer(_drip) as server:

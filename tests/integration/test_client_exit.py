@@ -43,6 +43,7 @@ def test_a_script_that_fails_delivers_what_it_tracked(tmp_path: Path) -> None:
         assert server.total == total_of(range(5))
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("trouble", ["down", "hanging"])
 def test_without_a_server_the_exit_keeps_its_deadline_and_the_next_process_delivers(
     tmp_path: Path, trouble: str

@@ -73,6 +73,7 @@ client.close()
 """
 
 
+@pytest.mark.serial
 def test_memory_does_not_grow_with_what_is_pending(tmp_path: Path) -> None:
     """An outage must not become an outage of the application."""
     variables = {"OUTLAY_JOURNAL_DIR": tmp_path, "OUTLAY_SEGMENT_BYTES": _MIB}

@@ -260,6 +260,7 @@ def test_an_unknown_event_type_is_parked_and_the_others_pass(
     assert server.total == total_of(range(10))
 
 
+@pytest.mark.serial
 def test_close_keeps_its_deadline_when_the_server_hangs(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
@@ -369,6 +370,7 @@ def test_shipping_none_sends_nothing_and_a_shipping_sibling_delivers(
     assert server.total == total_of([1])
 
 
+@pytest.mark.serial
 def test_more_senders_carry_more_to_a_slow_server(
     server: ScriptedServer, tmp_path: Path
 ) -> None:

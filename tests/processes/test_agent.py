@@ -157,6 +157,7 @@ def test_an_agent_and_clients_that_ship_for_themselves_share_a_folder(
     assert segment_files(ledger.journal_dir) == []
 
 
+@pytest.mark.serial
 def test_a_stopped_agent_goes_on_where_it_was(ledger: Ledger) -> None:
     """It holds its locks meanwhile, so nobody else sends what it has in hand."""
     program = """

@@ -323,6 +323,7 @@ client.close(20)
 """
 
 
+@pytest.mark.serial
 def test_a_storm_of_signals_whose_handler_tracks_loses_nothing(tmp_path: Path) -> None:
     """A thousand a second, through tracking and into flushing."""
     with ScriptedServer() as server:
@@ -344,6 +345,7 @@ say(client.flush(60).complete)
 """
 
 
+@pytest.mark.serial
 def test_closing_in_a_handler_ends_a_flush_that_hangs(tmp_path: Path) -> None:
     """SIGTERM comes while the server hangs: close() keeps its deadline all the same."""
     with ScriptedServer(lambda _: Fault.HANG) as server:

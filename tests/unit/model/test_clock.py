@@ -34,6 +34,7 @@ def test_monotonic_time_does_not_step_back() -> None:
     assert clock.monotonic() <= clock.monotonic()
 
 
+@pytest.mark.serial
 def test_a_threads_time_is_what_the_thread_computed() -> None:
     """The shipper tells computing from waiting by it."""
     wall, used = time.perf_counter(), thread_cpu_seconds()

@@ -104,7 +104,7 @@ class CaptureSink:
         ):
             return None
         cost = UnpricedCost(
-            "open",
+            "waiting",
             *why,
             format_rfc3339(pipeline.clock.now_ms()),
             pipeline.settings.currency,

@@ -100,12 +100,12 @@ class Pipeline:
         settings = self.settings
         by_agent = settings.shipping == "agent"
         return journal_class(
-            Destination.of(settings),
-            JournalLimits.of(settings),
+            Destination.from_settings(settings),
+            JournalLimits.from_settings(settings),
             journal_dir=settings.journal_dir,
             in_memory=settings.durability == "memory",
             synced=settings.durability == "disk",
-            duty=ShippingRole.DELEGATED if by_agent else ShippingRole.SELF,
+            role=ShippingRole.DELEGATED if by_agent else ShippingRole.SELF,
             clock=self.clock,
             notices=self.notices,
         )
@@ -216,7 +216,7 @@ class Pipeline:
     def reset_after_fork(self) -> None:
         """Start with no events in a forked child: the parent ships its own."""
         self.journal.reset_after_fork()
-        self.unpriced.forked()
+        self.unpriced.reset_after_fork()
         self.shipper.reset_after_fork()
         self.dropped.reset_after_fork()
         self.lifecycle.reset_after_fork()

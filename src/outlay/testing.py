@@ -85,7 +85,7 @@ class RecordingClient(Client):
     def clear(self) -> None:
         """Forget what was recorded; the same events and calls count again."""
         self._recording.recorded.payloads.clear()
-        self._recording.recorded_unpriced.forked()
+        self._recording.recorded_unpriced.reset_after_fork()
         forget_client(self)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlay import Client
 from outlay._journal.frames import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
+from outlay._journal.segments import iter_unsettled
 from outlay._model.events import decode_event
 from tests.faults.judge import kept_in
 from tests.faults.scenario import NOTHING, Books, Scenario
@@ -18,7 +19,7 @@ from tests.support.clock import ManualClock
 from tests.support.events import amount_of, assert_conserved, track
 from tests.support.journals import KIB, segment_files
 from tests.support.service import Service, take_all
-from tests.support.stepwise import Process, unsettled
+from tests.support.stepwise import Process
 
 if TYPE_CHECKING:
     import random
@@ -94,7 +95,7 @@ def _torn(_: random.Random, size: int, *, cut: bool) -> Tally:
         writer = scene.start()
         scene.track(writer, range(size))
         [segment] = segment_files(scene.journal_dir)
-        last = list(unsettled(bytearray(segment.read_bytes())))[-1]
+        last = list(iter_unsettled(bytearray(segment.read_bytes())))[-1]
         torn = track(writer.client, size)  # nobody is told of it
         end = last.end + FRAME_HEADER_BYTES + len(last.payload)
         writer.crash()
@@ -160,7 +161,7 @@ def _flip_some(chance: random.Random, segment: Path) -> dict[str, bytes]:
     Returns:
         What is left of the events that were hit, by key.
     """
-    frames = list(unsettled(bytearray(segment.read_bytes())))
+    frames = list(iter_unsettled(bytearray(segment.read_bytes())))
     hit = []
     with segment.open("r+b", buffering=0) as file:
         for _ in range(chance.randint(1, 3)):

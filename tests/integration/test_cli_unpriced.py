@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from outlay._cli.exit_codes import ExitCode
-from outlay._journal.unpriced_store import set_state
+from outlay._journal.marked_lines import set_state
 from outlay._model.events import decode_event
 from tests.support import processes
 from tests.support.command_line import Ran, call, reaching, serving
@@ -128,7 +128,7 @@ def test_what_may_be_tracked_already_is_said_and_under_the_window_rule(
 ) -> None:
     """A process was killed while it tracked the first cost by another door."""
     first, *_ = waiting(journal_dir)
-    set_state(first.path, [first.offset], "held")
+    set_state(first.path, [first.line.offset], "replacing")
     listed = ran("unpriced", "list")["unpriced"]
 
     said = call("reprice", "--price-book", str(book)).out

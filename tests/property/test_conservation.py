@@ -35,6 +35,7 @@ from hypothesis.stateful import (
 from outlay import Client
 from outlay._journal.folders import destination_name
 from outlay._journal.frames import FRAME_HEADER_BYTES
+from outlay._journal.segments import iter_unsettled
 from outlay._model.events import decode_event
 from outlay._model.settings import DEFAULT_BASE_URL
 from tests.support.clock import HOUR, ManualClock
@@ -42,7 +43,7 @@ from tests.support.events import assert_conserved
 from tests.support.journals import KIB
 from tests.support.servers import BATCH_PATH
 from tests.support.service import FATES, WINDOW, Service, take_all
-from tests.support.stepwise import Process, unsettled
+from tests.support.stepwise import Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -496,7 +497,7 @@ def _flip(path: Path, offset: int, bit: int) -> None:
 def _frames_in(folder: Path) -> Iterator[tuple[Path, Frame]]:
     """Yield the events in a destination's segments that have not met their fate."""
     for path in sorted(folder.glob("*/*.seg")):
-        for frame in unsettled(bytearray(path.read_bytes())):
+        for frame in iter_unsettled(bytearray(path.read_bytes())):
             yield path, frame
 
 

@@ -13,7 +13,7 @@ from outlay._model.rate_limited_log import RateLimitedLog
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from outlay._journal.segments import PendingEvent
+    from outlay._journal.segment_reader import PendingEvent
 
 KIB: Final = 1024
 CREDENTIAL: Final = "sk_test_do_not_store_me"
@@ -38,7 +38,7 @@ def make_journal(
     destination: Destination = DESTINATION,
     limits: JournalLimits = LIMITS,
     in_memory: bool = False,
-    duty: ShippingRole = ShippingRole.SELF,
+    role: ShippingRole = ShippingRole.SELF,
     clock: Clock | None = None,
 ) -> Journal:
     """Return a journal with small segments."""
@@ -48,7 +48,7 @@ def make_journal(
         limits,
         journal_dir=journal_dir,
         in_memory=in_memory,
-        duty=duty,
+        role=role,
         clock=clock,
         notices=RateLimitedLog(clock),
     )

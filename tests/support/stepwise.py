@@ -1,14 +1,15 @@
 """Processes that track and ship one step at a time, and end in the middle of one.
 
-Each has a real client on a real folder. They live in the test's own process: what the
-kernel does for a process that dies, closing its files, is done by hand.
+Each has a real client on a real folder. They live in the test's own process. For a
+process that dies, the kernel closes its files, and here `Process.crash` does that.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from outlay._journal.frames import SEGMENT_HEADER_BYTES, SETTLED, Frame, read_frame
+from outlay._journal.segment_opener import is_in_memory
+from outlay._journal.segments import iter_unsettled
 from outlay._lifecycle import live_clients
 from outlay._shipping.planner import RequestPlanner
 from outlay._shipping.shipper import Shipper
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from outlay import Client
-    from outlay._journal.frames import Buffer
+    from outlay._journal.journal import Journal
     from outlay._model.clock import Clock
     from outlay._shipping.wire import PlannedRequest
     from outlay.transport import TransportResponse
@@ -28,7 +29,7 @@ class Process:
     """A process that does nothing by itself.
 
     Attributes:
-        client: real, without threads.
+        client: A real client, without threads.
     """
 
     def __init__(self, client: Client, clock: Clock) -> None:
@@ -36,7 +37,7 @@ class Process:
         self.client = client
         self._planner = RequestPlanner(
             client.settings,
-            client._pipeline.journal,
+            self._journal,
             clock=clock,
             log=client._pipeline.notices,
         )
@@ -45,24 +46,28 @@ class Process:
         shipper.planner = self._planner  # `stats` counts by it
 
     @property
+    def _journal(self) -> Journal:
+        return self.client._pipeline.journal
+
+    @property
     def credential(self) -> str:
-        """The one of its destination."""
+        """The credential of its destination."""
         key = self.client.settings.api_key
         return key.get_secret_value() if key else ""
 
     def adopt(self) -> None:
-        """Take over what dead processes left."""
-        self.client._pipeline.journal.adopt_orphans()
+        """Adopt the folders of dead processes."""
+        self._journal.adopt_orphans()
 
     def plan(self) -> PlannedRequest | float:
-        """Plan as if somebody waited in a flush; this stamps the job's events."""
+        """Plan as in a flush, which stamps the events of the request."""
         self._planner.skip_backoff()
         return self._planner.plan(linger=False)
 
     def perform(
         self, job: PlannedRequest, post: Callable[[str, bytes], TransportResponse]
     ) -> None:
-        """Post ``job`` and record what came of it."""
+        """Post ``job`` and record its outcome."""
         response, result = send(job, _Wire(post))
         self._planner.record(job, response, result, wall=0.1, cpu=0.001)
         self._planner.take_deliveries()
@@ -74,21 +79,17 @@ class Process:
                 self.perform(step, post)
 
     def in_memory(self) -> Iterator[bytes]:
-        """Yield the payloads of events that die with it, for want of a disk."""
-        reader = self.client._pipeline.journal.reader
-        opened = [*reader._reading.values(), *reader._drained.values()]
-        refs = [*reader._added, *reader._queued, *(each.ref for each in opened)]
-        refs += [ref for ref, _ in reader._parked.values()]
-        for ref in refs:
-            if ref.name.startswith("memory/"):
-                yield from (frame.payload for frame in unsettled(ref.open_memory()))
+        """Yield the payloads of events that die with it, because there is no disk."""
+        for handle in self._journal.reader.handles():
+            if is_in_memory(handle):
+                yield from (
+                    frame.payload for frame in iter_unsettled(handle.open_memory())
+                )
 
     def crash(self) -> None:
         """End as a killed process does: the kernel closes its files, no more."""
-        journal = self.client._pipeline.journal
-        for folder in (journal._writer, *journal._adopted.values()):
-            if folder is not None:
-                folder.close()
+        for folder in self._journal.held_folders():
+            folder.close()
         live_clients.discard(self.client)
 
 
@@ -99,13 +100,4 @@ class _Wire:
         self.post = post
 
     def close(self) -> None:
-        """Nothing is open."""
-
-
-def unsettled(segment: Buffer) -> Iterator[Frame]:
-    """Yield the events of a segment that have not met their fate; skip damage."""
-    offset, limit = SEGMENT_HEADER_BYTES, len(segment)
-    while (found := read_frame(segment, offset, limit, final=True)) is not None:
-        if isinstance(found, Frame) and found.state not in SETTLED:
-            yield found
-        offset = found.end
+        """Close nothing: nothing is open."""

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from outlay import Client
 from outlay._capture.observation import Observation
 from outlay._capture.recorder import Recorder
-from outlay._journal.admin.commit import UnpricedLine, read_unpriced
-from outlay._journal.admin.inspect import DestinationView
+from outlay._journal.admin.inspect import DestinationView, UnpricedLine
 from outlay._model.attribution import Attribution
 from outlay._model.events import CostEvent, decode_event
 
@@ -68,7 +67,7 @@ def view_of(journal_dir: Path) -> DestinationView:
 def waiting(journal_dir: Path) -> list[UnpricedLine]:
     """Return the costs that wait for a price; none may be damaged."""
     problems: list[object] = []
-    lines = [*read_unpriced(view_of(journal_dir).folder, problems.append)]
+    lines = [*view_of(journal_dir).unpriced(problems.append)]
 
     assert problems == []
     return lines

@@ -1,8 +1,8 @@
 """Pending events on disk: append, read back, settle, recover. No network.
 
-<journal_dir>/<destination>/meta.json           format version, where events go
-<journal_dir>/<destination>/<writer>/           one folder for each writing process
-    writer.lock  shipper.lock                 held for life: who appends, who ships
-    00000001.seg  00000002.seg …              segments of frames, see `frames`
-<journal_dir>/<destination>/dead/<writer>.jsonl dead letters and quarantine
+track_cost ─▶ journal ─▶ appender ─▶ segments ─▶ frames        the caller's side
+                 │          └─▶ segment_opener ─▶ folders ─▶ locks
+shipper ───▶ journal ─▶ reader ─▶ segment_reader ─▶ frames     the shipper's side
+                 └─▶ recovery ─▶ folders, agent_progress       other writers
+outlay journal ─▶ admin/edit ─▶ admin/commit ─▶ marked_lines   commands
 """

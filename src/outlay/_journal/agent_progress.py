@@ -1,10 +1,10 @@
-"""What became of a process's events when another process ships them.
+"""Tell a process the outcomes of its events while an agent ships them.
 
-The shipper writes each fate into its frame, where the writer can see it. Before it
-deletes a segment, it adds a line to ``settled.jsonl`` in the writer's folder that says
-what the segment came to. So for each segment there is the file, or the line, or, after
-a kill between the two steps, both: the writer looks for the file first. The next
-shipper deletes such a file and writes its line again, which says the same.
+The agent writes each state into its frame, where the writer can see it. Before the
+agent deletes a segment, it adds a line to ``settled.jsonl`` in the writer's folder, with
+the counts of that segment. So for each segment there is the file or the line. After a
+kill between the two steps there are both, and the writer looks for the file first. The
+next agent deletes such a file and writes the same line again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from outlay._journal import frames, segments
-from outlay._journal.folders import FATES_FILE
+from outlay._journal.folders import SUMMARY_FILE
 from outlay._journal.frames import SEGMENT_HEADER_BYTES, SETTLED, Frame, FrameState
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ _NAMES: Final = {
 
 
 class SegmentSummary(msgspec.Struct, frozen=True):
-    """What the events of a finished segment came to.
+    """The outcomes of the events of a finished segment.
 
     Attributes:
-        segment: name of the file.
-        delivered: accepted by the server.
-        dead: in the dead letters.
-        quarantined: in the dead letters, perhaps counted.
-        damaged: found corrupted.
+        segment: The name of the file.
+        delivered: The number of events that the server accepted.
+        dead: The number of dead letters.
+        quarantined: The number of dead letters that may have been counted.
+        damaged: The number of corrupt events.
     """
 
     segment: str
@@ -54,11 +54,11 @@ class SegmentSummary(msgspec.Struct, frozen=True):
     damaged: int
 
     @classmethod
-    def of(cls, path: Path) -> SegmentSummary:
-        """Return what a segment without pending events came to.
+    def from_path(cls, path: Path) -> SegmentSummary:
+        """Return the outcomes of a segment without pending events.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: It cannot be read.
         """
         memory = segments.map_readonly(path)
         if memory is None:
@@ -71,50 +71,55 @@ class SegmentSummary(msgspec.Struct, frozen=True):
             return cls(path.name, **settled, damaged=sum(states.values()))
 
 
-def append_summary(folder: Path, fates: SegmentSummary) -> None:
-    """Tell a writer what a segment came to: before it is deleted, if there is room.
+def append_summary(folder: Path, summary: SegmentSummary) -> None:
+    """Leave a summary for the writer: before the segment is deleted, if there is room.
 
     Raises:
-        OSError: the folder cannot be written to.
+        OSError: The folder cannot be written to.
     """
-    # A line begins with its break: one that was cut off spoils no other.
-    line = b"\n" + msgspec.json.encode(fates)
+    # A line begins with its break, so that one that was cut off spoils no other.
+    line = b"\n" + msgspec.json.encode(summary)
     flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC
-    descriptor = os.open(folder / FATES_FILE, flags, _FILE_MODE)
+    descriptor = os.open(folder / SUMMARY_FILE, flags, _FILE_MODE)
     try:
         if os.write(descriptor, line) < len(line):
-            raise OSError(errno.ENOSPC, "no room for a line", FATES_FILE)
+            raise OSError(errno.ENOSPC, "no room for a line", SUMMARY_FILE)
     finally:
         os.close(descriptor)
 
 
 def read_summaries(folder: Path) -> dict[str, SegmentSummary]:
-    """Return what the finished segments of a writer came to, by file name."""
+    """Return the summaries of a writer's finished segments, by file name."""
     try:
-        lines = (folder / FATES_FILE).read_bytes().splitlines()
+        lines = (folder / SUMMARY_FILE).read_bytes().splitlines()
     except OSError:  # none yet, or the folder is gone
         return {}
     found = {}
     for line in lines:
         with contextlib.suppress(msgspec.DecodeError):
-            fates = msgspec.json.decode(line, type=SegmentSummary)
-            found[fates.segment] = fates
+            summary = msgspec.json.decode(line, type=SegmentSummary)
+            found[summary.segment] = summary
     return found
 
 
 class _Snapshot(NamedTuple):
-    """What can be seen in a segment now."""
+    """The outcomes in a segment at one moment.
+
+    Attributes:
+        counts: The number of events by outcome.
+        pending_from: The offset of the first pending event, or infinity.
+    """
 
     counts: Counter[str]
-    pending_from: float  # offset of the first event that waits; infinity: none does
+    pending_from: float
 
 
-def _is_pending(seen: frames.FrameHeader) -> bool:
-    return not seen.damaged and seen.state not in {*SETTLED, FrameState.PARKED}
+def _is_pending(header: frames.FrameHeader) -> bool:
+    return not header.damaged and header.state not in {*SETTLED, FrameState.PARKED}
 
 
 class _Segment:
-    """A segment of ours, and the settled events at its start, counted already."""
+    """A segment of this process, and the counts of the settled events at its start."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -122,7 +127,7 @@ class _Segment:
         self._counts: Counter[str] = Counter()
 
     def snapshot(self) -> _Snapshot | None:
-        """Return what became of its events so far; None if the file is gone."""
+        """Return the outcomes so far. None if the file is gone."""
         memory = segments.map_readonly(self.path)
         if memory is None:
             return None
@@ -164,12 +169,12 @@ class _Segment:
             else:
                 pending_from = min(pending_from, each.offset)
                 if not each.attempted:
-                    break  # events are sent in order: nor were those behind it
+                    break  # events are sent in order: nor were the later ones
         return _Snapshot(counts, pending_from)
 
 
 class AgentProgress:
-    """What became of this process's events, as far as the journal says.
+    """The outcomes of this process's events, as far as the journal shows them.
 
     Thread safety: any thread, re-entrant.
     """
@@ -181,7 +186,7 @@ class AgentProgress:
         self._finished: Counter[str] = Counter()
 
     def add(self, name: str, path: Path) -> None:
-        """Watch a new segment."""
+        """Observe a new segment."""
         with self._lock:
             self._segments[name] = _Segment(path)
 
@@ -191,10 +196,10 @@ class AgentProgress:
             return list(self._segments)
 
     def counts(self) -> Counter[str]:
-        """Return how many events met which fate; all others are pending."""
+        """Return the number of events by outcome. All others are pending."""
         with self._lock:
-            looks = self._look(self.names())
-            return sum((look.counts for look in looks.values()), self._finished.copy())
+            found = self._snapshots(self.names()).values()
+            return sum((each.counts for each in found), self._finished.copy())
 
     def oldest(self) -> list[bytes]:
         """Return the payload of the oldest pending event, if one is known."""
@@ -205,35 +210,37 @@ class AgentProgress:
         return []
 
     def is_settled_up_to(self, targets: Mapping[str, float]) -> bool:
-        """Return whether every event before ``targets`` has met its fate.
+        """Return whether every event before ``targets`` is settled.
 
         Args:
-            targets: offsets by segment; infinity: the segment's end.
+            targets: Offsets by segment. Infinity stands for the segment's end.
         """
         with self._lock:
-            looks = self._look([name for name in targets if name in self._segments])
+            found = self._snapshots(
+                [name for name in targets if name in self._segments]
+            )
             return all(
-                look.pending_from >= targets[name] for name, look in looks.items()
+                each.pending_from >= targets[name] for name, each in found.items()
             )
 
-    def _look(self, names: list[str]) -> dict[str, _Snapshot]:
-        looks = {}
+    def _snapshots(self, names: list[str]) -> dict[str, _Snapshot]:
+        found = {}
         for name in names:
             segment = self._segments.get(name)
             if segment is None:
                 continue  # a signal handler on this thread was faster
-            look = segment.snapshot() or self._finish(name, segment.path)
-            if look is not None:
-                looks[name] = look
-        return looks
+            snapshot = segment.snapshot() or self._finish(name, segment.path)
+            if snapshot is not None:
+                found[name] = snapshot
+        return found
 
     def _finish(self, name: str, path: Path) -> _Snapshot | None:
-        fates = read_summaries(path.parent).get(path.name)
-        if fates is None:
-            # Deleted by hand. Nobody can tell what became of the events.
+        summary = read_summaries(path.parent).get(path.name)
+        if summary is None:
+            # Deleted by hand. The outcomes of its events are unknown.
             return _Snapshot(Counter(), SEGMENT_HEADER_BYTES)
         if self._segments.pop(name, None) is None:
             return None
-        for fate in ("delivered", "dead", "quarantined", "damaged"):
-            self._finished[fate] += getattr(fates, fate)
+        for outcome in ("delivered", "dead", "quarantined", "damaged"):
+            self._finished[outcome] += getattr(summary, outcome)
         return None

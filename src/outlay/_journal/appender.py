@@ -1,10 +1,10 @@
-"""The caller's side of the journal: the hot path.
+"""Append events to segments: the caller's side, and the hot path.
 
-Each segment writer belongs to one thread for the length of one append. A call takes
-an idle writer off a list and puts it back; both steps are single operations of a
-list, atomic in CPython. So threads, signal handlers and finalisers that interrupt
-each other simply get different writers: there is no lock to wait for, and none to
-deadlock on. There are as many segments as there ever were appends at the same time.
+Each segment writer belongs to one thread for the length of one append. A call takes an
+idle writer off a list and puts it back. Both steps are single operations of a list,
+atomic in CPython. So threads, signal handlers and finalisers that interrupt each other
+get different writers. There is no lock to wait for, and none to deadlock on. There are
+as many segments as there ever were appends at the same time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Appender:
-    """Appends events to whichever segment is free.
+    """Appends events to any segment that is free.
 
     Thread safety: any thread, re-entrant.
     """
@@ -30,19 +30,19 @@ class Appender:
     def __init__(
         self,
         open_segment: Callable[[int], SegmentWriter],
-        open_durable: Callable[[int], SegmentWriter | None],
+        open_on_disk: Callable[[int], SegmentWriter | None],
         publish: Callable[[SegmentWriter], None],
     ) -> None:
         """Append to segments that ``open_segment`` makes.
 
         Args:
-            open_segment: returns a new writer with room for an event of so many
-                bytes; raises JournalFullError when there is no place for it.
-            open_durable: the same, or returns None while there is no disk.
-            publish: tells the reader of a writer.
+            open_segment: A function that returns a new writer with room for an event of
+                so many bytes. It raises JournalFullError when there is none.
+            open_on_disk: The same on disk only. It returns None while there is no disk.
+            publish: A function that announces a writer to the reader.
         """
         self._open_segment = open_segment
-        self._open_durable = open_durable
+        self._open_on_disk = open_on_disk
         self._publish = publish
         self._idle: list[SegmentWriter] = []
         # Re-entrant: a signal handler may track a cost inside a locked block.
@@ -54,10 +54,10 @@ class Appender:
         self._failed_syncs = 0  # guarded by _lock
 
     def append(self, payload: bytes) -> bool:
-        """Keep an event, and say whether it survives the death of the process.
+        """Append an event; return whether it survives the death of the process.
 
         Raises:
-            JournalFullError: there is no room; the event was not kept.
+            JournalFullError: There is no room, and the event was not appended.
         """
         idle = self._idle
         try:
@@ -75,41 +75,41 @@ class Appender:
         return writer.durable
 
     def append_synced(self, payload: bytes, commit: Callable[[], bool]) -> bool:
-        """Keep an event, and say whether it survives the death of the machine.
+        """Append an event; return whether it survives the death of the machine.
 
         Args:
-            payload: the event.
-            commit: see `GroupCommit.commit`.
+            payload: The event.
+            commit: A function that syncs all segments: `GroupCommit.commit`.
 
         Raises:
-            JournalFullError: there is no room; the event was not kept.
+            JournalFullError: There is no room, and the event was not appended.
         """
         failed = self._failed_syncs
         if not (self.append(payload) and commit()):
             return False
         # The system reports a failure once, perhaps to another thread that sealed the
-        # segment; the next sync succeeds, without what the failed one has lost.
+        # segment. The next sync succeeds, without the bytes that the failed one lost.
         return self._failed_syncs == failed
 
     @property
     def has_open_segments(self) -> bool:
-        """Whether there are segments that something may yet be appended to."""
+        """Whether there are segments that may still get an event."""
         with self._lock:
             return bool(self._opening_count or self._live)
 
     def appended_count(self) -> int:
-        """Return how many events were kept since the start."""
+        """Return the number of events that were appended since the start."""
         with self._lock:
             live = sum(writer.frame_count for writer in self._live.values())
             return self._sealed_count + live
 
     def end_offsets(self) -> dict[str, int]:
-        """Return the end of what was appended so far, by segment."""
+        """Return the offset of the next append, by segment."""
         with self._lock:
             return {writer.name: writer.tail for writer in self._live.values()}
 
     def end_offset(self, segment: str) -> int | None:
-        """Return the end of what was appended to a segment; None if that is over."""
+        """Return the offset of the next append to a segment. None if it is sealed."""
         writer = self._live.get(segment)  # one operation of a dict: no lock
         return None if writer is None else writer.tail
 
@@ -117,7 +117,7 @@ class Appender:
         """Bring everything appended so far to the disk.
 
         Raises:
-            OSError: the disk failed.
+            OSError: The disk failed.
         """
         with self._lock:
             writers = [*self._live.values(), *self._unsynced]
@@ -127,9 +127,9 @@ class Appender:
             self._unsynced.difference_update(writers)
 
     def seal_all(self) -> None:
-        """Finish all segments; the next append opens a new one."""
-        # Only idle ones. A writer that is not here is inside of an append, whose frame
-        # would come after the reader had seen the end.
+        """Finish all segments. The next append opens a new one."""
+        # Only idle ones. A writer that is not in the list is inside of an append, whose
+        # frame would come after the reader had seen the end.
         while self._idle:
             self._seal(self._idle.pop())
 
@@ -138,9 +138,9 @@ class Appender:
             return self._register(self._open_segment(payload_bytes))
 
     def _prefer_disk(self, writer: SegmentWriter, payload_bytes: int) -> SegmentWriter:
-        """Return a writer to disk if there is one again, or else ``writer``."""
+        """Return a writer to disk if there is a disk again, or else ``writer``."""
         with contextlib.suppress(JournalFullError), self._counted_as_opening():
-            if (on_disk := self._open_durable(payload_bytes)) is not None:
+            if (on_disk := self._open_on_disk(payload_bytes)) is not None:
                 self._seal(writer)
                 return self._register(on_disk)
         return writer
@@ -158,7 +158,7 @@ class Appender:
     def _register(self, writer: SegmentWriter) -> SegmentWriter:
         with self._lock:
             self._live[writer.name] = writer
-        # Only now: a flush takes a segment that is not live for a finished one.
+        # Not earlier: to a flush, a segment that is not live is a finished one.
         self._publish(writer)
         return writer
 
@@ -172,14 +172,14 @@ class Appender:
 
     def _seal(self, writer: SegmentWriter) -> None:
         try:
-            self._sync(writer)  # while it is live: afterwards nobody would
+            self._sync(writer)  # while it is live: afterwards no commit syncs it
         except OSError:
             with self._lock:
                 self._unsynced.add(writer)  # `sync_all` tries again, and reports
         with self._lock:
-            # A full writer is offered again when no successor could be opened.
+            # A full writer comes again when no successor could be opened.
             if writer.name in self._live:
-                # First: if a signal handler raises here, it is merely sealed twice.
+                # First. If a signal handler raises here, it is merely sealed twice.
                 writer.seal()
                 self._sealed_count += writer.frame_count
                 del self._live[writer.name]

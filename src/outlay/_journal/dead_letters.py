@@ -1,18 +1,18 @@
-"""Events that left the pipeline undelivered, kept on disk for people to read.
+"""Store events that will not be sent, for people to read.
 
-One file of JSON lines for each writing process, so that two never interleave. A line
-is written before its event is marked settled: a crash between the two writes a second
-line with the same idempotency key, and loses nothing.
+One file of JSON lines for each writing process, so that two never interleave. A line is
+written before its event is marked settled. A crash between the two leaves a second line
+with the same idempotency key, and loses nothing.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
+from outlay._journal import marked_lines
 from outlay._model.clock import Clock, format_rfc3339
 
 if TYPE_CHECKING:
@@ -22,22 +22,28 @@ _FILE_MODE: Final = 0o600
 
 Kind = Literal["dead", "quarantined"]
 
+RESENT: Final = "sent"
+"""The state of a line whose event a person made pending again. It is not longer than
+``dead``, because it takes its place."""
+
 
 class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """One line of a dead-letter file.
 
     Attributes:
-        kind: ``dead``: the server refused the event for good. ``quarantined``: it may
-            have been counted, and resending it might double it.
-        reason: one word for machines.
-        message: one sentence for people, the server's own where it gave one.
-        buried_at: RFC 3339, UTC.
-        attempts: attempts in all.
-        event: the request body as tracked.
-        first_attempt_at: RFC 3339, UTC; absent when unknown or never attempted.
+        kind: ``dead`` if the server refused the event for good. ``quarantined`` if it
+            may have been counted, so that sending it again might count it twice.
+            ``sent`` if a person made it pending again.
+        reason: One word for machines.
+        message: One sentence for people, the server's own if it sent one.
+        recorded_at: When the line was written, as RFC 3339 in UTC.
+        attempts: The number of attempts, of all processes.
+        event: The request body, as it was tracked.
+        first_attempt_at: The time of the first attempt, as RFC 3339 in UTC. Absent if
+            it is unknown, or if there was no attempt.
     """
 
-    kind: Kind
+    kind: Literal["dead", "quarantined", "sent"]
     reason: str
     message: str
     recorded_at: str
@@ -70,7 +76,7 @@ class DeadLetters:
         """Append a dead letter.
 
         Raises:
-            OSError: the folder cannot be written to.
+            OSError: The folder cannot be written to.
         """
         letter = DeadLetter(
             kind,
@@ -81,25 +87,22 @@ class DeadLetters:
             msgspec.Raw(payload),
             format_rfc3339(first_attempt_ms) if first_attempt_ms else None,
         )
-        line = msgspec.json.encode(letter) + b"\n"
-        self._write(f"{self._writer}.jsonl", line, os.O_APPEND)
+        path = self._folder / f"{self._writer}{marked_lines.SUFFIX}"
+        descriptor = marked_lines.open_for_append(path)
+        try:
+            marked_lines.append(descriptor, marked_lines.encode(letter), path.name)
+        finally:
+            os.close(descriptor)
 
-    def store_corrupt_bytes(self, segment: str, offset: int, damaged: bytes) -> None:
-        """Keep bytes of a segment that are no frame.
+    def store_corrupt_bytes(self, segment: str, offset: int, corrupt: bytes) -> None:
+        """Store bytes of a segment that are no frame.
 
         Raises:
-            OSError: the folder cannot be written to.
+            OSError: The folder cannot be written to.
         """
-        name = f"{segment.replace('/', '-')}-{offset}.damaged"
-        # In place of what was kept when the segment was read before.
-        self._write(name, damaged.rstrip(b"\0"), os.O_TRUNC)
-
-    def _write(self, name: str, content: bytes, start_at: int) -> None:
-        flags = os.O_CREAT | start_at | os.O_WRONLY | os.O_CLOEXEC
-        descriptor = os.open(self._folder / name, flags, _FILE_MODE)
-        with os.fdopen(descriptor, "ab", buffering=0) as file:
-            start = file.tell()
-            if file.write(content) < len(content):
-                # The disk filled up within the line. Half of it is no dead letter.
-                file.truncate(start)
-                raise OSError(errno.ENOSPC, "no room for a dead letter", name)
+        path = self._folder / f"{segment.replace('/', '-')}-{offset}.damaged"
+        # Replace the copy from an earlier reading of the segment.
+        flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC
+        descriptor = os.open(path, flags, _FILE_MODE)
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            file.write(corrupt.rstrip(b"\0"))

@@ -1,16 +1,15 @@
-"""Folders of the journal on disk: names, permissions, locks, space.
+"""Name, create, lock and measure the folders of the journal.
 
-Two locks say who may do what with a writer's folder: the holder of ``writer.lock``
-appends to its segments, the holder of ``shipper.lock`` decides the fates of their
-events. A process holds both of its own for life, or leaves the second one to an agent;
-the kernel frees them when it dies, however it dies. Whoever gets both has adopted the
-folder, and nobody else may remove it.
+Two locks say what a process may do with a writer's folder. The holder of
+``writer.lock`` appends to its segments. The holder of ``shipper.lock`` settles their
+events. A process holds both of its own for life, or leaves the second one to an agent.
+The kernel frees them when the process dies, however it dies. A process that gets both
+has adopted the folder, and only that process may remove it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import hmac
 import os
@@ -19,10 +18,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from outlay._fork import ForkLock, after_fork_in_child
 from outlay._journal.frames import FORMAT_VERSION, SEGMENT_HEADER_BYTES
+from outlay._journal.locks import Lock
 from outlay._model.clock import format_rfc3339
 from outlay._model.keys import netstring
+from outlay._model.settings import state_folder, temporary_folder
 from outlay.errors import JournalError, JournalFullError
 
 if TYPE_CHECKING:
@@ -31,24 +31,27 @@ if TYPE_CHECKING:
 
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
-_DIGEST_CHARS: Final = 32  # 128 bits: no two destinations of one folder meet
+_DIGEST_CHARS: Final = 32  # 128 bits: no two destinations share a name
 _RANDOM_BYTES: Final = 4  # beside time and process id, in a writer's name
 
 WRITER_LOCK: Final = "writer.lock"
 SHIPPER_LOCK: Final = "shipper.lock"
+COMMANDS_LOCK: Final = "commands.lock"
 SEGMENT_SUFFIX: Final = ".seg"
 PART_SUFFIX: Final = ".part"
-"""In place of the other, of a segment whose events are not to be seen one by one."""
-FATES_FILE: Final = "settled.jsonl"
+"""Replaces the other suffix while a segment gets events that count only together."""
+SUMMARY_FILE: Final = "settled.jsonl"
+MANIFEST_FILE: Final = "commit.json"
 _DEAD: Final = "dead"
 _UNPRICED: Final = "unpriced"
 _META: Final = "meta.json"
 _RESERVED_NAMES: Final = frozenset({_DEAD, _UNPRICED, _META})
 _NEW_PREFIX: Final = ".new-"
+_STAGED_PREFIX: Final = ".staged-"
 
 
 class DestinationMeta(msgspec.Struct, frozen=True):
-    """What ``meta.json`` says about a destination; never a credential."""
+    """The content of ``meta.json``. It never holds a credential."""
 
     format_version: int
     base_url: str
@@ -59,9 +62,9 @@ class DestinationMeta(msgspec.Struct, frozen=True):
 def destination_name(base_url: str, namespace: str | None, credential: str) -> str:
     """Return the folder name of a destination.
 
-    Events for different servers, namespaces or credentials never share a folder.
-    The credential only keys the digest (HMAC-SHA-256, RFC 2104), which does not tell
-    it; but do not use a guessable one.
+    Events for different servers, namespaces or credentials never share a folder. The
+    credential only keys the digest (HMAC-SHA-256, RFC 2104). The digest does not reveal
+    it, unless it can be guessed.
     """
     destination = netstring(base_url) + netstring(namespace or "")
     digest = hmac.new(credential.encode(), destination, hashlib.sha256)
@@ -69,32 +72,31 @@ def destination_name(base_url: str, namespace: str | None, credential: str) -> s
 
 
 def default_journal_dir() -> Path:
-    """Return where journals live when no setting says so."""
-    from outlay._model.settings import state_folder  # noqa: PLC0415 - see there
-
-    return state_folder() / "spill"
+    """Return the folder of journals when no setting names one."""
+    return state_folder() / "journal"
 
 
 def fallback_journal_dir() -> Path:
-    """Return where journals live when the default folder cannot be made."""
-    from outlay._model.settings import temporary_folder  # noqa: PLC0415 - see there
-
+    """Return the folder of journals when the default one cannot be made."""
     return temporary_folder() / f"outlay-{os.getuid()}"
 
 
 def temporary_journal_dir() -> Path:
-    """Return a private folder under the system's temporary one.
+    """Make and return a private folder under the system's temporary one.
 
-    Used when the default folder cannot be made. It may not survive a reboot.
+    It may not survive a reboot.
 
     Raises:
-        JournalError: somebody else owns a folder of that name.
+        JournalError: Another user owns a folder of that name.
     """
     folder = fallback_journal_dir()
     _make_folder(folder)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise JournalError(f"{folder} belongs to somebody else; set OUTLAY_JOURNAL_DIR")
+        raise JournalError(
+            f"{folder} belongs to another user; set OUTLAY_JOURNAL_DIR to a folder of "
+            "this one"
+        )
     folder.chmod(_FOLDER_MODE)
     return folder
 
@@ -105,10 +107,10 @@ def _make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in ``folder`` to the disk.
+    """Return when the disk has the names in ``folder``.
 
     Raises:
-        OSError: the disk failed.
+        OSError: The disk failed.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -117,97 +119,43 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-class Lock:
-    """An advisory lock on a file, held until released or the process dies.
-
-    ``flock`` belongs to the open file, so two clients in one process exclude each
-    other too. A forked child would share it, and keep it locked after its parent's
-    death: the child's copies are closed at once, whoever holds the locks.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Open the lock file; created if missing."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        with _opening_lock:
-            self._descriptor = os.open(path, flags, _FILE_MODE)
-            _open_locks.add(self)
-
-    def acquire(self) -> bool:
-        """Take the lock if it is free, and say whether it was.
-
-        Raises:
-            JournalError: the file system has no locks.
-        """
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            raise JournalError(
-                f"the journal folder's file system does not lock files ({error}); set "
-                "OUTLAY_JOURNAL_DIR to a local folder"
-            ) from error
-        return True
-
-    def release(self) -> None:
-        """Unlock the file, also where a child forked meanwhile shares it."""
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        """Close the file: unlocks it, unless another process shares it by fork.
-
-        A second call does nothing: two threads may find the folder gone.
-        """
-        descriptor, self._descriptor = self._descriptor, -1
-        _open_locks.discard(self)
-        if descriptor >= 0:
-            os.close(descriptor)
+def new_writer_name(now_ms: int) -> str:
+    """Return a name that sorts by age and is never used again."""
+    return f"{now_ms:013d}-{os.getpid()}-{os.urandom(_RANDOM_BYTES).hex()}"
 
 
-# Of all journals, also of those whose client is forgotten, or that are being opened
-# by another thread at the moment of a fork. Strong references: without an owner, a lock
-# still has a descriptor. A fork waits for whoever has one and has not noted it yet;
-# re-entrant, for a signal handler may fork.
-_open_locks: Final[set[Lock]] = set()
-_opening_lock: Final = ForkLock()
-
-
-def _close_all_after_fork() -> None:
-    for lock in [*_open_locks]:
-        lock.close()
-
-
-after_fork_in_child(_close_all_after_fork)
+def segment_name(number: int) -> str:
+    """Return the file name of a writer's ``number``-th segment."""
+    return f"{number:08d}{SEGMENT_SUFFIX}"
 
 
 class WriterFolder:
     """The segments of one writing process, and the locks on them."""
 
     def __init__(
-        self, path: Path, *, writer: Lock | None, shipper: Lock | None, whole: bool
+        self, path: Path, *, writer: Lock | None, shipper: Lock | None, owned: bool
     ) -> None:
-        """Remember which locks are ours; see `create`, `adopt` and `follow`."""
+        """Remember the locks that this process holds: see `create` and `follow`."""
         self.path = path
         self.name = path.name
         self._writer = writer
         self._shipper = shipper
-        self._whole = whole
+        self._owned = owned
 
     @classmethod
     def create(
         cls, destination: Path, now_ms: int, *, shipped_here: bool = True
     ) -> WriterFolder:
-        """Create and own a new folder. Its name sorts by age and is never reused.
+        """Create and own a new folder.
 
         Args:
-            destination: where.
-            now_ms: wall time.
-            shipped_here: whether this process ships its events; if not, an agent may.
+            destination: The folder of the destination.
+            now_ms: The wall time, in ms since 1970.
+            shipped_here: Whether this process ships its events. If not, an agent may.
         """
-        unique = os.urandom(_RANDOM_BYTES).hex()
-        name = f"{now_ms:013d}-{os.getpid()}-{unique}"
-        # Locked before it gets its final name: a folder that can be seen without its
-        # locks held is an orphan, and would be adopted.
+        name = new_writer_name(now_ms)
+        # Locked before it gets its final name. A folder that can be seen without its
+        # locks held is an orphan, and another process would adopt it.
         hidden = destination / f"{_NEW_PREFIX}{name}"
         hidden.mkdir(mode=_FOLDER_MODE)
         with contextlib.ExitStack() as undo:
@@ -222,13 +170,13 @@ class WriterFolder:
             path = hidden.rename(destination / name)
             undo.pop_all()
         if shipped_here:
-            return cls(path, writer=writer, shipper=shipper, whole=True)
+            return cls(path, writer=writer, shipper=shipper, owned=True)
         shipper.close()
-        return cls(path, writer=writer, shipper=None, whole=False)
+        return cls(path, writer=writer, shipper=None, owned=False)
 
     @classmethod
     def adopt(cls, path: Path) -> WriterFolder | None:
-        """Own an existing folder if its writer is dead and nobody else ships it."""
+        """Own a folder if its writer is dead and no other process ships its events."""
         folder = cls.follow(path)
         if folder is None or folder.is_owned:
             return folder
@@ -237,9 +185,9 @@ class WriterFolder:
 
     @classmethod
     def follow(cls, path: Path) -> WriterFolder | None:
-        """Own the shipping of an existing folder if nobody else does.
+        """Take the shipping of a folder if no other process has it.
 
-        Its writer may live on, see `inherit`.
+        Its writer may be alive: see `try_own`.
         """
         with contextlib.ExitStack() as undo:
             try:
@@ -251,31 +199,31 @@ class WriterFolder:
             except (FileNotFoundError, NotADirectoryError):
                 return None  # no folder, or another adopter has just removed it
             undo.callback(writer.close)
-            folder = cls(path, writer=writer, shipper=shipper, whole=False)
+            folder = cls(path, writer=writer, shipper=shipper, owned=False)
             folder.try_own()
             undo.pop_all()
         return folder
 
     @property
     def is_owned(self) -> bool:
-        """Whether all locks are ours: nobody else appends here, or ships from here."""
-        return self._whole
+        """Whether this process holds both locks: no other appends or ships here."""
+        return self._owned
 
     def try_own(self) -> bool:
-        """Own the folder as a whole if its writer is dead; return whether we do.
+        """Take the second lock if the writer is dead; return whether both are held.
 
-        Segments listed after that are all there will ever be.
+        Segments that are listed after that are complete.
         """
-        if not self._whole and self._shipper is not None and self._writer is not None:
-            self._whole = self._writer.acquire()
-            if self._whole:
+        if not self._owned and self._shipper is not None and self._writer is not None:
+            self._owned = self._writer.acquire()
+            if self._owned:
                 self._remove_unwritten()
-        return self._whole
+        return self._owned
 
     def _remove_unwritten(self) -> None:
         # A kill between the creation of a file and its allocation leaves it empty, and
-        # it would be reported at every start, for ever. No event was ever in it; nor is
-        # one, for anybody else, in a segment that was not finished.
+        # each start would report it. No event was ever in it. Nor is there one, for any
+        # reader, in a segment whose events count only together and that is unfinished.
         for path in self.segment_paths():
             if path.stat().st_size < SEGMENT_HEADER_BYTES:
                 path.unlink()
@@ -283,28 +231,28 @@ class WriterFolder:
             path.unlink()
 
     def is_deleted(self) -> bool:
-        """Return whether somebody has deleted the folder."""
+        """Return whether the folder was deleted."""
         try:
             self.path.stat()
         except (FileNotFoundError, NotADirectoryError):
             return True
-        except OSError:  # it can be anything
+        except OSError:  # unknown, so it stays
             return False
         return False
 
     def has_shipper(self) -> bool:
-        """Return whether some process ships what is written here; the writer asks."""
+        """Return whether a process ships the events that this writer appends."""
         if self._shipper is not None:
             return True
         try:
             probe = Lock(self.path / SHIPPER_LOCK)
-        except OSError:  # somebody deleted the folder
+        except OSError:  # the folder was deleted
             return False
         try:
             if not probe.acquire():
                 return True
             # Not by closing alone: a child forked at this moment would keep it locked.
-            # An agent that tries in between finds it free at its next look.
+            # An agent that tries in between finds it free at its next scan.
             probe.release()
             return False
         finally:
@@ -312,19 +260,19 @@ class WriterFolder:
 
     def segment_path(self, number: int) -> Path:
         """Return the path of this writer's ``number``-th segment."""
-        return self.path / f"{number:08d}{SEGMENT_SUFFIX}"
+        return self.path / segment_name(number)
 
     def segment_paths(self) -> list[Path]:
         """Return the segments, oldest first."""
         return sorted(self.path.glob(f"*{SEGMENT_SUFFIX}"))
 
     def release(self) -> None:
-        """Give up the folder; remove it if it is wholly ours and has no segment left.
+        """Stop using the folder. Remove it if it is owned and has no segment left.
 
-        While others hold one of its locks they must find the same files: two locks of
-        one name would let two processes ship the same events.
+        While another process holds one of its locks, both must find the same files. Two
+        locks of one name would let two processes ship the same events.
         """
-        if self._whole and not self.segment_paths():
+        if self._owned and not self.segment_paths():
             _remove(self.path)
         self.close()
 
@@ -336,20 +284,19 @@ class WriterFolder:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a writer's folder, unless there is something in it that is to be kept."""
-    # Never the whole tree: a thread that is inside of track_cost while the client is
-    # closed may open a segment in it at this moment. Nor does it open anything: that
-    # may be what has failed.
+    """Remove a writer's folder, unless it holds a file that must stay."""
+    # Never the whole tree. A thread inside of track_cost may open a segment in it while
+    # the client is closed. And this opens nothing, because that may be what has failed.
     with contextlib.suppress(OSError):
-        for name in (FATES_FILE, SHIPPER_LOCK, WRITER_LOCK):
+        for name in (SUMMARY_FILE, MANIFEST_FILE, SHIPPER_LOCK, WRITER_LOCK):
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
 
 
 def _segment_bytes(folder: Path) -> int:
-    """Return the size of the segments in ``folder``; of what vanishes meanwhile, 0."""
+    """Return the bytes of the segments in ``folder``. One that vanishes counts as 0."""
     total = 0
-    # Siblings settle segments, and remove folders, whenever they like.
+    # Other processes settle segments and remove folders at any time.
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for path in folder.glob(f"*{SEGMENT_SUFFIX}"):
             with contextlib.suppress(FileNotFoundError):
@@ -358,7 +305,7 @@ def _segment_bytes(folder: Path) -> int:
 
 
 class DestinationFolder:
-    """Everything kept for one destination, by all processes of this host."""
+    """All files of one destination, of all processes of this host."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -367,45 +314,55 @@ class DestinationFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether any process has made the folder yet."""
+        """Whether a process has made the folder yet."""
         return self.path.is_dir()
+
+    @property
+    def meta(self) -> DestinationMeta | None:
+        """The destination's address and format. None if they cannot be read."""
+        try:
+            content = (self.path / _META).read_bytes()
+            return msgspec.json.decode(content, type=DestinationMeta)
+        except (OSError, msgspec.DecodeError):
+            return None
 
     def prepare(self, *, base_url: str, namespace: str | None, now_ms: int) -> None:
         """Create the folder with its ``meta.json``, or check the existing one.
 
         Raises:
-            JournalError: a newer outlay owns the folder.
-            OSError: it cannot be created or written to.
+            JournalError: A newer outlay owns the folder.
+            OSError: It cannot be created or written to.
         """
         for folder in (self.path.parent, self.path, self.dead_path):
             _make_folder(folder)
         self.path.chmod(_FOLDER_MODE)
-        meta_path = self.path / _META
-        if meta_path.exists():
-            self._check(meta_path)
+        if (self.path / _META).exists():
+            self.check_format()
             return
         meta = DestinationMeta(
             FORMAT_VERSION, base_url, namespace, format_rfc3339(now_ms)
         )
-        # Written aside and renamed, so that nobody reads half of it.
+        # Written under another name and renamed, so that no reader gets half of it.
         aside = self.path / f"{_NEW_PREFIX}{os.urandom(_RANDOM_BYTES).hex()}"
         descriptor = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _FILE_MODE)
         try:
             # Not by a file object: making one imports, which an exiting process cannot.
             os.write(descriptor, msgspec.json.format(msgspec.json.encode(meta)))
-            aside.rename(meta_path)
+            aside.rename(self.path / _META)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
         finally:
             os.close(descriptor)
 
-    def _check(self, meta_path: Path) -> None:
-        try:
-            meta = msgspec.json.decode(meta_path.read_bytes(), type=DestinationMeta)
-        except msgspec.DecodeError:
-            return  # the segments carry the version too
-        if meta.format_version > FORMAT_VERSION:
+    def check_format(self) -> None:
+        """Refuse a folder that a newer outlay owns.
+
+        Raises:
+            JournalError: One does.
+        """
+        meta = self.meta  # if it is unreadable, the segments carry the version too
+        if meta is not None and meta.format_version > FORMAT_VERSION:
             raise JournalError(
                 f"{self.path} was made by a newer outlay (journal format "
                 f"{meta.format_version}, this one knows {FORMAT_VERSION}); upgrade "
@@ -420,19 +377,30 @@ class DestinationFolder:
             if path.name not in _RESERVED_NAMES and not path.name.startswith("."):
                 yield path
 
+    def staged_path(self, name: str) -> Path:
+        """Return where a command prepares the writer's folder ``name``."""
+        return self.path / f"{_STAGED_PREFIX}{name}"
+
+    def staged(self) -> dict[Path, Path]:
+        """Return the folders that commands prepare, and where they go from there."""
+        found = sorted(self.path.glob(f"{_STAGED_PREFIX}*"))
+        return {
+            path: self.path / path.name.removeprefix(_STAGED_PREFIX) for path in found
+        }
+
     def used_bytes(self) -> int:
-        """Return the size of all segments of all writers."""
+        """Return the bytes of all segments of all writers."""
         return sum(map(_segment_bytes, self.writers()))
 
     def check_room(self, size: int, max_bytes: int) -> None:
         """Refuse another segment of ``size`` bytes past the limit.
 
         Raises:
-            JournalFullError: the folder would exceed ``max_bytes``.
+            JournalFullError: The folder would exceed ``max_bytes``.
         """
         used = self.used_bytes()
         if used + size > max_bytes:
             raise JournalFullError(
-                f"the journal holds {used} of max_journal_bytes={max_bytes} bytes; bring "
-                "the server back, or raise OUTLAY_MAX_JOURNAL_BYTES"
+                f"the journal holds {used} of max_journal_bytes={max_bytes} bytes; "
+                "bring the server back, or raise OUTLAY_MAX_JOURNAL_BYTES"
             )

@@ -1,13 +1,13 @@
-"""Group commit: many threads wait for one sync to disk.
+"""Share one sync to disk between many threads that wait for it.
 
-A sync costs a disk about the same for one event as for a thousand. Whoever finds no
-group that is yet to be synced opens one, and leads it: waits for its turn, closes the
-group, and syncs. Those who come before it is closed follow, and wait for its end.
+A sync takes a disk about the same time for one event as for a thousand. A thread that
+finds no open group opens one, and leads it. The leader waits for its turn, closes the
+group, and syncs. Threads that come before it is closed wait for the end of that sync.
 
-Like the appends, it has no lock to get into trouble with: a group is found, opened and
-closed by single operations of a dict, atomic in CPython. To close it too early costs
-a sync, and nothing else. Who is waited for is always another thread: code on top of a
-leader, such as a signal handler, syncs for itself.
+Like the appends, it has no lock to deadlock on. A group is found, opened and closed by
+single operations of a dict, atomic in CPython. Closing it too early costs a sync, and
+nothing else. A thread only waits for another thread: code that interrupts a leader,
+such as a signal handler, syncs by itself.
 """
 
 from __future__ import annotations
@@ -25,46 +25,46 @@ if TYPE_CHECKING:
 
 _NEXT_GROUP: Final = "next"
 
-_PATIENCE: Final = 0.5
-"""How long a leader waits for more to come, as a share of what the last sync took: so
-a waiting thread gains a sync, or loses half of one."""
+_WAIT_SHARE: Final = 0.5
+"""How long a leader waits for members, as a share of the last sync's time. So a waiting
+thread gains a sync, or loses half of one."""
 
-_MOST_PATIENCE: Final = 0.005  # seconds; enough for a hundred threads to come back
+_LONGEST_WAIT: Final = 0.005  # seconds; enough for a hundred threads to come back
 
 
 class _Group:
     """Threads that share a sync.
 
     Attributes:
-        size: how many they are; a thread may be missed where two come at once.
-        ended: locked until the sync has ended.
-        synced: whether the disk has all of it; None: the leader never got there.
+        size: The number of threads. One may be missed if two join at the same time.
+        ended: A lock that is held until the sync has ended.
+        synced: Whether the disk has all of it. None if the leader never got there.
     """
 
-    __slots__ = ("_is_full", "_wanted", "ended", "size", "synced")
+    __slots__ = ("_expected", "_is_full", "ended", "size", "synced")
 
     def __init__(self) -> None:
         self.size = 1
         self.ended = threading.Lock()
         self.ended.acquire()
         self.synced: bool | None = None
-        self._wanted = 0
+        self._expected = 0
         self._is_full: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def wait(self) -> bool | None:
         """Join the group, and return `synced` when its sync has ended."""
         self.size += 1
-        if 0 < self._wanted <= self.size:
+        if 0 < self._expected <= self.size:
             self._is_full.put(None)
-        with self.ended:  # in turn: each wakes the next
+        with self.ended:  # one after the other: each wakes the next
             return self.synced
 
-    def wait_for_members(self, wanted: int, patience: float) -> None:
-        """Wait until ``wanted`` threads are here, at most ``patience`` seconds."""
-        self._wanted = wanted
-        if self.size < wanted and patience > 0:
+    def wait_for_members(self, expected: int, timeout: float) -> None:
+        """Wait until ``expected`` threads have joined, at most ``timeout`` seconds."""
+        self._expected = expected
+        if self.size < expected and timeout > 0:
             with contextlib.suppress(queue.Empty):
-                self._is_full.get(timeout=patience)
+                self._is_full.get(timeout=timeout)
 
 
 class GroupCommit:
@@ -76,28 +76,29 @@ class GroupCommit:
     def __init__(
         self, sync: Callable[[], None], clock: Clock, notices: RateLimitedLog
     ) -> None:
-        """Share ``sync``, which brings all that was appended to the disk.
+        """Share ``sync`` between threads.
 
         Args:
-            sync: raises OSError if the disk fails.
-            clock: measures it.
-            notices: where failures are reported.
+            sync: A function that brings all that was appended to the disk. It raises
+                OSError if the disk fails.
+            clock: The clock that measures it.
+            notices: The log for warnings.
         """
         self._sync = sync
         self._clock = clock
         self._notices = notices
-        self._open: dict[str, _Group] = {}  # the next to be synced, if there is one
-        self._turn = threading.Lock()  # held by the leader that syncs
+        self._open: dict[str, _Group] = {}  # the next group, if there is one
+        self._turn = threading.Lock()  # the leader that syncs holds it
         self._leaders: set[int] = set()  # threads
-        self._expected_members = 1  # threads there were when the last sync ended
+        self._expected_members = 1  # the number of threads when the last sync ended
         self._max_wait = 0.0
 
     def commit(self) -> bool:
-        """Return once all that was appended before the call is on the disk.
+        """Return when all that was appended before the call is on the disk.
 
         Returns:
-            False if the disk failed; what was appended survives the process all the
-            same, but perhaps not the machine.
+            False if the disk failed. The events still survive the process, but perhaps
+            not the machine.
         """
         me = threading.get_ident()
         while me not in self._leaders:
@@ -105,16 +106,16 @@ class GroupCommit:
             synced = self._lead(me) if group is None else group.wait()
             if synced is not None:
                 return synced
-            if group is not None:  # its leader was interrupted for good
+            if group is not None:  # its leader was interrupted and will not return
                 self._close(group)
-        # On top of the leader itself: waiting for it would never end.
+        # This interrupts the leader itself, and waiting for it would never end.
         return self._attempt()
 
     def _lead(self, me: int) -> bool | None:
-        """Sync for a new group; None: somebody else has opened one."""
+        """Sync for a new group. Return None if another thread has opened one."""
         mine = _Group()
         try:
-            self._leaders.add(me)  # before anybody can wait for it
+            self._leaders.add(me)  # before another thread can wait for it
             if self._open.setdefault(_NEXT_GROUP, mine) is not mine:
                 return None
             with self._turn:
@@ -127,12 +128,12 @@ class GroupCommit:
                 )
             return mine.synced
         finally:
-            # First of all: a signal handler that raises here must not leave them.
+            # First: a signal handler that raises here must not leave them waiting.
             mine.ended.release()
             self._leaders.discard(me)
 
     def _close(self, group: _Group) -> None:
-        """Let nobody join ``group`` any more."""
+        """Let no more threads join ``group``."""
         if self._open.get(_NEXT_GROUP) is group:
             self._open.pop(_NEXT_GROUP, None)
 
@@ -140,7 +141,7 @@ class GroupCommit:
         started = self._clock.monotonic()
         done = self._attempt()
         seconds = self._clock.monotonic() - started
-        self._max_wait = min(_PATIENCE * seconds, _MOST_PATIENCE)
+        self._max_wait = min(_WAIT_SHARE * seconds, _LONGEST_WAIT)
         return done
 
     def _attempt(self) -> bool:
@@ -149,8 +150,8 @@ class GroupCommit:
         except OSError as error:
             self._notices.warn(
                 "sync",
-                "the disk does not take what is written to it (%s); events survive "
-                "the process, but perhaps not the machine",
+                "the disk does not store what is written to it (%s); events survive "
+                "the process, but perhaps not the machine. Check the disk",
                 error,
             )
             return False

@@ -6,27 +6,34 @@ from typing import Final, Literal
 
 import msgspec
 
-State = Literal["open", "held", "done", "gone"]
-"""``open``: waits for a price. ``held``: a price came by another door, and its event is
-being tracked; what a crash leaves so may have been counted. ``done``: its event is
-tracked. ``gone``: given up, by a person's decision."""
+State = Literal["waiting", "replacing", "tracked", "discarded"]
+"""The states of an unpriced cost.
 
-UNSETTLED_STATES: Final[frozenset[State]] = frozenset({"open", "held"})
-"""What is still to be priced."""
+- ``waiting``: it waits for a price.
+- ``replacing``: another source brought a price, and its event is being tracked. A crash
+  that leaves this state may have come after the event was counted.
+- ``tracked``: its event is in the journal.
+- ``discarded``: a person decided that it is never tracked.
+"""
+
+UNSETTLED_STATES: Final[frozenset[State]] = frozenset({"waiting", "replacing"})
+"""The states in which a cost can still get a price."""
+
+LONGEST_STATE: Final[State] = "replacing"
 
 
 class UnpricedCost(msgspec.Struct, frozen=True, rename="camel"):
-    """What is kept of an operation until its price is known. No content.
+    """A captured operation without a price. It holds no content of the call.
 
     Attributes:
-        state: what became of it; the first field, so that it is changed in place.
-        reason: why there was no price; one word for machines.
-        message: the same for people.
-        kept_at: RFC 3339, UTC.
-        currency: that the metrics of its event type count in.
-        event: the cost event that it will be, but for the amount: it has its key, its
+        state: Its state. The first field, so that it can be changed in place.
+        reason: Why there was no price, in one word for machines.
+        message: The same for people.
+        kept_at: When it was stored, as RFC 3339 in UTC.
+        currency: The currency of the metrics of its event type.
+        event: The cost event that it becomes, without the amount. It has its key, its
             timestamp and its customer.
-        observation: what the provider reported, for price lists to read.
+        observation: The provider's report, which price lists read.
     """
 
     state: State
@@ -36,12 +43,3 @@ class UnpricedCost(msgspec.Struct, frozen=True, rename="camel"):
     currency: str
     event: msgspec.Raw
     observation: msgspec.Raw
-
-
-STATE_PREFIXES: Final[dict[State, bytes]] = {
-    "open": b'{"state":"open"',
-    "held": b'{"state":"held"',
-    "done": b'{"state":"done"',
-    "gone": b'{"state":"gone"',
-}
-"""How the line of an unpriced cost begins, by its state; all of one length."""

@@ -73,11 +73,11 @@ class Agent:
         clock = clock or SystemClock()
         log = RateLimitedLog(clock)
         self._journal = Journal(
-            Destination.of(settings),
-            JournalLimits.of(settings),
+            Destination.from_settings(settings),
+            JournalLimits.from_settings(settings),
             journal_dir=settings.journal_dir,
             in_memory=False,
-            duty=ShippingRole.AGENT,
+            role=ShippingRole.AGENT,
             clock=clock,
             notices=log,
         )

@@ -73,7 +73,7 @@ class AgentShipper:
         in_memory = bool(journal.reader.segment_names())
         never = threading.Event()  # the agent is another process, and sets no event
         waited, pause = 0.0, _FIRST_PAUSE
-        while not journal.fates.is_settled_up_to(targets):
+        while not journal.agent_progress.is_settled_up_to(targets):
             noticed = waited < AGENT_NOTICE_SECONDS or journal.is_shipped()
             if waited >= timeout or not noticed:
                 return False
@@ -84,19 +84,19 @@ class AgentShipper:
 
     def stop(self, timeout: float) -> None:  # noqa: ARG002 - as in `EventShipper`
         """Read the counts a last time. The agent may delete the segments afterwards."""
-        self._final_counts = self._journal.fates.counts()
+        self._final_counts = self._journal.agent_progress.counts()
 
     def counts(self) -> Counter[str]:
         """Return how many events were delivered, dead, quarantined, and so on."""
         if self._final_counts is not None:
             return self._final_counts
-        return self._journal.fates.counts()
+        return self._journal.agent_progress.counts()
 
     def oldest(self) -> list[bytes]:
         """Return payloads of pending events, the oldest among them."""
         if self._final_counts is not None:
             return []
-        return self._journal.fates.oldest() + self._journal.reader.oldest_payloads()
+        return self._journal.agent_progress.oldest() + self._journal.reader.oldest_payloads()
 
     def reset_after_fork(self) -> None:
         """Start over in a forked child, which writes to a folder of its own."""

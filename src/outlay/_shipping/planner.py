@@ -23,7 +23,7 @@ from outlay._shipping.wire import EventResult, PlannedRequest, ResponseResult
 if TYPE_CHECKING:
     from outlay._journal.dead_letters import Kind
     from outlay._journal.journal import Journal
-    from outlay._journal.segments import PendingEvent
+    from outlay._journal.segment_reader import PendingEvent
     from outlay._model.clock import Clock
     from outlay._model.rate_limited_log import RateLimitedLog
     from outlay._model.settings import Settings

@@ -9,10 +9,10 @@ import pytest
 
 from outlay._journal.folders import (
     DestinationFolder,
-    Lock,
     WriterFolder,
     destination_name,
 )
+from outlay._journal.locks import Lock
 from tests.support.clock import NOON_MS
 from tests.support.interrupts import Interrupts
 

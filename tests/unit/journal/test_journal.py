@@ -344,7 +344,7 @@ def test_a_dead_letter_says_what_why_and_when(tmp_path: Path) -> None:
             "kind": "dead",
             "reason": "rejected",
             "message": "HTTP 400: data is odd",
-            "buriedAt": "2026-01-01T12:00:00.000Z",
+            "recordedAt": "2026-01-01T12:00:00.000Z",
             "attempts": 1,
             "event": json.loads(payload(1)),
             "firstAttemptAt": "2026-01-01T11:59:59.000Z",
@@ -387,7 +387,7 @@ def test_each_journal_has_a_dead_letter_file_of_its_own(tmp_path: Path) -> None:
         journal = make_journal(tmp_path)
         (destination,) = tmp_path.iterdir()
         first = sorted(destination.glob("[0-9]*"))[0]
-        journal._adopt(first)
+        journal._recovery.adopt(first)
         (event,) = take_all(journal)
         journal.move_to_dead_letters(event, "dead", "rejected", "no")
         journals.append(journal)

@@ -23,8 +23,8 @@ from outlay._cli.journal_options import (
 )
 from outlay._cli.options import add_json_option
 from outlay._cli.output import plain, pluralize, print_json
-from outlay._journal.admin import commit
-from outlay._journal.admin.commit import PricedEvent
+from outlay._journal.admin import edit
+from outlay._journal.admin.edit import PricedEvent
 from outlay._model.clock import SystemClock
 from outlay._model.money import to_exact_decimal
 
@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _reprice(target: JournalTarget, arguments: argparse.Namespace) -> int:
     view = target.selected_destination()
     if view is not None and not arguments.dry_run:
-        commit.recover(view)  # Finish what a killed command began.
+        edit.remove_settled_unpriced(view)  # Finish what a killed command began.
     found = read_selected(view, arguments)
     if arguments.amount is not None:
         rows = [_manual_price(arguments, found)]
@@ -114,7 +114,7 @@ def _reprice(target: JournalTarget, arguments: argparse.Namespace) -> int:
     priced = [(row, price) for row, price in rows if isinstance(price, PricedAmount)]
     if view is not None and not arguments.dry_run:
         _commit(target, view, priced)
-        commit.recover(view)
+        edit.remove_settled_unpriced(view)
     if arguments.json:
         _print_json(arguments, rows, len(priced))
     else:
@@ -155,7 +155,7 @@ def _commit(
         by_key[row.key] = PricedEvent(event, [*lines, row.line])
     events = iter(by_key.values())
     while chunk := [*itertools.islice(events, _CHUNK)]:
-        commit.commit(
+        edit.reprice(
             view,
             chunk,
             now_ms=SystemClock().now_ms(),

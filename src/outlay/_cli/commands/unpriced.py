@@ -20,14 +20,17 @@ from outlay._cli.journal_options import (
 )
 from outlay._cli.options import add_json_option, add_subcommand
 from outlay._cli.output import Table, pluralize, print_json, print_table
-from outlay._journal.admin import commit
-from outlay._journal.admin.commit import UnpricedLine, read_unpriced
+from outlay._journal.admin import edit
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator
 
-    from outlay._journal.admin.inspect import DestinationView, UnreadableItem
+    from outlay._journal.admin.inspect import (
+        DestinationView,
+        UnpricedLine,
+        UnreadableItem,
+    )
 
 _DESCRIPTION: Final = """\
 Unpriced costs were captured, but no price list knew their price. The journal keeps
@@ -160,8 +163,8 @@ def drop(target: JournalTarget, arguments: argparse.Namespace) -> int:
         )
     discarded = 0
     if view is not None and rows:
-        discarded = commit.discard(view, [row.line for row in rows])
-        commit.recover(view)
+        discarded = edit.discard(view, [row.line for row in rows])
+        edit.remove_settled_unpriced(view)
     if arguments.json:
         print_json({"discarded": discarded})
     else:
@@ -179,7 +182,7 @@ def read_selected(
 def _read_selected(
     view: DestinationView, arguments: argparse.Namespace
 ) -> Iterator[UnpricedRow]:
-    for line in read_unpriced(view.folder, _print_problem):
+    for line in view.unpriced(_print_problem):
         try:
             row = UnpricedRow(line, UnpricedEvent(line.cost))
         except msgspec.DecodeError as error:

@@ -1,1 +1,1 @@
-"""Operations of people on a journal: look, resend, purge, adopt."""
+"""Commands that people give to a journal folder: look, resend, reprice, purge, move."""

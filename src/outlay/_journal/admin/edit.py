@@ -1,61 +1,55 @@
-"""What a person may change in a journal folder: put back, delete, move.
+"""Change a journal folder for a person: resend, reprice, discard, purge, move.
 
-Nothing here touches a pending event, and nothing is lost by a kill at any instruction:
-an event is in its new place before its old one is given up, so what a crash leaves
-behind is the same bytes, with the same key, twice.
+Nothing here touches a pending event, and a kill at any instruction loses nothing.
 
-Dead letters are changed in place, for a living writer may append to the same file. A
-file is deleted only under the locks that whoever writes to it would hold.
+Lines are changed in place, because a living writer may append to the same file. A file
+is deleted only under the locks that its writers would hold.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import re
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from outlay._journal import folders, frames, segments
-from outlay._journal.admin.inspect import STATE_PREFIXES, read_letters
-from outlay._journal.folders import PART_SUFFIX, Lock, WriterFolder
-from outlay._journal.frames import (
-    FORMAT_VERSION,
-    FRAME_HEADER_BYTES,
-    SEGMENT_HEADER_BYTES,
-    align_up,
-)
-from outlay._journal.segments import SegmentWriter, SyncFile
+from outlay._journal import marked_lines
+from outlay._journal.admin.commit import Replacement, commit, exclusive
+from outlay._journal.admin.inspect import read_letters, read_unpriced_file
+from outlay._journal.dead_letters import RESENT
+from outlay._journal.folders import WriterFolder
+from outlay._journal.locks import Lock
+from outlay._model.unpriced_cost import UNSETTLED_STATES
 from outlay.errors import JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from outlay._journal.admin.inspect import (
         DeadLetterLine,
         DestinationView,
+        UnpricedLine,
         UnreadableItem,
     )
     from outlay._journal.folders import DestinationFolder
 
 CHUNK_LETTERS: Final = 256
-"""Put back by one sync to disk. At 256 KiB an event, the most that is in memory is
-64 MiB; at the usual 400 bytes a sync, some milliseconds, is shared by enough."""
+"""The number of events that share one sync to disk. At 256 KiB an event, the most that
+is in memory is 64 MiB. At the usual 400 bytes, a sync of some milliseconds is shared by
+enough."""
 
-_LOCK: Final = "commands.lock"
-_NEVER: Final[Mapping[bytes, int | None]] = MappingProxyType({})
-_WRITER: Final = re.compile(r"\d{13}-\d+-[0-9a-f]{8}")  # see WriterFolder.create
+_T = TypeVar("_T")
+_WRITER: Final = re.compile(r"\d{13}-\d+-[0-9a-f]{8}")  # see new_writer_name
 
 
 class ResendResult(NamedTuple):
-    """What `put_back` did.
+    """The result of `resend`.
 
     Attributes:
-        events: how many events are pending again.
-        waiting: how many were already, and only their letters were marked: a crash
-            had kept an earlier command from it.
+        events: The number of events that became pending again.
+        waiting: The number of events that were pending already, because a crash kept
+            their writer from settling them. Only their letters were marked.
     """
 
     events: int
@@ -63,12 +57,12 @@ class ResendResult(NamedTuple):
 
 
 class PurgeResult(NamedTuple):
-    """What `delete` did.
+    """The result of `purge`.
 
     Attributes:
-        letters: how many dead letters are gone.
-        files: how many files are gone with them, damaged bytes among them.
-        busy: files that stay, emptied, until those who may write to them have ended.
+        letters: The number of dead letters that were deleted.
+        files: The number of files that were deleted, those of damaged bytes included.
+        busy: The number of emptied files that stay until their writers have ended.
     """
 
     letters: int
@@ -77,17 +71,33 @@ class PurgeResult(NamedTuple):
 
 
 class MoveResult(NamedTuple):
-    """What `move` did.
+    """The result of `move_orphans`.
 
     Attributes:
-        writers: how many dead writers' folders were moved.
-        busy: how many stay, because somebody ships their events.
-        files: how many files of dead letters and damaged bytes were moved.
+        writers: The number of dead writers' folders that were moved.
+        busy: The number of folders that stay, because a process ships their events.
+        files: The number of files of dead letters and damaged bytes that were moved.
     """
 
     writers: int
     busy: int
     files: int
+
+
+class PricedEvent(NamedTuple):
+    """An event, and the unpriced costs that it is of.
+
+    They are several, if several processes captured the same operation.
+    """
+
+    event: bytes
+    lines: Sequence[UnpricedLine]
+
+    @property
+    def in_doubt_since_ms(self) -> int | None:
+        """When the event may first have been sent, in ms since 1970, or None."""
+        known = [line.in_doubt_since_ms for line in self.lines]
+        return min((since for since in known if since is not None), default=None)
 
 
 def resend(
@@ -99,87 +109,172 @@ def resend(
 ) -> ResendResult:
     """Make dead letters pending events again, byte for byte, as if never attempted.
 
-    They are on disk, and then their letters are marked, before anybody can ship them.
-
     Args:
-        view: the destination.
-        wanted: chooses the letters.
-        now_ms: wall time.
-        max_journal_bytes: the destination's limit.
+        view: The destination.
+        wanted: A function that selects the letters.
+        now_ms: The wall time, in ms since 1970.
+        max_journal_bytes: The limit of the destination's segments, in bytes.
 
     Raises:
-        JournalFullError: there is no room for them; see `PutBack` for what is left.
-        JournalError: another command is at work, the letters were edited meanwhile, or
-            a newer outlay owns the folder.
-        OSError: the disk failed.
+        JournalFullError: There is no room, and all of them stay dead letters.
+        JournalError: Another command is at work, or a newer outlay owns the folder.
+        OSError: The disk failed.
     """
-    with exclusive(view):
+    with exclusive(view.folder):
         known = _already_pending(view, wanted)
         waiting = len(known)
-        folder = WriterFolder.create(view.folder.path, now_ms)
-        try:
-            for number, chunk in enumerate(_chunks(_selected(view, wanted)), 1):
-                fresh = {letter.event.digest: letter.event.payload for letter in chunk}
-                payloads = [fresh[digest] for digest in fresh if digest not in known]
-                known |= fresh.keys()
-                if payloads:
-                    size = segment_size(payloads)
-                    view.folder.check_room(size, max_journal_bytes)
-                    write_segment(folder.segment_path(number), payloads, size, now_ms)
-                # Only now: until here, a crash leaves them as they were.
-                for letter in chunk:
-                    _overwrite(letter, _resent_opening(letter))
-        finally:
-            folder.release()
-        return ResendResult(len(known) - waiting, waiting)
+        events = commit(
+            view.folder,
+            (_fresh_events(chunk, known) for chunk in _chunks(_selected(view, wanted))),
+            RESENT,
+            now_ms=now_ms,
+            max_journal_bytes=max_journal_bytes,
+        )
+        return ResendResult(events, waiting)
+
+
+def _fresh_events(
+    letters: Iterable[DeadLetterLine], known: set[bytes]
+) -> list[Replacement]:
+    """Return the replacements of letters, each event once, and note them as known."""
+    found = []
+    for letter in letters:
+        digest = letter.event.digest
+        event = None if digest in known else letter.event.payload
+        known.add(digest)
+        found.append(Replacement(event, [letter.line]))
+    return found
+
+
+def reprice(
+    view: DestinationView,
+    priced: Iterable[PricedEvent],
+    *,
+    now_ms: int,
+    max_journal_bytes: int,
+) -> int:
+    """Put priced costs into the journal as events, and return how many.
+
+    An event that may have been sent already gets the stamp of that attempt, so that the
+    window rule holds for it. Past the window it is quarantined, and not counted twice.
+
+    Args:
+        view: The destination.
+        priced: The events, no two of them with the same key.
+        now_ms: The wall time, in ms since 1970.
+        max_journal_bytes: The limit of the destination's segments, in bytes.
+
+    Raises:
+        JournalFullError: There is no room, and all of them stay unpriced.
+        JournalError: Another command is at work, or a newer outlay owns the folder.
+        OSError: The disk failed.
+    """
+    replacements = (
+        Replacement(
+            each.event, [line.line for line in each.lines], each.in_doubt_since_ms
+        )
+        for each in priced
+    )
+    with exclusive(view.folder):
+        return commit(
+            view.folder,
+            _chunks(replacements),
+            "tracked",
+            now_ms=now_ms,
+            max_journal_bytes=max_journal_bytes,
+        )
+
+
+def discard(view: DestinationView, costs: Iterable[UnpricedLine]) -> int:
+    """Mark unpriced costs as discarded, and return how many. Their lines stay.
+
+    Raises:
+        JournalError: Another command is at work, or a newer outlay owns the folder.
+    """
+    with exclusive(view.folder):
+        lines = [cost.line for cost in costs if cost.line.is_unchanged()]
+        for line in lines:
+            marked_lines.set_state(line.path, [line.offset], "discarded")
+        return len(lines)
+
+
+def remove_settled_unpriced(view: DestinationView) -> None:
+    """Finish what a killed command had decided, and delete files that are all settled.
+
+    Raises:
+        JournalError: Another command is at work, or a newer outlay owns the folder.
+    """
+    if not view.folder.exists:
+        return
+    with exclusive(view.folder):
+        for path in marked_lines.paths_in(view.folder.unpriced_path):
+            problems: list[UnreadableItem] = []
+            states = {
+                cost.cost.state for cost in read_unpriced_file(path, problems.append)
+            }
+            if not problems and not states & UNSETTLED_STATES:
+                _unlink_if_free(path)
+
+
+def _unlink_if_free(path: Path) -> None:
+    lock = Lock(path)
+    try:
+        # A living process holds it, and may write another line at any moment.
+        if lock.acquire():
+            path.unlink(missing_ok=True)
+    finally:
+        lock.close()
 
 
 def purge(
     view: DestinationView, wanted: Callable[[DeadLetterLine], bool], *, damaged: bool
 ) -> PurgeResult:
-    """Delete dead letters, and bytes that are no event; never what is pending.
+    """Delete dead letters, and bytes that are no event. Pending events stay.
 
-    Letters are blanked at once. A file is removed when no letter is left in it and
-    nobody can write to it any more.
+    The letters are blanked first. A file is removed when no letter is left in it and no
+    process can write to it any more.
 
     Args:
-        view: the destination.
-        wanted: chooses the letters.
-        damaged: whether damaged bytes go, too, and lines that are no letters.
+        view: The destination.
+        wanted: A function that selects the letters.
+        damaged: Whether to delete damaged bytes too, and lines that are no letters.
 
     Raises:
-        JournalError: another command is at work, the letters were edited meanwhile, or
-            a newer outlay owns the folder.
-        OSError: the disk failed.
+        JournalError: Another command is at work, a person edited the letters meanwhile,
+            or a newer outlay owns the folder.
+        OSError: The disk failed.
     """
-    with exclusive(view):
+    with exclusive(view.folder):
         letters = 0
         for letter in _selected(view, wanted):
-            _overwrite(letter, b" " * len(letter.line.rstrip(b"\n")))
+            if not marked_lines.blank(letter.line):
+                raise JournalError(
+                    f"{letter.line.path} was edited meanwhile; try again"
+                )
             letters += 1
-        spent = [
+        empty = [
             path for path in view.letter_files() if _is_empty(path, damaged=damaged)
         ]
         if damaged:
-            spent += view.damaged_files()
-        files = sum(_unlink(view.folder, path) for path in spent)
-        return PurgeResult(letters, files, len(spent) - files)
+            empty += view.damaged_files()
+        files = sum(_unlink(view.folder, path) for path in empty)
+        return PurgeResult(letters, files, len(empty) - files)
 
 
 def move_orphans(source: DestinationView, target: DestinationFolder) -> MoveResult:
-    """Move what dead writers left for one destination to another.
+    """Move the files of dead writers from one destination to another.
 
-    Whether the events belong there is for the caller to know.
+    The caller knows whether the events belong there.
 
     Args:
-        source: where they are.
-        target: where they go; prepared.
+        source: The destination that has them.
+        target: The folder of the other destination, prepared.
 
     Raises:
-        JournalError: another command is at work, or a newer outlay owns the folder.
-        OSError: a folder cannot be moved.
+        JournalError: Another command is at work, or a newer outlay owns the folder.
+        OSError: A folder cannot be moved.
     """
-    with exclusive(source):
+    with exclusive(source.folder):
         writers = busy = 0
         for path in source.folder.writers():
             writer = WriterFolder.adopt(path)
@@ -187,8 +282,8 @@ def move_orphans(source: DestinationView, target: DestinationFolder) -> MoveResu
                 busy += path.is_dir()
                 continue
             try:
-                # The locks move with the folder: whoever waits for one finds, once it
-                # has it, that the other is not there any more.
+                # The locks move with the folder. A process that waits for one finds,
+                # once it has it, that the other is gone.
                 path.rename(target.path / path.name)
             finally:
                 writer.close()
@@ -199,33 +294,12 @@ def move_orphans(source: DestinationView, target: DestinationFolder) -> MoveResu
 
 
 @contextlib.contextmanager
-def exclusive(view: DestinationView) -> Iterator[None]:
-    """Keep other commands from changing the same dead letters meanwhile."""
-    meta = view.meta
-    if meta is not None and meta.format_version > FORMAT_VERSION:
-        raise JournalError(
-            f"{view.folder.path} was made by a newer outlay (journal format "
-            f"{meta.format_version}, this one knows {FORMAT_VERSION}); upgrade outlay"
-        )
-    lock = Lock(view.folder.dead_path / _LOCK)
-    try:
-        if not lock.acquire():
-            raise JournalError(
-                f"another command changes what is kept in {view.folder.path}; wait for "
-                "it, then try again"
-            )
-        yield
-    finally:
-        lock.close()
-
-
-@contextlib.contextmanager
 def _locked_against_writers(folder: DestinationFolder, file: Path) -> Iterator[bool]:
-    """Hold the locks without which nobody writes to a file of dead letters.
+    """Hold the locks without which no process writes to a file of dead letters.
 
-    Returns whether that worked: nobody writes to it, then, until the end. A writer's
-    file is its own. One named otherwise belongs to some heir, who holds at least one
-    folder while it buries an event out of it.
+    Returns whether that worked: no process writes to it until the end. A writer's file
+    is its own. A file with another name is an adopter's, which holds at least one
+    folder while it writes dead letters.
     """
     named = _WRITER.match(file.name)
     authors = [folder.path / named[0]] if named else list(folder.writers())
@@ -249,27 +323,28 @@ def _unlink(folder: DestinationFolder, file: Path) -> bool:
 
 def _move_file(folder: DestinationFolder, file: Path, to: Path) -> bool:
     with _locked_against_writers(folder, file) as free:
-        # Names are never used twice; a copy by hand must not be overwritten, either.
+        # Names are never used twice. A copy by hand must not be overwritten, either.
         if not free or (to / file.name).exists():
             return False
         file.rename(to / file.name)
         return True
 
 
-def _ignore(problem: UnreadableItem) -> None:
-    """Look away: what cannot be read is left as it is."""
+def _skip(problem: UnreadableItem) -> None:
+    """Skip an unreadable line, which stays as it is."""
 
 
 def _selected(
     view: DestinationView, wanted: Callable[[DeadLetterLine], bool]
 ) -> Iterator[DeadLetterLine]:
-    for letter in view.letters(_ignore):
+    for letter in view.letters(_skip):
         if letter.event.state != "resent" and wanted(letter):
             yield letter
 
 
-def _chunks(letters: Iterator[DeadLetterLine]) -> Iterator[list[DeadLetterLine]]:
-    while chunk := list(itertools.islice(letters, CHUNK_LETTERS)):
+def _chunks(items: Iterable[_T]) -> Iterator[list[_T]]:
+    items = iter(items)
+    while chunk := list(itertools.islice(items, CHUNK_LETTERS)):
         yield chunk
 
 
@@ -277,86 +352,13 @@ def _already_pending(
     view: DestinationView, wanted: Callable[[DeadLetterLine], bool]
 ) -> set[bytes]:
     """Return which of the wanted events are pending, as a crash may leave them."""
-    buried = {letter.event.digest for letter in _selected(view, wanted)}
-    pending = (event for event in view.events(_ignore) if event.buried_at is None)
-    return {event.digest for event in pending if event.digest in buried}
-
-
-def segment_size(payloads: Sequence[bytes]) -> int:
-    frames = sum(align_up(FRAME_HEADER_BYTES + len(payload)) for payload in payloads)
-    return SEGMENT_HEADER_BYTES + frames
-
-
-def write_segment(
-    path: Path,
-    payloads: Sequence[bytes],
-    size: int,
-    now_ms: int,
-    *,
-    attempted: Mapping[bytes, int | None] = _NEVER,
-) -> None:
-    """Return when a new segment with these events is on the disk.
-
-    Args:
-        path: of the segment.
-        payloads: of the events.
-        size: see `segment_size`.
-        now_ms: wall time.
-        attempted: when an event may first have been sent, wall time in ms, by payload.
-    """
-    memory = segments.create_file(path, size, now_ms)
-    writer = SegmentWriter(path.name, memory, durable=True, file=SyncFile(path))
-    for payload in payloads:
-        offset, first_ms = writer.tail, attempted.get(payload)
-        writer.append(payload)
-        if first_ms is not None:
-            frames.write_stamp(memory, offset, frames.pack_stamp(first_ms, 1))
-    writer.sync()
-    for folder in (path.parent, path.parent.parent):
-        folders.sync_folder(folder)  # a file without a name is lost, too
-
-
-def write_segment_atomically(
-    path: Path,
-    payloads: Sequence[bytes],
-    size: int,
-    now_ms: int,
-    *,
-    attempted: Mapping[bytes, int | None],
-) -> None:
-    """Do what `write_segment` does; after a kill there are all of the events, or none.
-
-    Raises:
-        OSError: the disk failed; there are none.
-    """
-    part = path.with_name(f"{path.name}{PART_SUFFIX}")
-    try:
-        write_segment(part, payloads, size, now_ms, attempted=attempted)
-        part.rename(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    folders.sync_folder(path.parent)
-
-
-def _resent_opening(letter: DeadLetterLine) -> bytes:
-    opening, mark = STATE_PREFIXES[letter.event.state], STATE_PREFIXES["resent"]
-    return mark + b" " * (len(opening) - len(mark))  # JSON forgives blanks
-
-
-def _overwrite(letter: DeadLetterLine, content: bytes) -> None:
-    """Store other bytes at the start of a letter, if it is still there."""
-    descriptor = os.open(letter.path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        if os.pread(descriptor, len(letter.line), letter.offset) != letter.line:
-            raise JournalError(f"{letter.path} was edited meanwhile; try again")
-        os.pwrite(descriptor, content, letter.offset)
-    finally:
-        os.close(descriptor)
+    dead = {letter.event.digest for letter in _selected(view, wanted)}
+    pending = (event for event in view.events(_skip) if event.recorded_at is None)
+    return {event.digest for event in pending if event.digest in dead}
 
 
 def _is_empty(path: Path, *, damaged: bool) -> bool:
     """Return whether nothing is left in a file of dead letters."""
     problems: list[UnreadableItem] = []
-    letters = [letter.event.state for letter in read_letters(path, problems.append)]
-    return {*letters} <= {"resent"} and (damaged or not problems)
+    states = {letter.event.state for letter in read_letters(path, problems.append)}
+    return states <= {"resent"} and (damaged or not problems)

@@ -1,23 +1,25 @@
-"""Looking into a journal folder while its writers run: no lock, not a byte written.
+"""Read a journal folder while its writers run, without a lock and without a write.
 
-Segments are mapped for reading only, and events copied out of them. What the folder
-holds changes meanwhile, so the picture is one of a moment. No event is in it twice.
+The bytes of segments are copied, and not mapped: a file that is cut meanwhile would
+kill the process that has it mapped. The folder changes meanwhile, so the result is a
+picture of one moment. No event is in it twice.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from outlay._journal import folders, frames
+from outlay._journal import folders, frames, marked_lines
 from outlay._journal.admin.lock_owners import LockOwners
-from outlay._journal.dead_letters import DeadLetter
-from outlay._journal.folders import SEGMENT_SUFFIX, DestinationFolder, DestinationMeta
+from outlay._journal.dead_letters import RESENT, DeadLetter
+from outlay._journal.folders import MANIFEST_FILE, SEGMENT_SUFFIX, DestinationFolder
 from outlay._journal.frames import (
     FORMAT_VERSION,
     SEGMENT_HEADER_BYTES,
@@ -27,26 +29,22 @@ from outlay._journal.frames import (
     Frame,
     FrameState,
 )
-from outlay._model.clock import format_rfc3339
+from outlay._journal.marked_lines import MarkedLine  # noqa: TC001 - of a field
+from outlay._model.clock import format_rfc3339, to_ms
 from outlay._model.events import add_key
+from outlay._model.unpriced_cost import UNSETTLED_STATES, UnpricedCost
 from outlay.errors import JournalError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from outlay._journal.folders import DestinationMeta
 
-STATE_PREFIXES: Final = {
-    "dead": b'{"kind":"dead"',
-    "quarantined": b'{"kind":"quarantined"',
-    "resent": b'{"kind":"sent"',
-}
-"""How the line of a dead letter begins, by its state. No opening is longer than that
-of a state it may follow, so that a new one can be stored in place."""
-
-_META: Final = "meta.json"
+_Record = TypeVar("_Record", DeadLetter, UnpricedCost)
+_SETTLED: Final = frozenset(state.name.lower() for state in SETTLED)
+_MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
 class UnreadableItem(NamedTuple):
-    """Something that could not be read, which is left as it is."""
+    """An item that could not be read. It is left as it is."""
 
     location: str
     text: str
@@ -56,20 +54,24 @@ OnProblem: TypeAlias = Callable[[UnreadableItem], None]
 
 
 class StoredEvent(NamedTuple):
-    """An event that lies in the journal folder, and where.
+    """An event in the journal folder, and its location.
 
     Attributes:
-        state: ``pending``, ``parked``, ``quarantined`` or ``dead``; in a history also
+        state: ``pending``, ``parked``, ``quarantined`` or ``dead``. In a history also
             ``delivered`` and ``resent``.
-        reason: of a dead letter its own; else what its attempts came to: ``new``
-            without one, ``not_counted`` if none can have been, ``in_doubt`` if one at
-            least had no answer, ``age_unknown`` if the journal lost when.
-        payload: the request body.
-        attempts: attempts in all.
-        first_attempt_at: RFC 3339, UTC, of the first that may have been counted.
-        place: segment and offset, or the file of dead letters and the offset in it.
-        message: why it was refused or quarantined.
-        buried_at: RFC 3339, UTC, for dead letters.
+        reason: The reason of a dead letter. For others, the outcome of their attempts:
+            ``new`` without one, ``not_counted`` if none can have been counted,
+            ``in_doubt`` if at least one had no response, ``age_unknown`` if the journal
+            lost its time.
+        payload: The request body.
+        attempts: The number of attempts, of all processes.
+        first_attempt_at: The time of the first attempt that may have been counted, as
+            RFC 3339 in UTC.
+        location: The segment and the offset, or the file of dead letters and the offset
+            in it.
+        message: The reason for people, of dead letters. Defaults to an empty string.
+        recorded_at: When a dead letter was written, as RFC 3339 in UTC. Defaults to
+            None.
     """
 
     state: str
@@ -79,11 +81,11 @@ class StoredEvent(NamedTuple):
     first_attempt_at: str | None
     location: str
     message: str = ""
-    buried_at: str | None = None
+    recorded_at: str | None = None
 
     @property
     def digest(self) -> bytes:
-        """What tells events apart that differ in a byte: 128 bits of BLAKE2b."""
+        """128 bits of BLAKE2b, which differ if a byte of the event differs."""
         return blake2b(self.payload, digest_size=16).digest()
 
     @property
@@ -93,25 +95,51 @@ class StoredEvent(NamedTuple):
 
 
 class DeadLetterLine(NamedTuple):
-    """One line in a file of dead letters."""
+    """A line in a file of dead letters, and its event."""
 
-    path: Path
-    offset: int
-    line: bytes
+    line: MarkedLine
     event: StoredEvent
+
+
+class UnpricedLine(NamedTuple):
+    """A line in a file of unpriced costs, and its cost."""
+
+    line: MarkedLine
+    cost: UnpricedCost
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.line.path
+
+    @property
+    def location(self) -> str:
+        """The file and the offset in it, for people."""
+        return self.line.location
+
+    @property
+    def in_doubt_since_ms(self) -> int | None:
+        """When its event may first have been sent, in ms since 1970, or None.
+
+        A process was killed while it replaced the cost by the event. That was not
+        before the cost was stored.
+        """
+        if self.cost.state != "replacing":
+            return None
+        return to_ms(datetime.fromisoformat(self.cost.kept_at))
 
 
 class WriterInfo(NamedTuple):
     """The folder of one writing process.
 
     Attributes:
-        path: the folder.
-        holder: the process that ships its events: the writer itself, the heir of a
-            dead one, or an agent. None: nobody does. See `Holders`.
-        process: the one that may append: the writer itself, or the heir of a dead one.
-            None: it is dead.
-        segment_count: files in it.
-        size: bytes of them on disk.
+        path: The folder.
+        holder: The id of the process that ships its events: the writer itself, the
+            adopter of a dead one, or an agent. None if there is none. See `LockOwners`.
+        process: The id of the process that may append: the writer itself, or the
+            adopter of a dead one. None if the writer is dead.
+        segment_count: The number of its segments.
+        size: The bytes of its segments on disk.
     """
 
     path: Path
@@ -122,20 +150,21 @@ class WriterInfo(NamedTuple):
 
     @property
     def is_dead(self) -> bool:
-        """Whether its events wait for an heir."""
+        """Whether its events wait for an adopter."""
         return self.holder is None and self.process is None
 
     @property
     def is_unattended(self) -> bool:
-        """Whether it lives, and its events wait for an agent."""
+        """Whether its writer is alive, and its events wait for an agent."""
         return self.holder is None and self.process is not None
 
 
 def find_journal_dir(given: Path | None) -> Path:
-    """Return the folder that a client with the setting ``given`` uses.
+    """Return the folder that a client uses.
 
-    Without a setting that is the platform's state folder, or, where that cannot be
-    made, a private one under the system's temporary folder.
+    Args:
+        given: The setting ``journal_dir``. If None, the platform's state folder, or a
+            private one under the system's temporary folder if that cannot be made.
     """
     if given is not None:
         return given
@@ -151,11 +180,35 @@ def _is_there(folder: Path) -> bool:
         return False
 
 
+def file_system_type(folder: Path, mounts: Path = _MOUNTS) -> str | None:
+    """Return the type of a folder's file system, such as ``nfs4`` or ``tmpfs``.
+
+    Args:
+        folder: An existing folder.
+        mounts: The system's list of mounts (proc_pid_mountinfo(5)).
+
+    Returns:
+        The type, or None if the system does not list its mounts.
+    """
+    try:
+        lines = mounts.read_text().splitlines()
+    except OSError:
+        return None
+    path, found, longest = folder.resolve(), None, -1
+    for line in lines:
+        # 36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 /dev/sda1 rw
+        mount, _, file_system = line.partition(" - ")
+        point = Path(mount.split()[4].encode().decode("unicode_escape"))
+        if path.is_relative_to(point) and len(point.parts) >= longest:
+            found, longest = file_system.split()[0], len(point.parts)
+    return found
+
+
 def destinations(journal_dir: Path) -> list[DestinationView]:
     """Return a view of every destination in a journal folder.
 
     Raises:
-        OSError: the folder cannot be read; one that does not exist is merely empty.
+        OSError: The folder cannot be read. One that does not exist is merely empty.
     """
     if not journal_dir.exists():
         return []
@@ -164,9 +217,9 @@ def destinations(journal_dir: Path) -> list[DestinationView]:
 
 
 class DestinationView:
-    """What is kept for one destination, seen from outside.
+    """The files of one destination, seen from outside.
 
-    Thread safety: any thread; it has no state but the folder's path.
+    Thread safety: any thread. It has no state but the folder's path.
     """
 
     def __init__(self, path: Path) -> None:
@@ -174,40 +227,36 @@ class DestinationView:
 
     @property
     def digest(self) -> str:
-        """The folder's name, which tells destinations apart."""
+        """The folder's name, which is different for each destination."""
         return self.folder.path.name
 
     @property
     def meta(self) -> DestinationMeta | None:
-        """Where its events go; None if nobody can tell any more."""
-        try:
-            content = (self.folder.path / _META).read_bytes()
-            return msgspec.json.decode(content, type=DestinationMeta)
-        except (OSError, msgspec.DecodeError):
-            return None
+        """The destination's address and format. None if they cannot be read."""
+        return self.folder.meta
 
     def writers(self) -> list[WriterInfo]:
         """Return the folders of all writers, oldest first."""
-        holders = LockOwners.read()
+        owners = LockOwners.read()
         return [
-            _writer_info(path, holders)
+            _writer_info(path, owners)
             for path in self.folder.writers()
-            if path.is_dir()  # not what somebody else put there
+            if path.is_dir()  # not a file that a person put there
         ]
 
     def events(self, on_problem: OnProblem) -> Iterator[StoredEvent]:
         """Yield every event that is not delivered: pending ones, then dead letters.
 
-        Each once: a crash while an event was buried, or put back, leaves it in its
-        segment and among the dead letters, too. It is pending then, as it is for the
+        Each once. A crash while an event became a dead letter, or was resent, leaves it
+        in a segment and among the dead letters. It is pending then, as it is for the
         next shipper. Two letters with the same bytes are one event.
         """
-        buried = {letter.event.digest for letter in self.letters(_skip)}
+        dead = {letter.event.digest for letter in self.letters(_skip)}
         seen = set()
         for event in self._in_segments(on_problem):
             if event.state not in _SETTLED:
                 yield event
-                if buried and (digest := event.digest) in buried:
+                if dead and (digest := event.digest) in dead:
                     seen.add(digest)
         for letter in self.letters(on_problem):
             digest = letter.event.digest
@@ -218,7 +267,7 @@ class DestinationView:
     def history(self, key: str, on_problem: OnProblem) -> Iterator[StoredEvent]:
         """Yield all traces of the event with the idempotency key ``key``.
 
-        Delivered and resent ones, too, as long as their file is there.
+        Delivered and resent ones too, as long as their file exists.
         """
         needle = msgspec.json.encode(key)
         letters = (letter.event for letter in self.letters(on_problem))
@@ -234,16 +283,23 @@ class DestinationView:
 
     def letter_files(self) -> list[Path]:
         """Return the files of dead letters."""
-        return sorted(self.folder.dead_path.glob("*.jsonl"))
+        return marked_lines.paths_in(self.folder.dead_path)
 
     def damaged_files(self) -> list[Path]:
         """Return the files of bytes that were no frame, or no event any more."""
         return sorted(self.folder.dead_path.glob("*.damaged"))
 
+    def unpriced(self, on_problem: OnProblem) -> Iterator[UnpricedLine]:
+        """Yield the costs of all processes that wait for a price, oldest file first."""
+        for path in marked_lines.paths_in(self.folder.unpriced_path):
+            for cost in read_unpriced_file(path, on_problem):
+                if cost.cost.state in UNSETTLED_STATES:
+                    yield cost
+
     def _in_segments(self, on_problem: OnProblem) -> Iterator[StoredEvent]:
-        for writer in self.writers():
-            for path in sorted(writer.path.glob(f"*{SEGMENT_SUFFIX}")):
-                for frame in _read_segment(path, on_problem, finished=writer.is_dead):
+        for folder, finished in self._event_folders():
+            for path in sorted(folder.glob(f"*{SEGMENT_SUFFIX}")):
+                for frame in _read_segment(path, on_problem, finished=finished):
                     yield StoredEvent(
                         FrameState(frame.state).name.lower(),
                         _attempt_reason(frame.stamp),
@@ -253,12 +309,17 @@ class DestinationView:
                         f"{_location(path)}@{frame.offset}",
                     )
 
-
-_SETTLED: Final = frozenset(state.name.lower() for state in SETTLED)
+    def _event_folders(self) -> Iterator[tuple[Path, bool]]:
+        """Yield the folders of segments, and whether their writer is dead."""
+        for writer in self.writers():
+            yield writer.path, writer.is_dead
+        for path in self.folder.staged():
+            if (path / MANIFEST_FILE).exists():  # decided: the next command ships it
+                yield path, True
 
 
 def _skip(problem: UnreadableItem) -> None:
-    """Look away: somebody else reports it."""
+    """Skip a problem that another reading reports."""
 
 
 def _location(path: Path) -> str:
@@ -295,118 +356,109 @@ def _key_of(payload: bytes) -> str:
 def _read_segment(
     path: Path, on_problem: OnProblem, *, finished: bool
 ) -> Iterator[Frame]:
-    """Yield the frames of a segment, in whatever state.
+    """Yield the frames of a segment, in any state.
 
     Args:
-        path: the segment.
-        on_problem: told of what is no frame.
-        finished: whether nobody appends any more, even if it was never sealed.
+        path: The segment.
+        on_problem: A function that is called with each item that is no frame.
+        finished: Whether its writer is dead, even if it was never sealed.
     """
     try:
-        memory = _map(path)
+        content = _read_bytes(path)
     except FileNotFoundError:
         return  # settled and deleted meanwhile
     except OSError as error:  # and a JournalError is one
         on_problem(UnreadableItem(_location(path), str(error)))
         return
-    with memory:
-        final = finished or frames.is_sealed(memory)
-        offset, limit = SEGMENT_HEADER_BYTES, len(memory)
-        while found := frames.read_frame(memory, offset, limit, final=final):
-            if isinstance(found, CorruptRange):
-                text = f"{found.end - offset} bytes at {offset} are no event"
-                on_problem(UnreadableItem(_location(path), text))
-            else:
-                yield found
-            offset = found.end
+    final = finished or frames.is_sealed(content)
+    offset, limit = SEGMENT_HEADER_BYTES, len(content)
+    while found := frames.read_frame(content, offset, limit, final=final):
+        if isinstance(found, CorruptRange):
+            text = f"{found.end - offset} bytes at {offset} are no event"
+            on_problem(UnreadableItem(_location(path), text))
+        else:
+            yield found
+        offset = found.end
 
 
-def _map(path: Path) -> mmap.mmap:
-    """Map a segment for reading.
+def _read_bytes(path: Path) -> bytearray:
+    """Return the bytes of a segment.
 
     Raises:
-        JournalError: it is not one, or a newer outlay wrote it.
-        OSError: it cannot be opened.
+        JournalError: It is none, or a newer outlay wrote it.
+        OSError: It cannot be opened.
     """
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size < SEGMENT_HEADER_BYTES:
+        size = os.fstat(file.fileno()).st_size
+        if size < SEGMENT_HEADER_BYTES:
             raise JournalError("is too short to be a segment, and holds no event")
-        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    version = frames.format_version(memory)
+        content = bytearray(size)
+        del content[file.readinto(content) :]
+    version = frames.format_version(content)
     if version is not None and version > FORMAT_VERSION:
-        memory.close()
         raise JournalError(
             f"has journal format {version}, this outlay reads up to {FORMAT_VERSION}; "
             "upgrade outlay to see its events"
         )
-    return memory
+    return content
 
 
-# Dead letters.
+# Lines.
 
 
 def read_letters(path: Path, on_problem: OnProblem) -> Iterator[DeadLetterLine]:
     """Yield the dead letters of one file, resent ones included."""
-    offset = 0
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return  # deleted meanwhile
-    with file:
-        for line in file:
-            if letter := _read_letter(path, offset, line, on_problem):
-                yield letter
-            offset += len(line)
-
-
-def _read_letter(
-    path: Path, offset: int, line: bytes, on_problem: OnProblem
-) -> DeadLetterLine | None:
-    if not line.strip():
-        return None  # deleted on request
-    state = next(
-        (s for s, opening in STATE_PREFIXES.items() if line.startswith(opening)), ""
-    )
-    # Whatever it was resent from, the rest of the line is what it was.
-    opening = STATE_PREFIXES["dead"] if state == "resent" else b""
-    try:
-        read = msgspec.json.decode(opening + line[len(opening) :], type=DeadLetter)
-    except msgspec.DecodeError:
-        state = ""
-        read = None
-    if read is None or not state:
-        on_problem(
-            UnreadableItem(
-                f"{_location(path)}@{offset}", "is no dead letter of outlay's"
-            )
+    for line in marked_lines.read(path):
+        letter = _decode(line, DeadLetter)
+        if letter is None or letter.kind != line.state:
+            text = "is no dead letter of outlay"
+            on_problem(UnreadableItem(line.location, text))
+            continue
+        event = StoredEvent(
+            "resent" if letter.kind == RESENT else letter.kind,
+            letter.reason,
+            bytes(letter.event),
+            letter.attempts,
+            letter.first_attempt_at,
+            line.location,
+            letter.message,
+            letter.recorded_at,
         )
+        yield DeadLetterLine(line, event)
+
+
+def read_unpriced_file(path: Path, on_problem: OnProblem) -> Iterator[UnpricedLine]:
+    """Yield the unpriced costs of one file, in any state."""
+    for line in marked_lines.read(path):
+        cost = _decode(line, UnpricedCost)
+        if cost is None or cost.state != line.state:
+            # Also the line that a living process is about to finish.
+            text = "is no unpriced cost of outlay"
+            on_problem(UnreadableItem(line.location, text))
+            continue
+        yield UnpricedLine(line, cost)
+
+
+def _decode(line: MarkedLine, kind: type[_Record]) -> _Record | None:
+    try:
+        return msgspec.json.decode(line.content, type=kind)
+    except msgspec.DecodeError:
         return None
-    event = StoredEvent(
-        state,
-        read.reason,
-        bytes(read.event),
-        read.attempts,
-        read.first_attempt_at,
-        f"{_location(path)}@{offset}",
-        read.message,
-        read.recorded_at,
-    )
-    return DeadLetterLine(path, offset, line, event)
+
+
+# Writers.
 
 
 def size_of(path: Path) -> int:
-    """Return a file's bytes; 0 for one that was deleted meanwhile."""
+    """Return a file's bytes, or 0 if it was deleted meanwhile."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
 
 
-# Writers.
-
-
-def _writer_info(path: Path, holders: LockOwners) -> WriterInfo:
+def _writer_info(path: Path, owners: LockOwners) -> WriterInfo:
     sizes = [size_of(segment) for segment in path.glob(f"*{SEGMENT_SUFFIX}")]
     return WriterInfo(
-        path, holders.shipper_of(path), holders.writer_of(path), len(sizes), sum(sizes)
+        path, owners.shipper_of(path), owners.writer_of(path), len(sizes), sum(sizes)
     )

@@ -1,10 +1,10 @@
-"""Which process holds a writer's folder, told without touching its locks.
+"""Find the process that holds a writer's folder, without touching its locks.
 
-To try a lock would tell, too, but could turn an heir away at that very moment. Linux
-lists the locks of all processes that the reader can see (proc_locks(5)); those of other
-containers are not among them. Elsewhere the process that a folder is named after is
-taken for its holder while it lives. So this is for people to read: what decides about
-events asks the locks.
+Trying a lock would tell too, but could turn an adopter away at that moment. Linux lists
+the locks of all processes that the reader can see (proc_locks(5)), so not those of
+other containers. On other systems, the process in the folder's name counts as its
+holder while it lives. The result is for people to read. Decisions about events use the
+locks.
 """
 
 from __future__ import annotations
@@ -22,22 +22,26 @@ if TYPE_CHECKING:
 _LOCKS: Final = Path("/proc/locks")
 
 _Inode: TypeAlias = tuple[int, int, int]
-"""Major and minor number of the device, and the inode's own."""
+"""The major and minor number of the device, and the number of the inode."""
 
 
 class LockOwners:
-    """Who held what at one moment."""
+    """The holders of all locks at one moment."""
 
     def __init__(self, by_lock: Mapping[_Inode, int] | None) -> None:
-        """Remember who holds which lock; None: the system does not tell."""
+        """Remember the holders.
+
+        Args:
+            by_lock: The process ids by lock. None if the system does not list them.
+        """
         self._by_lock = by_lock
 
     @classmethod
     def read(cls, locks: Path = _LOCKS) -> Self:
-        """Return who holds what now.
+        """Return the holders now.
 
         Args:
-            locks: the system's list.
+            locks: The system's list. Defaults to that of Linux.
         """
         try:
             return cls(_parse(locks.read_text()))
@@ -45,11 +49,11 @@ class LockOwners:
             return cls(None)
 
     def shipper_of(self, writer: Path) -> int | None:
-        """Return the id of the process that ships a writer's events, if one does."""
+        """Return the id of the process that ships a writer's events, or None."""
         return self._of(writer, SHIPPER_LOCK)
 
     def writer_of(self, writer: Path) -> int | None:
-        """Return the id of the process that may append to a folder, if one does."""
+        """Return the id of the process that may append to a folder, or None."""
         return self._of(writer, WRITER_LOCK)
 
     def _of(self, writer: Path, lock: str) -> int | None:
@@ -67,7 +71,7 @@ def _parse(text: str) -> dict[_Inode, int]:
     holders = {}
     for line in text.splitlines():
         # 1: FLOCK  ADVISORY  WRITE 20878 fe:00:2151419 0 EOF
-        # With "->" before FLOCK it is one that waits.
+        # A line with "->" before FLOCK is of a process that waits.
         _, kind, _, _, process, inode, *_ = line.split()
         if kind == "FLOCK":
             major, minor, number = inode.split(":")
@@ -85,5 +89,5 @@ def _process_in_name(writer: Path) -> int | None:
     except (ProcessLookupError, OverflowError):
         return None
     except PermissionError:
-        pass  # it lives, as somebody else
+        pass  # it lives, as another user
     return int(number)

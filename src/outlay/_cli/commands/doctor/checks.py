@@ -17,13 +17,13 @@ from outlay._cli.journal_totals import Backlog, Totals, total_events
 from outlay._cli.output import pluralize
 from outlay._cli.server_api import ServerApi
 from outlay._journal import segments
-from outlay._journal.admin.commit import read_unpriced
 from outlay._journal.admin.inspect import (
     DestinationView,
     destinations,
     find_journal_dir,
 )
-from outlay._journal.folders import Lock, default_journal_dir
+from outlay._journal.folders import default_journal_dir
+from outlay._journal.locks import Lock
 from outlay._model.clock import SystemClock, to_ms
 from outlay._model.settings import Settings
 from outlay._shipping.batching import batch_offer
@@ -286,7 +286,7 @@ def _writers(view: DestinationView) -> Iterator[Finding]:
 
 def _unpriced(view: DestinationView) -> Iterator[Finding]:
     unreadable: list[object] = []
-    count = sum(1 for _ in read_unpriced(view.folder, unreadable.append))
+    count = sum(1 for _ in view.unpriced(unreadable.append))
     if count:
         text = (
             f"{pluralize(count, 'captured cost')} without a price, in no total yet: "

@@ -26,7 +26,6 @@ from outlay._cli.output import (
     print_table,
     reason_text,
 )
-from outlay._journal.admin.commit import read_unpriced
 from outlay._journal.admin.inspect import size_of
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ class Status(NamedTuple):
             total_events(view.events(problems.append)),
             [size_of(path) for path in view.damaged_files()],
             problems,
-            sum(1 for _ in read_unpriced(view.folder, problems.append)),
+            sum(1 for _ in view.unpriced(problems.append)),
         )
 
     @property
@@ -256,7 +255,7 @@ def _print_trace(view: DestinationView, event: StoredEvent) -> None:
     print(f"  at {summary.timestamp}, to {_destination_title(view.meta)}")
     print(f"  {event.state}, {reason_text(event.reason)}; {_attempts(event)}")
     if event.message:
-        print(f"  {event.message} ({event.buried_at})")
+        print(f"  {event.message} ({event.recorded_at})")
     print(f"  in {view.digest}/{event.location}")
     print(f"  {event.payload.decode(errors='replace')}")
 
@@ -332,7 +331,7 @@ def _event_json(view: DestinationView, event: StoredEvent) -> dict[str, Any]:
         "attempts": event.attempts,
         "firstAttemptAt": event.first_attempt_at,
         "message": event.message or None,
-        "recordedAt": event.buried_at,
+        "recordedAt": event.recorded_at,
         "destination": view.digest,
         "location": event.location,
         "payload": event.payload.decode(errors="replace"),

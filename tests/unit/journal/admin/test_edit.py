@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from outlay._journal.admin import edit as intervention
+from outlay._journal.admin import edit
 from outlay._journal.admin.edit import (
     CHUNK_LETTERS,
     MoveResult,
@@ -22,7 +23,7 @@ from outlay.errors import JournalError, JournalFullError
 from tests.support import processes
 from tests.support.clock import NOON_MS, ManualClock
 from tests.support.events import payload
-from tests.support.interrupts import skip_if_blind
+from tests.support.interrupts import killed_at, skip_if_blind
 from tests.support.journals import (
     DESTINATION,
     KIB,
@@ -83,9 +84,7 @@ def _states(view: DestinationView) -> list[tuple[str, bytes]]:
 def _put_back(
     view: DestinationView, *, max_journal_bytes: int = _PLENTY
 ) -> ResendResult:
-    return intervention.resend(
-        view, _all, now_ms=NOON_MS, max_journal_bytes=max_journal_bytes
-    )
+    return edit.resend(view, _all, now_ms=NOON_MS, max_journal_bytes=max_journal_bytes)
 
 
 def _successor(journal_dir: Path) -> Journal:
@@ -132,7 +131,7 @@ def test_only_the_wanted_letters_are_put_back(tmp_path: Path) -> None:
     _buried(tmp_path, 1, 2, 3).close()
     view = _view(tmp_path)
 
-    intervention.resend(
+    edit.resend(
         view,
         lambda letter: letter.event.payload == payload(2),
         now_ms=NOON_MS,
@@ -236,18 +235,24 @@ def test_without_room_the_letters_stay_letters(tmp_path: Path) -> None:
     assert len(view.writers()) == 1, "the folder made for them is gone again"
 
 
-# Dies before every seventh instruction of a command: each time another one, in a copy
-# of the folder. Says what was left after each death, and then of the whole.
+# Dies before every nineteenth instruction of a command: each time in another copy
+# of the folder. Says what is left after each death, and then after the whole command.
 _KILLED_ANYWHERE: Final = """
 import json, shutil
 from pathlib import Path
-from outlay._journal.admin import edit as intervention
+from outlay._journal.admin import edit
 from outlay._journal.folders import DestinationFolder
 from outlay._journal.admin.inspect import DestinationView, destinations
 from tests.support.interrupts import Interrupts
 
 root = Path(os.environ["FOLDER"])
-WATCHED = "_journal/admin/edit.py", "_journal/folders.py", "_journal/segments.py"
+WATCHED = (
+    "admin/edit.py",
+    "admin/commit.py",
+    "_journal/marked_lines.py",
+    "_journal/folders.py",
+    "_journal/segments.py",
+)
 
 def command(folder, first, *others):
     {command}
@@ -271,7 +276,7 @@ while died:
     assert died or os.WEXITSTATUS(status) == 0, status
     say(json.dumps(left(folder)))
     shutil.rmtree(folder)
-    at += 7
+    at += 19
 """
 
 
@@ -295,13 +300,72 @@ def test_a_kill_while_putting_back_leaves_every_event_once(tmp_path: Path) -> No
 
     left = _kill_anywhere(
         tmp_path,
-        "intervention.put_back(first, lambda _: True, now_ms=1, max_journal_bytes=10**9)",
+        "edit.resend(first, lambda _: True, now_ms=1, max_journal_bytes=10**9)",
     )
 
     for events in left:
         assert [each for each, _ in events] == [payload(1), payload(2)]
     states = [{state for _, state in events} for events in left]
     assert (states[0], states[-1]) == ({"quarantined"}, {"pending"})
+
+
+_STRIDE: Final = 37  # instructions, for each trial takes a process
+_RESENDING: Final = tuple(
+    f"_journal/{name}.py"
+    for name in ("admin/edit", "admin/commit", "marked_lines", "folders", "segments")
+)
+
+
+def test_a_kill_while_resending_never_sends_an_event_a_second_time(
+    tmp_path: Path,
+) -> None:
+    """Between the kill and the next command, another process ships the journal.
+
+    Past the dedupe window the server would count such an event twice, although the
+    person who resent it accepted that only once.
+    """
+    template = tmp_path / "template"
+    _buried(template, 1, 2, 3).close()
+    at, killed, stages = 0, True, set()
+    while killed:
+        copy = tmp_path / f"copy-{at}"
+        shutil.copytree(template, copy)
+        killed = killed_at(lambda: _put_back(_view(copy)), at, *_RESENDING)  # noqa: B023
+        first = _ship(copy)
+        _put_back(_view(copy))
+        second = _ship(copy)
+
+        assert sorted(first + second) == [payload(1), payload(2), payload(3)], at
+        assert _states(_view(copy)) == []
+        stages.add(len(first))
+        shutil.rmtree(copy)
+        at += _STRIDE
+
+    assert stages == {0, 3}
+
+
+def _ship(journal_dir: Path) -> list[bytes]:
+    """Deliver what the next process finds, and return it."""
+    journal = _successor(journal_dir)
+    events = take_all(journal)
+    for event in events:
+        journal.reader.settle(event, FrameState.DELIVERED)
+    journal.close()
+    return payloads(events)
+
+
+def test_a_decided_resend_is_finished_by_the_next_process(tmp_path: Path) -> None:
+    """No person needs to know that the command died: its events are shipped."""
+    _buried(tmp_path, 1).close()
+    view = _view(tmp_path)
+    at = 0
+    while not [*view.folder.path.glob(".staged-*/commit.json")]:
+        assert killed_at(lambda: _put_back(view), at, *_RESENDING)
+        at += 10
+    assert _states(view) == [("pending", payload(1))]
+
+    assert _ship(tmp_path) == [payload(1)]
+    assert _states(view) == []
 
 
 def test_letters_that_are_edited_meanwhile_are_left_alone(tmp_path: Path) -> None:
@@ -311,12 +375,12 @@ def test_letters_that_are_edited_meanwhile_are_left_alone(tmp_path: Path) -> Non
     (path,) = view.letter_files()
     edited = path.read_bytes().replace(b"because", b"edited!")
 
-    def edit(_: DeadLetterLine) -> bool:
+    def edit_by_hand(_: DeadLetterLine) -> bool:
         path.write_bytes(edited)
         return True
 
     with pytest.raises(JournalError, match="edited meanwhile"):
-        intervention.purge(view, edit, damaged=False)
+        edit.purge(view, edit_by_hand, damaged=False)
 
     assert path.read_bytes() == edited
 
@@ -331,7 +395,7 @@ def test_two_commands_do_not_work_on_the_same_letters(tmp_path: Path) -> None:
             _put_back(view)
         return True
 
-    intervention.resend(view, second, now_ms=NOON_MS, max_journal_bytes=_PLENTY)
+    edit.resend(view, second, now_ms=NOON_MS, max_journal_bytes=_PLENTY)
 
     assert _states(view) == [("pending", payload(1))]
 
@@ -352,7 +416,7 @@ def test_a_folder_of_a_newer_outlay_is_not_changed(tmp_path: Path) -> None:
 
 
 def _delete(view: DestinationView, *, damaged: bool = False) -> PurgeResult:
-    return intervention.purge(view, _all, damaged=damaged)
+    return edit.purge(view, _all, damaged=damaged)
 
 
 def test_deleted_letters_are_gone_from_the_disk(tmp_path: Path) -> None:
@@ -369,7 +433,7 @@ def test_only_the_wanted_letters_are_deleted(tmp_path: Path) -> None:
     _buried(tmp_path, 1, 2).close()
     view = _view(tmp_path)
 
-    done = intervention.purge(
+    done = edit.purge(
         view, lambda letter: letter.event.payload == payload(1), damaged=False
     )
 
@@ -455,7 +519,7 @@ def test_a_kill_while_deleting_never_takes_a_letter_that_was_not_chosen(
 
     left = _kill_anywhere(
         tmp_path,
-        "intervention.delete(first, damaged=True, "
+        "edit.purge(first, damaged=True, "
         "wanted=lambda letter: b'key-2' not in letter.event.payload)",
     )
 
@@ -493,7 +557,7 @@ def test_what_dead_writers_left_moves_with_all_of_its_history(tmp_path: Path) ->
     target = _prepared(tmp_path)
     source = _old(tmp_path, target)
 
-    moved = intervention.move_orphans(source, target)
+    moved = edit.move_orphans(source, target)
 
     assert moved == MoveResult(writers=1, busy=0, files=1)
     assert _events(source) == []
@@ -514,7 +578,7 @@ def test_a_living_writer_keeps_its_events(tmp_path: Path) -> None:
     target = _prepared(tmp_path)
     source = _old(tmp_path, target)
 
-    moved = intervention.move_orphans(source, target)
+    moved = edit.move_orphans(source, target)
 
     assert moved == MoveResult(writers=0, busy=1, files=0)
     assert len(_events(source)) == 2
@@ -530,7 +594,7 @@ def test_moving_overwrites_nothing(tmp_path: Path) -> None:
     there = target.dead_path / letters.name
     there.write_text("mine")
 
-    moved = intervention.move_orphans(source, target)
+    moved = edit.move_orphans(source, target)
 
     assert (moved.files, there.read_text(), letters.exists()) == (0, "mine", True)
 
@@ -545,7 +609,7 @@ def test_a_kill_while_moving_loses_and_doubles_nothing(tmp_path: Path) -> None:
 
     left = _kill_anywhere(
         tmp_path,
-        f"intervention.move(DestinationView(folder / '{old}'), "
+        f"edit.move_orphans(DestinationView(folder / '{old}'), "
         f"DestinationFolder(folder / '{new}'))",
     )
 

@@ -11,14 +11,19 @@ import pytest
 
 from outlay._journal import frames
 from outlay._journal.folders import (
-    FATES_FILE,
     SHIPPER_LOCK,
+    SUMMARY_FILE,
     WRITER_LOCK,
     WriterFolder,
 )
 from outlay._journal.frames import SEGMENT_HEADER_BYTES, STATE_AT, FrameState
-from outlay._journal.journal import ADOPT_SECONDS, Journal, ShippingRole
-from outlay._journal.recovery import LONGEST_PAUSE, SHORTEST_PAUSE, PollInterval
+from outlay._journal.journal import Journal, ShippingRole
+from outlay._journal.recovery import (
+    ADOPT_SECONDS,
+    LONGEST_PAUSE,
+    SHORTEST_PAUSE,
+    PollInterval,
+)
 from tests.support.clock import NOON_MS
 from tests.support.events import payload
 from tests.support.interrupts import Interrupts, skip_if_blind
@@ -41,13 +46,13 @@ _BIG: Final = 30_000  # bytes: two such events fill a segment
 @pytest.fixture
 def writer(tmp_path: Path) -> Journal:
     """Return the journal of an application that leaves its events to an agent."""
-    return make_journal(tmp_path, duty=ShippingRole.DELEGATED)
+    return make_journal(tmp_path, role=ShippingRole.DELEGATED)
 
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Journal:
     """Return the journal of an agent on the same folder."""
-    return make_journal(tmp_path, duty=ShippingRole.AGENT)
+    return make_journal(tmp_path, role=ShippingRole.AGENT)
 
 
 def _seen(agent: Journal) -> list[bytes]:
@@ -96,7 +101,7 @@ def test_a_finished_segment_of_a_living_writer_is_deleted_and_accounted_for(
     take_all(agent)  # sees that the full ones have no more
 
     assert len(segment_files(tmp_path)) == 1, "the one that is not full"
-    assert writer.fates.counts() == {"delivered": 7}
+    assert writer.agent_progress.counts() == {"delivered": 7}
 
 
 def test_every_fate_is_seen_by_the_writer_while_the_segment_is_there(
@@ -115,7 +120,7 @@ def test_every_fate_is_seen_by_the_writer_while_the_segment_is_there(
     for event, fate in zip(take_all(agent), fates, strict=False):
         agent.reader.settle(event, fate)
 
-    counts = writer.fates.counts()
+    counts = writer.agent_progress.counts()
 
     assert counts == {"delivered": 1, "parked": 1, "dead": 1, "quarantined": 1}
 
@@ -126,13 +131,13 @@ def test_the_writer_waits_for_what_it_appended_before(
     """A busy application would otherwise never see the end of a flush."""
     writer.append(payload(1))
     targets = writer.flush_targets()
-    before = writer.fates.is_settled_up_to(targets)
+    before = writer.agent_progress.is_settled_up_to(targets)
     _settle_all(agent)
     writer.append(payload(2))
 
     assert not before
-    assert writer.fates.is_settled_up_to(targets)
-    assert not writer.fates.is_settled_up_to(writer.flush_targets())
+    assert writer.agent_progress.is_settled_up_to(targets)
+    assert not writer.agent_progress.is_settled_up_to(writer.flush_targets())
 
 
 def test_an_agent_waits_for_what_living_writers_appended_before(
@@ -314,7 +319,7 @@ def test_a_corrupt_event_is_told_to_the_writer_with_its_segment(
     _settle_all(agent)
     take_all(agent)
 
-    counts = writer.fates.counts()
+    counts = writer.agent_progress.counts()
     assert sum(counts.values()) == 3
     assert counts["delivered"] >= 2
 
@@ -334,7 +339,7 @@ def test_the_newest_event_that_goes_bad_anywhere_holds_up_nobody(
         flip(segment, last_frame(segment).start + at)
         targets = writer.flush_targets()
         first, second = _looks(agent), _looks(agent)
-        held = not writer.fates.is_settled_up_to(targets)
+        held = not writer.agent_progress.is_settled_up_to(targets)
         damaged = agent.reader.damaged_count - before
         writer.append(payload(2))
         rest = [*_looks(agent), *_looks(agent)]
@@ -344,7 +349,7 @@ def test_the_newest_event_that_goes_bad_anywhere_holds_up_nobody(
         assert damaged == (not first), at
         assert not held, at
         assert rest == [payload(2)], at
-        counts = writer.fates.counts()
+        counts = writer.agent_progress.counts()
         assert counts.total() == writer.appended_count(), at
         assert counts["damaged"] == agent.reader.damaged_count, at
         assert agent.reader.recovered_count == counts.total(), at
@@ -395,7 +400,7 @@ def test_of_two_agents_one_ships_and_the_other_takes_over(
     writer: Journal, agent: Journal, tmp_path: Path
 ) -> None:
     """The lock decides, and what the first had under way is stamped."""
-    second = make_journal(tmp_path, duty=ShippingRole.AGENT)
+    second = make_journal(tmp_path, role=ShippingRole.AGENT)
     writer.append(payload(1))
     writer.append(payload(2))
     agent.scan()
@@ -426,17 +431,17 @@ def test_an_agent_killed_while_it_accounts_does_not_count_twice(
         content = file.read()
     agent.close()
     segment.write_bytes(content)  # it was not deleted
-    lines = segment.with_name(FATES_FILE)
+    lines = segment.with_name(SUMMARY_FILE)
     if torn:
         lines.write_bytes(lines.read_bytes()[:20])
-    next_agent = make_journal(tmp_path, duty=ShippingRole.AGENT)
-    between = writer.fates.counts()
+    next_agent = make_journal(tmp_path, role=ShippingRole.AGENT)
+    between = writer.agent_progress.counts()
 
     next_agent.scan()
     take_all(next_agent)
 
     assert segment_files(tmp_path) == []
-    assert +between == +writer.fates.counts() == {"delivered": 1}
+    assert +between == +writer.agent_progress.counts() == {"delivered": 1}
 
 
 def test_a_segment_that_somebody_deleted_is_never_said_to_be_settled(
@@ -447,8 +452,8 @@ def test_a_segment_that_somebody_deleted_is_never_said_to_be_settled(
     targets = writer.flush_targets()
     segment_files(tmp_path)[0].unlink()
 
-    assert not writer.fates.is_settled_up_to(targets)
-    assert writer.fates.counts() == {}
+    assert not writer.agent_progress.is_settled_up_to(targets)
+    assert writer.agent_progress.counts() == {}
 
 
 def test_a_writer_tells_whether_anybody_ships(
@@ -500,9 +505,9 @@ def test_a_writer_that_dies_during_a_look_is_inherited_whole(tmp_path: Path) -> 
     """It may open a segment and die between any two instructions of the look."""
     for at in itertools.count():
         folder = tmp_path / str(at)
-        writer = make_journal(folder, duty=ShippingRole.DELEGATED)
+        writer = make_journal(folder, role=ShippingRole.DELEGATED)
         writer.append(payload(0, padding=_BIG))
-        agent = make_journal(folder, duty=ShippingRole.AGENT)
+        agent = make_journal(folder, role=ShippingRole.AGENT)
         assert _ship(agent) == 1
 
         def end(writer: Journal = writer) -> None:
@@ -531,18 +536,18 @@ def test_an_agent_killed_at_any_instruction_loses_and_doubles_nothing(
     count = 3
     for at in itertools.count(0, _STRIDE):
         folder = tmp_path / str(at)
-        writer = make_journal(folder, duty=ShippingRole.DELEGATED)
+        writer = make_journal(folder, role=ShippingRole.DELEGATED)
         for number in range(count):
             writer.append(payload(number, padding=_BIG))
         if writer_dies:
             writer.close()
         settled, struck = _ship_and_die(folder, at)
-        settled += _ship(make_journal(folder, duty=ShippingRole.AGENT))
+        settled += _ship(make_journal(folder, role=ShippingRole.AGENT))
 
         # It may be killed between the store of a fate and its telling of it.
         assert count - struck <= settled <= count, at
         if not writer_dies:
-            assert +writer.fates.counts() == {"delivered": count}, at
+            assert +writer.agent_progress.counts() == {"delivered": count}, at
         assert len(segment_files(folder)) == (0 if writer_dies else 1), at
         close_journals()
         if not struck:
@@ -559,6 +564,7 @@ _AGENT_CODE: Final = (
     "_journal/journal.py",
     "_journal/reader.py",
     "_journal/segments.py",
+    "_journal/segment_reader.py",
 )
 
 
@@ -568,7 +574,7 @@ def _ship_and_die(folder: Path, at: int) -> tuple[int, bool]:
     hearing, telling = os.pipe()
     pid = os.fork()
     if pid == 0:
-        agent = make_journal(folder, duty=ShippingRole.AGENT)
+        agent = make_journal(folder, role=ShippingRole.AGENT)
         with Interrupts(lambda: os._exit(9), at, *_AGENT_CODE).watching():
             _ship(agent, telling)
         os._exit(0)

@@ -216,7 +216,7 @@ def test_nobody_waits_long_for_those_who_do_not_come() -> None:
     group = _Group()
 
     started = time.monotonic()
-    group.wait_for_members(wanted=2, patience=0.01)
+    group.wait_for_members(expected=2, timeout=0.01)
 
     assert time.monotonic() - started < DEADLINE
     assert group.size == 1

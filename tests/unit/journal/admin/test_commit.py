@@ -11,9 +11,11 @@ import pytest
 
 from outlay._capture.pricing import PricedAmount
 from outlay._capture.repricing import UnpricedEvent
-from outlay._journal.admin import commit as settling
-from outlay._journal.admin.commit import PricedEvent
-from outlay._journal.folders import Lock
+from outlay._journal.admin import edit
+from outlay._journal.admin.edit import PricedEvent
+from outlay._journal.locks import Lock
+from outlay._journal.segments import iter_unsettled
+from outlay._model.events import decode_event
 from outlay.errors import JournalError, JournalFullError
 from tests.support.interrupts import killed_at
 from tests.support.unpriced import client_in, pending, record, view_of, waiting
@@ -39,19 +41,27 @@ def journal_dir(tmp_path: Path) -> Path:
 def settle(journal_dir: Path, max_journal_bytes: int = 2**30) -> int:
     """Do what ``outlay reprice`` does."""
     view = view_of(journal_dir)
-    settling.recover(view)
+    edit.remove_settled_unpriced(view)
     priced = [
         PricedEvent(UnpricedEvent(line.cost).with_price(CHARGE), [line])
         for line in waiting(journal_dir)
     ]
-    return settling.commit(
+    return edit.reprice(
         view, priced, now_ms=NOW_MS, max_journal_bytes=max_journal_bytes
     )
 
 
 def operations(journal_dir: Path) -> list[str]:
-    """Return the operations whose events are in the journal."""
-    return sorted(event.data["operationId"] for event in pending(journal_dir))
+    """Return the operations whose events a shipper can see."""
+    segments = [
+        bytearray(path.read_bytes())
+        for writer in view_of(journal_dir).folder.writers()
+        for path in writer.glob("*.seg")
+    ]
+    payloads = [
+        each.payload for segment in segments for each in iter_unsettled(segment)
+    ]
+    return sorted(decode_event(each).data["operationId"] for each in payloads)
 
 
 def test_priced_costs_are_pending_events_and_wait_no_more(journal_dir: Path) -> None:
@@ -62,7 +72,7 @@ def test_priced_costs_are_pending_events_and_wait_no_more(journal_dir: Path) -> 
 
     assert settle(journal_dir) == COSTS
 
-    settling.recover(view_of(journal_dir))
+    edit.remove_settled_unpriced(view_of(journal_dir))
     events = pending(journal_dir)
     assert waiting(journal_dir) == []
     assert kept == {event.idempotency_key for event in events}
@@ -87,7 +97,7 @@ def test_what_another_command_settled_meanwhile_is_left_out(journal_dir: Path) -
     ]
     settle(journal_dir)
 
-    again = settling.commit(
+    again = edit.reprice(
         view_of(journal_dir), stale, now_ms=NOW_MS, max_journal_bytes=2**30
     )
     assert again == 0
@@ -121,7 +131,7 @@ def test_the_file_of_a_living_process_stays(journal_dir: Path, tmp_path: Path) -
     with client_in(tmp_path / "spill") as client:
         record(client, 100)
         settle(journal_dir)
-        settling.recover(view_of(journal_dir))
+        edit.remove_settled_unpriced(view_of(journal_dir))
         record(client, 101)
 
         assert len(waiting(journal_dir)) == 1
@@ -133,21 +143,21 @@ def test_costs_given_up_are_read_by_nobody_and_left_for_people(
     """It is a decision about money, and must be found again."""
     first, *others = waiting(journal_dir)
 
-    assert settling.discard(view_of(journal_dir), [first]) == 1
+    assert edit.discard(view_of(journal_dir), [first]) == 1
 
     assert [line.cost for line in waiting(journal_dir)] == [
         line.cost for line in others
     ]
-    assert b'"state":"gone"' in first.path.read_bytes()
+    assert b'"state":"discarded"' in first.path.read_bytes()
 
 
 def test_half_a_line_is_reported_and_hides_no_other(journal_dir: Path) -> None:
     """A disk that was full may have left one."""
     (path,) = view_of(journal_dir).folder.unpriced_path.glob("*.jsonl")
-    path.write_bytes(b'{"state":"open","rea\n' + path.read_bytes())
+    path.write_bytes(b'{"state":"waiting","rea\n' + path.read_bytes())
     problems: list[object] = []
 
-    found = [*settling.read_unpriced(view_of(journal_dir).folder, problems.append)]
+    found = [*view_of(journal_dir).unpriced(problems.append)]
 
     assert len(found) == COSTS
     assert len(problems) == 1
@@ -155,7 +165,8 @@ def test_half_a_line_is_reported_and_hides_no_other(journal_dir: Path) -> None:
 
 STRIDE: Final = 41  # instructions, for each trial takes a process
 WATCHED: Final = tuple(
-    f"_journal/{name}.py" for name in ("settling", "intervention", "unpriced")
+    f"_journal/{name}.py"
+    for name in ("admin/commit", "admin/edit", "marked_lines", "segments")
 )
 
 
@@ -182,7 +193,7 @@ def test_a_kill_at_any_instruction_neither_loses_nor_doubles(
         stages.add((len(shipped), left))
         take_away(copy)
         settle(copy)
-        settling.recover(view_of(copy))
+        edit.remove_settled_unpriced(view_of(copy))
 
         assert sorted(shipped + operations(copy)) == [f"req_{n}" for n in range(COSTS)]
         assert waiting(copy) == []

@@ -11,8 +11,8 @@ import pytest
 from outlay._capture.pricing import PricedAmount
 from outlay._capture.recorder import Recorder
 from outlay._capture.repricing import UnpricedEvent
-from outlay._journal.admin import commit as settling
-from outlay._journal.admin.commit import PricedEvent
+from outlay._journal.admin import edit
+from outlay._journal.admin.edit import PricedEvent
 from outlay._model.attribution import UNATTRIBUTED, Attribution
 from outlay._model.clock import SystemClock
 from outlay._model.events import CostEvent, decode_event
@@ -41,14 +41,14 @@ CHARGE: Final = PricedAmount(Decimal("0.05"), "USD", "manual", None)
 def reprice(journal_dir: Path, now_ms: int | None = None) -> int:
     """Do what ``outlay reprice`` does."""
     view = view_of(journal_dir)
-    settling.recover(view)
+    edit.remove_settled_unpriced(view)
     priced = [
         PricedEvent(UnpricedEvent(line.cost).with_price(CHARGE), [line])
         for line in waiting(journal_dir)
     ]
     now_ms = SystemClock().now_ms() if now_ms is None else now_ms
-    settled = settling.commit(view, priced, now_ms=now_ms, max_journal_bytes=2**30)
-    settling.recover(view)
+    settled = edit.reprice(view, priced, now_ms=now_ms, max_journal_bytes=2**30)
+    edit.remove_settled_unpriced(view)
     return settled
 
 
@@ -137,7 +137,7 @@ def test_what_was_refused_waits_on_without_a_doubt(tmp_path: Path) -> None:
             Recorder.for_client(client).record(observe(amount=Decimal(-1)), OWNER, WHEN)
 
     (line,) = waiting(tmp_path)
-    assert line.cost.state == "open"
+    assert line.cost.state == "waiting"
     assert pending(tmp_path) == []
 
 
@@ -171,6 +171,7 @@ def test_in_memory_one_cost_is_not_taken_for_another(
 
 WATCHED: Final = (
     "_journal/unpriced_store.py",
+    "_journal/marked_lines.py",
     "_capture/recorder.py",
     "_capture/recording/decide.py",
     "_capture/recording/hand_over.py",
@@ -228,15 +229,19 @@ def test_a_kill_at_any_instruction_of_a_withdrawal_counts_the_cost_once(
         ends.add((sent, *states, settled, quarantined))
 
         if later < 23:  # the server knows the key still
-            assert 1 <= server.taken <= 1 + (states == ["held"])
+            assert 1 <= server.taken <= 1 + (states == ["replacing"])
             assert quarantined == 0
         else:
             assert server.taken + (quarantined and not sent) == 1
         shutil.rmtree(journal_dir)
 
     doubt = int(later > 23)
-    assert {(False, "open", 1, 0), (False, "held", 1, doubt), (True, 0, 0)} <= ends
-    assert later < 23 or (True, "held", 1, doubt) in ends
+    assert {
+        (False, "waiting", 1, 0),
+        (False, "replacing", 1, doubt),
+        (True, 0, 0),
+    } <= ends
+    assert later < 23 or (True, "replacing", 1, doubt) in ends
 
 
 def withdraw(journal_dir: Path) -> None:

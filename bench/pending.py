@@ -70,7 +70,7 @@ for step in range(1, steps + 1):
         full = quantiles(time_calls(call, range(until - timed, until))).p50
     done = max(done, until)
     say(pending=client.stats().pending, **memory())
-say(empty=empty, full=full, spill=client.stats().journal_bytes)
+say(empty=empty, full=full, journal=client.stats().journal_bytes)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -167,7 +167,7 @@ def _show_times(times: dict[str, float], starts: list[float], events: int) -> No
         "Time with everything pending",
         ("", "", "goal"),
         [
-            ("journal, MiB", f"{times['spill'] / _MIB:,.0f}", ""),
+            ("journal, MiB", f"{times['journal'] / _MIB:,.0f}", ""),
             ("track_cost p50, nothing pending, µs", f"{times['empty'] / 1e3:.2f}", ""),
             (f"with {events:,}, µs", f"{times['full'] / 1e3:.2f}", ""),
             ("ratio", f"{ratio:.2f}", "about 1"),

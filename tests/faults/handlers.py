@@ -34,6 +34,7 @@ _WATCHED: Final = (
     "_journal/appender.py",
     "_journal/folders.py",
     "_journal/journal.py",
+    "_journal/segment_opener.py",
     "_journal/segments.py",
     "_model/events.py",
 )

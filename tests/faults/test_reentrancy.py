@@ -22,6 +22,7 @@ _TRACKING: Final = (
     "outlay/_pipeline.py",
     "_journal/appender.py",
     "_journal/journal.py",
+    "_journal/segment_opener.py",
     "_journal/segments.py",
     "_journal/folders.py",
     "_model/events.py",

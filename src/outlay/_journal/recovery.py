@@ -58,7 +58,7 @@ _DESCRIPTORS: Final = 4  # of a folder: two locks, and a mapped segment or two
 _CLIENT_FOLDERS: Final = 32  # of a client, whose host application needs descriptors
 _CLIENT_SHARE: Final = 0.1  # of the process's descriptors, for small limits
 _AGENT_SHARE: Final = 0.75
-_TRIMMED_BYTES: Final = 64 * 1024  # not worth cutting below
+_TRIMMED_BYTES: Final = 16 * 1024  # a smaller file is not worth cutting
 
 
 class PollInterval:
@@ -190,7 +190,8 @@ class Recovery:
         self._reader.retry_unreadable()
         known = len(self._followed)
         adopted = self._adopt_backlog()
-        if self._follows or self._clock.monotonic() >= self._next_search:
+        due = self._clock.monotonic() >= self._next_search
+        if self._follows or not self._backlog or due:
             adopted += self.adopt_orphans()
         if not self._follows:
             if not self._backlog:
@@ -331,12 +332,14 @@ class Recovery:
         """Make room for the backlog: release folders with only parked events."""
         if not self._backlog or not self._is_full():
             return
+        wanted = len(self._backlog)
         for name, folder in [*self._adopted.items()]:
-            if self._reader.release_parked(name):
+            if wanted and self._reader.release_parked(name):
                 with self._lock:
                     del self._adopted[name]
                 folder.release()
                 self._resting.append((self._clock.monotonic() + PARKED_SECONDS, name))
+                wanted -= 1
 
     def _wake_resting(self) -> None:
         now = self._clock.monotonic()

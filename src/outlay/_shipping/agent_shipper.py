@@ -96,7 +96,10 @@ class AgentShipper:
         """Return payloads of pending events, the oldest among them."""
         if self._final_counts is not None:
             return []
-        return self._journal.agent_progress.oldest() + self._journal.reader.oldest_payloads()
+        return (
+            self._journal.agent_progress.oldest()
+            + self._journal.reader.oldest_payloads()
+        )
 
     def reset_after_fork(self) -> None:
         """Start over in a forked child, which writes to a folder of its own."""

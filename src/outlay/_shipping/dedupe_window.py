@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from outlay._model.clock import HOUR_MS
 
 if TYPE_CHECKING:
-    from outlay._journal.segments import PendingEvent
+    from outlay._journal.segment_reader import PendingEvent
     from outlay._model.clock import Clock
     from outlay._model.settings import Settings
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from outlay._journal.reader import JournalReader
-    from outlay._journal.segments import PendingEvent
+    from outlay._journal.segment_reader import PendingEvent
 
 WINDOW_BATCHES: Final = 4
 """The largest number of batches whose events are in memory."""

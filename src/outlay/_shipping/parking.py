@@ -10,7 +10,7 @@ from outlay._shipping.outcomes import UNMATCHED
 
 if TYPE_CHECKING:
     from outlay._journal.reader import JournalReader
-    from outlay._journal.segments import PendingEvent
+    from outlay._journal.segment_reader import PendingEvent
     from outlay._model.rate_limited_log import RateLimitedLog
     from outlay._shipping.wire import EventResult
 

@@ -20,7 +20,7 @@ from outlay.errors import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from outlay._journal.segments import PendingEvent
+    from outlay._journal.segment_reader import PendingEvent
     from outlay._shipping.transport import Transport, TransportResponse
 
 _DUPLICATE_HEADER: Final = "outlay-duplicate"

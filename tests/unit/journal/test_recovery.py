@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import math
+import mmap
 import os
+import resource
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -21,13 +26,15 @@ from outlay._journal.journal import Journal, ShippingRole
 from outlay._journal.recovery import (
     ADOPT_SECONDS,
     LONGEST_PAUSE,
+    PARKED_SECONDS,
     SHORTEST_PAUSE,
     PollInterval,
 )
-from tests.support.clock import NOON_MS
+from tests.support.clock import NOON_MS, ManualClock
 from tests.support.events import payload
 from tests.support.interrupts import Interrupts, skip_if_blind
 from tests.support.journals import (
+    LIMITS,
     close_journals,
     flip,
     last_frame,
@@ -38,7 +45,9 @@ from tests.support.journals import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+
+    from outlay._journal.segment_reader import PendingEvent
 
 _BIG: Final = 30_000  # bytes: two such events fill a segment
 
@@ -628,3 +637,209 @@ def test_an_agent_looks_faster_while_there_is_something_new(
     ]
     assert nothing > SHORTEST_PAUSE
     assert make_journal(tmp_path).scan() == ADOPT_SECONDS
+
+
+# Many dead writers.
+
+
+def _dead_writers(journal_dir: Path, count: int) -> None:
+    """Leave the folders of so many killed processes, with an event in each."""
+    limits = LIMITS._replace(max_journal_bytes=2**30)
+    for number in range(count):
+        journal = make_journal(journal_dir, limits=limits)
+        journal.append(payload(number))
+        for folder in journal.held_folders():
+            folder.close()
+
+
+def _descriptors() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+def test_many_dead_writers_take_few_descriptors_and_are_all_shipped(
+    tmp_path: Path,
+) -> None:
+    """The application needs its file descriptors itself."""
+    _dead_writers(tmp_path, 127)
+    before, most, shipped = _descriptors(), 0, []
+    journal = make_journal(tmp_path)
+    journal.adopt_orphans()
+    targets = journal.flush_targets()
+    while len(shipped) < 127:
+        assert not journal.reader.is_settled_up_to(targets), "a flush waits for all"
+        events = take_all(journal)
+        most = max(most, _descriptors() - before)
+        for event in events:
+            journal.reader.settle(event, FrameState.DELIVERED)
+        shipped += payloads(events)
+        assert journal.scan() <= ADOPT_SECONDS
+
+    assert shipped == [payload(number) for number in range(127)], "oldest first"
+    assert most <= 32 * 3 + 5
+    assert journal.reader.is_settled_up_to(targets)
+    assert segment_files(tmp_path) == []
+
+
+def test_a_small_limit_of_descriptors_leaves_a_reserve(tmp_path: Path) -> None:
+    """An application that has few must not lose them all."""
+    _dead_writers(tmp_path, 20)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    journal = make_journal(tmp_path)
+    before = _descriptors()
+    limit = before + 60
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        journal.adopt_orphans()
+        held = _descriptors() - before
+        shipped = []
+        while batch := take_all(journal):
+            shipped += payloads(batch)
+            for event in batch:
+                journal.reader.settle(event, FrameState.DELIVERED)
+            journal.scan()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert held <= limit // 10
+    assert len(shipped) == 20
+
+
+def test_parked_events_do_not_hold_up_the_backlog(tmp_path: Path) -> None:
+    """The folders that they pin make room, and are adopted again later."""
+    clock = ManualClock()
+    _dead_writers(tmp_path, 60)
+    journal = make_journal(tmp_path, clock=clock)
+    journal.adopt_orphans()
+    parked = 0
+    while events := take_all(journal):
+        parked += len(events)
+        for event in events:
+            journal.reader.settle(event, FrameState.PARKED)
+        journal.scan()
+
+    assert parked == 60
+    assert journal.reader.recovered_count == journal.reader.parked_count() == 32
+
+    clock.advance(PARKED_SECONDS)
+    journal.reader.unpark()
+    shipped = []
+    for _ in range(4):
+        for event in take_all(journal):
+            shipped.append(event.payload)
+            journal.reader.settle(event, FrameState.DELIVERED)
+        clock.advance(PARKED_SECONDS)
+        journal.scan()
+    assert sorted(shipped) == sorted(payload(number) for number in range(60))
+    assert journal.reader.recovered_count == 60
+    assert segment_files(tmp_path) == []
+
+
+def test_an_agent_follows_and_adopts_within_its_descriptors(tmp_path: Path) -> None:
+    """Seven hundred dead writers must not end an agent with all of them unshipped."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _dead_writers(tmp_path, 100)
+    agent = make_journal(tmp_path, role=ShippingRole.AGENT)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_descriptors() + 120, hard))
+    try:
+        shipped = []
+        agent.scan()
+        while batch := take_all(agent):
+            shipped += payloads(batch)
+            for event in batch:
+                agent.reader.settle(event, FrameState.DELIVERED)
+            agent.scan()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert len(shipped) == 100
+
+
+# Small segments.
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["ended", "killed"])
+def test_a_short_process_costs_no_whole_segment(
+    tmp_path: Path, *, killed: bool
+) -> None:
+    """While the server is down, cron jobs of one event each must not fill the journal.
+
+    Its limit has room for sixteen whole segments.
+    """
+    for number in range(100):
+        journal = make_journal(tmp_path)
+        journal.adopt_orphans()
+        journal.append(payload(number))
+        if killed:
+            for folder in journal.held_folders():
+                folder.close()
+        else:
+            journal.close_when_idle()
+
+    heir = make_journal(tmp_path)
+    heir.adopt_orphans()
+    assert heir.journal_bytes() <= 100 * 3 * mmap.PAGESIZE
+    shipped = []
+    while events := take_all(heir):
+        shipped += payloads(events)
+        for event in events:
+            heir.reader.settle(event, FrameState.DELIVERED)
+        heir.scan()
+    assert shipped == [payload(number) for number in range(100)]
+
+
+def test_an_agent_reads_on_in_a_segment_that_is_cut_when_it_is_sealed(
+    writer: Journal, agent: Journal
+) -> None:
+    """It has mapped the file at its full length."""
+    writer.append(payload(1))
+    agent.scan()
+    assert payloads(take_all(agent)) == [payload(1)]
+    writer.append(payload(2))
+    writer.seal()
+    agent.scan()
+
+    assert payloads(take_all(agent)) == [payload(2)]
+
+
+# Copies.
+
+
+def test_an_old_event_of_a_restored_folder_may_have_been_counted(
+    tmp_path: Path,
+) -> None:
+    """The original was shipped after the backup; the server has forgotten the key."""
+    journal = make_journal(tmp_path / "original")
+    journal.append(payload(1))
+    shutil.copytree(tmp_path / "original", tmp_path / "restored")
+    journal.close()
+
+    original, restored = _heirs(tmp_path, "original", "restored")
+
+    assert original.first_attempt_ms == 0
+    assert restored.payload == payload(1)
+    assert restored.first_attempt_ms == NOON_MS, "when it was tracked"
+
+
+def _heirs(tmp_path: Path, *names: str) -> Iterator[PendingEvent]:
+    for name in names:
+        heir = make_journal(tmp_path / name)
+        heir.adopt_orphans()
+        yield from take_all(heir)
+
+
+# Locks that do not exclude.
+
+
+def test_a_folder_whose_locks_do_not_exclude_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On such a file system two processes would ship the same events."""
+    living = make_journal(tmp_path)
+    living.append(payload(1))
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    journal = make_journal(tmp_path)
+
+    assert journal.adopt_orphans() == 0
+    assert not journal.append(payload(2)), "in memory only"
+    assert "do not exclude each other" in caplog.text
+    assert payloads(take_all(journal)) == [payload(2)]

@@ -235,7 +235,7 @@ def test_without_room_the_letters_stay_letters(tmp_path: Path) -> None:
     assert len(view.writers()) == 1, "the folder made for them is gone again"
 
 
-# Dies before every nineteenth instruction of a command: each time in another copy
+# Dies before many instructions of a command, one after the other: each time in a copy
 # of the folder. Says what is left after each death, and then after the whole command.
 _KILLED_ANYWHERE: Final = """
 import json, shutil
@@ -276,19 +276,23 @@ while died:
     assert died or os.WEXITSTATUS(status) == 0, status
     say(json.dumps(left(folder)))
     shutil.rmtree(folder)
-    at += 19
+    at += {stride}
 """
 
 
-def _kill_anywhere(tmp_path: Path, command: str) -> list[list[tuple[bytes, str]]]:
+def _kill_anywhere(
+    tmp_path: Path, command: str, *, stride: int = 7
+) -> list[list[tuple[bytes, str]]]:
     """Kill a command at many instructions; return the events left after each.
 
     Args:
         tmp_path: the folder it works on is ``template`` in it.
         command: a statement about ``first``, the view of the first destination.
+        stride: the instructions between two kills.
     """
     skip_if_blind()
     program = _KILLED_ANYWHERE.replace("{command}", command)
+    program = program.replace("{stride}", str(stride))
     lines = processes.run(program, {"FOLDER": tmp_path}).splitlines()
     assert len(lines) > 50, "the watched code was not found"
     return [[(text.encode(), state) for text, state in json.loads(x)] for x in lines]
@@ -301,6 +305,7 @@ def test_a_kill_while_putting_back_leaves_every_event_once(tmp_path: Path) -> No
     left = _kill_anywhere(
         tmp_path,
         "edit.resend(first, lambda _: True, now_ms=1, max_journal_bytes=10**9)",
+        stride=19,
     )
 
     for events in left:
@@ -309,7 +314,7 @@ def test_a_kill_while_putting_back_leaves_every_event_once(tmp_path: Path) -> No
     assert (states[0], states[-1]) == ({"quarantined"}, {"pending"})
 
 
-_STRIDE: Final = 37  # instructions, for each trial takes a process
+_STRIDE: Final = 61  # instructions, for each trial takes a process
 _RESENDING: Final = tuple(
     f"_journal/{name}.py"
     for name in ("admin/edit", "admin/commit", "marked_lines", "folders", "segments")
@@ -361,7 +366,7 @@ def test_a_decided_resend_is_finished_by_the_next_process(tmp_path: Path) -> Non
     at = 0
     while not [*view.folder.path.glob(".staged-*/commit.json")]:
         assert killed_at(lambda: _put_back(view), at, *_RESENDING)
-        at += 10
+        at += 40
     assert _states(view) == [("pending", payload(1))]
 
     assert _ship(tmp_path) == [payload(1)]

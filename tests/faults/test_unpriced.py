@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from outlay._model.error_counts import capture_errors
 from outlay._cli.exit_codes import ExitCode
+from outlay._model.error_counts import capture_errors
 from tests.support import disks
 from tests.support.command_line import call
 from tests.support.unpriced import BOOK, client_in, pending, record, waiting

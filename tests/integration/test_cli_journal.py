@@ -415,7 +415,7 @@ def test_list_names_on_the_side_what_it_cannot_read(journal_dir: Path) -> None:
     ran = journal("list", "--json")
 
     assert len(json.loads(ran.out)["events"]) == 1
-    assert ran.err == f"outlay: dead/{letters.name}@0: is no dead letter of outlay's\n"
+    assert ran.err == f"outlay: dead/{letters.name}@0: is no dead letter of outlay\n"
 
 
 @pytest.mark.parametrize("text", ["7", "d", "-1d", "1.5h", "100000d", "7 d"])

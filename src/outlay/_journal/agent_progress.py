@@ -1,10 +1,10 @@
 """Tell a process the outcomes of its events while an agent ships them.
 
 The agent writes each state into its frame, where the writer can see it. Before the
-agent deletes a segment, it adds a line to ``settled.jsonl`` in the writer's folder,
-with the counts of that segment. So for each segment there is the file or the line. After a
-kill between the two steps there are both, and the writer looks for the file first. The
-next agent deletes such a file and writes the same line again.
+agent deletes a segment, it adds a line to ``settled.jsonl`` in the writer's folder. The
+line has the counts of that segment. So for each segment there is the file or the line.
+After a kill between the two steps there are both, and the writer looks for the file
+first. The next agent deletes such a file and writes the same line again.
 """
 
 from __future__ import annotations

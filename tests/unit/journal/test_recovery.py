@@ -661,7 +661,8 @@ def test_many_dead_writers_take_few_descriptors_and_are_all_shipped(
 ) -> None:
     """The application needs its file descriptors itself."""
     _dead_writers(tmp_path, 127)
-    before, most, shipped = _descriptors(), 0, []
+    before, most = _descriptors(), 0
+    shipped: list[bytes] = []
     journal = make_journal(tmp_path)
     journal.adopt_orphans()
     targets = journal.flush_targets()

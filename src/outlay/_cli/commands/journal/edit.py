@@ -15,7 +15,7 @@ from outlay._cli.journal_totals import (
 )
 from outlay._cli.output import pluralize, print_json
 from outlay._journal.admin import edit as admin
-from outlay._journal.journal import ADOPT_SECONDS
+from outlay._journal.recovery import ADOPT_SECONDS
 from outlay._model.clock import SystemClock
 
 if TYPE_CHECKING:

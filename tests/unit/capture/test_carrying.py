@@ -227,6 +227,7 @@ def test_whatever_is_registered_is_carried(
 
 def test_greenlets_belong_to_whom_they_were_bound_for() -> None:
     """Many share one thread, and each has a context of its own."""
+    pytest.importorskip("gevent")
     program = """
 from gevent import monkey, pool, sleep
 monkey.patch_all()

@@ -13,7 +13,8 @@ from outlay._lifecycle import Lifecycle
 from outlay._model.clock import Clock, SystemClock
 from outlay._model.customer_hashing import CustomerHasher
 from outlay._model.error_counts import capture_errors
-from outlay._model.events import EventComposer, event_time_ms
+from outlay._model.event_composer import EventComposer
+from outlay._model.events import event_time_ms
 from outlay._model.rate_limited_log import RateLimitedLog
 from outlay._model.stats import FlushResult, Stats
 from outlay._shipping.agent_shipper import AgentShipper
@@ -67,7 +68,7 @@ class Pipeline:
         self.clock: Final = clock or SystemClock()
         self.notices: Final = RateLimitedLog(self.clock)
         self.lifecycle: Final = Lifecycle()
-        self.hasher: Final = CustomerHasher.of(settings)
+        self.hasher: Final = CustomerHasher.from_settings(settings)
         self._hooks: Final = HookCaller(hooks, self.notices)
         self.dropped: Final = DroppedEvents(self._hooks, self.notices)
         self.unattributed: Final = UnattributedPolicy(
@@ -78,7 +79,7 @@ class Pipeline:
             namespace=settings.namespace,
             allow_credits=settings.allow_credits,
             clock=self.clock,
-            subject_of=self.hasher.subject_for,
+            subject_for=self.hasher.subject_for,
         )
         self.journal: Final = self._make_journal(journal_class)
         self.unpriced: Final = unpriced_class(

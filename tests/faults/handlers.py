@@ -36,7 +36,7 @@ _WATCHED: Final = (
     "_journal/journal.py",
     "_journal/segment_opener.py",
     "_journal/segments.py",
-    "_model/events.py",
+    "_model/event_composer.py",
 )
 _FOREVER: Final = 10**9
 

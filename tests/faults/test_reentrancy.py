@@ -25,7 +25,7 @@ _TRACKING: Final = (
     "_journal/segment_opener.py",
     "_journal/segments.py",
     "_journal/folders.py",
-    "_model/events.py",
+    "_model/event_composer.py",
 )
 _SHIPPING: Final = (
     "outlay/_client.py",

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outlay._model.clock import SystemClock
-from outlay._model.events import EventComposer, Labels, decode_event
+from outlay._model.event_composer import EventComposer, Labels
+from outlay._model.events import decode_event
 from tests.support.composing import key_and_body
 
 if TYPE_CHECKING:

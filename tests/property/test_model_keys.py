@@ -8,7 +8,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from outlay._model.clock import SystemClock
-from outlay._model.events import EventComposer, Labels
+from outlay._model.event_composer import EventComposer, Labels
 from outlay._model.keys import netstring
 from tests.support.composing import key_and_body
 

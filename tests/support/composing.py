@@ -8,7 +8,7 @@ from outlay._model.events import add_key
 from outlay._model.keys import derive_key
 
 if TYPE_CHECKING:
-    from outlay._model.events import ComposedEvent
+    from outlay._model.event_composer import ComposedEvent
 
 
 def key_and_body(composed: ComposedEvent) -> tuple[str, bytes]:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from outlay._model.events import validate_text
+from outlay._model.event_rules import validate_text
 from outlay.errors import InvalidEventError
 
 

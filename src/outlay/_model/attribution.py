@@ -1,7 +1,7 @@
-"""Attribution: who the costs of the running code belong to.
+"""The attribution of the running code: the customer, and defaults of other fields.
 
-A context variable, so that it follows asyncio tasks, ``asyncio.to_thread`` and every
-copied context (PEP 567), and is never seen by another thread's work.
+It is a context variable. So it follows asyncio tasks, ``asyncio.to_thread`` and every
+copied context (PEP 567), and work on other threads never sees it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _NO_DIMENSIONS: Final[Mapping[str, Json]] = MappingProxyType({})
 
 
 class Attribution(NamedTuple):
-    """What costs are tracked under where a call does not say otherwise.
+    """The values of a cost that a call does not give itself.
 
     Attributes:
-        customer_id: who the cost is attributed to; None: nobody said.
-        operation: what is being done, such as ``document-extraction``.
-        region: where.
-        dimensions: more names and values to group costs by.
+        customer_id: The customer, or None if no scope names one.
+        operation: The kind of operation, such as ``document-extraction``.
+        region: The region, such as ``us-east-1``.
+        dimensions: More names and values to group costs by.
     """
 
     customer_id: str | None = None
@@ -41,7 +41,7 @@ class Attribution(NamedTuple):
         region: str | None,
         data: Mapping[str, Json] | None,
     ) -> tuple[str | None, str | None, str | None, Mapping[str, Json] | None]:
-        """Return the arguments of a call, with what it does not say itself."""
+        """Return the arguments of a call. Missing ones come from this attribution."""
         if self.dimensions:
             if not data:
                 data = self.dimensions
@@ -55,14 +55,14 @@ class Attribution(NamedTuple):
         )
 
     def merged_over(self, outer: Attribution) -> Attribution:
-        """Return this attribution, with what it leaves open taken from ``outer``."""
+        """Return this attribution. Missing values come from ``outer``."""
         customer_id, operation, region, dimensions = outer.with_defaults(*self)
-        # A new object each time, even an equal one: scopes know theirs by identity.
+        # A new object each time, because scopes compare by identity.
         return Attribution(customer_id, operation, region, dimensions or _NO_DIMENSIONS)
 
 
 UNATTRIBUTED: Final = Attribution()
-"""The attribution outside of every scope."""
+"""The attribution outside every scope."""
 
 current_attribution: Final = register(
     ContextVar[Attribution]("outlay_attribution", default=UNATTRIBUTED)

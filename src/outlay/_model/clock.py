@@ -1,7 +1,7 @@
-"""The only module that reads the time.
+"""Read the time. No other module does.
 
-Wall time (UTC, milliseconds since 1970) dates events and attempts; monotonic time
-(seconds) measures waits, because a wall clock may step.
+Wall time (UTC, milliseconds since 1970) dates events and attempts. Monotonic time, in
+seconds, measures waits, because a wall clock may step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, Protocol
 NS_PER_MS: Final = 1_000_000
 HOUR_MS: Final = 3600 * 1000
 
-# A finaliser may track while Python takes its modules down. CPython 3.13 then crashes
+# A finaliser may track while Python tears its modules down. CPython 3.13 then crashes
 # in sums of datetimes whose module is gone.
 _KEEP_ALIVE: Final = sys.modules.get("_datetime")
 
@@ -22,7 +22,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
-    """Where outlay gets the time from; tests bring their own."""
+    """The source of time. Tests bring their own."""
 
     def now_ns(self) -> int:
         """Return wall time in nanoseconds since 1970-01-01T00:00:00Z."""
@@ -33,7 +33,7 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Return seconds since some fixed instant; never steps back."""
+        """Return seconds since some fixed instant. The value never decreases."""
         ...
 
 
@@ -49,7 +49,7 @@ class SystemClock:
 
 
 def thread_cpu_seconds() -> float:
-    """Return CPU seconds that the calling thread has used so far."""
+    """Return the CPU time of the calling thread in seconds."""
     return time.thread_time()
 
 

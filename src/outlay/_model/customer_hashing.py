@@ -1,4 +1,4 @@
-"""Pseudonyms: digests in the place of customer ids, which may be e-mail addresses."""
+"""Replace customer ids, which may be e-mail addresses, by keyed digests."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 PREFIX: Final = "hc1_"
 """Hashed customer, version 1."""
 
-# As many as a key has, for the same reason: 160 bits make a collision of two customers
-# as unlikely as that of two operations.
-_is_pseudonym: Final = re.compile(
+# As many digits as a key has: 160 bits make a collision of two customers as unlikely as
+# one of two operations.
+_is_hashed: Final = re.compile(
     f"{PREFIX}[0-9a-f]{{{DERIVED_HEX_DIGITS}}}", re.ASCII
 ).fullmatch
 
@@ -24,18 +24,20 @@ _is_pseudonym: Final = re.compile(
 class CustomerHasher:
     """Replaces customer ids by HMAC-SHA-256 digests, if there is a key.
 
-    A plain digest would not do: whoever has a list of addresses could hash them all.
-    What is a pseudonym already, and the bucket of costs that are nobody's, stay as they
-    are; so what was kept under a pseudonym can be tracked again.
+    A plain digest is not enough: an attacker with a list of addresses could hash all of
+    them. Two ids are left as they are: one that is hashed already, so that its costs
+    can be tracked again, and the customer of unattributed costs.
+
+    Thread safety: immutable.
     """
 
-    def __init__(self, key: bytes | None, bucket: str) -> None:
+    def __init__(self, key: bytes | None, unattributed: str) -> None:
         self._key = key
-        self._bucket = bucket
+        self._unattributed = unattributed
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Return what the settings ask for."""
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return the hasher that ``settings`` describe."""
         secret = settings.hash_customer_ids
         key = secret.get_secret_value().encode() if secret else None
         return cls(key, settings.unattributed_customer_id)
@@ -44,8 +46,8 @@ class CustomerHasher:
         """Return the name under which the server knows a customer."""
         if (
             self._key is None
-            or customer_id == self._bucket
-            or _is_pseudonym(customer_id)
+            or customer_id == self._unattributed
+            or _is_hashed(customer_id)
         ):
             return customer_id
         digest = hmac.digest(self._key, customer_id.encode(), "sha256").hex()

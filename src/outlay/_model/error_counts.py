@@ -1,7 +1,7 @@
-"""What failed of capture in this process, counted.
+"""Count the failures of capture in this process.
 
-A failure happens where no client may be known yet: while an answer is read, or before.
-So it is the process's, and every client's `Stats` and metrics tell of the same ones.
+Capture may fail before any client is known, such as while it reads a response. So the
+counts belong to the process, and the `Stats` of every client show the same ones.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 
 class ErrorCounts:
-    """Counts failures by kind: what failed, and by which error.
+    """Counts failures by kind: the part that failed, and the class of the error.
 
     Thread safety: any thread, re-entrant.
     """
 
     def __init__(self) -> None:
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
-        # Re-entrant: a finaliser may settle a stream, and fail, while another counts.
+    def _reset(self) -> None:
+        # Re-entrant: a finaliser may finish a stream, and fail, inside of `add`.
         self._lock = threading.RLock()
         self._counts: Counter[str] = Counter()  # guarded by _lock
 
     def add(self, what: str, error: BaseException) -> int:
-        """Count a failure, and return how many of its kind there are by now.
+        """Count a failure, and return the number of failures of its kind so far.
 
         Args:
-            what: failed, such as ``openai``.
-            error: that it failed by. Only its class is kept: its message may quote
-                what a model was asked.
+            what: The part that failed, such as ``openai``.
+            error: The error. Only its class is kept, because its message may quote a
+                prompt.
         """
         kind = f"{what}: {type(error).__name__}"
         with self._lock:
@@ -44,16 +44,16 @@ class ErrorCounts:
             return self._counts[kind]
 
     def snapshot(self) -> Mapping[str, int]:
-        """Return how often each kind occurred, such as ``openai: KeyError``."""
+        """Return the number of failures by kind, such as ``openai: KeyError``."""
         with self._lock:
             return dict(self._counts)
 
     def reset_after_fork(self) -> None:
-        """Begin anew in a forked child: what its parent counted is its parent's."""
-        self._begin()
+        """Count from zero in a forked child: the parent reports its own failures."""
+        self._reset()
 
 
 capture_errors: Final = ErrorCounts()
-"""Of this process."""
+"""The failures of capture in this process."""
 
 after_fork_in_child(capture_errors.reset_after_fork)

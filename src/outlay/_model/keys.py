@@ -1,6 +1,6 @@
-"""Idempotency keys, derived from the operation's own id.
+"""Derive idempotency keys from the operations' own ids.
 
-The algorithm is frozen under its version prefix and written down byte for byte, with
+The algorithm is frozen under its version prefix and specified byte for byte, with
 test vectors for other languages, in ``docs/idempotency-keys.md``.
 """
 
@@ -49,17 +49,17 @@ def netstring(text: str) -> bytes:
 def shared_key_hash(
     source: str, event_type: str, customer_id: str, provider: str, line: str
 ) -> HashObject:
-    """Return a hash of what many operations share, to be finished by `derive_key`."""
+    """Return a hash of the parts that operations share. `derive_key` completes it."""
     parts = (VERSION, source, event_type, customer_id, provider, line)
     return sha256(b"".join(map(netstring, parts)))
 
 
 def derive_key(hasher: HashObject, operation_id: str) -> str:
-    """Return the key of the operation ``operation_id`` under a `key_hasher`.
+    """Return the key of an operation.
 
     The same arguments give the same key in every process, version and language.
     """
-    # A copy: a hasher is shared. The last part needs no frame: it is what is left.
+    # A copy, because the hash is shared. The last part needs no frame.
     hasher = hasher.copy()
     hasher.update(operation_id.encode())
     return DERIVED_PREFIX + hasher.hexdigest()[:DERIVED_HEX_DIGITS]
@@ -68,7 +68,7 @@ def derive_key(hasher: HashObject, operation_id: str) -> str:
 def random_key() -> str:
     """Return a key that no other event has, for a cost without an operation id.
 
-    Asks the operating system each time: a seeded generator would repeat itself in
-    forked children and in restored snapshots of a machine.
+    It asks the operating system each time. A seeded generator would repeat itself in
+    forked children, and in restored snapshots of a machine.
     """
     return RANDOM_PREFIX + os.urandom(_RANDOM_BYTES).hex()

@@ -1,4 +1,4 @@
-"""Amounts: exact decimals from the caller's argument to the wire."""
+"""Turn amounts into exact decimals and JSON numbers."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Amount: TypeAlias = Decimal | int | str | float
-"""What callers may pass: a float is taken by its shortest repr, as it was typed."""
+"""The types of an amount. A float is taken by its shortest repr, as it was typed."""
 
 MAX_EXPONENT: Final = 40
-"""An amount is 0, or from 1e-40 to below 1e41: far beyond any currency, and small
-enough that no single event can make exact sums slow."""
+"""The largest exponent. An amount is 0, or from 1e-40 to below 1e41. That is far beyond
+any currency, and no single event can make exact sums slow."""
 
 MAX_CHARS: Final = 66
-"""Longest written form of an amount: 61 digits, a point and an exponent. So every
-amount is a multiple of 1e-100, which the reference server's exact sums ask for."""
+"""The longest written form of an amount: 61 digits, a point and an exponent. So every
+amount is a multiple of 1e-100, as the reference server's exact sums need."""
 
-# The default context rounds to 28 digits without a word. This one has room for any sum
-# of amounts of up to 61 digits, and would raise before it rounded.
+# The default context rounds to 28 digits silently. This one has room for any sum of
+# amounts of up to 61 digits, and raises instead of rounding.
 _EXACT: Final = Context(prec=1000, traps=[Inexact, InvalidOperation, Overflow])
 
 is_json_amount: Final = re.compile(
     r"(?:0|[1-9][0-9]{0,24}+)(?:\.[0-9]{1,40}+)?+", re.ASCII
 ).fullmatch
-"""Matches a text that is an amount, and is sent, as it stands: a JSON number (RFC 8259,
-section 6) well inside of the limits."""
+"""Matches text that is an amount and can be sent unchanged: a JSON number (RFC 8259,
+section 6) well inside the limits."""
 
 _PLAIN_INTS: Final = range(10**25)
 
@@ -43,14 +43,14 @@ def to_exact_decimal(
     """Return ``value`` as the exact decimal that will be sent and summed.
 
     Args:
-        value: the amount in major units of the cost metric's currency; a str is
-            read as Python reads a decimal literal.
-        allow_credits: whether a negative amount is welcome.
-        field: the argument's name, for the error.
+        value: The amount in major units of the cost metric's currency. A str is read
+            as Python reads a decimal literal.
+        allow_credits: Whether a negative amount is allowed. Defaults to False.
+        field: The name of the argument, for the error.
 
     Raises:
         InvalidEventError: ``value`` is not a finite number, is negative without
-            ``allow_credits``, or is beyond what `MAX_EXPONENT` and `MAX_CHARS` allow.
+            ``allow_credits``, or exceeds `MAX_EXPONENT` or `MAX_CHARS`.
     """
     number = value if type(value) is Decimal else _decimal(value, field)
     if not number.is_finite():
@@ -77,15 +77,10 @@ def to_exact_decimal(
 def to_json_number(
     value: Amount, *, allow_credits: bool = False, field: str = "amount"
 ) -> str:
-    """Return the text of ``value`` that will be sent: that of `exact`, only sooner.
+    """Return ``value`` as a JSON number.
 
-    Args:
-        value: see `exact`.
-        allow_credits: see there.
-        field: see there.
-
-    Raises:
-        InvalidEventError: see there.
+    The result equals ``str(to_exact_decimal(...))`` of the same arguments, but the
+    common cases are faster. It raises the same errors.
     """
     kind = type(value)
     if kind is float and is_json_amount(text := str(value)):
@@ -96,7 +91,7 @@ def to_json_number(
 
 
 def _decimal(value: Amount, field: str) -> Decimal:
-    # Decimal's constructor is exact: it takes no notice of the context's precision.
+    # Decimal's constructor is exact: it ignores the context's precision.
     if isinstance(value, str):
         try:
             return Decimal(value)
@@ -113,10 +108,10 @@ def _decimal(value: Amount, field: str) -> Decimal:
 
 
 def exact_sum(amounts: Iterable[Decimal]) -> Decimal:
-    """Return the sum of ``amounts``, to the last digit.
+    """Return the exact sum of ``amounts``.
 
     Raises:
-        decimal.Inexact: it has over 1000 digits.
+        decimal.Inexact: The sum has over 1000 digits.
     """
     total = Decimal()
     for amount in amounts:

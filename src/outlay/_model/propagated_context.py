@@ -1,7 +1,7 @@
-"""Carried context: those context variables that say on whose behalf code runs.
+"""The context variables that follow work to other threads and out of generators.
 
-Whatever owns such a variable registers it here. Whoever takes work elsewhere, to
-another thread or out of a generator's body, takes all of them, and need not know them.
+A module that owns such a variable registers it here. Code that moves work then takes
+all registered variables along, and need not know them.
 """
 
 from __future__ import annotations
@@ -13,34 +13,35 @@ from typing import Any, Final, TypeAlias, TypeVar
 T = TypeVar("T")
 
 PropagatedContext: TypeAlias = Mapping[ContextVar[Any], Any]
-"""What the carried variables hold at some moment."""
+"""The values of the registered variables at one moment."""
 
 _variables: Final[list[ContextVar[Any]]] = []
 
 
 def register(variable: ContextVar[T]) -> ContextVar[T]:
-    """Register ``variable`` to be carried, and return it.
+    """Register a variable, and return it.
 
     Args:
-        variable: one that has a default, so that it can be taken from any context.
+        variable: The variable. It must have a default, so that every context has a
+            value for it.
     """
     _variables.append(variable)
     return variable
 
 
 def capture() -> PropagatedContext:
-    """Return what the carried variables hold here and now."""
+    """Return the values of the registered variables in the running code."""
     return {variable: variable.get() for variable in _variables}
 
 
-def swap(inside: PropagatedContext) -> PropagatedContext:
-    """Put ``inside`` in place, and return what was there.
+def swap(new: PropagatedContext) -> PropagatedContext:
+    """Set the variables to ``new``, and return the values that they had.
 
-    Values are set, contexts are not entered: one context cannot be entered twice at
-    once, and a pool's threads may all run the same work.
+    It sets values rather than entering a `contextvars.Context`. Two threads of a pool
+    may run the same work, and cannot be inside one context at the same time.
     """
-    outside = {}
-    for variable, value in inside.items():
-        outside[variable] = variable.get()
+    earlier = {}
+    for variable, value in new.items():
+        earlier[variable] = variable.get()
         variable.set(value)
-    return outside
+    return earlier

@@ -1,7 +1,8 @@
-"""Log lines that neither flood nor repeat.
+"""Write log lines that neither flood nor repeat.
 
-At most one a minute while a trouble lasts, and a few a minute of one that comes and
-goes. So what a process logs is bounded by the kinds of trouble there are.
+While a problem lasts, at most one line a minute is logged. A problem that comes and
+goes is logged a few times a minute. So the number of kinds of problems bounds the lines
+of a process.
 """
 
 from __future__ import annotations
@@ -16,47 +17,50 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("outlay")
 _INTERVAL: Final = 60.0  # seconds; a person reads the first line, a machine counts
-_MOST_RETURNS: Final = 3  # of one trouble in an interval: more is not news, but noise
-_MOST_TOPICS: Final = 100  # some name what the application does, such as event types
+_MAX_RECURRENCES: Final = 3  # of one problem in an interval; more are noise
+_MAX_TOPICS: Final = 100  # some name parts of the application, such as event types
 _OTHERS: Final = "others"
 
 
 class _TopicState:
-    """What was said of one kind of trouble.
+    """The log lines of one kind of problem so far.
 
     Attributes:
-        said_at: when the last line was logged, in monotonic seconds.
-        lasts: whether the trouble has been said, and not its end.
-        returns: how often it was said since ``began_at``.
+        logged_at: The monotonic time of the last line, in seconds.
+        interval_start: The start of the interval that ``recurrences`` counts in.
+        recurrences: The number of times that the problem began in this interval.
+        ongoing: Whether the problem was logged, and its end was not.
     """
 
-    __slots__ = ("began_at", "ongoing", "recurrences", "said_at")
+    __slots__ = ("interval_start", "logged_at", "ongoing", "recurrences")
 
     def __init__(self) -> None:
-        self.said_at = -math.inf
-        self.began_at = -math.inf
+        self.logged_at = -math.inf
+        self.interval_start = -math.inf
         self.recurrences = 0
         self.ongoing = False
 
     def should_log(self, now: float) -> bool:
-        """Return whether a line is due, and take it for said then."""
+        """Return whether to log a line now, and note that it is logged."""
         if self.ongoing:
-            due = now - self.said_at >= _INTERVAL
+            due = now - self.logged_at >= _INTERVAL
         else:
-            if now - self.began_at >= _INTERVAL:
-                self.began_at, self.recurrences = now, 0
+            if now - self.interval_start >= _INTERVAL:
+                self.interval_start, self.recurrences = now, 0
             self.recurrences += 1
-            due = self.recurrences <= _MOST_RETURNS
+            due = self.recurrences <= _MAX_RECURRENCES
         if due:
-            self.said_at, self.ongoing = now, True
+            self.logged_at, self.ongoing = now, True
         return due
 
 
 class RateLimitedLog:
-    """Says things on the logger ``outlay``.
+    """Logs to ``outlay`` at a limited rate.
 
-    Raises nothing, whatever handlers do. Thread safety: any thread; no lock is held
-    while a handler runs, so it may track a cost. Losing a race costs one extra line.
+    It never raises, whatever log handlers do.
+
+    Thread safety: any thread. No lock is held while a handler runs, so a handler may
+    track a cost. A lost race costs one extra line.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -70,35 +74,38 @@ class RateLimitedLog:
 
     def warn_once(self, topic: str, message: str, *args: object) -> None:
         """Log a warning, unless one of the same topic was logged since `resolved`."""
-        known = self._topic(topic)
-        if not known.ongoing and known.should_log(self._clock.monotonic()):
+        state = self._topic(topic)
+        if not state.ongoing and state.should_log(self._clock.monotonic()):
             _log(logging.WARNING, message, args)
 
     def exception(
-        self, topic: str, error: Exception, message: str, *args: object
+        self, topic: str, error: BaseException, message: str, *args: object
     ) -> None:
-        """Log an error with its trace, as rarely as `warn` does a trouble."""
+        """Log an error with its traceback, at the same rate as `warn`."""
         if self._topic(topic).should_log(self._clock.monotonic()):
             _log(logging.ERROR, message, args, error)
 
     def resolved(self, topic: str, message: str, *args: object) -> None:
-        """Log that a trouble which was warned about is over."""
-        known = self._topics.get(topic)
-        if known is not None and known.ongoing:
-            known.ongoing = False
+        """Log that a problem is over, if it was logged before."""
+        state = self._topics.get(topic)
+        if state is not None and state.ongoing:
+            state.ongoing = False
             _log(logging.INFO, message, args)
 
     def _topic(self, name: str) -> _TopicState:
         topics = self._topics
-        if name not in topics and len(topics) >= _MOST_TOPICS:
+        if name not in topics and len(topics) >= _MAX_TOPICS:
             name = _OTHERS
         return topics.setdefault(name, _TopicState())
 
 
 def _log(
-    level: int, message: str, args: tuple[object, ...], error: Exception | None = None
+    level: int,
+    message: str,
+    args: tuple[object, ...],
+    error: BaseException | None = None,
 ) -> None:
-    # A handler of the application's that raises has nobody to tell it to: it must fail
-    # neither the call that tracks nor the thread that ships.
+    # An error of the application's handler must not fail the call that tracks, or the
+    # thread that ships.
     with contextlib.suppress(Exception):
         _logger.log(level, message, *args, exc_info=error)

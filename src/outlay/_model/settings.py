@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from outlay._model.events import validate_text
+from outlay._model.event_rules import validate_text
 from outlay.errors import ConfigError, InvalidEventError, shorten
 
 if TYPE_CHECKING:
@@ -323,8 +323,8 @@ class Settings(EnvironmentSettings):
         if self.max_journal_bytes < self.segment_bytes:
             message = (
                 f"max_journal_bytes={self.max_journal_bytes} holds no segment of "
-                f"segment_bytes={self.segment_bytes}: raise {_PREFIX}MAX_JOURNAL_BYTES, "
-                f"or lower {_PREFIX}SEGMENT_BYTES"
+                f"segment_bytes={self.segment_bytes}: raise "
+                f"{_PREFIX}MAX_JOURNAL_BYTES, or lower {_PREFIX}SEGMENT_BYTES"
             )
             raise ValueError(message)
         return self

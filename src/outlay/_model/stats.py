@@ -1,4 +1,4 @@
-"""Where the events of a client are."""
+"""Counts of a client's events, by where they are."""
 
 from __future__ import annotations
 
@@ -9,36 +9,37 @@ if TYPE_CHECKING:
 
 
 class Stats(NamedTuple):
-    """Where the events of a client are; every one is in exactly one place.
+    """The counts of a client's events. Every event is in exactly one place.
 
     ``tracked + recovered = delivered + pending + parked + dead + quarantined +
     dropped + damaged`` holds at every moment.
 
     Attributes:
-        tracked: events that `track_cost` took.
-        recovered: events of earlier processes found in the journal so far.
-        delivered: accepted by the server.
-        pending: in the journal, to be shipped.
-        parked: in the journal, tried again on a slow clock.
-        dead: refused for good, in the dead letters.
-        quarantined: perhaps counted already, in the dead letters.
-        dropped: given up for want of room, by reason.
-        damaged: found corrupted in the journal, whose bytes are kept aside.
-        duplicates: of the delivered, how many the server said it knew already.
-        retried: how often an event was sent again.
-        requests: how many requests were made.
-        journal_bytes: size of the journal's segments for this destination, those of
-            other processes included; what `max_journal_bytes` limits.
-        oldest_pending_age: seconds since the timestamp of the oldest pending event; None
-            if none is pending, or the client is closed.
-        unpriced: captured costs of this process that wait for a price. They are no
-            events yet, and in none of the other numbers.
-        capture_errors: how often capture failed, by kind: what failed, and the error's
-            class, such as ``openai: KeyError``. The calls went on; their costs are in
-            none of the other numbers. It is the number of the whole process, whichever
-            client the costs were for; the first of each kind is logged.
-        random_keys: of this process's events and unpriced costs, those that nothing
-            gave an operation id: if what they are of is run again, it counts again.
+        tracked: The events that `track_cost` took.
+        recovered: The events of earlier processes that were found in the journal.
+        delivered: The events that the server accepted.
+        pending: The events in the journal that will be shipped.
+        parked: The events in the journal that the server does not accept now, such as
+            those without a metric. They are tried again at long intervals.
+        dead: The events that the server refused for good. They are dead letters.
+        quarantined: The dead letters that may have been counted already.
+        dropped: The events that were given up, such as for lack of room, by reason.
+        damaged: The events that were found corrupted in the journal. Their bytes are
+            kept.
+        duplicates: The delivered events that the server already knew.
+        retried: The number of times that an event was sent again.
+        requests: The number of requests.
+        journal_bytes: The size of the journal for this destination, with the segments
+            of other processes. The setting ``max_journal_bytes`` limits it.
+        oldest_pending_age: The seconds since the timestamp of the oldest pending event.
+            None if no event is pending, or the client is closed.
+        unpriced: The captured costs of this process that wait for a price. They are not
+            events yet, and no other number includes them.
+        capture_errors: The failures of capture by kind, such as ``openai: KeyError``.
+            The observed calls went on, and their costs are in no other number. The
+            counts belong to the whole process. The first of each kind is logged.
+        random_keys: The events and unpriced costs of this process without an operation
+            id. If such an operation runs again, it counts again.
     """
 
     tracked: int
@@ -61,12 +62,13 @@ class Stats(NamedTuple):
 
 
 class FlushResult(NamedTuple):
-    """What `flush` and `close` answer.
+    """The result of `flush` and `close`.
 
     Attributes:
-        complete: whether everything tracked before the call has met its fate:
-            delivered, parked, dead, quarantined, dropped or damaged.
-        stats: where all events are now.
+        complete: Whether every event that was tracked before the call has an outcome:
+            delivered, dead, quarantined, dropped or damaged. False while any event is
+            pending or parked.
+        stats: Where all events are now.
     """
 
     complete: bool

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from outlay._model.events import EventComposer, Labels
+from outlay._model.event_composer import EventComposer, Labels
 from tests.support.clock import ManualClock
 from tests.support.composing import key_and_body
 

@@ -12,7 +12,8 @@ from uuid import UUID
 
 import pytest
 
-from outlay._model.events import MAX_EVENT_BYTES, decode_event
+from outlay._model.event_rules import MAX_EVENT_BYTES
+from outlay._model.events import decode_event
 from outlay.errors import InvalidEventError
 
 Compose = Callable[..., tuple[str, bytes]]

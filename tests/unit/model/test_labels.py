@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from outlay._model.events import EventComposer, decode_event
+from outlay._model.event_composer import EventComposer
+from outlay._model.events import decode_event
 from outlay.errors import InvalidEventError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from outlay._capture.context.bind import ContextRun
 from outlay._capture.context.function_wrapper import wrap_function
 from outlay._model.attribution import Attribution, current_attribution
-from outlay._model.events import validate_data, validate_text
+from outlay._model.event_rules import validate_data, validate_text
 from outlay._model.propagated_context import capture
 
 if TYPE_CHECKING:

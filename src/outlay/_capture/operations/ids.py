@@ -23,7 +23,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from outlay._fork import after_fork_in_child
-from outlay._model.events import MAX_OPERATION_ID_CHARS, validate_text
+from outlay._model.event_rules import MAX_OPERATION_ID_CHARS, validate_text
 from outlay.errors import InvalidEventError
 
 if TYPE_CHECKING:

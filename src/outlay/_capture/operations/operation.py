@@ -21,7 +21,7 @@ from outlay._capture.operations.state import (
 )
 from outlay._default_client import default_client
 from outlay._model.attribution import current_attribution
-from outlay._model.events import validate_text
+from outlay._model.event_rules import validate_text
 from outlay._model.propagated_context import capture
 from outlay.errors import ConfigError, InvalidEventError, NoCurrentOperationError
 

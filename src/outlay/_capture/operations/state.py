@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlay._capture.operations.ids import DerivedIds
 from outlay._model.attribution import Attribution, current_attribution
-from outlay._model.events import validate_text
+from outlay._model.event_rules import validate_text
 from outlay._model.propagated_context import register
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from outlay._capture.operations.arguments import (
 )
 from outlay._capture.operations.state import OperationLabels
 from outlay._capture.operations.tracked_calls import CostTerms, TrackedFunction
-from outlay._model.events import validate_text
+from outlay._model.event_rules import validate_text
 from outlay._model.money import to_exact_decimal
 from outlay.errors import ConfigError
 

@@ -37,7 +37,7 @@ from outlay._capture.recording.hand_over import UNKNOWN_AMOUNT
 from outlay._capture_sink import CaptureSink
 from outlay._default_client import default_client
 from outlay._model.clock import SystemClock
-from outlay._model.events import validate_text
+from outlay._model.event_rules import validate_text
 from outlay._model.money import Amount, to_exact_decimal
 from outlay._model.rate_limited_log import RateLimitedLog
 

@@ -1,0 +1,203 @@
+"""The rules for the parts of an event. Each error names the argument and the remedy."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from outlay._model.clock import format_rfc3339, to_ms
+from outlay._model.events import Json, add_key, encode_json
+from outlay.errors import InvalidEventError
+
+if TYPE_CHECKING:
+    from outlay._model.events import OperationId
+
+MAX_EVENT_BYTES: Final = 256 * 1024
+"""The largest event in bytes. A larger one is refused where it is tracked, because the
+caller can still act there. Servers accept 1 MiB. A batch's envelope fits, too."""
+
+_SURELY_FITS: Final = MAX_EVENT_BYTES - 1024  # whatever the length of its key
+
+MAX_TEXT_CHARS: Final = 255
+"""The longest type, source, customer or label. Servers apply the same limit."""
+
+MAX_OPERATION_ID_CHARS: Final = 1024
+"""The longest operation id. Ids are hashed, so a longer one is a caller's mistake."""
+
+_MAX_DEPTH: Final = 64  # of nested data. Common parsers refuse deeper JSON.
+
+# C0 and C1 controls and the two Unicode line separators: they break logs and CSV
+# files, and the service refuses control characters in event types.
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+_JSON_TYPES: Final = frozenset({str, int, bool})  # valid JSON whatever the value
+
+# Names in an event's data that outlay writes.
+LABEL_FIELDS: Final = ("provider", "line", "operation", "region", "unit", "provenance")
+_RESERVED_NAMES: Final = frozenset({*LABEL_FIELDS, "amount", "quantity", "operationId"})
+
+
+def validate_text(field: str, value: object, *, max_chars: int = MAX_TEXT_CHARS) -> str:
+    """Return ``value`` if it is text that every server and log can carry.
+
+    A member of an enumeration of str, or another subclass, is returned as plain text.
+    It equals that text, so it must not be written or cached as anything else.
+
+    Args:
+        field: The name of the argument, for the error.
+        value: The value to check.
+        max_chars: The largest number of characters. Defaults to 255.
+
+    Raises:
+        InvalidEventError: The value is not a str, is blank or too long, or has control
+            characters or lone surrogates.
+    """
+    if not isinstance(value, str):
+        raise InvalidEventError(field, value, f"pass a str, not {type(value).__name__}")
+    if not value.strip():
+        raise InvalidEventError(field, value, "must not be blank")
+    if len(value) > max_chars:
+        raise InvalidEventError(
+            field, value, f"has {len(value)} characters, {max_chars} are allowed"
+        )
+    value = str.__str__(value)
+    if value.isprintable():
+        return value
+    if _CONTROL.search(value):
+        raise InvalidEventError(field, value, "remove the control characters")
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        raise InvalidEventError(field, value, "is not Unicode text (lone surrogate)")
+    return value
+
+
+def operation_id_text(operation_id: OperationId) -> str:
+    """Return an operation id as text.
+
+    Raises:
+        InvalidEventError: It is not a str, int or UUID, or breaks a rule for text.
+    """
+    if isinstance(operation_id, UUID):
+        operation_id = str(operation_id)
+    elif isinstance(operation_id, int) and not isinstance(operation_id, bool):
+        try:
+            # int's own repr: a subclass may print as something else.
+            operation_id = int.__repr__(operation_id)
+        except ValueError:  # Python refuses to write thousands of digits
+            raise InvalidEventError(
+                "operation_id", operation_id, "has too many digits"
+            ) from None
+    return validate_text("operation_id", operation_id, max_chars=MAX_OPERATION_ID_CHARS)
+
+
+def timestamp_text(timestamp: datetime) -> str:
+    """Return an aware datetime as RFC 3339 text.
+
+    Raises:
+        InvalidEventError: It is not a datetime, is naive, or is out of range.
+    """
+    if not isinstance(timestamp, datetime):
+        raise InvalidEventError("timestamp", timestamp, "pass an aware datetime")
+    if timestamp.utcoffset() is None:
+        raise InvalidEventError(
+            "timestamp", timestamp, "is naive; pass one with a timezone, such as UTC"
+        )
+    try:
+        return format_rfc3339(to_ms(timestamp))
+    except OverflowError:
+        raise InvalidEventError(
+            "timestamp", timestamp, "must be in the years 1 to 9999 in UTC"
+        ) from None
+
+
+def check_size(data: object, payload: bytes) -> None:
+    """Check that an event with ``data`` is not too large.
+
+    Raises:
+        InvalidEventError: It has more than `MAX_EVENT_BYTES`.
+    """
+    size = len(add_key(payload)) if len(payload) > _SURELY_FITS else 0
+    if size > MAX_EVENT_BYTES:
+        raise InvalidEventError(
+            "data",
+            data,
+            f"makes an event of {size} bytes, {MAX_EVENT_BYTES} are allowed",
+        )
+
+
+def json_string(text: str) -> str:
+    """Return ``text`` as a JSON string."""
+    if '"' in text or "\\" in text or not text.isprintable():
+        return encode_json(text).decode()
+    return f'"{text}"'
+
+
+def data_members(data: Mapping[str, Json]) -> str:
+    """Return the caller's data as members to append to a JSON object.
+
+    Raises:
+        InvalidEventError: A name is reserved, or a value is not JSON.
+    """
+    if type(data) is not dict and not isinstance(data, Mapping):
+        raise InvalidEventError("data", data, "pass a mapping of str to JSON values")
+    for name, value in data.items():
+        if name in _RESERVED_NAMES:
+            raise InvalidEventError(
+                f"data.{name}", value, "is outlay's own; use the argument, or rename"
+            )
+        if type(name) is not str or type(value) not in _JSON_TYPES:
+            _validate_json("data", {name: value}, _MAX_DEPTH)
+    try:
+        return "," + encode_json(data)[1:-1].decode()
+    except UnicodeEncodeError:
+        raise InvalidEventError(
+            "data", data, "holds text that is not Unicode (lone surrogate)"
+        ) from None
+    except (TypeError, ValueError) as error:  # such as an int of thousands of digits
+        raise InvalidEventError("data", data, f"cannot be sent: {error}") from error
+
+
+def validate_data(data: Mapping[str, Json]) -> None:
+    """Check ``data`` as `track_cost` does.
+
+    Raises:
+        InvalidEventError: A name is reserved, or a value is not JSON.
+    """
+    if data:
+        data_members(data)
+
+
+def _validate_json(path: str, value: object, depth: int) -> None:
+    """Refuse values that the encoder would change silently, such as NaN or a set."""
+    if depth == 0:
+        raise InvalidEventError(path, value, f"is nested over {_MAX_DEPTH} levels")
+    if type(value) is dict or isinstance(value, Mapping):
+        _validate_members(path, value, depth)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _validate_json(f"{path}[{index}]", item, depth - 1)
+    elif not _is_json_scalar(value):
+        raise InvalidEventError(
+            path, value, f"is not JSON ({type(value).__name__}); convert it first"
+        )
+
+
+def _validate_members(path: str, members: Mapping[Any, object], depth: int) -> None:
+    for name, value in members.items():
+        if type(name) is str and type(value) in _JSON_TYPES and depth > 1:
+            continue  # most members; the rest of the loop takes ten times as long
+        if not isinstance(name, str):
+            raise InvalidEventError(path, name, "JSON names must be str")
+        _validate_json(f"{path}.{name}", value, depth - 1)
+
+
+def _is_json_scalar(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Decimal):
+        return value.is_finite()
+    return value is None or isinstance(value, str | int)

@@ -1,1 +1,1 @@
-"""Benchmarks, run by ``make bench``: ratios to bare floors, side by side in one run."""
+"""Measure outlay beside bare floors: ``make bench``, or one module of this package."""

@@ -1,4 +1,4 @@
-"""Timing and tables for the benchmarks."""
+"""Measure times and print tables for the benchmarks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Quantiles(NamedTuple):
-    """Of the times of single calls, in nanoseconds."""
+    """The median and the 99th percentile of call times, in nanoseconds."""
 
     p50: float
     p99: float
@@ -27,9 +27,9 @@ def quantiles(times: Sequence[int]) -> Quantiles:
 
 
 def time_calls(call: Callable[[int], object], numbers: Iterable[int]) -> list[int]:
-    """Return how many nanoseconds ``call(number)`` took, for each number.
+    """Return the nanoseconds that ``call(number)`` took, for each number.
 
-    Includes the cost of reading the clock, which is the same for all that is compared.
+    They include the time to read the clock, which is equal in all variants.
     """
     clock = time.perf_counter_ns
     times = []
@@ -46,7 +46,7 @@ def in_threads(
     """Run ``calls`` calls in each of ``count`` threads.
 
     Returns:
-        The nanoseconds of all calls, and the seconds until the last thread was done.
+        The nanoseconds of all calls, and the seconds until the last thread ended.
     """
     results: list[list[int]] = []
     ready = threading.Barrier(count + 1)
@@ -72,8 +72,7 @@ def in_threads(
 def as_deployed() -> dict[str, str]:
     """Return the environment of a program whose start is measured.
 
-    With compiled modules, and without the plugins that other packages, which happen to
-    be installed, bring to pydantic.
+    Modules are compiled. The pydantic plugins of other installed packages are off.
     """
     unset = {"PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"}
     kept = {name: value for name, value in os.environ.items() if name not in unset}

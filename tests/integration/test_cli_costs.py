@@ -155,6 +155,81 @@ def test_totals_by_day(october: BackgroundServer) -> None:
     assert shows(squeezed(shown), squeezed(table(ran)))
 
 
+def test_totals_by_day_and_dimension(october: BackgroundServer) -> None:
+    """Who caused the peak of which day is one question."""
+    shown = """\
+2026-10-01 to 2026-11-01, UTC
+ from customer total
+ 2026-10-01 cus_1  0.1                                    USD
+ 2026-10-02 cus_1  0.000000000000000000000000000000000001 USD
+ 2026-10-02 cus_2 12                                      USD
+ 2026-10-31 cus_2  3.5                                    USD
+ all              15.600000000000000000000000000000000001 USD
+"""
+    ran = costs(october, "--month", "2026-10", "--by", "customer", "--window", "day")
+
+    assert shows(squeezed(shown), squeezed(table(ran)))
+
+
+def test_windows_are_cut_to_the_period_for_dimensions_too(
+    october: BackgroundServer,
+) -> None:
+    """The rows add up to the total, also where the period begins within a month."""
+    words = ("--from", "2026-10-02", "--to", "2026-10-31", "--window", "month")
+
+    found = document(costs(october, *words, "--by", "customer", "--json"))
+
+    (window,) = found["costs"][0]["windows"]
+    assert window["total"] == "12.000000000000000000000000000000000001"
+    assert [group["total"] for group in window["groups"]] == [
+        "0.000000000000000000000000000000000001",
+        "12",
+    ]
+
+
+def test_the_largest_are_shown_and_the_others_are_one_row(
+    october: BackgroundServer,
+) -> None:
+    """The rows still add up to the total."""
+    shown = """\
+2026-10-01 to 2026-11-01, UTC
+ customer cost total
+ cus_2    ai   12                                      USD
+ (other) (other) 3.600000000000000000000000000000000001 USD
+ all           15.600000000000000000000000000000000001 USD
+"""
+    words = ("--month", "2026-10", "--by", "customer,cost", "--top", "1")
+    ran = costs(october, *words)
+
+    assert shows(squeezed(shown), squeezed(table(ran)))
+
+
+def test_csv_has_a_row_for_each_total(october: BackgroundServer) -> None:
+    """For a spreadsheet: all digits, and the currency in a column of its own."""
+    words = ("--month", "2026-10-15", "--by", "customer", "--csv")
+
+    assert table(costs(october, *words)) == (
+        "customer,total,currency\n"
+        "cus_1,0.100000000000000000000000000000000001,USD\n"
+        "cus_2,15.5,USD\n"
+    )
+
+
+def test_metrics_that_count_the_same_events_are_named_in_each_row(
+    october: BackgroundServer,
+) -> None:
+    """A sum that has an event twice must say so."""
+    metrics(october, "create", "again", "--event-type", "cost.ocr")
+
+    shown = table(costs(october, *OCTOBER, "--by", "customer"))
+    found = document(costs(october, *OCTOBER, "--json"))
+
+    assert "cus_2 again 3.5" in squeezed(shown)
+    assert "cus_2 ocr 3.5" in squeezed(shown)
+    assert "ocr and again count the same events, cost.ocr, and 'all' adds" in shown
+    assert found["overlaps"] == {"cost.ocr": ["ocr", "again"]}
+
+
 def squeezed(text: str) -> str:
     """Return ``text`` with single blanks, where the layout is not the point."""
     lines = (" ".join(line.split()) for line in text.splitlines() if "─" not in line)
@@ -312,8 +387,9 @@ def test_events_that_could_not_be_counted_are_mentioned(
         (["--where", "region"], "'region' is not DIMENSION=VALUE"),
         (["--cost", "nope"], "no cost metric 'nope'; there are: ai, ocr"),
         (["--window", "WEEK"], "choose from"),
-        (["--window", "DAY", "--by", "region"], "not allowed with"),
-        (["--from", "soon"], "'soon' is no time such as 2026-11-01"),
+        (["--month", "2026-10", "--to", "2026-11"], "pass --month, or --from and --to"),
+        (["--top", "0"], "'0' is no count"),
+        (["--from", "soon"], "'soon' is no time; pass 2026-11, 2026-11-01"),
         (["--from", "2026-10-02", "--to", "2026-10-02"], "is not before"),
         (["--from", "9999-12-31"], "pass both --from and --to"),
         (["--to", "0001-01-01"], "pass both --from and --to"),

@@ -302,8 +302,8 @@ def test_quote_asks_every_list(book: Path) -> None:
     words = ["prices", "quote", "--price-book", str(book), "--at", "2026-05-01"]
     tokens = ["--model", "gpt-4o", "--usage", "input_tokens=1000000"]
 
-    own, public = json.loads(call(*words, "--provider", "acme", "--json").out)
-    none, listed = json.loads(
+    own, _, public = json.loads(call(*words, "--provider", "acme", "--json").out)
+    none, _, listed = json.loads(
         call(*words, "--provider", "openai", *tokens, "--json").out
     )
 

@@ -26,7 +26,12 @@ class CommandFailedError(OutlayError):
     """The command did not do its job, although it was called correctly."""
 
 
+class OutputError(OutlayError, OSError):
+    """Standard output cannot be written, for example because the disk is full."""
+
+
 _BY_ERROR: Final = (
+    (OutputError, ExitCode.REFUSED),
     (CommandFailedError, ExitCode.REFUSED),
     (RejectedError, ExitCode.REFUSED),
     (JournalError, ExitCode.REFUSED),

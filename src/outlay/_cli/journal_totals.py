@@ -137,7 +137,7 @@ def print_totals(totals: Totals) -> None:
         )
         for (state, reason, event_type), each in totals.items()
     ]
-    print_table(Table(headers, rows))
+    print_table(Table(headers, rows, hide=("oldest", "reason", "age")))
 
 
 def _age(timestamp: str, now_ms: int) -> str:

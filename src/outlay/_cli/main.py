@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
-import os
 import sys
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from outlay._cli.exit_codes import ExitCode, exit_code
+from outlay._cli.exit_codes import ExitCode, OutputError, exit_code
+from outlay._cli.streams import discard_output, prepare_streams, program_arguments
 from outlay.errors import MissingExtraError, OutlayError
 
 if TYPE_CHECKING:
@@ -73,18 +73,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: argparse raises it after ``--help`` and for wrong usage.
     """
-    words = sys.argv[1:] if argv is None else list(argv)
+    words = program_arguments() if argv is None else list(argv)
+    prepare_streams()
     try:
         return _run(words)
     except OutlayError as error:
+        if isinstance(error, OutputError):
+            discard_output()
         print(f"outlay: {error}", file=sys.stderr)
         return exit_code(error)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader, such as head, has read enough. Python flushes once more at exit
-        # and would complain, so the rest goes to the null device.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # The reader, such as head, has read enough.
+        discard_output()
         return ExitCode.DONE
 
 
@@ -98,7 +99,12 @@ def _run(words: Sequence[str]) -> int:
     command = _load(name)
     command.configure(subparsers[name])
     code = command.run(parser.parse_args(words))
-    sys.stdout.flush()  # A broken pipe must be noticed here, not at exit.
+    try:
+        sys.stdout.flush()  # An error must be noticed here, not at exit.
+    except OSError:
+        if code == ExitCode.DONE:
+            raise
+        discard_output()  # The command's own exit code says more.
     return code
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from outlay._model.settings import DEFAULT_BASE_URL, Settings
@@ -68,9 +70,32 @@ def connection_settings(arguments: argparse.Namespace) -> Settings:
     )
 
 
-def add_json_option(
-    parser: argparse.ArgumentParser,
-    text: str = "print JSON; amounts are exact strings",
-) -> None:
-    """Add ``--json``."""
-    parser.add_argument("--json", action="store_true", help=text)
+def add_format_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json`` and ``--csv``, which set ``arguments.format``."""
+    group = parser.add_mutually_exclusive_group()
+    for name, text in (
+        ("json", "print JSON; amounts are exact strings"),
+        ("csv", "print CSV with a header; amounts have all digits"),
+    ):
+        group.add_argument(
+            f"--{name}", dest="format", action="store_const", const=name, help=text
+        )
+
+
+def parse_time(text: str) -> datetime:
+    """Return the instant of a month, a date or a time. Without an offset it is UTC.
+
+    A month or a date stands for its first instant.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is none of these.
+    """
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}", text, re.ASCII):
+            text += "-01"
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time; pass 2026-11, 2026-11-01 or 2026-11-01T12:00:00Z"
+        ) from None

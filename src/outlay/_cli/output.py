@@ -5,7 +5,11 @@ Tables need rich, from the extra ``cli``. All other output works without it.
 
 from __future__ import annotations
 
+import csv
 import json
+import os
+import shutil
+import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
@@ -22,7 +26,7 @@ else:
     _HAS_RICH = True
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _UNLIMITED: Final = 10_000  # columns
 
@@ -37,11 +41,14 @@ class Table(NamedTuple):
         headers: The headers of the columns.
         rows: The rows, each with one cell for each header.
         footer: Rows below a line, such as totals.
+        hide: Headers of the columns that a narrow terminal does not show. The first is
+            hidden first.
     """
 
     headers: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     footer: Sequence[Sequence[Cell]] = ()
+    hide: Sequence[str] = ()
 
 
 def require_rich(feature: str, extra: str) -> None:
@@ -59,24 +66,55 @@ def require_rich(feature: str, extra: str) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Print a table in its full width, with the decimal points of a column in line.
+    """Print a table, with the decimal points of a column in line.
+
+    A terminal that is too narrow hides columns. If it is still too narrow, each row
+    becomes a few lines. No value is ever cut.
 
     Raises:
         MissingExtraError: rich is not installed.
     """
-    require_rich("A table (without --json)", "cli")
+    require_rich("A table (without --json or --csv)", "cli")
+    width = _terminal_width()
+    console = Console(
+        width=_UNLIMITED,
+        highlight=False,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+    )
+    hidden: list[str] = []
+    remaining = [*table.hide]
+    while console.measure(made := _rich_table(table, hidden)).maximum > width:
+        if not remaining:
+            _print_records(table)
+            return
+        hidden.append(remaining.pop(0))
+    console.print(made)
+    if hidden:
+        names = ", ".join(hidden)
+        print(f"not shown, because the terminal is narrow: {names}; --csv shows all")
+
+
+def _terminal_width() -> int:
+    """Return the width of the terminal in columns. A pipe or a file has no limit."""
+    if sys.stdout.isatty():
+        return shutil.get_terminal_size().columns
+    return _UNLIMITED
+
+
+def _rich_table(table: Table, hidden: Sequence[str]) -> RichTable:
     made = RichTable(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     lines = [*table.rows, *table.footer]
     columns = []
     for index, header in enumerate(table.headers):
+        if header in hidden:
+            continue
         cells = [line[index] for line in lines]
         texts = _column_texts(cells)
         is_amount = any(isinstance(cell, Decimal) for cell in cells)
         width = max(map(len, texts), default=0) if is_amount else 0
+        is_count = any(isinstance(cell, int) for cell in cells)
         made.add_column(
-            header.rjust(width),
-            no_wrap=True,
-            justify="right" if any(isinstance(cell, int) for cell in cells) else "left",
+            header.rjust(width), no_wrap=True, justify="right" if is_count else "left"
         )
         columns.append(texts)
     for number, line in enumerate(zip(*columns, strict=True)):
@@ -84,7 +122,21 @@ def print_table(table: Table) -> None:
             made.add_section()
         style = "bold" if number >= len(table.rows) else None
         made.add_row(*map(Text, line), style=style)
-    Console(width=_UNLIMITED, highlight=False).print(made)
+    return made
+
+
+def _print_records(table: Table) -> None:
+    """Print each row as lines of a header and a value."""
+    lines = [*table.rows, *table.footer]
+    columns = [
+        _column_texts([line[i] for line in lines]) for i in range(len(table.headers))
+    ]
+    width = max(map(len, table.headers))
+    for line in zip(*columns, strict=True):
+        print()
+        for header, text in zip(table.headers, line, strict=True):
+            if text.strip():
+                print(f"{header:<{width}}  {text.strip()}")
 
 
 def _column_texts(cells: Sequence[Cell]) -> list[str]:
@@ -138,6 +190,34 @@ def reason_text(reason: str) -> str:
     return reason.replace("_", " ")
 
 
-def print_json(document: object, *, indent: int | None = None) -> None:
-    """Print a JSON document."""
-    print(json.dumps(document, ensure_ascii=False, indent=indent))
+def print_data(
+    data_format: str, document: object, rows: Sequence[Mapping[str, object]]
+) -> None:
+    """Print data for scripts.
+
+    Args:
+        data_format: ``json`` or ``csv``.
+        document: The JSON document.
+        rows: The rows of the CSV table. A value with a structure is written as JSON.
+    """
+    if data_format == "json":
+        print(_json(document))
+        return
+    names = [*dict.fromkeys(name for row in rows for name in row)]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow([_csv_text(row.get(name)) for name in names])
+
+
+def _csv_text(value: object) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else _json(value)
+
+
+def _json(document: object) -> str:
+    # In another encoding, a JSON escape is the only exact form of other characters.
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    is_unicode = encoding.lower().replace("-", "").startswith("utf")
+    return json.dumps(document, ensure_ascii=not is_unicode)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 from outlay._cli.exit_codes import ExitCode
 from outlay._cli.options import (
     add_connection_options,
-    add_json_option,
+    add_format_options,
     add_subcommand,
     connection_settings,
 )
-from outlay._cli.output import Table, print_json, print_table
+from outlay._cli.output import Table, print_data, print_table
 from outlay._cli.server_api import DEFAULT_PRODUCT, NewMetric, ServerApi
 
 if TYPE_CHECKING:
@@ -98,13 +98,13 @@ def _configure_create(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help=f"the metric's product (default: {DEFAULT_PRODUCT})",
     )
-    add_json_option(parser, "print the metric as JSON")
+    add_format_options(parser)
     add_connection_options(parser)
 
 
 def _configure_list(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _LIST_EPILOG
-    add_json_option(parser, "print the metrics as JSON")
+    add_format_options(parser)
     add_connection_options(parser)
 
 
@@ -128,8 +128,8 @@ def _create(api: ServerApi, arguments: argparse.Namespace) -> None:
         product_id=arguments.product,
     )
     metric = api.create_metric(new)
-    if arguments.json:
-        print_json(_as_json(metric))
+    if arguments.format:
+        print_data(arguments.format, _as_json(metric), [_as_json(metric)])
     else:
         print(f"created cost metric {metric.name} ({metric.id})")
         print(f"  counts {metric.event_type} in {metric.currency}")
@@ -137,8 +137,9 @@ def _create(api: ServerApi, arguments: argparse.Namespace) -> None:
 
 def _list(api: ServerApi, arguments: argparse.Namespace) -> None:
     metrics = api.metrics()
-    if arguments.json:
-        print_json([_as_json(metric) for metric in metrics])
+    if arguments.format:
+        rows = [_as_json(metric) for metric in metrics]
+        print_data(arguments.format, rows, rows)
     elif metrics:
         _print_metrics(metrics)
     else:
@@ -159,7 +160,7 @@ def _print_metrics(metrics: Sequence[CostMetric]) -> None:
         )
         for metric in metrics
     ]
-    print_table(Table(headers, rows))
+    print_table(Table(headers, rows, hide=("id", "value", "dimensions")))
 
 
 def _as_json(metric: CostMetric) -> dict[str, Any]:

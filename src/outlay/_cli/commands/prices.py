@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +12,8 @@ from outlay._capture.pricing import Price, PriceUnknown
 from outlay._capture.pricing.configured_lists import configured_lists
 from outlay._capture.pricing.price_book import PriceBook
 from outlay._cli.exit_codes import ExitCode
-from outlay._cli.options import add_json_option, add_subcommand
-from outlay._cli.output import plain, pluralize, print_json
+from outlay._cli.options import add_format_options, add_subcommand, parse_time
+from outlay._cli.output import plain, pluralize, print_data
 from outlay._model.clock import SystemClock, from_ms
 from outlay._model.settings import Settings
 
@@ -85,13 +84,13 @@ exit codes:
         default="cost.ai.inference",
         help="the cost's event type (default: cost.ai.inference)",
     )
-    add("--at", metavar="TIME", type=_time, help="a date, or a time (default: now)")
+    add("--at", metavar="TIME", type=parse_time, help="a date or a time (default: now)")
     add(
         "--price-book",
         metavar="FILE",
         help="your own prices (default: OUTLAY_PRICE_BOOK)",
     )
-    add_json_option(parser)
+    add_format_options(parser)
 
 
 def _usage(text: str) -> tuple[str, int | Decimal]:
@@ -103,14 +102,6 @@ def _usage(text: str) -> tuple[str, int | Decimal]:
             f"{text!r} is no count of a unit; pass one such as page=3"
         ) from None
     return unit, int(number) if number == number.to_integral_value() else number
-
-
-def _time(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no date or time") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -137,8 +128,9 @@ def quote(arguments: argparse.Namespace) -> int:
     prices = [
         each.price(observation, at) for each in configured_lists(settings, strict=True)
     ]
-    if arguments.json:
-        print_json([_as_json(price) for price in prices])
+    if arguments.format:
+        rows = [_as_json(price) for price in prices]
+        print_data(arguments.format, rows, rows)
     else:
         for price in prices:
             print(_in_words(price))

@@ -21,8 +21,8 @@ from outlay._cli.journal_options import (
     add_journal_options,
     mapped_os_errors,
 )
-from outlay._cli.options import add_json_option
-from outlay._cli.output import plain, pluralize, print_json
+from outlay._cli.options import add_format_options
+from outlay._cli.output import plain, pluralize, print_data
 from outlay._journal.admin import edit
 from outlay._journal.admin.edit import PricedEvent
 from outlay._model.clock import SystemClock
@@ -83,7 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="currency of --amount (default: that of the metrics)",
     )
     add("--dry-run", action="store_true", help="show, and change nothing")
-    add_json_option(parser)
+    add_format_options(parser)
     add_unpriced_filter(parser)
     add_journal_options(parser, destination=CURRENT_DESTINATION)
 
@@ -115,8 +115,8 @@ def _reprice(target: JournalTarget, arguments: argparse.Namespace) -> int:
     if view is not None and not arguments.dry_run:
         _commit(target, view, priced)
         edit.remove_settled_unpriced(view)
-    if arguments.json:
-        _print_json(arguments, rows, len(priced))
+    if arguments.format:
+        _print_data(arguments, rows, len(priced))
     else:
         _print_result(arguments, rows, priced)
     return ExitCode.DONE if len(priced) == len(rows) else ExitCode.REFUSED
@@ -163,17 +163,17 @@ def _commit(
         )
 
 
-def _print_json(
+def _print_data(
     arguments: argparse.Namespace, rows: list[PricedRow], priced: int
 ) -> None:
-    print_json(
-        {
-            "dryRun": arguments.dry_run,
-            "priced": priced,
-            "left": len(rows) - priced,
-            "costs": [_as_json(row, price) for row, price in rows],
-        }
-    )
+    costs = [_as_json(row, price) for row, price in rows]
+    document = {
+        "dryRun": arguments.dry_run,
+        "priced": priced,
+        "left": len(rows) - priced,
+        "costs": costs,
+    }
+    print_data(arguments.format, document, costs)
 
 
 def _as_json(row: UnpricedRow, price: PricedAmount | PriceUnknown) -> dict[str, Any]:

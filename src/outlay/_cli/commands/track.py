@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 import threading
-from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from outlay import Client
-from outlay._cli.exit_codes import ExitCode
+from outlay._cli.exit_codes import ExitCode, OutputError
 from outlay._cli.options import (
     add_connection_options,
-    add_json_option,
+    add_format_options,
     connection_settings,
+    parse_time,
 )
-from outlay._cli.output import pluralize, print_json
+from outlay._cli.output import pluralize, print_data
 from outlay._cli.recording_transport import SETTLE_SECONDS, RecordingTransport
+from outlay._cli.streams import discard_output
 from outlay._model.events import decode_event
 from outlay._shipping.outcomes import UNMATCHED, Outcome, ServerEffect
 from outlay._shipping.wire import read_event_response
@@ -125,9 +127,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--unit", metavar="NAME", help="the unit of the quantity")
     add(
         "--timestamp",
-        type=datetime.fromisoformat,
+        type=parse_time,
         metavar="TIME",
-        help="the time of the cost, such as 2026-11-05T12:00:00Z (default: now)",
+        help="the time of the cost, such as 2026-11-05 or 2026-11-05T12:00:00Z; UTC "
+        "without an offset (default: now)",
     )
     add("--data", type=_json_object, metavar="JSON", help="an object with more fields")
     add(
@@ -137,7 +140,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="wait this long for delivery (default: 5)",
     )
-    add_json_option(parser, "print the result as JSON")
+    add_format_options(parser)
     add_connection_options(parser)
 
 
@@ -195,10 +198,16 @@ def run(arguments: argparse.Namespace) -> int:
         else failure,
         "earlierDelivered": stats.delivered - (outcome.code is ExitCode.DONE),
     }
-    if arguments.json:
-        print_json(result)
-    else:
-        _print_result(result, outcome, has_id=arguments.operation_id is not None)
+    try:
+        if arguments.format:
+            print_data(arguments.format, result, [result])
+        else:
+            _print_result(result, outcome, has_id=arguments.operation_id is not None)
+        sys.stdout.flush()
+    except (OutputError, BrokenPipeError) as error:
+        # The exit code must tell the outcome: on another one, a script tracks again.
+        discard_output()
+        print(f"outlay: {error}", file=sys.stderr)
     return outcome.code
 
 

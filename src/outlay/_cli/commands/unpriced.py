@@ -18,8 +18,8 @@ from outlay._cli.journal_options import (
     add_journal_options,
     mapped_os_errors,
 )
-from outlay._cli.options import add_json_option, add_subcommand
-from outlay._cli.output import Table, pluralize, print_json, print_table
+from outlay._cli.options import add_format_options, add_subcommand
+from outlay._cli.output import Table, pluralize, print_data, print_table
 from outlay._journal.admin import edit
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _add(
 ) -> argparse.ArgumentParser:
     parser = add_subcommand(actions, name, action, summary)
     parser.epilog = f"example:\n  outlay unpriced {name} --provider openai\n"
-    add_json_option(parser, "print JSON")
+    add_format_options(parser)
     add_unpriced_filter(parser)
     add_journal_options(parser, destination=CURRENT_DESTINATION)
     return parser
@@ -140,8 +140,9 @@ def run(arguments: argparse.Namespace) -> int:
 def list_unpriced(target: JournalTarget, arguments: argparse.Namespace) -> int:
     """List the selected costs. The command only reads."""
     rows = read_selected(target.selected_destination(), arguments)
-    if arguments.json:
-        print_json({"unpriced": [row.as_json() for row in rows]})
+    if arguments.format:
+        shown = [row.as_json() for row in rows]
+        print_data(arguments.format, {"unpriced": shown}, shown)
     elif rows:
         _print_waiting(rows)
         print("'outlay reprice' tracks those whose price is now known")
@@ -154,7 +155,7 @@ def drop(target: JournalTarget, arguments: argparse.Namespace) -> int:
     """Discard the selected costs."""
     view = target.selected_destination()
     rows = read_selected(view, arguments)
-    if rows and not arguments.json:
+    if rows and not arguments.format:
         _print_waiting(rows)
     if rows and not arguments.yes:
         raise UsageError(
@@ -165,8 +166,9 @@ def drop(target: JournalTarget, arguments: argparse.Namespace) -> int:
     if view is not None and rows:
         discarded = edit.discard(view, [row.line for row in rows])
         edit.remove_settled_unpriced(view)
-    if arguments.json:
-        print_json({"discarded": discarded})
+    if arguments.format:
+        result = {"discarded": discarded}
+        print_data(arguments.format, result, [result])
     else:
         print(f"discarded {pluralize(discarded, 'cost')}")
     return ExitCode.DONE
@@ -231,4 +233,5 @@ def print_unpriced(shown: Iterable[ShownRow]) -> None:
         )
         for row, amount, source in shown
     ]
-    print_table(Table(headers, rows))
+    hide = ("event type", "timestamp", "model", "customer")
+    print_table(Table(headers, rows, hide=hide))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from outlay._cli.commands.doctor.checks import Level, check_all
 from outlay._cli.exit_codes import ExitCode
 from outlay._cli.journal_options import add_journal_options
-from outlay._cli.options import add_json_option
-from outlay._cli.output import print_json
+from outlay._cli.options import add_format_options
+from outlay._cli.output import print_data
 
 if TYPE_CHECKING:
     import argparse
@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description, the arguments and an example."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    add_json_option(parser, "print the findings as JSON")
+    add_format_options(parser)
     add_journal_options(parser)
 
 
@@ -48,13 +48,14 @@ def run(arguments: argparse.Namespace) -> int:
     # Print one by one: a server that does not respond delays only its own line.
     for finding in check_all(given, variables=os.environ):
         findings.append(finding)
-        if not arguments.json:
+        if not arguments.format:
             print(f"{finding.level.value:<5} {finding.check:<11} {finding.text}")
     failed = any(finding.level is Level.FAIL for finding in findings)
-    if arguments.json:
+    if arguments.format:
         shown = [
             {"level": level.value, "check": check, "text": text}
             for level, check, text in findings
         ]
-        print_json({"healthy": not failed, "findings": shown})
+        document = {"healthy": not failed, "findings": shown}
+        print_data(arguments.format, document, shown)
     return ExitCode.REFUSED if failed else ExitCode.DONE

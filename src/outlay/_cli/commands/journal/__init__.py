@@ -16,7 +16,7 @@ from outlay._cli.journal_options import (
     mapped_os_errors,
 )
 from outlay._cli.journal_totals import LETTER_STATES, STATES
-from outlay._cli.options import add_json_option, add_subcommand
+from outlay._cli.options import add_format_options, add_subcommand
 
 if TYPE_CHECKING:
     import argparse
@@ -76,7 +76,7 @@ Ages are those of the events' timestamps. The command only reads, and takes no l
 example:
   outlay journal status --json
 """
-    add_json_option(parser)
+    add_format_options(parser)
     add_journal_options(parser, destination=_ALL)
 
 
@@ -95,7 +95,7 @@ example:
         metavar="COUNT",
         help="show at most this many (default: 50; 0: all)",
     )
-    add_json_option(parser)
+    add_format_options(parser)
     add_event_filter(parser, STATES)
     add_journal_options(parser, destination=_ALL)
 
@@ -109,7 +109,7 @@ example:
   outlay journal show ok1_8c2f4Jx0qk3vUe9S1mTzKb
 """
     parser.add_argument("key", metavar="KEY", help="the event's idempotency key")
-    add_json_option(parser)
+    add_format_options(parser)
     add_journal_options(parser, destination=_ALL)
 
 
@@ -137,7 +137,7 @@ exit codes:
         metavar="SECONDS",
         help="try for this long (default: 30)",
     )
-    add_json_option(parser)
+    add_format_options(parser)
     add_journal_options(parser)
 
 
@@ -159,7 +159,7 @@ examples:
         action="store_true",
         help="required if one of the events may have been counted already",
     )
-    add_json_option(parser)
+    add_format_options(parser)
     add_event_filter(parser, LETTER_STATES)
     add_journal_options(parser, destination=CURRENT_DESTINATION)
 
@@ -197,7 +197,7 @@ example:
     parser.add_argument(
         "--yes", action="store_true", help="delete; without it, only show"
     )
-    add_json_option(parser)
+    add_format_options(parser)
     add_event_filter(parser, (*LETTER_STATES, edit.DAMAGED))
     add_journal_options(parser, destination=CURRENT_DESTINATION)
 
@@ -226,5 +226,5 @@ example:
         action="store_true",
         help="required, because outlay cannot know",
     )
-    add_json_option(parser)
+    add_format_options(parser)
     add_journal_options(parser)

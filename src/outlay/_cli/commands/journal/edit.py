@@ -13,7 +13,7 @@ from outlay._cli.journal_totals import (
     total_events,
     totals_json,
 )
-from outlay._cli.output import pluralize, print_json
+from outlay._cli.output import pluralize, print_data
 from outlay._journal.admin import edit as admin
 from outlay._journal.recovery import ADOPT_SECONDS
 from outlay._model.clock import SystemClock
@@ -45,7 +45,7 @@ def resend(target: JournalTarget, arguments: argparse.Namespace) -> int:
         return ExitCode.DONE
     totals = total_events(selected.values())
     in_doubt = sum(event.may_have_been_counted for event in selected.values())
-    if not arguments.json:
+    if not arguments.format:
         print_totals(totals)
     if in_doubt and not arguments.i_accept_double_counting:
         raise UsageError(
@@ -82,7 +82,7 @@ def purge(target: JournalTarget, arguments: argparse.Namespace) -> int:
     selected = _select_letters(view, selection)
     files = view.damaged_files() if view is not None and damaged else []
     totals = total_events(selected.values())
-    if selected and not arguments.json:
+    if selected and not arguments.format:
         print_totals(totals)
     if (selected or files) and not arguments.yes:
         raise UsageError(
@@ -181,7 +181,7 @@ def _select_letters(
 def _print_result(
     arguments: argparse.Namespace, text: str, result: dict[str, object]
 ) -> None:
-    if arguments.json:
-        print_json(result)
+    if arguments.format:
+        print_data(arguments.format, result, [result])
     else:
         print(text)

@@ -10,7 +10,7 @@ from outlay import Client
 from outlay._cli.exit_codes import ExitCode
 from outlay._cli.journal_options import DestinationRelation
 from outlay._cli.journal_totals import Backlog
-from outlay._cli.output import pluralize, print_json
+from outlay._cli.output import pluralize, print_data
 from outlay._cli.recording_transport import (
     SETTLE_SECONDS,
     RecordingTransport,
@@ -36,8 +36,9 @@ def replay(target: JournalTarget, arguments: argparse.Namespace) -> int:
     stats = _ship(target, transport, reasons, arguments.timeout)
     backlog = Backlog.from_view(target.current)
     code = _exit_code(stats, backlog, transport)
-    if arguments.json:
-        print_json(_as_json(target, stats, backlog, transport))
+    if arguments.format:
+        result = _as_json(target, stats, backlog, transport)
+        print_data(arguments.format, result, [result])
         return code
     _print_result(stats, backlog, reasons)
     if code is not ExitCode.DONE and transport.failure:

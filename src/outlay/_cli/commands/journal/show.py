@@ -22,7 +22,7 @@ from outlay._cli.output import (
     plain,
     plain_or_none,
     pluralize,
-    print_json,
+    print_data,
     print_table,
     reason_text,
 )
@@ -101,11 +101,18 @@ class Status(NamedTuple):
 def status(target: JournalTarget, arguments: argparse.Namespace) -> int:
     """Show the contents of each destination."""
     found = [Status.from_view(view, target.relation(view)) for view in target.views()]
-    if arguments.json:
+    if arguments.format:
         destinations = [_status_json(each) for each in found]
-        print_json(
-            {"journalDir": str(target.journal_dir), "destinations": destinations}
-        )
+        rows = [
+            {"destination": each["destination"], **row}
+            for each in destinations
+            for row in each["events"]
+        ]
+        document = {
+            "journalDir": str(target.journal_dir),
+            "destinations": destinations,
+        }
+        print_data(arguments.format, document, rows)
         return ExitCode.DONE
     print(f"journal in {target.journal_dir}")
     if not found:
@@ -184,14 +191,14 @@ def list_events(target: JournalTarget, arguments: argparse.Namespace) -> int:
     limit = arguments.limit or None
     listed = list(itertools.islice(selected, limit))
     more = limit is not None and next(selected, None) is not None
-    if arguments.json:
+    if arguments.format:
         rows = [_event_json(view, event) for view, event in listed]
-        print_json({"events": rows, "more": more})
+        print_data(arguments.format, {"events": rows, "more": more}, rows)
     elif listed:
         _print_events([event for _, event in listed])
     else:
         print("no such event in the journal")
-    if more and not arguments.json:
+    if more and not arguments.format:
         print(f"the first {limit:,}; pass --limit to see more")
     _print_problems(problems)
     return ExitCode.DONE
@@ -223,7 +230,8 @@ def _print_events(events: Iterable[StoredEvent]) -> None:
                 summary.key,
             )
         )
-    print_table(Table(headers, rows))
+    hide = ("attempts", "reason", "timestamp", "state")
+    print_table(Table(headers, rows, hide=hide))
 
 
 def show_event(target: JournalTarget, arguments: argparse.Namespace) -> int:
@@ -240,8 +248,9 @@ def show_event(target: JournalTarget, arguments: argparse.Namespace) -> int:
             f"no trace of {arguments.key} in {target.journal_dir}; a delivered event "
             "is deleted with its segment"
         )
-    if arguments.json:
-        print_json([_event_json(view, event) for view, event in traces])
+    if arguments.format:
+        rows = [_event_json(view, event) for view, event in traces]
+        print_data(arguments.format, rows, rows)
         return ExitCode.DONE
     for view, event in traces:
         _print_trace(view, event)

@@ -18,6 +18,7 @@ from outlay._capture.instrumentation.http_exchange import (
     query_of,
 )
 from outlay._capture.instrumentation.library import InstrumentedClients, Library, Patch
+from outlay._capture.instrumentation.observed_call import ObservedCall
 from outlay._capture.instrumentation.streams import (
     RestoresMethods,
     StreamObserver,
@@ -38,7 +39,9 @@ _CACHED: Final = ("from_cache", "hishel_from_cache")
 def _httpx_patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
     def on_response(response: Any, client: Any, *_args: Any, **_kwargs: Any) -> None:
         options = scope.options_for(client)
-        if options is None or any(map(response.extensions.get, _CACHED)):
+        if options is None or ObservedCall.current() is not None:
+            return
+        if any(map(response.extensions.get, _CACHED)):
             return
         provider = options.provider or provider_of(response.request.url.host)
         if provider is not None:
@@ -53,7 +56,9 @@ def _requests_patches(
 ) -> Iterable[Patch]:
     def on_response(response: Any, session: Any, *_args: Any, **_kwargs: Any) -> None:
         options = scope.options_for(session)
-        if options is None or response.history:
+        if options is None or ObservedCall.current() is not None:
+            return
+        if response.history:
             return  # after redirects, ``send`` returns a response that it sent itself
         if getattr(response, "from_cache", False):  # CacheControl's mark
             return

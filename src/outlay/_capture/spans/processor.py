@@ -14,6 +14,7 @@ import msgspec
 from opentelemetry.sdk.trace import SpanProcessor
 
 from outlay._capture.guard import guarded
+from outlay._capture.instrumentation.observed_call import ObservedCall
 from outlay._capture.operations.state import current_operation_state
 from outlay._capture.recorder import Recorder
 from outlay._capture.span_attributes import ATTR_STATUS
@@ -94,6 +95,9 @@ class CostSpanProcessor(SpanProcessor):
             current_operation_state.get(),
             span.parent,
         )
+        if ObservedCall.current() is not None:
+            # A captured client around the span counts its call.
+            self._spans_with_counted_child.add(span.context.span_id)
         if len(self._open_spans) > _MAX_OPEN:
             self._evict_oldest_half()
 

@@ -8,7 +8,6 @@ Every call goes through the client's ``request(cast_to, options, …)``: plain c
 from __future__ import annotations
 
 import functools
-from contextvars import ContextVar
 from types import AsyncGeneratorType, GeneratorType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -32,6 +31,7 @@ from outlay._capture.instrumentation.library import (
     Patch,
     patch_copy_method,
 )
+from outlay._capture.instrumentation.observed_call import ObservedCall
 from outlay._capture.instrumentation.streams import observe_body
 
 if TYPE_CHECKING:
@@ -108,15 +108,10 @@ def _patches(
             wrap = _wrap_async_request if is_async else _wrap_request
             yield Patch(owner, "request", functools.partial(wrap, dialect, scope))
         if "_process_response" in vars(owner):
-            wrap_process = _wrap_async_process if is_async else _wrap_process
-            yield Patch(owner, "_process_response", wrap_process)
+            yield Patch(owner, "_process_response", _keep_response)
         for name in ("copy", "with_options"):
             if name in vars(owner) and owner is not object:
                 yield Patch(owner, name, patch_copy_method(scope))
-
-
-_open_call: Final[ContextVar[OpenCall | None]] = ContextVar("outlay_open", default=None)
-"""The call whose ``request`` is running. ``_process_response`` gives it the headers."""
 
 
 def _wrap_request(
@@ -125,15 +120,16 @@ def _wrap_request(
     @functools.wraps(original)
     def request(client: Any, *args: Any, **kwargs: Any) -> Any:
         call = guarded(dialect.name, _start_call, dialect, scope, client, args, kwargs)
-        outer = _open_call.get()
-        _open_call.set(call)
-        try:
-            response = original(client, *args, **kwargs)
-        finally:
-            _open_call.set(outer)  # reset() would raise in another context
-        if call is not None:
-            guarded(dialect.name, call.on_response, response)
-        return response
+        if call is None:
+            return original(client, *args, **kwargs)
+        with ObservedCall(client) as observed:
+            try:
+                returned = original(client, *args, **kwargs)
+            except Exception:
+                guarded(dialect.name, call.on_error, observed.response)
+                raise
+        guarded(dialect.name, call.on_response, returned, observed.response)
+        return returned
 
     return request
 
@@ -144,45 +140,35 @@ def _wrap_async_request(
     @functools.wraps(original)
     async def request(client: Any, *args: Any, **kwargs: Any) -> Any:
         call = guarded(dialect.name, _start_call, dialect, scope, client, args, kwargs)
-        outer = _open_call.get()
-        _open_call.set(call)
-        try:
-            response = await original(client, *args, **kwargs)
-        finally:
-            _open_call.set(outer)  # reset() would raise in another context
-        if call is not None:
-            guarded(dialect.name, call.on_response, response)
-        return response
+        if call is None:
+            return await original(client, *args, **kwargs)
+        with ObservedCall(client) as observed:
+            try:
+                returned = await original(client, *args, **kwargs)
+            except Exception:
+                guarded(dialect.name, call.on_error, observed.response)
+                raise
+        guarded(dialect.name, call.on_response, returned, observed.response)
+        return returned
 
     return request
 
 
-def _wrap_process(original: Callable[..., Any]) -> Callable[..., Any]:
+def _keep_response(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep the HTTP response before the library parses it.
+
+    Gateways report amounts in headers, which the parsed model does not contain. And a
+    response that cannot be parsed is billed, too.
+    """
+
     @functools.wraps(original)
-    def process(client: Any, *args: Any, **kwargs: Any) -> Any:
-        _keep_headers(kwargs)
+    def process_response(client: Any, *args: Any, **kwargs: Any) -> Any:
+        call = ObservedCall.current()
+        if call is not None:
+            call.response = kwargs.get("response")
         return original(client, *args, **kwargs)
 
-    return process
-
-
-def _wrap_async_process(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    async def process(client: Any, *args: Any, **kwargs: Any) -> Any:
-        _keep_headers(kwargs)
-        return await original(client, *args, **kwargs)
-
-    return process
-
-
-def _keep_headers(arguments: Mapping[str, Any]) -> None:
-    """Keep the headers of a response whose model will not contain them.
-
-    Gateways report amounts in headers.
-    """
-    call = _open_call.get()
-    if call is not None:
-        call.headers = getattr(arguments.get("response"), "headers", _NONE)
+    return process_response
 
 
 def _start_call(
@@ -194,8 +180,9 @@ def _start_call(
 ) -> OpenCall | None:
     """Return the call if its response will be read, or None if it costs nothing."""
     options = scope.options_for(client)
-    if options is None:
-        return None
+    outer = ObservedCall.current()
+    if options is None or (outer is not None and outer.client is client):
+        return None  # tracing may put a patch of its own between two of outlay's
     final = kwargs["options"] if "options" in kwargs else args[1]
     method, path = final.method.upper(), _path(final.url)
     provider = options.provider or dialect.provider_of(client)
@@ -233,13 +220,9 @@ def _region_of(client: Any) -> str | None:
 
 
 class OpenCall:
-    """A running call.
+    """A running call."""
 
-    Attributes:
-        headers: The headers of its last response.
-    """
-
-    __slots__ = ("_call", "_endpoint", "_options", "_what", "headers")
+    __slots__ = ("_call", "_endpoint", "_options", "_what")
 
     def __init__(
         self, what: str, options: CaptureOptions, endpoint: Endpoint, call: Call
@@ -248,14 +231,30 @@ class OpenCall:
         self._options = options
         self._endpoint = endpoint
         self._call = call
-        self.headers: Mapping[str, str] = _NONE
 
-    def on_response(self, returned: Any) -> None:
-        """Finish the call now, or when the caller has read the response."""
+    def on_response(self, returned: Any, kept: Any) -> None:
+        """Finish the call now, or when the caller has read the response.
+
+        Args:
+            returned: The object that the caller gets.
+            kept: The HTTP response behind it, if the library began to process one.
+        """
         response = _response_in(returned)
         if response is None:
-            self._finish_model(returned)
-            return
+            self._finish_model(returned, getattr(kept, "headers", _NONE))
+        else:
+            self._observe(returned, response)
+
+    def on_error(self, response: Any) -> None:
+        """Finish a call that raised, if its response came in whole.
+
+        The provider bills it, also if the library cannot parse it: a ``.parse()`` that
+        met the limit of tokens or a content filter, or that failed to validate.
+        """
+        if response is not None and response.is_closed:
+            self._observe(response, response)
+
+    def _observe(self, returned: Any, response: Any) -> None:
         call = self._answered(
             headers=response.headers,
             status=response.status_code,
@@ -275,10 +274,10 @@ class OpenCall:
             observe_body(self._what, response, reader)
             _restart_line_decoder(returned, response)
 
-    def _finish_model(self, model: object) -> None:
+    def _finish_model(self, model: object, headers: Mapping[str, str]) -> None:
         options, endpoint = self._options, self._endpoint
         call = self._answered(
-            headers=self.headers, request_id=getattr(model, "_request_id", None)
+            headers=headers, request_id=getattr(model, "_request_id", None)
         )
         if endpoint.is_json_lines and isinstance(model, str):
             reader = body_reader("", endpoint, self._finisher(call))

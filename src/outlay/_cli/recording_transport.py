@@ -56,7 +56,7 @@ class RecordingTransport:
         except UnavailableError as error:
             self.failure = f"no response from {self._address} ({error})"
             raise
-        decision, message = read_event_response(response).results[0]
+        decision, message = read_event_response(response, body).results[0]
         self.is_paused = decision.effect is ServerEffect.PAUSE
         if response.status >= 300:
             self.failure = message

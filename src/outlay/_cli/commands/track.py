@@ -229,9 +229,9 @@ class EventResponse(NamedTuple):
     message: str
 
     @classmethod
-    def from_response(cls, response: TransportResponse) -> Self:
+    def from_response(cls, response: TransportResponse, body: bytes) -> Self:
         """Read a response."""
-        result = read_event_response(response)
+        result = read_event_response(response, body)
         decision, message = result.results[0]
         # A pause waits for a person: another key, another address.
         may_change_soon = (
@@ -264,7 +264,7 @@ class EventResponses:
     def add(self, body: bytes, transport_response: TransportResponse) -> None:
         """Remember the response to the event in ``body``."""
         event = decode_event(body)
-        response = EventResponse.from_response(transport_response)
+        response = EventResponse.from_response(transport_response, body)
         with self._changed:
             self._by_key[event.idempotency_key] = response
             if response.unmatched:

@@ -380,7 +380,7 @@ def _clock(response: TransportResponse, now_ms: int, settings: Settings) -> Find
 
 def _credential(response: TransportResponse) -> Finding:
     """Report what the response to an invalid event means for real events."""
-    message = read_event_response(response).results[0].message
+    message = read_event_response(response, b"{}").results[0].message
     if response.status in _AUTHORISED:
         return Finding(Level.OK, "credential", "may create events")
     for statuses, remedy in _CREDENTIAL_FINDINGS:

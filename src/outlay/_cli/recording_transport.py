@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from outlay._cli.server_api import UNAUTHORIZED_REMEDY
 from outlay._shipping.outcomes import ServerEffect
 from outlay._shipping.wire import read_event_response
 from outlay.errors import UnavailableError
@@ -60,6 +61,8 @@ class RecordingTransport:
         self.is_paused = decision.effect is ServerEffect.PAUSE
         if response.status >= 300:
             self.failure = message
+        if response.status == 401:
+            self.failure = f"{message}; {UNAUTHORIZED_REMEDY}"
         if self._on_response is not None:
             self._on_response(body, response)
         return response

@@ -196,6 +196,15 @@ def provider_of(host: str) -> str | None:
     return None
 
 
+def has_unique_ids(provider: str) -> bool:
+    """Return whether a provider's ids of responses and requests never repeat.
+
+    Known providers and those of the user's extractors promise it. Other servers, such
+    as Ollama, may repeat them.
+    """
+    return provider in APIS or provider in _routes
+
+
 def find_endpoint(provider: str, method: str, path: str) -> Endpoint | None:
     """Return how answers of the endpoint are read, or None: it costs nothing.
 

@@ -19,9 +19,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from outlay._capture.context import attribution
+from outlay._capture.extraction.registry import has_unique_ids
 from outlay._capture.guard import guarded
 from outlay._capture.instrumentation.import_hook import cancel, when_imported
 from outlay._capture.observation import Observation
+from outlay._capture.operations.ids import RepeatingIds
+from outlay._capture.operations.state import current_derived_ids
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -75,6 +78,10 @@ class CaptureOptions(msgspec.Struct, frozen=True, kw_only=True):
         with scope or nullcontext():
             for each in extracted:
                 observation = self._with_options(each, call, complete=complete)
+                if not has_unique_ids(call.provider):
+                    observation = _repeating_ids.replace(
+                        observation, endpoint.extract, current_derived_ids()
+                    )
                 guarded(call.provider, self.record, observation)
 
     def _attribution_of(
@@ -101,6 +108,9 @@ class CaptureOptions(msgspec.Struct, frozen=True, kw_only=True):
         if not changes:
             return observation
         return msgspec.structs.replace(observation, **changes)
+
+
+_repeating_ids: Final = RepeatingIds()
 
 
 class Patch(NamedTuple):

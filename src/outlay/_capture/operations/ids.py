@@ -4,6 +4,9 @@ The idempotency key of an event is made of this id. The first of these applies:
 
 1. The provider's id of its response, or the id that the user gave.
 2. The id of the HTTP request. Each attempt that is charged has another one.
+   Servers that outlay does not know may repeat both: Ollama draws its ids from a
+   thousand. There `RepeatingIds` replaces them, by 3 or by an id with a random part.
+   Source: https://github.com/ollama/ollama/blob/main/middleware/openai.go, 2026-11.
 3. A derived id: the id of the enclosing operation, a digest of the call, and a number.
    A re-run that makes the same calls gets the same ids, in whatever order they end.
    Two calls that could swap their ids are equal, and cost the same.
@@ -14,7 +17,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 import threading
+from collections import deque
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -23,6 +28,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from outlay._fork import after_fork_in_child
+from outlay._model.bounded import BoundedDict
 from outlay._model.event_rules import MAX_OPERATION_ID_CHARS, validate_text
 from outlay.errors import InvalidEventError
 
@@ -56,6 +62,80 @@ def resolve_operation_id(
     if derived_ids is None:
         return None
     return derived_ids.next_id(*identity_fields(observation))
+
+
+class RepeatingIds:
+    """Operation ids for calls whose server may give one id to several calls.
+
+    Several sources may observe one call, and see the same id. So each source's first
+    call with an id is the same as another source's first call with it, and so on.
+
+    Thread safety: any thread, re-entrant.
+    """
+
+    def __init__(self) -> None:
+        """Start without any call."""
+        self._reset()
+        after_fork_in_child(self._reset)
+
+    def _reset(self) -> None:
+        # Re-entrant: the garbage collector may end a stream in the middle.
+        self._lock = threading.RLock()
+        self._calls: BoundedDict[tuple[object, ...], _CallsOfOneId] = BoundedDict(8192)
+
+    def replace(
+        self, observation: Observation, source: object, derived_ids: DerivedIds | None
+    ) -> Observation:
+        """Return ``observation`` with an operation id of its own.
+
+        Args:
+            observation: The observation, with the ids of the server.
+            source: The source that observed it, hashable.
+            derived_ids: The ids of the enclosing operation, if there is one.
+        """
+        given = _valid_or_none(observation.operation_id) or _valid_or_none(
+            observation.request_id
+        )
+        if given is None:
+            return observation
+        key = (observation.provider, observation.event_type, observation.line, given)
+        with self._lock:
+            calls = self._calls.setdefault(key, _CallsOfOneId())
+            operation_id = calls.known(source, is_lookup=observation.is_lookup)
+            if operation_id is None:
+                operation_id = _own_id(observation, given, derived_ids)
+                calls.ids.append(operation_id)
+                calls.count += 1
+        return msgspec.structs.replace(observation, operation_id=operation_id)
+
+
+class _CallsOfOneId:
+    """The calls that got the same id from their server."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.ids: deque[str] = deque(maxlen=64)  # of the last calls
+        self._observed: dict[object, int] = {}  # the number of calls by source
+
+    def known(self, source: object, *, is_lookup: bool) -> str | None:
+        """Return the id of the source's next call, if another source observed it.
+
+        A lookup repeats the last call.
+        """
+        if is_lookup:
+            return self.ids[-1] if self.ids else None
+        index = self._observed.get(source, 0)
+        self._observed[source] = index + 1
+        if not self.count - len(self.ids) <= index < self.count:
+            return None
+        return self.ids[index - self.count]
+
+
+def _own_id(
+    observation: Observation, given: str, derived_ids: DerivedIds | None
+) -> str:
+    derived = derived_ids and derived_ids.next_id(*identity_fields(observation))
+    return derived or f"{given[:_MAX_PREFIX]}/{secrets.token_hex(8)}"
 
 
 def operation_id_text(operation_id: object) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from opentelemetry.sdk.trace import SpanProcessor
 
+from outlay._capture.extraction.registry import has_unique_ids
 from outlay._capture.guard import guarded
 from outlay._capture.instrumentation.observed_call import ObservedCall
 from outlay._capture.operations.state import current_operation_state
@@ -194,12 +195,14 @@ def _owner(attributes: Attributes, owner: Attribution) -> Attribution:
 
 
 def _named(observation: Observation, span: ReadableSpan) -> Observation:
-    """Return ``observation`` with an operation id: its own, or else the span's.
+    """Return ``observation`` with an operation id: the provider's, or else the span's.
 
-    The span's is the same however often the span is processed.
+    The span's id stays the same, however often the span is processed. A server that
+    outlay does not know may repeat its ids, so there the span's id is used.
     """
     context = span.context
-    if observation.operation_id is not None or context is None:
+    has_id = observation.operation_id is not None
+    if context is None or (has_id and has_unique_ids(observation.provider)):
         return observation
     name = f"{context.trace_id:032x}-{context.span_id:016x}"
     return msgspec.structs.replace(observation, operation_id=name)

@@ -189,20 +189,14 @@ class CompiledMetric:
             customer: The customer of the event.
             fields: The event's decoded data.
         """
-        number = self._read_value(fields)
+        value = self._read_value(fields)
         return Contribution(
             at,
             customer,
-            tuple(
-                [
-                    # Most are texts, which need no call.
-                    value if type(value := read(fields)) is str else _text(value)
-                    for read in self._readers
-                ]
-            ),
+            tuple([_text(read(fields)) for read in self._readers]),
             1,
-            number is None,
-            number,
+            value is None,
+            value,
             (at, seq),
         )
 

@@ -10,7 +10,6 @@ from outlay._fork import ensure_forked_state, fork_detector
 from outlay._lifecycle import ClientState, live_clients
 from outlay._model.attribution import UNATTRIBUTED, current_attribution
 from outlay._model.settings import Settings
-from outlay._model.stats import FlushResult, Stats
 from outlay._pipeline import Pipeline, transport_maker
 from outlay._receipt import Receipt
 from outlay.errors import JournalFullError
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from outlay._model.clock import Clock
     from outlay._model.events import Json, OperationId, Provenance
     from outlay._model.money import Amount
+    from outlay._model.stats import FlushResult, Stats
     from outlay._shipping.transport import Transport
     from outlay._shipping.user_client import HttpClientSource
 
@@ -40,6 +40,9 @@ _fork_detector: Final = fork_detector
 _current_attribution: Final = current_attribution.get
 _RUNNING: Final = ClientState.RUNNING
 _CLOSED: Final = ClientState.CLOSED
+
+_EXIT_OUTAGE_SECONDS: Final = 1.0
+"""The longest wait at exit for a server that is known to be down."""
 
 
 class Client:
@@ -246,14 +249,15 @@ class Client:
             timeout: The longest wait in seconds. Defaults to 5.
 
         Returns:
-            Whether all have an outcome, and where all events are. With
-            ``shipping="none"``, and after `close`, it returns without waiting.
+            Whether all have an outcome, where all events are, and what to do about
+            those without one. Parked events have none: the server accepts them only
+            after a person has acted. With ``shipping="none"``, and after `close`, it
+            returns without waiting.
         """
         ensure_forked_state()
         if self._lifecycle.state is _CLOSED:
             return self._pipeline.flush_result()
-        complete = self._pipeline.wait_for_delivery(timeout)
-        return FlushResult(complete, self.stats())
+        return self._pipeline.flush(timeout)
 
     def close(self, timeout: float = 5.0) -> FlushResult:
         """Flush, stop the background threads, and refuse further events. Idempotent.
@@ -264,6 +268,9 @@ class Client:
 
         Args:
             timeout: The longest wait in seconds. Defaults to 5.
+
+        Returns:
+            The same as `flush` returns.
         """
         ensure_forked_state()
         if not self._lifecycle.end(ClientState.CLOSED):
@@ -314,7 +321,7 @@ class Client:
         """Ship what can be shipped. Later events are written to disk only."""
         ensure_forked_state()
         if self._lifecycle.end(ClientState.EXITING):
-            self._pipeline.shut_down(timeout)
+            self._pipeline.shut_down(timeout, outage_timeout=_EXIT_OUTAGE_SECONDS)
 
     def _reset_after_fork(self) -> None:
         self._pipeline.reset_after_fork()

@@ -150,25 +150,34 @@ class Pipeline:
             self._random_keys += 1
         self.notices.warn_once("random key", _NO_OPERATION_ID, event_type)
 
-    def wait_for_delivery(self, timeout: float) -> bool:
-        """Wait until all pending events have an outcome, and return whether they have.
+    def flush(self, timeout: float) -> FlushResult:
+        """Wait until all pending events have an outcome, for ``timeout`` seconds."""
+        if self.settings.shipping == "none":
+            return self.flush_result()
+        return self._result(settled=self.shipper.flush(timeout))
+
+    def shut_down(
+        self, timeout: float, *, outage_timeout: float | None = None
+    ) -> FlushResult:
+        """Ship what can be shipped in time, and leave the rest on disk.
 
         Args:
             timeout: The longest wait in seconds.
+            outage_timeout: The longest wait in seconds for a server that is known to be
+                down. If None, the same.
         """
-        if self.settings.shipping == "none":
-            return self.flush_result().complete
-        return self.shipper.flush(timeout)
-
-    def shut_down(self, timeout: float) -> FlushResult:
-        """Ship for at most ``timeout`` seconds, and leave the rest on disk."""
         self.journal.seal()
-        ships = self.settings.shipping == "thread"
-        complete = self.wait_for_delivery(timeout if ships else 0.0)
-        self.shipper.stop(_STOP_SECONDS if complete else 0.0)
+        if self.settings.shipping == "none":
+            settled = not self.stats().pending
+        else:
+            ships = self.settings.shipping == "thread"
+            settled = self.shipper.flush(
+                timeout if ships else 0.0, outage_timeout=outage_timeout
+            )
+        self.shipper.stop(_STOP_SECONDS if settled else 0.0)
         for payload in self.journal.persist_memory():
             self.dropped.add(payload, "memory_only", _MEMORY_ONLY)
-        result = FlushResult(complete, self.stats())
+        result = self._result(settled=settled)
         self.journal.close_when_idle()
         self.unpriced.close()
         if self.unpriced.in_memory:
@@ -177,8 +186,12 @@ class Pipeline:
 
     def flush_result(self) -> FlushResult:
         """Return the result of a flush that does not wait."""
+        return self._result(settled=True)
+
+    def _result(self, *, settled: bool) -> FlushResult:
         stats = self.stats()
-        return FlushResult(stats.pending == 0, stats)
+        complete = settled and not stats.pending and not stats.parked
+        return FlushResult(complete, stats)
 
     def stats(self) -> Stats:
         """Return where the events are."""

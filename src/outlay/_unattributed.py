@@ -45,7 +45,7 @@ class UnattributedPolicy:
 
         If not, the event is counted as dropped.
         """
-        if self._policy == "bucket":
+        if self._policy == "default_customer":
             self._notices.warn(
                 "unattributed",
                 "tracked a %s cost for %r, because no customer was given: %s",

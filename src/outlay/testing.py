@@ -263,8 +263,17 @@ class _RecordingPipeline(Pipeline):
             duplicates=len(self.recorded.payloads) - len(self.counted_events()),
         )
 
-    def shut_down(self, timeout: float) -> FlushResult:  # noqa: ARG002 - no wait
-        """Return at once, because nothing is pending and nothing can be lost."""
+    def flush(self, timeout: float) -> FlushResult:  # noqa: ARG002 - no wait
+        """Return without waiting, because nothing is pending."""
+        return self.flush_result()
+
+    def shut_down(
+        self,
+        timeout: float,  # noqa: ARG002 - no wait
+        *,
+        outage_timeout: float | None = None,  # noqa: ARG002
+    ) -> FlushResult:
+        """Return without waiting, because nothing can be lost."""
         return self.flush_result()
 
 

@@ -1,11 +1,13 @@
-"""Settings: argument, then environment variable, then default, resolved once.
+"""Settings: from an argument, else an environment variable, else the default.
 
-The only module that reads the environment. Each setting has one variable, named
+No other module of the client reads the environment. Each setting has one variable:
 ``OUTLAY_`` and the setting's name in capitals.
 """
 
 from __future__ import annotations
 
+import difflib
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -27,7 +29,7 @@ from outlay._model.event_rules import validate_text
 from outlay.errors import ConfigError, InvalidEventError, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
@@ -37,13 +39,17 @@ MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:4600"
-"""The bundled reference server: without a setting, nothing leaves the host."""
+"""The address of the bundled reference server. By default nothing leaves the host."""
+
+_logger: Final = logging.getLogger("outlay")
 
 _PREFIX: Final = "OUTLAY_"
+_SERVER_PREFIX: Final = "OUTLAY_SERVER_"
+_NO_HOME: Final = Path(os.devnull, "no-home-folder")
 _CURRENCY_CHARS: Final = 3
 
 _MIN_KEY_CHARS: Final = 16
-"""A shorter key could be guessed, and with it every customer id that was hashed."""
+"""The shortest key. A shorter one could be guessed, and all hashed customer ids too."""
 
 
 def _http_url(value: str) -> str:
@@ -67,24 +73,35 @@ def _http_url(value: str) -> str:
 
 
 def is_loopback(base_url: str) -> bool:
-    """Return whether the server is on this machine, where no proxy could reach it."""
+    """Return whether the server is on this machine, which no proxy could reach."""
     return urlsplit(base_url).hostname in {"127.0.0.1", "::1", "localhost"}
 
 
 def state_folder() -> Path:
-    """Return where the platform has programs keep outlay's state."""
-    return platformdirs.user_state_path("outlay", appauthor=False)
+    """Return the platform's folder for the state of outlay. It never raises.
+
+    Without an absolute home folder, the path is one that cannot be made. The journal
+    then moves to a private temporary folder, and warns.
+    """
+    if os.environ.get("HOME") == "":  # platforms would use the root folder
+        return _NO_HOME
+    try:
+        folder = platformdirs.user_state_path("outlay", appauthor=False)
+    except RuntimeError:  # the user has no entry in the password database
+        return _NO_HOME
+    return folder if folder.is_absolute() else _NO_HOME
 
 
 def temporary_folder() -> Path:
-    """Return where the platform keeps what may be gone after a reboot."""
+    """Return the platform's temporary folder. A reboot may empty it."""
     return Path(tempfile.gettempdir())
 
 
 def _folder(value: Path) -> Path:
     try:
-        return value.expanduser()
-    except RuntimeError:  # nobody knows the user's home
+        # Absolute, because a later chdir() must not move the journal.
+        return value.expanduser().absolute()
+    except RuntimeError:  # the user has no home folder
         message = "cannot resolve '~'; pass an absolute path"
         raise ValueError(message) from None
 
@@ -143,18 +160,21 @@ class EnvironmentSettings(BaseModel):
         environ: Mapping[str, str] | None = None,
         prefix: str = _PREFIX,
     ) -> Self:
-        """Return the settings that ``arguments`` and the environment make.
+        """Return the settings from ``arguments`` and the environment.
 
         Args:
-            arguments: settings by name; None means "not given".
-            environ: environment variables; by default the process's own.
-            prefix: what the variables' names begin with.
+            arguments: Settings by name. None means "not given".
+            environ: The environment variables. If None, those of the process, and
+                variables that no setting has are warned about once.
+            prefix: The start of the variables' names. Defaults to ``OUTLAY_``.
 
         Raises:
-            ConfigError: a setting is unknown or malformed; the message names the
+            ConfigError: A setting is unknown or malformed. The message names the
                 argument or variable, and what is allowed. It never shows a secret.
         """
-        environ = os.environ if environ is None else environ
+        if environ is None:
+            environ = os.environ
+            _warn_of_unknown(environ, prefix, cls.model_fields)
         given = {k: v for k, v in (arguments or {}).items() if v is not None}
         variables = {
             name: variable
@@ -173,10 +193,10 @@ class EnvironmentSettings(BaseModel):
         cls, error: ValidationError, variables: Mapping[str, str]
     ) -> str:
         problems = error.errors(include_url=False)
-        return "; ".join(cls._explain_one(problem, variables) for problem in problems)
+        return "; ".join(cls._explain(problem, variables) for problem in problems)
 
     @classmethod
-    def _explain_one(cls, problem: ErrorDetails, variables: Mapping[str, str]) -> str:
+    def _explain(cls, problem: ErrorDetails, variables: Mapping[str, str]) -> str:
         reason = problem["msg"].removeprefix("Value error, ")
         if not problem["loc"]:  # about several settings, which the reason names
             return reason
@@ -191,6 +211,29 @@ class EnvironmentSettings(BaseModel):
         return f"{shown}={shorten(value)}: {reason}"
 
 
+_warned: Final[set[str]] = set()
+
+
+def _warn_of_unknown(
+    environ: Mapping[str, str], prefix: str, fields: Iterable[str]
+) -> None:
+    """Warn once of each variable that looks like a setting and is none."""
+    known = [prefix + name.upper() for name in fields]
+    for variable in environ:
+        of_server = variable.startswith(_SERVER_PREFIX) and prefix != _SERVER_PREFIX
+        if not variable.startswith(prefix) or of_server or variable in known:
+            continue
+        if variable not in _warned:
+            _warned.add(variable)
+            nearest = difflib.get_close_matches(variable, known, n=1)
+            hint = f"use {nearest[0]}" if nearest else "see docs/settings.md"
+            _logger.warning(
+                "the variable %s has no effect, because it is not a setting: %s",
+                variable,
+                hint,
+            )
+
+
 def _is_secret(field: FieldInfo) -> bool:
     return not field.repr or "SecretStr" in str(field.annotation)
 
@@ -201,121 +244,133 @@ def _may_hold_secret(value: object) -> bool:
 
 
 class Settings(EnvironmentSettings):
-    """How a client tracks, keeps and ships. Immutable; see docs/settings.md."""
+    """The settings of a client. Immutable. See docs/settings.md."""
 
     api_key: Annotated[SecretStr, AfterValidator(_header_text)] | None = None
-    """Credential, sent as ``Authorization: Bearer``. None: sent without one."""
+    """The credential, sent as ``Authorization: Bearer``. If None, none is sent."""
 
     base_url: Annotated[str, AfterValidator(_http_url)] = DEFAULT_BASE_URL
-    """Where the service is; paths such as ``/v0/events`` are appended."""
+    """The address of the service. Paths such as ``/v0/events`` are appended."""
 
     source: Text = "urn:outlay:app"
-    """URI that names this application. Part of every idempotency key: keep it stable
+    """The URI of this application. It is part of every idempotency key: keep it stable
     across machines and releases."""
 
     namespace: Text | None = None
-    """Organization to write to, where the credential may write to several."""
+    """The organization to write to, if the credential may write to several."""
 
     journal_dir: Annotated[Path, AfterValidator(_folder)] | None = None
-    """Folder of the journal; ``~`` is the home. None: the platform's state folder."""
+    """The folder of the journal. ``~`` is the home folder. A relative path starts at
+    the
+    working directory of the moment at which it is read. If None, the platform's state
+    folder."""
 
     shipping: Literal["thread", "agent", "none"] = "thread"
-    """``thread``: a background thread ships. ``agent``: ``outlay agent``, a process of
-    its own, ships while this one tracks. ``none``: events stay in the journal until
-    this process has ended and another with the same folder and destination ships."""
+    """``thread``: a background thread ships. ``agent``: the process ``outlay agent``
+    ships while this one tracks. ``none``: events stay in the journal until this process
+    has ended, and another with the same folder and destination ships them."""
 
     durability: Literal["process", "disk", "memory"] = "process"
-    """``process``: an event survives the death of the process. ``disk``: it survives
-    the death of the machine, too, and `track_cost` waits for the disk. ``memory``: it
-    survives neither; nothing is written to disk."""
+    """``process``: an event survives the death of the process. ``disk``: it also
+    survives
+    the death of the machine, and `track_cost` waits for the disk. ``memory``: it
+    survives neither, and nothing is written to disk."""
 
     batching: Literal["auto", "never", "always"] = "auto"
-    """``auto``: batches once the server has advertised them. ``always``: from the
-    first request. ``never``: one event a request."""
+    """``auto``: batches after the server has advertised them. ``always``: from the
+    first
+    request. ``never``: one event a request."""
 
     metrics: bool = True
-    """Whether OpenTelemetry is told what becomes of the events, see
-    docs/operating.md."""
+    """Whether counts are reported to OpenTelemetry. See docs/operating.md."""
 
     compression: Literal["auto", "never", "always"] = "auto"
-    """``auto``: large bodies, where the server has said that it takes them, unless it
-    is on this machine. ``always``: large bodies, from the first request."""
+    """``auto``: large bodies, if the server has said that it accepts them and is not on
+    this machine. ``always``: large bodies, from the first request. ``never``: none."""
 
     allow_credits: bool = False
-    """Whether negative amounts are taken."""
+    """Whether negative amounts are allowed."""
 
     currency: Annotated[str, AfterValidator(_currency)] = "USD"
-    """What the cost metrics count in, ISO 4217. Captured costs in another currency get
-    an event type of their own, so that no sum mixes two; nothing is converted."""
+    """The currency of the cost metrics, ISO 4217. Captured costs in another currency
+    get
+    an event type of their own, so that no sum mixes two. Nothing is converted."""
 
     price_book: Annotated[Path, AfterValidator(_folder)] | None = None
-    """File of one's own prices, TOML or JSON; see docs/pricing.md."""
+    """The file of your own prices, TOML or JSON. See docs/pricing.md."""
 
     update_prices: bool = False
-    """Whether genai-prices fetches its newest list, every hour, from GitHub. Otherwise
+    """Whether genai-prices fetches its newest list from GitHub every hour. Otherwise
     prices are as new as the installed package."""
 
-    unattributed: Literal["bucket", "error", "drop"] = "bucket"
-    """What becomes of a cost that belongs to no customer. ``bucket``: it is tracked for
-    ``unattributed_customer_id``, with a warning. ``error``: `track_cost` raises; what
-    was captured is dropped. ``drop``: it is dropped, counted and reported."""
+    unattributed: Literal["default_customer", "error", "drop"] = "default_customer"
+    """The policy for costs without a customer. ``default_customer``: they are tracked
+    for
+    ``unattributed_customer_id``, with a warning. ``error``: `track_cost` raises, and
+    captured costs are dropped. ``drop``: they are dropped, counted and reported."""
 
     unattributed_customer_id: Text = "unattributed"
-    """Customer of the costs that belong to none."""
+    """The customer of costs without one."""
 
     hash_customer_ids: Annotated[SecretStr, AfterValidator(_key)] | None = None
-    """Secret key. With it, customer ids are kept and sent only as keyed digests."""
+    """A secret key. With it, customer ids are stored and sent only as keyed digests."""
 
     max_journal_bytes: Annotated[int, Field(ge=256 * KIB)] = GIB
-    """Limit of the destination's folder; past it, new events are dropped, counted.
-    Room for one segment at least."""
+    """The limit of the destination's folder in bytes. Beyond it, new events are dropped
+    and counted. It holds one segment at least."""
 
     segment_bytes: Annotated[int, Field(ge=64 * KIB, le=GIB)] = 8 * MIB
-    """Size of one journal file."""
+    """The size of one journal file in bytes."""
 
     max_memory_bytes: Annotated[int, Field(ge=MIB)] = 16 * MIB
-    """Limit of the memory buffer, used when no folder is writable."""
+    """The limit of the memory buffer in bytes. It is used when no folder is
+    writable."""
 
     max_unpriced_bytes: Annotated[int, Field(ge=64 * KIB)] = 64 * MIB
-    """Limit of the captured costs that wait for a price; past it, new ones are dropped,
-    counted."""
+    """The limit of the captured costs that wait for a price, in bytes. Beyond it, new
+    ones are dropped and counted."""
 
     max_batch_events: Annotated[int, Field(ge=1, le=1000)] = 1000
-    """Most events in one batch request; the batch extension allows 1000."""
+    """The largest number of events in a batch. The batch extension allows 1000."""
 
     max_batch_bytes: Annotated[int, Field(ge=512 * KIB)] = 4 * MIB
-    """Most bytes in one batch request."""
+    """The largest size of a batch in bytes."""
 
     max_senders: Annotated[int, Field(ge=1, le=32)] = 8
-    """Most requests under way at once."""
+    """The largest number of requests in flight."""
 
     linger: Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)] = 0.1
-    """Seconds to wait for company after an event arrives in an idle client."""
+    """The seconds to wait for more events after one arrives in an idle client."""
 
     timeout: Seconds = 10.0
-    """Seconds of each wait for the network: to connect, to write, to read."""
+    """The seconds of each wait for the network: to connect, to write, to read."""
 
     deadline: Seconds = 60.0
-    """Seconds of a whole request, however lively it is; then it counts as
-    unanswered."""
+    """The seconds of a whole request, even if bytes arrive. Then it counts as one
+    without
+    a response."""
 
     retry_initial: Seconds = 0.5
-    """Seconds of the first backoff; doubles with every attempt, with full jitter."""
+    """The seconds of the first backoff. It doubles with every attempt, with full
+    jitter."""
 
     retry_max: Seconds = 60.0
-    """Longest backoff in seconds."""
+    """The longest backoff in seconds."""
 
     parked_retry_interval: Seconds = 3600.0
-    """Seconds between attempts of parked events."""
+    """The seconds between attempts of parked events."""
 
     dedupe_window: Seconds = 24 * 3600.0
-    """Seconds for which the server recognises a key it has seen."""
+    """The seconds for which the server recognises a key that it has seen."""
 
     dedupe_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 3600.0
-    """Seconds before the window's end when an unanswered event stops being resent."""
+    """The seconds before the window's end at which an event in doubt is no longer
+    resent."""
 
     exit_timeout: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 3.0
-    """Seconds the process may spend at exit on shipping; the rest stays on disk."""
+    """The seconds that the process may spend at exit on shipping. If the server is
+    known
+    to be down, it is at most 1. The rest stays on disk."""
 
     @model_validator(mode="after")
     def _check_journal_holds_a_segment(self) -> Self:

@@ -73,3 +73,20 @@ class FlushResult(NamedTuple):
 
     complete: bool
     stats: Stats
+
+    @property
+    def message(self) -> str:
+        """The events without an outcome, and what to type, in one or two sentences."""
+        pending, parked = self.stats.pending, self.stats.parked
+        if parked:
+            return (
+                f"{parked} events are parked, because the server does not accept them "
+                "now. Run 'outlay journal status' to see why, and create missing "
+                "metrics with 'outlay metrics create'."
+            )
+        if pending:
+            return (
+                f"{pending} events are pending, and stay in the journal. Run 'outlay "
+                "doctor' to check the connection."
+            )
+        return "All events have an outcome."

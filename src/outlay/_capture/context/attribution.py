@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from outlay._capture.context.bind import ContextRun
 from outlay._capture.context.function_wrapper import wrap_function
 from outlay._model.attribution import Attribution, current_attribution
+from outlay._model.clock import SystemClock
 from outlay._model.event_rules import validate_data, validate_text
 from outlay._model.propagated_context import capture
+from outlay._model.rate_limited_log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,10 +61,21 @@ def attribute(
         >>> with outlay.attribute(customer_id="cus_123", feature="summaries"):
         ...     outlay.track_cost("cost.ai.inference", "0.0042", operation_id="msg_1")
     """
+    if customer_id is None and not _CUSTOMER_LIKE.isdisjoint(dimensions):
+        _log.warn_once(
+            "customer",
+            "attribute(%s=...) adds a dimension, and names no customer: pass "
+            "customer_id=... (logged once)",
+            next(name for name in dimensions if name in _CUSTOMER_LIKE),
+        )
     attribution = validated(
         dimensions, customer_id=customer_id, operation=operation, region=region
     )
     return AttributionScope(lambda: attribution)
+
+
+_log: Final = RateLimitedLog(SystemClock())
+_CUSTOMER_LIKE: Final = frozenset({"customer", "customerId", "cust_id", "customer_ID"})
 
 
 def validated(dimensions: Mapping[str, Json], **labels: str | None) -> Attribution:

@@ -70,7 +70,7 @@ def _ship(
     )
     try:
         flush_repeatedly(
-            lambda seconds: client.flush(seconds).complete, transport, timeout
+            lambda seconds: not client.flush(seconds).stats.pending, transport, timeout
         )
     finally:
         stats = client.close(SETTLE_SECONDS).stats

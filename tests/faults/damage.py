@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from outlay import Client
 from outlay._journal.frames import FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES
 from outlay._journal.segments import iter_unsettled
-from outlay._model.events import decode_event
+from outlay._model.events import add_key, decode_event
 from tests.faults.judge import kept_in
 from tests.faults.scenario import NOTHING, Books, Scenario
 from tests.support.clock import ManualClock
@@ -155,6 +156,40 @@ def _flipped(chance: random.Random, size: int, *, live: bool) -> Tally:
         return books._replace(told=told).tally(untold=books.told, at_most=0)
 
 
+def _truncated(chance: random.Random, size: int, *, sealed: bool) -> Tally:
+    """Cut the file of a dead writer anywhere behind its header.
+
+    The events before the cut are delivered. Those behind it are gone, and said to be.
+    """
+    with bench() as scene:
+        writer = scene.start()
+        scene.track(writer, range(size))
+        if sealed:
+            writer.client.close(0)
+        else:
+            writer.crash()
+        [segment] = segment_files(scene.journal_dir)
+        events = [*iter_unsettled(bytearray(segment.read_bytes()))]
+        cut = chance.randrange(SEGMENT_HEADER_BYTES, events[-1].end)
+        os.truncate(segment, cut)
+        heir = scene.start()
+        heir.adopt()
+        scene.ship(heir)
+        assert heir.client.stats().damaged == 1
+        heir.client.close(0)
+        [aside] = scene.journal_dir.glob("*/dead/*.damaged")
+        assert aside.stat().st_size <= cut
+        gone = {
+            decode_event(add_key(event.payload)).idempotency_key
+            for event in events
+            if event.offset + FRAME_HEADER_BYTES + len(event.payload) > cut
+        }
+        books = scene.books()
+        assert not gone & books.counted.keys()
+        told = {key: amount for key, amount in books.told.items() if key not in gone}
+        return books._replace(told=told).tally()
+
+
 def _flip_some(chance: random.Random, segment: Path) -> dict[str, bytes]:
     """Flip bits of events, or of the file's header.
 
@@ -206,5 +241,15 @@ SCENARIOS: Final = (
             size=8,
         )
         for whose, live in (("dead", False), ("living", True))
+    ),
+    *(
+        Scenario(
+            f"file cut anywhere, {how}",
+            functools.partial(_truncated, sealed=sealed),
+            trials=100,
+            bounded=10,
+            size=8,
+        )
+        for how, sealed in (("writer killed", False), ("writer ended", True))
     ),
 )

@@ -15,6 +15,7 @@ from tests.faults import (
     kills,
     siblings,
     steps,
+    storms,
 )
 
 SCENARIOS: Final = (
@@ -22,6 +23,7 @@ SCENARIOS: Final = (
     *damage.SCENARIOS,
     *disks.SCENARIOS,
     *siblings.SCENARIOS,
+    *storms.SCENARIOS,
     *forks.SCENARIOS,
     *exits.SCENARIOS,
     *handlers.SCENARIOS,

@@ -163,7 +163,7 @@ def test_half_a_line_is_reported_and_hides_no_other(journal_dir: Path) -> None:
     assert len(problems) == 1
 
 
-STRIDE: Final = 41  # instructions, for each trial takes a process
+STRIDE: Final = 67  # instructions, for each trial takes a process
 WATCHED: Final = tuple(
     f"_journal/{name}.py"
     for name in ("admin/commit", "admin/edit", "marked_lines", "segments")

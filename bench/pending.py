@@ -3,7 +3,7 @@
 One process tracks them while the server is down, and dies. The next one finds them:
 measured is how long from its start until its first batch is on the wire.
 
-Memory is told twice: what the process has of its own (``RssAnon``), and with the pages
+Memory is shown twice: the process's own (``RssAnon``), and with the pages
 of mapped files (``RssFile``), which are the system's to take back.
 
 Run it with ``python -m bench.pending [events]``.
@@ -112,7 +112,7 @@ def _seconds_to_first_batch(variables: dict[str, str]) -> float:
     port = int(variables["OUTLAY_BASE_URL"].rpartition(":")[2])
     with socket.create_server(("127.0.0.1", port)) as server:
         started = time.perf_counter()
-        heir = subprocess.Popen(
+        adopter = subprocess.Popen(
             [sys.executable, "-c", _HEIR],
             env=variables,
             stdin=subprocess.PIPE,
@@ -130,8 +130,8 @@ def _seconds_to_first_batch(variables: dict[str, str]) -> float:
             while left > 0:
                 left -= len(connection.recv(left))
             seconds = time.perf_counter() - started
-            heir.kill()  # unanswered, so that the next finds as much
-            heir.communicate()
+            adopter.kill()  # without a response, so that the next finds as much
+            adopter.communicate()
     assert head.startswith(b"POST /v0/events/batch ")
     return seconds
 

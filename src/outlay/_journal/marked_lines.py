@@ -73,7 +73,7 @@ def append(descriptor: int, line: bytes, name: str) -> int:
     """Append a line to an open file, all of it or nothing, and return its offset.
 
     Args:
-        descriptor: The file, opened with ``O_APPEND``. Nobody else appends to it.
+        descriptor: The file, opened with ``O_APPEND``. Only the caller appends to it.
         line: The line, with its break.
         name: The name of the file, for the error.
 

@@ -244,7 +244,7 @@ class JournalReader:
         """Write the state of ``event``."""
         reader = event.segment
         reader.settle(event, state)
-        if not reader.iter_unsettled and reader.name in self._drained:
+        if not reader.unsettled and reader.name in self._drained:
             self._update_placement(self._drained[reader.name])
 
     def parked_count(self) -> int:
@@ -305,7 +305,7 @@ class JournalReader:
 
     def _waiting(self) -> set[str]:
         """Return the segments of which nothing has been read yet, but will be."""
-        # A segment of another process that nobody can read is not worth waiting for.
+        # An unreadable segment of another process is not worth waiting for.
         own = [handle for handle in self._unreadable if not handle.recovered]
         names = {handle.name for handle in (*self._added, *self._queued, *own)}
         return names | self.backlog
@@ -318,7 +318,7 @@ class JournalReader:
                 return True
             if opened.reader.cursor < offset:
                 return False
-        return all(at >= offset for at in opened.reader.iter_unsettled)
+        return all(at >= offset for at in opened.reader.unsettled)
 
     def _open_in_turn(self) -> Iterator[_OpenSegment]:
         """Yield the segments that may have more, opening one at a time."""
@@ -359,7 +359,7 @@ class JournalReader:
             return
         self._reading.pop(handle.name, None)
         self._drained.pop(handle.name, None)
-        if reader.iter_unsettled:
+        if reader.unsettled:
             self._drained[handle.name] = opened
             return
         reader.close()

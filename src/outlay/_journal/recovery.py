@@ -32,6 +32,7 @@ from outlay._journal.agent_progress import SegmentSummary
 from outlay._journal.folders import WriterFolder
 from outlay._journal.locks import check_locks_exclude
 from outlay._journal.reader import SegmentHandle
+from outlay.errors import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -224,8 +225,10 @@ class Recovery:
             return
         try:
             commit.recover(folder)
-        except OSError as error:  # also a JournalError: a command is at work
-            self._notices.warn("commit", "cannot finish a command: %s", error)
+        except JournalError:
+            pass  # a command is at work, and finishes it
+        except OSError as error:
+            self._notices.warn("commit", "cannot finish a killed command: %s", error)
 
     def _writers(self) -> list[Path]:
         try:

@@ -88,7 +88,7 @@ class SegmentReader:
         """
         self.name = name
         self.final = final
-        self.iter_unsettled: dict[int, PendingEvent] = {}
+        self.unsettled: dict[int, PendingEvent] = {}
         self._memory = memory
         self._allocated = frames.declared_length(memory) or len(memory)
         self._foreign = foreign
@@ -140,7 +140,7 @@ class SegmentReader:
             self._cursor = found.end
             if isinstance(found, CorruptRange):
                 on_damage(self, found)
-            elif found.state not in SETTLED and found.offset not in self.iter_unsettled:
+            elif found.state not in SETTLED and found.offset not in self.unsettled:
                 return self._hand_out(found)
         return None
 
@@ -150,7 +150,7 @@ class SegmentReader:
             # Another process may have sent it from the original, after the copy was
             # made and at the earliest when it was tracked.
             event.first_attempt_ms = event_time_ms(event.payload)
-        self.iter_unsettled[event.offset] = event
+        self.unsettled[event.offset] = event
         self._parked.discard(event.offset)
         return event
 
@@ -236,8 +236,8 @@ class SegmentReader:
 
     def first_pending(self) -> bytes | None:
         """Return the oldest pending event's payload, or None. Moves nothing on."""
-        if self.iter_unsettled:
-            return self.iter_unsettled[min(self.iter_unsettled)].payload
+        if self.unsettled:
+            return self.unsettled[min(self.unsettled)].payload
         at, limit = self._cursor, min(self._present(), self._declared_end())
         while found := frames.read_frame(self._memory, at, limit, final=False):
             if isinstance(found, Frame) and found.state not in SETTLED:
@@ -258,7 +258,7 @@ class SegmentReader:
         elif end <= self._published and not frames.is_published(memory, offset):
             lost.add(offset)  # it had a state
         # An event that is being sent was whole when it was read.
-        lost -= self.iter_unsettled.keys()
+        lost -= self.unsettled.keys()
         self._parked -= lost
         return memory[offset:end], lost
 
@@ -281,7 +281,7 @@ class SegmentReader:
         """Write the state of ``event``. It is not read again, unless it is parked."""
         if event.offset < self._present():
             self._memory[event.offset + STATE_AT] = state
-        del self.iter_unsettled[event.offset]
+        del self.unsettled[event.offset]
         if state is FrameState.PARKED:
             self._parked.add(event.offset)
 

@@ -29,7 +29,6 @@ from outlay._journal.frames import (
     Frame,
     FrameState,
 )
-from outlay._journal.marked_lines import MarkedLine  # noqa: TC001 - of a field
 from outlay._model.clock import format_rfc3339, to_ms
 from outlay._model.events import add_key
 from outlay._model.unpriced_cost import UNSETTLED_STATES, UnpricedCost
@@ -37,6 +36,7 @@ from outlay.errors import JournalError
 
 if TYPE_CHECKING:
     from outlay._journal.folders import DestinationMeta
+    from outlay._journal.marked_lines import MarkedLine
 
 _Record = TypeVar("_Record", DeadLetter, UnpricedCost)
 _SETTLED: Final = frozenset(state.name.lower() for state in SETTLED)

@@ -305,7 +305,7 @@ def test_a_kill_while_putting_back_leaves_every_event_once(tmp_path: Path) -> No
     left = _kill_anywhere(
         tmp_path,
         "edit.resend(first, lambda _: True, now_ms=1, max_journal_bytes=10**9)",
-        stride=19,
+        stride=37,
     )
 
     for events in left:

@@ -1,4 +1,4 @@
-"""Code blocks of Markdown pages, and whether what they show is what happens."""
+"""Read code blocks of Markdown pages, and compare shown output with real output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NO_RUN: Final = "no-run"
-"""Word after the language of a block that is a fragment and cannot run."""
+"""Marks a block that is a fragment and cannot run, after its language."""
 
 _FENCED: Final = re.compile(
     r"^```(?P<info>[^\n`]*)\n(?P<text>.*?)^```$(?P<gap>\s*)",
@@ -22,11 +22,11 @@ class Block(NamedTuple):
     """A fenced block of code.
 
     Attributes:
-        name: page and line, for a test's id.
-        language: such as ``python``; '' if the page does not say.
-        text: the code.
-        output: of the ``text`` block right after it, or None.
-        runs: whether it is not marked as `NO_RUN`.
+        name: The page and line, for a test's id.
+        language: The language, such as ``python``. Empty if the page names none.
+        text: The code.
+        output: The text of the ``text`` block right after it, or None.
+        runs: Whether the block is not marked as `NO_RUN`.
     """
 
     name: str
@@ -37,12 +37,12 @@ class Block(NamedTuple):
 
     @property
     def is_tests(self) -> bool:
-        """Whether it is for pytest, and does nothing when it is run."""
+        """Whether the block holds tests, which do nothing when the block runs."""
         return self.language == "python" and "def test_" in self.text
 
 
 class Command(NamedTuple):
-    """A line of a console block, and what the block says it prints."""
+    """A line of a console block, and its shown output."""
 
     words: str
     output: str
@@ -71,9 +71,9 @@ def commands(block: Block) -> Iterator[Command]:
 
 
 def shows(expected: str, printed: str) -> bool:
-    """Return whether ``printed`` is what a page shows; '…' stands for anything.
+    """Return whether ``printed`` matches the page, where '…' matches any text.
 
-    Blanks at the ends of lines and of the whole do not count: nobody sees them.
+    Blanks at the ends of lines and of the whole are invisible, and do not count.
     """
     pattern = ".*".join(map(re.escape, _trimmed(expected).split("…")))
     return re.fullmatch(pattern, _trimmed(printed)) is not None

@@ -510,6 +510,68 @@ def test_metric_that_makes_no_sense_is_not_created(
     assert document(metrics(server, "list", "--json")) == []
 
 
+@pytest.fixture
+def defaults(server: BackgroundServer) -> BackgroundServer:
+    """A server with the default metrics."""
+    assert "created cost metric inference, which" in table(
+        metrics(server, "create", "--defaults")
+    )
+    return server
+
+
+def listed(server: BackgroundServer, event_type: str) -> list[str]:
+    """Return the names of the metrics that count a type."""
+    found = document(metrics(server, "list", "--json"))
+    return [each["name"] for each in found if each["eventType"] == event_type]
+
+
+def test_default_metrics_are_created_once(defaults: BackgroundServer) -> None:
+    """Run twice, an event would be in two totals."""
+    again = table(metrics(defaults, "create", "--defaults"))
+
+    assert "nothing to create" in again
+    assert listed(defaults, "cost.ai.inference") == ["inference"]
+
+
+def test_a_metric_of_ones_own_replaces_the_untouched_default(
+    defaults: BackgroundServer,
+) -> None:
+    """On the first day nothing is counted in two totals."""
+    words = ("create", "tokens", "--event-type", "cost.ai.inference")
+    first = table(metrics(defaults, *words, "--by", "team"))
+    second = table(metrics(defaults, "create", "more", *words[2:]))
+
+    assert "replaces the default metric inference" in first
+    assert "replaces" not in second
+    assert listed(defaults, "cost.ai.inference") == ["tokens", "more"]
+
+
+def test_a_metric_needs_a_name_and_a_type(server: BackgroundServer) -> None:
+    """Unless it is about the defaults, which have theirs."""
+    ran = metrics(server, "create", "x")
+
+    assert ran.code == ExitCode.USAGE
+    assert "pass NAME and --event-type, or --defaults" in ran.err
+
+
+def test_init_writes_settings_and_creates_metrics(
+    server: BackgroundServer, tmp_path: Path
+) -> None:
+    """Two things that every new project needs."""
+    path = tmp_path / ".env"
+    words = ("init", "--output", str(path), *reaching(server))
+    first, text = command_line.call(*words), path.read_text()
+    second = command_line.call(*words)
+
+    assert (first.code, second.code) == (ExitCode.DONE, ExitCode.DONE)
+    assert f"\nOUTLAY_BASE_URL={server.url}\n" in text
+    assert f"\nOUTLAY_API_KEY={KEY}\n" in text
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert listed(server, "cost.ai.inference") == ["inference"]
+    assert f"{path} exists, and stays as it is" in second.out
+    assert path.read_text() == text
+
+
 # Amounts.
 
 

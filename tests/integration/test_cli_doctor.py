@@ -10,11 +10,18 @@ import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
 from outlay import Client
+from outlay._cli.commands.doctor.file_systems import (
+    file_system_of,
+    file_system_warning,
+    parse_mounts,
+    read_mounts,
+)
 from outlay._cli.exit_codes import ExitCode
 from outlay._journal.frames import FrameState
 from outlay._journal.journal import Destination
@@ -35,7 +42,6 @@ from tests.support.unpriced import client_in, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from outlay.server import BackgroundServer
     from outlay.transport import TransportResponse
@@ -293,6 +299,71 @@ def test_the_folder_under_the_temporary_one_is_warned_about(
     assert (level, "reboot" in text, second[0]) == ("warn", True, "ok")
 
 
+@pytest.mark.parametrize(
+    ("file_system", "durable", "says"),
+    [
+        ("ext4", True, None),
+        ("nfs4", False, "is a network file system"),
+        ("cifs", False, "is a network file system"),
+        ("overlay", False, "is the layer of a container"),
+        ("tmpfs", False, "is in memory"),
+        ("tmpfs", True, "durability=disk cannot change that"),
+    ],
+)
+def test_a_file_system_that_does_not_keep_events_is_named(
+    file_system: str, says: str | None, *, durable: bool
+) -> None:
+    """Locks, mapped files and restarts need a local disk."""
+    warning = file_system_warning(file_system, durable=durable)
+
+    assert (says or "") in (warning or "")
+    assert (warning is None) == (says is None)
+
+
+def test_the_file_system_of_a_folder_is_that_of_the_innermost_mount() -> None:
+    """Names may hold blanks, and a later mount hides an earlier one."""
+    mounts = list(
+        parse_mounts(
+            [
+                "22 1 0:20 / / rw - overlay overlay rw",
+                "23 22 0:21 / /var/a\\040b rw,nosuid shared:1 - ext4 /dev/sda1 rw",
+                "24 22 0:22 / /var/a\\040b rw - nfs4 server:/x rw",
+            ]
+        )
+    )
+
+    assert file_system_of(Path("/var/a b/c"), mounts) == "nfs4"
+    assert file_system_of(Path("/var/a"), mounts) == "overlay"
+    assert file_system_of(Path("/var"), []) is None
+
+
+def test_a_folder_in_memory_is_warned_about(journal_dir: Path) -> None:
+    """On the machine itself, not only in a table."""
+    shared = Path("/dev/shm")  # noqa: S108 - a folder of its own in it
+    if file_system_of(shared, read_mounts()) != "tmpfs":
+        pytest.skip("this machine has no file system in memory")
+    folder = shared / journal_dir.parent.name
+    folder.mkdir(mode=0o700)
+    try:
+        found = examine("--journal-dir", str(folder))["folder"]
+    finally:
+        folder.rmdir()
+
+    assert ("warn", True) in [(level, "is in memory" in text) for level, text in found]
+
+
+def test_a_link_that_leads_nowhere_is_no_folder_that_is_to_be_made(
+    tmp_path: Path,
+) -> None:
+    """It cannot be made, so every event would be kept in memory only."""
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+
+    for folder in (tmp_path / "a", tmp_path / "a" / "spill"):
+        ((level, text),) = examine("--journal-dir", str(folder))["folder"]
+        assert (level, "leads nowhere" in text) == ("fail", True)
+
+
 # The journal.
 
 
@@ -377,19 +448,23 @@ def test_captured_costs_without_a_price_are_told(
 
 
 @pytest.mark.parametrize(
-    ("limit_kib", "level"), [(1024, "ok"), (512, "warn"), (448, "fail")]
+    ("limit", "level"), [(2.0, "ok"), (1.2, "warn"), (1.1, "fail")]
 )
 def test_a_journal_that_fills_up_is_told_before_it_drops(
-    limit_kib: int,
+    limit: float,
     level: str,
     server: BackgroundServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """At the limit new events are dropped: the last moment to act is earlier."""
     monkeypatch.setenv("OUTLAY_SEGMENT_BYTES", str(64 * KIB))
-    for _ in range(7):
-        leave(server.url, 1)
-    monkeypatch.setenv("OUTLAY_MAX_JOURNAL_BYTES", str(limit_kib * KIB))
+    leave(server.url, 2000)
+    used = next(
+        int(text.split()[0].replace(",", ""))
+        for _, text in examine(*reaching(server))["journal"]
+        if "max_journal_bytes" in text
+    )
+    monkeypatch.setenv("OUTLAY_MAX_JOURNAL_BYTES", str(int(limit * used)))
 
     found = examine(*reaching(server))["journal"]
 
@@ -414,6 +489,49 @@ def test_a_segment_that_cannot_be_read_is_named(
 
 
 # The server.
+
+
+def test_the_proxy_in_use_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A dead proxy looks like a dead server."""
+    proxy = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("HTTP_PROXY", f"http://me:secret@{proxy}")
+    monkeypatch.setenv("http_proxy", f"http://me:secret@{proxy}")
+
+    findings = examine("--base-url", "http://costs.example")
+
+    assert findings["proxy"] == [
+        ("ok", f"requests go through the proxy http://{proxy} (HTTP_PROXY)")
+    ]
+    ((level, text),) = findings["server"]
+    assert (level, "check the proxy" in text) == ("fail", True)
+    assert "secret" not in str(findings)
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"], ids=["missing", "text"])
+def test_a_certificate_file_that_cannot_be_used_is_named_with_its_variable(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of the TLS library names neither."""
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+
+    ((level, text),) = examine("--base-url", "https://costs.example")["certificates"]
+
+    assert (level, text.startswith(f"SSL_CERT_FILE={path} ")) == ("fail", True)
+
+
+def test_json_is_printed_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The monitoring that reads it must learn what is wrong."""
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://[")
+
+    ((level, text),) = examine("--base-url", "https://costs.example")["server"]
+
+    assert (level, text.startswith("cannot be checked: ")) == ("fail", True)
 
 
 def test_a_server_that_does_not_answer_fails_last() -> None:

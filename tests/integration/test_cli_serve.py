@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import signal
 import subprocess
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tests.support.command_line import Ran
 
 DEADLINE: Final = 30.0
+ALL_ADDRESSES: Final = "0.0.0.0"  # noqa: S104 - what the tests are about
 
 
 class Serving(NamedTuple):
@@ -61,7 +63,7 @@ def serving(*words: str, **variables: str) -> Iterator[Serving]:
             said += line
             # The last thing it says is how to use it.
             if re.match(r"  export OUTLAY_API_KEY=", line) or (
-                "API key" not in said and "export" in line
+                "no API key" in said and "export" in line
             ):
                 break
         url = re.search(r"address +(\S+)", said)
@@ -93,7 +95,7 @@ def test_first_start_shows_a_key_that_works_and_the_next_one_none(
     with serving("--db", database) as second:
         assert status(second.url, key[1]) == 200
         assert "sk_test_" not in second.said
-        assert "OUTLAY_API_KEY" not in second.said
+        assert "export OUTLAY_API_KEY=<your key>\n" in second.said
 
 
 def test_fixed_key_from_the_environment_works_and_is_not_shown() -> None:
@@ -102,6 +104,77 @@ def test_fixed_key_from_the_environment_works_and_is_not_shown() -> None:
         assert status(server.url, "sk_test_fixed") == 200
         assert status(server.url, "sk_test_other") == 401
         assert "sk_test_fixed" not in server.said
+
+
+def test_a_new_database_has_the_default_metrics(tmp_path: Path) -> None:
+    """An event type without a metric parks events: not on the first day."""
+    with serving("--db", str(tmp_path / "costs.db")) as server:
+        key = re.search(r"OUTLAY_API_KEY=(\S+)", server.said)
+        assert key is not None
+        listed = command_line.call(
+            *("metrics", "list", "--json", "--base-url", server.url),
+            *("--api-key", key[1]),
+        )
+
+    types = {metric["eventType"] for metric in json.loads(listed.out)}
+    assert {"cost.ai.inference", "cost.documents.ocr", "cost.messaging"} <= types
+
+
+def test_for_development_no_key_and_no_metric_is_needed(tmp_path: Path) -> None:
+    """A newcomer's program without settings, and its first total."""
+    program = (
+        "import outlay\n"
+        "for event_type in ('cost.ai.inference', 'cost.never.seen'):\n"
+        "    outlay.track_cost(event_type, 2, customer_id='cus_1', operation_id=1)\n"
+        "assert outlay.flush(20).complete\n"
+    )
+    with serving("--dev", "--db", ":memory:") as server:
+        variables = {"OUTLAY_BASE_URL": server.url, "OUTLAY_JOURNAL_DIR": tmp_path}
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment(variables),
+            check=True,
+            timeout=DEADLINE,
+        )
+        ran = command_line.call("costs", "--csv", "--base-url", server.url)
+
+    assert "for development" in server.said
+    assert "inference,2,USD\n" in ran.out
+
+
+def test_for_development_a_web_page_gets_no_access() -> None:
+    """A browser would send its requests, also to a name that leads to this machine."""
+    with serving("--dev", "--db", ":memory:") as server:
+        url = f"{server.url}/v0/costs"
+        plain = httpx.get(url)
+        foreign = httpx.get(url, headers={"Origin": "https://attacker.example"})
+        rebound = httpx.get(url, headers={"Host": "attacker.example"})
+
+    assert plain.status_code == 200
+    assert (foreign.status_code, rebound.status_code) == (401, 401)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--host", ALL_ADDRESSES], "must not listen on 0.0.0.0"),
+        (["--api-key", "sk_test_x"], "leave out --api-key"),
+    ],
+    ids=["host", "key"],
+)
+def test_development_is_for_this_machine_only(words: list[str], says: str) -> None:
+    """Without a key, whoever reaches it may do everything."""
+    assert says in refused(command_line.run("serve", "--dev", *words))
+
+
+def test_on_all_addresses_it_prints_one_that_works_and_a_warning() -> None:
+    """Nobody can connect to 0.0.0.0 from another machine."""
+    variables = {"OUTLAY_SERVER_API_KEY": "sk_test_fixed"}
+    with serving("--host", ALL_ADDRESSES, "--db", ":memory:", **variables) as server:
+        assert status(server.url, "sk_test_fixed") == 200
+
+    assert server.url.startswith("http://127.0.0.1:")
+    assert "Warning: other machines can reach this server" in server.said
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -173,6 +246,7 @@ def test_arguments_win_over_variables() -> None:
     parser = argparse.ArgumentParser()
     _serve.configure(parser)
     given = vars(parser.parse_args(["--port", "1"]))
+    del given["dev"]  # it is no setting
 
     settings = ServeSettings.resolve(
         given,
@@ -194,7 +268,7 @@ def test_every_option_is_a_setting_and_help_tells_its_default() -> None:
     """The defaults are written in two places, which must not drift apart."""
     parser = argparse.ArgumentParser()
     _serve.configure(parser)
-    options = set(vars(parser.parse_args([])))
+    options = set(vars(parser.parse_args([]))) - {"dev"}
     shown = command_line.call("serve", "--help").out
     defaults = ServerSettings()
 

@@ -251,7 +251,8 @@ def test_nothing_is_sent_or_written(
 
         def test_it(costs):
             outlay.track_cost("cost.ai", 1, customer_id="cus_1")
-            Recorder.for_client().record(Observation(provider="acme", event_type="cost.a"))
+            seen = Observation(provider="acme", event_type="cost.a")
+            Recorder.for_client().record(seen)
             assert len(costs.events) == len(costs.unpriced) == 1
             assert outlay.flush().complete and outlay.close().complete
     """)

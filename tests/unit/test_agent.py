@@ -89,7 +89,7 @@ def test_every_fate_is_counted_by_the_application_too(client: Client) -> None:
     script = (
         refused(400),
         refused(422, "invalid_event_type"),
-        refused(404),
+        refused(409),
     )
     for number in range(5):
         track(client, number, event_type=f"cost.{number}")

@@ -31,6 +31,7 @@ class Command(Protocol):
 _COMMANDS: Final = {
     "demo": "see outlay work: traffic, an outage, a killed worker, exact totals",
     "serve": "run the reference server",
+    "init": "write a file of settings, and create the default cost metrics",
     "agent": "ship for all processes of a host that have shipping=agent",
     "track": "track one cost event and wait for its delivery",
     "costs": "show totals by customer, dimension or time",
@@ -59,8 +60,9 @@ environment:
   OUTLAY_API_KEY    credential for the server
   OUTLAY_SERVER_*   settings of 'outlay serve', such as OUTLAY_SERVER_PORT
 
-example:
+examples:
   outlay demo
+  outlay serve --dev
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from outlay._cli.server_api import UNAUTHORIZED_REMEDY
 from outlay._shipping.outcomes import ServerEffect
 from outlay._shipping.wire import read_event_response
 from outlay.errors import UnavailableError
@@ -56,10 +57,12 @@ class RecordingTransport:
         except UnavailableError as error:
             self.failure = f"no response from {self._address} ({error})"
             raise
-        decision, message = read_event_response(response).results[0]
+        decision, message = read_event_response(response, body).results[0]
         self.is_paused = decision.effect is ServerEffect.PAUSE
         if response.status >= 300:
             self.failure = message
+        if response.status == 401:
+            self.failure = f"{message}; {UNAUTHORIZED_REMEDY}"
         if self._on_response is not None:
             self._on_response(body, response)
         return response

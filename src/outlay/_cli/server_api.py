@@ -38,6 +38,11 @@ _SUBJECT: Final = "subject"
 DEFAULT_PRODUCT: Final = "prod_default"
 """The product of metrics that name none. The reference server knows it."""
 
+UNAUTHORIZED_REMEDY: Final = (
+    "type: export OUTLAY_API_KEY=<key>, with the key that 'outlay serve' printed at "
+    "its first start"
+)
+
 _PAGE: Final = 100  # metrics a request, the most that the service allows
 
 
@@ -211,6 +216,10 @@ class ServerApi:
             fields["merchantId"] = self._namespace
         return self._call(CostMetric, "POST", "/v0/costs", body=_encode(fields))
 
+    def delete_metric(self, metric: CostMetric) -> None:
+        """Delete a cost metric. Its events stay on the server."""
+        self._request("DELETE", f"/v0/costs/{quote(metric.id, safe='')}")
+
     def summary(
         self,
         metric: CostMetric,
@@ -259,6 +268,23 @@ class ServerApi:
         query: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> ModelT:
+        response = self._request(method, path, query=query, body=body)
+        try:
+            return model.model_validate(_decode(response.content))
+        except (msgspec.DecodeError, ValidationError) as error:
+            raise RejectedError(
+                f"{self._base_url} is not a cost service; check OUTLAY_BASE_URL",
+                status=response.status_code,
+            ) from error
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> httpx.Response:
         try:
             response = self._client.request(
                 method, self._base_url + path, params=query, content=body
@@ -271,13 +297,7 @@ class ServerApi:
             ) from error
         if not response.is_success:
             raise _error_for(response)
-        try:
-            return model.model_validate(_decode(response.content))
-        except (msgspec.DecodeError, ValidationError) as error:
-            raise RejectedError(
-                f"{self._base_url} is not a cost service; check OUTLAY_BASE_URL",
-                status=response.status_code,
-            ) from error
+        return response
 
 
 _LATER: Final = frozenset({408, 425, 429})  # and all of 5xx
@@ -294,5 +314,5 @@ def _error_for(response: httpx.Response) -> RejectedError | UnavailableError:
     if status in _LATER or status >= httpx.codes.INTERNAL_SERVER_ERROR:
         return UnavailableError(message, sent=True)
     if status == httpx.codes.UNAUTHORIZED:
-        message += "; pass a valid key with --api-key or OUTLAY_API_KEY"
+        message += f"; {UNAUTHORIZED_REMEDY}"
     return RejectedError(message, status=status, code=str(body.get("error", "")))

@@ -35,6 +35,8 @@ class PendingEvent:
         attempts: The number of attempts, by this process and earlier ones.
         event_failures: The attempts by this process that failed for this event alone.
         server_failures: The attempts by this process that failed with the whole server.
+        successes_before: The planner's count of successes at the latest refusal of this
+            event. None if it was not refused.
     """
 
     __slots__ = (
@@ -46,6 +48,7 @@ class PendingEvent:
         "payload",
         "segment",
         "server_failures",
+        "successes_before",
     )
 
     def __init__(self, segment: SegmentReader, frame: Frame) -> None:
@@ -56,6 +59,7 @@ class PendingEvent:
         self.in_doubt_since: float | None = None
         self.event_failures = 0
         self.server_failures = 0
+        self.successes_before: int | None = None
 
 
 class SegmentReader:

@@ -7,9 +7,9 @@ of a process.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
+import threading
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -99,6 +99,17 @@ class RateLimitedLog:
         return topics.setdefault(name, _TopicState())
 
 
+_threads_of_ours: Final = threading.local()
+
+
+def contain_handler_errors() -> None:
+    """Let no log handler end the calling thread, not even by SystemExit.
+
+    A thread of the application keeps these: they may be meant for its own code.
+    """
+    _threads_of_ours.contains = True
+
+
 def _log(
     level: int,
     message: str,
@@ -107,5 +118,10 @@ def _log(
 ) -> None:
     # An error of the application's handler must not fail the call that tracks, or the
     # thread that ships.
-    with contextlib.suppress(Exception):
+    try:
         _logger.log(level, message, *args, exc_info=error)
+    except Exception:  # noqa: BLE001, S110 - see above
+        pass
+    except BaseException:
+        if not getattr(_threads_of_ours, "contains", False):
+            raise

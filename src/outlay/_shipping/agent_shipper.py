@@ -59,7 +59,12 @@ class AgentShipper:
             self._check_at = self._monotonic() + AGENT_GRACE_SECONDS
             self._check_for_agent()
 
-    def flush(self, timeout: float) -> bool:
+    def flush(
+        self,
+        timeout: float,
+        *,
+        outage_timeout: float | None = None,  # noqa: ARG002 - only the agent knows
+    ) -> bool:
         """Wait until an agent has shipped all events that are pending now.
 
         This returns early if there is no agent.

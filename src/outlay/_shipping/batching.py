@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from outlay._shipping.outcomes import Received
+from outlay._shipping.outcomes import MAYBE_ONE_EVENT, Received
 from outlay._shipping.transport import EVENTS_PATH
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ PAUSE_SECONDS: Final = 300.0
 """The time without batches after a batch failed as a whole, if that may have been one
 event's fault. It suffices to park that event singly. The same time passes before
 batches that were halved may grow again."""
+
+REFUSED_PAUSE: Final = (60.0, 3600.0)
+"""The first and the longest time without batches after the server refused one. The time
+doubles with each refusal. During a rolling deploy, one server in many does not know
+the extension yet."""
 
 MAX_IN_FLIGHT: Final = 2
 """The largest number of batches in flight: one is prepared while another is stored."""
@@ -82,6 +87,7 @@ class Batching:
         # Monotonic seconds. Before them, no offer is accepted, or no batch may grow.
         self._accept_from = math.inf if settings.batching == "never" else -math.inf
         self._grow_from = math.inf
+        self._refusals = 0  # in a row
 
     @property
     def enabled(self) -> bool:
@@ -115,12 +121,16 @@ class Batching:
             result: What the response says about the events.
             now: The monotonic time, in seconds.
         """
+        first = result.results[0]
         if result.batch_failed:
-            first = result.results[0]
-            # A definite refusal is repeated each time. A fault may have been the fault
-            # of one event, which singly is soon parked.
-            definite = first.decision.received is Received.NO
-            self._stop(first.message, math.inf if definite else now + PAUSE_SECONDS)
+            # A fault may have been the fault of one event, which singly is soon parked.
+            refused = first.decision.received is Received.NO
+            self._stop(
+                first.message,
+                now + (self._next_refused_pause() if refused else PAUSE_SECONDS),
+            )
+        elif request.batched and _may_be_one_events(response, result):
+            self._stop(first.message, now + PAUSE_SECONDS)
         elif result.too_large and self._offer is not None:
             self._halve(len(request.events), now)
         elif self._offer is None and now >= self._accept_from:
@@ -129,13 +139,21 @@ class Batching:
             # Those events were large, or the server's limit was small. It may be over.
             self._offer = self._offered(response) or self._offer
             self._grow_from = math.inf
+        if request.batched and response.status < 300 and not result.batch_failed:
+            self._refusals = 0
+
+    def _next_refused_pause(self) -> float:
+        initial, longest = REFUSED_PAUSE
+        self._refusals += 1
+        return float(min(longest, initial * 2 ** min(self._refusals - 1, 10)))
 
     def _offered(self, response: TransportResponse) -> BatchOffer | None:
         return DEFAULT_OFFER if self._always else batch_offer(response.headers)
 
     def _halve(self, sent: int, now: float) -> None:
         if sent < 2 or self._offer is None:
-            self._stop("not even a batch of one is small enough", math.inf)
+            pause = self._next_refused_pause()
+            self._stop("not even a batch of one is small enough", now + pause)
             return
         self._offer = self._offer._replace(max_events=sent // 2)
         self._grow_from = now + PAUSE_SECONDS
@@ -146,3 +164,9 @@ class Batching:
         self._log.warn(
             "batch", "the server refuses batches (%s); events go one by one", why
         )
+
+
+def _may_be_one_events(response: TransportResponse, result: ResponseResult) -> bool:
+    """Return whether the whole batch was refused, perhaps for one event's text."""
+    whole = response.status >= 300
+    return whole and result.results[0].decision.reason in MAYBE_ONE_EVENT

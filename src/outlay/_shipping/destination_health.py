@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from outlay._shipping.backoff import retry_after_seconds
-from outlay._shipping.circuit_breaker import CircuitBreaker
-from outlay._shipping.outcomes import Decision, Received, ServerEffect
+from outlay._shipping.circuit_breaker import BreakerState, CircuitBreaker
+from outlay._shipping.outcomes import (
+    FOREIGN,
+    MAYBE_ONE_EVENT,
+    Decision,
+    Outcome,
+    Received,
+    ServerEffect,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +28,10 @@ ERRORS_IN_A_ROW: Final = 5
 """Responses of 500, without a success between them, that mean the server is in
 trouble."""
 
+REFUSALS_IN_A_ROW: Final = 3
+"""Refused events, without a success between them, that mean that all are refused. One
+event alone is not enough if the destination took another event before."""
+
 _SEVERITY: Final = {
     ServerEffect.NONE: 0,
     ServerEffect.FEWER: 1,
@@ -28,11 +39,25 @@ _SEVERITY: Final = {
     ServerEffect.PAUSE: 3,
 }
 
+_DEFAULT_ADVICE: Final = "Check OUTLAY_API_KEY and OUTLAY_BASE_URL"
+_ADVICE: Final = {
+    "forbidden": "Check the permissions of OUTLAY_API_KEY, and firewalls on the way",
+    "redirected": "Check OUTLAY_API_KEY and OUTLAY_BASE_URL: the server redirects",
+    "proxy_unauthorized": "Check the user and password in HTTPS_PROXY or HTTP_PROXY",
+    FOREIGN.reason: (
+        "The response is not from an outlay service: check the scheme, host, port and "
+        "path of OUTLAY_BASE_URL, and proxies on the way"
+    ),
+}
+
 
 class DestinationHealth:
     """Opens and closes the circuit breaker, and logs why.
 
     Thread safety: caller holds the shipper's lock.
+
+    Attributes:
+        successes: The number of requests that delivered an event.
     """
 
     def __init__(
@@ -57,6 +82,14 @@ class DestinationHealth:
         self._log: Final = log
         self._breaker: Final = CircuitBreaker()
         self._errors_in_a_row = 0
+        self._refusals_in_a_row = 0
+        self._proven = False  # it took an event since the latest pause
+        self.successes = 0
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the destination is known not to take events now."""
+        return self._breaker.state is not BreakerState.CLOSED
 
     def seconds_until_allowed(self, now: float) -> float:
         """Return the seconds until a request may start. See `CircuitBreaker`."""
@@ -76,6 +109,7 @@ class DestinationHealth:
         results: Sequence[EventResult],
         *,
         in_flight: int,
+        others_passed: bool,
     ) -> None:
         """Learn from a request, by the worst that it means for the other events.
 
@@ -83,22 +117,35 @@ class DestinationHealth:
             response: The response, or None if there was none.
             results: The results of the request's events.
             in_flight: The number of requests in flight, with this one.
+            others_passed: Whether the request's event was refused before, and other
+                events passed since.
         """
+        if any(each.decision.outcome is Outcome.DELIVERED for each in results):
+            self.successes += 1
+            self._refusals_in_a_row = 0
+            self._proven = True
         worst = max(results, key=lambda result: _SEVERITY[result.decision.effect])
-        effect = self._escalated(worst.decision)
+        effect = self._effect(worst.decision, others_passed=others_passed)
         headers = response.headers if response is not None else {}
         retry_after = retry_after_seconds(headers, self._clock.now_ms())
         if effect is ServerEffect.NONE:
             self._resume()
         elif effect is ServerEffect.PAUSE:
-            self._pause(worst.message)
+            self._pause(worst)
         elif effect is ServerEffect.FEWER and not retry_after and in_flight > 1:
             pass  # other requests are in flight: the limit drops, and nobody waits
         else:
             self._slow_down(worst.message, retry_after)
 
-    def _escalated(self, decision: Decision) -> ServerEffect:
-        """Return the effect. A row of single events' faults counts as an outage."""
+    def _effect(self, decision: Decision, *, others_passed: bool) -> ServerEffect:
+        """Return the effect. A row of single events' faults is the destination's."""
+        if decision.reason in MAYBE_ONE_EVENT and others_passed:
+            return ServerEffect.NONE
+        if decision.reason in MAYBE_ONE_EVENT:
+            self._refusals_in_a_row += 1
+            presumed = self._proven or decision.reason == FOREIGN.reason
+            alone = presumed and self._refusals_in_a_row < REFUSALS_IN_A_ROW
+            return ServerEffect.NONE if alone else ServerEffect.PAUSE
         if decision.effect is ServerEffect.NONE and decision.received is Received.MAYBE:
             self._errors_in_a_row += 1
             if self._errors_in_a_row >= ERRORS_IN_A_ROW:
@@ -112,15 +159,17 @@ class DestinationHealth:
         self._log.resolved("paused", "shipping resumes")
         self._log.resolved("trouble", "the server responds again")
 
-    def _pause(self, message: str) -> None:
+    def _pause(self, worst: EventResult) -> None:
+        self._proven = False
         self._breaker.record_failure()
         self._breaker.open_until(self._clock.monotonic() + self._pause_seconds)
         self._log.warn_once(
             "paused",
             "shipping is paused: %s. All events are kept, and outlay tries again "
-            "every %g s. Check OUTLAY_API_KEY and OUTLAY_BASE_URL",
-            message,
+            "every %g s. %s",
+            worst.message,
             self._pause_seconds,
+            _ADVICE.get(worst.decision.reason, _DEFAULT_ADVICE),
         )
 
     def _slow_down(self, message: str, retry_after: float | None) -> None:

@@ -45,12 +45,14 @@ class EventQueue:
         self._max_bytes: Final = max_bytes
         self._ready: deque[PendingEvent] = deque()
         self._delayed: list[tuple[float, int, PendingEvent]] = []  # heap, by due time
+        self._aside: deque[PendingEvent] = deque()  # until another event is delivered
         self._order = itertools.count()  # breaks ties in the heap
         self._in_flight = 0
 
     def __len__(self) -> int:
         """Return the number of events in memory."""
-        return len(self._ready) + len(self._delayed) + self._in_flight
+        held = len(self._ready) + len(self._delayed) + len(self._aside)
+        return held + self._in_flight
 
     @property
     def ready(self) -> int:
@@ -75,6 +77,8 @@ class EventQueue:
         wanted = min(capacity - len(self._ready), window - len(self))
         if wanted > 0:
             self._ready.extend(self._reader.take(wanted, self._max_bytes))
+        if not self._ready and self._aside:
+            self._ready.append(self._aside.popleft())
 
     def take(
         self, capacity: int, may_send: Callable[[PendingEvent], bool]
@@ -107,6 +111,15 @@ class EventQueue:
     def delay(self, event: PendingEvent, due: float) -> None:
         """Make ``event`` ready at ``due``, in monotonic seconds."""
         heapq.heappush(self._delayed, (due, next(self._order), event))
+
+    def set_aside(self, event: PendingEvent) -> None:
+        """Prefer all other events to ``event``, until `release_aside`."""
+        self._aside.append(event)
+
+    def release_aside(self) -> None:
+        """Make the events that were set aside ready, because another was delivered."""
+        self._ready.extend(self._aside)
+        self._aside.clear()
 
     def landed(self, count: int) -> None:
         """Note that ``count`` events are no longer in flight."""

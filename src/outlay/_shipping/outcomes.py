@@ -104,6 +104,15 @@ NO_RESPONSE: Final = Decision(
 )
 """The request may have arrived, but no usable response did."""
 
+FOREIGN: Final = Decision(
+    Outcome.RETRY, ServerEffect.NONE, Received.NO, "foreign_response"
+)
+"""A refusal that is not the service's JSON. A hop before the service refused it."""
+
+MAYBE_ONE_EVENT: Final = frozenset({"forbidden", "redirected", FOREIGN.reason})
+"""Reasons that a hop may give for one event, because it dislikes the event's text, or
+for all events. Only other events can tell."""
+
 
 def decide(status: int, error: str = "") -> Decision:
     """Return how to treat one event.

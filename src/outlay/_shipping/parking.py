@@ -6,13 +6,32 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from outlay._journal.frames import FrameState
+from outlay._model.events import decode_event
 from outlay._shipping.outcomes import UNMATCHED
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from outlay._journal.reader import JournalReader
     from outlay._journal.segment_reader import PendingEvent
     from outlay._model.rate_limited_log import RateLimitedLog
     from outlay._shipping.wire import EventResult
+
+NOT_FOUND: Final = "not_found"
+"""The reason of a 404. During a rolling deploy, one server in many may say it."""
+
+NOT_FOUND_RETRY_SECONDS: Final = 1.0
+"""The shortest time between two retries of events that got a 404. It doubles."""
+
+RETRY_HEADER: Final = "outlay-parked-retry"
+"""The response header by which a server offers early retries of unmatched types: the
+seconds until the first retry, such as 5."""
+
+LONGEST_OFFERED_RETRY: Final = 60.0
+"""The longest time between early retries, in seconds. The time doubles until then."""
+
+_SECONDS_PER_PARKED: Final = 0.001
+"""The seconds added for each parked event, because a retry reads all of them."""
 
 
 class Parking:
@@ -38,7 +57,18 @@ class Parking:
         self._retry_interval: Final = retry_interval
         self._log: Final = log
         self._unmatched_types: set[bytes] = set()
+        self._not_found = False
+        self._not_found_retry = (-math.inf, 0.0)  # from when, and the seconds before it
+        self._offered_retry: float | None = None  # seconds
+        self._early_retries = 0  # in a row
+        self._retried_at = -math.inf
         self.retry_at = math.inf
+
+    def update_from(self, headers: Mapping[str, str]) -> None:
+        """Note whether the server offers early retries of unmatched types."""
+        value = headers.get(RETRY_HEADER)
+        if value is not None and value.isdecimal() and len(value) <= 4:
+            self._offered_retry = max(1.0, float(value))
 
     def holds_type_of(self, event: PendingEvent) -> bool:
         """Return whether the server has no metric for the type of ``event``."""
@@ -48,8 +78,17 @@ class Parking:
     def park(self, event: PendingEvent, now: float) -> None:
         """Park ``event``. ``now`` is the monotonic time, in seconds."""
         self._reader.settle(event, FrameState.PARKED)
-        if self.retry_at == math.inf:
-            self.retry_at = now + self._retry_interval
+        self.retry_at = min(self.retry_at, now + self._interval())
+
+    def _interval(self) -> float:
+        """Return the seconds until the next retry of all parked events."""
+        if self._offered_retry is None or not self._unmatched_types:
+            return self._retry_interval
+        # One event of each type is sent. The rest is sent if the server takes it.
+        early = self._offered_retry * 2 ** min(self._early_retries, 10)
+        early = min(early, max(LONGEST_OFFERED_RETRY, self._offered_retry))
+        early += _SECONDS_PER_PARKED * self._reader.parked_count()
+        return float(min(early, self._retry_interval))
 
     def park_refused(
         self, event: PendingEvent, result: EventResult, now: float
@@ -61,10 +100,32 @@ class Parking:
         name = _type_prefix(event)
         if result.decision.reason == UNMATCHED.reason:
             self._unmatched_types.add(name)
+            if now - self._retried_at > 2 * LONGEST_OFFERED_RETRY:
+                self._early_retries = 0
+        elif result.decision.reason == NOT_FOUND:
+            self._not_found = True
         self._log.warn(
             f"parked {name!r}",
             "events of %s are parked: %s. They are kept, and retried every %g s",
             name.decode(errors="replace").removeprefix("{"),
+            result.message,
+            self._retry_interval,
+        )
+        self.park(event, now)
+
+    def park_refused_alone(
+        self, event: PendingEvent, result: EventResult, now: float
+    ) -> None:
+        """Park an event that the server, or a hop before it, refuses alone."""
+        known = decode_event(event.payload)
+        self._log.warn(
+            f"refused alone {result.decision.reason}",
+            "the event %s (%s) is parked: it was refused %d times while others "
+            "passed: %s. It is kept, and retried every %g s. Check whether a firewall "
+            "on the way dislikes its text",
+            known.idempotency_key,
+            known.type,
+            event.server_failures,
             result.message,
             self._retry_interval,
         )
@@ -87,9 +148,27 @@ class Parking:
     def retry_if_due(self, now: float) -> None:
         """Make all parked events pending again when their time has come."""
         if now >= self.retry_at:
+            early = self._offered_retry is not None and bool(self._unmatched_types)
+            self._early_retries = self._early_retries + 1 if early else 0
             self.retry_at = math.inf
+            self._retried_at = now
             self._unmatched_types.clear()
             self._reader.unpark()
+
+    def retry_not_found(self, now: float) -> None:
+        """Retry events that got a 404, because another event was delivered.
+
+        They may get a 404 again. So the time until the next such retry doubles.
+        """
+        retry_from, seconds = self._not_found_retry
+        if not self._not_found or now < retry_from:
+            return
+        recent = now < retry_from + self._retry_interval
+        seconds = min(2 * seconds, self._retry_interval) if recent else 0.0
+        seconds = max(seconds, NOT_FOUND_RETRY_SECONDS)
+        self._not_found_retry = (now + seconds, seconds)
+        self._not_found = False
+        self._reader.unpark()
 
 
 def _type_prefix(event: PendingEvent) -> bytes:

@@ -16,7 +16,12 @@ from outlay._shipping.concurrency import ConcurrencyLimit
 from outlay._shipping.dedupe_window import DedupeWindow
 from outlay._shipping.destination_health import DestinationHealth
 from outlay._shipping.event_queue import EventQueue
-from outlay._shipping.outcomes import Outcome, Received, ServerEffect
+from outlay._shipping.outcomes import (
+    MAYBE_ONE_EVENT,
+    Outcome,
+    Received,
+    ServerEffect,
+)
 from outlay._shipping.parking import Parking
 from outlay._shipping.wire import EventResult, PlannedRequest, ResponseResult
 
@@ -125,6 +130,11 @@ class RequestPlanner:
         return not self._queue.ready
 
     @property
+    def server_is_down(self) -> bool:
+        """Whether the server is known not to take events now."""
+        return self._health.is_down
+
+    @property
     def held_events(self) -> int:
         """The number of events in memory."""
         return len(self._queue)
@@ -220,10 +230,15 @@ class RequestPlanner:
         """
         now = self._clock.monotonic()
         self._queue.landed(len(request.events))
+        singly = not request.batched or response is None or response.status < 300
         if response is not None:
             self._batching.update(request, response, result, now)
+        successes = self._health.successes
         self._health.record(
-            response, result.results, in_flight=self._concurrency.in_flight
+            response,
+            result.results,
+            in_flight=self._concurrency.in_flight,
+            others_passed=singly and self._others_passed(request.events[0]),
         )
         status = None if response is None else response.status
         self._concurrency.on_end(status, now, wall=wall, cpu=cpu)
@@ -234,13 +249,30 @@ class RequestPlanner:
         self._queue.return_first(
             event
             for event, first_attempt_ms, each in events
-            if self._apply_outcome(event, first_attempt_ms, each)
+            if self._apply_outcome(event, first_attempt_ms, each, singly=singly)
         )
+        if response is not None:
+            self._parking.update_from(response.headers)
+        if self._health.successes > successes:
+            self._parking.retry_not_found(now)
+            self._queue.release_aside()
 
     def _apply_outcome(
-        self, event: PendingEvent, first_attempt_ms: int | None, result: EventResult
+        self,
+        event: PendingEvent,
+        first_attempt_ms: int | None,
+        result: EventResult,
+        *,
+        singly: bool,
     ) -> bool:
-        """Apply the outcome of ``event``. Return whether it must be sent next."""
+        """Apply the outcome of ``event``. Return whether it must be sent next.
+
+        Args:
+            event: An event of the request.
+            first_attempt_ms: Its ``first_attempt_ms`` before the request.
+            result: What the response says about it.
+            singly: Whether the response is about this event, and not about its batch.
+        """
         decision = result.decision
         if decision.outcome is Outcome.DELIVERED:
             self._journal.reader.settle(event, FrameState.DELIVERED)
@@ -250,6 +282,8 @@ class RequestPlanner:
         if decision.received is Received.NO:
             self._journal.reader.clear_attempt(event, first_attempt_ms)
         if decision.outcome is Outcome.RETRY:
+            if decision.reason in MAYBE_ONE_EVENT:
+                return not singly or self._set_aside(event, result)
             return self._retry(event, result)
         if decision.outcome is Outcome.DEAD:
             self._bury(event, "dead", decision.reason, result.message)
@@ -275,6 +309,25 @@ class RequestPlanner:
         else:
             self._parking.park_failing(event, result, self._clock.monotonic())
         return False
+
+    def _set_aside(self, event: PendingEvent, result: EventResult) -> bool:
+        """Let other events be tried, and park ``event`` alone if they passed.
+
+        Otherwise one event whose text a firewall dislikes would hold up all others.
+        """
+        others_passed = self._others_passed(event)
+        event.successes_before = self._health.successes
+        event.server_failures += 1
+        if others_passed and event.server_failures >= MAX_PROBES:
+            self._parking.park_refused_alone(event, result, self._clock.monotonic())
+        else:
+            self._queue.set_aside(event)
+        return False
+
+    def _others_passed(self, event: PendingEvent) -> bool:
+        """Return whether other events passed since ``event`` was refused."""
+        before = event.successes_before
+        return before is not None and before < self._health.successes
 
     def _delay(self, event: PendingEvent, failures: int) -> None:
         due = self._clock.monotonic() + self._backoff.delay(failures)

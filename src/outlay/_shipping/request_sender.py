@@ -72,7 +72,7 @@ class RequestSender:
                 status=None if response is None else response.status,
                 reason=exchange.result.results[0].decision.reason,
             )
-        except Exception as error:  # noqa: BLE001 - of the application's telemetry; logged
+        except BaseException as error:  # noqa: BLE001 - of the application's telemetry
             self._log.exception("metrics", error, "a request could not be measured")
 
     def close(self) -> None:

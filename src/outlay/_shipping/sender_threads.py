@@ -6,6 +6,10 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from opentelemetry import context
+
+from outlay._model.rate_limited_log import contain_handler_errors
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -49,12 +53,21 @@ def start_thread(run: Callable[[], None]) -> threading.Thread | None:
     """
     if sys.is_finalizing():
         return None  # before Python 3.12, the start would wait for the thread forever
-    thread = threading.Thread(target=run, name="outlay-shipper", daemon=True)
+    thread = threading.Thread(
+        target=_run_contained, args=(run,), name="outlay-shipper", daemon=True
+    )
     try:
         thread.start()
-    except RuntimeError:
+    except (RuntimeError, MemoryError):
         return None
     return thread
+
+
+def _run_contained(run: Callable[[], None]) -> None:
+    """Run with errors of log handlers contained, and without tracing our requests."""
+    contain_handler_errors()
+    context.attach(context.set_value("suppress_instrumentation", True))  # noqa: FBT003
+    run()
 
 
 def join_threads(

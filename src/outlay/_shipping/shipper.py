@@ -16,8 +16,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from opentelemetry import context
-
 from outlay._shipping.flush_waiters import FlushWaiters
 from outlay._shipping.http_transport import HttpTransport
 from outlay._shipping.planner import Deliveries, RequestPlanner
@@ -34,6 +32,8 @@ if TYPE_CHECKING:
     from outlay._shipping.transport import Transport
     from outlay._shipping.wire import PlannedRequest
     from outlay._telemetry import ClientTelemetry
+
+_START_SECONDS: Final = 1.0  # between attempts to start the thread
 
 _PREPARE_SECONDS: Final = 5.0  # between attempts to prepare; no flush waits for it
 
@@ -55,11 +55,16 @@ class EventShipper(Protocol):
         """Note that an event was appended."""
         ...
 
-    def flush(self, timeout: float) -> bool:
+    def flush(self, timeout: float, *, outage_timeout: float | None = None) -> bool:
         """Wait until all events that are pending now are settled or parked.
 
+        Args:
+            timeout: The longest wait, in seconds.
+            outage_timeout: The longest wait while the server is known to be down, in
+                seconds. If None, the wait is ``timeout``. Defaults to None.
+
         Returns:
-            Whether that was done within ``timeout`` seconds.
+            Whether that was done in time.
         """
         ...
 
@@ -140,6 +145,7 @@ class Shipper:
         self._stopping = False
         self._closed = False
         self._next_scan_at = -math.inf
+        self._start_from = -math.inf
 
     def wake(self) -> None:
         """Note that an event was appended. Start the thread if there is none."""
@@ -148,14 +154,8 @@ class Shipper:
             self._start_main()
         self._wakeups.put(None)
 
-    def flush(self, timeout: float) -> bool:
-        """Wait until all events that are pending now are settled or parked.
-
-        This skips any backoff.
-
-        Returns:
-            Whether that was done within ``timeout`` seconds.
-        """
+    def flush(self, timeout: float, *, outage_timeout: float | None = None) -> bool:
+        """Wait until all events are settled or parked. This skips any backoff."""
         with self._lock:
             self._scan(self._clock.monotonic())
             targets = self._journal.flush_targets()
@@ -164,8 +164,21 @@ class Shipper:
             if self.planner is not None:
                 self.planner.skip_backoff()
             return self._flushes.wait(
-                targets, timeout, is_closed=lambda: self._closed, start=self.wake
+                targets,
+                timeout,
+                outage_timeout=timeout if outage_timeout is None else outage_timeout,
+                shipper=self,
             )
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the shipper was stopped, and the journal may have another owner."""
+        return self._closed
+
+    @property
+    def server_is_down(self) -> bool:
+        """Whether the server is known not to take events now."""
+        return self.planner is not None and self.planner.server_is_down
 
     def stop(self, timeout: float) -> None:
         """Stop the threads, waiting at most ``timeout`` seconds for requests in flight.
@@ -220,9 +233,20 @@ class Shipper:
 
     def _start_main(self) -> None:
         with self._lock:
-            if self._threads.main is None and not self._stopping:
-                started = start_thread(self._run_main)
-                self.needs_wake = started is None  # so the next event tries again
+            if self._threads.main is not None or self._stopping:
+                return
+            now = self._clock.monotonic()
+            if now >= self._start_from and start_thread(self._run_main) is not None:
+                return
+            self.needs_wake = True  # so that a later event tries again
+            if now >= self._start_from:
+                self._start_from = now + _START_SECONDS
+                self._log.warn(
+                    "thread",
+                    "no thread can be started to ship; pending events stay in the "
+                    "journal, and outlay tries again every %g s",
+                    _START_SECONDS,
+                )
 
     def _run_main(self) -> None:
         with self._lock:
@@ -239,12 +263,16 @@ class Shipper:
             prepared = self._prepare_with_retries()
             if prepared is not None:
                 self._ship(*prepared)
-        except Exception as error:  # noqa: BLE001 - logged; the thread has no caller
+        except BaseException as error:  # noqa: BLE001 - logged; the thread has no caller
             self._log.exception(
                 "shipper",
                 error,
-                "the shipper stopped; pending events stay in the journal",
+                "the shipper stopped; pending events stay in the journal, and the next "
+                "event starts it again",
             )
+            with self._lock:
+                self._threads.main = None
+                self.needs_wake = not self._stopping
 
     def _ship(self, planner: RequestPlanner, sender: RequestSender) -> None:
         while not self._stopping:
@@ -261,8 +289,8 @@ class Shipper:
         while not self._stopping:
             try:
                 return self._prepare()
-            except Exception as error:  # noqa: BLE001 - logged. A process that is out of
-                # files, for example, may have some again.
+            except BaseException as error:  # noqa: BLE001 - logged. A process that is out
+                # of files, for example, may have some again.
                 self._log.exception(
                     "shipper",
                     error,
@@ -275,8 +303,10 @@ class Shipper:
         return None
 
     def _prepare(self) -> tuple[RequestPlanner, RequestSender]:
-        """Make the planner and the transport."""
-        _suppress_tracing()
+        """Make the planner and the transport, or return those of a thread that died."""
+        with self._lock:
+            if self.planner is not None and self._sender is not None:
+                return self.planner, self._sender
         planner = RequestPlanner(
             self._settings, self._journal, clock=self._clock, log=self._log
         )
@@ -340,14 +370,13 @@ class Shipper:
             )
 
     def _run_extra(self, planner: RequestPlanner, sender: RequestSender) -> None:
-        _suppress_tracing()
         try:
             while True:
                 step = self._plan_extra(planner, sender)
                 if isinstance(step, float):
                     break
                 self._send(step, planner, sender)
-        except Exception as error:  # noqa: BLE001 - logged; the thread has no caller
+        except BaseException as error:  # noqa: BLE001 - logged; the thread has no caller
             self._log.exception(
                 "sender", error, "a sender stopped; its events stay in the journal"
             )
@@ -392,10 +421,9 @@ class Shipper:
     def _call_hooks(self, planner: RequestPlanner) -> None:
         with self._lock:
             deliveries = planner.take_deliveries()
-        if self._on_deliveries is not None and any(deliveries):
+        if self._on_deliveries is None or not any(deliveries):
+            return
+        try:
             self._on_deliveries(deliveries)
-
-
-def _suppress_tracing() -> None:
-    """Keep our requests out of the application's traces, on this thread."""
-    context.attach(context.set_value("suppress_instrumentation", True))  # noqa: FBT003
+        except BaseException as error:  # noqa: BLE001 - a hook may raise SystemExit, too
+            self._log.exception("hook", error, "a hook of the application failed")

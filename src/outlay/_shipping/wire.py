@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from outlay._shipping.outcomes import (
+    FOREIGN,
     NO_RESPONSE,
     NOT_SENT,
     Decision,
@@ -26,6 +27,24 @@ if TYPE_CHECKING:
 _DUPLICATE_HEADER: Final = "outlay-duplicate"
 
 _MESSAGE_CHARS: Final = 500  # of a server's message; more is a page, not a message
+_PAGE_CHARS: Final = 80  # of a page that is not the service's
+
+# A 202 with one of the first is delivered only if it has one of the second, too.
+_ERROR_MEMBERS: Final = frozenset({"error", "errors", "errorMessage"})
+_EVENT_MEMBERS: Final = frozenset(
+    {
+        "id",
+        "object",
+        "type",
+        "source",
+        "subject",
+        "externalSubject",
+        "namespace",
+        "timestamp",
+        "idempotencyKey",
+        "externalId",
+    }
+)
 
 # All that decoding bytes as JSON can raise. RecursionError: nested too deeply.
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -89,12 +108,12 @@ class ResponseResult(NamedTuple):
 
 
 class _ErrorBody(msgspec.Struct):
-    message: str = ""
-    error: str = ""
+    message: str | None = None
+    error: str | None = None
 
 
-class _EventBody(msgspec.Struct):
-    """The event as the server took it. None of its members matter to us."""
+class _KeyBody(msgspec.Struct):
+    idempotencyKey: str | None = None  # noqa: N815 - the wire's name
 
 
 class _FailedItem(msgspec.Struct):
@@ -116,7 +135,8 @@ class _BatchBody(msgspec.Struct):
     summary: _Summary
 
 
-_decode_event = msgspec.json.Decoder(_EventBody).decode
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_key = msgspec.json.Decoder(_KeyBody).decode
 _decode_error = msgspec.json.Decoder(_ErrorBody).decode
 _decode_batch = msgspec.json.Decoder(_BatchBody).decode
 
@@ -138,7 +158,7 @@ def send(
         response = transport.post(request.path, request.body())
         if request.batched:
             return response, read_batch_response(response, count)
-        return response, read_event_response(response)
+        return response, read_event_response(response, request.events[0].payload)
     except UnavailableError as error:
         decision = NO_RESPONSE if error.sent else NOT_SENT
         return None, no_response(decision, str(error), count)
@@ -148,26 +168,56 @@ def send(
         return None, no_response(NO_RESPONSE, f"transport failed: {error!r}", count)
 
 
-def read_event_response(response: TransportResponse) -> ResponseResult:
-    """Return what the response to one event's request says."""
-    if 200 <= response.status < 300 and not _is_event(response):
-        return no_response(NO_RESPONSE, f"HTTP {response.status} without an event", 1)
+def read_event_response(response: TransportResponse, payload: bytes) -> ResponseResult:
+    """Return what the response to one event's request says.
+
+    Args:
+        response: The server's response.
+        payload: The request's body, the event.
+    """
+    if 200 <= response.status < 300 and not _takes_event(response, payload):
+        message = f"HTTP {response.status} without the event: {_page(response)}"
+        return no_response(NO_RESPONSE, message, 1)
     body = _error_body(response)
-    decision = decide(response.status, body.error)
+    decision = decide(response.status, body.error or "")
+    if decision.outcome is Outcome.DEAD and body.message is None and body.error is None:
+        # Some hop between us and the service refused the request, and may refuse all.
+        return no_response(FOREIGN, f"HTTP {response.status}: {_page(response)}", 1)
     duplicate = response.headers.get(_DUPLICATE_HEADER) == "true"
     return ResponseResult(
         [EventResult(decision, _message(response, body))], int(duplicate)
     )
 
 
-def _is_event(response: TransportResponse) -> bool:
-    # A portal, a proxy or a web site may respond 2xx to anything. Costs would vanish if
-    # that counted as delivered.
+def _takes_event(response: TransportResponse, payload: bytes) -> bool:
+    """Return whether a 2xx response says that the server took the event.
+
+    A portal, a proxy or a failed function may respond 2xx to anything. Costs would
+    vanish if that counted as delivered. A response that has the event's key is from a
+    service that read the event. Otherwise only a 202 is the contract's.
+    """
     try:
-        _decode_event(response.body)
+        members = _decode_members(response.body).keys()
+        if "idempotencyKey" in members:
+            key = _decode_key(response.body).idempotencyKey
+            if key is not None and key == _decode_key(payload).idempotencyKey:
+                return True
     except _UNREADABLE:
         return False
-    return True
+    if response.status != 202:
+        return False
+    return bool(members & _EVENT_MEMBERS) or not members & _ERROR_MEMBERS
+
+
+def _page(response: TransportResponse) -> str:
+    """Return the first words of a response that is not the service's, and its server.
+
+    They tell a person which hop responded.
+    """
+    text = " ".join(response.body[: 4 * _PAGE_CHARS].decode(errors="replace").split())
+    words = repr(text[:_PAGE_CHARS]) if text else "an empty body"
+    server = response.headers.get("server")
+    return f"{words} from {server[:_PAGE_CHARS]}" if server else words
 
 
 def read_batch_response(response: TransportResponse, count: int) -> ResponseResult:
@@ -185,7 +235,7 @@ def read_batch_response(response: TransportResponse, count: int) -> ResponseResu
         return ResponseResult(
             [EventResult(_SPLIT_BATCH, message)] * count, too_large=True
         )
-    decision = decide(response.status, body.error)
+    decision = decide(response.status, body.error or "")
     if decision.effect is ServerEffect.NONE or response.status == 501:
         # 400, 404, 405: the server refuses the envelope, and not the events. A 500 may
         # be one event's fault. Singly, that event does not hold up the others.
@@ -212,7 +262,7 @@ def _read_items(response: TransportResponse, count: int) -> ResponseResult:
         body = None
     if body is None or not _is_consistent(body, count):
         # As with single events: believe none of it.
-        message = f"HTTP {response.status} without a batch result"
+        message = f"HTTP {response.status} without a batch result: {_page(response)}"
         unknown = [EventResult(NO_RESPONSE, message)] * count
         return ResponseResult(unknown, batch_failed=True)
     results = [EventResult(decide(response.status), "")] * count

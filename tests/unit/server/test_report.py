@@ -431,6 +431,8 @@ def test_a_report_over_whole_hours_reads_no_events() -> None:
     spent = [spend("1", at=START + day * DAY) for day in range(3)]
     asked = query(windowSize="DAY", comparePriorPeriod=True)
     with keeping([make_cost()], spent) as store:
+        while store.do_background_work(START + DAY):
+            pass
         before = report(store, asked)
         connection = sqlite3.connect(store._path)
         connection.execute("DELETE FROM events")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
+from contextlib import closing
 from decimal import Decimal, localcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,12 +23,14 @@ from outlay.server._records import (
     Event,
 )
 from outlay.server._storage.sqlite_store import SqliteStore
+from outlay.server._storage.store import CUSTOMER_NAME
+from outlay.server._wire.request_models import Window
 from outlay.server._wire.response_models import decode_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
+IDLE = 1_000_000  # microseconds without an append, after which all is folded
 WINDOW = 24 * MICROSECONDS_PER_HOUR
 START = 490_000 * MICROSECONDS_PER_HOUR  # some hour of 2025
 
@@ -83,20 +87,20 @@ def quantity(
     start: int = START,
     end: int = START + 10 * MICROSECONDS_PER_HOUR,
     *,
-    hourly: bool = True,
+    window: Window | None = None,
 ) -> Decimal | None:
     """Return a cost's quantity over a period."""
     meter = meter_of(cost)
     tally = meter.new_accumulator()
     with store.reading() as reader:
-        for one in reader.contributions(meter, start, end, hourly=hourly):
+        for one in reader.contributions(meter, start, end, window=window):
             tally.add(one)
     return tally.result()
 
 
 def caught_up(store: SqliteStore) -> None:
     """Let the store do all that it put off."""
-    while store.do_background_work(START):
+    while store.do_background_work(START + IDLE):
         pass
 
 
@@ -244,7 +248,8 @@ def test_a_key_is_not_forgotten_before_it_is_noted(tmp_path: Path) -> None:
     path = tmp_path / "outlay.db"
     store = SqliteStore(path, dedupe_window=WINDOW, write_batch=2)
     store.append([make_event("over")], START)
-    assert not store.do_background_work(START + WINDOW)
+    while store.do_background_work(START + WINDOW):  # folds, and forgets nothing
+        pass
     store.append([make_event("young")], START + WINDOW)
     while store.do_background_work(START + WINDOW):
         pass
@@ -259,20 +264,22 @@ def test_a_key_is_not_forgotten_before_it_is_noted(tmp_path: Path) -> None:
 def test_keys_of_the_first_schema_are_known(tmp_path: Path) -> None:
     """It noted each key with its event."""
     path = tmp_path / "outlay.db"
-    store = SqliteStore(path, dedupe_window=WINDOW, write_batch=1)
-    store.append([make_event("k")], START)
-    caught_up(store)
-    store.close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("ALTER TABLE progress DROP COLUMN noted_seq")
-        connection.execute("PRAGMA user_version = 1")
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        Path(__file__).with_name("databases").joinpath("v1.sql").read_text()
+    )
     connection.close()
 
     store = SqliteStore(path, dedupe_window=WINDOW, write_batch=1)
-    assert not store.do_background_work(START)  # there is nothing to be noted again
-    known, new = store.append([make_event("k"), make_event("new")], START)
+    with closing(sqlite3.connect(path)) as other:
+        count = "SELECT count(*) FROM receipts"
+        before = other.execute(count).fetchone()
+        caught_up(store)
+        after = other.execute(count).fetchone()  # there is nothing to be noted again
+    known, new = store.append([make_event("key-1"), make_event("new")], START)
     store.close()
 
+    assert before == after
     assert (known.duplicate, new.duplicate) == (True, False)
 
 
@@ -288,15 +295,17 @@ def test_a_failed_append_keeps_nothing(store: SqliteStore, tmp_path: Path) -> No
     other.close()
     caught_up(store)
 
+    # As many as are folded in the transaction that stores them.
+    events = [make_event(f"k{number}") for number in range(4000)]
     with pytest.raises(StoreUnavailableError, match="disk is full"):
-        store.append([make_event("a"), make_event("b")], START)
+        store.append(events, START)
 
     with sqlite3.connect(tmp_path / "outlay.db") as other:
         other.execute("DROP TRIGGER full")
     other.close()
-    receipts = store.append([make_event("a"), make_event("b")], START)
-    assert [receipt.duplicate for receipt in receipts] == [False, False]
-    assert quantity(store, cost) == 2
+    results = store.append(events, START)
+    assert not any(result.duplicate for result in results)
+    assert quantity(store, cost) == 4000
 
 
 def test_a_later_cost_reads_earlier_events(store: SqliteStore) -> None:
@@ -422,7 +431,7 @@ def test_rollups_and_raw_events_agree(
     unfolded = quantity(store, cost, start, end)
     caught_up(store)
     folded = quantity(store, cost, start, end)
-    raw = quantity(store, cost, start, end, hourly=False)
+    raw = quantity(store, cost, start, end, window=Window.MINUTE)
     store.close()
 
     assert behind == model(aggregation, made[:late], start, end)
@@ -478,7 +487,10 @@ def test_contributions_name_customer_and_dimensions(store: SqliteStore) -> None:
 
     with store.reading() as reader:
         for one in reader.contributions(
-            meter_of(cost), START, START + MICROSECONDS_PER_HOUR, hourly=True
+            meter_of(cost),
+            START,
+            START + MICROSECONDS_PER_HOUR,
+            names=[CUSTOMER_NAME, "a", "b"],
         ):
             assert isinstance(one.value, Decimal)
             totals[one.customer, *one.dimensions] += one.value

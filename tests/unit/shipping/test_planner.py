@@ -165,7 +165,7 @@ def test_a_parked_event_may_wait_longer_than_the_window(tmp_path: Path) -> None:
     assert bench.counts == {"delivered": 1}
 
 
-@pytest.mark.parametrize("status", [404, 409, 418])
+@pytest.mark.parametrize("status", [409, 418])
 def test_odd_refusals_park_the_event_alone(tmp_path: Path, status: int) -> None:
     """We know of nothing wrong with it, so it is not given up; nor is its type."""
     bench = Bench(tmp_path, [refused(status)])
@@ -232,6 +232,161 @@ def test_an_event_given_up_for_now_is_said_aloud(
     assert bench.counts == {"parked": 1}
     assert "parked" in caplog.text
     assert "oops" in caplog.text
+
+
+# One event, or all?
+
+
+def _page(status: int, **headers: str) -> TransportResponse:
+    return TransportResponse(status, headers, b"<html>plain HTTP request</html>")
+
+
+_WALLS: Final = [refused(403), _page(403), refused(302), _page(400), _page(413)]
+_WALL_IDS: Final = ["403", "403 page", "302", "400 page", "413 page"]
+
+
+def _wall(trouble: TransportResponse, *numbers: int) -> Line:
+    """Refuse some events for their text, in a batch or alone."""
+    disliked = [_key(payload(number)) for number in numbers]
+
+    def respond(path: str, body: bytes) -> TransportResponse:
+        batch = path.endswith("batch")
+        keys = _batch_keys(body) if batch else [_key(body)]
+        if any(key in disliked for key in keys):
+            return trouble
+        return stored(len(keys)) if batch else accepted()
+
+    return respond
+
+
+@pytest.mark.parametrize("batching", ["never", "always"])
+@pytest.mark.parametrize("numbers", [(1,), (3, 7), (1, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize("trouble", _WALLS, ids=_WALL_IDS)
+def test_an_event_that_a_hop_dislikes_is_parked_alone_and_named(
+    tmp_path: Path,
+    trouble: TransportResponse,
+    numbers: tuple[int, ...],
+    batching: Batching,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A firewall refuses its text; all others pass, whichever comes first."""
+    bench = Bench(
+        tmp_path, itertools.repeat(_wall(trouble, *numbers), 5000), batching=batching
+    )
+    bench.track(*range(1, 21))
+
+    for number in range(30):
+        bench.ship_for(60)
+        bench.track(100 + number)  # the application goes on
+
+    bench.ship_for(60)
+    assert bench.counts == {"delivered": 50 - len(numbers), "parked": len(numbers)}
+    assert any(_key(payload(number)) in caplog.text for number in numbers)
+    assert dead_letters(tmp_path) == []
+
+
+@pytest.mark.parametrize("trouble", _WALLS, ids=_WALL_IDS)
+def test_what_refuses_all_events_for_a_while_parks_and_kills_none(
+    tmp_path: Path, trouble: TransportResponse
+) -> None:
+    """A permission that is withdrawn for an hour is no fault of the events."""
+    bench = Bench(tmp_path)
+    bench.track(1)
+    bench.ship()
+    bench.transport.script(*[trouble] * 60)
+    bench.track(*range(2, 100))
+
+    bench.ship_for(2 * HOUR)
+
+    assert bench.counts == {"delivered": 99}
+    assert len(bench.sent) == 99 + 60
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_page_in_place_of_the_service_makes_no_dead_letters_and_a_pause(
+    tmp_path: Path, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log shows what responded, and the likely cause."""
+    bench = Bench(tmp_path, itertools.repeat(_page(status, server="nginx"), 5000))
+    bench.track(*range(20))
+
+    bench.ship_for(600)
+
+    assert bench.counts == {}
+    assert bench.pending == 20
+    assert len(bench.sent) <= 3 + 10, "then it is tried once a minute"
+    assert f"HTTP {status}: '<html>plain HTTP request</html>' from nginx" in caplog.text
+    assert "OUTLAY_BASE_URL" in caplog.text
+
+
+def test_an_event_that_is_not_found_holds_back_itself_until_others_pass(
+    tmp_path: Path,
+) -> None:
+    """During a rolling deploy, the next request reaches another server."""
+    bench = Bench(tmp_path, [refused(404)] * 3)
+    bench.track(*range(1, 6))
+
+    bench.ship_for(10)
+
+    assert bench.counts == {"delivered": 5}
+    assert len(bench.sent) == 5 + 3
+
+
+def test_an_event_that_is_never_found_is_not_asked_for_with_each_success(
+    tmp_path: Path,
+) -> None:
+    """The time between its retries doubles."""
+    gone = payload(0)
+
+    def respond(_: str, body: bytes) -> TransportResponse:
+        return refused(404) if body == gone else accepted()
+
+    bench = Bench(tmp_path, itertools.repeat(respond, 5000))
+    for number in range(600):
+        bench.track(number)
+        bench.ship_for(1)
+
+    assert bench.counts == {"delivered": 599, "parked": 1}
+    assert bench.sent.count(gone) < 20
+
+
+def _unmatched_until(created: list[bool]) -> Line:
+    offer = {"outlay-parked-retry": "5"}
+
+    def respond(_: str, body: bytes) -> TransportResponse:
+        if created or b'"type":"cost.new"' not in body:
+            return accepted()
+        return _UNMATCHED._replace(headers=offer)
+
+    return respond
+
+
+def test_a_metric_that_appears_frees_its_events_within_seconds_where_offered(
+    tmp_path: Path,
+) -> None:
+    """One event asks every five seconds; the rest follows its success."""
+    created: list[bool] = []
+    bench = Bench(tmp_path, itertools.repeat(_unmatched_until(created), 5000))
+    bench.track(*range(100), event_type="cost.new")
+    bench.ship_for(11)
+    asked = len(bench.sent)
+
+    created.append(True)
+    bench.ship_for(20)
+
+    assert asked == 2
+    assert bench.counts == {"delivered": 100}
+
+
+def test_a_metric_that_never_appears_is_asked_for_once_a_minute(tmp_path: Path) -> None:
+    """An hour of a mistake must not be a load."""
+    bench = Bench(tmp_path, itertools.repeat(_unmatched_until([]), 5000))
+    bench.track(*range(100), event_type="cost.new")
+
+    bench.ship_for(HOUR)
+
+    assert bench.counts == {"parked": 100}
+    assert 55 < len(bench.sent) < 70
 
 
 # Trouble of the whole server.
@@ -791,25 +946,46 @@ def test_a_nonsense_answer_to_a_batch_delivers_nothing(tmp_path: Path) -> None:
     assert bench.counts == {"delivered": 3}
 
 
-@pytest.mark.parametrize("status", [400, 500])
-def test_batches_come_back_after_a_fault_but_not_after_a_refusal(
+@pytest.mark.parametrize("status", [400, 402, 404, 405, 410, 421, 500])
+def test_batches_come_back_after_a_fault_and_after_a_refusal(
     tmp_path: Path, status: int
 ) -> None:
-    """One event that trips the server must not cost a week of slow shipping."""
+    """One event that trips the server must not cost a week of slow shipping.
+
+    Nor must one old server of many, during a rolling deploy.
+    """
     bench = _batches(tmp_path, [refused(status)])
     bench.track(1, 2)
     bench.ship_for(60)
 
     bench.clock.advance(PAUSE_SECONDS)
-    bench.track(3)  # its answer, or the setting, allows batches again
+    bench.track(3)  # its response, or the setting, allows batches again
     bench.ship_for(1)
     bench.transport.script(stored(2))
     bench.track(4, 5)
     bench.ship_for(1)
 
     assert bench.counts == {"delivered": 5}
-    batched = [path for path, _ in bench.transport.posts if path.endswith("/batch")]
-    assert len(batched) == (2 if status == 500 else 1)
+    assert _batched(bench) == 2
+
+
+def test_a_server_that_never_learns_batches_is_rarely_asked(tmp_path: Path) -> None:
+    """The time without batches doubles up to an hour."""
+
+    def respond(path: str, _: bytes) -> TransportResponse:
+        return refused(404) if path.endswith("batch") else accepted()
+
+    bench = _batches(tmp_path, [respond] * 10_000)
+    for number in range(24 * 60):
+        bench.track(number)
+        bench.ship_for(60)
+
+    assert bench.counts == {"delivered": 24 * 60}
+    assert 24 <= _batched(bench) <= 32
+
+
+def _batched(bench: Bench) -> int:
+    return sum(path.endswith("/batch") for path, _ in bench.transport.posts)
 
 
 def test_a_retried_batch_keeps_its_order(tmp_path: Path) -> None:
@@ -907,6 +1083,8 @@ _ANSWERS: Final = [
     refused(500),
     refused(503),
     TransportResponse(200, {}, b"<html>"),
+    _page(400),
+    refused(302),
     _LOST,
     _UNREACHABLE,
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Final
 
 import h11
 import pytest
@@ -57,7 +58,9 @@ def test_the_items_of_a_batch_are_judged_one_by_one() -> None:
 
 def test_the_servers_message_comes_along() -> None:
     """It is what a dead letter says to a person."""
-    single = read_event_response(refused(400, "validation_error", "data is odd"))
+    single = read_event_response(
+        refused(400, "validation_error", "data is odd"), payload(1)
+    )
     batch = read_batch_response(stored(2, {1: (400, "validation_error")}), 2)
 
     assert single.results[0].message == "HTTP 400: data is odd"
@@ -188,7 +191,7 @@ def test_no_body_of_an_answer_does_any_harm(status: int, body: bytes) -> None:
     """A proxy may answer anything; the shipper must go on."""
     answer = TransportResponse(status, {}, body)
 
-    assert len(read_event_response(answer).results) == 1
+    assert len(read_event_response(answer, payload(1)).results) == 1
     assert len(read_batch_response(answer, 3).results) == 3
 
 
@@ -208,20 +211,71 @@ def test_no_malicious_body_does_any_harm(status: int, body: bytes) -> None:
     """Any of these used to end the thread that ships."""
     answer = TransportResponse(status, {}, body)
 
-    assert len(read_event_response(answer).results[0].message) < 2000
+    assert len(read_event_response(answer, payload(1)).results[0].message) < 2000
     assert len(read_batch_response(answer, 2).results) == 2
 
 
 def test_a_duplicate_is_a_delivery_that_is_counted_as_known() -> None:
     """The server had it already: exactly what a retry is for."""
-    fresh = read_event_response(accepted())
+    fresh = read_event_response(accepted(), payload(1))
     known = read_event_response(
-        TransportResponse(202, {"outlay-duplicate": "true"}, b"{}")
+        TransportResponse(202, {"outlay-duplicate": "true"}, b"{}"), payload(1)
     )
 
     assert (fresh.duplicates, known.duplicates) == (0, 1)
     assert known.results[0].decision.outcome is Outcome.DELIVERED
     assert read_batch_response(stored(5, duplicates=3), 5).duplicates == 3
+
+
+_OURS: Final = json.dumps({"idempotencyKey": "key-1", "errors": ["odd"]}).encode()
+_OTHERS: Final = json.dumps({"idempotencyKey": "key-2", "id": "evt_1"}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "delivered"),
+    [
+        pytest.param(200, _OURS, True, id="our key"),
+        pytest.param(201, _OURS, True, id="our key, created"),
+        pytest.param(200, _OTHERS, False, id="another's key"),
+        pytest.param(200, b'{"object":"event"}', False, id="200 without the key"),
+        pytest.param(200, b"{}", False, id="200 with nothing"),
+        pytest.param(
+            200, b'{"errorMessage":"Task timed out"}', False, id="a function's error"
+        ),
+        pytest.param(204, b"{}", False, id="204"),
+        pytest.param(202, b"{}", True, id="202 with nothing"),
+        pytest.param(202, b'{"status":"queued"}', True, id="202 with other words"),
+        pytest.param(202, b'{"object":"event","errors":[]}', True, id="202, an event"),
+        pytest.param(202, b'{"id":"evt_1","error":null}', True, id="202 with an id"),
+        pytest.param(202, b'{"error":"no"}', False, id="202, error"),
+        pytest.param(202, b'{"errors":["no"]}', False, id="202, errors"),
+        pytest.param(202, b'{"errorMessage":"no"}', False, id="202, errorMessage"),
+        pytest.param(202, b'{"idempotencyKey":7,"error":1}', False, id="odd key"),
+    ],
+)
+def test_a_2xx_is_believed_only_if_the_service_said_it(
+    status: int, body: bytes, *, delivered: bool
+) -> None:
+    """The event's own key proves it; without it, only a 202 without errors counts."""
+    event = b'{"type":"cost.x","idempotencyKey":"key-1"}'
+
+    result = read_event_response(TransportResponse(status, {}, body), event)
+
+    expected = Outcome.DELIVERED if delivered else Outcome.RETRY
+    assert result.results[0].decision.outcome is expected
+    if not delivered:
+        assert result.results[0].decision is NO_RESPONSE
+
+
+def test_what_responded_in_place_of_the_service_is_named() -> None:
+    """Its first words and its server say where to look."""
+    page = TransportResponse(200, {"server": "awselb/2.0"}, b"<html>\n Sign  in" * 99)
+
+    message = read_event_response(page, payload(1)).results[0].message
+
+    assert message.startswith("HTTP 200 without the event: '<html> Sign in")
+    assert message.endswith("from awselb/2.0")
+    assert len(message) < 200
 
 
 @pytest.mark.parametrize(
@@ -238,7 +292,7 @@ def test_an_event_is_delivered_only_if_the_answer_is_an_event(
     It may have been the service after all, so the clock of its window runs.
     """
     result = read_event_response(
-        TransportResponse(status, {"outlay-duplicate": "true"}, body)
+        TransportResponse(status, {"outlay-duplicate": "true"}, body), payload(1)
     )
 
     assert [each.decision for each in result.results] == [NO_RESPONSE]

@@ -160,9 +160,10 @@ def _run_once(target: JournalTarget, timeout: float) -> int:
         agent.stop(SETTLE_SECONDS)
     stats = agent.stats()
     print(_summary(stats))
-    if complete and not stats.parked:
-        return ExitCode.DONE
     backlog = Backlog.from_view(target.current)
+    # A flush is complete without the events of writers that could not be adopted.
+    if complete and not stats.parked and not backlog.of_dead_writers:
+        return ExitCode.DONE
     left = backlog.of_dead_writers + backlog.without_agent
     print(f"{pluralize(left, 'event')} left in {target.current.folder.path}")
     if transport.failure:

@@ -184,7 +184,7 @@ def run(arguments: argparse.Namespace) -> int:
         document = _as_json(period, results, overlaps)
         print_data(arguments.format, document, _csv_rows(columns, totals))
     elif not metrics:
-        print("no cost metric yet; create one with: outlay metrics create")
+        print("no cost metric yet; type: outlay metrics create --defaults")
     else:
         _print_result(period, columns, totals, results)
         _print_notes(results, overlaps)

@@ -6,7 +6,8 @@ import argparse
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final
 
-from outlay._cli.exit_codes import ExitCode
+from outlay._cli.default_metrics import create_missing_defaults, is_default
+from outlay._cli.exit_codes import ExitCode, UsageError
 from outlay._cli.options import (
     add_connection_options,
     add_format_options,
@@ -15,6 +16,7 @@ from outlay._cli.options import (
 )
 from outlay._cli.output import Table, print_data, print_table
 from outlay._cli.server_api import DEFAULT_PRODUCT, NewMetric, ServerApi
+from outlay.errors import RejectedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,12 +30,17 @@ times a unit cost. Dimensions break the total down.
 
 _EPILOG: Final = """\
 examples:
-  outlay metrics create inference --event-type cost.ai.inference --by provider
+  outlay metrics create --defaults
+  outlay metrics create pages --event-type cost.pages --by provider
   outlay metrics list
 """
 
 _CREATE_EPILOG: Final = """\
+Instead of the default metric of an event type, the new metric counts its events, unless
+the default was changed.
+
 examples:
+  outlay metrics create --defaults
   outlay metrics create inference --event-type cost.ai.inference \\
       --value '$.amount' --by provider='$.provider' --by model --currency USD
   outlay metrics create pages --event-type cost.ocr --value '$.quantity' \\
@@ -60,8 +67,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _configure_create(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _CREATE_EPILOG
     add = parser.add_argument
-    add("name", metavar="NAME", help="the metric's name")
-    add("--event-type", metavar="TYPE", required=True, help="event type that counts")
+    add("name", metavar="NAME", nargs="?", help="the metric's name")
+    add("--event-type", metavar="TYPE", help="event type that counts; required")
+    add(
+        "--defaults",
+        action="store_true",
+        help="create the default metrics of all event types that no metric counts yet",
+    )
     add(
         "--value",
         metavar="PATH",
@@ -116,6 +128,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _create(api: ServerApi, arguments: argparse.Namespace) -> None:
+    if arguments.defaults:
+        _create_defaults(api, arguments)
+        return
+    if arguments.name is None or arguments.event_type is None:
+        raise UsageError("pass NAME and --event-type, or --defaults")
     new = NewMetric(
         name=arguments.name,
         event_type=arguments.event_type,
@@ -128,11 +145,43 @@ def _create(api: ServerApi, arguments: argparse.Namespace) -> None:
         product_id=arguments.product,
     )
     metric = api.create_metric(new)
+    replaced = _replace_default(api, metric)
     if arguments.format:
         print_data(arguments.format, _as_json(metric), [_as_json(metric)])
     else:
         print(f"created cost metric {metric.name} ({metric.id})")
         print(f"  counts {metric.event_type} in {metric.currency}")
+        if replaced is not None:
+            print(f"  replaces the default metric {replaced.name}")
+
+
+def _replace_default(api: ServerApi, new: CostMetric) -> CostMetric | None:
+    """Delete the untouched default metric of the same events, and return it.
+
+    Otherwise the events would be in two totals.
+    """
+    try:
+        metrics = api.metrics()
+    except RejectedError:  # The key may create metrics, but not read them.
+        return None
+    for metric in metrics:
+        is_other = metric.id != new.id and metric.event_type == new.event_type
+        if is_other and is_default(metric):
+            api.delete_metric(metric)
+            return metric
+    return None
+
+
+def _create_defaults(api: ServerApi, arguments: argparse.Namespace) -> None:
+    created = create_missing_defaults(api)
+    if arguments.format:
+        rows = [_as_json(metric) for metric in created]
+        print_data(arguments.format, rows, rows)
+        return
+    for metric in created:
+        print(f"created cost metric {metric.name}, which counts {metric.event_type}")
+    if not created:
+        print("nothing to create: a metric counts each of the event types")
 
 
 def _list(api: ServerApi, arguments: argparse.Namespace) -> None:
@@ -143,7 +192,7 @@ def _list(api: ServerApi, arguments: argparse.Namespace) -> None:
     elif metrics:
         _print_metrics(metrics)
     else:
-        print("no cost metrics yet; create one with: outlay metrics create")
+        print("no cost metrics yet; type: outlay metrics create --defaults")
 
 
 def _print_metrics(metrics: Sequence[CostMetric]) -> None:

@@ -3,33 +3,62 @@
 from __future__ import annotations
 
 import logging
+import secrets
+import socket
+import threading
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from pydantic import field_validator
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 
-from outlay._cli.exit_codes import ExitCode
-from outlay._model.settings import EnvironmentSettings
+from outlay._cli.default_metrics import create_missing_defaults
+from outlay._cli.exit_codes import ExitCode, UsageError
+from outlay._cli.server_api import ServerApi
+from outlay._model.settings import (
+    DEFAULT_BASE_URL,
+    EnvironmentSettings,
+    Settings,
+    is_loopback,
+)
+from outlay.errors import OutlayError
 from outlay.server import ServerSettings, ServerStarted, serve
 
 if TYPE_CHECKING:
     import argparse
 
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
 PREFIX: Final = "OUTLAY_SERVER_"
 
 _DESCRIPTION: Final = f"""\
 Run the reference server until Ctrl-C or SIGTERM. It stores everything in one file. The
-first start creates the file and an API key, and shows the key once.
+first start creates the file, the default cost metrics and an API key, and shows the
+key once.
 
-Each option has a variable: {PREFIX}PORT for --port, {PREFIX}DATABASE
-for --db, and so on.
+Each option but --dev has a variable: {PREFIX}PORT for --port,
+{PREFIX}DATABASE for --db, and so on.
 """
 
 _EPILOG: Final = """\
 examples:
+  outlay serve --dev
   outlay serve --port 4600 --db costs.db
   OUTLAY_SERVER_API_KEY=sk_test_demo outlay serve --db :memory:
 """
+
+_SWITCHES: Final = {
+    "--accept-unmatched": "accept events that no cost metric counts, instead of "
+    "refusing them",
+    "--strict-products": "refuse metrics of unknown products, instead of registering "
+    "the product",
+    "--strict-timestamps": "refuse times without an offset, instead of reading them as "
+    "UTC",
+    "--access-log": "log a line for every request",
+}
 
 
 class ServeSettings(EnvironmentSettings, ServerSettings):
@@ -50,12 +79,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add("--host", help="address to listen on (default: 127.0.0.1)")
     add(
-        "--port",
-        type=int,
-        help="port to listen on; 0 takes any free one (default: 4600)",
+        "--dev",
+        action="store_true",
+        help="for development: no key, only this machine, default cost metrics, and "
+        "events of unknown types are accepted",
     )
+    add("--host", help="address to listen on (default: 127.0.0.1)")
+    add("--port", type=int, help="port to listen on; 0 takes any (default: 4600)")
     add(
         "--db",
         dest="database",
@@ -83,56 +114,141 @@ def configure(parser: argparse.ArgumentParser) -> None:
         add(name, action="store_true", default=None, help=text)
 
 
-_SWITCHES: Final = {
-    "--accept-unmatched": "accept events that no cost metric counts, instead of "
-    "refusing them",
-    "--strict-products": "refuse metrics of unknown products, instead of registering "
-    "the product",
-    "--strict-timestamps": "refuse times without an offset, instead of reading them as "
-    "UTC",
-    "--access-log": "log a line for every request",
-}
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal arrives."""
-    settings = ServeSettings.resolve(vars(arguments), prefix=PREFIX)
+    given = {name: value for name, value in vars(arguments).items() if name != "dev"}
+    settings = ServeSettings.resolve(given, prefix=PREFIX)
+    middleware = []
+    if arguments.dev:
+        settings = _for_development(settings)
+        middleware = [Middleware(_KeylessAccess, api_key=settings.api_key or "")]
     logging.basicConfig(
         level=logging.INFO if settings.access_log else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
 
     def announce(started: ServerStarted) -> None:
-        print(banner(started, settings), flush=True)
+        key = settings.api_key if arguments.dev else started.generated_key
+        if key is None:  # The database is not new, or has keys of its own.
+            print(banner(started, settings), flush=True)
+            return
+        # The server needs this thread to respond, so another one asks it.
+        threading.Thread(
+            target=_create_metrics_and_announce,
+            args=[started, settings, key],
+            kwargs={"dev": arguments.dev},
+            daemon=True,
+        ).start()
 
-    serve(settings, on_start=announce)
+    serve(settings, on_start=announce, middleware=middleware)
     print("stopped; all accepted events are stored")
     return ExitCode.DONE
 
 
-def banner(started: ServerStarted, settings: ServerSettings) -> str:
+def _for_development(settings: ServeSettings) -> ServeSettings:
+    """Return the settings with a key that no client needs to know.
+
+    Raises:
+        UsageError: Other machines could reach the server.
+    """
+    if not is_loopback(f"http://{settings.host}"):
+        raise UsageError(
+            f"--dev takes no key, so it must not listen on {settings.host}; leave out "
+            "--host, or leave out --dev"
+        )
+    if settings.api_key is not None:
+        raise UsageError("--dev takes no key; leave out --api-key, or leave out --dev")
+    key = f"sk_test_dev_{secrets.token_hex(16)}"
+    return settings.model_copy(update={"api_key": key, "accept_unmatched": True})
+
+
+class _KeylessAccess:
+    """Gives requests without a key the server's own key.
+
+    A web page could send requests from a browser on this machine. Its requests carry
+    ``Origin``, or the page's host name if it resolves to this machine, and get no key.
+    """
+
+    def __init__(self, app: ASGIApp, api_key: str) -> None:
+        self._app = app
+        self._authorization = (b"authorization", f"Bearer {api_key}".encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add the key to a request of a program on this machine."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            host = headers.get("host", "")
+            if "origin" not in headers and is_loopback(f"http://{host}"):
+                others = [
+                    pair for pair in scope["headers"] if pair[0] != b"authorization"
+                ]
+                scope = {**scope, "headers": [*others, self._authorization]}
+        await self._app(scope, receive, send)
+
+
+def _create_metrics_and_announce(
+    started: ServerStarted, settings: ServeSettings, key: str, *, dev: bool
+) -> None:
+    client = Settings.resolve(
+        {"base_url": _reachable_url(started.url), "api_key": key}, environ={}
+    )
+    try:
+        with ServerApi(client) as api:
+            create_missing_defaults(api)
+    except OutlayError as error:
+        logging.getLogger("outlay.server").warning(
+            "the default cost metrics were not created (%s); run: outlay metrics "
+            "create --defaults",
+            error,
+        )
+    print(banner(started, settings, dev=dev), flush=True)
+
+
+def banner(
+    started: ServerStarted, settings: ServerSettings, *, dev: bool = False
+) -> str:
     """Return the address, the database and the settings of clients."""
     place = settings.database
     if place == ":memory:":
         database = "temporary, deleted when the server stops"
     else:
         database = str(place.absolute())
+    url = _reachable_url(started.url)
+    kind = " for development" if dev else ""
     lines = [
-        "outlay server is running; Ctrl-C stops it",
+        f"outlay server is running{kind}; Ctrl-C stops it",
         "",
-        f"  address   {started.url}",
+        f"  address   {url}",
         f"  database  {database}",
     ]
-    exports = ["", f"  export OUTLAY_BASE_URL={started.url}"]
+    if url != started.url:
+        port = urlsplit(url).port
+        lines += [
+            f"  others    http://{socket.gethostname()}:{port}",
+            "",
+            "Warning: other machines can reach this server over plain HTTP, which does",
+            "not hide the API key. Put a proxy with TLS in front of it.",
+        ]
+    if dev:
+        lines += ["", "It needs no API key, and only this machine can reach it."]
+        if url == DEFAULT_BASE_URL:
+            return "\n".join([*lines, "Programs with outlay find it without settings."])
+        return "\n".join([*lines, "To use it:", "", f"  export OUTLAY_BASE_URL={url}"])
+    exports = ["", f"  export OUTLAY_BASE_URL={url}"]
     if started.generated_key is None:
-        return "\n".join([*lines, "", "To use it:", *exports])
+        exports.append("  export OUTLAY_API_KEY=<your key>")
+        return "\n".join([*lines, "", "To use it, with one of its keys:", *exports])
     lines.append(f"  API key   {started.generated_key}")
     exports.append(f"  export OUTLAY_API_KEY={started.generated_key}")
     return "\n".join(
-        [
-            *lines,
-            "",
-            "The key is new and is not shown again. To use it:",
-            *exports,
-        ]
+        [*lines, "", "The key is new and is not shown again. To use it:", *exports]
     )
+
+
+def _reachable_url(url: str) -> str:
+    """Return ``url``, or one on this machine if the server listens on all addresses."""
+    parts = urlsplit(url)
+    if not ip_address(parts.hostname or "").is_unspecified:
+        return url
+    host = "[::1]" if ":" in (parts.hostname or "") else "127.0.0.1"
+    return f"http://{host}:{parts.port}"

@@ -21,6 +21,7 @@ from outlay._cli.options import (
 )
 from outlay._cli.output import pluralize, print_data
 from outlay._cli.recording_transport import SETTLE_SECONDS, RecordingTransport
+from outlay._cli.server_api import UNAUTHORIZED_REMEDY
 from outlay._cli.streams import discard_output
 from outlay._model.events import decode_event
 from outlay._shipping.outcomes import UNMATCHED, Outcome, ServerEffect
@@ -183,7 +184,8 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         stats = client.close(SETTLE_SECONDS).stats
     outcome = _outcome(receipt, stats, response)
-    failure = transport.failure or "no response in time"
+    message = response.message if response else transport.failure
+    message = message or "no response in time"
     result = {
         "eventType": arguments.event_type,
         "amount": arguments.amount,
@@ -191,11 +193,7 @@ def run(arguments: argparse.Namespace) -> int:
         "idempotencyKey": receipt.idempotency_key,
         "outcome": outcome.name,
         "durable": receipt.durable,
-        "message": ""
-        if outcome.code is ExitCode.DONE
-        else response.message
-        if response
-        else failure,
+        "message": "" if outcome.code is ExitCode.DONE else message,
         "earlierDelivered": stats.delivered - (outcome.code is ExitCode.DONE),
     }
     try:
@@ -229,10 +227,12 @@ class EventResponse(NamedTuple):
     message: str
 
     @classmethod
-    def from_response(cls, response: TransportResponse) -> Self:
+    def from_response(cls, response: TransportResponse, body: bytes) -> Self:
         """Read a response."""
-        result = read_event_response(response)
+        result = read_event_response(response, body)
         decision, message = result.results[0]
+        if response.status == 401:
+            message += f"; {UNAUTHORIZED_REMEDY}"
         # A pause waits for a person: another key, another address.
         may_change_soon = (
             decision.outcome is Outcome.RETRY
@@ -264,7 +264,7 @@ class EventResponses:
     def add(self, body: bytes, transport_response: TransportResponse) -> None:
         """Remember the response to the event in ``body``."""
         event = decode_event(body)
-        response = EventResponse.from_response(transport_response)
+        response = EventResponse.from_response(transport_response, body)
         with self._changed:
             self._by_key[event.idempotency_key] = response
             if response.unmatched:

@@ -62,6 +62,7 @@ _DECIMAL: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 add: Final = _EXACT.add
 multiply: Final = _EXACT.multiply
 divide: Final = _DIVIDING.divide
+scale: Final = _EXACT.scaleb
 
 
 def parse_number(text: str) -> Decimal:

@@ -189,14 +189,20 @@ class CompiledMetric:
             customer: The customer of the event.
             fields: The event's decoded data.
         """
-        value = self._read_value(fields)
+        number = self._read_value(fields)
         return Contribution(
             at,
             customer,
-            tuple([_text(read(fields)) for read in self._readers]),
+            tuple(
+                [
+                    # Most are texts, which need no call.
+                    value if type(value := read(fields)) is str else _text(value)
+                    for read in self._readers
+                ]
+            ),
             1,
-            value is None,
-            value,
+            number is None,
+            number,
             (at, seq),
         )
 

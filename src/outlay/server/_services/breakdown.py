@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import MAXYEAR, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from outlay.server._storage.store import CUSTOMER_NAME
 from outlay.server._wire.problems import FieldError, HttpProblem, invalid_fields
 from outlay.server._wire.request_models import CUSTOMER_DIMENSION, Window
 from outlay.server._wire.response_models import (
@@ -113,23 +114,37 @@ def unknown_dimension(field: str, name: str, names: Iterable[str]) -> HttpProble
     )
 
 
-def dimension_filter(
-    metric: CompiledMetric, wanted: Mapping[str, frozenset[str]]
-) -> Callable[[Contribution], bool]:
-    """Return a function that tests a contribution for the wanted dimension values.
+def seam_names(metric: CompiledMetric, names: Iterable[str]) -> frozenset[str]:
+    """Return the names of dimensions as the store has them.
+
+    A metric may have a dimension of its own with the name of the customer's.
+    """
+    return frozenset(_seam_name(metric, name) for name in names)
+
+
+def event_filter(
+    metric: CompiledMetric,
+    wanted: Mapping[str, frozenset[str]],
+    customer: str | None,
+) -> dict[str, frozenset[str]]:
+    """Return the filter of a query as the store has it.
 
     Args:
         metric: The cost, compiled.
         wanted: The wanted values, by the dimension's name.
+        customer: The wanted customer. If None, all customers count.
 
     Raises:
         HttpProblem: 400, because a name is not a dimension of the cost.
     """
-    if not wanted:
-        return lambda _: True
-    selection = select_dimensions(metric, "filterGroupBy", wanted)
-    allowed = [wanted[name] for name in selection.names]
-    return lambda contribution: all(
-        value in values
-        for value, values in zip(selection.values(contribution), allowed, strict=True)
-    )
+    select_dimensions(metric, "filterGroupBy", wanted)
+    where = {_seam_name(metric, name): values for name, values in wanted.items()}
+    if customer is not None:
+        only = frozenset([customer])
+        where[CUSTOMER_NAME] = where.get(CUSTOMER_NAME, only) & only
+    return where
+
+
+def _seam_name(metric: CompiledMetric, name: str) -> str:
+    is_customer = name == CUSTOMER_DIMENSION and name not in metric.names
+    return CUSTOMER_NAME if is_customer else name

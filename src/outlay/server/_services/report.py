@@ -21,7 +21,7 @@ Where the contract leaves a choice, the rows of a report add up to its totals:
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -64,6 +64,9 @@ if TYPE_CHECKING:
     from outlay.server._records import ApiKey
     from outlay.server._storage.store import Reader, Store
     from outlay.server._wire.request_models import ReportQuery
+
+
+_FEW: Final = 4  # the share of groups that are few: a fourth
 
 
 class ReportService:
@@ -135,7 +138,7 @@ class _ReportBuilder:
             json_number(total.cost),
             json_number(total.quantity),
             rows,
-            self._series(page.shown_key_by_group),
+            self._series(page.shown_key_by_group, groups),
             self._scope.dimensions,
             Pagination(size, query.offset, len(ranking)),
             len(groups),
@@ -149,10 +152,19 @@ class _ReportBuilder:
     # -- reading
 
     def _contributions(
-        self, metric: ReportMetric, start: int, end: int
+        self,
+        metric: ReportMetric,
+        names: frozenset[str],
+        where: Mapping[str, frozenset[str]],
+        window: Window,
     ) -> Iterator[Contribution]:
         return self._reader.contributions(
-            metric.metric, start, end, hourly=True, customer=self._query.subject
+            metric.metric,
+            self._query.start,
+            self._query.end,
+            names=names,
+            where=where,
+            window=window,
         )
 
     def _totals(self, start: int, end: int) -> list[_CostTotals]:
@@ -160,7 +172,14 @@ class _ReportBuilder:
             _CostTotals(
                 metric,
                 metric.accumulate(
-                    self._contributions(metric, start, end), metric.group_of
+                    self._reader.contributions(
+                        metric.metric,
+                        start,
+                        end,
+                        names=metric.names,
+                        where=metric.where,
+                    ),
+                    metric.group_of,
                 ),
             )
             for metric in self._scope.metrics
@@ -190,7 +209,9 @@ class _ReportBuilder:
             for key, label, unit in names
         ]
 
-    def _series(self, shown_keys: Mapping[str, str]) -> list[ReportPoint]:
+    def _series(
+        self, shown_keys: Mapping[str, str], groups: Sequence[Group]
+    ) -> list[ReportPoint]:
         """Return the costs of each window under the keys of the page.
 
         The contributions are read a second time. So only the groups of the page take
@@ -200,15 +221,19 @@ class _ReportBuilder:
             return []
         window = Window(self._query.window_size)
         windows: defaultdict[TimeWindow, dict[str, Decimal]] = defaultdict(dict)
+        # All groups but those that are shown as "other".
+        apart = frozenset(
+            group.key for group in groups if shown_keys.get(group.key) != OTHER
+        )
         for metric in self._scope.metrics:
-            accumulators = metric.accumulate(
-                self._contributions(metric, self._query.start, self._query.end),
-                _window_and_key(metric, window, shown_keys),
-            )
-            for (at, key), accumulator in accumulators.items():
+            is_few = len(apart) * _FEW < len(groups)
+            if metric.is_additive and metric.names and is_few:
+                found = self._series_by_difference(metric, window, shown_keys, apart)
+            else:
+                found = self._series_by_group(metric, window, shown_keys)
+            for at, key, cost in found:
                 shown = shown_keys.get(key, OTHER)
                 costs = windows[at]
-                cost = metric.amount(accumulator).cost
                 costs[shown] = add(costs.get(shown, ZERO), cost)
         return [
             ReportPoint(
@@ -218,6 +243,53 @@ class _ReportBuilder:
             )
             for at, costs in sorted(windows.items())
         ]
+
+    def _series_by_group(
+        self, metric: ReportMetric, window: Window, shown_keys: Mapping[str, str]
+    ) -> Iterator[tuple[TimeWindow, str, Decimal]]:
+        """Yield the cost of each window and group, from all groups."""
+        accumulators = metric.accumulate(
+            self._contributions(metric, metric.names, metric.where, window),
+            _window_and_key(metric, window, shown_keys),
+        )
+        for (at, key), accumulator in accumulators.items():
+            yield at, key, metric.amount(accumulator).cost
+
+    def _series_by_difference(
+        self,
+        metric: ReportMetric,
+        window: Window,
+        shown_keys: Mapping[str, str],
+        apart: frozenset[str],
+    ) -> Iterator[tuple[TimeWindow, str, Decimal]]:
+        """Yield the same, where few groups are apart from "other".
+
+        The cost of "other" is the difference of the window's total and these groups.
+        So the many other groups are never read.
+        """
+        [name] = metric.names
+        only = {**metric.where, name: metric.where.get(name, apart) & apart}
+        totals = metric.accumulate(
+            self._contributions(metric, frozenset(), metric.where, window),
+            lambda one: window_at(window, one.bucket_at),
+        )
+        parts = metric.accumulate(
+            self._contributions(metric, metric.names, only, window),
+            lambda one: (window_at(window, one.bucket_at), metric.group_of(one)),
+        )
+        left = {
+            at: (total.events, metric.amount(total).cost)
+            for at, total in totals.items()
+        }
+        for (at, key), accumulator in parts.items():
+            cost = metric.amount(accumulator).cost
+            events, rest = left[at]
+            left[at] = (events - accumulator.events, add(rest, cost.copy_negate()))
+            if key in shown_keys:
+                yield at, key, cost
+        for at, (events, rest) in left.items():
+            if events:
+                yield at, OTHER, rest
 
     # -- building
 

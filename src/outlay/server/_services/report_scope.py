@@ -13,12 +13,13 @@ from outlay.server._metering.metric import (
 )
 from outlay.server._records import Aggregation
 from outlay.server._services.breakdown import (
-    dimension_filter,
+    event_filter,
+    seam_names,
     select_dimensions,
     unknown_dimension,
 )
 from outlay.server._services.ranking import ZERO_AMOUNT, Amount
-from outlay.server._storage.store import Page
+from outlay.server._storage.store import CUSTOMER_NAME, Page
 from outlay.server._wire.problems import FieldError, HttpProblem, invalid_fields
 from outlay.server._wire.request_models import CUSTOMER_DIMENSION, ReportQuery
 
@@ -46,14 +47,16 @@ class ReportMetric:
         metric: The cost, compiled.
         is_additive: Whether its amounts of several groups or windows can be added.
         group_of: A function that returns the key of a contribution's group.
+        names: The dimensions that `group_of` reads, as the store has them.
+        where: The filter of the report, as the store has it.
     """
 
     def __init__(self, metric: CompiledMetric, query: ReportQuery) -> None:
         self.cost = metric.cost
         self.metric = metric
         self.is_additive = metric.aggregation in _ADDITIVE
-        self.group_of = _grouping(metric, query.group_by)
-        self._is_wanted = dimension_filter(metric, query.filter_group_by)
+        self.names, self.group_of = _grouping(metric, query.group_by)
+        self.where = event_filter(metric, query.filter_group_by, query.subject)
 
     def accumulate(
         self,
@@ -63,7 +66,7 @@ class ReportMetric:
         """Accumulate contributions by key. The key None leaves a contribution out."""
         accumulators: dict[K, Accumulator] = {}
         for contribution in contributions:
-            key = key_of(contribution) if self._is_wanted(contribution) else None
+            key = key_of(contribution)
             if key is None:
                 continue
             accumulator = accumulators.get(key)
@@ -215,13 +218,16 @@ def _check_filter(wanted: set[str], costs: Iterable[CostMetric]) -> None:
         raise unknown_dimension("filterGroupBy", name, sorted(known))
 
 
-def _grouping(metric: CompiledMetric, group_by: str) -> Callable[[Contribution], str]:
+def _grouping(
+    metric: CompiledMetric, group_by: str
+) -> tuple[frozenset[str], Callable[[Contribution], str]]:
     if group_by == BY_COST:
-        return lambda _: metric.cost.id
+        return frozenset(), lambda _: metric.cost.id
     if group_by == BY_CUSTOMER:
-        return lambda contribution: contribution.customer
+        return frozenset([CUSTOMER_NAME]), lambda contribution: contribution.customer
     values = select_dimensions(metric, "groupBy", [group_by]).values
-    return lambda contribution: values(contribution)[0]
+    names = seam_names(metric, [group_by])
+    return names, lambda contribution: values(contribution)[0]
 
 
 def _refused(field: str, message: str, code: str) -> HttpProblem:

@@ -13,12 +13,12 @@ from outlay.server._metering.metric import (
 )
 from outlay.server._services.breakdown import (
     TimeWindow,
-    dimension_filter,
+    event_filter,
+    seam_names,
     select_dimensions,
     window_at,
 )
 from outlay.server._services.costs import get_cost
-from outlay.server._wire.request_models import SummaryQuery, Window
 from outlay.server._wire.response_models import (
     SummaryGroup,
     SummaryPoint,
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from outlay.server._records import ApiKey, CostMetric
-    from outlay.server._storage.store import Store
+    from outlay.server._storage.store import Reader, Store
+    from outlay.server._wire.request_models import SummaryQuery, Window
 
 K = TypeVar("K", bound=tuple[object, ...])
 
@@ -56,42 +57,50 @@ class SummaryService:
             metric = compile_metric(cost)
             if metric is None:
                 return _empty_summary(cost)
-            builder = _SummaryBuilder(metric, query)
-            for contribution in reader.contributions(
-                metric,
-                query.start,
-                query.end,
-                hourly=query.window is not Window.MINUTE,
-                customer=query.subject,
-            ):
-                builder.add(contribution)
-        return builder.response()
+            return _SummaryBuilder(reader, metric, query).response()
 
 
 class _SummaryBuilder:
-    """Accumulates contributions in total, by group, and by window."""
+    """Builds one summary from one consistent view."""
 
-    def __init__(self, metric: CompiledMetric, query: SummaryQuery) -> None:
+    def __init__(
+        self, reader: Reader, metric: CompiledMetric, query: SummaryQuery
+    ) -> None:
+        self._reader = reader
         self._metric = metric
-        self._window = query.window
-        self._is_wanted = dimension_filter(metric, query.filter_group_by)
+        self._query = query
+        self._where = event_filter(metric, query.filter_group_by, query.subject)
         self._selection = select_dimensions(metric, "groupBy", query.group_by)
         self._total = metric.new_accumulator()
-        self._groups: dict[tuple[str, ...], Accumulator] = {}
-        self._series: dict[TimeWindow, Accumulator] = {}
 
-    def add(self, contribution: Contribution) -> None:
-        """Add one contribution, unless the filter excludes it."""
-        if not self._is_wanted(contribution):
-            return
-        self._total.add(contribution)
-        if self._selection.names:
-            self._add_to(
-                self._groups, self._selection.values(contribution), contribution
-            )
-        if self._window is not None:
-            window = window_at(self._window, contribution.bucket_at)
-            self._add_to(self._series, window, contribution)
+    def _groups(self) -> dict[tuple[str, ...], Accumulator]:
+        """Return the groups, and accumulate the total."""
+        groups: dict[tuple[str, ...], Accumulator] = {}
+        names = seam_names(self._metric, self._selection.names)
+        for contribution in self._contributions(names=names):
+            self._total.add(contribution)
+            self._add_to(groups, self._selection.values(contribution), contribution)
+        return groups
+
+    def _series(self, window: Window) -> dict[TimeWindow, Accumulator]:
+        """Return the windows."""
+        series: dict[TimeWindow, Accumulator] = {}
+        for contribution in self._contributions(window=window):
+            at = window_at(window, contribution.bucket_at)
+            self._add_to(series, at, contribution)
+        return series
+
+    def _contributions(
+        self, names: frozenset[str] = frozenset(), window: Window | None = None
+    ) -> Iterator[Contribution]:
+        return self._reader.contributions(
+            self._metric,
+            self._query.start,
+            self._query.end,
+            names=names,
+            where=self._where,
+            window=window,
+        )
 
     def _add_to(
         self, accumulators: dict[K, Accumulator], key: K, contribution: Contribution
@@ -104,6 +113,8 @@ class _SummaryBuilder:
     def response(self) -> SummaryResponse:
         """Return the summary."""
         cost = self._metric.cost
+        groups = self._groups()
+        window = self._query.window
         quantity = self._total.result()
         total = None if quantity is None else multiply(quantity, cost.unit_cost)
         return SummaryResponse(
@@ -119,11 +130,13 @@ class _SummaryBuilder:
             None if quantity is None else format_plain(quantity),
             cost.event_type,
             cost.unit,
-            self._group_rows() if self._selection.names else None,
-            self._series_points() if self._window is not None else None,
+            self._group_rows(groups) if self._selection.names else None,
+            None if window is None else self._series_points(window),
         )
 
-    def _group_rows(self) -> list[SummaryGroup]:
+    def _group_rows(
+        self, groups: Mapping[tuple[str, ...], Accumulator]
+    ) -> list[SummaryGroup]:
         return [
             SummaryGroup(
                 dict(zip(self._selection.names, values, strict=True)),
@@ -131,19 +144,19 @@ class _SummaryBuilder:
                 json_number(cost),
                 format_plain(cost),
             )
-            for values, quantity, cost in self._priced(self._groups)
+            for values, quantity, cost in self._priced(groups)
         ]
 
-    def _series_points(self) -> list[SummaryPoint]:
+    def _series_points(self, window: Window) -> list[SummaryPoint]:
         return [
             SummaryPoint(
-                format_instant(window.start),
-                format_instant(window.end),
+                format_instant(at.start),
+                format_instant(at.end),
                 json_number(quantity),
                 json_number(cost),
                 format_plain(cost),
             )
-            for window, quantity, cost in self._priced(self._series)
+            for at, quantity, cost in self._priced(self._series(window))
         ]
 
     def _priced(

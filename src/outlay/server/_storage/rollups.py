@@ -1,13 +1,21 @@
-"""Hourly rollups: what many events add to a cost, in one row.
+"""Fold contributions into rollups: several cubes of a metric, at several grains.
 
-Contributions are combined in memory first, so that a thousand events of the same hour,
-customer and dimensions cost one upsert. The upsert combines in SQL, with exact decimal
-functions that the connection was given (``_schema``).
+A cube keeps some of the dimensions and adds up over the others:
+
+    TOTAL       no dimension
+    CUSTOMER    the customer
+    LABELS      all dimensions of the metric, without the customer
+    DETAIL      the customer and all dimensions
+    LABEL + i   dimension i alone, if the metric has several
+
+Each cube has rows by hour, day and month. A query reads the smallest cube that has its
+dimensions, and the largest grain that fits its period. SQLite does the arithmetic, on
+exact integers (`_metering.parts`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
@@ -15,76 +23,224 @@ from outlay.server._metering.metric import (
     CompiledMetric,
     Contribution,
     Dimensions,
+    Instant,
     NumberAccumulator,
 )
+from outlay.server._metering.parts import NO_PARTS, Parts, sort_key, split
 from outlay.server._records import MICROSECONDS_PER_HOUR, Aggregation
+from outlay.server._storage.buckets import Grain, buckets_of
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
+    from decimal import Decimal
 
-# How a rollup takes in another, per aggregation; None: nothing to roll up.
-_COMBINE: Final[dict[Aggregation, str | None]] = {
-    Aggregation.SUM: "decimal_add(value, excluded.value)",
-    Aggregation.AVG: "decimal_add(value, excluded.value)",
-    Aggregation.COUNT: "value",
-    Aggregation.MIN: "decimal_min(value, excluded.value)",
-    Aggregation.MAX: "decimal_max(value, excluded.value)",
-    Aggregation.LATEST: (
-        "CASE WHEN excluded.value IS NOT NULL AND (value IS NULL OR"
-        " (excluded.value_at, excluded.value_seq) > (value_at, value_seq))"
-        " THEN excluded.value ELSE value END"
-    ),
-    Aggregation.UNIQUE_COUNT: None,
-}
+TOTAL: Final = 0
+CUSTOMER: Final = 1
+LABELS: Final = 2
+DETAIL: Final = 3
+LABEL: Final = 4
+
+ADDED: Final = frozenset({Aggregation.SUM, Aggregation.AVG})
+"""Aggregations whose rollups are sums, in parts."""
+
+CHOSEN: Final = frozenset({Aggregation.MIN, Aggregation.MAX, Aggregation.LATEST})
+"""Aggregations whose rollups are the one value with the greatest rank."""
+
+# A bare column beside one max() has the value of the row with the greatest rank.
+SUMS: Final = (
+    "sum(events), sum(skipped), sum(giga), sum(ones), sum(nano), sum(atto),"
+    " max(rank), value"
+)
+
+STAGING: Final = """
+    CREATE TEMP TABLE staged (
+        cube INTEGER, hour INTEGER, day INTEGER, month INTEGER,
+        customer TEXT, dimensions TEXT,
+        events INTEGER, skipped INTEGER,
+        giga INTEGER, ones INTEGER, nano INTEGER, atto INTEGER,
+        rank BLOB, value TEXT
+    )
+"""
+"""The table that `add_to_rollups` needs on its connection."""
+
+_STAGE: Final = "INSERT INTO staged VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_STAGE_SUMS: Final = (
+    "INSERT INTO staged SELECT ?, hour, day, month, {customer}, {dimensions}, {sums}"
+    " FROM staged WHERE cube = ? GROUP BY hour, {customer}, {dimensions}"
+)
+_FOLD: Final = (
+    "INSERT INTO rollups SELECT ?, cube, ?, {bucket}, customer, dimensions, {values}"
+    " FROM staged WHERE true {group_by}"
+    " ON CONFLICT DO UPDATE SET"
+    " events = events + excluded.events, skipped = skipped + excluded.skipped,"
+    " giga = giga + excluded.giga, ones = ones + excluded.ones,"
+    " nano = nano + excluded.nano, atto = atto + excluded.atto,"
+    " value = CASE WHEN excluded.rank > rank THEN excluded.value ELSE value END,"
+    " rank = max(rank, excluded.rank)"
+)
+_VALUES: Final = "events, skipped, giga, ones, nano, atto, rank, value"
+_FOLD_HOUR: Final = tuple(
+    (grain, _FOLD.format(bucket=grain.name.lower(), values=_VALUES, group_by=""))
+    for grain in Grain
+)
+_FOLD_HOURS: Final = tuple(
+    (
+        grain,
+        _FOLD.format(
+            bucket=grain.name.lower(),
+            values=SUMS,
+            group_by=f"GROUP BY cube, {grain.name.lower()}, customer, dimensions",
+        ),
+    )
+    for grain in Grain
+)
+_BY_CUSTOMER: Final = _STAGE_SUMS.format(
+    customer="customer", dimensions="''", sums=SUMS
+)
+_BY_LABELS: Final = _STAGE_SUMS.format(
+    customer="''", dimensions="dimensions", sums=SUMS
+)
+_IN_TOTAL: Final = _STAGE_SUMS.format(customer="''", dimensions="''", sums=SUMS)
 
 _encode_json: Final = msgspec.json.Encoder().encode
+_decode_texts: Final = msgspec.json.Decoder(tuple[str, ...]).decode
+
+_NO_RANK: Final = b""
+
+_Combined: TypeAlias = dict[tuple[int, str, Dimensions], NumberAccumulator]
 
 
 def add_to_rollups(
     connection: sqlite3.Connection,
     number: int,
-    meter: CompiledMetric,
+    metric: CompiledMetric,
     contributions: Iterable[Contribution],
 ) -> None:
-    """Add contributions to the rollups of a cost.
+    """Add contributions to the rollups of a metric.
 
     Args:
-        connection: inside of a transaction.
-        number: the cost's row number.
-        meter: the cost, compiled.
-        contributions: of events that its rollups do not hold yet.
+        connection: The writing connection, in a transaction, with the table `STAGING`.
+        number: The metric's row number.
+        metric: The metric.
+        contributions: The contributions of events that its rollups do not hold yet.
     """
-    combine = _COMBINE[meter.aggregation]
-    if combine is None:
+    if not metric.can_roll_up:
         return
-    tallies: dict[tuple[int, str, Dimensions], NumberAccumulator] = {}
+    combined = _combine(metric, contributions)
+    if not combined:
+        return
+    has_labels = bool(metric.names)
+    _stage(connection, number, metric, combined)
+    if has_labels:
+        connection.execute(_BY_CUSTOMER, (CUSTOMER, DETAIL))
+        connection.execute(_BY_LABELS, (LABELS, DETAIL))
+    if len(metric.names) > 1:
+        _stage_single_labels(connection)
+    connection.execute(_IN_TOTAL, (TOTAL, LABELS if has_labels else CUSTOMER))
+    # The rows of a single hour need no grouping. Labels taken apart may repeat.
+    hours = {hour for hour, _, _ in combined}
+    for grain, fold in _FOLD_HOUR if len(hours) == 1 else _FOLD_HOURS:
+        connection.execute(fold, (number, grain))
+    connection.execute("DELETE FROM staged")
+
+
+def encode_dimensions(dimensions: Dimensions) -> str:
+    """Return the text that the cubes `LABELS` and `DETAIL` have for dimensions."""
+    return _encode_json(dimensions).decode()
+
+
+def decode_dimensions(text: str) -> Dimensions:
+    """Return the dimensions of a row of the cubes `LABELS` and `DETAIL`."""
+    return _decode_texts(text) if text else ()
+
+
+def latest_at(rank: bytes) -> Instant:
+    """Return the instant of the value with ``rank``, of the aggregation LATEST."""
+    return int.from_bytes(rank[:8], "big") - 2**63, int.from_bytes(rank[8:], "big")
+
+
+def _combine(
+    metric: CompiledMetric, contributions: Iterable[Contribution]
+) -> _Combined:
+    """Combine the contributions of each hour, customer and set of dimensions."""
+    combined: _Combined = {}
     for one in contributions:
-        hour = one.bucket_at // MICROSECONDS_PER_HOUR
-        name = (hour, one.customer, one.dimensions)
-        tally = tallies.get(name)
-        if tally is None:
-            tally = tallies[name] = NumberAccumulator(meter.aggregation)
-        tally.add(one)
-    connection.executemany(
-        "INSERT INTO rollups VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET"  # noqa: S608 - from a table of constants
-        " events = events + excluded.events, skipped = skipped + excluded.skipped,"
-        f" value = {combine},"
-        " value_seq = CASE WHEN excluded.value_at > value_at"
-        "  THEN excluded.value_seq WHEN excluded.value_at = value_at"
-        "  THEN max(value_seq, excluded.value_seq) ELSE value_seq END,"
-        " value_at = max(value_at, excluded.value_at)",
-        [
+        key = (one.bucket_at // MICROSECONDS_PER_HOUR, one.customer, one.dimensions)
+        accumulator = combined.get(key)
+        if accumulator is None:
+            accumulator = combined[key] = NumberAccumulator(metric.aggregation)
+        accumulator.add(one)
+    return combined
+
+
+def _stage(
+    connection: sqlite3.Connection,
+    number: int,
+    metric: CompiledMetric,
+    combined: _Combined,
+) -> None:
+    """Write the rows of the most detailed cube to the table `STAGING`."""
+    cube = DETAIL if metric.names else CUSTOMER
+    staged: list[tuple[object, ...]] = []
+    wide: list[tuple[object, ...]] = []
+    for (hour, customer, dimensions), one in combined.items():
+        parts: Parts | None = NO_PARTS
+        rank, value = _NO_RANK, None
+        if one.value is None:
+            pass
+        elif metric.aggregation in ADDED:
+            parts = split(one.value)
+        elif metric.aggregation in CHOSEN:
+            rank = _rank(metric.aggregation, one.value, one.at)
+            value = format(one.value, "f")
+        text = encode_dimensions(dimensions) if metric.names else ""
+        if parts is None:
+            parts = NO_PARTS
+            wide.append((number, hour, customer, text, format(one.value, "f")))
+        staged.append(
             (
-                number,
-                hour,
+                cube,
+                *buckets_of(hour),
                 customer,
-                _encode_json(dimensions).decode(),
-                tally.events,
-                tally.skipped,
-                None if tally.value is None else format(tally.value, "f"),
-                *tally.at,
+                text,
+                one.events,
+                one.skipped,
+                *parts,
+                rank,
+                value,
             )
-            for (hour, customer, dimensions), tally in tallies.items()
+        )
+    connection.executemany(_STAGE, staged)
+    connection.executemany("INSERT INTO wide_sums VALUES (?,?,?,?,?)", wide)
+
+
+def _rank(aggregation: Aggregation, value: Decimal, at: Instant) -> bytes:
+    """Return bytes that are greatest for the value that the aggregation chooses."""
+    if aggregation is Aggregation.LATEST:
+        time, seq = at
+        return (time + 2**63).to_bytes(8, "big") + seq.to_bytes(8, "big")
+    if aggregation is Aggregation.MIN:
+        return sort_key(value.copy_negate())
+    return sort_key(value)
+
+
+def _stage_single_labels(connection: sqlite3.Connection) -> None:
+    """Stage the cube of each dimension alone, from the few rows of `LABELS`.
+
+    Python takes the dimensions apart, because SQLite's functions for JSON cut texts at
+    a NUL.
+    """
+    rows = connection.execute(
+        "SELECT hour, day, month, dimensions, events, skipped, giga, ones, nano, atto,"
+        " rank, value FROM staged WHERE cube = ?",
+        (LABELS,),
+    ).fetchall()
+    connection.executemany(
+        _STAGE,
+        [
+            (LABEL + position, hour, day, month, "", label, *sums)
+            for hour, day, month, dimensions, *sums in rows
+            for position, label in enumerate(_decode_texts(dimensions))
         ],
     )

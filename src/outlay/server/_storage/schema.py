@@ -1,20 +1,18 @@
-"""The database file: its tables, its versions, and how it is opened."""
+"""Define the tables of the database file, migrate them, and open the file."""
 
 from __future__ import annotations
 
 import sqlite3
-from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._errors import DatabaseError, NewerDatabaseError
-from outlay.server._metering.decimals import add
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-APPLICATION_ID: Final = 0x6F75_746C  # "outl"; tells our files from other SQLite files
+APPLICATION_ID: Final = 0x6F75_746C  # "outl" marks our files among SQLite files
 
-# One entry per schema version; an entry that was released never changes.
+# One entry for each schema version. A released entry never changes.
 _MIGRATIONS: Final = (
     """
     -- What was received, in order of receipt. Instants are microseconds since 1970.
@@ -107,15 +105,53 @@ _MIGRATIONS: Final = (
     ALTER TABLE progress ADD COLUMN noted_seq INTEGER NOT NULL DEFAULT 0;
     UPDATE progress SET noted_seq = (SELECT coalesce(max(seq), 0) FROM events);
     """,
+    """
+    -- What the events of an hour, day or month add to a metric. cube: which of the
+    -- dimensions are kept. giga to atto: a sum in exact integers. rank: orders value,
+    -- if that is an extreme or the latest one.
+    DROP TABLE rollups;
+    CREATE TABLE rollups (
+        metric INTEGER NOT NULL,
+        cube INTEGER NOT NULL,
+        grain INTEGER NOT NULL,
+        bucket INTEGER NOT NULL,
+        customer TEXT NOT NULL,
+        dimensions TEXT NOT NULL,
+        events INTEGER NOT NULL,
+        skipped INTEGER NOT NULL,
+        giga INTEGER NOT NULL,
+        ones INTEGER NOT NULL,
+        nano INTEGER NOT NULL,
+        atto INTEGER NOT NULL,
+        rank BLOB NOT NULL,
+        value TEXT,
+        PRIMARY KEY (metric, cube, grain, bucket, customer, dimensions)
+    ) WITHOUT ROWID;
+
+    -- Sums of an hour that are outside of the range of these integers.
+    CREATE TABLE wide_sums (
+        metric INTEGER NOT NULL,
+        hour INTEGER NOT NULL,
+        customer TEXT NOT NULL,
+        dimensions TEXT NOT NULL,
+        value TEXT NOT NULL
+    );
+    CREATE INDEX wide_sums_by_hour ON wide_sums (metric, hour);
+
+    -- Rollups of current metrics (folded_seq NULL) hold the events up to this one.
+    ALTER TABLE progress ADD COLUMN folded_seq INTEGER NOT NULL DEFAULT 0;
+    UPDATE progress SET folded_seq = (SELECT coalesce(max(seq), 0) FROM events);
+    UPDATE costs SET folded_seq = 0;
+    """,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 
-# Read by Python's sqlite3 as "no implicit transactions": ours are explicit.
+# For Python's sqlite3 it means "no implicit transactions". Ours are explicit.
 _AUTOCOMMIT: Final = None
 
-_BUSY_SECONDS: Final = 5.0  # another program may hold the file for a moment
-_CACHE_KIB: Final = 65_536  # keeps the day's receipts and the hour's rollups at hand
+_BUSY_SECONDS: Final = 5.0  # another program may lock the file for a moment
+_CACHE_KIB: Final = 65_536  # holds the day's receipts and the newest rollups
 _CHECKPOINT_PAGES: Final = 4000  # 16 MB of log: fewer, larger syncs of the main file
 
 
@@ -123,12 +159,12 @@ def open_writer(path: Path, *, durable: bool) -> sqlite3.Connection:
     """Open ``path`` for writing, creating or migrating it as needed.
 
     Args:
-        path: the database file; its folder must exist.
-        durable: whether a commit waits for the disk.
+        path: The database file. Its folder must exist.
+        durable: Whether a commit waits for the disk.
 
     Raises:
-        DatabaseError: it cannot be opened or written, or is no outlay database.
-        NewerDatabaseError: a newer version wrote it.
+        DatabaseError: The file cannot be used, or belongs to another program.
+        NewerDatabaseError: A newer version of outlay wrote the file.
     """
     try:
         connection = _connect(path)
@@ -146,14 +182,14 @@ def open_writer(path: Path, *, durable: bool) -> sqlite3.Connection:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """Open another connection to ``path``, for reading beside the writer."""
+    """Open a connection to ``path`` that reads beside the writer."""
     connection = _connect(path)
     connection.execute("PRAGMA query_only = ON")
     return connection
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # check_same_thread: connections wander between threads, one at a time.
+    # Several threads use a connection, one at a time.
     return sqlite3.connect(
         path,
         timeout=_BUSY_SECONDS,
@@ -165,17 +201,11 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection, path: Path, *, durable: bool) -> None:
     _check_ours(connection, path)
     connection.execute("PRAGMA journal_mode = WAL")
-    # FULL: a commit returns after the log is on the disk, not only in its cache.
+    # FULL means that a commit returns after the log is on the disk, past its cache.
     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-    # The names are those of SQLite's own decimal extension.
-    for name, function in (
-        ("decimal_add", _decimal_add),
-        ("decimal_min", _decimal_min),
-        ("decimal_max", _decimal_max),
-    ):
-        connection.create_function(name, 2, function, deterministic=True)
+    connection.execute("PRAGMA temp_store = MEMORY")
     _migrate(connection)
 
 
@@ -195,7 +225,7 @@ def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring the tables up to date; also proves that the file can be written."""
+    """Update the tables. It also proves that the file can be written."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -215,21 +245,3 @@ def _unusable(path: Path, error: sqlite3.Error) -> DatabaseError:
         f"{path} cannot be used as database ({error}); check that its folder exists, "
         "that both can be written, and that it is no other kind of file"
     )
-
-
-def _decimal_add(left: str | None, right: str | None) -> str | None:
-    if left is None or right is None:
-        return right if left is None else left
-    return format(add(Decimal(left), Decimal(right)), "f")
-
-
-def _decimal_min(left: str | None, right: str | None) -> str | None:
-    if left is None or right is None:
-        return right if left is None else left
-    return min(left, right, key=Decimal)
-
-
-def _decimal_max(left: str | None, right: str | None) -> str | None:
-    if left is None or right is None:
-        return right if left is None else left
-    return max(left, right, key=Decimal)

@@ -1,4 +1,4 @@
-"""Reading from SQLite: rows to records, and contributions from rollups and events."""
+"""Read from SQLite: records from rows, and contributions from rollups and events."""
 
 from __future__ import annotations
 
@@ -17,11 +17,23 @@ from outlay.server._records import (
     CostMetric,
     Product,
 )
-from outlay.server._wire.response_models import decode_data
+from outlay.server._storage.buckets import ranges_between
+from outlay.server._storage.rollup_query import RollupQuery
+from outlay.server._storage.rollups import decode_dimensions
+from outlay.server._storage.store import CUSTOMER_NAME, NO_FILTER
+from outlay.server._wire.request_models import Window
+from outlay.server._wire.response_models import FIRST_INSTANT, decode_data
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
     from outlay.server._storage.store import Page
 
@@ -30,7 +42,7 @@ EVENT_COLUMNS: Final = (
 )
 _CUSTOMER: Final = "coalesce(subject, external_subject, '')"  # as Event.customer
 READING_COLUMNS: Final = f"seq, at, {_CUSTOMER}, data"
-"""What a meter needs of an event."""
+"""The columns of an event that a metric reads."""
 
 COST_COLUMNS: Final = (
     "id, namespace, name, unit_cost, currency, product_id, event_type, aggregation,"
@@ -45,11 +57,11 @@ _decode_texts: Final = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 def contributions_from_rows(
-    meter: CompiledMetric, rows: Iterable[Sequence[Any]]
+    metric: CompiledMetric, rows: Iterable[Sequence[Any]]
 ) -> Iterator[Contribution]:
-    """Yield what each event of some rows of `READING_COLUMNS` adds to a cost."""
+    """Yield the contribution of each event, from rows of `READING_COLUMNS`."""
     for seq, at, customer, data in rows:
-        yield meter.contribution(seq, at, customer, decode_data(data))
+        yield metric.contribution(seq, at, customer, decode_data(data))
 
 
 def cost_of(row: Sequence[Any]) -> CostMetric:
@@ -117,7 +129,7 @@ class SqliteReader:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """See the database as it was at the first read, until the block is left."""
+        """Keep the view of the first read until the end of the block."""
         self._connection.execute("BEGIN")
         try:
             yield
@@ -136,7 +148,7 @@ class SqliteReader:
     def costs(
         self, namespace: str, product_id: str | None, page: Page
     ) -> tuple[list[CostMetric], int]:
-        """Return a page of costs, oldest first, and how many there are in all."""
+        """Return a page of costs, oldest first, and the number of all."""
         where = (
             " FROM costs WHERE namespace = :namespace AND deleted_at IS NULL"
             " AND (:product_id IS NULL OR product_id = :product_id)"
@@ -158,7 +170,7 @@ class SqliteReader:
         return None if row is None else _product_of(row)
 
     def products(self, namespace: str, page: Page) -> tuple[list[Product], int]:
-        """Return a page of products, oldest first, and how many there are in all."""
+        """Return a page of products, oldest first, and the number of all."""
         where = " FROM products WHERE namespace = :namespace"
         wanted = {"namespace": namespace}
         rows = self._connection.execute(
@@ -189,102 +201,131 @@ class SqliteReader:
 
     def contributions(
         self,
-        meter: CompiledMetric,
+        metric: CompiledMetric,
         start: int,
         end: int,
         *,
-        hourly: bool,
-        customer: str | None = None,
+        names: Collection[str] = (),
+        where: Mapping[str, frozenset[str]] = NO_FILTER,
+        window: Window | None = None,
     ) -> Iterator[Contribution]:
-        """Yield what a cost's events in ``start <= at < end`` add to it, unordered.
+        """Yield the contributions of the events in ``start <= at < end``, unordered.
 
-        Whole hours come from rollups; the ragged edges, and what the rollups do not
-        hold yet, come from the events.
+        Rollups stand for whole hours. The events themselves stand for the rest of the
+        period, and for what the rollups do not hold yet.
         """
-        first_hour = -(-start // MICROSECONDS_PER_HOUR)
-        last_hour = end // MICROSECONDS_PER_HOUR
-        if not (hourly and meter.can_roll_up and first_hour < last_hour):
-            yield from self._from_events(meter, start, end, 0, customer)
+        start = max(start, FIRST_INSTANT)  # a prior period may start before time does
+        whole_start = -(-start // MICROSECONDS_PER_HOUR) * MICROSECONDS_PER_HOUR
+        whole_end = end // MICROSECONDS_PER_HOUR * MICROSECONDS_PER_HOUR
+        is_wanted = _matcher(metric, where)
+        if (
+            window is Window.MINUTE
+            or not metric.can_roll_up
+            or whole_start >= whole_end
+        ):
+            yield from filter(is_wanted, self._from_events(metric, start, end))
             return
         number, folded = self._connection.execute(
-            "SELECT number, folded_seq FROM costs WHERE id = ?", (meter.cost.id,)
+            "SELECT number, coalesce(costs.folded_seq, progress.folded_seq)"
+            " FROM costs, progress WHERE id = ?",
+            (metric.cost.id,),
         ).fetchone()
-        whole_start = first_hour * MICROSECONDS_PER_HOUR
-        whole_end = last_hour * MICROSECONDS_PER_HOUR
-        yield from self._from_events(meter, start, whole_start, 0, customer)
-        yield from self._from_rollups(number, first_hour, last_hour, customer)
-        if folded is not None:
-            yield from self._from_events(
-                meter, whole_start, whole_end, folded, customer
-            )
-        yield from self._from_events(meter, whole_end, end, 0, customer)
+        yield from filter(is_wanted, self._from_events(metric, start, whole_start))
+        yield from filter(is_wanted, self._from_events(metric, whole_end, end))
+        rest = self._from_events(metric, whole_start, whole_end, after=folded)
+        yield from filter(is_wanted, rest)
+        first_hour = whole_start // MICROSECONDS_PER_HOUR
+        last_hour = whole_end // MICROSECONDS_PER_HOUR
+        wide = self._wide_sums(number, first_hour, last_hour)
+        yield from filter(is_wanted, wide)
+        ranges = ranges_between(first_hour, last_hour, window)
+        rollups = RollupQuery(self._connection, metric, number, ranges, where)
+        yield from filter(is_wanted, rollups.contributions(names, window))
 
-    def time_range(self, meter: CompiledMetric) -> tuple[int, int] | None:
-        """Return when the first and the last event happened that a cost reads."""
+    def time_range(self, metric: CompiledMetric) -> tuple[int, int] | None:
+        """Return the times of the first and of the last event that a cost reads."""
         where = "FROM events WHERE namespace = :namespace AND type = :type"
-        # Two queries, because SQLite looks only a single min or max up in the index.
+        # Two queries, because SQLite looks up only a single min or max in an index.
         first, last = self._connection.execute(
             f"SELECT (SELECT min(at) {where}), (SELECT max(at) {where})",
-            {"namespace": meter.cost.namespace, "type": meter.cost.event_type},
+            {"namespace": metric.cost.namespace, "type": metric.cost.event_type},
         ).fetchone()
         return None if first is None else (first, last)
 
-    def _from_rollups(
-        self, number: int, first_hour: int, last_hour: int, customer: str | None
+    def _wide_sums(
+        self, number: int, first_hour: int, last_hour: int
     ) -> Iterator[Contribution]:
+        """Yield the sums that the rollups cannot hold. Rollups count their events."""
         rows = self._connection.execute(
-            "SELECT hour, customer, dimensions, events, skipped, value, value_at,"
-            " value_seq FROM rollups"
-            " WHERE cost = :cost AND hour >= :first AND hour < :last"
-            " AND (:customer IS NULL OR customer = :customer)",
-            {
-                "cost": number,
-                "first": first_hour,
-                "last": last_hour,
-                "customer": customer,
-            },
+            "SELECT hour, customer, dimensions, value FROM wide_sums"
+            " WHERE metric = ? AND hour >= ? AND hour < ?",
+            (number, first_hour, last_hour),
         )
-        for hour, who, dimensions, events, skipped, value, value_at, value_seq in rows:
+        for hour, customer, dimensions, value in rows:
+            at = hour * MICROSECONDS_PER_HOUR
             yield Contribution(
-                hour * MICROSECONDS_PER_HOUR,
-                who,
-                _decode_texts(dimensions),
-                events,
-                skipped,
-                None if value is None else Decimal(value),
-                (value_at, value_seq),
+                at,
+                customer,
+                decode_dimensions(dimensions),
+                0,
+                0,
+                Decimal(value),
+                (at, 0),
             )
 
     def _from_events(
-        self,
-        meter: CompiledMetric,
-        start: int,
-        end: int,
-        after_seq: int,
-        customer: str | None,
+        self, metric: CompiledMetric, start: int, end: int, *, after: int | None = None
     ) -> Iterator[Contribution]:
-        cost = meter.cost
+        """Yield the contribution of each event.
+
+        Args:
+            metric: The metric.
+            start: The first instant that counts, in microseconds since 1970.
+            end: The first instant that no longer counts, in the same unit.
+            after: The order of receipt after which events count. If None, all do.
+        """
+        if start >= end:
+            return iter(())
+        # The few newest events are found by their order of receipt. The index by time
+        # would find all of the period.
+        source = "events" if after is None else "events NOT INDEXED"
         rows = self._connection.execute(
-            f"SELECT {READING_COLUMNS} FROM events"  # noqa: S608 - a constant
+            f"SELECT {READING_COLUMNS} FROM {source}"  # noqa: S608 - constants
             " WHERE namespace = :namespace AND type = :type"
-            " AND at >= :start AND at < :end AND seq > :after_seq"
-            f" AND (:customer IS NULL OR {_CUSTOMER} = :customer)",
+            " AND at >= :start AND at < :end AND seq > :after",
             {
-                "namespace": cost.namespace,
-                "type": cost.event_type,
+                "namespace": metric.cost.namespace,
+                "type": metric.cost.event_type,
                 "start": start,
                 "end": end,
-                "after_seq": after_seq,
-                "customer": customer,
+                "after": after or 0,
             },
         )
-        return contributions_from_rows(meter, rows)
+        return contributions_from_rows(metric, rows)
 
     def _count(self, where: str, parameters: Mapping[str, str | None]) -> int:
         (count,) = self._connection.execute(
             f"SELECT count(*){where}", parameters
         ).fetchone()
         return int(count)
+
+
+def _matcher(
+    metric: CompiledMetric, where: Mapping[str, frozenset[str]]
+) -> Callable[[Contribution], bool]:
+    """Return a function that tests a contribution for the values of ``where``."""
+    if not where:
+        return lambda _: True
+    customers = where.get(CUSTOMER_NAME)
+    allowed = [
+        (metric.names.index(name), values)
+        for name, values in where.items()
+        if name != CUSTOMER_NAME
+    ]
+    return lambda one: (
+        (customers is None or one.customer in customers)
+        and all(one.dimensions[position] in values for position, values in allowed)
+    )
 
 
 def _product_of(row: Sequence[Any]) -> Product:

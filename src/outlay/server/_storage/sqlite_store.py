@@ -1,9 +1,9 @@
-"""The store on SQLite: one file, in WAL mode, synced before anything is accepted.
+"""Store everything in one SQLite file, in WAL mode, synced before it is accepted.
 
-Rollups are folded in the transaction that keeps the events. A cost that is created or
-redefined later starts *behind*: it is folded bit by bit in `keep_up`, and until then
-readers add the raw events that its rollups do not hold yet. So every answer is exact
-at any moment; being behind only makes it slower.
+The newest events wait in memory until a transaction folds many of them into the
+rollups. A metric that is created or redefined later lags: background work folds the
+earlier events slice by slice. Readers add the events that a metric's rollups do not
+hold yet. So every result is exact at any moment, and lagging only makes it slower.
 """
 
 from __future__ import annotations
@@ -29,21 +29,25 @@ from outlay.server._records import (
 from outlay.server._storage import schema as _schema
 from outlay.server._storage.file_lock import FileLock
 from outlay.server._storage.idempotency_index import WRITE_BATCH, IdempotencyIndex
-from outlay.server._storage.rollups import add_to_rollups
+from outlay.server._storage.rollups import STAGING, add_to_rollups
 from outlay.server._storage.sqlite_reader import (
     COST_COLUMNS,
+    EVENT_COLUMNS,
     READING_COLUMNS,
     SqliteReader,
     contributions_from_rows,
     cost_of,
     row_of_cost,
 )
+from outlay.server._wire.response_models import decode_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-_FOLDED_AT_ONCE: Final = 2000  # events; some 40 ms, which waiting posts can bear
+_CATCH_UP_BATCH: Final = 2000  # events; some 40 ms, for which posts can wait
+_FOLD_BATCH: Final = 4000  # events that a reader may have to add to the rollups
+_IDLE_MICROSECONDS: Final = 500_000  # without an append, before fewer are folded
 
 _INSERT_EVENT: Final = (
     "INSERT INTO events (seq, received_at, id, namespace, key, type, source, subject,"
@@ -53,26 +57,27 @@ _encode_json: Final = msgspec.json.Encoder().encode
 
 
 class _ActiveMetric(NamedTuple):
-    """A live cost: its row number and its meter."""
+    """A metric that is not deleted, and its row number."""
 
     number: int
-    meter: CompiledMetric
+    metric: CompiledMetric
 
 
 class SqliteStore:
-    """Keeps everything in one SQLite file.
+    """Stores everything in one SQLite file.
 
     Thread safety: as `_storage.store.Store`. Another process may read the file. A
     second server on the file is refused.
 
     Args:
-        path: the database file, created on first use.
-        dedupe_window: microseconds for which a key is remembered.
-        durable: False forgoes syncing, for files that do not outlive the process.
-        write_batch: keys that are remembered until they are written together.
+        path: The database file, created on first use.
+        dedupe_window: The time for which a key is remembered, in microseconds.
+        durable: Whether commits are synced. Defaults to True. A file that is deleted
+            with the process needs no sync.
+        write_batch: The number of keys that are written together.
 
     Raises:
-        DatabaseError: the file cannot be used; the message says what to do.
+        DatabaseError: The file cannot be used. The message says what to do.
     """
 
     def __init__(
@@ -91,19 +96,23 @@ class SqliteStore:
         except BaseException:
             self._file_lock.release()
             raise
+        self._connection.execute(STAGING)
         self._seq = self._one("SELECT coalesce(max(seq), 0) FROM events")
-        self._receipts = IdempotencyIndex(
+        self._folded = self._one("SELECT folded_seq FROM progress")
+        self._unfolded = self._read_unfolded()
+        self._appended_at = 0
+        self._index = IdempotencyIndex(
             self._connection, self._transaction, write_batch=write_batch
         )
-        # Both are replaced as a whole, never changed: other threads read _live.
+        # Both are replaced and never changed, because other threads read them.
         self._active: dict[tuple[str, str], tuple[_ActiveMetric, ...]] = {}
-        self._lagging: dict[int, int] = {}  # cost number to folded_seq
+        self._lagging: dict[int, int] = {}  # folded_seq by the metric's row number
         self._load_costs()
         self._idle_readers: list[SqliteReader] = []  # guarded by _readers_lock
         self._readers_lock = threading.Lock()
 
     def close(self) -> None:
-        """Release the file; nobody may be writing or reading."""
+        """Release the file. No thread may be writing or reading."""
         with self._readers_lock:
             readers, self._idle_readers = self._idle_readers, []
         for reader in readers:
@@ -114,12 +123,12 @@ class SqliteStore:
     # -- reading, from any thread
 
     def has_metric_for(self, namespace: str, event_type: str) -> bool:
-        """Say whether some cost reads events of this type."""
+        """Return whether some cost reads events of this type."""
         return (namespace, event_type) in self._active
 
     @contextmanager
     def reading(self) -> Iterator[SqliteReader]:
-        """Open a consistent view; it sees all that was written before."""
+        """Open a consistent view. It contains everything that was stored before."""
         try:
             reader = self._idle_reader()
             try:
@@ -139,90 +148,121 @@ class SqliteStore:
                 return self._idle_readers.pop()
         return SqliteReader(_schema.open_reader(self._path))
 
-    # -- events, in the writer's thread
+    # -- events, in the commit thread
 
     def append(self, events: Sequence[Event], now: int) -> list[IngestResult]:
-        """Keep ``events``, first receipt wins, and return one receipt for each."""
+        """Store ``events``, the first with each key, and return a result for each."""
         with self._transaction():
-            first = self._receipts.find_first(events, now - self._dedupe_window)
-            receipts = [_receipt(first, event) for event in events]
-            fresh = [receipt.event for receipt in receipts if not receipt.duplicate]
+            first = self._index.find_first(events, now - self._dedupe_window)
+            results = [_result(first, event) for event in events]
+            fresh = [result.event for result in results if not result.duplicate]
             start = self._seq + 1
             self._insert(fresh, start, now)
-            self._add_to_active_rollups(fresh, start)
+            unfolded = [*self._unfolded, *fresh]
+            is_full = len(unfolded) >= _FOLD_BATCH
+            if is_full:
+                self._fold(unfolded)
         # After the commit, so that a rolled back append leaves no trace.
         self._seq += len(fresh)
-        self._receipts.add(fresh, start)
-        return receipts
+        self._appended_at = now
+        self._unfolded = unfolded
+        if is_full:
+            self._forget_folded()
+        self._index.add(fresh, start)
+        return results
 
     def _insert(self, events: list[Event], start: int, now: int) -> None:
         self._connection.executemany(
             _INSERT_EVENT,
             [
-                # In the order of the columns; the last field is data, decoded.
+                # In the order of the columns. The last field is the decoded data.
                 (seq, now, *astuple(event)[:-1])
                 for seq, event in enumerate(events, start)
             ],
         )
 
-    # -- rollups, in the writer's thread
+    # -- rollups, in the commit thread
 
-    def _add_to_active_rollups(self, events: list[Event], start: int) -> None:
-        """Fold new events into every cost that is not behind."""
+    def _fold(self, events: list[Event]) -> None:
+        """Fold the events after `_folded` into each metric that does not lag."""
         by_type: defaultdict[tuple[str, str], list[tuple[int, Event]]]
         by_type = defaultdict(list)
-        for seq, event in enumerate(events, start):
+        for seq, event in enumerate(events, self._folded + 1):
             by_type[event.namespace, event.type].append((seq, event))
-        for name, numbered in by_type.items():
-            for number, meter in self._active.get(name, ()):
+        for key, numbered in by_type.items():
+            for number, metric in self._active.get(key, ()):
                 if number not in self._lagging:
                     add_to_rollups(
                         self._connection,
                         number,
-                        meter,
+                        metric,
                         [
-                            meter.contribution(
+                            metric.contribution(
                                 seq, event.at, event.customer, event.fields
                             )
                             for seq, event in numbered
                         ],
                     )
+        self._connection.execute(
+            "UPDATE progress SET folded_seq = ?", (self._folded + len(events),)
+        )
+
+    def _forget_folded(self) -> None:
+        """Release the events that a committed transaction folded."""
+        self._folded += len(self._unfolded)
+        self._unfolded = []
+
+    def _read_unfolded(self) -> list[Event]:
+        """Return the events that were not folded before the last stop."""
+        rows = self._connection.execute(
+            f"SELECT {EVENT_COLUMNS} FROM events WHERE seq > ? ORDER BY seq",  # noqa: S608 - a constant
+            (self._folded,),
+        )
+        events = [Event(*row) for row in rows]
+        for event in events:
+            event.fields = decode_data(event.data)
+        return events
 
     def do_background_work(self, now: int) -> bool:
-        """Note receipts, fold events into a cost that is behind, or forget receipts."""
-        if self._receipts.write_pending():
+        """Write keys, fold events, fold a lagging metric, or delete expired keys."""
+        if self._index.write_pending():
+            return True
+        if self._unfolded and now - self._appended_at >= _IDLE_MICROSECONDS:
+            with self._transaction():
+                self._fold(self._unfolded)
+            self._forget_folded()
             return True
         if self._lagging:
             self._catch_up(*next(iter(self._lagging.items())))
             return True
-        return self._receipts.expire(now - self._dedupe_window)
+        return self._index.expire(now - self._dedupe_window)
 
     def _catch_up(self, number: int, folded: int) -> None:
-        meter = self._meter(number)
-        upto = min(folded + _FOLDED_AT_ONCE, self._seq)
+        metric = self._metric(number)
+        upto = min(folded + _CATCH_UP_BATCH, self._folded)
         rows = self._connection.execute(
             f"SELECT {READING_COLUMNS} FROM events NOT INDEXED"  # noqa: S608 - a constant
             " WHERE seq > ? AND seq <= ? AND namespace = ? AND type = ?",
-            (folded, upto, meter.cost.namespace, meter.cost.event_type),
+            (folded, upto, metric.cost.namespace, metric.cost.event_type),
         )
-        current = upto >= self._seq
+        is_current = upto >= self._folded
         with self._transaction():
             add_to_rollups(
-                self._connection, number, meter, contributions_from_rows(meter, rows)
+                self._connection, number, metric, contributions_from_rows(metric, rows)
             )
             self._connection.execute(
                 "UPDATE costs SET folded_seq = ? WHERE number = ?",
-                (None if current else upto, number),
+                (None if is_current else upto, number),
             )
-        behind = {**self._lagging, number: upto}
-        if current:
-            del behind[number]
-        self._lagging = behind
+        lagging = {**self._lagging, number: upto}
+        if is_current:
+            del lagging[number]
+        self._lagging = lagging
 
-    # -- costs, products and keys, in the writer's thread
+    # -- costs, products and keys, in the commit thread
 
     def add_cost(self, cost: CostMetric) -> None:
-        """Keep a new cost; it reads earlier events as well."""
+        """Store a new cost. It reads earlier events as well."""
         with self._transaction():
             self._connection.execute(
                 f"INSERT INTO costs ({COST_COLUMNS}, folded_seq)"  # noqa: S608 - a constant
@@ -232,7 +272,7 @@ class SqliteStore:
         self._load_costs()
 
     def replace_cost(self, cost: CostMetric) -> None:
-        """Keep a changed cost under its id; folds again only if it counts anew."""
+        """Store a changed cost. It is folded again only if its quantities change."""
         with self._transaction():
             number, old = self._numbered(cost.id)
             self._connection.execute(
@@ -248,7 +288,7 @@ class SqliteStore:
         self._load_costs()
 
     def delete_cost(self, cost: CostMetric, now: int) -> None:
-        """Hide a cost; its events stay."""
+        """Delete a cost. Its events stay."""
         with self._transaction():
             number, _ = self._numbered(cost.id)
             self._connection.execute(
@@ -259,7 +299,7 @@ class SqliteStore:
         self._load_costs()
 
     def add_product(self, product: Product) -> None:
-        """Keep a product, unless its id is there."""
+        """Store a product, unless its id exists."""
         with self._transaction():
             self._connection.execute(
                 "INSERT INTO products (id, namespace, name, description, metadata,"
@@ -277,7 +317,7 @@ class SqliteStore:
             )
 
     def add_key(self, key: ApiKey) -> None:
-        """Keep an API key."""
+        """Store an API key."""
         with self._transaction():
             self._connection.execute(
                 "INSERT INTO api_keys (digest, name, namespace, permissions,"
@@ -292,29 +332,30 @@ class SqliteStore:
             )
 
     def _load_costs(self) -> None:
-        live: defaultdict[tuple[str, str], list[_ActiveMetric]] = defaultdict(list)
-        behind: dict[int, int] = {}
+        active: defaultdict[tuple[str, str], list[_ActiveMetric]] = defaultdict(list)
+        lagging: dict[int, int] = {}
         rows = self._connection.execute(
             f"SELECT number, folded_seq, {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
             " WHERE deleted_at IS NULL"
         )
         for number, folded, *columns in rows:
             cost = cost_of(columns)
-            meter = compile_metric(cost)
-            if meter is None or cost.event_type is None:
+            metric = compile_metric(cost)
+            if metric is None or cost.event_type is None:
                 continue
-            live[cost.namespace, cost.event_type].append(_ActiveMetric(number, meter))
+            key = (cost.namespace, cost.event_type)
+            active[key].append(_ActiveMetric(number, metric))
             if folded is not None:
-                behind[number] = folded
-        self._active = {name: tuple(metered) for name, metered in live.items()}
-        self._lagging = behind
+                lagging[number] = folded
+        self._active = {key: tuple(metrics) for key, metrics in active.items()}
+        self._lagging = lagging
 
-    def _meter(self, number: int) -> CompiledMetric:
+    def _metric(self, number: int) -> CompiledMetric:
         return next(
-            live.meter
+            active.metric
             for several in self._active.values()
-            for live in several
-            if live.number == number
+            for active in several
+            if active.number == number
         )
 
     def _numbered(self, cost_id: str) -> tuple[int, CostMetric]:
@@ -325,7 +366,11 @@ class SqliteStore:
         return number, cost_of(columns)
 
     def _drop_rollups(self, number: int) -> None:
-        self._connection.execute("DELETE FROM rollups WHERE cost = ?", (number,))
+        for table in ("rollups", "wide_sums"):
+            self._connection.execute(
+                f"DELETE FROM {table} WHERE metric = ?",  # noqa: S608 - a constant
+                (number,),
+            )
 
     # -- plumbing
 
@@ -335,25 +380,25 @@ class SqliteStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Commit on leaving, or roll back and raise what went wrong."""
+        """Commit at the end of the block, or roll back and raise its error."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             yield
             self._connection.execute("COMMIT")
         except BaseException as error:
-            # A failed COMMIT leaves the transaction open; a full disk may end it.
+            # A failed COMMIT leaves the transaction open. A full disk may end it.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
                 raise StoreUnavailableError(
-                    f"the database did not take the write ({error}); nothing of this "
-                    "request was accepted"
+                    f"the database failed to write ({error}); nothing of this request "
+                    "was accepted, send it again"
                 ) from error
             raise
 
 
-def _receipt(first: dict[tuple[str, str], Event], event: Event) -> IngestResult:
-    """Return the receipt of ``event``, which is the first with its key if none was."""
+def _result(first: dict[tuple[str, str], Event], event: Event) -> IngestResult:
+    """Return the result of ``event``, and add it to ``first`` if its key is new."""
     earlier = first.setdefault((event.namespace, event.key), event)
     if earlier is event:
         return IngestResult(event)
@@ -363,7 +408,7 @@ def _receipt(first: dict[tuple[str, str], Event], event: Event) -> IngestResult:
 
 
 def _is_same_event(left: Event, right: Event) -> bool:
-    """Compare what callers say; id, time of receipt and default time are ours."""
+    """Compare what the caller sent. The id, and a default time, are the server's."""
     return (
         left.type == right.type
         and left.source == right.source

@@ -6,14 +6,21 @@ An append stores all of its events or none. A `Reader` is one consistent snapsho
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from outlay.server._metering.metric import CompiledMetric, Contribution
     from outlay.server._records import ApiKey, CostMetric, Event, IngestResult, Product
+    from outlay.server._wire.request_models import Window
+
+
+NO_FILTER: Final[Mapping[str, frozenset[str]]] = {}
+
+CUSTOMER_NAME: Final = ""
+"""The customer, among the names of dimensions. No dimension has this name."""
 
 
 class Page(NamedTuple):
@@ -58,18 +65,22 @@ class Reader(Protocol):
         start: int,
         end: int,
         *,
-        hourly: bool,
-        customer: str | None = None,
+        names: Collection[str] = (),
+        where: Mapping[str, frozenset[str]] = NO_FILTER,
+        window: Window | None = None,
     ) -> Iterator[Contribution]:
         """Yield the contributions of the events in ``start <= at < end``, unordered.
+
+        One contribution may stand for any events that agree in the dimensions ``names``
+        and lie in one ``window``. Its other dimensions may be ''.
 
         Args:
             metric: A cost of this view, compiled.
             start: The first instant that counts, in microseconds since 1970.
             end: The first instant that no longer counts, in the same unit.
-            hourly: Whether one contribution may stand for all events of an hour. If
-                False, each event has its own.
-            customer: The customer whose events count. If None, all events count.
+            names: The names of dimensions, or `CUSTOMER_NAME`. Defaults to none.
+            where: The allowed values of dimensions, by name. Defaults to all events.
+            window: The length of the windows. If None, all events are in one window.
         """
         ...
 

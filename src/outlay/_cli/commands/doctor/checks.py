@@ -6,12 +6,20 @@ import email.utils
 import enum
 import os
 import shutil
+import ssl
 import stat
 import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
+from outlay._cli.commands.doctor.file_systems import (
+    file_system_of,
+    file_system_warning,
+    read_mounts,
+)
 from outlay._cli.journal_options import current_destination
 from outlay._cli.journal_totals import Backlog, Totals, total_events
 from outlay._cli.output import pluralize
@@ -25,7 +33,7 @@ from outlay._journal.admin.inspect import (
 from outlay._journal.folders import default_journal_dir
 from outlay._journal.locks import Lock
 from outlay._model.clock import SystemClock, to_ms
-from outlay._model.settings import Settings
+from outlay._model.settings import Settings, is_loopback
 from outlay._shipping.batching import batch_offer
 from outlay._shipping.transport import EVENTS_PATH
 from outlay._shipping.wire import read_event_response
@@ -88,6 +96,9 @@ def check_all(
             yield from check(settings)
         except OSError as error:
             yield Finding(Level.FAIL, name, f"cannot be read: {error}")
+        except Exception as error:  # noqa: BLE001 - a fault of one check hides no other
+            text = f"cannot be checked: {type(error).__name__}: {error}"
+            yield Finding(Level.FAIL, name, text)
 
 
 # Settings.
@@ -138,6 +149,11 @@ def _folder(settings: Settings) -> Iterator[Finding]:
     if not folder.exists():
         yield _missing_folder(folder)
         return
+    file_system = file_system_of(folder.resolve(), read_mounts())
+    durable = settings.durability == "disk"
+    if warning := file_system_warning(file_system or "", durable=durable):
+        text = f"{folder} ({file_system}) {warning}; set OUTLAY_JOURNAL_DIR"
+        yield Finding(Level.WARN, "folder", f"{text} to a folder on a local disk")
     if not folder.is_dir():
         text = f"{folder} is no folder; set OUTLAY_JOURNAL_DIR to one"
         yield Finding(Level.FAIL, "folder", text)
@@ -157,6 +173,10 @@ def _folder(settings: Settings) -> Iterator[Finding]:
 
 
 def _missing_folder(folder: Path) -> Finding:
+    for each in (folder, *folder.parents):
+        if each.is_symlink() and not each.exists():
+            text = f"{each} is a link that leads nowhere; remove or correct it"
+            return Finding(Level.FAIL, "folder", text)
     parent = next(each for each in folder.parents if each.exists())
     if os.access(parent, os.W_OK | os.X_OK):
         text = f"{folder} does not exist yet; the first event creates it"
@@ -268,9 +288,10 @@ def _writers(view: DestinationView) -> Iterator[Finding]:
     """Report writers whose events no process ships."""
     backlog = Backlog.from_view(view)
     if dead := backlog.of_dead_writers:
+        count = sum(writer.is_dead for writer in view.writers())
         text = (
-            f"{pluralize(dead, 'event')} of dead writers; the next process ships them, "
-            "or: outlay journal replay"
+            f"{pluralize(dead, 'event')} of {pluralize(count, 'dead writer')}; the "
+            "next process ships them, or: outlay journal replay"
         )
         yield Finding(Level.WARN, "writers", text)
     unattended = sum(writer.is_unattended for writer in view.writers())
@@ -339,6 +360,12 @@ _CREDENTIAL_FINDINGS: Final = (
 
 
 def _server(settings: Settings) -> Iterator[Finding]:
+    proxy = _proxy(settings)
+    if proxy is not None:
+        yield Finding(Level.OK, "proxy", f"requests go through {proxy}")
+    if broken := _certificate_problem():
+        yield Finding(Level.FAIL, "certificates", broken)
+        return
     transport = HttpTransport.from_settings(settings)
     clock = SystemClock()
     try:
@@ -348,7 +375,11 @@ def _server(settings: Settings) -> Iterator[Finding]:
             response = transport.post(EVENTS_PATH, b"{}")
     except UnavailableError as error:
         text = f"no response from {settings.base_url} ({error}); start the server, or "
-        yield Finding(Level.FAIL, "server", text + "set OUTLAY_BASE_URL")
+        text += "set OUTLAY_BASE_URL"
+        if proxy is not None:
+            text += f". The request went through {proxy}: check the proxy, or add the "
+            text += "server to NO_PROXY"
+        yield Finding(Level.FAIL, "server", text)
         return
     yield Finding(Level.OK, "server", f"{settings.base_url} responds")
     yield _clock(response, clock.now_ms(), settings)
@@ -358,6 +389,37 @@ def _server(settings: Settings) -> Iterator[Finding]:
     yield Finding(Level.OK, "batches", text)
     if response.status in _AUTHORISED:
         yield _metrics(settings)
+
+
+def _proxy(settings: Settings) -> str | None:
+    """Return the proxy of the server without its password, and its variable."""
+    parts = urlsplit(settings.base_url)
+    if is_loopback(settings.base_url) or proxy_bypass(parts.netloc):
+        return None
+    proxies = getproxies()
+    for name in (parts.scheme, "all"):
+        if proxy := proxies.get(name):
+            address = proxy.rpartition("@")[2]
+            if "://" in proxy and "://" not in address:
+                address = f"{proxy.partition('://')[0]}://{address}"
+            return f"the proxy {address} ({name.upper()}_PROXY)"
+    return None
+
+
+def _certificate_problem() -> str | None:
+    """Return what is wrong with the certificates that the environment names."""
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if folder and not Path(folder).is_dir():
+        return f"SSL_CERT_DIR={folder} is no folder; correct or unset it"
+    if not file:
+        return None
+    try:
+        ssl.create_default_context(cafile=file)
+    except FileNotFoundError:
+        return f"SSL_CERT_FILE={file} does not exist; correct or unset it"
+    except OSError as error:  # and an SSLError is one
+        return f"SSL_CERT_FILE={file} has no usable certificate ({error}); correct it"
+    return None
 
 
 def _clock(response: TransportResponse, now_ms: int, settings: Settings) -> Finding:
@@ -380,7 +442,7 @@ def _clock(response: TransportResponse, now_ms: int, settings: Settings) -> Find
 
 def _credential(response: TransportResponse) -> Finding:
     """Report what the response to an invalid event means for real events."""
-    message = read_event_response(response).results[0].message
+    message = read_event_response(response, b"{}").results[0].message
     if response.status in _AUTHORISED:
         return Finding(Level.OK, "credential", "may create events")
     for statuses, remedy in _CREDENTIAL_FINDINGS:
@@ -400,7 +462,10 @@ def _metrics(settings: Settings) -> Finding:
     except OutlayError as error:
         return Finding(Level.WARN, "metrics", f"cannot be listed ({error})")
     if not count:
-        text = "there is none, so every event will be parked: outlay metrics create"
+        text = (
+            "there is none, so every event will be parked; type: outlay metrics create "
+            "--defaults"
+        )
         return Finding(Level.WARN, "metrics", text)
     return Finding(Level.OK, "metrics", pluralize(count, "cost metric"))
 

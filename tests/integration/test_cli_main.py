@@ -120,6 +120,46 @@ def test_wrong_usage_ends_with_two_and_says_what_is_wrong(
     assert says in ran.err
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_for_each_shell(shell: str) -> None:
+    """A line in a profile, or a file in a folder, is all that it takes."""
+    ran = command_line.call("completion", shell)
+
+    assert (ran.code, ran.err) == (ExitCode.DONE, "")
+    assert "_ARGCOMPLETE" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("line", "completions"),
+    [
+        ("outlay jou", {"journal"}),
+        ("outlay journal re", {"replay", "resend"}),
+        ("outlay costs --mon", {"--month"}),
+        ("outlay costs --window D", {"DAY"}),
+    ],
+)
+def test_a_shell_gets_the_words_that_complete_a_line(
+    line: str, completions: set[str], tmp_path: Path
+) -> None:
+    """As the script of the shell asks for them."""
+    answer = tmp_path / "answer"
+    subprocess.run(
+        [sys.executable, "-m", "outlay"],
+        env={
+            **os.environ,
+            "_ARGCOMPLETE": "1",
+            "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+            "_ARGCOMPLETE_IFS": "\n",
+            "COMP_LINE": line,
+            "COMP_POINT": str(len(line)),
+        },
+        check=True,
+        timeout=30,
+    )
+
+    assert {word.strip() for word in answer.read_text().split("\n")} == completions
+
+
 def test_version_is_the_package_s() -> None:
     """Bug reports begin with it."""
     ran = command_line.call("--version")
@@ -165,6 +205,7 @@ def test_only_the_called_command_is_imported() -> None:
         ("rich", ["demo"], "server"),
         ("uvicorn", ["serve"], "server"),
         ("starlette", ["demo"], "server"),
+        ("argcomplete", ["completion", "bash"], "cli"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
@@ -175,7 +216,7 @@ def test_missing_package_is_one_line_that_names_the_extra(
     command_line.call(
         *("metrics", "create", "any", "--event-type", "cost.any"), *reaching(server)
     )
-    if extra == "cli":
+    if extra == "cli" and words[0] != "completion":
         words = [*words, *reaching(server)]
     ran = run_without(missing, words)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import os
 import sys
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -41,9 +42,11 @@ _COMMANDS: Final = {
     "reprice": "track unpriced costs whose price is now known",
     "prices": "check a price book, or look a price up",
     "doctor": "check settings, folder, journal, clock and server",
+    "completion": "print the script that completes words in a shell",
 }
 
-_NEED_SERVER: Final = frozenset({"demo", "serve"})  # These need the extra ``server``.
+_EXTRAS: Final = {"demo": "server", "serve": "server", "completion": "cli"}
+"""The extras that commands need."""
 
 _DESCRIPTION: Final = "Track what every customer really costs: exactly, and once."
 
@@ -94,7 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: Sequence[str]) -> int:
     # Import only the module of the command that is called. Other modules may need
     # packages that are not installed, or take long to import.
-    name = next((word for word in words if not word.startswith("-")), "")
+    if "_ARGCOMPLETE" in os.environ:
+        _complete(os.environ.get("COMP_LINE", "").split()[1:])
+    name = _command_name(words)
     parser, subparsers = _parsers()
     if name not in _COMMANDS:
         parser.parse_args(words)  # It prints help, the version or an error, and exits.
@@ -110,6 +115,20 @@ def _run(words: Sequence[str]) -> int:
     return code
 
 
+def _command_name(words: Sequence[str]) -> str:
+    return next((word for word in words if not word.startswith("-")), "")
+
+
+def _complete(words: Sequence[str]) -> None:
+    """Answer the shell's request for completions, and exit."""
+    completion = importlib.import_module("outlay._cli.commands.completion")
+    parser, subparsers = _parsers()
+    name = _command_name(words)
+    if name in _COMMANDS:
+        _load(name).configure(subparsers[name])
+    completion.complete(parser)
+
+
 def _load(name: str) -> Command:
     """Import the module of a command.
 
@@ -119,9 +138,9 @@ def _load(name: str) -> Command:
     try:
         return cast("Command", importlib.import_module(f"outlay._cli.commands.{name}"))
     except ModuleNotFoundError as error:
-        if name not in _NEED_SERVER or (error.name or "").startswith("outlay"):
+        if name not in _EXTRAS or (error.name or "").startswith("outlay"):
             raise
-        raise MissingExtraError(f"'outlay {name}'", "server") from error
+        raise MissingExtraError(f"'outlay {name}'", _EXTRAS[name]) from error
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:

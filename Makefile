@@ -32,8 +32,8 @@ setup: $(VENV)/.dev  ## create .venv with outlay and all tools
 demo: $(VENV)/.server  ## server, real traffic, a killed worker, an outage, exact totals
 	$(BIN)/outlay demo
 
-unit: $(VENV)/.test  ## run the unit tests, in parallel
-	$(PYTEST) $(PARALLEL) -m 'not serial' tests/unit
+unit: $(VENV)/.test  ## run the quick unit tests, in parallel
+	$(PYTEST) $(PARALLEL) -m 'not serial and not slow' tests/unit
 
 # The tests that need the machine for themselves run last, one after the other. The
 # second command also checks the coverage of both.

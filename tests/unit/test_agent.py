@@ -103,6 +103,7 @@ def test_every_fate_is_counted_by_the_application_too(client: Client) -> None:
     assert agent.stats().dead == 1
 
 
+@pytest.mark.slow
 def test_the_books_balance_while_the_agent_ships_and_segments_come_and_go(
     client: Client, tmp_path: Path
 ) -> None:

@@ -436,6 +436,7 @@ def test_what_is_settled_does_not_wait(tmp_path: Path) -> None:
         client.close(0)
 
 
+@pytest.mark.slow
 def test_the_books_balance_while_everything_moves(clients: _Clients) -> None:
     """Looked at from another thread, at any moment."""
     script: list[TransportResponse | Exception] = [
@@ -543,6 +544,7 @@ def test_delivered_events_without_a_hook_take_no_memory(clients: _Clients) -> No
     assert client._shipper.planner.take_deliveries() == ([], [])
 
 
+@pytest.mark.slow
 def test_ten_thousand_failures_are_a_few_lines(
     clients: _Clients, caplog: pytest.LogCaptureFixture
 ) -> None:

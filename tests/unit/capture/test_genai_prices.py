@@ -310,6 +310,7 @@ def models() -> list[tuple[Provider, ModelInfo]]:
 COUNTS: Final = st.integers(0, 3_000_000) | st.sampled_from([0, 200_000, 272_001])
 
 
+@pytest.mark.slow
 @settings(max_examples=1000)
 @given(
     st.sampled_from(models()),

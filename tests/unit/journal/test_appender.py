@@ -123,6 +123,7 @@ def test_a_finaliser_tracks_while_an_append_is_under_way(tmp_path: Path) -> None
     assert sorted(payloads(take_all(journal))) == [payload(1), payload(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["first append", "later append", "full segment"])
 def test_an_append_inside_an_append_loses_nothing_wherever_it_strikes(
     tmp_path: Path, when: str

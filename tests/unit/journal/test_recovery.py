@@ -480,6 +480,7 @@ def test_a_writer_tells_whether_anybody_ships(
     assert WriterFolder.follow(segment_files(tmp_path)[0].parent) is not None
 
 
+@pytest.mark.slow
 def test_a_question_of_a_forking_writer_leaves_no_lock_behind(tmp_path: Path) -> None:
     """A child forked at any instruction of it shares the open file."""
     folder = WriterFolder.create(tmp_path, NOON_MS, shipped_here=False)
@@ -510,6 +511,7 @@ def test_a_question_of_a_forking_writer_leaves_no_lock_behind(tmp_path: Path) ->
     folder.close()
 
 
+@pytest.mark.slow
 def test_a_writer_that_dies_during_a_look_is_inherited_whole(tmp_path: Path) -> None:
     """It may open a segment and die between any two instructions of the look."""
     for at in itertools.count(0, 3):
@@ -537,6 +539,7 @@ def test_a_writer_that_dies_during_a_look_is_inherited_whole(tmp_path: Path) -> 
     assert at > 50, "the watched code was not found"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writer_dies", [False, True], ids=["living", "dead"])
 def test_an_agent_killed_at_any_instruction_loses_and_doubles_nothing(
     tmp_path: Path, *, writer_dies: bool

@@ -200,6 +200,7 @@ class Server:
             return client.stats()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("later", "stride"), [(1.0, 37), (25.0, 13)], ids=["within", "after"]
 )

@@ -169,6 +169,7 @@ def test_events_of_one_type_begin_alike(compose: Compose) -> None:
     assert other.startswith(beginning)
 
 
+@pytest.mark.slow
 def test_the_labels_of_many_customers_never_mix(compose: Compose) -> None:
     """More customers than are remembered at once make it slower, not wrong."""
     customers = [f"cus_{number}" for number in range(9000)]

@@ -170,6 +170,7 @@ WATCHED: Final = tuple(
 )
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_instruction_neither_loses_nor_doubles(
     journal_dir: Path, tmp_path: Path
 ) -> None:

@@ -298,6 +298,7 @@ def _kill_anywhere(
     return [[(text.encode(), state) for text, state in json.loads(x)] for x in lines]
 
 
+@pytest.mark.slow
 def test_a_kill_while_putting_back_leaves_every_event_once(tmp_path: Path) -> None:
     """At every moment an event is a letter or pending; one that is both is pending."""
     _buried(tmp_path / "template", 1, 2).close()
@@ -321,6 +322,7 @@ _RESENDING: Final = tuple(
 )
 
 
+@pytest.mark.slow
 def test_a_kill_while_resending_never_sends_an_event_a_second_time(
     tmp_path: Path,
 ) -> None:
@@ -516,6 +518,7 @@ def test_damaged_bytes_are_deleted_only_on_request(tmp_path: Path) -> None:
     assert _delete(view, damaged=True) == PurgeResult(letters=0, files=2, busy=0)
 
 
+@pytest.mark.slow
 def test_a_kill_while_deleting_never_takes_a_letter_that_was_not_chosen(
     tmp_path: Path,
 ) -> None:
@@ -604,6 +607,7 @@ def test_moving_overwrites_nothing(tmp_path: Path) -> None:
     assert (moved.files, there.read_text(), letters.exists()) == (0, "mine", True)
 
 
+@pytest.mark.slow
 def test_a_kill_while_moving_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """Every writer's folder is in one place or the other."""
     template = tmp_path / "template"

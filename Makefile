@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses $(WORKERS) --dist worksteal
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup demo unit test test-all faults lanes lint format types sizes bench \
+.PHONY: help setup demo unit test test-all faults lanes lint format types sizes bench first-hour \
 	serve wheel changelog clean
 
 help:  ## show this help
@@ -69,6 +69,9 @@ sizes:  ## list the largest classes, modules and functions (orientation, no limi
 
 bench: $(VENV)/.dev  ## measure, side by side with bare floors
 	$(BIN)/python -m bench
+
+first-hour:  ## play the README from a fresh environment to the first total
+	@sh tests/docs/first_hour.sh
 
 serve: $(VENV)/.server  ## run the reference server on http://127.0.0.1:4600
 	$(BIN)/outlay serve

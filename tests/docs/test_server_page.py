@@ -7,6 +7,8 @@ from pathlib import Path
 
 import httpx
 
+from outlay._capture import event_types
+from outlay._cli.default_metrics import DEFAULT_METRICS
 from outlay.server import BackgroundServer, ServerSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "server.md").read_text(encoding="utf-8")
@@ -29,3 +31,17 @@ def test_every_path_of_the_description_is_on_the_page() -> None:
     roots = {"/".join(path.split("/")[:3]) for path in paths}
     assert roots
     assert [root for root in sorted(roots) if root not in PAGE] == []
+
+
+def test_every_default_metric_is_on_the_page() -> None:
+    """A newcomer must know which events count from the first day."""
+    rows = re.findall(r"^\| `([\w-]+)` \| `(cost\.[\w.]+)` \|", PAGE, re.M)
+
+    assert rows == [(metric.name, metric.event_type) for metric in DEFAULT_METRICS]
+
+
+def test_every_event_type_of_capture_has_a_default_metric() -> None:
+    """Without one, its first event would be parked."""
+    types = {value for name, value in vars(event_types).items() if name.isupper()}
+
+    assert {metric.event_type for metric in DEFAULT_METRICS} == types

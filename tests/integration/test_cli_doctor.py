@@ -16,13 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from outlay import Client
-from outlay._cli.commands.doctor.file_systems import (
-    file_system_of,
-    file_system_warning,
-    parse_mounts,
-    read_mounts,
-)
+from outlay._cli.commands.doctor.file_systems import file_system_warning
 from outlay._cli.exit_codes import ExitCode
+from outlay._journal.admin.inspect import file_system_type
 from outlay._journal.frames import FrameState
 from outlay._journal.journal import Destination
 from outlay._shipping.agent import Agent
@@ -320,27 +316,10 @@ def test_a_file_system_that_does_not_keep_events_is_named(
     assert (warning is None) == (says is None)
 
 
-def test_the_file_system_of_a_folder_is_that_of_the_innermost_mount() -> None:
-    """Names may hold blanks, and a later mount hides an earlier one."""
-    mounts = list(
-        parse_mounts(
-            [
-                "22 1 0:20 / / rw - overlay overlay rw",
-                "23 22 0:21 / /var/a\\040b rw,nosuid shared:1 - ext4 /dev/sda1 rw",
-                "24 22 0:22 / /var/a\\040b rw - nfs4 server:/x rw",
-            ]
-        )
-    )
-
-    assert file_system_of(Path("/var/a b/c"), mounts) == "nfs4"
-    assert file_system_of(Path("/var/a"), mounts) == "overlay"
-    assert file_system_of(Path("/var"), []) is None
-
-
 def test_a_folder_in_memory_is_warned_about(journal_dir: Path) -> None:
     """On the machine itself, not only in a table."""
     shared = Path("/dev/shm")  # noqa: S108 - a folder of its own in it
-    if file_system_of(shared, read_mounts()) != "tmpfs":
+    if file_system_type(shared) != "tmpfs":
         pytest.skip("this machine has no file system in memory")
     folder = shared / journal_dir.parent.name
     folder.mkdir(mode=0o700)

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 COMMANDS: Final = (
     "demo",
     "serve",
+    "init",
+    "completion",
     "track",
     "costs",
     "metrics",

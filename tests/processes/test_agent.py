@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from outlay import Client
 from outlay._cli.exit_codes import ExitCode
 from tests.processes import agent_program
 from tests.processes.ledger import DEADLINE, KEY
 from tests.support import command_line
-from tests.support.events import total_of
+from tests.support.events import total_of, track
 from tests.support.journals import segment_files
 from tests.support.processes import finish, run, start
 from tests.support.servers import free_port
@@ -299,6 +300,37 @@ def test_once_says_what_is_left_and_fails_without_a_server(ledger: Ledger) -> No
     assert ran.code == ExitCode.REFUSED
     assert "700 events left in " in ran.out
     assert f"no response from {down}" in ran.out
+
+
+def test_once_that_cannot_ship_all_does_not_say_that_it_has(ledger: Ledger) -> None:
+    """With few files to open, dead writers are adopted a few at a time, or not."""
+    settings = ledger.settings()
+    for number in range(60):
+        program = f"track(outlay.default_client(), {number}); die()"
+        if number % 20:
+            with Client(
+                base_url=str(settings["OUTLAY_BASE_URL"]),
+                api_key=KEY,
+                journal_dir=ledger.journal_dir,
+                shipping="none",
+            ) as client:
+                track(client, number)
+        else:
+            run(program, ledger.settings(shipping="none"), code=-signal.SIGKILL)
+
+    ran = subprocess.run(
+        ["sh", "-c", 'ulimit -n 64; exec "$0" -m outlay agent --once', sys.executable],
+        env=ledger.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=2 * DEADLINE,
+    )
+
+    arrived_all = ledger.counts.accepted == 60
+    assert (ran.returncode == ExitCode.DONE) == arrived_all, ran.stdout + ran.stderr
+    assert arrived_all == (segment_files(ledger.journal_dir) == [])
+    assert "Traceback" not in ran.stderr
 
 
 def test_once_ships_what_living_writers_have_tracked(ledger: Ledger) -> None:

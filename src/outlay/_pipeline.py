@@ -186,12 +186,12 @@ class Pipeline:
 
     def flush_result(self) -> FlushResult:
         """Return the result of a flush that does not wait."""
-        return self._result(settled=True)
+        return self._result(settled=not self.stats().pending)
 
     def _result(self, *, settled: bool) -> FlushResult:
         stats = self.stats()
-        complete = settled and not stats.pending and not stats.parked
-        return FlushResult(complete, stats)
+        # Not by the pending events: another thread may have tracked some since.
+        return FlushResult(settled and not stats.parked, stats)
 
     def stats(self) -> Stats:
         """Return where the events are."""

@@ -169,6 +169,29 @@ def test_a_host_that_is_exempt_is_reached_directly(
     assert connections._proxy_for(httpx.URL(f"http://{_HOST}")) is None
 
 
+@pytest.mark.parametrize(
+    ("host", "exempt", "direct"),
+    [
+        ("10.1.2.3", "10.0.0.0/8", True),
+        ("10.1.2.3", "localhost, 10.1.0.0/16", True),
+        ("10.1.2.3", "10.1.2.0/28", True),
+        ("10.1.2.99", "10.1.2.0/28", False),
+        ("10.1.2.3", "fd00::/8", False),
+        ("[fd00::7]", "fd00::/8", True),
+        ("10.example", "10.0.0.0/8", False),
+        ("10.1.2.3", "10.0.0.0/99, /8, ,", False),
+    ],
+)
+def test_a_network_that_is_exempt_is_reached_directly(
+    host: str, exempt: str, *, direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clusters exempt their own addresses by network, as curl and Go read it."""
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", exempt)
+
+    assert (connections._proxy_for(httpx.URL(f"http://{host}")) is None) == direct
+
+
 def test_a_server_on_this_machine_is_not_looked_for_by_a_proxy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

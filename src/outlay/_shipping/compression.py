@@ -25,6 +25,12 @@ LEVEL: Final = 1
 AMBIGUOUS_STATUSES: Final = frozenset({400, 415})
 """Statuses that may refuse the encoding, and not the content."""
 
+HOP_STATUSES: Final = frozenset({403, 502})
+"""Statuses with which a hop before the server may refuse the encoding."""
+
+FAILURES_IN_A_ROW: Final = 3
+"""Failures of compressed requests that make a hop suspect which took them before."""
+
 _GZIP: Final = zlib.MAX_WBITS | 16
 
 
@@ -43,6 +49,7 @@ class BodyCompressor:
         """
         self._enabled = compression == "always"
         self._learns = compression == "auto" and not loopback
+        self._failures = FAILURES_IN_A_ROW  # in a row; suspect until one is taken
 
     def compress(self, body: bytes) -> bytes | None:
         """Return ``body`` in gzip, or None if it must be sent as it is."""
@@ -55,6 +62,15 @@ class BodyCompressor:
         """Note the offer in a response's headers, or its end."""
         if self._learns and "accept-encoding" in headers:
             self._enabled = _accepts_gzip(headers["accept-encoding"])
+
+    def record_taken(self) -> None:
+        """Note that a compressed request was taken."""
+        self._failures = 0
+
+    def suspects_hop(self) -> bool:
+        """Note a failure that a hop may have caused. Return whether to try plain."""
+        self._failures += 1
+        return self._failures >= FAILURES_IN_A_ROW
 
     def disable(self) -> None:
         """Stop compressing, because a server took plain what it refused in gzip."""

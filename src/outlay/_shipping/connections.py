@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import ipaddress
 import queue
 import zlib
 from collections.abc import Sequence
@@ -320,6 +321,8 @@ def _proxy_for(url: httpx.URL) -> httpx.Proxy | None:
     if is_loopback(str(url)) or proxy_bypass(url.netloc.decode()):
         return None
     proxies = getproxies()
+    if _is_in_network(url.host, proxies.get("no", "")):
+        return None
     address = proxies.get(url.scheme) or proxies.get("all")
     if not address:
         return None
@@ -332,6 +335,22 @@ def _proxy_for(url: httpx.URL) -> httpx.Proxy | None:
             f"the proxy for {url.scheme} addresses is malformed: correct "
             f"{url.scheme.upper()}_PROXY or ALL_PROXY, such as http://proxy:3128"
         ) from None
+
+
+def _is_in_network(host: str, networks: str) -> bool:
+    """Return whether an address is in one of the networks of ``NO_PROXY``.
+
+    Python's own check knows only names: 10.0.0.0/8 exempts nothing there.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    for entry in networks.split(","):
+        with contextlib.suppress(ValueError):
+            if address in ipaddress.ip_network(entry.strip(), strict=False):
+                return True
+    return False
 
 
 def _pool(

@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Final, Self
 
 from outlay._model.clock import SystemClock
 from outlay._model.settings import is_loopback
-from outlay._shipping.compression import AMBIGUOUS_STATUSES, BodyCompressor
+from outlay._shipping.compression import (
+    AMBIGUOUS_STATUSES,
+    HOP_STATUSES,
+    BodyCompressor,
+)
 from outlay._shipping.connections import ConnectionPool, RequestLimits
 from outlay._shipping.transport import EVENTS_PATH
 from outlay._shipping.user_client import UserClientTransport
+from outlay.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,20 +159,50 @@ class HttpTransport:
         """Post in gzip, and again as plain JSON if the refusal may be of the gzip.
 
         Behind one address there may be servers of several versions. An event must not
-        become a dead letter because one of them cannot read gzip.
+        become a dead letter because one of them cannot read gzip. A hop on the way may
+        respond 502 or 403, or close the connection.
         """
         gzip_headers = [*headers, (b"content-encoding", b"gzip")]
-        response = self._connections.send(path, gzip_headers, compressed)
-        if response.status not in AMBIGUOUS_STATUSES:
+        try:
+            response = self._connections.send(path, gzip_headers, compressed)
+        except UnavailableError as error:
+            if _was_closed(error) and self._compressor.suspects_hop():
+                return self._post_plain(path, headers, body, error)
+            raise
+        if response.status < 300:
+            self._compressor.record_taken()
+        if response.status in HOP_STATUSES:
+            ambiguous = self._compressor.suspects_hop()
+        else:
+            ambiguous = response.status in AMBIGUOUS_STATUSES
+        if not ambiguous:
             return response
         plain = self._connections.send(path, headers, body)
         if plain.status != response.status:
             self._compressor.disable()
         return plain
 
+    def _post_plain(
+        self, path: str, headers: Headers, body: bytes, error: UnavailableError
+    ) -> TransportResponse:
+        """Post plain JSON, and return the response if the server took it.
+
+        Otherwise the outcome stays unknown: the server may have taken the gzip.
+        """
+        plain = self._connections.send(path, headers, body)
+        if plain.status >= 300:
+            raise error
+        self._compressor.disable()
+        return plain
+
     def close(self) -> None:
         """Close all connections. A ready client that the user passed stays open."""
         self._connections.close()
+
+
+def _was_closed(error: UnavailableError) -> bool:
+    """Return whether the connection was closed, which a hop does at once if at all."""
+    return error.sent and not type(error.__cause__).__name__.endswith("Timeout")
 
 
 def _user_agent() -> str:

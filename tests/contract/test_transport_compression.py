@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from outlay import Client
+from outlay.errors import UnavailableError
 from outlay.server import BackgroundServer, ServerSettings
 from outlay.transport import HttpTransport
 from tests.contract.transports import LIBRARIES, PATH
@@ -73,6 +74,76 @@ def test_a_body_refused_for_its_wrapping_goes_plain_and_so_does_all_that_follows
 
     assert statuses == [202, 202]
     assert [one.body == _BODY for one in server.arrived] == [False, True, True]
+
+
+def _hop(status: int) -> Behave:
+    """Refuse what is compressed as a hop does; zero closes the connection."""
+
+    def behave(line: Line, arrived: Arrived) -> None:
+        if "content-encoding" not in arrived.headers:
+            line.write(answer(202))
+        elif status:
+            line.write(answer(status, b"<html>"))
+        else:
+            line.socket.close()
+
+    return behave
+
+
+@pytest.mark.parametrize("status", [403, 502, 0], ids=["403", "502", "closed"])
+@pytest.mark.parametrize("library", LIBRARIES.values(), ids=LIBRARIES)
+def test_a_hop_that_cannot_stand_packed_bodies_gets_plain_ones_from_then_on(
+    library: ModuleType | None, status: int
+) -> None:
+    """It would look like an outage, or like a wrong key, without end."""
+    with (
+        RawServer(_hop(status)) as server,
+        closing(_transport(server.url, library)) as one,
+    ):
+        statuses = [one.post(PATH, _BODY).status for _ in range(3)]
+
+    assert statuses == [202] * 3
+    assert [one.body == _BODY for one in server.arrived] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("status", [403, 502, 0], ids=["403", "502", "closed"])
+def test_an_outage_after_packed_bodies_were_taken_doubles_no_request_at_first(
+    status: int,
+) -> None:
+    """Compression is suspected only when it fails three times in a row."""
+    with RawServer() as server, closing(_transport(server.url)) as one:
+        one.post(PATH, _BODY)
+        server.behave = _hop(status)
+        outcomes = [_status(one) for _ in range(4)]
+
+    assert outcomes == [status, status, 202, 202]
+    assert len(server.arrived) == 1 + 3 + 2
+
+
+def _status(one: HttpTransport) -> int:
+    try:
+        return one.post(PATH, _BODY).status
+    except UnavailableError:
+        return 0
+
+
+def test_a_closed_connection_stays_unknown_if_the_plain_body_is_refused() -> None:
+    """The server may have taken the packed one: a refusal now says nothing of it."""
+
+    def behave(line: Line, arrived: Arrived) -> None:
+        if "content-encoding" in arrived.headers:
+            line.socket.close()
+        else:
+            line.write(answer(400, _BAD))
+
+    with (
+        RawServer(behave) as server,
+        closing(_transport(server.url)) as one,
+        pytest.raises(UnavailableError) as caught,
+    ):
+        one.post(PATH, _BODY)
+
+    assert caught.value.sent
 
 
 def test_an_event_that_is_refused_plain_too_leaves_compression_on() -> None:

@@ -558,7 +558,7 @@ _IMAGES: Final = Endpoint(
     _merge_usage_event,
     _USAGE,
 )
-_EMBEDDINGS: Final = Endpoint(embeddings, ("id", "model", "usage"))
+EMBEDDINGS: Final = Endpoint(embeddings, ("id", "model", "usage"))
 _TRANSCRIPTION: Final = Endpoint(
     transcription, ("usage", "duration"), _merge_usage_event, _USAGE
 )
@@ -570,7 +570,7 @@ _BATCHED: Final = {
     "chat.completion": COMPLETIONS,
     "text_completion": COMPLETIONS,
     "response": RESPONSES,
-    "list": _EMBEDDINGS,
+    "list": EMBEDDINGS,
 }
 """The endpoints by the ``object`` of their responses."""
 _LINE: Final = (
@@ -589,7 +589,7 @@ ENDPOINTS: Final = {
     "GET /responses/{id}": RESPONSES._replace(extract=response_lookup),
     "POST /responses/{id}/cancel": RESPONSES._replace(extract=response_lookup),
     "POST /decisions": Endpoint(decisions, ("model", "usage")),
-    "POST /embeddings": _EMBEDDINGS,
+    "POST /embeddings": EMBEDDINGS,
     "POST /rerank": Endpoint(rerank, ("id", "model", "usage")),
     "POST /images/generations": _IMAGES,
     "POST /images/edits": _IMAGES,

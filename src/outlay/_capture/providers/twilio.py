@@ -159,6 +159,7 @@ class _Exchange:
         url = urlsplit(uri)
         given = {} if params is None else params
         self.method = method
+        self.host = url.hostname or ""
         self.path = url.path
         self.query = {**query_of(url.query), **{n: str(v) for n, v in given.items()}}
         self.status: int = response.status_code

@@ -32,7 +32,7 @@ from outlay._capture.pricing.price_lists import (
 from outlay._model.bounded import BoundedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from datetime import date, datetime
 
     from genai_prices.data_snapshot import DataSnapshot
@@ -349,6 +349,18 @@ def _effective_since(model: ModelInfo, at: datetime) -> date | None:
     return None
 
 
+def _model_prices(name: str, at: datetime) -> Iterator[tuple[str, str, str]]:
+    """Yield provider, model and price of the models that a name matches."""
+    snapshot = get_snapshot()
+    for provider in snapshot.providers:
+        try:
+            _, model = snapshot.find_provider_model(name, provider, None, None)
+        except LookupError:
+            continue
+        price = model.get_prices(at)
+        yield provider.id, model.id, str(price)
+
+
 PACKAGE: Final = GenaiPackage(
-    GenaiPrices, genai_usage.usage_by_unit, genai_usage.is_part_of
+    GenaiPrices, genai_usage.usage_by_unit, genai_usage.is_part_of, _model_prices
 )

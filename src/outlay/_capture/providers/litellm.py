@@ -187,7 +187,7 @@ def _reported_fields(kwargs: Response, response: Any) -> dict[str, Any]:
         fields["id"] = kwargs.get("litellm_call_id")
     if hidden.get("provider_response_model"):
         fields["model"] = hidden["provider_response_model"]
-    reported = _reported(response)
+    reported = _reported(kwargs, response)
     if reported is not None:
         return {**fields, "amount": reported, "provenance": "reported"}
     cost = kwargs.get("response_cost")
@@ -197,8 +197,13 @@ def _reported_fields(kwargs: Response, response: Any) -> dict[str, Any]:
     return fields
 
 
-def _reported(response: Any) -> Decimal | None:
-    """Return the amount that OpenRouter or another gateway reports, or None."""
+def _reported(kwargs: Response, response: Any) -> Decimal | None:
+    """Return the amount that OpenRouter reports, or None.
+
+    With other providers, LiteLLM writes its own amount into the usage of streams.
+    """
+    if _provider(kwargs) != "openrouter":
+        return None
     usage = read_fields(response, ("usage.cost",))
     cost = usage.get("usage.cost")
     return to_amount(cost) if isinstance(cost, int | float) and cost > 0 else None

@@ -17,7 +17,7 @@ from outlay import errors as errors
 from outlay import extractors as extractors
 from outlay import propagation as propagation
 from outlay import transport as transport
-from outlay._capture.context.attribution import attribute
+from outlay._capture.context.attribution import attribute, set_customer
 from outlay._capture.context.bind import bind
 from outlay._capture.instrumentation.instrument import instrument, uninstrument
 from outlay._capture.observe import observe, observe_batch
@@ -51,6 +51,7 @@ __all__ = (  # noqa: RUF022 - grouped by task, as in docs/api.md
     "CostEvent",
     # Say whose costs they are.
     "attribute",
+    "set_customer",
     "bind",
     # Group the costs of an operation; track a function.
     "operation",

@@ -122,7 +122,7 @@ class CaptureSink:
         customer_id = fields.get("customer_id")
         labels = (
             event_type,
-            customer_id or pipeline.settings.unattributed_customer_id,
+            customer_id or pipeline.unattributed.fallback,
             fields.get("provider"),
             fields.get("line"),
             fields.get("operation"),

@@ -44,6 +44,7 @@ class SettingsInput(TypedDict, total=False):
     currency: str | None
     price_book: Path | str | None
     update_prices: bool | None
+    customer_id: str | None
     unattributed: Literal["default_customer", "error", "drop"] | None
     unattributed_customer_id: str | None
     hash_customer_ids: str | None

@@ -17,40 +17,50 @@ tracking_captured: Final = ContextVar("outlay_tracking_captured", default=False)
 
 
 class UnattributedPolicy:
-    """Decides about costs that belong to no customer.
+    """Decides about costs that name no customer.
 
     Thread safety: any thread.
+
+    Attributes:
+        fallback: The customer that they are tracked for.
     """
 
     def __init__(
         self, settings: Settings, dropped: DroppedEvents, notices: RateLimitedLog
     ) -> None:
         self._policy = settings.unattributed
-        self._customer_id = settings.unattributed_customer_id
+        self._only_customer = settings.customer_id
+        self.fallback: Final = settings.customer_id or settings.unattributed_customer_id
         self._dropped = dropped
         self._notices = notices
 
     def customer_id(self) -> str:
-        """Return the customer of costs that belong to none.
+        """Return the customer of costs that name none.
 
         Raises:
             InvalidEventError: The setting is ``error``, and the cost is not captured.
         """
-        if self._policy == "error" and not tracking_captured.get():
+        if (
+            self._policy == "error"
+            and self._only_customer is None
+            and not tracking_captured.get()
+        ):
             raise InvalidEventError("customer_id", None, _NO_CUSTOMER)
-        return self._customer_id
+        return self.fallback
 
     def accepts(self, event_type: str, payload: bytes) -> bool:
         """Log that a cost has no customer, and return whether to track it.
 
         If not, the event is counted as dropped.
         """
+        if self._only_customer is not None:
+            return True
         if self._policy == "default_customer":
             self._notices.warn(
                 "unattributed",
                 "tracked a %s cost for %r, because no customer was given: %s",
                 event_type,
-                self._customer_id,
+                self.fallback,
                 _NO_CUSTOMER,
             )
             return True
@@ -59,5 +69,6 @@ class UnattributedPolicy:
 
 
 _NO_CUSTOMER: Final = (
-    "pass customer_id=, or run the code inside of outlay.attribute(customer_id=...)"
+    "pass customer_id=, or run the code inside of outlay.attribute(customer_id=...). "
+    "A program with one customer sets OUTLAY_CUSTOMER_ID"
 )

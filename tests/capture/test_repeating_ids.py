@@ -36,8 +36,8 @@ def server(ids: list[str | None], *counts: int, **headers: str) -> httpx2.Client
 
     def respond(_: httpx2.Request) -> httpx2.Response:
         usage = {"prompt_tokens": next(usages), "completion_tokens": 0}
-        body = {"id": next(turns), "object": "chat.completion", "created": 1}
-        body |= {"model": "gpt-4o", "choices": [], "usage": usage}
+        body: dict[str, Any] = {"id": next(turns), "object": "chat.completion"}
+        body |= {"created": 1, "model": "gpt-4o", "choices": [], "usage": usage}
         return httpx2.Response(200, json=body, headers=headers)
 
     return httpx2.Client(transport=httpx2.MockTransport(respond))

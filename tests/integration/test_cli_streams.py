@@ -201,7 +201,6 @@ COMMANDS: Final = (
     "unpriced drop",
     "reprice",
     "prices quote",
-    "prices show",
     "doctor",
 )
 

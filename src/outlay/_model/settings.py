@@ -303,6 +303,10 @@ class Settings(EnvironmentSettings):
     """Whether genai-prices fetches its newest list from GitHub every hour. Otherwise
     prices are as new as the installed package."""
 
+    customer_id: Text | None = None
+    """The customer of a program that serves only one. All costs that name no other
+    customer belong to it, and ``unattributed`` does not apply."""
+
     unattributed: Literal["default_customer", "error", "drop"] = "default_customer"
     """The policy for costs without a customer. ``default_customer``: they are tracked
     for

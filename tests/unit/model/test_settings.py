@@ -41,6 +41,7 @@ READ: dict[str, tuple[str, object]] = {
     "price_book": ("/etc/outlay/prices.toml", Path("/etc/outlay/prices.toml")),
     "update_prices": ("true", True),
     "unattributed": ("error", "error"),
+    "customer_id": ("cus_1", "cus_1"),
     "unattributed_customer_id": ("cus_nobody", "cus_nobody"),
     "hash_customer_ids": (KEY, SecretStr(KEY)),
     "max_journal_bytes": ("33554432", 33554432),

@@ -78,6 +78,48 @@ _log: Final = RateLimitedLog(SystemClock())
 _CUSTOMER_LIKE: Final = frozenset({"customer", "customerId", "cust_id", "customer_ID"})
 
 
+def set_customer(customer_id: str) -> None:
+    """Attribute the costs of the running code to a customer, from now on.
+
+    Use it where a request learns its customer on the way. It ends with the innermost
+    scope around: `attribute`, `operation`, `outlay.propagation.extract`, or a function
+    that these decorate. Outside of any scope it holds until the context ends, which is
+    the task or the thread. Earlier costs keep their customer.
+
+    Thread safety: any thread; it changes only the context of the running code.
+
+    Args:
+        customer_id: The customer that the costs belong to.
+
+    Raises:
+        InvalidEventError: The id breaks a rule of events.
+
+    Example:
+        >>> with outlay.attribute(feature="chat"):  # such as in a middleware
+        ...     outlay.set_customer(authenticate(request).customer_id)
+    """
+    validate_text("customer_id", customer_id)
+    earlier = current_attribution.get()
+    changed = _Changed(*earlier._replace(customer_id=customer_id))
+    changed.scope = _scope_of(earlier)
+    current_attribution.set(changed)
+
+
+class _Changed(Attribution):
+    """An attribution that `set_customer` changed.
+
+    Attributes:
+        scope: The attribution that the enclosing scope has set.
+    """
+
+    scope: Attribution
+
+
+def _scope_of(attribution: Attribution) -> Attribution:
+    """Return the attribution that the enclosing scope has set."""
+    return attribution.scope if isinstance(attribution, _Changed) else attribution
+
+
 def validated(dimensions: Mapping[str, Json], **labels: str | None) -> Attribution:
     """Return an attribution with these labels and dimensions.
 
@@ -119,7 +161,8 @@ class AttributionScope:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        entered = self._previous.pop(id(current_attribution.get()), None)
+        mine = _scope_of(current_attribution.get())
+        entered = self._previous.pop(id(mine), None)
         if entered is not None:
             current_attribution.set(entered[0])
 

@@ -1,4 +1,4 @@
-"""Find the amount of operations whose providers report only the usage."""
+"""Pricing: an amount for what a provider reports only the usage of."""
 
 from outlay._capture.pricing.price_lists import (
     Price,

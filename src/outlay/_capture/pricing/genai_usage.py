@@ -1,4 +1,4 @@
-"""Read the usage in a provider's response by the mappings of genai-prices."""
+"""Reports: the usage in a provider's answer, read by what genai-prices knows of it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from outlay._capture.observation import Observation
 
 UNITS: Final = UnitRegistry(unit_data)
-"""All units of genai-prices."""
+"""All units that genai-prices counts in."""
 
-_DEFAULT_SHAPES: Final = "openai"  # unknown providers mostly use its shapes
+_DEFAULT_SHAPES: Final = "openai"  # whose shapes providers that nobody knows speak
 
 
 def extractor(provider: Provider, flavor: str | None) -> UsageExtractor | None:
-    """Return the mapping of a provider's flavor of API, or None if there is none."""
+    """Return how a provider's flavor of API reports usage; None: nobody knows."""
     found = (each for each in provider.extractors or () if each.api_flavor == flavor)
     return next(found, None)
 
@@ -36,7 +36,7 @@ def genai_usage(provider: Provider, flavor: str, usage: Mapping[str, Any]) -> Us
     """Return usage as genai-prices reads it.
 
     Raises:
-        ValueError: genai-prices cannot read it.
+        ValueError: it cannot.
     """
     known = extractor(provider, flavor)
     root = known.root if known else "usage"
@@ -66,7 +66,7 @@ def usage_by_unit(observation: Observation) -> Mapping[str, Any] | PriceUnknown:
 
 @functools.lru_cache(maxsize=4096)
 def is_part_of(unit: str, other: str) -> bool:
-    """Return whether ``unit`` is ``other``, or a part of it."""
+    """Return whether what is counted in ``unit`` is counted in ``other``, too."""
     one, whole = UNITS.units.get(unit), UNITS.units.get(other)
     if one is None or whole is None:
         return unit == other or unit.startswith(other + "/")

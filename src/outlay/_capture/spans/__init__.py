@@ -1,1 +1,1 @@
-"""Track the costs that OpenTelemetry instrumentations write on spans."""
+"""Spans: cost events of what OpenTelemetry instrumentations report of calls."""

@@ -66,7 +66,8 @@ def main() -> None:
             seconds = time.thread_time() - start
             size = path.stat().st_size // 2**20
             print(
-                f"\n{count:,} events, {size:,} MiB, {count / seconds:,.0f} events per CPU second"
+                f"\n{count:,} events, {size:,} MiB, "
+                f"{count / seconds:,.0f} events per CPU second"
             )
             print(f"{'query':<44}{'median':>9}{'p95':>9} ms")
             for name, ask in _queries(store).items():

@@ -205,7 +205,8 @@ def _entry(number: int, row: object) -> Entry:
             title += f" ({' '.join(names)})" if names else ""
         problems = "; ".join(
             f"{'.'.join(map(str, each['loc'])) or 'entry'}"
-            f"{_format_value(each['input'])}: {each['msg'].removeprefix('Value error, ')}"
+            f"{_format_value(each['input'])}: "
+            f"{each['msg'].removeprefix('Value error, ')}"
             for each in error.errors(include_url=False)
         )
         raise ConfigError(f"{title}: {problems}") from None

@@ -1,4 +1,4 @@
-"""Servers to ship to, each in a process of its own."""
+"""Run servers for benchmarks of the client, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ settings = ServerSettings(port=0, database=Path(sys.argv[1]), api_key=sys.argv[2
 serve(settings, on_start=lambda started: print(started.url, flush=True))
 """
 
-# Says yes to everything and does nothing else, so that what is measured is the client.
+# It accepts everything and does nothing else, so that the client is measured.
 _SINK: Final = """
 import asyncio, re, uvloop
 
@@ -73,7 +73,7 @@ uvloop.run(main())
 
 @contextlib.contextmanager
 def reference_server() -> Iterator[str]:
-    """Run the reference server on a new database; yields its URL.
+    """Run the reference server on a new database, and yield its URL.
 
     One cost metric with three dimensions reads ``cost.ai.inference``.
     """
@@ -86,7 +86,7 @@ def reference_server() -> Iterator[str]:
 
 @contextlib.contextmanager
 def sink() -> Iterator[str]:
-    """Run a server that accepts everything at once; yields its URL."""
+    """Run a server that accepts everything immediately, and yield its URL."""
     with _running(_SINK) as url:
         yield url
 

@@ -1,8 +1,8 @@
-"""Events per second that the reference server takes in, over real HTTP.
+"""Events per second that the reference server accepts, over real HTTP.
 
 The server runs in a process of its own, with a durable database on disk and one cost
-with three dimensions reading the events. The client is this process: raw sockets and
-ready-made requests, so that it costs little beside what it measures.
+metric with three dimensions. The client is this process. It uses raw sockets and
+ready-made requests, so that it needs little time beside the server.
 
 Run it with ``python -m bench.server_ingest``.
 """
@@ -139,7 +139,7 @@ def _create_cost(url: str) -> None:
 
 async def _post_all(url: str, requests: Sequence[bytes], connections: int) -> None:
     host, port = url.removeprefix("http://").split(":")
-    # One iterator shared by all: whoever is free takes the next request.
+    # All connections share one iterator. A free one takes the next request.
     rest = iter(requests)
     await asyncio.gather(
         *itertools.starmap(_post_some, [(host, int(port), rest)] * connections)

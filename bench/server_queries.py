@@ -65,10 +65,8 @@ def main() -> None:
             _fill(store, count)
             seconds = time.thread_time() - start
             size = path.stat().st_size // 2**20
-            print(
-                f"\n{count:,} events, {size:,} MiB, "
-                f"{count / seconds:,.0f} events per CPU second"
-            )
+            rate = f"{count / seconds:,.0f} events per second of CPU"
+            print(f"\n{count:,} events, {size:,} MiB, {rate}")
             print(f"{'query':<44}{'median':>9}{'p95':>9} ms")
             for name, ask in _queries(store).items():
                 _measure(name, ask)

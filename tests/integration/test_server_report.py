@@ -171,7 +171,7 @@ def test_a_report_by_customer_covers_all_costs(books: Books) -> None:
         ],
         "timeSeries": [],
         "availableDimensions": [],
-        "pagination": {"limit": 9, "offset": 0, "total": 2},
+        "pagination": {"limit": 25, "offset": 0, "total": 2},
         "groupCount": 2,
         "emptyGroupCount": 0,
     }
@@ -252,12 +252,12 @@ def test_a_period_is_half_open(books: Books) -> None:
 
 
 def test_what_is_not_shown_is_one_row(books: Books) -> None:
-    """Nine by default, as in the contract; the rows still come to the total."""
+    """The rows still come to the total."""
     books.create_cost()
     for number in range(1, 13):
         books.spend(str(number), f"cus_{number:02}")
 
-    report = books.report()
+    report = books.report(limit=9)
 
     assert [row["key"] for row in report["groups"]] == [
         *[f"cus_{number:02}" for number in range(12, 3, -1)],
@@ -278,7 +278,7 @@ def test_pages_by_their_own_limit_show_every_group_once(books: Books) -> None:
     seen: list[str] = []
     offset, total = 0, 1
     while offset < total:
-        page = books.report(topN=3, limit=50, offset=offset, sortDir="asc")
+        page = books.report(limit=3, offset=offset, sortDir="asc")
         seen += [row["key"] for row in page["groups"] if not row["isOther"]]
         total = page["pagination"]["total"]
         offset += page["pagination"]["limit"]
@@ -286,6 +286,30 @@ def test_pages_by_their_own_limit_show_every_group_once(books: Books) -> None:
     assert seen == [f"cus_{number}" for number in range(1, 8)]
     assert books.report(limit=2)["pagination"]["limit"] == 2
     assert books.report(offset=7)["groups"] == []
+
+
+def test_pages_of_an_sdk_show_each_of_sixty_customers(books: Books) -> None:
+    """Official clients send ``topN`` and ``limit`` always, and step by ``limit``."""
+    books.create_cost()
+    for number in range(60):
+        books.spend(str(number + 1), f"cus_{number}")
+
+    pages = [
+        books.report(topN=9, limit=25, offset=offset, windowSize="DAY")
+        for offset in (0, 25, 50)
+    ]
+
+    rows = [row for page in pages for row in page["groups"]]
+    assert {row["key"] for row in rows if not row["isOther"]} == {
+        f"cus_{number}" for number in range(60)
+    }
+    assert [len(page["groups"]) for page in pages] == [26, 26, 10]
+    # A chart names the first nine, and adds up the rest.
+    charts = [page["timeSeries"][0]["groups"] for page in pages]
+    assert [len(chart) for chart in charts] == [10, 10, 10]
+    assert [sum(chart.values()) for chart in charts] == [
+        sum(row["totalCost"] for row in page["groups"]) for page in pages
+    ]
 
 
 def test_a_series_has_the_keys_of_the_rows(books: Books) -> None:
@@ -299,7 +323,7 @@ def test_a_series_has_the_keys_of_the_rows(books: Books) -> None:
     series = {
         window: [
             (point["windowStart"][5:13], point["windowEnd"][5:13], point["groups"])
-            for point in books.report(windowSize=window, topN=1)["timeSeries"]
+            for point in books.report(windowSize=window, topN=1, limit=1)["timeSeries"]
         ]
         for window in ("HOUR", "DAY", "month")
     }
@@ -355,7 +379,7 @@ def test_the_period_before_is_as_long_and_ends_where_this_one_starts(
         ("cus_left", {"cost": 2, "changePercent": -100, "costExact": "2"}),
     ]
     assert report["emptyGroupCount"] == 1
-    rest = books.report(comparePriorPeriod=True, topN=1)["groups"][-1]
+    rest = books.report(comparePriorPeriod=True, limit=1)["groups"][-1]
     assert rest["priorPeriod"] == {"cost": 2, "changePercent": 0, "costExact": "2"}
     assert "priorPeriod" not in books.report()["groups"][0]
 
@@ -505,7 +529,7 @@ def test_a_remainder_that_does_not_add_up_is_the_sum_of_its_groups(
     for amount, customer in (("4", "cus_1"), ("3", "cus_2"), ("2", "cus_3")):
         books.spend(amount, customer)
 
-    report = books.report(topN=1, windowSize="DAY")
+    report = books.report(limit=1, windowSize="DAY")
 
     assert rows(report, "key", "totalCost") == [("cus_1", 4), ("__other__", 5)]
     assert [point["groups"] for point in report["timeSeries"]] == [

@@ -1,4 +1,4 @@
-"""The table of recorded responses; see its README."""
+"""Read the table of recorded responses, which its README describes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ WHEN: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 class Recorded(NamedTuple):
-    """One answer of a provider, and what it costs.
+    """One response of a provider, and its cost.
 
     Attributes:
-        name: of the file.
-        request: method and address.
-        response: as the provider's API answers.
-        headers: of the response, as far as they matter.
-        observed: what an extractor makes of it.
+        name: The name of the file.
+        request: The request's method and address.
+        response: The body of the response.
+        headers: The headers of the response that matter.
+        observed: The observation that an extractor makes of it.
         expected: ``amount``, ``currency`` and ``provenance``, or ``unpriced``.
-        reported: the amount that the response tells itself.
-        at: when it was answered.
-        rule: the rule of the provider that genai-prices does not know.
+        reported: The amount in the response itself, or None.
+        at: The time of the response.
+        rule: The provider's rule that genai-prices does not know.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Recorded(NamedTuple):
 
 
 def recorded(prefix: str = "") -> list[Recorded]:
-    """Return the rows whose files' names begin with ``prefix``."""
+    """Return the rows whose file names begin with ``prefix``."""
     return [Recorded.read(path) for path in sorted(FOLDER.glob(f"{prefix}*.json"))]
 
 

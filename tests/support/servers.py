@@ -24,19 +24,20 @@ BATCH_PATH: Final = "/v0/events/batch"
 
 
 class Fault(enum.Enum):
-    """What else can happen to a request."""
+    """A fault that happens to a request instead of a response."""
 
-    RESET = "the connection is closed without an answer"
-    HANG = "no answer until the server stops"
+    RESET = "the connection is closed without a response"
+    HANG = "no response until the server stops"
 
 
 class Spoilt(NamedTuple):
-    """An answer that does not arrive as it was sent.
+    """A response that does not arrive as it was sent.
 
     Attributes:
-        answer: as it should be.
-        keeps: how much of its bytes arrives before the connection ends; 1: all.
-        pause: seconds between one byte and the next.
+        answer: The response as it should be.
+        keeps: The share of its bytes that arrives before the connection ends. Defaults
+            to 1, all of them.
+        pause: The seconds between one byte and the next. Defaults to 0.
     """
 
     answer: TransportResponse
@@ -53,7 +54,7 @@ class Request(NamedTuple):
 
     @property
     def events(self) -> list[bytes]:
-        """The payloads that it carries."""
+        """The payloads in its body."""
         if self.path != BATCH_PATH:
             return [self.body]
         events = json.loads(self.body, parse_float=Decimal)["events"]
@@ -65,15 +66,15 @@ Respond: TypeAlias = "Callable[[Request], Response]"
 
 
 class ScriptedServer:
-    """Keeps each event once by its key, like the service, and answers as told.
+    """Stores each event once by its key, like the service, and responds as scripted.
 
     Thread safety: any thread.
 
     Attributes:
-        respond: decides about each request; set it at any time. By default events are
-            kept and accepted.
-        requests: as they arrived.
-        amounts: what was kept, by key.
+        respond: The function that decides about each request. Set it at any time. By
+            default it stores and accepts the events.
+        requests: The requests in order of arrival.
+        amounts: The amounts of the stored events, by key.
     """
 
     def __init__(self, respond: Respond | None = None) -> None:
@@ -89,24 +90,24 @@ class ScriptedServer:
 
     @property
     def url(self) -> str:
-        """Where it listens, also while it is down."""
+        """The server's URL, which is the same while it is down."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def total(self) -> Decimal:
-        """What the events come to, each counted once."""
+        """The sum of the events, each counted once."""
         with self._changed:
             return sum(self.amounts.values(), Decimal(0))
 
     def accept(self, request: Request) -> TransportResponse:
-        """Keep the events of ``request`` and accept them."""
+        """Store the events of ``request`` and accept them."""
         known = self.keep(request)
         if request.path == BATCH_PATH:
             return stored(len(request.events), duplicates=known)
         return accepted(outlay_duplicate="true") if known else accepted()
 
     def keep(self, request: Request) -> int:
-        """Keep the events of ``request``; return how many were known already."""
+        """Store the events of ``request``. Return the number of known ones."""
         known = 0
         with self._changed:
             for payload in request.events:
@@ -118,7 +119,7 @@ class ScriptedServer:
         return known
 
     def wait_for(self, condition: Callable[[], bool], timeout: float = 20.0) -> None:
-        """Wait until ``condition`` holds; looked at after each answer."""
+        """Wait until ``condition`` holds. It is checked after each response."""
         with self._changed:
             assert self._changed.wait_for(condition, timeout), (
                 f"not within {timeout} s; {len(self.requests)} requests came"
@@ -129,7 +130,7 @@ class ScriptedServer:
         self.wait_for(lambda: len(self.requests) >= count, timeout)
 
     def stop(self) -> None:
-        """Go down at once: every connection breaks, the port refuses."""
+        """Go down: every connection breaks, and the port refuses."""
         self._stopping.set()
         self._server.shutdown()
         self._server.server_close()
@@ -140,7 +141,7 @@ class ScriptedServer:
         self._thread.join()
 
     def restart(self) -> None:
-        """Come back on the same port."""
+        """Start again on the same port."""
         self._stopping = threading.Event()
         self._start()
 
@@ -166,12 +167,12 @@ class ScriptedServer:
         self._thread.start()
 
     def opened(self, connection: socket.socket) -> None:
-        """Remember a connection, to break it."""
+        """Remember a connection, so that `stop` can break it."""
         with self._changed:
             self._sockets.add(connection)
 
     def answer(self, request: Request) -> Response:
-        """Record a request and decide about it."""
+        """Record a request, and return its response."""
         with self._changed:
             self.requests.append(request)
             self._changed.notify_all()
@@ -186,7 +187,7 @@ class _Server(http.server.ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: clients that go away are what the tests are about."""
+        """Log nothing, because clients disconnect in these tests."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -243,7 +244,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 return
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _break(connection: socket.socket) -> None:

@@ -1,7 +1,7 @@
-"""A model of the service: it knows a key for a day, and sums exactly.
+"""Model the service: it remembers a key for a day, and sums exactly.
 
-What it does with a request is a fate: a function that may lose the request, the answer,
-or both, or refuse some of the events.
+A fate is a function that decides about a request. It may lose the request or the
+response, or refuse some of the events.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from tests.support.clock import ManualClock
 
 WINDOW: Final = 24 * HOUR
-"""Seconds for which the service remembers a key."""
+"""The time for which the service remembers a key, in seconds."""
 
 Fate: TypeAlias = "Callable[[Service, str, bytes], TransportResponse]"
 
 
 @dataclass
 class Service:
-    """Dedupes on the key for a window, and counts what it does not recognise.
+    """Dedupes on the key for a window, and counts the events with other keys.
 
     Attributes:
-        clock: whose monotonic time is the service's: a client's wall clock may step,
-            its own does not.
-        counted: how often it counted each key.
-        total: what that comes to.
+        clock: The clock whose monotonic time is the service's. The wall clock of a
+            client may step.
+        counted: The number of times that each key was counted.
+        total: The sum of the counted events.
     """
 
     clock: ManualClock
@@ -46,7 +46,7 @@ class Service:
     _seen_at: dict[str, float] = field(default_factory=dict)
 
     def take(self, payload: bytes) -> bool:
-        """Take an event, and say whether its key was known."""
+        """Store an event, and return whether its key was known."""
         event = json.loads(payload, parse_float=Decimal)
         key = event["idempotencyKey"]
         now = self.clock.monotonic()
@@ -67,7 +67,7 @@ def payloads_of(path: str, body: bytes) -> list[bytes]:
 
 
 def take_all(service: Service, path: str, body: bytes) -> TransportResponse:
-    """Take every event, and say so."""
+    """Store every event, and accept it."""
     payloads = payloads_of(path, body)
     known = sum(service.take(payload) for payload in payloads)
     if path == BATCH_PATH:
@@ -81,7 +81,7 @@ def lose_request(*_: object) -> TransportResponse:
 
 
 def lose_answer(service: Service, path: str, body: bytes) -> TransportResponse:
-    """Break the connection after the service has taken the events."""
+    """Break the connection after the service has stored the events."""
     take_all(service, path, body)
     raise UnavailableError("the connection broke", sent=True)
 
@@ -103,7 +103,7 @@ def _fail_after_taking(status: int) -> Fate:
 
 
 def _take_some(status: int, error: str = "") -> Fate:
-    """Take every other event of a batch and refuse the rest; refuse a single."""
+    """Store every other event of a batch, and refuse the rest and single events."""
 
     def fate(service: Service, path: str, body: bytes) -> TransportResponse:
         if path != BATCH_PATH:
@@ -138,4 +138,4 @@ FATES: Final[dict[str, Fate]] = {
     "some of an unmatched type": _take_some(422, "invalid_event_type"),
     "a proxy's page": _answer_as_a_proxy,
 }
-"""What can happen to a request, by name."""
+"""The possible fates of a request, by name."""

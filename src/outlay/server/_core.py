@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from outlay.server._services.auth import (
     ALL_PERMISSIONS,
     Authenticator,
+    key_digest,
     key_record,
     new_key,
 )
-from outlay.server._services.costs import CostService
+from outlay.server._services.costs import DEFAULT_PRODUCT, CostService
+from outlay.server._services.default_metrics import default_metrics
 from outlay.server._services.ingest import IngestService
 from outlay.server._services.report import ReportService
 from outlay.server._services.summary import SummaryService
@@ -76,6 +78,7 @@ class ServerCore:
         self.summaries = SummaryService(self.store)
         self.reports = ReportService(self.store, settings.default_currency)
         self._opened = True
+        self._ensure_default_metrics()
         self._ensure_key()
 
     async def start(self) -> None:
@@ -139,6 +142,11 @@ class ServerCore:
         await self.commits.run(lambda: self.store.add_key(record))
         return key
 
+    async def revoke_key(self, key: str) -> None:
+        """Revoke an API key. The next request with it is refused."""
+        digest = key_digest(key)
+        await self.commits.run(lambda: self.store.remove_key(digest))
+
     def _database_path(self) -> Path:
         if self.settings.database == ":memory:":
             # A file as well, because readers beside the writer must share it.
@@ -146,9 +154,19 @@ class ServerCore:
             return Path(self._folder.name) / "outlay.db"
         return Path(self.settings.database)
 
+    def _ensure_default_metrics(self) -> None:
+        """Create the default metrics in a new database."""
+        settings = self.settings
+        if not (settings.default_metrics or settings.dev) or not self.store.is_new:
+            return
+        for metric in default_metrics(
+            settings.namespace, settings.default_currency, DEFAULT_PRODUCT, self.now()
+        ):
+            self.store.add_cost(metric)
+
     def _ensure_key(self) -> None:
         """Create a key with all permissions if no other key exists."""
-        if self.settings.api_key is not None:
+        if self.settings.api_key is not None or self.settings.dev:
             return
         with self.store.reading() as reader:
             if reader.namespaces():

@@ -98,6 +98,7 @@ class CostMetric(msgspec.Struct, frozen=True):
         """Return whether both have the same quantities, whatever their prices."""
         return (
             self.event_type == other.event_type
+            and self.currency == other.currency
             and self.aggregation == other.aggregation
             and self.value_property == other.value_property
             and dict(self.group_by) == dict(other.group_by)

@@ -18,6 +18,7 @@ from outlay._model.clock import Clock, SystemClock
 from outlay.server._app import app_for
 from outlay.server._core import ServerCore
 from outlay.server._errors import AddressError, AddressInUseError, ServerError
+from outlay.server._http.limited_protocol import LimitedProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,6 +33,9 @@ log = logging.getLogger("outlay.server")
 
 _BACKLOG: Final = 2048  # connections that may wait to be accepted
 _ALLOCATIONS: Final = 50_000  # between collections; Python's own 700 cost a tenth
+# Longer than any client keeps an idle connection, Go's 90 seconds included. Else a
+# client sends a request into a connection that the server is about to close.
+_KEEP_ALIVE_SECONDS: Final = 120
 _GRACE_SECONDS: Final = 10  # for requests in flight when told to stop
 
 
@@ -234,6 +238,11 @@ class BackgroundServer:
         creating = self._core.create_key(name, permissions, namespace=namespace)
         return asyncio.run_coroutine_threadsafe(creating, self._loop).result()
 
+    def revoke_key(self, key: str) -> None:
+        """Revoke an API key. The next request with it is refused."""
+        revoking = self._core.revoke_key(key)
+        asyncio.run_coroutine_threadsafe(revoking, self._loop).result()
+
     def _on_ready(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._ready.set()
@@ -304,7 +313,7 @@ def listener_url(listener: socket.socket) -> str:
 def _config(core: ServerCore, middleware: Sequence[Middleware]) -> uvicorn.Config:
     return uvicorn.Config(
         app_for(core, middleware),
-        http="httptools",
+        http=LimitedProtocol,
         loop="auto",  # uvloop where there is one
         ws="none",
         lifespan="on",
@@ -312,4 +321,5 @@ def _config(core: ServerCore, middleware: Sequence[Middleware]) -> uvicorn.Confi
         access_log=core.settings.access_log,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ("ServerSettings",)
 
@@ -44,6 +46,13 @@ class ServerSettings(BaseModel):
     accept_unmatched: bool = False
     """Accept events whose type has no cost metric, instead of a 422."""
 
+    dev: bool = False
+    """Serve for development: without a key, on loopback only, with default metrics, and
+    accepting ``cost.*`` events whose type has no cost metric."""
+
+    default_metrics: bool = False
+    """Create cost metrics for all captured event types in a new database."""
+
     strict_products: bool = False
     """Refuse a cost of an unknown product with 404, instead of registering it."""
 
@@ -67,3 +76,24 @@ class ServerSettings(BaseModel):
 
     access_log: bool = False
     """Log a line for each request."""
+
+    @model_validator(mode="after")
+    def _stays_on_loopback(self) -> Self:
+        if self.dev and not _is_loopback(self.host):
+            raise ValueError(
+                "dev serves without a key, so host must be a loopback address; "
+                "set host to 127.0.0.1, or dev to false"
+            )
+        return self
+
+    def accepts_unmatched(self, event_type: str) -> bool:
+        """Return whether an event whose type has no cost metric is accepted."""
+        return self.accept_unmatched or (self.dev and event_type.startswith("cost."))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return False

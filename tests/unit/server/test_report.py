@@ -274,10 +274,9 @@ class Model:
         ]
         return sorted(keys, key=lambda key: (key == OTHER, sign * groups[key][0][by]))
 
-    def places(self) -> dict[str, str]:
-        """Return under which key each group of the page or its rest is shown."""
+    def places(self, size: int) -> dict[str, str]:
+        """Return under which key each group after the offset is shown."""
         ranking = self.ranking()
-        size = min(self.asked["topN"], self.asked["limit"])
         first = self.asked["offset"]
         return {
             key: key if place < first + size else OTHER
@@ -288,7 +287,7 @@ class Model:
     def windows(self) -> dict[str, dict[str, Decimal]]:
         """Return the cost of each key of the page in each window."""
         found: defaultdict[str, dict[str, Decimal]] = defaultdict(dict)
-        places = self.places()
+        places = self.places(min(self.asked["topN"], self.asked["limit"]))
         for start, end in boundaries(self.asked["windowSize"]):
             since, until = max(start, self.start), min(end, self.end)
             for group, place in places.items():
@@ -362,7 +361,11 @@ def test_a_report_is_what_its_events_come_to(
     by_dimension = asked["groupBy"] == "provider"
     with localcontext(prec=300):
         model = Model(costs[:1] if by_dimension else costs, events, asked)
-        groups, places, windows = model.groups(), model.places(), model.windows()
+        groups, places, windows = (
+            model.groups(),
+            model.places(model.asked["limit"]),
+            model.windows(),
+        )
         expected = shown(groups, places)
         total, quantity = (
             sum((now[place] for now, _ in groups.values()), Decimal(0))
@@ -512,7 +515,7 @@ def test_pages_show_each_group_once_and_pass_on_the_rest(
         seen += [group.key for group in page.groups]
         rest = page.other_group(None).current.cost
         assert sum(group.current.cost for group in page.groups) + rest == passed_on
-        assert len(set(page.shown_key_by_group.values())) == len(page.groups) + bool(
+        assert len(set(page.chart_keys(size).values())) == len(page.groups) + bool(
             page.rest
         )
         passed_on = rest

@@ -33,6 +33,8 @@ _SUCCESSES: Final = {
 _RESPONSE_HEADERS: Final = {
     "Accept-Encoding": "The supported encodings of request bodies (RFC 7694): gzip.",
     "Outlay-Batch": "The path of the batch extension, and the most events of a batch.",
+    "Outlay-Unparks": "'true' if an event type has no metric yet. A client may "
+    "probe it again soon.",
     "Outlay-Duplicate": "'true' if the key was received before. The first is kept.",
 }
 

@@ -44,6 +44,7 @@ BATCH_PATH: Final = "/v0/events/batch"
 Model = TypeVar("Model", bound=BaseModel)
 
 _JSON: Final = (b"content-type", b"application/json")
+_MAX_WARNING_BYTES: Final = 1000
 _IDENTIFIER_PLACE: Final = 3  # of "", "v0", "costs", "{id}"
 
 
@@ -54,9 +55,10 @@ class Request:
         headers: The request's headers, by lower-case name.
         key: The request's API key.
         identifier: The third part of the path, or ''.
+        warning: A warning for the header ``Outlay-Warning``, or ''.
     """
 
-    __slots__ = ("_receive", "_scope", "headers", "identifier", "key")
+    __slots__ = ("_receive", "_scope", "headers", "identifier", "key", "warning")
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class Request:
         self.headers = headers
         self.key = key
         self.identifier = identifier
+        self.warning = ""
 
     async def body(self, limit: int) -> bytes:
         """Return the JSON body of at most ``limit`` bytes, decompressed.
@@ -130,6 +133,8 @@ class Request:
         # Blank values too: 'subject=' means the unattributed costs, not all costs.
         pairs = parse_qsl(text, keep_blank_values=True)
         values: dict[str, Any] = dict(pairs)
+        if unknown := _unknown_names(model, values):
+            self.warning = f"unknown query parameters are ignored: {unknown}"
         if repeated in values:
             values[repeated] = tuple(value for name, value in pairs if name == repeated)
         return _validated(model, values)
@@ -232,7 +237,11 @@ class Router:
             key = self._core.auth.authenticate(headers.get(b"authorization"))
             require_permission(key, route.permission)
         request = Request(scope, receive, headers, key, identifier)
-        return await route.handler(self._core, request)
+        response = await route.handler(self._core, request)
+        if not request.warning:
+            return response
+        more = warning_header(request.warning)
+        return response._replace(headers=[*response.headers, more])
 
     def _find(self, path: str) -> tuple[dict[str, Route], str]:
         """Return the path's routes by method, and its identifier or ''."""
@@ -265,6 +274,19 @@ def _wrong_method(method: str, path: str, methods: Mapping[str, object]) -> Http
 
 def _error_response(problem: HttpProblem) -> Response:
     return Response(problem.status, encode(problem.body), [*problem.headers])
+
+
+def warning_header(text: str) -> tuple[bytes, bytes]:
+    """Return the header ``Outlay-Warning``, in printable ASCII."""
+    readable = text if text.isprintable() else ascii(text)
+    value = readable.encode("ascii", "backslashreplace")[:_MAX_WARNING_BYTES]
+    return b"outlay-warning", value
+
+
+def _unknown_names(model: type[BaseModel], values: Mapping[str, object]) -> str:
+    known = {field.alias for field in model.model_fields.values()}
+    known.update(getattr(model, "other_names", ()))
+    return ", ".join(sorted(name for name in values if name not in known))
 
 
 def _check_media_type(value: bytes | None) -> None:

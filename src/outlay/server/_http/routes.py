@@ -15,7 +15,9 @@ from outlay.server._http.router import (
     Response,
     Route,
     prefers_minimal,
+    warning_header,
 )
+from outlay.server._wire.problems import UNPARKS
 from outlay.server._wire.request_models import (
     CostCreate,
     CostListQuery,
@@ -60,21 +62,35 @@ async def ingest_batch(core: ServerCore, request: Request) -> Response:
     body = await request.body(core.settings.max_batch_bytes)
     minimal = prefers_minimal(request.headers.get(b"prefer", b""))
     result = await core.ingest.ingest_batch(request.key, body, minimal=minimal)
-    return Response(
-        207 if result.failed else 202, encode(result), [_APPLIED] if minimal else []
-    )
+    headers = [_APPLIED] if minimal else []
+    if any(failure.code == "INVALID_EVENT_TYPE" for failure in result.failed):
+        headers.append(UNPARKS)
+    return Response(207 if result.failed else 202, encode(result), headers)
 
 
 async def create_cost(core: ServerCore, request: Request) -> Response:
     """Create a cost. Earlier events count as well."""
     body = await request.model(CostCreate, core.settings.max_event_bytes)
-    return Response(201, encode(await core.costs.create(request.key, body)))
+    return _created(core, await core.costs.create(request.key, body))
 
 
 async def create_cost_metric(core: ServerCore, request: Request) -> Response:
     """Create a cost, in the older form."""
     body = await request.model(CostMetricCreate, core.settings.max_event_bytes)
-    return Response(201, encode(await core.costs.create_metric(request.key, body)))
+    return _created(core, await core.costs.create_metric(request.key, body))
+
+
+def _created(core: ServerCore, cost: CostResponse) -> Response:
+    """Return the response of a new cost, with a warning of events counted twice."""
+    headers = []
+    if others := core.costs.overlapping(cost):
+        headers.append(
+            warning_header(
+                f"events of type {cost.event_type!r} are also counted by "
+                f"{', '.join(others)}; totals over these metrics count them twice"
+            )
+        )
+    return Response(201, encode(cost), headers)
 
 
 async def list_costs(core: ServerCore, request: Request) -> Response:
@@ -105,20 +121,24 @@ async def delete_cost(core: ServerCore, request: Request) -> Response:
 async def summarize(core: ServerCore, request: Request) -> Response:
     """Sum up a cost over a period: in total, by dimension, and by window."""
     query = request.query(SummaryQuery)
+
+    def compute() -> bytes:
+        return encode(core.summaries.summarize(request.key, request.identifier, query))
+
     # In a thread, because posts must not wait for a long query.
-    summary = await asyncio.to_thread(
-        core.summaries.summarize, request.key, request.identifier, query
-    )
-    return Response(200, encode(summary))
+    return Response(200, await asyncio.to_thread(compute))
 
 
 async def report_costs(core: ServerCore, request: Request) -> Response:
     """Report the totals of costs over a period, by group."""
     query = request.query(ReportQuery, repeated="costId")
     core.auth.check_namespace(request.key, "merchantId", query.merchant_id)
+
+    def compute() -> bytes:
+        return encode(core.reports.report(request.key, query))
+
     # In a thread, for the same reason.
-    report = await asyncio.to_thread(core.reports.report, request.key, query)
-    return Response(200, encode(report))
+    return Response(200, await asyncio.to_thread(compute))
 
 
 async def create_product(core: ServerCore, request: Request) -> Response:

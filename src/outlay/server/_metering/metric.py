@@ -7,6 +7,7 @@ a rollup and the events behind it cannot disagree.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final, Protocol, TypeAlias
@@ -23,6 +24,8 @@ Instant: TypeAlias = tuple[int, int]
 Dimensions: TypeAlias = tuple[str, ...]
 """One value for each dimension of the cost, ordered by the dimension's name."""
 
+_COUNTS: Final = {Aggregation.COUNT, Aggregation.UNIQUE_COUNT}
+_CURRENCY: Final = re.compile("[A-Za-z]{3}")
 _NEVER: Final[Instant] = (-(2**63), 0)
 
 
@@ -34,6 +37,7 @@ class Contribution(msgspec.Struct, frozen=True, gc=False):
             them lie in the same hour.
         events: The number of events.
         skipped: The number of events without a countable value.
+        other_currency: The number of skipped events that are in another currency.
         value: Their combined value, or None if none counts. Text for UNIQUE_COUNT.
         at: The time of the value. Only LATEST reads it.
     """
@@ -45,6 +49,7 @@ class Contribution(msgspec.Struct, frozen=True, gc=False):
     skipped: int
     value: Decimal | str | None
     at: Instant
+    other_currency: int = 0
 
 
 class Accumulator(Protocol):
@@ -52,6 +57,7 @@ class Accumulator(Protocol):
 
     events: int
     skipped: int
+    other_currency: int
 
     def add(self, contribution: Contribution) -> None:
         """Add one contribution."""
@@ -90,10 +96,19 @@ _RESULT: Final[dict[Aggregation, _Result]] = {
 class NumberAccumulator:
     """Combines numbers by one aggregation, exactly. Not thread-safe."""
 
-    __slots__ = ("_aggregation", "_combine", "at", "events", "skipped", "value")
+    __slots__ = (
+        "_aggregation",
+        "_combine",
+        "at",
+        "events",
+        "other_currency",
+        "skipped",
+        "value",
+    )
 
     events: int
     skipped: int
+    other_currency: int
     value: Decimal | None
     at: Instant
 
@@ -102,6 +117,7 @@ class NumberAccumulator:
         self._combine = _COMBINE[aggregation]
         self.events = 0
         self.skipped = 0
+        self.other_currency = 0
         self.value = None
         self.at = _NEVER
 
@@ -109,6 +125,7 @@ class NumberAccumulator:
         """Add one contribution."""
         self.events += contribution.events
         self.skipped += contribution.skipped
+        self.other_currency += contribution.other_currency
         value, at = contribution.value, contribution.at
         if not isinstance(value, Decimal):
             return
@@ -128,17 +145,19 @@ class NumberAccumulator:
 class DistinctAccumulator:
     """Counts distinct values. Memory grows with their number. Not thread-safe."""
 
-    __slots__ = ("_seen", "events", "skipped")
+    __slots__ = ("_seen", "events", "other_currency", "skipped")
 
     def __init__(self) -> None:
         self.events = 0
         self.skipped = 0
+        self.other_currency = 0
         self._seen: set[str] = set()
 
     def add(self, contribution: Contribution) -> None:
         """Add one contribution."""
         self.events += contribution.events
         self.skipped += contribution.skipped
+        self.other_currency += contribution.other_currency
         if isinstance(contribution.value, str):
             self._seen.add(contribution.value)
 
@@ -156,13 +175,21 @@ class CompiledMetric:
         PathError: A path of the cost is not a JSONPath.
     """
 
-    __slots__ = ("_read_value", "_readers", "aggregation", "cost", "names")
+    __slots__ = (
+        "_adds_money",
+        "_read_value",
+        "_readers",
+        "aggregation",
+        "cost",
+        "names",
+    )
 
     def __init__(self, cost: CostMetric, aggregation: Aggregation) -> None:
         self.cost = cost
         self.aggregation = aggregation
         self.names = tuple(sorted(cost.group_by))
         self._readers = [compile_path(cost.group_by[name]) for name in self.names]
+        self._adds_money = aggregation not in _COUNTS
         self._read_value = _value_reader(aggregation, cost.value_property)
 
     @property
@@ -190,6 +217,9 @@ class CompiledMetric:
             fields: The event's decoded data.
         """
         number = self._read_value(fields)
+        other_currency = self._adds_money and self._is_other_currency(fields)
+        if other_currency:
+            number = None
         return Contribution(
             at,
             customer,
@@ -204,6 +234,22 @@ class CompiledMetric:
             number is None,
             number,
             (at, seq),
+            other_currency,
+        )
+
+    def _is_other_currency(self, fields: dict[str, Any]) -> bool:
+        """Return whether an event's data names another currency than the metric's.
+
+        Amounts of two currencies are never added. Text that is no currency code, which
+        has three letters in any case, says nothing about the currency.
+        """
+        code = fields.get("currency")
+        return (
+            code is not None
+            and code != self.cost.currency
+            and isinstance(code, str)
+            and _CURRENCY.fullmatch(code) is not None
+            and code.upper() != self.cost.currency
         )
 
 

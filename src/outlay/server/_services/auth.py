@@ -54,7 +54,7 @@ def key_digest(key: str) -> bytes:
     """Return the digest of a key, which is stored instead of the key.
 
     A plain SHA-256, without salt or stretching, is enough for 192 random bits, because
-    nobody can guess them. A look-up of a digest needs no constant time either. Its
+    they cannot be guessed. A look-up of a digest needs no constant time either. Its
     timing could reveal digests, and a digest does not lead to its key.
     """
     return sha256(key.encode()).digest()
@@ -80,8 +80,13 @@ class Authenticator:
 
     def __init__(self, store: Store, settings: ServerSettings) -> None:
         self._store = store
-        self._known: dict[bytes, ApiKey] = {}
+        self._known: dict[bytes, ApiKey] = {}  # of the database at `_version`
+        self._version = -1
         self._fixed: ApiKey | None = None
+        self._dev: ApiKey | None = None
+        if settings.dev:
+            granted = frozenset({ALL_PERMISSIONS})
+            self._dev = ApiKey(b"", "development", settings.namespace, granted, 0)
         if settings.api_key is not None:
             # In memory only. A fixed key can be guessable, so that its digest must not
             # be on disk.
@@ -92,7 +97,6 @@ class Authenticator:
                 permissions={ALL_PERMISSIONS},
                 now=0,
             )
-            self._known[self._fixed.digest] = self._fixed
 
     def authenticate(self, authorization: bytes | None) -> ApiKey:
         """Return the key of a request.
@@ -103,9 +107,18 @@ class Authenticator:
         Raises:
             HttpProblem: 401, because the key is missing or unknown.
         """
+        if self._dev is not None:
+            return self._dev
         if authorization is None or authorization[:7].lower() != _SCHEME:
             raise unauthorized("send the header 'Authorization: Bearer <API key>'")
         digest = sha256(authorization[7:].strip()).digest()
+        if self._fixed is not None and digest == self._fixed.digest:
+            return self._fixed
+        version = self._store.version()
+        if version != self._version:
+            # A key may be revoked, also by another program.
+            self._known = {}
+            self._version = version
         key = self._known.get(digest)
         if key is None:
             with self._store.reading() as reader:
@@ -132,8 +145,7 @@ class Authenticator:
             return
         with self._store.reading() as reader:
             known = reader.namespaces()
-        if self._fixed is not None:
-            known.add(self._fixed.namespace)
+        known.update(one.namespace for one in (self._fixed, self._dev) if one)
         if namespace in known:
             raise other_organization(field, namespace)
         raise not_found("organization", namespace)

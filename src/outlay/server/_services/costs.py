@@ -10,7 +10,8 @@ import msgspec
 
 from outlay.server._metering.decimals import format_plain
 from outlay.server._records import ApiKey, CostMetric, Product
-from outlay.server._storage.store import Page, Reader, Store
+from outlay.server._services.default_metrics import is_untouched_default
+from outlay.server._storage.store import ALL, Page, Reader, Store
 from outlay.server._wire.problems import FieldError, invalid_fields, not_found
 from outlay.server._wire.request_models import (
     CostCreate,
@@ -83,8 +84,31 @@ class CostService:
             now,
             now,
         )
-        await self._commits.run(lambda: self._store.add_cost(cost))
+        await self._commits.run(lambda: self._add(cost))
         return cost_response(cost)
+
+    def _add(self, cost: CostMetric) -> None:
+        """Store a cost in place of an untouched default of its event type.
+
+        Both would count the same events.
+        """
+        for other in self._metrics_of(cost.namespace, cost.event_type):
+            if is_untouched_default(other):
+                self._store.delete_cost(other, self._now())
+        self._store.add_cost(cost)
+
+    def overlapping(self, cost: CostResponse) -> list[str]:
+        """Return the names and ids of other metrics that count the same events."""
+        return [
+            f"{other.name} ({other.id})"
+            for other in self._metrics_of(cost.merchant_id, cost.event_type)
+            if other.id != cost.id
+        ]
+
+    def _metrics_of(self, namespace: str, event_type: str | None) -> list[CostMetric]:
+        with self._store.reading() as reader:
+            costs, _ = reader.costs(namespace, None, ALL)
+        return [cost for cost in costs if event_type and cost.event_type == event_type]
 
     async def create_metric(self, key: ApiKey, body: CostMetricCreate) -> CostResponse:
         """Store a new cost that was sent in the older form."""

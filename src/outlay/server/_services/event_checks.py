@@ -17,6 +17,8 @@ from outlay.server._wire.response_models import (
     EventBody,
     decode_data,
     decode_event,
+    decode_undated_event,
+    parse_instant,
     to_microseconds,
 )
 
@@ -32,6 +34,9 @@ MAX_DEPTH: Final = 100
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """The errors of decoding JSON. RecursionError means that it is nested too deeply."""
+
+# The decoder rounds to microseconds.
+_LONG_FRACTION: Final = re.compile(rb'"timestamp"\s*:\s*"[^"]{19}\.\d{7}')
 
 _EXTERNAL_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,255}")
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -113,9 +118,14 @@ def _decode(raw: bytes | msgspec.Raw) -> tuple[EventBody, str, dict[str, Any]]:
     try:
         body = decode_event(raw)
     except msgspec.ValidationError as error:
-        raise _field_problem(str(error), "") from None
+        exact = _with_exact_time(raw)
+        if exact is None:
+            raise _field_problem(str(error), "") from None
+        body = exact
     except UNREADABLE as error:
         raise malformed_body(f"the event is not JSON ({error})") from None
+    if _LONG_FRACTION.search(raw) and (exact := _with_exact_time(raw)):
+        body = exact
     try:
         fields = decode_data(body.data)
     except msgspec.ValidationError as error:
@@ -126,6 +136,17 @@ def _decode(raw: bytes | msgspec.Raw) -> tuple[EventBody, str, dict[str, Any]]:
     if _is_too_deep(data, fields):
         raise malformed_body(f"data is nested over {MAX_DEPTH} levels; flatten it")
     return body, data, fields
+
+
+def _with_exact_time(raw: bytes | msgspec.Raw) -> EventBody | None:
+    """Return an event whose timestamp the decoder rounds or refuses, or None."""
+    try:
+        undated = decode_undated_event(raw)
+        moment = parse_instant(undated.timestamp or "")
+    except (ValueError, RecursionError):
+        return None
+    fields = msgspec.structs.asdict(undated)
+    return EventBody(**{**fields, "timestamp": moment})
 
 
 def _is_too_deep(text: str, fields: dict[str, Any]) -> bool:

@@ -166,9 +166,9 @@ class IngestService:
             raw, now, strict_timestamps=settings.strict_timestamps
         )
         self._auth.check_namespace(key, "namespace", body.namespace)
-        if not settings.accept_unmatched and not self._store.has_metric_for(
+        if not self._store.has_metric_for(
             key.namespace, body.type
-        ):
+        ) and not settings.accepts_unmatched(body.type):
             raise unmatched_event_type(body.type)
         return Event(
             event_id,

@@ -74,12 +74,15 @@ class Page(NamedTuple):
     groups: Sequence[Group]
     rest: Sequence[Group]
 
-    @property
-    def shown_key_by_group(self) -> dict[str, str]:
-        """The key that shows each group. Groups before the page are left out."""
+    def chart_keys(self, top: int) -> dict[str, str]:
+        """Return the key under which a chart shows each group.
+
+        The first ``top`` groups of the page have their own keys, and all groups after
+        them have `OTHER`. Groups before the page are left out.
+        """
         return {
-            **{group.key: OTHER for group in self.rest},
-            **{group.key: group.key for group in self.groups},
+            **{group.key: OTHER for group in [*self.groups[top:], *self.rest]},
+            **{group.key: group.key for group in self.groups[:top]},
         }
 
     def other_group(self, unit: str | None) -> Group:

@@ -4,12 +4,12 @@ Where the contract leaves a choice, the rows of a report add up to its totals:
 
 - Totals are sums over all groups, shown or not. Amounts of SUM and COUNT add up. For
   other aggregations, a warning says that each group has a value of its own.
-- A page shows the first ``min(topN, limit)`` groups after ``offset``, and all groups
-  after them as ``__other__``. So the first page adds up to the total, and each further
-  page to the ``__other__`` before it. ``pagination.limit`` is the size of a page,
-  ``pagination.total`` the number of groups.
-- The time series has the keys of the page. It leaves out windows without events, and
-  inside a window the groups without events.
+- A page shows the first ``limit`` groups after ``offset``, and all groups after them as
+  ``__other__``. So the first page adds up to the total, and each further page to the
+  ``__other__`` before it. ``pagination.total`` is the number of groups.
+- The time series names the first ``topN`` groups of the page, and adds up all groups
+  after them as ``__other__``. It leaves out windows without events, and inside a window
+  the groups without events.
 - A report is in one currency: the requested one, or else the only one.
 - The prior period has the same length and ends at the period's start. A customer with
   costs in the prior period only is a group as well.
@@ -106,6 +106,10 @@ class _CostTotals(NamedTuple):
     def skipped(self) -> int:
         return sum(group.skipped for group in self.groups.values())
 
+    @property
+    def other_currency(self) -> int:
+        return sum(group.other_currency for group in self.groups.values())
+
 
 class _ReportBuilder:
     """Builds one report from one consistent view."""
@@ -125,8 +129,7 @@ class _ReportBuilder:
         ranking = rank(
             filled if query.exclude_empty else groups, query.sort, query.sort_dir
         )
-        size = min(query.top_n, query.limit)
-        page = page_of(ranking, query.offset, size)
+        page = page_of(ranking, query.offset, query.limit)
         rows = [self._row(group, total.cost) for group in page.groups]
         if page.rest:
             rest = page.other_group(self._scope.unit)
@@ -138,9 +141,9 @@ class _ReportBuilder:
             json_number(total.cost),
             json_number(total.quantity),
             rows,
-            self._series(page.shown_key_by_group, groups),
+            self._series(page.chart_keys(query.top_n), groups),
             self._scope.dimensions,
-            Pagination(size, query.offset, len(ranking)),
+            Pagination(query.limit, query.offset, len(ranking)),
             len(groups),
             len(groups) - len(filled),
             format_plain(total.cost),
@@ -212,7 +215,7 @@ class _ReportBuilder:
     def _series(
         self, shown_keys: Mapping[str, str], groups: Sequence[Group]
     ) -> list[ReportPoint]:
-        """Return the costs of each window under the keys of the page.
+        """Return the costs of each window under the keys of the chart.
 
         The contributions are read a second time. So only the groups of the page take
         up memory, and not every customer in every window.
@@ -313,10 +316,14 @@ class _ReportBuilder:
         """Return the warnings that a reader of the totals needs."""
         warnings = [*self._scope.warnings]
         warnings += [
-            f"excluded, because they have no numeric value: {one.skipped} of the "
-            f"events of {named([one.metric.cost])}"
+            f"excluded, because they {reason}: {count} of the events of "
+            f"{named([one.metric.cost])}"
             for one in totals
-            if one.skipped
+            for reason, count in (
+                ("have no numeric value", one.skipped - one.other_currency),
+                ("are in another currency than the metric", one.other_currency),
+            )
+            if count
         ]
         metrics = [one.metric for one in totals if one.events]
         not_additive = [metric.cost for metric in metrics if not metric.is_additive]

@@ -19,7 +19,7 @@ from outlay.server._services.breakdown import (
     unknown_dimension,
 )
 from outlay.server._services.ranking import ZERO_AMOUNT, Amount
-from outlay.server._storage.store import CUSTOMER_NAME, Page
+from outlay.server._storage.store import ALL, CUSTOMER_NAME
 from outlay.server._wire.problems import FieldError, HttpProblem, invalid_fields
 from outlay.server._wire.request_models import CUSTOMER_DIMENSION, ReportQuery
 
@@ -35,7 +35,6 @@ BY_COST: Final = "cost"
 BY_CUSTOMER: Final = "customer"
 
 _ADDITIVE: Final = {Aggregation.SUM, Aggregation.COUNT}
-_ALL: Final = Page(2**53, 0)
 _NAMES_LISTED: Final = 20  # so that no message grows with the organization
 
 
@@ -168,7 +167,7 @@ def _requested_costs(
     reader: Reader, namespace: str, cost_ids: Iterable[str]
 ) -> Sequence[CostMetric]:
     """Return the costs with these ids, or all costs if there are no ids."""
-    costs, _ = reader.costs(namespace, None, _ALL)
+    costs, _ = reader.costs(namespace, None, ALL)
     wanted = set(cost_ids)
     ids = [cost.id for cost in costs]
     if unknown := sorted(wanted.difference(ids)):

@@ -132,6 +132,7 @@ class _SummaryBuilder:
             cost.unit,
             self._group_rows(groups) if self._selection.names else None,
             None if window is None else self._series_points(window),
+            self._total.other_currency,
         )
 
     def _group_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from outlay.server._errors import DatabaseBusyError, DatabaseError
@@ -13,6 +14,11 @@ try:
     import fcntl
 except ImportError:  # not POSIX: SQLite's own locks still guard the data
     fcntl = None  # type: ignore[assignment]
+
+
+def private_opener(path: str, flags: int) -> int:
+    """Open a file that only its owner may read and write, if it is created."""
+    return os.open(path, flags, 0o600)
 
 
 class FileLock:
@@ -31,7 +37,7 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         name = path.with_name(path.name + ".lock")
         try:
-            self._file = name.open("a")
+            self._file = open(name, "a", opener=private_opener)  # noqa: SIM115 - held open
         except OSError as error:
             raise DatabaseError(
                 f"{path} cannot be used as database ({error.strerror}: {name}); "

@@ -182,13 +182,14 @@ class RollupQuery:
         self,
         events: int,
         skipped: int,
+        other_currency: int,
         giga: int,
         ones: int,
         nano: int,
         atto: int,
         rank: bytes,
         value: str | None,
-    ) -> tuple[int, int, Decimal | None, Instant]:
+    ) -> tuple[int, int, Decimal | None, Instant, int]:
         aggregation = self._metric.aggregation
         at = latest_at(rank) if rank and aggregation is Aggregation.LATEST else (0, 0)
         number: Decimal | None = None
@@ -198,7 +199,7 @@ class RollupQuery:
             number = ZERO
         elif value is not None:
             number = Decimal(value)
-        return events, skipped, number, at
+        return events, skipped, number, at, other_currency
 
 
 def _cube_for(metric: CompiledMetric, needed: set[str]) -> int:

@@ -49,7 +49,8 @@ CHOSEN: Final = frozenset({Aggregation.MIN, Aggregation.MAX, Aggregation.LATEST}
 
 # A bare column beside one max() has the value of the row with the greatest rank.
 SUMS: Final = (
-    "sum(events), sum(skipped), sum(giga), sum(ones), sum(nano), sum(atto),"
+    "sum(events), sum(skipped), sum(other_currency),"
+    " sum(giga), sum(ones), sum(nano), sum(atto),"
     " max(rank), value"
 )
 
@@ -57,14 +58,14 @@ STAGING: Final = """
     CREATE TEMP TABLE staged (
         cube INTEGER, hour INTEGER, day INTEGER, month INTEGER,
         customer TEXT, dimensions TEXT,
-        events INTEGER, skipped INTEGER,
+        events INTEGER, skipped INTEGER, other_currency INTEGER,
         giga INTEGER, ones INTEGER, nano INTEGER, atto INTEGER,
         rank BLOB, value TEXT
     )
 """
 """The table that `add_to_rollups` needs on its connection."""
 
-_STAGE: Final = "INSERT INTO staged VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_STAGE: Final = "INSERT INTO staged VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _STAGE_SUMS: Final = (
     "INSERT INTO staged SELECT ?, hour, day, month, {customer}, {dimensions}, {sums}"
     " FROM staged WHERE cube = ? GROUP BY hour, {customer}, {dimensions}"
@@ -74,12 +75,13 @@ _FOLD: Final = (
     " FROM staged WHERE true {group_by}"
     " ON CONFLICT DO UPDATE SET"
     " events = events + excluded.events, skipped = skipped + excluded.skipped,"
+    " other_currency = other_currency + excluded.other_currency,"
     " giga = giga + excluded.giga, ones = ones + excluded.ones,"
     " nano = nano + excluded.nano, atto = atto + excluded.atto,"
     " value = CASE WHEN excluded.rank > rank THEN excluded.value ELSE value END,"
     " rank = max(rank, excluded.rank)"
 )
-_VALUES: Final = "events, skipped, giga, ones, nano, atto, rank, value"
+_VALUES: Final = "events, skipped, other_currency, giga, ones, nano, atto, rank, value"
 _FOLD_HOUR: Final = tuple(
     (grain, _FOLD.format(bucket=grain.name.lower(), values=_VALUES, group_by=""))
     for grain in Grain
@@ -206,6 +208,7 @@ def _stage(
                 text,
                 one.events,
                 one.skipped,
+                one.other_currency,
                 *parts,
                 rank,
                 value,
@@ -232,8 +235,8 @@ def _stage_single_labels(connection: sqlite3.Connection) -> None:
     a NUL.
     """
     rows = connection.execute(
-        "SELECT hour, day, month, dimensions, events, skipped, giga, ones, nano, atto,"
-        " rank, value FROM staged WHERE cube = ?",
+        "SELECT hour, day, month, dimensions, events, skipped, other_currency,"
+        " giga, ones, nano, atto, rank, value FROM staged WHERE cube = ?",
         (LABELS,),
     ).fetchall()
     connection.executemany(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._errors import DatabaseError, NewerDatabaseError
+from outlay.server._storage.file_lock import private_opener
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,6 +122,7 @@ _MIGRATIONS: Final = (
         dimensions TEXT NOT NULL,
         events INTEGER NOT NULL,
         skipped INTEGER NOT NULL,
+        other_currency INTEGER NOT NULL,
         giga INTEGER NOT NULL,
         ones INTEGER NOT NULL,
         nano INTEGER NOT NULL,
@@ -167,8 +171,10 @@ def open_writer(path: Path, *, durable: bool) -> sqlite3.Connection:
         NewerDatabaseError: A newer version of outlay wrote the file.
     """
     try:
+        if not path.exists():
+            os.close(private_opener(str(path), os.O_CREAT | os.O_RDWR))
         connection = _connect(path)
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         raise _unusable(path, error) from error
     try:
         _prepare(connection, path, durable=durable)
@@ -200,6 +206,10 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _prepare(connection: sqlite3.Connection, path: Path, *, durable: bool) -> None:
     _check_ours(connection, path)
+    # An earlier version created the file for all to read. SQLite's other files get the
+    # mode of this one. If another user owns it, that user decides.
+    with suppress(PermissionError):
+        path.chmod(0o600)
     connection.execute("PRAGMA journal_mode = WAL")
     # FULL means that a commit returns after the log is on the disk, past its cache.
     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
@@ -240,7 +250,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def _unusable(path: Path, error: sqlite3.Error) -> DatabaseError:
+def _unusable(path: Path, error: OSError | sqlite3.Error) -> DatabaseError:
     return DatabaseError(
         f"{path} cannot be used as database ({error}); check that its folder exists, "
         "that both can be written, and that it is no other kind of file"

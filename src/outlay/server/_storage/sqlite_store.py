@@ -76,6 +76,9 @@ class SqliteStore:
             with the process needs no sync.
         write_batch: The number of keys that are written together.
 
+    Attributes:
+        is_new: Whether the file had no metric, deleted or not, and no event.
+
     Raises:
         DatabaseError: The file cannot be used. The message says what to do.
     """
@@ -98,6 +101,7 @@ class SqliteStore:
             raise
         self._connection.execute(STAGING)
         self._seq = self._one("SELECT coalesce(max(seq), 0) FROM events")
+        self.is_new = not self._seq and not self._one("SELECT count(*) FROM costs")
         self._folded = self._one("SELECT folded_seq FROM progress")
         self._unfolded = self._read_unfolded()
         self._appended_at = 0
@@ -110,6 +114,7 @@ class SqliteStore:
         self._load_costs()
         self._idle_readers: list[SqliteReader] = []  # guarded by _readers_lock
         self._readers_lock = threading.Lock()
+        self._watching = _schema.open_reader(path)
 
     def close(self) -> None:
         """Release the file. No thread may be writing or reading."""
@@ -117,6 +122,7 @@ class SqliteStore:
             readers, self._idle_readers = self._idle_readers, []
         for reader in readers:
             reader.close()
+        self._watching.close()
         self._connection.close()
         self._file_lock.release()
 
@@ -125,6 +131,11 @@ class SqliteStore:
     def has_metric_for(self, namespace: str, event_type: str) -> bool:
         """Return whether some cost reads events of this type."""
         return (namespace, event_type) in self._active
+
+    def version(self) -> int:
+        """Return a number that changes with each commit."""
+        (version,) = self._watching.execute("PRAGMA data_version").fetchone()
+        return int(version)
 
     @contextmanager
     def reading(self) -> Iterator[SqliteReader]:
@@ -158,14 +169,13 @@ class SqliteStore:
             fresh = [result.event for result in results if not result.duplicate]
             start = self._seq + 1
             self._insert(fresh, start, now)
-            unfolded = [*self._unfolded, *fresh]
-            is_full = len(unfolded) >= _FOLD_BATCH
+            is_full = len(self._unfolded) + len(fresh) >= _FOLD_BATCH
             if is_full:
-                self._fold(unfolded)
+                self._fold([*self._unfolded, *fresh])
         # After the commit, so that a rolled back append leaves no trace.
         self._seq += len(fresh)
         self._appended_at = now
-        self._unfolded = unfolded
+        self._unfolded += fresh
         if is_full:
             self._forget_folded()
         self._index.add(fresh, start)
@@ -330,6 +340,11 @@ class SqliteStore:
                     key.created_at,
                 ),
             )
+
+    def remove_key(self, digest: bytes) -> None:
+        """Revoke an API key."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM api_keys WHERE digest = ?", (digest,))
 
     def _load_costs(self) -> None:
         active: defaultdict[tuple[str, str], list[_ActiveMetric]] = defaultdict(list)

@@ -30,6 +30,10 @@ class Page(NamedTuple):
     offset: int
 
 
+ALL: Final = Page(2**53, 0)
+"""The page with all items."""
+
+
 class Reader(Protocol):
     """One consistent view of the store, for the thread that opened it."""
 
@@ -140,6 +144,17 @@ class Store(Protocol):
 
     def has_metric_for(self, namespace: str, event_type: str) -> bool:
         """Return whether some cost reads events of this type. It reads memory only."""
+        ...
+
+    def version(self) -> int:
+        """Return a number that changes with each commit, of another program as well.
+
+        Only the event loop's thread may call it. It is fast.
+        """
+        ...
+
+    def remove_key(self, digest: bytes) -> None:
+        """Revoke the API key with this SHA-256."""
         ...
 
     def reading(self) -> AbstractContextManager[Reader]:

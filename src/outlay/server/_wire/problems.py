@@ -24,6 +24,9 @@ CATEGORIES: Final = {
 ACCEPT_GZIP: Final = (b"accept-encoding", b"gzip")
 """The header that offers to accept compressed bodies."""
 
+UNPARKS: Final = (b"outlay-unparks", b"true")
+"""The header of a 422 that invites a client to probe the event type again soon."""
+
 
 class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
     """One invalid field.
@@ -155,6 +158,7 @@ def unmatched_event_type(event_type: str) -> HttpProblem:
         error="invalid_event_type",
         code="INVALID_EVENT_TYPE",
         details={"type": event_type},
+        headers=[UNPARKS],
     )
 
 

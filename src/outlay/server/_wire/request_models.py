@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias
 
 import msgspec
 from pydantic import (
@@ -31,7 +30,7 @@ from pydantic.alias_generators import to_camel
 from outlay.server._metering.decimals import to_countable
 from outlay.server._metering.jsonpath import PathError, compile_path
 from outlay.server._records import Aggregation
-from outlay.server._wire.response_models import to_microseconds
+from outlay.server._wire.response_models import parse_instant, to_microseconds
 
 CUSTOMER_DIMENSION: Final = "subject"
 """The dimension that every cost has: the customer."""
@@ -70,8 +69,8 @@ def _instant(value: object) -> int:
     # A '+' that was not escaped in a query arrives as a space.
     text = _SPACE_BEFORE_OFFSET.sub(r"+\1", str(value))
     try:
-        return to_microseconds(msgspec.convert(text, datetime))
-    except (msgspec.ValidationError, ValueError):
+        return to_microseconds(parse_instant(text))
+    except ValueError:
         raise ValueError(
             "must be an RFC 3339 instant such as 2026-01-01T00:00:00Z"
         ) from None
@@ -246,6 +245,8 @@ FilterGroupBy: TypeAlias = Annotated[
 
 class SummaryQuery(_Request):
     """The period of a summary, and its breakdown."""
+
+    other_names: ClassVar = ("windowSize",)  # of parameters, see `_window_size`
 
     start: Annotated[Instant, Field(alias="from")]
     end: Annotated[Instant, Field(alias="to")]

@@ -6,6 +6,7 @@ an offset. Every decimal is a JSON number with all of its digits.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TOO_FINE: Final = re.compile(r"(\.\d{6})\d+")
+_LEAP_SECOND: Final = re.compile(r"([Tt ]\d\d:\d\d):60(?:\.\d+)?")
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 FIRST_INSTANT: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
@@ -53,6 +56,20 @@ class EventBody(_Body):
     external_subject: str | None = None
     namespace: str | None = None
     timestamp: datetime | None = None
+    idempotency_key: str | None = None
+    external_id: str | None = None
+
+
+class UndatedEventBody(_Body):
+    """The same, with its timestamp as text."""
+
+    type: str
+    source: str
+    data: _JsonObject
+    subject: str | None = None
+    external_subject: str | None = None
+    namespace: str | None = None
+    timestamp: str | None = None
     idempotency_key: str | None = None
     external_id: str | None = None
 
@@ -181,7 +198,8 @@ class SummaryResponse(_Body, tag_field="object", tag="cost"):
     """The quantity and cost of a metric in a period.
 
     Totals are null if there is no value to average or compare. The fields ``…Exact``,
-    ``events`` and ``excluded`` are additions of this server.
+    ``events``, ``excluded`` and ``otherCurrency`` are additions of this server.
+    ``excluded`` counts the events of another currency as well.
     """
 
     id: str
@@ -198,6 +216,7 @@ class SummaryResponse(_Body, tag_field="object", tag="cost"):
     unit: str | None = None
     groups: Sequence[SummaryGroup] | None = None
     time_series: Sequence[SummaryPoint] | None = None
+    other_currency: int = 0
 
 
 class ReportPeriod(_Body):
@@ -278,6 +297,7 @@ class HealthResponse(_Body):
 
 encode: Final = msgspec.json.Encoder().encode
 decode_event: Final = msgspec.json.Decoder(EventBody).decode
+decode_undated_event: Final = msgspec.json.Decoder(UndatedEventBody).decode
 decode_batch: Final = msgspec.json.Decoder(BatchBody).decode
 decode_data: Final = msgspec.json.Decoder(
     dict[str, Any], float_hook=parse_number
@@ -288,6 +308,19 @@ decode_data: Final = msgspec.json.Decoder(
 def json_number(value: Decimal) -> msgspec.Raw:
     """Return ``value`` as a JSON number with all of its digits."""
     return msgspec.Raw(format_plain(value).encode())
+
+
+def parse_instant(text: str) -> datetime:
+    """Return the instant of an RFC 3339 text, truncated to microseconds.
+
+    The decoder would round, and move an event to the next month. A leap second is the
+    last microsecond before the next minute.
+
+    Raises:
+        ValueError: The text is not RFC 3339.
+    """
+    text = _TOO_FINE.sub(r"\1", text)
+    return msgspec.convert(_LEAP_SECOND.sub(r"\1:59.999999", text), datetime)
 
 
 def to_microseconds(moment: datetime) -> int:

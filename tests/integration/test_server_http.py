@@ -217,7 +217,7 @@ def test_times_are_echoed_in_utc(site: Site, given: str, echoed: str) -> None:
     assert site.post(timestamp=given).json()["timestamp"] == echoed
 
 
-@pytest.mark.parametrize("given", ["yesterday", "2026-12-31T23:59:60Z"])
+@pytest.mark.parametrize("given", ["yesterday", "2026-12-31T23:59:61Z"])
 def test_what_is_no_instant_is_answered_with_an_example(site: Site, given: str) -> None:
     """Whoever sent it learns what to send instead."""
     answer = site.post(timestamp=given)

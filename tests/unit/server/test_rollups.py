@@ -136,6 +136,8 @@ def make_event(number: int, row: tuple[str, int, str, str, str, str]) -> Event:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 @settings(
     max_examples=150,
     deadline=None,

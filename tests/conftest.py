@@ -9,14 +9,19 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Tests never assert a time, and Hypothesis's own deadline would on a busy machine.
+# Tests never assert a time, and Hypothesis's own limits would on a busy machine.
 # In CI the examples are fixed, so that a red run is red again when it is repeated.
-settings.register_profile("outlay", deadline=None, derandomize="CI" in os.environ)
+settings.register_profile(
+    "outlay",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+)
 settings.load_profile("outlay")
 
 

@@ -153,7 +153,7 @@ def test_a_folder_that_belongs_to_somebody_else_degrades_to_memory(
 
 _UNUSABLE_HOME: Final = """
 receipt = outlay.track_cost("cost.a", "2.5", customer_id="c", operation_id="1")
-say(receipt.durable, outlay.default_client()._journal.folder.path.parent)
+say(receipt.durable, outlay.default_client()._pipeline.journal.folder.path.parent)
 outlay.close()
 """
 
@@ -194,7 +194,7 @@ for number in range(20):
 events = take_all(journal)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 for event in events:
-    journal.bury(event, "dead", "rejected", "no")
+    journal.move_to_dead_letters(event, "dead", "rejected", "no")
 letters = list(journal.folder.dead_path.iterdir())[0].read_text().splitlines()
 say(len(letters), journal.reader.parked_count(), all(l[-1] == "}" for l in letters))
 """

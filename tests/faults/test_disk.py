@@ -367,12 +367,12 @@ def test_a_folder_deleted_before_anything_was_read_loses_nothing(
         )
         for number in range(10):
             track(client, number)
-        shutil.rmtree(tmp_path / "spill")
+        shutil.rmtree(tmp_path / "journal")
         first = client.flush(20)
         durable = client.track_cost(
             "cost.b", "1", customer_id="c", operation_id="b"
         ).durable
-        there = segment_files(tmp_path / "spill")
+        there = segment_files(tmp_path / "journal")
         second = client.close(20)
 
     assert (first.complete, first.stats.delivered, first.stats.pending) == (True, 10, 0)
@@ -406,7 +406,7 @@ def test_what_somebody_deletes_unread_is_counted_as_damaged(
     assert (stats.pending, stats.dropped) == (0, {})
     assert stats.damaged > 0
     assert len(server.amounts) == stats.delivered == 6000 - stats.damaged
-    assert "somebody deleted segment" in caplog.text
+    assert "was deleted; its undelivered events are lost" in caplog.text
     assert_conserved(stats)
 
 

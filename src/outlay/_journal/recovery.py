@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final
 from outlay._journal import agent_progress, frames, segments
 from outlay._journal.admin import commit
 from outlay._journal.agent_progress import SegmentSummary
-from outlay._journal.folders import WriterFolder
+from outlay._journal.folders import DestinationFolder, WriterFolder
 from outlay._journal.locks import check_locks_exclude
 from outlay._journal.reader import SegmentHandle
 from outlay.errors import JournalError
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from outlay._journal.folders import DestinationFolder
     from outlay._journal.reader import JournalReader
     from outlay._model.clock import Clock
     from outlay._model.rate_limited_log import RateLimitedLog
@@ -160,7 +159,9 @@ class Recovery:
 
     def has_orphans(self) -> bool:
         """Return whether other writers, dead or alive, have folders here."""
-        return bool(self._writers() or self._folder().staged())
+        return bool(self._list(DestinationFolder.writers)) or bool(
+            self._list(DestinationFolder.staged)
+        )
 
     def held_folders(self) -> list[WriterFolder]:
         """Return the folders of which this process holds locks."""
@@ -213,26 +214,29 @@ class Recovery:
         self._next_search = self._clock.monotonic() + ADOPT_SECONDS
         self._wake_resting()
         self._finish_commits()
-        found = [path for path in self._writers() if not self._is_known(path)]
+        found = [
+            path
+            for path in self._list(DestinationFolder.writers)
+            if not self._is_known(path)
+        ]
         if not found or not self._may_lock():
             return 0
         return sum(map(self._try_adopt, found))
 
     def _finish_commits(self) -> None:
         """Finish what a killed command had decided, so that its events are shipped."""
-        folder = self._folder()
-        if not folder.staged():
+        if not self._list(DestinationFolder.staged):
             return
         try:
-            commit.recover(folder)
+            commit.recover(self._folder())
         except JournalError:
             pass  # a command is at work, and finishes it
         except OSError as error:
             self._notices.warn("commit", "cannot finish a killed command: %s", error)
 
-    def _writers(self) -> list[Path]:
+    def _list(self, paths: Callable[[DestinationFolder], Iterable[Path]]) -> list[Path]:
         try:
-            return list(self._folder().writers())
+            return list(paths(self._folder()))
         except OSError as error:
             self._notices.warn(
                 "writers", "cannot look for events of earlier processes: %s", error

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
@@ -35,12 +34,13 @@ from outlay._model.unpriced_cost import UNSETTLED_STATES, UnpricedCost
 from outlay.errors import JournalError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from outlay._journal.folders import DestinationMeta
     from outlay._journal.marked_lines import MarkedLine
 
 _Record = TypeVar("_Record", DeadLetter, UnpricedCost)
 _SETTLED: Final = frozenset(state.name.lower() for state in SETTLED)
-_MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
 class UnreadableItem(NamedTuple):
@@ -178,30 +178,6 @@ def _is_there(folder: Path) -> bool:
         return folder.is_dir()
     except PermissionError:  # so it is for the client
         return False
-
-
-def file_system_type(folder: Path, mounts: Path = _MOUNTS) -> str | None:
-    """Return the type of a folder's file system, such as ``nfs4`` or ``tmpfs``.
-
-    Args:
-        folder: An existing folder.
-        mounts: The system's list of mounts (proc_pid_mountinfo(5)).
-
-    Returns:
-        The type, or None if the system does not list its mounts.
-    """
-    try:
-        lines = mounts.read_text().splitlines()
-    except OSError:
-        return None
-    path, found, longest = folder.resolve(), None, -1
-    for line in lines:
-        # 36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 /dev/sda1 rw
-        mount, _, file_system = line.partition(" - ")
-        point = Path(mount.split()[4].encode().decode("unicode_escape"))
-        if path.is_relative_to(point) and len(point.parts) >= longest:
-            found, longest = file_system.split()[0], len(point.parts)
-    return found
 
 
 def destinations(journal_dir: Path) -> list[DestinationView]:

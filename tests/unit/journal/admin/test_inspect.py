@@ -14,7 +14,6 @@ from outlay._journal.admin.inspect import (
     DestinationView,
     UnreadableItem,
     destinations,
-    file_system_type,
     find_journal_dir,
     read_letters,
     size_of,
@@ -433,20 +432,3 @@ def test_without_a_list_the_name_tells_the_writer(tmp_path: Path) -> None:
     assert holders.shipper_of(tmp_path / f"1767268800000-{gone}-0a1b2c3d") is None
     assert holders.shipper_of(tmp_path / f"1767268800000-{10**30}-0a1b2c3d") is None
     assert holders.shipper_of(tmp_path / "odd") is None
-
-
-def test_the_file_system_of_a_folder_has_a_type(tmp_path: Path) -> None:
-    """The doctor warns of those that lose a journal, or share it between hosts."""
-    home = tmp_path / "a b" / "journal"
-    home.mkdir(parents=True)
-    mounts = tmp_path / "mountinfo"
-    shared = str(tmp_path / "a b").replace(" ", "\\040")
-    mounts.write_text(
-        "21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
-        f"35 21 0:30 / {shared} rw,relatime - nfs4 host:/export rw\n"
-        f"36 21 0:31 / {tmp_path}/a rw - tmpfs tmpfs rw\n"
-    )
-
-    assert file_system_type(home, mounts) == "nfs4"
-    assert file_system_type(tmp_path, mounts) == "ext4"
-    assert file_system_type(home, tmp_path / "missing") is None

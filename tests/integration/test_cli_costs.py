@@ -533,6 +533,19 @@ def test_default_metrics_are_created_once(defaults: BackgroundServer) -> None:
     assert listed(defaults, "cost.ai.inference") == ["inference"]
 
 
+def test_metrics_without_events_hide_no_others(
+    defaults: BackgroundServer, client: Client
+) -> None:
+    """Thirteen default metrics, of which one counts something."""
+    client.track_cost("cost.ai.inference", 2, customer_id="c", operation_id=1)
+    client.flush(20)
+
+    shown = squeezed(table(costs(defaults)))
+
+    assert shown.splitlines()[2:] == ["inference 2 USD", "all 2 USD"]
+    assert len(document(costs(defaults, "--json"))["costs"]) == 13
+
+
 def test_a_metric_of_ones_own_replaces_the_untouched_default(
     defaults: BackgroundServer,
 ) -> None:

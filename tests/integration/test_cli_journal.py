@@ -355,6 +355,8 @@ def test_status_of_a_destination_that_shipped_everything(
         (["--customer", "cus_1"], [1, 2, 3, 4, 5]),
         (["--customer", "cus_2"], []),
         (["--older-than", "7d"], [4, 5]),
+        (["--older-than", "2026-02"], [4, 5]),
+        (["--older-than", "2026-01-01"], []),
         (["--older-than", "7d", "--state", "pending"], []),
         (["--type", "cost.ai.inference", "--state", "pending"], [1, 2]),
     ],

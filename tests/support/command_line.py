@@ -1,4 +1,4 @@
-"""The command line as its users have it: words in; exit code and text out."""
+"""Run the command line as its users do: words in, exit code and text out."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 _DEADLINE: Final = 40.0
-"""Seconds for a command that should take one, on a busy machine."""
-
+"""The limit in seconds of a command that should take one, on a busy machine."""
 
 KEY: Final = "sk_test_cli"
-"""Opens every server that `serving` starts."""
+"""The key of every server that `serving` starts."""
 
 
 class Ran(NamedTuple):
-    """How a command ended, and what it printed."""
+    """The exit code of a command, and its output."""
 
     code: int
     out: str
@@ -39,7 +38,7 @@ def call(*words: str) -> Ran:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             code = main(words)
-        except SystemExit as end:  # argparse's own way out
+        except SystemExit as end:  # argparse raises it
             code = int(end.code or 0)
     return Ran(code, out.getvalue(), err.getvalue())
 
@@ -48,7 +47,7 @@ def start(*words: str, **variables: object) -> subprocess.Popen[str]:
     """Start ``outlay`` as a process with these ``OUTLAY_*`` variables and no others."""
     return subprocess.Popen(
         [sys.executable, "-m", "outlay", *words],
-        # What it prints is asserted, so it must not depend on who runs the tests.
+        # Tests compare the output, so it must not depend on the caller's environment.
         env=environment({"PYTHONUTF8": "1", "NO_COLOR": "1", **variables}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -73,10 +72,11 @@ def run(*words: str, **variables: object) -> Ran:
 
 
 def serving(respond: ASGIApp | None = None) -> BackgroundServer:
-    """Return a server of one's own, not started yet.
+    """Return a new server that is not started yet.
 
     Args:
-        respond: answers in its stead, to every request.
+        respond: An application that responds to every request instead. Defaults to
+            None.
     """
     settings = ServerSettings(port=0, database=":memory:", api_key=KEY)
     if respond is None:
@@ -85,7 +85,7 @@ def serving(respond: ASGIApp | None = None) -> BackgroundServer:
 
 
 class _Instead:
-    """Middleware that never asks the application."""
+    """Middleware that replaces the application."""
 
     def __init__(self, app: ASGIApp, answer: ASGIApp) -> None:
         self._app = app
@@ -97,5 +97,5 @@ class _Instead:
 
 
 def reaching(server: BackgroundServer) -> list[str]:
-    """Return the arguments that lead to ``server``."""
+    """Return the arguments that name ``server`` and its key."""
     return ["--base-url", server.url, "--api-key", KEY]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlay._cli.exit_codes import UsageError
 from outlay._cli.journal_totals import EventSummary
-from outlay._cli.options import add_connection_options
+from outlay._cli.options import add_connection_options, parse_time
 from outlay._journal.admin.inspect import (
     DestinationView,
     destinations,
     find_journal_dir,
 )
 from outlay._journal.folders import destination_name
-from outlay._model.clock import SystemClock, format_rfc3339
+from outlay._model.clock import SystemClock, format_rfc3339, to_ms
 from outlay._model.settings import Settings
 from outlay.errors import JournalError, OutlayError
 
@@ -91,17 +91,24 @@ def add_event_filter(parser: argparse.ArgumentParser, states: Sequence[str]) -> 
     group.add_argument("--customer", metavar="ID", help="only this customer")
     group.add_argument(
         "--older-than",
-        type=_duration_ms,
+        type=_latest_ms,
         metavar="AGE",
-        help="only events of this age or older, such as 90min, 36h or 7d",
+        help="only events of this age or older, such as 90min, 36h or 7d, or from "
+        "before a date such as 2026-10-01",
     )
 
 
-def _duration_ms(text: str) -> int:
-    found = re.fullmatch(r"(\d{1,5})(s|min|h|d)", text, re.ASCII)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no age; pass 90min or 7d")
-    return int(found[1]) * _UNITS[found[2]] * 1000
+def _latest_ms(text: str) -> int:
+    """Return the instant that is an age ago, or the instant of a date or time."""
+    if found := re.fullmatch(r"(\d{1,5})(s|min|h|d)", text, re.ASCII):
+        age_ms = int(found[1]) * _UNITS[found[2]] * 1000
+        return SystemClock().now_ms() - age_ms
+    try:
+        return to_ms(parse_time(text))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no age; pass 90min or 7d, or a date such as 2026-10-01"
+        ) from None
 
 
 class JournalTarget:
@@ -217,7 +224,7 @@ class EventFilter(NamedTuple):
         """Return the filter of the arguments of `add_event_filter`."""
         before = None
         if arguments.older_than is not None:
-            before = format_rfc3339(SystemClock().now_ms() - arguments.older_than)
+            before = format_rfc3339(arguments.older_than)
         states = arguments.state or default_states
         return cls(states, arguments.type, arguments.customer, before)
 

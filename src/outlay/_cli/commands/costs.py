@@ -169,15 +169,20 @@ def run(arguments: argparse.Namespace) -> int:
             # No event of a metric without the dimension can have the value.
             if len(metric.dimensions_among(where)) == len(where)
         ]
-    overlaps = _overlaps(results)
+    # Metrics without events would hide the others among rows of zeros.
+    shown = [
+        each for each in results if each.summary.events != 0 or each.summary.excluded
+    ]
+    shown = shown or results
+    overlaps = _overlaps(shown)
     if overlaps and _COST not in by and not arguments.format:
         by = (*by, _COST)
-    totals = (
-        _totals_by_window(results, by)
-        if arguments.window
-        else (_totals_by_labels(results, by))
-    )
-    columns = ("from", *by) if arguments.window else by
+    if arguments.window:
+        columns: tuple[str, ...] = ("from", *by)
+        totals = _totals_by_window(shown, by)
+    else:
+        columns = by
+        totals = _totals_by_labels(shown, by)
     if arguments.top is not None:
         totals = _largest(totals, arguments.top, skip=len(columns) - len(by))
     if arguments.format:
@@ -186,8 +191,8 @@ def run(arguments: argparse.Namespace) -> int:
     elif not metrics:
         print("no cost metric yet; type: outlay metrics create --defaults")
     else:
-        _print_result(period, columns, totals, results)
-        _print_notes(results, overlaps)
+        _print_result(period, columns, totals, shown)
+        _print_notes(shown, overlaps)
     return ExitCode.DONE
 
 

@@ -20,37 +20,16 @@ if TYPE_CHECKING:
 _OUTAGE_BODY: Final = {"message": "the demo plays an outage", "error": "unavailable"}
 
 
-class ServerFaults:
-    """The current faults of the server, and counts of their effects.
+class _FaultMiddleware:
+    """Applies the faults of a `DemoServer` to requests that carry events."""
 
-    Thread safety: Any thread may set the first two attributes. Only the server's
-    thread counts.
-
-    Attributes:
-        is_down: Whether the server responds 503 and does not read requests.
-        responses_to_lose: The number of requests that the server will serve, but
-            respond to with 503, as a proxy does after its own timeout.
-        refused: The number of requests in the outage.
-        lost: The number of lost responses.
-    """
-
-    def __init__(self) -> None:
-        self.is_down = False
-        self.responses_to_lose = 0
-        self.refused = 0
-        self.lost = 0
-
-
-class FaultMiddleware:
-    """Applies the `ServerFaults` to requests that carry events."""
-
-    def __init__(self, app: ASGIApp, faults: ServerFaults) -> None:
+    def __init__(self, app: ASGIApp, demo_server: DemoServer) -> None:
         self._app = app
-        self._faults = faults
+        self._demo_server = demo_server
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, refuse, or serve and lose the response."""
-        faults = self._faults
+        faults = self._demo_server
         if scope["type"] != "http" or not scope["path"].startswith("/v0/events"):
             await self._app(scope, receive, send)
             return
@@ -73,17 +52,30 @@ async def _discard_response(message: Message) -> None:
 
 
 class DemoServer:
-    """A server in a temporary folder, with faults."""
+    """A server in a temporary folder, with faults.
+
+    Thread safety: Any thread may set the faults. Only the server's thread counts.
+
+    Attributes:
+        is_down: Whether the server responds 503 and does not read requests.
+        responses_to_lose: The number of requests that the server will serve, but
+            respond to with 503, as a proxy does after its own timeout.
+        refused: The number of requests in the outage.
+        lost: The number of lost responses.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.faults = ServerFaults()
+        self.is_down = False
+        self.responses_to_lose = 0
+        self.refused = 0
+        self.lost = 0
         self._api_key = "sk_test_demo_" + secrets.token_hex(12)
         self.server = BackgroundServer(
             ServerSettings(
                 port=0, database=folder / "outlay.db", api_key=self._api_key
             ),
-            middleware=[Middleware(FaultMiddleware, faults=self.faults)],
+            middleware=[Middleware(_FaultMiddleware, demo_server=self)],
         )
 
     def settings(self) -> Settings:

@@ -40,7 +40,6 @@ class DemoScenario:
 
     def __init__(self, demo_server: DemoServer, events: int, seed: int) -> None:
         self._demo_server = demo_server
-        self._faults = demo_server.faults
         self._share = events // _WORKERS
         self._pool = WorkerPool(
             demo_server.folder,
@@ -90,7 +89,7 @@ class DemoScenario:
 
     def _stop_server(self, workers: list[Worker]) -> None:
         """Step 2: the server is down, and the workers track the other half."""
-        self._faults.is_down = True
+        self._demo_server.is_down = True
         print_step("outage", "the server responds 503; tracking goes on")
         for worker in workers:
             worker.go_on()
@@ -98,7 +97,7 @@ class DemoScenario:
         self._pool.wait(
             lambda: (
                 last.next_index >= self._share * 3 // 4
-                and self._faults.refused >= _REFUSALS
+                and self._demo_server.refused >= _REFUSALS
             )
         )
 
@@ -122,8 +121,8 @@ class DemoScenario:
 
     def _recover(self, workers: list[Worker]) -> None:
         """Step 4: the server is up, loses some responses, and gets all events."""
-        self._faults.responses_to_lose = _LOST_RESPONSES
-        self._faults.is_down = False
+        self._demo_server.responses_to_lose = _LOST_RESPONSES
+        self._demo_server.is_down = False
         print_step(
             "recovery", f"the server is up, but loses {_LOST_RESPONSES} responses"
         )
@@ -136,7 +135,7 @@ class DemoScenario:
     def _compare(self) -> bool:
         """Step 5: compare the server's totals with the demo's own record."""
         tracked, stats = self._pool.tracked, self._pool.stats()
-        counts, faults = self._demo_server.server.counts, self._faults
+        counts, faults = self._demo_server.server.counts, self._demo_server
         equal = print_comparison(tracked.totals(), self._server_totals())
         for topic, text in {
             "tracked": f"{len(tracked)} operations; {counts.accepted} events counted",

@@ -1,4 +1,4 @@
-"""What pricing a captured call costs its caller, against genai-prices itself."""
+"""Measure the price of a captured call, beside genai-prices itself."""
 
 from __future__ import annotations
 

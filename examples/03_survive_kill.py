@@ -1,6 +1,6 @@
 """Kill a process the moment it has tracked; the next one delivers what it left.
 
-You will see a process die by SIGKILL with three events undelivered, its successor find
+You will see a process die by SIGKILL with three events undelivered, the next one find
 them in the journal, and the total of 0.3 USD that they make.
 """
 
@@ -18,8 +18,8 @@ from outlay.server import BackgroundServer, ServerSettings
 EVER = {"from": "2000-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"}
 
 
-def victim(base_url: str, api_key: str, folder: str) -> None:
-    """Track three costs and die at once, without a chance to clean up."""
+def track_and_die(base_url: str, api_key: str, folder: str) -> None:
+    """Track three costs, and die without a chance to clean up."""
     # Nothing is shipped, so it is certain that no event leaves before the kill.
     client = outlay.Client(
         base_url=base_url, api_key=api_key, journal_dir=folder, shipping="none"
@@ -32,7 +32,7 @@ def victim(base_url: str, api_key: str, folder: str) -> None:
 
 
 def main() -> None:
-    """Start the victim, then a client on the same folder."""
+    """Start a process that dies, then a client on the same folder."""
     with (
         BackgroundServer(ServerSettings(port=0, database=":memory:")) as server,
         httpx.Client(base_url=server.url) as http,
@@ -55,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    victim(*sys.argv[1:]) if sys.argv[1:] else main()
+    track_and_die(*sys.argv[1:]) if sys.argv[1:] else main()

@@ -14,13 +14,13 @@ KEY = "sk_test_example"
 
 
 def main() -> None:
-    """Take the server away, track, and bring it back."""
+    """Stop the server, track, and start it again."""
     with TemporaryDirectory() as folder:
         settings = ServerSettings(
             port=0,
             database=Path(folder, "costs.db"),
             api_key=KEY,
-            accept_unmatched=True,  # no cost metric here; the story is delivery
+            accept_unmatched=True,  # this example has no cost metric
         )
         with BackgroundServer(settings) as server:
             url = server.url

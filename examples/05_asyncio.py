@@ -14,9 +14,9 @@ from outlay.server import BackgroundServer, ServerSettings
 EVER = {"from": "2000-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"}
 
 
-async def answer(client: outlay.Client, number: int) -> None:
+async def handle(client: outlay.Client, number: int) -> None:
     """Serve one request: ask a model, then track what it cost."""
-    await asyncio.sleep(0)  # the provider's answer would be awaited here
+    await asyncio.sleep(0)  # here it would await the provider's response
     client.track_cost(
         "cost.ai",
         "0.0042",
@@ -31,7 +31,7 @@ async def serve_requests(base_url: str, api_key: str | None, folder: str) -> Non
     async with outlay.Client(
         base_url=base_url, api_key=api_key, journal_dir=folder
     ) as client:
-        await asyncio.gather(*(answer(client, number) for number in range(200)))
+        await asyncio.gather(*(handle(client, number) for number in range(200)))
         print("tracked", client.stats().tracked)
 
 

@@ -18,19 +18,19 @@ METRIC = {"name": "All", "eventType": "cost.job", "valueProperty": "$.amount"}
 
 @outlay.track_call("cost.job", amount="0.05", provider="clearbit")
 def look_up(company: str) -> str:
-    """Look it up: each call costs the same."""
+    """Look it up. Each call costs the same."""
     return f"1 Main Street, {company}"
 
 
 @outlay.track_call("cost.job", amount=lambda pages: len(pages) * Decimal("0.0015"))
 def read_contract(company: str) -> list[str]:
-    """Read a document: what it cost is known by its pages."""
+    """Read a document. Its cost follows from its pages."""
     return [company] * 21
 
 
 @outlay.operation("cost.job", operation_id="job", customer_id="customer")
 def onboard(job: str, customer: str, *, fails: bool) -> None:
-    """Do a job: the calls in it have no ids, and are named by the job's."""
+    """Do a job. Its calls have no ids, so theirs are derived from the job's."""
     read_contract(look_up(customer))
     if fails:
         raise TimeoutError(job)
@@ -38,12 +38,10 @@ def onboard(job: str, customer: str, *, fails: bool) -> None:
 
 
 def main() -> None:
-    """Run the job, and run it again, for it has failed."""
-    with (
-        BackgroundServer(ServerSettings(port=0, database=":memory:")) as server,
-        httpx.Client(base_url=server.url) as http,
-        TemporaryDirectory() as folder,
-    ):
+    """Run the job, and run it again, because it failed."""
+    settings = ServerSettings(port=0, database=":memory:")
+    with BackgroundServer(settings) as server, TemporaryDirectory() as folder:
+        http = httpx.Client(base_url=server.url)
         http.headers["Authorization"] = f"Bearer {server.api_key}"
         cost = http.post("/v0/costMetrics", json=METRIC).json()
         outlay.configure(

@@ -20,30 +20,30 @@ numbers = count(1)
 
 
 def stand_in(request: httpx2.Request) -> httpx2.Response:
-    """Answer as api.openai.com would, so that this runs offline and without a key."""
-    answer = {"id": f"chatcmpl-{next(numbers)}", "model": MODEL, "usage": USAGE}
+    """Respond as api.openai.com does, so that this runs offline and without a key."""
+    body = {"id": f"chatcmpl-{next(numbers)}", "model": MODEL, "usage": USAGE}
     if json.loads(request.content).get("stream"):
         return httpx2.Response(
-            200, headers=EVENTS, text=f"data: {json.dumps(answer)}\n\n"
+            200, headers=EVENTS, text=f"data: {json.dumps(body)}\n\n"
         )
     choices = [{"index": 0, "finish_reason": "stop", "message": MESSAGE}]
-    return httpx2.Response(200, json={**answer, "choices": choices})
+    return httpx2.Response(200, json={**body, "choices": choices})
 
 
 @outlay.attribute(operation="summary")
 def summarise(client: openai.OpenAI, text: str, *, stream: bool = False) -> None:
-    """Ask the model; nothing here knows of costs."""
-    answer = client.chat.completions.create(
+    """Ask the model. Nothing here knows of costs."""
+    response = client.chat.completions.create(
         model=MODEL,
         messages=[{"role": "user", "content": f"Summarise: {text}"}],
         stream=stream,
     )
-    for _ in answer if isinstance(answer, openai.Stream) else ():
+    for _ in response if isinstance(response, openai.Stream) else ():
         pass
 
 
 def main() -> None:
-    """Serve two customers, and tell what they cost."""
+    """Serve two customers, and print what they cost."""
     http = httpx2.Client(transport=httpx2.MockTransport(stand_in))
     client = openai.OpenAI(api_key="sk-none", http_client=http)
     outlay.instrument("openai")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -15,6 +16,7 @@ from outlay import testing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from outlay.testing import Costs
 
@@ -38,7 +40,9 @@ def oa(answer: Body | httpx2.Response, **options: Any) -> openai.OpenAI:
     return outlay.instrument(client)
 
 
-def an(answer: Body, kind: Any = anthropic.Anthropic, **options: Any) -> Any:
+def an(
+    answer: Body | httpx2.Response, kind: Any = anthropic.Anthropic, **options: Any
+) -> Any:
     """Return a captured client of anthropic."""
     given = options or {"api_key": "k"}
     return outlay.instrument(kind(http_client=http(answer), **given))
@@ -346,6 +350,88 @@ def test_a_call_costs_its_bill(bill: Bill, costs: Costs) -> None:
     assert amounts == {line: Decimal(text) for line, text in bill.amounts.items()}
     assert {each.data["provenance"] for each in costs.events} == {bill.provenance}
     assert not costs.unpriced
+
+
+def sse(*events: Body) -> httpx2.Response:
+    """Return a stream of events."""
+    lines = (f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in events)
+    return httpx2.Response(
+        200,
+        content="".join(lines).encode(),
+        headers={"content-type": "text/event-stream"},
+    )
+
+
+def test_a_streamed_refusal_is_free(costs: Costs) -> None:
+    """The stop reason comes with the last event."""
+    stream = sse(
+        {"type": "message_start", "message": {**REFUSAL, "stop_reason": None}},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "refusal"},
+            "usage": {"output_tokens": 0},
+        },
+        {"type": "message_stop"},
+    )
+    with an(stream).messages.stream(model="claude-fable-5", **ASKED) as events:
+        for _ in events:
+            pass
+
+    assert [each.data["amount"] for each in costs.events] == [Decimal(0)]
+
+
+def test_a_refusal_in_a_batch_is_free(costs: Costs) -> None:
+    """Not half of the price, but nothing."""
+    line = {
+        "custom_id": "job-1",
+        "result": {"type": "succeeded", "message": REFUSAL},
+    }
+    outlay.observe_batch([json.dumps(line)], provider="anthropic")
+
+    assert [each.data["amount"] for each in costs.events] == [Decimal(0)]
+
+
+def test_a_refusal_on_bedrock_is_free(costs: Costs) -> None:
+    """In the shape of Anthropic's models, and in that of conversations."""
+    for path, body in {
+        "invoke": {"usage": tokens(2706, 0), "stop_reason": "refusal"},
+        "converse": {
+            "usage": {"inputTokens": 2706, "outputTokens": 0, "totalTokens": 2706},
+            "stopReason": "refusal",
+        },
+    }.items():
+        outlay.observe(
+            body,
+            provider="aws",
+            endpoint=f"POST /model/anthropic.claude-fable-5/{path}",
+            headers={"x-amzn-requestid": path},
+        )
+
+    assert [each.data["amount"] for each in costs.events] == [Decimal(0)] * 2
+
+
+def test_a_price_book_has_prices_by_the_attributed_region(tmp_path: Path) -> None:
+    """The region of the call, or else the one that the application names."""
+    book = tmp_path / "prices.toml"
+    book.write_text(
+        """
+[[price]]
+provider = "openai"
+region = "eu-*"
+from = 2026-01-01
+per = 1_000_000
+units = { input_tokens = 7, output_tokens = 0 }
+"""
+    )
+    with (
+        testing.recording(price_book=book) as costs,
+        outlay.attribute(customer_id="cus_1", region="eu-west-1"),
+    ):
+        respond(oa(response("gpt-4o")))
+
+    (event,) = costs.events
+    assert event.data["amount"] == Decimal("0.007")
+    assert event.data["region"] == "eu-west-1"
 
 
 UNPRICED: Final = {

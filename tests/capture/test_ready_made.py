@@ -202,9 +202,9 @@ def test_headers_are_handed_over_in_whatever_case_they_came() -> None:
     ("answer", "endpoint", "says"),
     [
         ({}, "POST /v1/nothing", "POST /v1/nothing"),
-        ({}, None, "a callback"),
-        ("[1]", "POST /currency", "no JSON object"),
-        (b"\xff", "POST /currency", "no JSON object"),
+        ({}, None, "a web hook"),
+        ("[1]", "POST /currency", "not a JSON object"),
+        (b"\xff", "POST /currency", "not a JSON object"),
     ],
 )
 def test_an_answer_that_nobody_reads_is_said(

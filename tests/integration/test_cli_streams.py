@@ -201,6 +201,7 @@ COMMANDS: Final = (
     "unpriced drop",
     "reprice",
     "prices quote",
+    "prices show",
     "doctor",
 )
 

@@ -327,3 +327,17 @@ def test_quote_refuses_what_is_no_count(word: str) -> None:
 
     assert done.code == ExitCode.USAGE
     assert "page=3" in done.err
+
+
+def test_show_names_the_origin_of_each_price(book: Path) -> None:
+    """The user's book, outlay's own list with source and date, and the public list."""
+    words = ["prices", "show", "gpt-4o", "--at", "2026-11-01"]
+
+    listed = json.loads(call(*words, "--price-book", str(book), "--json").out)
+
+    fee = next(each for each in listed if each["entry"].endswith("gpt-4o"))
+    assert (fee["origin"], fee["price"]) == ("outlay", "25 per 1000 web_searches")
+    assert fee["since"] == "2025-06-26"
+    assert fee["source"].startswith("https://")
+    assert "genai-prices  openai/gpt-4o" in call(*words).out
+    assert call("prices", "show", "no-such-model").code == ExitCode.REFUSED

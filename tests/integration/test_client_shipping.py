@@ -127,6 +127,7 @@ def test_a_wrong_key_pauses_and_a_right_one_resumes(
     assert (paused.delivered, paused.pending) == (0, 20)
     assert server.total == total_of(range(20))
     assert caplog.text.count("shipping is paused: HTTP 401: no such key") == 1
+    assert "Type: export OUTLAY_API_KEY=<key>" in caplog.text
     assert "shipping resumes" in caplog.text
     assert _KEY not in caplog.text
     assert_conserved(report.stats)

@@ -41,6 +41,10 @@ _SEVERITY: Final = {
 
 _DEFAULT_ADVICE: Final = "Check OUTLAY_API_KEY and OUTLAY_BASE_URL"
 _ADVICE: Final = {
+    "unauthorized": (
+        "Type: export OUTLAY_API_KEY=<key>, with the key that 'outlay serve' printed "
+        "at its first start"
+    ),
     "forbidden": "Check the permissions of OUTLAY_API_KEY, and firewalls on the way",
     "redirected": "Check OUTLAY_API_KEY and OUTLAY_BASE_URL: the server redirects",
     "proxy_unauthorized": "Check the user and password in HTTPS_PROXY or HTTP_PROXY",

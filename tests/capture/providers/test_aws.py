@@ -863,22 +863,6 @@ def test_an_error_costs_nothing(capture: Capture) -> None:
     assert seen == []
 
 
-class Asynchronous(BaseClient):  # type: ignore[misc]
-    """A client as aiobotocore has them."""
-
-    def __init__(self) -> None:
-        """Have nothing."""
-
-    async def _make_api_call(self, *args: object) -> None:
-        """Call nobody."""
-
-
-def test_aiobotocores_clients_are_refused() -> None:
-    """Better than to seem to capture them."""
-    with pytest.raises(outlay.ConfigError, match="aiobotocore"):
-        outlay.instrument(Asynchronous())
-
-
 def test_any_service_can_be_read_by_an_extractor_of_ones_own(capture: Capture) -> None:
     """An operation's path is its service and its name."""
 

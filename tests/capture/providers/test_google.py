@@ -278,10 +278,10 @@ def test_counting_tokens_is_free(capture: Capture) -> None:
 def test_searches_are_a_line_of_their_own(
     model: str, searches: int, capture: Capture
 ) -> None:
-    """They are charged besides the tokens; what was searched for is not kept."""
+    """They are charged by distinct queries; what was searched for is not kept."""
     grounded = answer(modelVersion=model)
     grounded["candidates"][0]["groundingMetadata"] = {
-        "webSearchQueries": [WORDS, WORDS]
+        "webSearchQueries": [WORDS, "another", WORDS, ""]
     }
     client = client_of(ProviderApi(Scripted(grounded)))
     with capture(LIBRARY, client) as seen:
@@ -294,6 +294,35 @@ def test_searches_are_a_line_of_their_own(
             line="web_search",
             flavor=None,
             usage={"web_searches": searches},
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "contradiction"),
+    [
+        ("gemini-2.5-flash", None),
+        ("gemini-3-flash-preview", "the number of queries of maps is not known"),
+    ],
+)
+def test_maps_are_a_line_of_their_own(
+    model: str, contradiction: str | None, capture: Capture
+) -> None:
+    """They cost by the prompt; from Gemini 3 on by the query, which is not reported."""
+    grounded = answer(modelVersion=model)
+    place = {"maps": {"placeId": "places/1", "title": WORDS}}
+    grounded["candidates"][0]["groundingMetadata"] = {"groundingChunks": [place, place]}
+    client = client_of(ProviderApi(Scripted(grounded)))
+    with capture(LIBRARY, client) as seen:
+        client.models.generate_content(model=model, contents=WORDS)
+
+    assert seen[1:] == [
+        observed(
+            model=model,
+            line="google_maps",
+            flavor=None,
+            usage={"map_search": 1},
+            contradiction=contradiction,
         ),
     ]
 
@@ -337,7 +366,9 @@ def test_vertex_tells_region_and_tier(capture: Capture) -> None:
     with capture(LIBRARY, client) as seen:
         client.models.generate_content(model="gemini-2.5-flash", contents=WORDS)
 
-    assert seen == [observed(region="europe-west1", service_tier="priority")]
+    assert seen == [
+        observed(region="europe-west1", endpoint="regional", service_tier="priority")
+    ]
 
 
 @pytest.mark.filterwarnings("ignore:The generate_images method is deprecated")

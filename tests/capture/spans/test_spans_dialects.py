@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlay._capture.spans.dialects import (
-    DIALECTS,
+    CONVENTIONS,
     convention_of,
     observation_from_span,
 )
@@ -229,15 +229,15 @@ def test_no_content_is_read() -> None:
 _NAMES = sorted(
     {
         name
-        for dialect in DIALECTS
+        for convention in CONVENTIONS
         for names in (
-            (dialect.marker,),
-            dialect.provider,
-            dialect.model,
-            dialect.response_id,
-            dialect.cost,
-            dialect.service_tier,
-            *dialect.counts.values(),
+            (convention.marker,),
+            convention.provider,
+            convention.model,
+            convention.response_id,
+            convention.cost,
+            convention.service_tier,
+            *convention.counts.values(),
         )
         for name in names
     }

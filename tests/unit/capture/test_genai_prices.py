@@ -350,7 +350,7 @@ def test_prices_by_the_token_are_worked_out_without_asking_again() -> None:
     linear = 0
     for provider, model in models():
         price = model.get_prices(AT)
-        rates = LinearPrice.of(price, registry, list(counts))
+        rates = LinearPrice.from_price(price, registry, list(counts))
         if rates is not None:
             linear += 1
             straight = model.calc_price(

@@ -1,8 +1,8 @@
-"""Lateness: whether an operation that is looked at ended too long ago to be counted.
+"""Decide whether a looked-up operation is older than the dedupe window.
 
-Servers know a key for a day. Who lists last month's operations, or opens an old one,
-must not count them once more: so an answer that is read for its own sake counts only
-while it is sure that the server still knows what was counted before.
+Servers remember a key for a day. A program that lists or opens last month's operations
+must not count them again. So a looked-up response counts only while the server surely
+remembers the operation's earlier event.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from outlay._capture.extraction.registry import Call
 
 _DEDUPE_WINDOW: Final = timedelta(hours=23)
-"""The dedupe window of a server, less an hour for clocks and retries."""
+"""The dedupe window of a server, minus an hour for clocks and retries."""
 
 
 def is_past_dedupe_window(ended: object, call: Call) -> bool:
-    """Return whether an operation ended too long before it was looked at.
+    """Return whether an operation ended too long before it was looked up.
 
     Args:
-        ended: when it did, by ISO 8601 or RFC 2822; anything else: not known.
-        call: that looked; its answer tells when, by the provider's own clock.
+        ended: The end, by ISO 8601 or RFC 2822. Any other value means unknown.
+        call: The look-up, whose response contains the time of the provider's clock.
     """
     then, now = _instant(ended), _instant(call.headers.get("date"))
     return then is not None and now is not None and now - then > _DEDUPE_WINDOW

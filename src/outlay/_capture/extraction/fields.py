@@ -1,7 +1,6 @@
-"""Answers: what an extractor may read of what a provider's library returned.
+"""Read fields of responses as plain values, from objects of libraries or from bytes.
 
-Objects of the libraries and bytes become plain values, and only those members that are
-asked for: what is not read cannot leak.
+Only the named fields are read. A field that is not read cannot leak.
 """
 
 from __future__ import annotations
@@ -18,30 +17,31 @@ from outlay.errors import InvalidEventError
 
 _NUMBERS: Final = (int, float, Decimal)
 _PLAIN: Final = (str, *_NUMBERS, type(None))
-# Of a set it takes a third of the time, and most values are of these types exactly.
+# A look-up in a set takes a third of the time of isinstance(), and fits most values.
 _NUMBERS_EXACTLY: Final = frozenset(_NUMBERS)
 _PLAIN_EXACTLY: Final = frozenset({*_PLAIN, bool})
 
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _items: Final = msgspec.json.Decoder(list[msgspec.Raw])
-# Amounts are decimals from their text on: a float may have lost a digit.
+# Amounts are decoded as decimals, because a float may lose a digit.
 _value: Final = msgspec.json.Decoder(float_hook=Decimal)
 
 
-def read_fields(answer: object, names: Iterable[str] | None) -> dict[str, Any]:
-    """Return members of an answer as plain values; what is absent or null is left out.
+def read_fields(response: object, names: Iterable[str] | None) -> dict[str, Any]:
+    """Return fields of a response as plain values, without absent and null ones.
 
     Args:
-        answer: a mapping, or an object of a provider's library.
-        names: the members; None: all. ``output.type`` is the ``type`` of ``output``,
-            or of each of its items; so it is called in what is returned.
+        response: A mapping, or an object of a provider's library.
+        names: The names of the fields, which the result has, too. ``output.type`` is
+            the ``type`` of ``output``, or a list with that of each item. If None, all
+            fields.
     """
     if names is None:
-        whole = to_builtin(answer)
+        whole = to_builtin(response)
         return whole if isinstance(whole, dict) else {}
     found = {}
     for name, path in _paths(tuple(names)):
-        value = _value_at(answer, path)
+        value = _value_at(response, path)
         if value is not None:
             found[name] = to_builtin(value)
     return found
@@ -53,7 +53,7 @@ def _paths(names: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def read_json_fields(body: bytes, names: Iterable[str] | None) -> dict[str, Any]:
-    """Return `members` of a JSON object; what is not asked for is not decoded.
+    """Return fields of a JSON object, as `read_fields`. Others are not decoded.
 
     Raises:
         msgspec.DecodeError: ``body`` is not a JSON object.
@@ -69,7 +69,7 @@ _Tree = dict[str, "_Tree"]
 
 @functools.lru_cache(maxsize=256)
 def _path_tree(paths: tuple[str, ...]) -> _Tree:
-    """Return paths by their first parts; what is wanted wholly has nothing below."""
+    """Return a tree of the paths' parts. A part that is read whole has no children."""
     tree: _Tree = {}
     for path in paths:
         below = tree
@@ -88,7 +88,7 @@ def _wanted(raw: dict[str, msgspec.Raw], tree: _Tree) -> dict[str, Any]:
 
 
 def _decoded(value: msgspec.Raw, tree: _Tree) -> Any:
-    """Return what ``tree`` wants of a value; the rest is passed over undecoded."""
+    """Return the parts of a value that ``tree`` names. Others are not decoded."""
     if not tree:
         return _value.decode(value)
     first = bytes(memoryview(value)[:1])
@@ -111,28 +111,26 @@ def _value_at(value: object, path: tuple[str, ...]) -> Any:
 
 
 def to_amount(value: object) -> Decimal | None:
-    """Return a number as the decimal that was written, or None: it is no amount."""
+    """Return a number as a decimal with the same digits, or None if it is no amount."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
     try:
-        return to_exact_decimal(
-            value
-        )  # within limits: eleven bytes can name a billion digits
+        # It has limits: eleven bytes can name a billion digits.
+        return to_exact_decimal(value)
     except InvalidEventError:
         return None
 
 
 def to_quantity(value: object) -> int | Decimal | None:
-    """Return a count as it was written, or None: it is none."""
+    """Return a count with the same digits, or None if it is no count."""
     amount = to_amount(value)
     return value if amount is not None and isinstance(value, int) else amount
 
 
 def to_builtin(value: object) -> Any:
-    """Return ``value`` as str, numbers, dict and list; without members that are None.
+    """Return ``value`` as str, numbers, dict and list, without members that are None.
 
-    Understands what the libraries' models have in common: they are mappings, or
-    models of pydantic's, or dataclasses.
+    Accepts the kinds of models in libraries: mappings, pydantic models and dataclasses.
     """
     if type(value) in _PLAIN_EXACTLY:
         return value
@@ -149,10 +147,10 @@ def to_builtin(value: object) -> Any:
 
 
 def _fields_of(value: object) -> Mapping[Any, Any] | None:
-    """Return the fields of a mapping, or of one of pydantic's models; None: neither.
+    """Return the fields of a mapping or of a pydantic model, or None for other values.
 
-    Rather than model_dump: many times as fast for a model with few fields, and silent
-    about values that the library did not expect.
+    This is many times as fast as model_dump() for a model with few fields. It does not
+    warn of values that the library did not expect.
     """
     if type(value) is dict:
         return value
@@ -163,15 +161,15 @@ def _fields_of(value: object) -> Mapping[Any, Any] | None:
 
 
 def is_model(value: object) -> bool:
-    """Return whether ``value`` is one of pydantic's models."""
+    """Return whether ``value`` is a pydantic model."""
     return hasattr(type(value), "__pydantic_fields__")
 
 
 def only_numbers(value: object) -> Any:
-    """Return ``value`` without anything in it that is not a number; None: nothing is.
+    """Return ``value`` with its numbers only, or None if it contains none.
 
-    What usage is reported as: counts, amounts, and objects and lists of them. Of what
-    something is the count, such as a ``modality``, stays with it.
+    Usage consists of counts, amounts, and objects and lists of them. The kind of a
+    count, such as its ``modality``, stays with it.
     """
     if type(value) in _NUMBERS_EXACTLY:
         return value
@@ -193,7 +191,7 @@ def _numbers_of(value: Mapping[Any, Any]) -> dict[str, Any] | None:
 
 
 _ALLOWED_TEXT: Final = {
-    # Which part of the usage a count is about, and what it may be: nothing else passes.
+    # The kind of usage that a count is about. No other text passes.
     "modality": {"TEXT", "IMAGE", "AUDIO", "VIDEO", "DOCUMENT"},
     "ttl": {"5m", "1h"},
 }

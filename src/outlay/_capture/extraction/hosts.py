@@ -1,7 +1,7 @@
-"""Whose API answers at which host, and which module reads its answers.
+"""List the hosts of providers, and the modules that read their responses.
 
-A table rather than a line in each module: an HTTP client that is captured may call any
-of them, and only the module of the one that it does call is imported.
+It is one table, because a captured HTTP client may call any of them. Only the module of
+a provider that is called is imported.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Final, NamedTuple
 
 
 class ProviderApi(NamedTuple):
-    """Where a provider's API is, and who reads it.
+    """The module and the hosts of a provider's API.
 
     Attributes:
-        module: in `providers`.
-        hosts: ``.example.com`` stands for every host that ends so.
+        module: The module in `providers`.
+        hosts: The hosts. ``.example.com`` stands for every host with that end.
     """
 
     module: str
@@ -27,7 +27,7 @@ APIS: Final = {
     "assemblyai": ProviderApi(
         "assemblyai", ("api.assemblyai.com", "api.eu.assemblyai.com")
     ),
-    # Anybody's servers have names under amazonaws.com.
+    # The servers of all customers have names under amazonaws.com.
     "aws": ProviderApi("aws", ()),
     "azure": ProviderApi(
         "openai",
@@ -62,7 +62,7 @@ APIS: Final = {
             "maps.googleapis.com",
             "roads.googleapis.com",
             "addressvalidation.googleapis.com",
-            "www.googleapis.com",  # geolocation is there, among much else
+            "www.googleapis.com",  # geolocation, among much else
         ),
     ),
     "groq": ProviderApi("openai", ("api.groq.com",)),
@@ -84,7 +84,7 @@ APIS: Final = {
     "twilio": ProviderApi("twilio", (".twilio.com",)),
     "x-ai": ProviderApi("openai", ("api.x.ai",)),
 }
-"""By the provider's canonical name."""
+"""The APIs, by the provider's canonical name."""
 
 HOSTS: Final = {host: name for name, api in APIS.items() for host in api.hosts}
-"""Providers by host."""
+"""The providers, by host."""

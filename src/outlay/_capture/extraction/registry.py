@@ -1,7 +1,7 @@
-"""The registry: which extractor reads the answer to which call.
+"""Find the extractor that reads the response to a call.
 
-A provider's endpoint is a line here: ``("openai", "POST /chat/completions")`` and what
-reads its answers. Doors look it up by what they see of a call: provider, method, path.
+An endpoint of a provider, such as ``("openai", "POST /chat/completions")``, is
+registered with its extractor. Sources look it up by provider, method and path.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import msgspec
 
 from outlay._capture.extraction.hosts import APIS, HOSTS
 from outlay._capture.observation import Observation
+from outlay._model.bounded import BoundedDict
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,34 +52,34 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Extracted = Observation | Iterable[Observation] | None
-"""What an extractor returns: one cost, several, or none."""
+"""The result of an extractor: one cost, several, or none."""
 
 Extractor = Callable[[Mapping[str, Any], Call], Extracted]
-"""Reads an answer, and says what the call cost. Pure: no I/O, no clock, no state.
+"""Reads the cost of a call from its response. Pure: no I/O, no clock, no state.
 
-It need not be careful: whatever it raises is counted and logged, and the call that it
-was about goes on."""
+It need not catch errors. An error is counted and logged, and the call goes on."""
 
 Fold = Callable[[dict[str, Any], Mapping[str, Any]], bool]
-"""Puts an event of a stream into the answer so far. Returns whether the answer now
-tells what the call costs in the end, even if nobody reads the rest of the stream."""
+"""Merges an event of a stream into the response so far. Returns whether the response
+now contains the final cost, even if the rest of the stream is not read."""
 
 
 class Endpoint(NamedTuple):
-    """How to read the answers of one endpoint.
+    """The way to read the responses of one endpoint.
 
     Attributes:
-        extract: reads an answer.
-        fields: the members of the answer that ``extract`` looks at. Nothing else is
-            read from the provider's objects, so content cannot slip through. None:
-            everything; empty: nothing, for the call alone tells.
-        fold: how a stream's events make an answer; None: it does not stream.
-        marks: an event of a stream without any of them is not even parsed, unless it
-            is the first.
-        lines: whether the answer is JSON Lines, of which each is read by itself. A body
-            without a mark in its first line is something else, and is let be.
-        asking: returns a request changed so that its stream will tell the usage; None:
-            it does anyway.
+        extract: The extractor.
+        fields: The fields of the response that ``extract`` reads. No other field is
+            read from the provider's objects, so content cannot leak. If None, all
+            fields. If empty, none, because the call alone contains the cost.
+        merge_stream_event: Merges a stream's events into a response. If None, the
+            endpoint does not stream.
+        markers: Bytes of which an event contains at least one, if it matters. Other
+            events are not parsed, except the first.
+        with_usage_requested: Returns a request that also asks for the usage of its
+            stream. If None, streams contain their usage anyway.
+        is_json_lines: Whether the response is JSON Lines, of which each line is read by
+            itself. A body without a marker in its first line is skipped.
     """
 
     extract: Extractor
@@ -95,14 +96,13 @@ class _Route(NamedTuple):
     endpoint: Endpoint
 
 
-# Re-entrant: a finaliser may make a call in the midst of a registration.
+# Re-entrant: a finaliser may make a call during a registration.
 _lock: Final = threading.RLock()
 _routes: Final[dict[str, list[_Route]]] = {}  # guarded by _lock for writing
 _hosts: Final = dict(HOSTS)  # guarded by _lock for writing
 _aliases: Final[dict[str, str]] = {}  # guarded by _lock for writing
-_cache: Final[dict[tuple[str, str, str], Endpoint | None]] = {}  # same
-_MAX_FOUND: Final = 4096
-"""Paths remembered: some hold ids, and would fill the memory."""
+# Some paths contain ids, so the number of entries is bounded.
+_cache: Final[BoundedDict[tuple[str, str, str], Endpoint | None]] = BoundedDict(4096)
 
 E = TypeVar("E", bound=Extractor)
 
@@ -110,22 +110,23 @@ E = TypeVar("E", bound=Extractor)
 def extractor(
     provider: str, *endpoints: str, host: str | None = None
 ) -> Callable[[E], E]:
-    """Let a function say what calls of a provider's endpoint cost.
+    """Register a function that reads the cost of calls from their responses.
 
     Args:
-        provider: who charges; part of the idempotency key.
-        *endpoints: such as ``"POST /v1/enrich"``. Matches the end of a path, whatever
-            a proxy puts before it; ``{name}`` stands for one part of it.
-        host: of the provider's API, such as ``api.acme.com``, by which calls through
-            an HTTP client are known to be this provider's. None: `instrument` is told
-            ``provider=``.
+        provider: The provider that charges. It is part of the idempotency key.
+        *endpoints: Methods and paths, such as ``"POST /v1/enrich"``. A path matches the
+            end of the called path, whatever a proxy adds before it. ``{name}`` stands
+            for one part.
+        host: The host of the provider's API, such as ``api.acme.com``. It identifies
+            the provider in calls of HTTP clients. If None, pass ``provider=`` to
+            `instrument`.
 
     Returns:
-        A decorator that registers the function, and returns it as it is. A later
-        registration of the same endpoint goes before an earlier one.
+        A decorator that registers the function, and returns it unchanged. A later
+        registration of an endpoint goes before an earlier one.
 
     Raises:
-        ValueError: an endpoint is not a method and a path.
+        ValueError: An endpoint is not a method and a path.
 
     Example:
         >>> @outlay.extractors.extractor("acme", "POST /v1/enrich", host="api.acme.com")
@@ -137,7 +138,7 @@ def extractor(
         ...         usage={"call": 1},
         ...     )
     """
-    _load(provider)  # what is built in must not go before the user's
+    _load(provider)  # built-in extractors must not go before the user's
 
     def register_it(extract: E) -> E:
         for endpoint in endpoints:
@@ -151,7 +152,7 @@ def extractor(
 
 
 def register(provider: str, pattern: str, endpoint: Endpoint) -> None:
-    """Say how the answers of a provider's endpoint are read; see `extractor`.
+    """Register the way to read the responses of a provider's endpoint.
 
     Raises:
         ValueError: ``pattern`` is not a method and a path.
@@ -170,20 +171,20 @@ def register(provider: str, pattern: str, endpoint: Endpoint) -> None:
 
 
 def register_host(host: str, provider: str) -> None:
-    """Say whose host it is; ``.example.com`` stands for every host that ends so."""
+    """Register a provider's host. ``.example.com`` stands for all hosts that end so."""
     with _lock:
         _hosts[host.lower()] = provider
 
 
 def register_alias(provider: str, model: str) -> None:
-    """Say that a provider's endpoints are like another's, where it has none itself."""
+    """Let a provider have the endpoints of another one, in addition to its own."""
     with _lock:
         _aliases[provider] = model
         _cache.clear()
 
 
 def provider_of(host: str) -> str | None:
-    """Return whose API answers at ``host``, or None: not known here."""
+    """Return the provider whose API is at ``host``, or None if it is not known."""
     host = host.lower()
     exact = _hosts.get(host)
     if exact is not None:
@@ -206,9 +207,9 @@ def has_unique_ids(provider: str) -> bool:
 
 
 def find_endpoint(provider: str, method: str, path: str) -> Endpoint | None:
-    """Return how answers of the endpoint are read, or None: it costs nothing.
+    """Return the endpoint of a call, or None if the call costs nothing.
 
-    Thread safety: any thread; without a lock for what was found before.
+    Thread safety: any thread. Endpoints found before need no lock.
     """
     key = (provider, method, path)
     try:
@@ -216,23 +217,22 @@ def find_endpoint(provider: str, method: str, path: str) -> Endpoint | None:
     except KeyError:
         pass
     _load(provider)
-    # Under the lock, lest a search that began before a registration is remembered
-    # after it.
+    # Under the lock. Otherwise a search that started before a registration could be
+    # cached after it.
     with _lock:
         routes = (
             *_routes.get(provider, ()),
             *_routes.get(_aliases.get(provider, ""), ()),
         )
         endpoint = _search(routes, method.upper(), path)
-        if len(_cache) < _MAX_FOUND:
-            _cache[key] = endpoint
+        _cache[key] = endpoint
     return endpoint
 
 
 def _load(provider: str) -> None:
-    """Import what registers a provider's endpoints, if it comes with outlay.
+    """Import the module that registers a provider's endpoints, if outlay has one.
 
-    Never under the lock: who imports a module, registers in there.
+    Never hold the lock here: the imported module registers its endpoints.
     """
     api = APIS.get(provider)
     if api is not None:

@@ -25,6 +25,7 @@ class HttpExchange(Protocol):
 
     Attributes:
         method: The request's method, such as ``POST``.
+        host: The host of the request's URL.
         path: The path of the request's URL, without the query.
         query: The query of the URL.
         request_json: The JSON object of the request. Empty, if it sent something else.
@@ -35,6 +36,8 @@ class HttpExchange(Protocol):
 
     @property
     def method(self) -> str: ...
+    @property
+    def host(self) -> str: ...
     @property
     def path(self) -> str: ...
     @property
@@ -79,6 +82,7 @@ def observe_exchange(
     call = Call(
         provider=provider,
         method=exchange.method,
+        host=exchange.host,
         path=exchange.path,
         query=exchange.query,
         request=request,
@@ -141,6 +145,7 @@ class _HttpxExchange:
     def __init__(self, response: Any) -> None:
         self._response = response
         self.method: str = response.request.method
+        self.host: str = response.request.url.host
         # The raw path: there, a slash inside of a name is escaped.
         raw: bytes = response.request.url.raw_path
         self.path = raw.partition(b"?")[0].decode()

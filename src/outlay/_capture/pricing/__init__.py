@@ -1,4 +1,4 @@
-"""Pricing: an amount for what a provider reports only the usage of."""
+"""Find the amount of operations whose providers report only the usage."""
 
 from outlay._capture.pricing.price_lists import (
     Price,

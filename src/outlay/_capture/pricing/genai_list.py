@@ -1,8 +1,8 @@
-"""The price list of genai-prices: what some thousand models of AI providers cost.
+"""Price usage by the list of genai-prices, with some two thousand models.
 
-Its reading of a report and its arithmetic take some 80 µs a call. Here the first call
-of a kind is priced by it; those that follow go by `Rates`, which the first one has
-shown to agree, and cost a tenth.
+Its reading of usage and its arithmetic take about 80 µs a call. Here it prices the
+first call of a kind. Later calls go by a `LinearPrice`, which agreed with the first
+result, and take a tenth of the time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import genai_prices
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelPrice, StartDateConstraint, Usage
 
-from outlay._capture.pricing import genai_usage as reports
+from outlay._capture.pricing import genai_usage
 from outlay._capture.pricing.genai_package import GenaiPackage
 from outlay._capture.pricing.linear_rates import (
     LinearPrice,
@@ -29,9 +29,10 @@ from outlay._capture.pricing.price_lists import (
     PriceUnknown,
     strip_zeros,
 )
+from outlay._model.bounded import BoundedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from datetime import date, datetime
 
     from genai_prices.data_snapshot import DataSnapshot
@@ -42,23 +43,23 @@ if TYPE_CHECKING:
 LIST_NAME: Final = "genai-prices"
 
 _TIER_FACTS: Final = ("service_tier", "processing", "speed")
-"""What genai-prices calls, by provider, the fact that we call the service tier."""
+"""The names that genai-prices has for the service tier, depending on the provider."""
 
-_MAX_SUBJECTS: Final = 2048  # models seen; more come from a caller's free text
-_MAX_SHAPES: Final = 256  # of one model's reports, times days
+_MAX_MODELS: Final = 4096  # a caller's free text may add models
+_MAX_SHAPES: Final = 512  # of one model's usage, times days
 
-# USD. A year's budget, but no single call's cost: such counts are somebody's mistake.
-_DEAREST: Final = 1_000_000
+# USD. It is a year's budget, and no single call's cost. Such counts are a mistake.
+_MAX_PLAUSIBLE: Final = 1_000_000
 _IMPLAUSIBLE: Final = PriceUnknown(
-    "implausible_usage", f"the usage would come to more than {_DEAREST:,} USD"
+    "implausible_usage", f"the usage would come to more than {_MAX_PLAUSIBLE:,} USD"
 )
 
-# Python's default precision, whatever the application has set: prices of hours need it.
+# Python's default precision, whatever the application set. Prices of hours need it.
 _CONTEXT: Final = Context(prec=28)
 
 
 class _UsageShape(NamedTuple):
-    """What decides, besides the counts, how a call is priced."""
+    """The facts that select the price of a call, besides the counts."""
 
     day: date
     units: tuple[str, ...]
@@ -66,17 +67,17 @@ class _UsageShape(NamedTuple):
 
 
 class _CachedRates(NamedTuple):
-    """How calls of one shape are priced. Without rates: by genai-prices, each time."""
+    """The price of calls of one shape. Without rates, genai-prices calculates each."""
 
     rates: LinearPrice | None
     data: dict[str, Any]
 
 
 class GenaiPrices:
-    """Prices usage by the list that the package genai-prices brings.
+    """Prices usage by the list of the package genai-prices.
 
-    Thread safety: any thread. The caches are single operations of a dict; losing a
-    race costs a recomputation.
+    Thread safety: any thread. Caches use single operations of a dict. A lost race costs
+    a recomputation.
     """
 
     overrides = False
@@ -85,46 +86,48 @@ class GenaiPrices:
         """Use the list.
 
         Args:
-            update: fetch newer lists, every hour, on a thread of genai-prices.
+            update: Whether a thread of genai-prices fetches a newer list every hour.
+                Defaults to False.
         """
         self._update = update
         self._updated_by: int | None = None
         self._snapshot: DataSnapshot | None = None
-        self._subjects: dict[tuple[str | None, ...], _PricedModel | PriceUnknown] = {}
+        self._models: BoundedDict[
+            tuple[str | None, ...], _PricedModel | PriceUnknown
+        ] = BoundedDict(_MAX_MODELS)
 
     @property
     def units(self) -> Collection[str]:
-        """The units that usage without a flavor may be in."""
-        return reports.UNITS.units.keys() - {"requests"}  # which each call is one of
+        """The units that usage without a flavor may have."""
+        return genai_usage.UNITS.units.keys() - {"requests"}  # each call is one
 
     def price(self, observation: Observation, at: datetime) -> Price | PriceUnknown:
-        """Return what ``observation`` costs at that time, or why that is not known."""
+        """Return the price of ``observation`` at that time, or why it is unknown."""
         if self._update and self._updated_by != os.getpid():
             self._updated_by = os.getpid()  # threads do not survive a fork
             genai_prices.UpdatePrices().start()
         snapshot = get_snapshot()
-        if snapshot is not self._snapshot or len(self._subjects) > _MAX_SUBJECTS:
-            self._snapshot, self._subjects = snapshot, {}
+        if snapshot is not self._snapshot:
+            self._snapshot, self._models = snapshot, BoundedDict(_MAX_MODELS)
         name = (
             observation.provider,
             observation.flavor,
             observation.model,
             observation.service_tier,
         )
-        subject = self._subjects.get(name)
-        if subject is None:
-            subject = _find(snapshot, observation)
-            self._subjects[name] = subject
-        if isinstance(subject, PriceUnknown):
-            return subject
-        price = subject.price(observation.usage, at)
-        if isinstance(price, Price) and price.amount > _DEAREST:
+        model = self._models.get(name)
+        if model is None:
+            model = self._models[name] = _find(snapshot, observation)
+        if isinstance(model, PriceUnknown):
+            return model
+        price = model.price(observation.usage, at)
+        if isinstance(price, Price) and price.amount > _MAX_PLAUSIBLE:
             return _IMPLAUSIBLE
         return price
 
 
 class _PricedModel:
-    """One model, in one service tier, as one flavor of API reports its usage."""
+    """A model in one service tier, whose usage one flavor of API genai_usage."""
 
     def __init__(
         self,
@@ -139,12 +142,14 @@ class _PricedModel:
         self._tier = observation.service_tier
         self._flavor = observation.flavor
         self._constant = not changes_within_a_day(model)
-        extractor = reports.extractor(provider, self._flavor)
+        extractor = genai_usage.extractor(provider, self._flavor)
         self._read = UsageReader(extractor).read if extractor else None
-        self._shapes: dict[_UsageShape, _CachedRates | PriceUnknown] = {}
+        self._shapes: BoundedDict[_UsageShape, _CachedRates | PriceUnknown] = (
+            BoundedDict(_MAX_SHAPES)
+        )
 
     def price(self, usage: Mapping[str, Any], at: datetime) -> Price | PriceUnknown:
-        """Return what ``usage`` costs at that time, or why that is not known."""
+        """Return the price of ``usage`` at that time, or why it is unknown."""
         at = at.astimezone(UTC)
         counts = self._counts(usage)
         if counts is None or not self._constant:
@@ -153,8 +158,6 @@ class _PricedModel:
         entry = self._shapes.get(shape)
         if entry is None:
             price, entry = self._calculate(usage, at, counts)
-            if len(self._shapes) >= _MAX_SHAPES:
-                self._shapes.clear()
             self._shapes[shape] = entry
             return price
         if isinstance(entry, PriceUnknown):
@@ -165,10 +168,13 @@ class _PricedModel:
         return Price(amount=strip_zeros(amount), data=entry.data)
 
     def _counts(self, usage: Mapping[str, Any]) -> dict[str, int] | None:
-        """Return the counts by unit; None: only genai-prices can tell, or complain."""
+        """Return the counts by unit, or None if genai-prices itself must read them."""
         if self._read is not None:
             return self._read(usage)
-        if self._flavor is not None or not usage.keys() <= reports.UNITS.units.keys():
+        if (
+            self._flavor is not None
+            or not usage.keys() <= genai_usage.UNITS.units.keys()
+        ):
             return None
         return _whole_numbers(usage)
 
@@ -178,10 +184,10 @@ class _PricedModel:
         at: datetime,
         counts: Mapping[str, int] | None = None,
     ) -> tuple[Price | PriceUnknown, _CachedRates | PriceUnknown]:
-        """Return what genai-prices says, and how to price further calls of the shape.
+        """Return the price by genai-prices, and the rates of later calls of the shape.
 
-        What it refuses for the counts' sake, such as more cached tokens than tokens, it
-        may accept of the next call.
+        genai-prices may refuse a call because of its counts, such as more cached tokens
+        than tokens. It may accept the next call of the shape.
         """
         context = self._price_context(at)
         if isinstance(context, PriceUnknown):
@@ -206,22 +212,24 @@ class _PricedModel:
         price = Price(amount=strip_zeros(found.total_price), data=data)
         rates = None
         if counts is not None:
-            rates = LinearPrice.of(found.model_price, reports.UNITS, reported)
+            rates = LinearPrice.from_price(
+                found.model_price, genai_usage.UNITS, reported
+            )
             if rates is not None and rates.amount(counts) != found.total_price:
                 rates = None
         return price, _CachedRates(rates, data)
 
     def _price_context(self, at: datetime) -> dict[str, str] | PriceUnknown | None:
-        """Return what genai-prices is told of the service tier.
+        """Return the service tier in the form that genai-prices needs.
 
-        It prices a tier that it does not know like the standard one. That would be a
-        guess: only tiers that it has a price for are priced.
+        genai-prices uses the standard price for a tier that it does not know. That
+        would be a guess, so such a tier is unpriced.
         """
         if self._tier is None:
             return None
         context = dict.fromkeys(_TIER_FACTS, self._tier)
         variants = self._model.price_variants or ()
-        # Models of another provider, which stand in, are priced without a context.
+        # Models of another provider that stand in are priced without a context.
         own = any(self._model is model for model in self._provider.models)
         known = own and any(
             all(context.get(name) == value for name, value in variant.when.items())
@@ -240,17 +248,17 @@ class _PricedModel:
         """Return usage as genai-prices reads it.
 
         Raises:
-            ValueError: it cannot.
+            ValueError: genai-prices cannot read it.
         """
         if self._flavor is None:
-            unknown = usage.keys() - reports.UNITS.units.keys()
+            unknown = usage.keys() - genai_usage.UNITS.units.keys()
             if unknown or not usage:
                 raise ValueError(_unknown_units(unknown))
             return Usage(**usage)
-        return reports.genai_usage(self._provider, self._flavor, usage)
+        return genai_usage.genai_usage(self._provider, self._flavor, usage)
 
     def _reported(self, usage: Usage) -> list[str]:
-        units = reports.UNITS.units
+        units = genai_usage.UNITS.units
         return [
             unit
             for unit in units
@@ -260,18 +268,18 @@ class _PricedModel:
     def _missing_unit_price(
         self, price: ModelPrice, reported: list[str]
     ) -> PriceUnknown | None:
-        """Return a complaint, if the price does not cover all that was reported.
+        """Return why the price does not cover the reported usage, or None if it does.
 
-        Genai-prices would leave it out of the amount, which would be too low then.
+        genai-prices would leave the rest out of the amount, which would be too low.
         """
-        units = reports.UNITS.units
+        units = genai_usage.UNITS.units
         priced = [
             name
             for name, unit in units.items()
             if getattr(price, unit.price_key) is not None
         ]
         for name in reported:
-            if not any(reports.is_part_of(name, unit) for unit in priced):
+            if not any(genai_usage.is_part_of(name, unit) for unit in priced):
                 return PriceUnknown(
                     "no_unit_price",
                     f"{LIST_NAME} has no price of {self._model.id!r} for {name}",
@@ -285,7 +293,7 @@ class _PricedModel:
             "model": f"{self._provider.id}/{self._model.id}",
         }
         if self._snapshot.from_auto_update:
-            # The package's own clock is a naive local one.
+            # The package's own time is naive and local.
             fetched = self._snapshot.timestamp.astimezone(UTC)
             data["updated"] = fetched.isoformat(timespec="seconds")
         since = _effective_since(self._model, at)
@@ -304,7 +312,7 @@ def _find(
             "unknown_provider", f"{LIST_NAME} has no {observation.provider!r}"
         )
     if observation.model is None:
-        return PriceUnknown("unknown_model", "the answer does not name its model")
+        return PriceUnknown("unknown_model", "the response does not name its model")
     try:
         _, model = snapshot.find_provider_model(observation.model, provider, None, None)
     except LookupError:
@@ -316,7 +324,7 @@ def _find(
 
 
 def _whole_numbers(usage: Mapping[str, Any]) -> dict[str, int] | None:
-    """Return usage in units of genai-prices' own, if it is in whole numbers."""
+    """Return usage in units of genai-prices, if all counts are whole numbers."""
     if all(type(count) is int and count >= 0 for count in usage.values()):
         return dict(usage)
     return None
@@ -324,12 +332,12 @@ def _whole_numbers(usage: Mapping[str, Any]) -> dict[str, int] | None:
 
 def _unknown_units(units: set[str]) -> str:
     if not units:
-        return "the answer reports no usage"
+        return "the response reports no usage"
     return f"{LIST_NAME} has no unit {', '.join(sorted(map(repr, units)))}"
 
 
 def _effective_since(model: ModelInfo, at: datetime) -> date | None:
-    """Return from when on the price at that time is in force, if it is dated."""
+    """Return the start of the price that holds at that time, if it is dated."""
     if isinstance(model.prices, ModelPrice):
         return None
     for each in reversed(model.prices):
@@ -341,4 +349,18 @@ def _effective_since(model: ModelInfo, at: datetime) -> date | None:
     return None
 
 
-PACKAGE: Final = GenaiPackage(GenaiPrices, reports.usage_by_unit, reports.is_part_of)
+def _model_prices(name: str, at: datetime) -> Iterator[tuple[str, str, str]]:
+    """Yield provider, model and price of the models that a name matches."""
+    snapshot = get_snapshot()
+    for provider in snapshot.providers:
+        try:
+            _, model = snapshot.find_provider_model(name, provider, None, None)
+        except LookupError:
+            continue
+        price = model.get_prices(at)
+        yield provider.id, model.id, str(price)
+
+
+PACKAGE: Final = GenaiPackage(
+    GenaiPrices, genai_usage.usage_by_unit, genai_usage.is_part_of, _model_prices
+)

@@ -15,7 +15,8 @@ from outlay._capture.pricing.price_lists import PriceUnknown
 from outlay.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
 
     from outlay._capture.observation import Observation
     from outlay._capture.pricing.genai_list import GenaiPrices
@@ -32,11 +33,13 @@ class GenaiPackage(NamedTuple):
         price_list: The class of the price list.
         usage_by_unit: Returns the counts in an observation by unit.
         is_part_of: Returns whether one unit is a part of another.
+        model_prices: Yields provider, model and price of a model at a time.
     """
 
     price_list: type[GenaiPrices]
     usage_by_unit: Callable[[Observation], Mapping[str, Any] | PriceUnknown]
     is_part_of: Callable[[str, str], bool]
+    model_prices: Callable[[str, datetime], Iterable[tuple[str, str, str]]]
 
 
 @functools.cache

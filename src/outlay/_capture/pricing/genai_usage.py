@@ -1,4 +1,4 @@
-"""Reports: the usage in a provider's answer, read by what genai-prices knows of it."""
+"""Read the usage in a provider's response by the mappings of genai-prices."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from outlay._capture.observation import Observation
 
 UNITS: Final = UnitRegistry(unit_data)
-"""All units that genai-prices counts in."""
+"""All units of genai-prices."""
 
-_DEFAULT_SHAPES: Final = "openai"  # whose shapes providers that nobody knows speak
+_DEFAULT_SHAPES: Final = "openai"  # unknown providers mostly use its shapes
 
 
 def extractor(provider: Provider, flavor: str | None) -> UsageExtractor | None:
-    """Return how a provider's flavor of API reports usage; None: nobody knows."""
+    """Return the mapping of a provider's flavor of API, or None if there is none."""
     found = (each for each in provider.extractors or () if each.api_flavor == flavor)
     return next(found, None)
 
@@ -36,7 +36,7 @@ def genai_usage(provider: Provider, flavor: str, usage: Mapping[str, Any]) -> Us
     """Return usage as genai-prices reads it.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: genai-prices cannot read it.
     """
     known = extractor(provider, flavor)
     root = known.root if known else "usage"
@@ -66,7 +66,7 @@ def usage_by_unit(observation: Observation) -> Mapping[str, Any] | PriceUnknown:
 
 @functools.lru_cache(maxsize=4096)
 def is_part_of(unit: str, other: str) -> bool:
-    """Return whether what is counted in ``unit`` is counted in ``other``, too."""
+    """Return whether ``unit`` is ``other``, or a part of it."""
     one, whole = UNITS.units.get(unit), UNITS.units.get(other)
     if one is None or whole is None:
         return unit == other or unit.startswith(other + "/")

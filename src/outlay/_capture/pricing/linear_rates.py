@@ -1,11 +1,11 @@
-"""Rates: a price of genai-prices, worked out once for many calls.
+"""Work out a price of genai-prices once, for many calls.
 
-Most prices are linear: so much for each token of a kind. Of two calls that report the
-same kinds of usage, one can be priced by the other's arithmetic. That is done here in
-whole numbers, so the amount is exact whatever decimal context the application uses.
+Most prices are linear: an amount for each token of a kind. Two calls that report the
+same kinds of usage have the same arithmetic. Here it uses whole numbers, so the amount
+is exact in every decimal context of the application.
 
-What is not linear in whole numbers has no rates, and is left to genai-prices itself:
-prices for hours and minutes, fractions of a unit, prices that change within a day.
+Other prices are left to genai-prices: prices for hours and minutes, fractions of a
+unit, and prices that change within a day.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from genai_prices.types import Tier, UsageExtractor
     from genai_prices.units import UnitDef, UnitRegistry
 
-_ALWAYS: Final = frozenset({"requests"})  # units that every call has one of
-_THRESHOLD: Final = "input_tokens"  # what decides about the tier of a price
+_ALWAYS: Final = frozenset({"requests"})  # units of which every call has one
+_THRESHOLD: Final = "input_tokens"  # the unit that selects the tier of a price
 _EXACT: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
 class UsageReader:
-    """Reads a provider's report as `UsageExtractor` does, if all is as it should be.
+    """Reads usage like `UsageExtractor`, if the usage is well-formed.
 
     Thread safety: any thread.
     """
 
     def __init__(self, extractor: UsageExtractor) -> None:
         root = [extractor.root] if isinstance(extractor.root, str) else extractor.root
-        self._root = tuple(root[1:])  # what is observed is at the first name
+        self._root = tuple(root[1:])  # an observation begins below the first name
         self._fields = tuple(
             (path[0], tuple(path[1:]), mapping.dest, mapping.required)
             for mapping in extractor.mappings
@@ -46,10 +46,10 @@ class UsageReader:
         )
 
     def read(self, usage: Mapping[str, object]) -> dict[str, int] | None:
-        """Return the counts in ``usage`` by unit, or None: ask genai-prices.
+        """Return the counts in ``usage`` by unit, or None if genai-prices must read it.
 
-        It is asked about whatever is missing, negative, a fraction or no number: the
-        errors are its own.
+        That is so if a count is missing, negative, a fraction or no number. Then
+        genai-prices raises its own errors.
         """
         found: object = usage
         for name in self._root:
@@ -79,13 +79,14 @@ def _step(value: object, name: object) -> object:
 
 
 class UnitRate(NamedTuple):
-    """What one unit adds to an amount.
+    """The amount that a unit adds.
 
     Attributes:
-        unit: of what.
-        rate: for each, in the rates' own fraction of a currency unit.
-        tiers: from how many input tokens on another rate holds, the highest first.
-        inner: which earlier terms price a part of these units already.
+        unit: The name of the unit.
+        rate: The amount of one, in the price's fraction of a currency unit.
+        tiers: Numbers of input tokens from which another rate holds, and that rate, the
+            highest first.
+        included_terms: The indexes of earlier terms that price a part of these units.
     """
 
     unit: str
@@ -98,9 +99,9 @@ class LinearPrice(NamedTuple):
     """A linear price, for usage that reports certain units.
 
     Attributes:
-        terms: the more special units first.
-        fixed: for each call.
-        places: digits after the point that the whole numbers stand for.
+        terms: The rates of the units, parts before their wholes.
+        fixed: The amount of each call.
+        decimal_places: The digits after the point in the whole numbers.
     """
 
     terms: tuple[UnitRate, ...]
@@ -108,15 +109,15 @@ class LinearPrice(NamedTuple):
     decimal_places: int
 
     @classmethod
-    def of(
+    def from_price(
         cls, price: ModelPrice, registry: UnitRegistry, reported: Sequence[str]
     ) -> Self | None:
-        """Return the rates of ``price``, or None: it is not linear.
+        """Return the rates of ``price``, or None if it is not linear.
 
         Args:
-            price: of one model, at one time, in one tier.
-            registry: the units.
-            reported: those that were counted, and not zero.
+            price: The price of one model, at one time, in one tier.
+            registry: The units.
+            reported: The units with a count above zero.
         """
         priced = _priced_units(price, registry)
         if priced is None:
@@ -130,7 +131,7 @@ class LinearPrice(NamedTuple):
             )
         ]
         if not {each.name for each in used} <= {*_ALWAYS, *reported}:
-            return None  # a part was counted, but not the whole
+            return None  # a part was counted, and not the whole
         if any(each.tiers for each in used) and _THRESHOLD not in reported:
             return None
         if not all(each.power_of_ten is not None for each in used):
@@ -142,9 +143,9 @@ class LinearPrice(NamedTuple):
         return cls(tuple(_terms(counted, places)), fixed, places)
 
     def amount(self, counts: Mapping[str, int]) -> Decimal | None:
-        """Return what ``counts`` cost, exact, or None: they contradict each other."""
+        """Return the exact price of ``counts``, or None if they are contradictory."""
         total = self.fixed
-        left: list[int] = []  # of each term's units, without those priced already
+        left: list[int] = []  # the units of each term that no earlier term prices
         for unit, rate, tiers, inner in self.terms:
             count = counts[unit]
             for index in inner:
@@ -154,14 +155,14 @@ class LinearPrice(NamedTuple):
             left.append(count)
             for start, tier_rate in tiers:
                 if counts[_THRESHOLD] > start:
-                    rate = tier_rate  # noqa: PLW2901 - the same term's, in this tier
+                    rate = tier_rate  # noqa: PLW2901 - the term's rate in this tier
                     break
             total += count * rate
         return _EXACT.scaleb(Decimal(total), -self.decimal_places)
 
 
 def changes_within_a_day(model: ModelInfo) -> bool:
-    """Return whether a model has prices for hours of the day."""
+    """Return whether a model's price depends on the hour of the day."""
     dated = [] if isinstance(model.prices, ModelPrice) else model.prices
     return any(
         isinstance(each.constraint, DailyConstraint)
@@ -182,13 +183,13 @@ class _PricedUnit(NamedTuple):
 
     @property
     def power_of_ten(self) -> int | None:
-        """How far the price of one moves the point; None: it does not only do that."""
+        """The power of ten that the price is for, or None for other numbers."""
         digits = str(self.unit.per)
         return len(digits) - 1 if digits.rstrip("0") == "1" else None
 
     @property
     def decimal_places(self) -> int:
-        """Digits after the point of the price of one."""
+        """The digits after the point in the price of one."""
         exponents = [_exponent(self.price), *(_exponent(t.price) for t in self.tiers)]
         return max(0, *(-exponent for exponent in exponents)) + (self.power_of_ten or 0)
 
@@ -201,7 +202,7 @@ class _PricedUnit(NamedTuple):
 def _priced_units(
     price: ModelPrice, registry: UnitRegistry
 ) -> list[_PricedUnit] | None:
-    """Return what there are prices for, or None: for something unheard of."""
+    """Return the priced units, or None if one of them is unknown."""
     found = []
     for name, value in price.__dict__.items():
         if value is None:
@@ -233,4 +234,4 @@ def _terms(counted: Sequence[_PricedUnit], places: int) -> Iterator[UnitRate]:
 
 def _exponent(price: Decimal) -> int:
     exponent = price.as_tuple().exponent
-    return exponent if isinstance(exponent, int) else 0  # not of a finite number
+    return exponent if isinstance(exponent, int) else 0  # text for infinite numbers

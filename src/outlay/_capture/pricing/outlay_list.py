@@ -96,6 +96,9 @@ class WithSurcharges:
     """Adds surcharges to the prices of another list.
 
     Thread safety: any thread, if the other list allows it.
+
+    Attributes:
+        surcharges: The surcharges.
     """
 
     overrides = False
@@ -103,14 +106,14 @@ class WithSurcharges:
     def __init__(self, prices: PriceList, surcharges: tuple[Surcharge, ...]) -> None:
         """Add ``surcharges`` to ``prices``."""
         self._prices = prices
-        self._surcharges = surcharges
+        self.surcharges = surcharges
 
     def price(self, observation: Observation, at: datetime) -> Price | PriceUnknown:
         """Return the price with its surcharge, or why it is unknown."""
         price = self._prices.price(observation, at)
         if observation.endpoint is None or isinstance(price, PriceUnknown):
             return price
-        for surcharge in self._surcharges:
+        for surcharge in self.surcharges:
             if surcharge.applies_to(observation, at):
                 return _with_surcharge(price, surcharge)
         return price

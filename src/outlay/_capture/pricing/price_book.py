@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from outlay._capture.pricing.book_entries import ANY, Entry
 from outlay._capture.pricing.price_lists import Price, PriceUnknown, strip_zeros
 from outlay._capture.pricing.units import quantities_by_unit, without_overlap
+from outlay._model.bounded import BoundedDict
 from outlay.errors import ConfigError, shorten
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _EXACT: Final = Context(prec=200)  # whatever the application's is
 _DEFAULT_CURRENCY: Final = "USD"
 _VERSION_DIGITS: Final = 12  # of the file's SHA-256, which tells its states apart
-_MAX_CACHED: Final = 2048  # kinds of operations; a caller's free text may add more
+_MAX_CACHED: Final = 4096  # kinds of operations; a caller's free text may add more
 
 _BOOK_FIELDS: Final = frozenset({"name", "currency", "price"})
 
@@ -66,7 +67,10 @@ class PriceBook:
         ]
         self.entries: Final = tuple(_with_end_dates(numbered))
         self.overrides = any(each.override_reported for each in entries)
-        self._found: dict[tuple[str | None, ...], tuple[Entry, ...]] = {}
+        # The entries that match a kind of operation, the most special one first.
+        self._matching: BoundedDict[tuple[str | None, ...], tuple[Entry, ...]] = (
+            BoundedDict(_MAX_CACHED)
+        )
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -147,15 +151,13 @@ class PriceBook:
             observation.line,
             observation.endpoint,
         )
-        found = self._found.get(kind)
+        found = self._matching.get(kind)
         if found is None:
             matching = [each for each in self.entries if each.matches(observation)]
             found = tuple(
                 sorted(matching, key=lambda each: each.specificity, reverse=True)
             )
-            if len(self._found) >= _MAX_CACHED:
-                self._found.clear()
-            self._found[kind] = found
+            self._matching[kind] = found
         for each in found:
             if each.since <= at and (each.until is None or at < each.until):
                 return each

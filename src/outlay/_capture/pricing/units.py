@@ -31,10 +31,12 @@ OWN_UNITS: Final = {
     "contact_data": "a place's hours and numbers, on top of its call",
     "element": "a pair of places in a matrix of distances",
     "image": "a created image; also by size and quality, as in image/1024x1024/hd",
+    "map_search": "a prompt or a query that Google Maps grounds",
     "page": "a page of a document",
     "search": "a search, with as many documents as the provider counts as one",
     "second": "a second of audio, of a phone call, or of compute time",
     "segment": "a part of a text message",
+    "session": "a container of code; also by memory, as in session/4g",
 }
 """The units of outlay's extractors. There are also the units of genai-prices, and data
 packages under their providers' names."""

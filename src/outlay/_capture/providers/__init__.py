@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from outlay._capture.instrumentation.library import Library
 
 MODULES: Final = {
+    "aioboto3": "aws.AIOBOTOCORE",
+    "aiobotocore": "aws.AIOBOTOCORE",
     "anthropic": "anthropic.LIBRARY",
     "boto3": "aws.LIBRARY",
     "botocore": "aws.LIBRARY",

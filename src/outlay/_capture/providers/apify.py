@@ -1,4 +1,6 @@
-"""Apify, through an HTTP client: runs of actors, by the amount that it reports.
+"""Extract costs from Apify: runs of actors, by the amount that it reports.
+
+Apify is called through an HTTP client.
 
 Source: https://docs.apify.com/api/v2/actor-run-get
 """
@@ -17,21 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def actor_run(answer: Mapping[str, Any], call: Call) -> Observation | None:
-    """Read a run: what it has cost so far is what it costs once it has ended."""
+def actor_run(response: Mapping[str, Any], call: Call) -> Observation | None:
+    """Read a run. The cost so far is final once the run has ended."""
     root = "resource" if call.method == "CALLBACK" else "data"
-    is_done = answer.get(f"{root}.status") in _ENDS
+    is_done = response.get(f"{root}.status") in _ENDS
     is_new = call.method == "POST"
     if not is_new and (
-        not is_done or is_past_dedupe_window(answer.get(f"{root}.finishedAt"), call)
+        not is_done or is_past_dedupe_window(response.get(f"{root}.finishedAt"), call)
     ):
         return None
-    amount = to_amount(answer.get(f"{root}.usageTotalUsd")) if is_done else None
+    amount = to_amount(response.get(f"{root}.usageTotalUsd")) if is_done else None
     return Observation(
         provider=call.provider,
         event_type=event_types.COMPUTE,
-        operation_id=answer.get(f"{root}.id"),
-        model=answer.get(f"{root}.actId"),
+        operation_id=response.get(f"{root}.id"),
+        model=response.get(f"{root}.actId"),
         amount=amount,
         price_pending=amount is None,
         is_lookup=is_done,

@@ -1,7 +1,8 @@
-"""AssemblyAI, through an HTTP client: transcriptions, by the second of audio.
+"""Extract costs from AssemblyAI: transcriptions, by the second of audio.
 
-A transcription tells no time at which it ended, so one that is fetched may be of last
-month: only what was made, or is handed over, is counted.
+AssemblyAI is called through an HTTP client. A transcription does not contain the time
+of its end, so a retrieved one may be of last month. Only transcriptions that were
+created, or came by callback, are counted.
 Source: https://www.assemblyai.com/docs/api-reference/transcripts
 """
 
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def transcription(answer: Mapping[str, Any], call: Call) -> Observation:
-    """Read a transcription; it is queued when it is made."""
-    is_done = answer.get("status") == "completed"
-    seconds = to_quantity(answer.get("audio_duration")) if is_done else None
+def transcription(response: Mapping[str, Any], call: Call) -> Observation:
+    """Read a transcription, which is queued when it is created."""
+    is_done = response.get("status") == "completed"
+    seconds = to_quantity(response.get("audio_duration")) if is_done else None
     return Observation(
         provider=call.provider,
         event_type=event_types.AUDIO,
-        operation_id=answer.get("id"),
-        model=answer.get("speech_model_used") or answer.get("speech_model"),
+        operation_id=response.get("id"),
+        model=response.get("speech_model_used") or response.get("speech_model"),
         usage={} if seconds is None else {"second": seconds},
         price_pending=seconds is None,
         is_lookup=seconds is not None,

@@ -1,26 +1,26 @@
-"""Amazon Web Services, by botocore, on which boto3 sits.
+"""Capture Amazon Web Services through botocore, boto3 and aiobotocore.
 
-Every operation of every client goes through ``BaseClient._make_api_call`` once, around
-the library's own retries: in every version since 1.0, for clients made before and
-after, and whoever else listens to a client's events. An operation is a path here, such
-as ``/textract/AnalyzeDocument``, so an extractor of one's own reads any service.
+Every operation of every client goes through ``_make_api_call`` once, around the
+library's own retries. That holds in every version since 1.0, for earlier and later
+clients. An operation is a path here, such as ``/textract/AnalyzeDocument``. So a user's
+own extractor can read any service.
 
-What an answer streams, its caller reads as ever: a body in whatever parts, an event
-stream event by event.
+A response may contain a body, which the caller reads in parts, or a stream of events.
+The caller reads both as ever.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from outlay._capture.context.bind import ContextRun
-from outlay._capture.extraction.fields import read_fields, read_json_fields
+from outlay._capture.extraction.fields import read_fields
 from outlay._capture.extraction.registry import Call, Endpoint, find_endpoint
+from outlay._capture.instrumentation.body_readers import body_reader
 from outlay._capture.instrumentation.library import (
     CaptureOptions,
     InstrumentedClients,
@@ -31,31 +31,29 @@ from outlay._capture.instrumentation.streams import StreamObserver
 from outlay._capture.instrumentation.wrappers import observe_result
 from outlay._capture.providers import bedrock as _bedrock  # noqa: F401 - registers it
 from outlay._capture.providers import textract
-from outlay.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import ModuleType
 
-Answer = Mapping[str, Any]
+Response = Mapping[str, Any]
 T = TypeVar("T")
-
-_MAX_BYTES: Final = 32 * 1024 * 1024
-"""Most that is kept of a body until it was read."""
 
 _decode: Final = msgspec.json.Decoder().decode
 
 
-def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
+def _patches(
+    class_name: str, module: ModuleType, scope: InstrumentedClients
+) -> Iterable[Patch]:
     def on_response(
-        answer: Answer, client: Any, operation_name: str, api_params: Answer
+        response: Response, client: Any, operation_name: str, api_params: Response
     ) -> None:
         options = scope.options_for(client)
         if options is None:
             return
         service = client.meta.service_model.service_name
         if service == "textract":
-            textract.remember(api_params, answer)
+            textract.remember(api_params, response)
         path = f"/{service}/{operation_name}"
         provider = options.provider or "aws"
         endpoint = find_endpoint(provider, "POST", path) or find_endpoint(
@@ -64,173 +62,223 @@ def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
         if endpoint is None:
             return
         job = textract.job_of(api_params) if service == "textract" else None
-        if job is None:
-            call = _call(provider, path, client, api_params, answer)
-            _settle(_FinishCall(options, endpoint, call), answer)
-            return
-        call = _call(provider, path, client, {**api_params, **job.request}, answer)
-        with ContextRun(job.owner or {}):
-            _settle(_FinishCall(options, endpoint, call), answer)
+        params = api_params if job is None else {**api_params, **job.request}
+        call = _call(provider, path, client, params, response)
+        with ContextRun((job and job.owner) or {}):
+            _finish(_OpenCall(options, endpoint, call), response)
 
-    yield Patch(module.BaseClient, "_make_api_call", observe_result("aws", on_response))
+    owner = getattr(module, class_name)
+    yield Patch(owner, "_make_api_call", observe_result("aws", on_response))
 
 
 def _call(
-    provider: str, path: str, client: Any, params: Answer, answer: Answer
+    provider: str, path: str, client: Any, params: Response, response: Response
 ) -> Call:
-    facts = answer.get("ResponseMetadata") or {}
+    metadata = response.get("ResponseMetadata") or {}
     model = params.get("modelId")
     return Call(
         provider=provider,
         path=path,
         request=params,
         model=model if isinstance(model, str) else None,
-        headers=facts.get("HTTPHeaders") or {},
-        status=facts.get("HTTPStatusCode", 200),
+        headers=metadata.get("HTTPHeaders") or {},
+        status=metadata.get("HTTPStatusCode", 200),
         region=client.meta.region_name,
-        request_id=facts.get("RequestId"),
+        request_id=metadata.get("RequestId"),
     )
 
 
-class _FinishCall:
-    """A call to be settled when its answer is there: now, or once it was read."""
+class _OpenCall:
+    """A call that is finished when its response was read."""
 
     def __init__(self, options: CaptureOptions, endpoint: Endpoint, call: Call) -> None:
         self._options = options
         self._call = call
         self.endpoint = endpoint
 
-    def __call__(self, answer: Answer, *, complete: bool = True) -> None:
-        """Settle it."""
-        self._options.finish_call(self.endpoint, self._call, answer, complete=complete)
+    def finish(self, response: dict[str, Any], complete: bool) -> None:  # noqa: FBT001 - as body readers call it
+        """Finish the call."""
+        self._options.finish_call(
+            self.endpoint, self._call, response, complete=complete
+        )
 
 
-def _settle(settle: _FinishCall, answer: Answer) -> None:
-    """Settle now, unless the answer has a body or events that tell what it cost."""
+def _finish(call: _OpenCall, response: Response) -> None:
+    """Finish now, unless the response has a body or events that contain the cost."""
     part: Any
-    for part in answer.values():
+    kind: Any
+    for part in response.values():
         if (
             hasattr(part, "get_initial_response")
-            and settle.endpoint.merge_stream_event is not None
+            and call.endpoint.merge_stream_event is not None
         ):
-            kind: Any = type(part)
-            part.__class__ = _watched(kind)
-            part.outlay_watch = StreamObserver("aws", _EventSink(settle))
+            kind = type(part)
+            part.__class__ = _observed_stream(kind)
+            part.outlay_observer = StreamObserver("aws", _EventSink(call))
             return
-        if hasattr(part, "iter_chunks") and "json" in (answer.get("contentType") or ""):
-            watch: StreamObserver[bytes] = StreamObserver("aws", _BodySink(settle))
-            vars(part)["_raw_stream"] = _ObservedRawStream(
-                vars(part)["_raw_stream"], watch
-            )
+        if hasattr(part, "iter_chunks") and "json" in (
+            response.get("contentType") or ""
+        ):
+            observer: StreamObserver[bytes] = StreamObserver("aws", _BodySink(call))
+            kind = type(part)
+            if hasattr(kind, "__aiter__"):
+                part.__class__ = _observed_body(kind)
+                part.outlay_observer = observer
+            else:
+                fields = vars(part)
+                fields["_raw_stream"] = _ObservedRawStream(
+                    fields["_raw_stream"], observer
+                )
             return
-    settle(read_fields(answer, settle.endpoint.fields))
+    call.finish(read_fields(response, call.endpoint.fields), True)  # noqa: FBT003
 
 
 @functools.cache
-def _watched(kind: Any) -> Any:
-    """Return the class of an event stream with somebody watching.
+def _observed_stream(kind: Any) -> Any:
+    """Return a subclass of an event stream's class whose streams are observed.
 
-    Objects of ``kind`` become objects of it: the caller's own stream, by whatever name
-    and in whatever isinstance().
+    The caller's own stream becomes an object of it, by any name and any isinstance().
     """
 
-    def __iter__(stream: Any) -> Iterator[Any]:  # noqa: N807 - the method that it will be
-        return _observe_iter(kind.__iter__(stream), stream.outlay_watch)
+    def __iter__(stream: Any) -> Iterator[Any]:  # noqa: N807 - becomes the method
+        return _observe_iter(kind.__iter__(stream), stream.outlay_observer)
 
+    def __aiter__(stream: Any) -> AsyncIterator[Any]:  # noqa: N807 - becomes the method
+        return _observe_aiter(kind.__aiter__(stream), stream.outlay_observer)
+
+    methods: dict[str, Any] = {"__iter__": __iter__}
+    if hasattr(kind, "__aiter__"):
+        methods["__aiter__"] = __aiter__
+    return _subclass(kind, **methods)
+
+
+@functools.cache
+def _observed_body(kind: Any) -> Any:
+    """Return a subclass of an asynchronous body's class whose bodies are observed.
+
+    All public ways to read such a body go through ``read``.
+    """
+
+    async def read(body: Any, amt: int | None = None) -> Any:
+        observer = body.outlay_observer
+        try:
+            chunk = await kind.read(body, amt)
+        except BaseException:
+            observer.finish()
+            raise
+        observer.feed(chunk)
+        if amt is None or amt < 0 or (amt != 0 and not chunk):
+            observer.finish(exhausted=True)
+        return chunk
+
+    return _subclass(kind, read=read)
+
+
+def _subclass(kind: Any, **methods: Any) -> Any:
     def close(stream: Any) -> None:
         try:
             kind.close(stream)
         finally:
-            stream.outlay_watch.on_close()
+            stream.outlay_observer.on_close()
 
     names = {"__module__": kind.__module__, "__doc__": kind.__doc__}
-    return type(kind.__name__, (kind,), {**names, "__iter__": __iter__, "close": close})
+    return type(kind.__name__, (kind,), {**names, **methods, "close": close})
 
 
-def _observe_iter(items: Iterator[T], watch: StreamObserver[T]) -> Iterator[T]:
-    """Yield all items, watched. A loop that is left is not the end: others go on."""
+def _observe_iter(items: Iterator[T], observer: StreamObserver[T]) -> Iterator[T]:
+    """Yield all items, observed. A loop may be left and continued by another one."""
     try:
         for item in items:
-            watch.feed(item)
+            observer.feed(item)
             yield item
     except GeneratorExit:
         raise
     except BaseException:
-        watch.finish()
+        observer.finish()
         raise
-    watch.finish(exhausted=True)
+    observer.finish(exhausted=True)
+
+
+async def _observe_aiter(
+    items: AsyncIterator[T], observer: StreamObserver[T]
+) -> AsyncIterator[T]:
+    """Yield all items, observed: the asynchronous twin of `_observe_iter`."""
+    try:
+        async for item in items:
+            observer.feed(item)
+            yield item
+    except GeneratorExit:
+        raise
+    except BaseException:
+        observer.finish()
+        raise
+    observer.finish(exhausted=True)
 
 
 class _EventSink:
-    """Folds the events of a stream into an answer. Reads those that tell of costs."""
+    """Merges the events of a stream into a response, as far as they contain costs."""
 
-    def __init__(self, settle: _FinishCall) -> None:
-        self._settle = settle
-        self._merge_event = settle.endpoint.merge_stream_event
-        self._marks = settle.endpoint.markers
-        self._answer: dict[str, Any] = {}
+    def __init__(self, call: _OpenCall) -> None:
+        self._call = call
+        self._merge_event = call.endpoint.merge_stream_event
+        self._markers = call.endpoint.markers
+        self._response: dict[str, Any] = {}
         self._complete = False
 
     def feed(self, item: Mapping[str, Any]) -> None:
-        """Learn from an event: Bedrock wraps those of a model as JSON in ``chunk``."""
+        """Merge an event. Bedrock wraps a model's events as JSON in ``chunk``."""
         event: Any = item
         if "chunk" in item:
             data = item["chunk"].get("bytes", b"")
-            if not any(mark in data for mark in self._marks):
+            if not any(marker in data for marker in self._markers):
                 return
             event = _decode(data)
         if self._merge_event is not None and isinstance(event, Mapping):
-            self._complete = self._merge_event(self._answer, event) or self._complete
+            self._complete = self._merge_event(self._response, event) or self._complete
 
     def finish(self, *, exhausted: bool) -> None:
-        """Settle: nothing more will come."""
-        self._settle(self._answer, complete=self._complete or exhausted)
+        """Finish the call with the events that came."""
+        self._call.finish(self._response, self._complete or exhausted)
 
 
 class _BodySink:
-    """Keeps a JSON body until it was read to its end."""
+    """Reads a JSON body, which shows by itself whether it is whole."""
 
-    def __init__(self, settle: _FinishCall) -> None:
-        self._settle = settle
-        self._pieces = bytearray()
-
-    def feed(self, item: bytes) -> None:
-        """Keep a part of the body."""
-        if len(self._pieces) <= _MAX_BYTES:
-            self._pieces += item
+    def __init__(self, call: _OpenCall) -> None:
+        self._call = call
+        self._reader = body_reader("application/json", call.endpoint, call.finish)
+        self.feed = self._reader.feed
 
     def finish(self, *, exhausted: bool) -> None:
-        """Settle. A JSON object has an end of its own: what is cut off is none."""
+        """Finish the call. Callers may stop before the end that they know of."""
         del exhausted
         try:
-            answer = read_json_fields(bytes(self._pieces), self._settle.endpoint.fields)
+            self._reader.finish(exhausted=True)
         except msgspec.DecodeError:
-            self._settle({}, complete=False)
-        else:
-            self._settle(answer)
+            self._call.finish({}, False)  # noqa: FBT003
 
 
 class _ObservedRawStream:
-    """The stream below a ``StreamingBody``, which reads it in all of its ways.
+    """The stream inside a ``StreamingBody``, observed in all ways to read it.
 
-    What else it has comes from the stream itself.
+    Other attributes come from the stream itself.
     """
 
-    def __init__(self, raw: Any, watch: StreamObserver[bytes]) -> None:
+    def __init__(self, raw: Any, observer: StreamObserver[bytes]) -> None:
         self._raw = raw
-        self._watch = watch
+        self._observer = observer
 
     def read(self, amt: int | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Read up to so many bytes; None: all of them."""
+        """Read up to ``amt`` bytes. If None, read all of them."""
         whole = amt is None or amt < 0
         chunk = self._reading(self._raw.read, amt, *args, **kwargs)
         return self._record_read(chunk, chunk, last=whole or (amt != 0 and not chunk))
 
     def readinto(self, buffer: Any) -> Any:
-        """Read up to as many bytes as ``buffer`` has room for."""
+        """Read up to as many bytes as ``buffer`` can hold."""
         count = self._reading(self._raw.readinto, buffer)
-        seen = bytes(memoryview(buffer)[: count or 0])
-        return self._record_read(count, seen, last=not count and len(buffer) > 0)
+        read = bytes(memoryview(buffer)[: count or 0])
+        return self._record_read(count, read, last=not count and len(buffer) > 0)
 
     def readlines(self, *args: Any) -> Any:
         """Read all lines."""
@@ -239,17 +287,17 @@ class _ObservedRawStream:
 
     def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
         """Iterate over the bytes in parts."""
-        return _observe_iter(self._raw.stream(*args, **kwargs), self._watch)
+        return _observe_iter(self._raw.stream(*args, **kwargs), self._observer)
 
     def __iter__(self) -> Iterator[bytes]:
-        return _observe_iter(iter(self._raw), self._watch)
+        return _observe_iter(iter(self._raw), self._observer)
 
     def close(self) -> None:
         """Close the stream."""
         try:
             self._raw.close()
         finally:
-            self._watch.on_close()
+            self._observer.on_close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._raw, name)
@@ -258,25 +306,22 @@ class _ObservedRawStream:
         try:
             return read(*args, **kwargs)
         except BaseException:
-            self._watch.finish()
+            self._observer.finish()
             raise
 
-    def _record_read(self, result: Any, seen: bytes, *, last: bool) -> Any:
-        self._watch.feed(seen)
+    def _record_read(self, result: Any, read: bytes, *, last: bool) -> Any:
+        self._observer.feed(read)
         if last:
-            self._watch.finish(exhausted=True)
+            self._observer.finish(exhausted=True)
         return result
 
 
-def _patched_objects(client: Any) -> Iterable[object]:
-    if inspect.iscoroutinefunction(type(client)._make_api_call):  # noqa: SLF001 - the seam
-        raise ConfigError(
-            "the calls of aiobotocore's clients cannot be captured; "
-            "track their costs with outlay.track_cost"
-        )
-    return (client,)
-
-
 LIBRARY: Final = Library(
-    "boto3", _patches, module="botocore.client", patched_objects=_patched_objects
+    "boto3", functools.partial(_patches, "BaseClient"), module="botocore.client"
 )
+AIOBOTOCORE: Final = Library(
+    "aiobotocore",
+    functools.partial(_patches, "AioBaseClient"),
+    module="aiobotocore.client",
+)
+"""aioboto3's clients are aiobotocore's. They override ``_make_api_call``."""

@@ -1,9 +1,9 @@
-"""Amazon Bedrock: what its models report, whichever way they are asked.
+"""Extract costs from Amazon Bedrock's models, whichever way they are called.
 
-``Converse`` has one shape of usage for all models. ``InvokeModel`` answers in the shape
-of each model's maker, and Bedrock puts its own counts beside it: into headers, or into
-the last event of a stream. Those know nothing of cached tokens, or not for how long
-they are kept, so what the answer itself reports goes first.
+``Converse`` has one shape of usage for all models. ``InvokeModel`` responds in the
+shape of each model's maker. Bedrock adds its own counts: in headers, or in the last
+event of a stream. Those counts do not contain cached tokens, or not their lifetime. So
+the usage in the response itself goes first.
 """
 
 from __future__ import annotations
@@ -13,57 +13,75 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 import msgspec
+from msgspec.structs import replace
 
 from outlay._capture import event_types
 from outlay._capture.extraction.fields import only_numbers, read_fields
 from outlay._capture.extraction.registry import Call, Endpoint, register
+from outlay._capture.extraction.usage_checks import contradiction_in
 from outlay._capture.observation import Observation
+from outlay._capture.providers import anthropic
 
-Answer = Mapping[str, Any]
+Response = Mapping[str, Any]
 Counts = dict[str, int]
 
 
-def converse(answer: Answer, call: Call) -> Iterator[Observation]:
-    """Read what ``Converse`` answers, or ``ConverseStream`` at its end."""
-    usage = only_numbers(answer.get("usage")) or {}
-    tier = _tier(answer.get("serviceTier.type"), answer.get(_LATENCY))
-    # A prompt router tells which model it chose.
-    model = _name(answer.get(_ROUTED) or _asked(call))
-    yield from _observation(call, model, usage, "default", tier)
+def converse(response: Response, call: Call) -> Iterator[Observation]:
+    """Read the response of ``Converse``, or of ``ConverseStream`` at its end."""
+    usage = only_numbers(response.get("usage")) or {}
+    tier = _tier(response.get("serviceTier.type"), response.get(_LATENCY))
+    if response.get("stopReason") == "refusal" and not usage.get("outputTokens"):
+        tier = anthropic.NOT_BILLED
+    # A prompt router reports the model that it chose.
+    model = _name(response.get(_ROUTED) or _requested(call))
+    for observed in _observation(call, model, usage, "default", tier):
+        yield replace(observed, contradiction=_contradiction(usage))
 
 
-def invocation(answer: Answer, call: Call) -> Iterator[Observation]:
-    """Read what ``InvokeModel`` answers, or its stream at its end."""
-    model = _name(_asked(call))
+def _contradiction(usage: Response) -> str | None:
+    """Return why the counts do not add up, or None.
+
+    Totals contain cached tokens with some models, and do not with others.
+    """
+    plain, cached = (sum(usage.get(n) or 0 for n in p) for p in _TOTALS)
+    return contradiction_in(usage.get("totalTokens"), plain + cached, plain)
+
+
+def invocation(response: Response, call: Call) -> Iterator[Observation]:
+    """Read the response of ``InvokeModel``, or its stream at its end."""
+    model = _name(_requested(call))
     headers = call.headers
     tier = _tier(headers.get(_TIER_HEADER), headers.get(_LATENCY_HEADER))
-    images = answer.get("images")
+    images = response.get("images")
     if images or "rerank" in model:
         usage = {"image": len(images)} if images else {"call": 1}
         yield from _observation(call, model, usage, None, tier)
         return
-    report = only_numbers(answer.get("usage")) or {}
+    report = only_numbers(response.get("usage")) or {}
     if "input_tokens" in report:
-        yield from _observation(call, model, report, "anthropic", tier)
+        report.pop("iterations", None)
+        for observed in _observation(call, model, report, "anthropic", tier):
+            yield from anthropic.with_iterations(observed, response)
         return
-    counts = _reported(report) or _metered(answer, call) or _counted(answer)
+    counts = _reported(report) or _metered(response, call) or _counted(response)
     yield from _observation(call, model, counts, None, tier)
     if "embed" in model and "inputImage" in _sent(call):
         for each in _observation(call, model, {"image": 1}, None, tier):
-            yield msgspec.structs.replace(each, line="images")
+            yield replace(each, line="images")
 
 
-def batch_line(answer: Answer, call: Call) -> Iterator[Observation]:
-    """Read a line of a job's output: what a model answered, at the price of a batch."""
-    output = {name: answer.get(_OUTPUT + name) for name in _INVOCATION}
-    told = {name: value for name, value in output.items() if value is not None}
-    if not told:
+def batch_line(response: Response, call: Call) -> Iterator[Observation]:
+    """Read a line of a job's output: a model's response, at the price of a batch."""
+    output = {name: response.get(_OUTPUT + name) for name in _INVOCATION}
+    known = {name: value for name, value in output.items() if value is not None}
+    if not known:
         return  # an error
-    for seen in invocation(told, call):
-        yield msgspec.structs.replace(
-            seen,
-            operation_id=answer.get(_OUTPUT + "id"),
-            service_tier="batch",
+    for observed in invocation(known, call):
+        is_free = observed.service_tier == anthropic.NOT_BILLED
+        yield replace(
+            observed,
+            operation_id=response.get(_OUTPUT + "id"),
+            service_tier=anthropic.NOT_BILLED if is_free else "batch",
             is_lookup=True,
         )
 
@@ -72,7 +90,7 @@ def _observation(
     call: Call, model: str, usage: dict[str, Any], flavor: str | None, tier: str | None
 ) -> Iterator[Observation]:
     if model.startswith(_BY_TIME):
-        return  # charged by the hour, whether it is called or not
+        return  # charged by the hour, called or not
     kinds = (kind for part, kind in _KINDS.items() if part in model)
     event_type = event_types.IMAGES if "image" in usage else event_types.INFERENCE
     yield Observation(
@@ -89,7 +107,7 @@ def _observation(
 
 
 def _reported(report: Mapping[str, Any]) -> Counts:
-    """Return the usage that an answer reports as OpenAI's or Amazon's models do."""
+    """Return the usage in the shape of OpenAI's or Amazon's models."""
     if "prompt_tokens" in report:
         details = report.get("prompt_tokens_details") or {}
         cached = details.get("cached_tokens", 0)
@@ -98,11 +116,11 @@ def _reported(report: Mapping[str, Any]) -> Counts:
     return _amazons(report)
 
 
-def _metered(answer: Answer, call: Call) -> Counts:
-    """Return what Bedrock itself counted: at the end of a stream, or in headers."""
+def _metered(response: Response, call: Call) -> Counts:
+    """Return Bedrock's own counts, from the end of a stream or from headers."""
     given = call.headers.get(_INPUT_HEADER)
     if given is None:
-        return _amazons(only_numbers(answer.get(_METRICS)) or {})
+        return _amazons(only_numbers(response.get(_METRICS)) or {})
     return _units(int(given), int(call.headers.get(_OUTPUT_HEADER, 0)))
 
 
@@ -114,18 +132,18 @@ def _amazons(report: Mapping[str, Any]) -> Counts:
     return _units(*(counts.get(name, 0) for name in _AMAZONS))
 
 
-def _counted(answer: Answer) -> Counts:
-    """Return the counts in an answer that has no usage, as Llama's or Titan's have."""
+def _counted(response: Response) -> Counts:
+    """Return the counts in a response without usage, such as Llama's or Titan's."""
     for given, made in _COUNTED:
-        if given in answer:
-            output = answer.get(made) or 0
+        if given in response:
+            output = response.get(made) or 0
             tokens = sum(output) if isinstance(output, list) else output
-            return _units(answer[given], tokens)
+            return _units(response[given], tokens)
     return {}
 
 
 def _units(given: int, made: int, read: int = 0, written: int = 0) -> Counts:
-    """Return counts by price lists' units, of which the cached ones are input, too."""
+    """Return counts in the units of price lists, where cached tokens are input, too."""
     counts = {
         "input_tokens": given + read + written,
         "output_tokens": made,
@@ -136,21 +154,21 @@ def _units(given: int, made: int, read: int = 0, written: int = 0) -> Counts:
 
 
 def _tier(tier: str | None, latency: str | None) -> str | None:
-    """Return what else the price goes by; None: nothing."""
-    said = (tier if tier != "default" else None, latency)
-    return "-".join(each for each in said if each and each != "standard") or None
+    """Return the tiers that change the price, joined by a hyphen, or None."""
+    tiers = (tier if tier != "default" else None, latency)
+    return "-".join(each for each in tiers if each and each != "standard") or None
 
 
-def _asked(call: Call) -> str:
-    """Return the model that was asked for; an address has it before the operation."""
+def _requested(call: Call) -> str:
+    """Return the requested model. In a path, it stands before the operation."""
     return call.model or unquote(call.path.rpartition("/")[0].rpartition("/")[2])
 
 
 def _name(model: str) -> str:
-    """Return a model by the name that price lists have for it.
+    """Return the name that price lists have for a model.
 
-    Of an ARN that is the end. A profile or a deployment of one's own has no other name
-    than its ARN; without the account, that is its kind and its id.
+    For an ARN, that is its end. The user's own profile or deployment has no name but
+    its ARN. Without the account, that is its kind and its id.
     """
     if not model.startswith("arn:"):
         return model
@@ -160,28 +178,34 @@ def _name(model: str) -> str:
 
 
 def _sent(call: Call) -> Mapping[str, Any]:
-    """Return the JSON that was sent to a model, as far as it can be looked at."""
+    """Return the JSON that was sent to a model, if it can be read."""
     body = call.request.get("body")
     if body is None:
         return call.request
     return _members.decode(body) if isinstance(body, bytes | str) else {}
 
 
-def _fold_conversation(answer: dict[str, Any], event: Answer) -> bool:
-    """Keep what the last event tells."""
-    answer.update(read_fields(event.get("metadata", event), _CONVERSATION))
-    return "usage" in answer
+def _merge_conversation_event(response: dict[str, Any], event: Response) -> bool:
+    """Keep the stop reason, and the usage in the last event."""
+    stop = event.get("messageStop", event)
+    response.update(read_fields(stop, ("stopReason",)))
+    response.update(read_fields(event.get("metadata", event), _CONVERSATION))
+    return "usage" in response
 
 
-def _fold_invocation(answer: dict[str, Any], event: Answer) -> bool:
-    """Merge the usage that the start tells with what the end tells."""
+def _merge_invocation_event(response: dict[str, Any], event: Response) -> bool:
+    """Merge the usage in a stream's first event with the usage in its last."""
     for part in (event, event.get("message"), event.get("metadata")):
         usage = part.get("usage") if isinstance(part, Mapping) else None
         if isinstance(usage, Mapping):
-            answer["usage"] = {**answer.get("usage", {}), **usage}
+            response["usage"] = {**response.get("usage", {}), **usage}
+    response.update(
+        (name.removeprefix("delta."), value)
+        for name, value in read_fields(event, ("delta.stop_reason",)).items()
+    )
     if isinstance(event.get(_METRICS), Mapping):
-        answer[_METRICS] = event[_METRICS]
-    return _METRICS in answer or event.get("type") == "message_delta"
+        response[_METRICS] = event[_METRICS]
+    return _METRICS in response or event.get("type") == "message_delta"
 
 
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -208,9 +232,14 @@ _COUNTED: Final = (
     ("inputTextTokenCount", "results.tokenCount"),  # Amazon's Titan
 )
 
-_CONVERSATION: Final = ("usage", "serviceTier.type", _LATENCY, _ROUTED)
+_CONVERSATION: Final = ("usage", "stopReason", "serviceTier.type", _LATENCY, _ROUTED)
+_TOTALS: Final = (
+    ("inputTokens", "outputTokens"),
+    ("cacheReadInputTokens", "cacheWriteInputTokens"),
+)
 _INVOCATION: Final = (
     "usage",
+    "stop_reason",
     "images",
     _METRICS,
     *(name for pair in _COUNTED for name in pair),
@@ -222,20 +251,26 @@ ENDPOINTS: Final = {
     "Converse": ("converse", Endpoint(converse, _CONVERSATION)),
     "ConverseStream": (
         "converse-stream",
-        Endpoint(converse, _CONVERSATION, _fold_conversation, (b'"usage"',)),
+        Endpoint(
+            converse,
+            _CONVERSATION,
+            _merge_conversation_event,
+            (b'"usage"', b'"stopReason"'),
+        ),
     ),
     "InvokeModel": ("invoke", Endpoint(invocation, _INVOCATION)),
     "InvokeModelWithResponseStream": (
         "invoke-with-response-stream",
-        Endpoint(invocation, _INVOCATION, _fold_invocation, _USAGE),
+        Endpoint(invocation, _INVOCATION, _merge_invocation_event, _USAGE),
     ),
 }
-"""By operation, with the end of its address. Whatever is not here costs nothing, or is
-not captured: guardrails, agents, jobs, sessions of speech; counting tokens is free."""
+"""The endpoints by operation, with the end of the path. Other operations cost nothing,
+or are not captured: guardrails, agents, jobs, sessions of speech. Counting tokens is
+free."""
 
 register(
     "aws",
-    "GET /files/{id}/content",  # of a job's output, wherever it was found
+    "GET /files/{id}/content",  # a job's output, whatever it was read from
     Endpoint(
         batch_line,
         ("recordId", _OUTPUT + "id", *(_OUTPUT + name for name in _INVOCATION)),

@@ -1,4 +1,6 @@
-"""Deepgram: audio by the second, speech by the character, analyses by the token.
+"""Extract costs from Deepgram: audio, speech and analyses of texts.
+
+Audio costs by the second, speech by the character, analyses by the token.
 
 Source: https://developers.deepgram.com/reference
 """
@@ -15,30 +17,30 @@ from outlay._capture.extraction.registry import Call, Endpoint, register
 from outlay._capture.observation import Observation
 from outlay._capture.providers.generators.fern import library
 
-Answer = Mapping[str, Any]
+Response = Mapping[str, Any]
 
 LIBRARY: Final = library("deepgram")
 
 
-def transcription(answer: Answer, call: Call) -> Iterator[Observation]:
-    """Read a transcription, or that it will be called back with."""
-    request_id = answer.get("metadata.request_id") or answer.get("request_id")
-    seconds = _seconds(answer, call)
+def transcription(response: Response, call: Call) -> Iterator[Observation]:
+    """Read a transcription, or the announcement of its callback."""
+    request_id = response.get("metadata.request_id") or response.get("request_id")
+    seconds = _seconds(response, call)
     yield Observation(
         provider=call.provider,
         event_type=event_types.AUDIO,
         operation_id=request_id,
-        model=_model(answer) or call.query.get("model"),
+        model=_model(response) or call.query.get("model"),
         service_tier="multilingual" if call.query.get("language") == "multi" else None,
         usage={} if seconds is None else {"second": seconds},
         price_pending=seconds is None,
         is_lookup=call.method == "CALLBACK",
     )
-    yield from _analysed(answer, call, request_id, "intelligence")
+    yield from _analyses(response, call, request_id, "intelligence")
 
 
-def speech(_answer: Answer, call: Call) -> Observation:
-    """Read what was said: older and newer models name the headers differently."""
+def speech(_response: Response, call: Call) -> Observation:
+    """Read speech. Older and newer models name the headers differently."""
     characters = to_quantity(_header(call, "dg-char-count", "x-dg-characters"))
     return Observation(
         provider=call.provider,
@@ -50,15 +52,15 @@ def speech(_answer: Answer, call: Call) -> Observation:
     )
 
 
-def analysis(answer: Answer, call: Call) -> Iterator[Observation]:
+def analysis(response: Response, call: Call) -> Iterator[Observation]:
     """Read the analysis of a text."""
-    yield from _analysed(answer, call, answer.get("metadata.request_id"), None)
+    yield from _analyses(response, call, response.get("metadata.request_id"), None)
 
 
-def _analysed(
-    answer: Answer, call: Call, request_id: str | None, line: str | None
+def _analyses(
+    response: Response, call: Call, request_id: str | None, line: str | None
 ) -> Iterator[Observation]:
-    reports = [answer[name] for name in _REPORTS if answer.get(name)]
+    reports = [response[name] for name in _REPORTS if response.get(name)]
     if reports:
         yield Observation(
             provider=call.provider,
@@ -73,17 +75,17 @@ def _analysed(
         )
 
 
-def _seconds(answer: Answer, call: Call) -> Decimal | int | None:
-    seconds = to_quantity(answer.get("metadata.duration"))
-    channels = to_quantity(answer.get("metadata.channels"))
+def _seconds(response: Response, call: Call) -> Decimal | int | None:
+    seconds = to_quantity(response.get("metadata.duration"))
+    channels = to_quantity(response.get("metadata.channels"))
     if seconds is None or not channels or call.query.get("multichannel") != "true":
         return seconds
     return _EXACT.multiply(Decimal(seconds), Decimal(channels))
 
 
-def _model(answer: Answer) -> str | None:
-    """Return what the model that answered is called in price lists."""
-    for known in (answer.get("metadata.model_info") or {}).values():
+def _model(response: Response) -> str | None:
+    """Return the name that price lists have for the model."""
+    for known in (response.get("metadata.model_info") or {}).values():
         if isinstance(known, Mapping) and isinstance(known.get("arch"), str):
             return str(known["arch"])
     return None
@@ -115,8 +117,7 @@ ENDPOINTS: Final = {
     "POST /v1/read": Endpoint(analysis, ("metadata.request_id", *_REPORTS)),
     "CALLBACK /": _TRANSCRIPTION,
 }
-"""Whatever is not here costs nothing, or is not captured: what goes through web
-sockets."""
+"""Other operations cost nothing, or are not captured, such as web sockets."""
 
 for _pattern, _endpoint in ENDPOINTS.items():
     register("deepgram", _pattern, _endpoint)

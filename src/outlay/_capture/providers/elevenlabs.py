@@ -1,5 +1,6 @@
-"""ElevenLabs: by the billed character, which a header tells; speech read by the second.
+"""Extract costs from ElevenLabs: by the billed character, or by the second of audio.
 
+A header contains the billed characters.
 Source: https://elevenlabs.io/docs/api-reference/introduction, on generation costs.
 """
 
@@ -14,15 +15,14 @@ from outlay._capture.extraction.registry import Call, Endpoint, register
 from outlay._capture.observation import Observation
 from outlay._capture.providers.generators.fern import library
 
-Answer = Mapping[str, Any]
+Response = Mapping[str, Any]
 
 LIBRARY: Final = library("elevenlabs")
 
 
-def generation(_answer: Answer, call: Call) -> Observation:
-    """Read speech, sounds or music: the header counts what is billed, not the text."""
-    told = next(filter(None, map(call.headers.get, _COSTS)), None)
-    characters = to_quantity(told)
+def generation(_response: Response, call: Call) -> Observation:
+    """Read speech, sounds or music, by the header that counts billed characters."""
+    characters = to_quantity(next(filter(None, map(call.headers.get, _COSTS)), None))
     model = call.request.get("model_id")
     return Observation(
         provider=call.provider,
@@ -34,13 +34,13 @@ def generation(_answer: Answer, call: Call) -> Observation:
     )
 
 
-def transcription(answer: Answer, call: Call) -> Observation:
-    """Read a transcription: by the second of audio, where it has been read already."""
-    seconds = to_quantity(answer.get("audio_duration_secs"))
+def transcription(response: Response, call: Call) -> Observation:
+    """Read a transcription: by the second of audio, once it is there."""
+    seconds = to_quantity(response.get("audio_duration_secs"))
     return Observation(
         provider=call.provider,
         event_type=event_types.AUDIO,
-        operation_id=answer.get("transcription_id"),
+        operation_id=response.get("transcription_id"),
         request_id=call.request_id,
         model="speech-to-text",
         usage={} if seconds is None else {"second": seconds},
@@ -84,8 +84,8 @@ ENDPOINTS: Final = {
         transcription, ("transcription_id", "audio_duration_secs")
     ),
 }
-"""Whatever is not here costs nothing, or is not captured: what goes through web
-sockets, dubbing, agents; transcriptions that are fetched, which tell no time."""
+"""Other operations cost nothing, or are not captured: web sockets, dubbing, agents, and
+retrieved transcriptions, which contain no time."""
 
 for _pattern, _endpoint in ENDPOINTS.items():
     register("elevenlabs", _pattern, _endpoint)

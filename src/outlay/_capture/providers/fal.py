@@ -1,8 +1,8 @@
-"""fal: by billable units, which a header of the result tells.
+"""Extract costs from fal: by billable units, which a header of the result contains.
 
-What a unit is (an image, a megapixel, a second) and what it costs goes by the endpoint,
-such as ``fal-ai/flux/dev``. The address of a queued result is shorter than that: so
-what was asked for is known from the time when it was queued.
+The endpoint, such as ``fal-ai/flux/dev``, decides about the unit and its price: an
+image, a megapixel, a second. The address of a queued result is shorter than that. So
+the endpoint is remembered from the time when the request was queued.
 Source: https://docs.fal.ai/documentation/model-apis/pricing
 """
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
 
-Answer = Mapping[str, Any]
+Response = Mapping[str, Any]
 
 
-def generation(answer: Answer, call: Call) -> Observation:
-    """Read what was made at once, or that it was queued."""
-    if "status_url" in answer and "request_id" in answer:
+def generation(response: Response, call: Call) -> Observation:
+    """Read a result, or the ticket of a queued request."""
+    if "status_url" in response and "request_id" in response:
         return Observation(
             provider=call.provider,
             event_type=event_types.COMPUTE,
-            operation_id=answer["request_id"],
+            operation_id=response["request_id"],
             model=call.path.strip("/"),
             price_pending=True,
         )
     return _billed(call, call.headers.get(_ID), call.path.removesuffix("/stream"))
 
 
-def result(_answer: Answer, call: Call) -> Observation:
-    """Read a result that was queued, by its address."""
+def result(_response: Response, call: Call) -> Observation:
+    """Read the result of a queued request, by its address."""
     app, _, request_id = call.path.rpartition("/requests/")
     return _billed(call, request_id, app)
 
@@ -58,8 +58,8 @@ def _billed(call: Call, request_id: str | None, app: str) -> Observation:
     )
 
 
-def _ignore(_answer: dict[str, Any], _event: Answer) -> bool:
-    """Read nothing of a stream: its headers tell."""
+def _ignore(_response: dict[str, Any], _event: Response) -> bool:
+    """Read nothing of a stream. Its headers contain the units."""
     return False
 
 
@@ -69,7 +69,7 @@ ENDPOINTS: Final = {
     "POST /{owner}/{name}": Endpoint(generation, ("request_id", "status_url"), _ignore),
     "GET /{owner}/{name}/requests/{id}": Endpoint(result, ()),
 }
-"""Whatever is not here costs nothing, or is not captured: realtime connections."""
+"""Other operations cost nothing, or are not captured, such as realtime connections."""
 
 for _pattern, _endpoint in ENDPOINTS.items():
     register("fal", _pattern, _endpoint)
@@ -80,7 +80,7 @@ def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
         response: Any, http_client: Any, *_args: Any, **_kwargs: Any
     ) -> None:
         options = scope.options_for(http_client)
-        # Files are uploaded to other hosts, which are nobody's.
+        # Files are uploaded to other hosts, which are not the provider's.
         if options is not None and provider_of(response.request.url.host) == "fal":
             observe_httpx_response("fal", options, options.provider or "fal", response)
 
@@ -94,20 +94,20 @@ def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
     yield Patch(module, "_async_request", observe_result("fal", on_response))
     yield Patch(module, "connect_sse", observe_context("fal", streaming))
     yield Patch(module, "aconnect_sse", observe_context("fal", streaming))
-    # A client makes its HTTP client when it is first used.
+    # A client creates its HTTP client at its first use.
     yield Patch(vars(module.SyncClient)["_client"], "func", observe_result("fal", made))
     yield Patch(
         vars(module.AsyncClient)["_client"], "func", observe_result("fal", made)
     )
 
 
-def _inside(client: Any) -> Iterable[object]:
-    """Return the client, and its HTTP client if there is one already."""
+def _patched_objects(client: Any) -> Iterable[object]:
+    """Return the client, and its HTTP client if it has one."""
     http_client = vars(client).get("_client")
     http_client = getattr(http_client, "value", http_client)  # of an asynchronous one
     return (client,) if http_client is None else (client, http_client)
 
 
 LIBRARY: Final = Library(
-    "fal-client", _patches, module="fal_client.client", patched_objects=_inside
+    "fal-client", _patches, module="fal_client.client", patched_objects=_patched_objects
 )

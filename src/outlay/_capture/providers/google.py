@@ -1,14 +1,14 @@
-"""Google's models, by the Gemini API or Vertex AI.
+"""Extract costs from Google's models, by the Gemini API or Vertex AI.
 
-``generate_content`` may call the model many times, between which it runs the user's
-functions, and returns the last answer only: hooking it would miss what the others cost.
-So the library is hooked where each request gets its answer: ``request`` and its three
-siblings of ``BaseApiClient``. Interactions come from a client of their own, which
-Speakeasy generated.
+``generate_content`` may call the model several times. In between it runs the user's
+functions, and it returns the last response only. So the patches are where each request
+gets its response: ``request`` and its three siblings of ``BaseApiClient``. Interactions
+come from a client of their own, which Speakeasy generated.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +25,7 @@ from outlay._capture.extraction.registry import (
     find_endpoint,
     register,
 )
+from outlay._capture.extraction.usage_checks import contradiction_in
 from outlay._capture.instrumentation.library import (
     CaptureOptions,
     InstrumentedClients,
@@ -45,52 +46,55 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
 
-Answer = Mapping[str, Any]
+Response = Mapping[str, Any]
 
 
-def content(answer: Answer, call: Call) -> Iterator[Observation]:
-    """Read generated content: its tokens, and the searches that it is grounded in."""
-    report = answer.get("usageMetadata") or {}
+def content(response: Response, call: Call) -> Iterator[Observation]:
+    """Read generated content: its tokens, and the searches that ground it."""
+    report = response.get("usageMetadata") or {}
     usage = only_numbers(report) or {}
-    model = answer.get("modelVersion") or _model(call)
+    model = response.get("modelVersion") or _model(call)
+    region = _region(call)
     yield Observation(
         provider=call.provider,
         event_type=event_types.INFERENCE,
-        operation_id=answer.get("responseId"),
+        operation_id=response.get("responseId"),
         model=model,
         service_tier=_tier(report),
-        region=call.region,
+        region=region,
+        endpoint=_endpoint_of(region),
         usage=usage,
         flavor="default",
         is_complete=bool(usage),
+        contradiction=_contradiction(usage),
     )
-    searches = _searches(answer, model or "")
-    if searches:
+    for line, unit, count, contradiction in _groundings(response, model or ""):
         yield Observation(
             provider=call.provider,
             event_type=event_types.INFERENCE,
-            operation_id=answer.get("responseId"),
-            line="web_search",
+            operation_id=response.get("responseId"),
+            line=line,
             model=model,
-            region=call.region,
-            usage={"web_searches": searches},
+            region=region,
+            usage={unit: count},
+            contradiction=contradiction,
         )
 
 
-def embeddings(answer: Answer, call: Call) -> Observation:
+def embeddings(response: Response, call: Call) -> Observation:
     """Read embeddings."""
-    usage = only_numbers(answer.get("usageMetadata")) or {}
+    usage = only_numbers(response.get("usageMetadata")) or {}
     return _embedded(usage, call)
 
 
-def prediction(answer: Answer, call: Call) -> Extracted:
-    """Read what Vertex AI predicts: embeddings with their tokens, or images."""
-    counts = answer.get("predictions.embeddings.statistics.token_count") or []
+def prediction(response: Response, call: Call) -> Extracted:
+    """Read a prediction of Vertex AI: embeddings with their tokens, or images."""
+    counts = response.get("predictions.embeddings.statistics.token_count") or []
     tokens = sum(to_quantity(count) or 0 for count in counts)
     if tokens:
         return _embedded({"promptTokenCount": tokens}, call)
-    kinds = answer.get("predictions.mimeType") or []
-    # An image that was held back for its content has no type, and costs nothing.
+    kinds = response.get("predictions.mimeType") or []
+    # A filtered image has no type, and costs nothing.
     images = sum(isinstance(k, str) and k.startswith("image/") for k in kinds)
     if not images:
         return None
@@ -98,16 +102,16 @@ def prediction(answer: Answer, call: Call) -> Extracted:
         provider=call.provider,
         event_type=event_types.IMAGES,
         model=_model(call),
-        region=call.region,
+        region=_region(call),
         usage={"image": images},
     )
 
 
-def interaction(answer: Answer, call: Call) -> Iterator[Observation]:
+def interaction(response: Response, call: Call) -> Iterator[Observation]:
     """Read an interaction."""
-    if answer.get("status") in _UNDER_WAY:
-        return  # runs in the background; whoever retrieves it will see the usage
-    report = answer.get("usage") or {}
+    if response.get("status") in _RUNNING:
+        return  # it runs in the background; code that retrieves it gets the usage
+    report = response.get("usage") or {}
     usage = {
         name: _by_modality(count) if isinstance(count, list) else count
         for name, count in (
@@ -115,11 +119,11 @@ def interaction(answer: Answer, call: Call) -> Iterator[Observation]:
         )
         if count
     }
-    model = answer.get("model") or call.model or answer.get("agent")
+    model = response.get("model") or call.model or response.get("agent")
     yield Observation(
         provider=call.provider,
         event_type=event_types.INFERENCE,
-        operation_id=answer.get("id"),
+        operation_id=response.get("id"),
         model=model,
         usage=usage,
         flavor="default",
@@ -131,16 +135,16 @@ def interaction(answer: Answer, call: Call) -> Iterator[Observation]:
             yield Observation(
                 provider=call.provider,
                 event_type=event_types.INFERENCE,
-                operation_id=answer.get("id"),
+                operation_id=response.get("id"),
                 line=tool["type"],
                 model=model,
                 usage={unit: tool["count"]},
             )
 
 
-def response_lookup(answer: Answer, call: Call) -> Extracted:
-    """Read an interaction that ran in the background; others were read when made."""
-    return interaction(answer, call) if answer.get("background") is True else None
+def response_lookup(response: Response, call: Call) -> Extracted:
+    """Read an interaction that ran in the background. Others were read when created."""
+    return interaction(response, call) if response.get("background") is True else None
 
 
 def _embedded(usage: dict[str, Any], call: Call) -> Observation:
@@ -148,24 +152,64 @@ def _embedded(usage: dict[str, Any], call: Call) -> Observation:
         provider=call.provider,
         event_type=event_types.EMBEDDINGS,
         model=_model(call),
-        region=call.region,
+        region=_region(call),
         usage=usage,
         flavor="default",
         is_complete=bool(usage),
     )
 
 
-def _searches(answer: Answer, model: str) -> int:
-    """Return how many searches an answer is charged for.
+def _groundings(
+    response: Response, model: str
+) -> Iterator[tuple[str, str, int, str | None]]:
+    """Yield the searches that are charged: line, unit, count and contradiction.
 
-    Source: https://ai.google.dev/gemini-api/docs/pricing: by the query from Gemini 3
-    on; before, by the prompt that any query was made for.
+    * Up to Gemini 2.5, a fee for each prompt that any search or any map grounds.
+    * From Gemini 3 on, a fee for each distinct query that is not empty.
+
+    Source: https://ai.google.dev/gemini-api/docs/pricing, November 2026.
     """
-    made = sum(len(each or ()) for each in answer.get(_QUERIES) or ())
-    return min(made, 1) if model.startswith(_BY_PROMPT) else made
+    lists = response.get(_QUERIES) or ()
+    queries = {query for each in lists for query in each or () if query}
+    by_prompt = model.startswith(_BY_PROMPT)
+    if _has_maps(response):
+        # Responses of Gemini 3 do not tell queries of maps from those of the web.
+        unclear = None if by_prompt else "the number of queries of maps is not known"
+        yield "google_maps", "map_search", 1, unclear
+    if queries:
+        yield "web_search", "web_searches", 1 if by_prompt else len(queries), None
 
 
-def _tier(report: Answer) -> str | None:
+def _has_maps(response: Response) -> bool:
+    return any(place for chunks in response.get(_MAPS) or () for place in chunks or ())
+
+
+def _contradiction(usage: Response) -> str | None:
+    """Return why the counts do not add up, or None.
+
+    The total contains thoughts, and with some models the tokens of tools.
+    Source: https://ai.google.dev/api/generate-content#UsageMetadata, November 2026.
+    """
+    tokens = sum(usage.get(name) or 0 for name in _PARTS)
+    tools = usage.get("toolUsePromptTokenCount") or 0
+    return contradiction_in(usage.get("totalTokenCount"), tokens + tools, tokens)
+
+
+def _region(call: Call) -> str | None:
+    """Return the location of a call of Vertex AI, which its path contains."""
+    found = _LOCATION.search(call.path)
+    return call.region or (found[1] if found else None)
+
+
+def _endpoint_of(region: str | None) -> str | None:
+    """Return ``regional`` for an endpoint of Vertex AI that is not global.
+
+    Source: https://cloud.google.com/vertex-ai/generative-ai/pricing, November 2026.
+    """
+    return None if region in {None, "global"} else "regional"
+
+
+def _tier(report: Response) -> str | None:
     """Return the tier that Vertex AI served a call in, by its name in price lists."""
     kind = report.get("serviceTier") or report.get("trafficType") or ""
     tier = str(kind).lower().removeprefix("on_demand").strip("_")
@@ -173,11 +217,11 @@ def _tier(report: Answer) -> str | None:
 
 
 def _model(call: Call) -> str | None:
-    """Return the model that the path names, such as ``/models/…:predict``."""
+    """Return the model in the path, such as ``/models/…:predict``."""
     return call.path.rpartition("/")[2].partition(":")[0] or None
 
 
-def _by_modality(counts: Iterable[Answer]) -> list[dict[str, Any]]:
+def _by_modality(counts: Iterable[Response]) -> list[dict[str, Any]]:
     return [
         {"modality": str(each["modality"]).upper(), "tokenCount": each["tokens"]}
         for each in counts
@@ -185,30 +229,36 @@ def _by_modality(counts: Iterable[Answer]) -> list[dict[str, Any]]:
     ]
 
 
-def _merge_event(answer: dict[str, Any], event: Answer) -> bool:
+def _merge_event(response: dict[str, Any], event: Response) -> bool:
     for name in ("usageMetadata", "modelVersion", "responseId"):
         if event.get(name) is not None:
-            answer[name] = event[name]
+            response[name] = event[name]
     candidates = event.get("candidates") or ()
     for candidate in candidates:
-        found = (candidate.get("groundingMetadata") or {}).get("webSearchQueries")
-        if found:
-            answer[_QUERIES] = [found]  # of the whole answer so far
+        grounding = candidate.get("groundingMetadata") or {}
+        if grounding.get("webSearchQueries"):  # of the whole response so far
+            response[_QUERIES] = [grounding["webSearchQueries"]]
+        chunks = grounding.get("groundingChunks") or ()
+        if any(chunk.get("maps") for chunk in chunks):
+            response[_MAPS] = [[True]]
     ended = any(candidate.get("finishReason") for candidate in candidates)
     return ended and "usageMetadata" in event
 
 
-def _fold_interaction(answer: dict[str, Any], event: Answer) -> bool:
+def _merge_interaction_event(response: dict[str, Any], event: Response) -> bool:
     found = event.get("interaction")
     if isinstance(found, Mapping):
-        answer.update({n: found[n] for n in _INTERACTION if found.get(n) is not None})
+        response.update({n: found[n] for n in _INTERACTION if found.get(n) is not None})
     return event.get("event_type") == "interaction.completed"
 
 
 _QUERIES: Final = "candidates.groundingMetadata.webSearchQueries"
+_MAPS: Final = "candidates.groundingMetadata.groundingChunks.maps.placeId"
+_LOCATION: Final = re.compile(r"/locations/([\w-]+)/")
 _BY_PROMPT: Final = ("gemini-1", "gemini-2")
+_PARTS: Final = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
 _STANDARD: Final = {"", "standard", "traffic_type_unspecified", "unspecified"}
-_UNDER_WAY: Final = {"in_progress", "queued", "requires_action"}
+_RUNNING: Final = {"in_progress", "queued", "requires_action"}
 _TOOLS: Final = {"google_search": "web_searches", "google_maps": "map_search"}
 _INTERACTION_USAGE: Final = {
     "total_input_tokens": "promptTokenCount",
@@ -223,11 +273,13 @@ _INTERACTION_USAGE: Final = {
 }
 
 _CONTENT: Final = Endpoint(
-    content, ("usageMetadata", "modelVersion", "responseId", _QUERIES), _merge_event
+    content,
+    ("usageMetadata", "modelVersion", "responseId", _QUERIES, _MAPS),
+    _merge_event,
 )
 _INTERACTION: Final = ("id", "model", "agent", "status", "background", "usage")
 _INTERACTIONS: Final = Endpoint(
-    interaction, _INTERACTION, _fold_interaction, (b'"interaction"',)
+    interaction, _INTERACTION, _merge_interaction_event, (b'"interaction"',)
 )
 _PREDICTION: Final = (
     "predictions.mimeType",
@@ -242,19 +294,19 @@ ENDPOINTS: Final = {
     "POST /{model}:predict": Endpoint(prediction, _PREDICTION),
     "POST /interactions": _INTERACTIONS,
     "GET /interactions/{id}": _INTERACTIONS._replace(extract=response_lookup),
+    # The OpenAI-compatible APIs of Gemini and of Vertex AI.
+    "POST /chat/completions": openai.COMPLETIONS,
+    "POST /embeddings": openai.EMBEDDINGS,
 }
-"""Whatever is not here costs nothing, or is not captured: counting tokens, files,
-storage of caches, videos, batches, live sessions."""
+"""Other operations cost nothing, or are not captured: counting tokens, files, storage
+of caches, videos, batches, live sessions."""
 
 for _pattern, _endpoint in ENDPOINTS.items():
     register("google", _pattern, _endpoint)
-# The OpenAI-compatible APIs of Gemini and of Vertex AI.
-for _pattern in ("POST /chat/completions", "POST /embeddings"):
-    register("google", _pattern, openai.ENDPOINTS.get(_pattern, openai.COMPLETIONS))
 
 
 class _Call:
-    """One request that was answered, or is being answered."""
+    """A request whose response has come, or is coming in parts."""
 
     def __init__(
         self,
@@ -272,26 +324,26 @@ class _Call:
             request=sent if isinstance(sent, Mapping) else {},
             region=client.location if client.vertexai else None,
         )
-        self._answer: dict[str, Any] = {}
+        self._response: dict[str, Any] = {}
         self._complete = False
 
     def on_response(self, response: Any) -> None:
-        """Settle the call by its whole answer."""
+        """Finish the call with its whole response."""
         body = (response.body or "{}").encode()
-        answer = read_json_fields(body, self._endpoint.fields)
-        self._options.finish_call(self._endpoint, self._call, answer)
+        fields = read_json_fields(body, self._endpoint.fields)
+        self._options.finish_call(self._endpoint, self._call, fields)
 
     def feed(self, item: Any) -> None:
-        """Put a part of a streamed answer to the others."""
+        """Merge a part of a streamed response with the earlier parts."""
         part = read_json_fields(item.body.encode(), _STREAMED)
-        self._complete = _merge_event(self._answer, part) or self._complete
+        self._complete = _merge_event(self._response, part) or self._complete
 
     def finish(self, *, exhausted: bool) -> None:
-        """Settle the call by the parts that came."""
+        """Finish the call with the parts that came."""
         self._options.finish_call(
             self._endpoint,
             self._call,
-            self._answer,
+            self._response,
             complete=self._complete or exhausted,
         )
 
@@ -300,7 +352,7 @@ _STREAMED: Final = ("usageMetadata", "modelVersion", "responseId", "candidates")
 
 
 def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
-    def begin(client: Any, method: str, path: str, sent: object) -> _Call | None:
+    def start(client: Any, method: str, path: str, sent: object) -> _Call | None:
         options = scope.options_for(client)
         path = "/" + path.partition("?")[0]
         if options is None:
@@ -309,19 +361,19 @@ def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
         return endpoint and _Call(options, endpoint, client, path, sent)
 
     def on_response(response: Any, *args: Any, **_options: Any) -> None:
-        call = begin(*args[:4])
+        call = start(*args[:4])
         if call is not None:
             call.on_response(response)
 
     def streamed(parts: Any, *args: Any, **_options: Any) -> Any:
-        call = begin(*args[:4])
+        call = start(*args[:4])
         return call and observe_iter(parts, StreamObserver("google", call))
 
     def streamed_async(parts: Any, *args: Any, **_options: Any) -> Any:
-        call = begin(*args[:4])
+        call = start(*args[:4])
         return call and observe_aiter(parts, StreamObserver("google", call))
 
-    client = module._api_client.BaseApiClient  # noqa: SLF001 - see the module's words
+    client = module._api_client.BaseApiClient  # noqa: SLF001 - see the module's docstring
     yield Patch(client, "request", observe_result("google", on_response))
     yield Patch(client, "async_request", observe_result("google", on_response))
     yield Patch(client, "request_streamed", replace_result("google", streamed))
@@ -330,21 +382,21 @@ def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
     )
 
 
-def _interaction_seams(
+def _interaction_patches(
     module: ModuleType, scope: InstrumentedClients
 ) -> Iterable[Patch]:
-    return speakeasy.seams(module, scope, "google", _client_inside)
+    return speakeasy.patches(module, scope, "google", _shared_client)
 
 
-def _client_inside(client: Any) -> object:
-    """Return what a client and its parts have in common, and the seams see."""
-    return client._api_client  # noqa: SLF001 - see the module's words
+def _shared_client(client: Any) -> object:
+    """Return the object that a client and its parts share, and the patches get."""
+    return client._api_client  # noqa: SLF001 - see the module's docstring
 
 
 LIBRARY: Final = Library(
     "google-genai",
     _patches,
     module="google.genai",
-    patched_objects=lambda client: (_client_inside(client),),
-    extra_modules={"google.genai._gaos.basesdk": _interaction_seams},
+    patched_objects=lambda client: (_shared_client(client),),
+    extra_modules={"google.genai._gaos.basesdk": _interaction_patches},
 )

@@ -1,7 +1,7 @@
-"""Google Maps: flat prices for calls, which the user's price book knows.
+"""Extract costs from Google Maps: flat prices for calls, from the user's price book.
 
-The answer tells no price and no id. It does tell whether the call was billed: Google
-bills requests that succeed, and finding nothing is a success; a refusal is none.
+The response contains no price and no id. It shows whether the call was billed: Google
+bills requests that succeed. Finding nothing is a success, and a refusal is not.
 Source: https://developers.google.com/maps/billing-and-pricing/gmp-pricing-glossary and
 https://developers.google.com/maps/billing-and-pricing/sku-details (legacy SKUs, which
 the googlemaps package calls).
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import ModuleType
 
-Answer = Mapping[str, Any]
+Response = Mapping[str, Any]
 
 
-def map_call(answer: Answer, call: Call) -> Observation | None:
-    """Read an answer: one call, by the name of its API, and what made it dearer."""
-    if answer.get("status", "OK") not in _SUCCESS:
+def map_call(response: Response, call: Call) -> Observation | None:
+    """Read a call, by the name of its API and its tier."""
+    if response.get("status", "OK") not in _SUCCESS:
         return None
     return _observation(call, {"call": 1}, _tier(call.query))
 
 
-def matrix(answer: Answer, call: Call) -> Observation | None:
-    """Read a matrix of distances: billed by the element, which is a pair of places."""
-    if answer.get("status") not in _SUCCESS:
+def matrix(response: Response, call: Call) -> Observation | None:
+    """Read a matrix of distances: billed by the element, a pair of places."""
+    if response.get("status") not in _SUCCESS:
         return None
-    elements = sum(map(len, answer.get(_ELEMENTS) or ()))
+    elements = sum(map(len, response.get(_ELEMENTS) or ()))
     return _observation(call, {"element": elements}, _tier(call.query))
 
 
-def places(answer: Answer, call: Call) -> Observation | None:
-    """Read a search for places, or their details: some data cost more."""
-    if answer.get("status") not in _SUCCESS:
+def places(response: Response, call: Call) -> Observation | None:
+    """Read a search for places, or their details. Some data cost more."""
+    if response.get("status") not in _SUCCESS:
         return None
     tier = "session" if "sessiontoken" in call.query else None
     return _observation(call, {"call": 1, **_data_of(call)}, tier)
@@ -60,7 +60,7 @@ def _observation(call: Call, usage: dict[str, int], tier: str | None) -> Observa
 
 
 def _name(path: str) -> str:
-    """Return what an API is called in its address, such as ``place/details``."""
+    """Return the API's name in its address, such as ``place/details``."""
     for noise in ("/maps/api/", "/geolocation/v1/", "/v1/", "/v1:"):
         _, found, name = path.partition(noise)
         if found:
@@ -88,10 +88,10 @@ def _data_of(call: Call) -> dict[str, int]:
     """Return the kinds of data of places that are billed on top."""
     given = call.query.get("fields")
     if given is None and call.path.endswith("/findplacefromtext/json"):
-        return {}  # tells ids only
+        return {}  # returns ids only
     kinds = {_KINDS.get(field, "") for field in (given or "").split(",")}
     if given is None:
-        kinds = {"contact_data", "atmosphere_data"}  # tells everything
+        kinds = {"contact_data", "atmosphere_data"}  # returns all data
     return dict.fromkeys(sorted(kinds - {""}), 1)
 
 
@@ -156,8 +156,8 @@ ENDPOINTS: Final = {
     "GET /v1/speedLimits": _IMAGES,
     "POST /v1:validateAddress": _IMAGES,
 }
-"""Whatever is not here costs nothing, or is not captured: the newer APIs of places and
-routes, whose prices go by field masks."""
+"""Other operations cost nothing, or are not captured: the newer APIs of places and
+routes, whose prices depend on field masks."""
 
 for _pattern, _endpoint in ENDPOINTS.items():
     register("google_maps", _pattern, _endpoint)
@@ -165,14 +165,14 @@ for _pattern, _endpoint in ENDPOINTS.items():
 
 def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
     def on_response(
-        answer: Any, client: Any, url: str, params: Any, *args: Any, **kwargs: Any
+        response: Any, client: Any, url: str, params: Any, *args: Any, **kwargs: Any
     ) -> None:
         options = scope.options_for(client)
-        # To try again, it calls itself: the outermost call has the answer, too.
+        # To retry, it calls itself. The outermost call gets the response, too.
         retries = kwargs.get("retry_counter", args[1] if len(args) > 1 else 0)
         if options is None or retries:
             return
-        if getattr(answer, "status_code", 200) != 200:  # of an image
+        if getattr(response, "status_code", 200) != 200:  # of an image
             return
         provider = options.provider or "google_maps"
         method = "POST" if kwargs.get("post_json") is not None else "GET"
@@ -181,12 +181,12 @@ def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
             more = getattr(client, "_extra_params", None) or {}
             query = {name: str(value) for name, value in {**more, **params}.items()}
             call = Call(provider=provider, method=method, path=url, query=query)
-            options.finish_call(endpoint, call, read_fields(answer, endpoint.fields))
+            options.finish_call(endpoint, call, read_fields(response, endpoint.fields))
 
     wrap: Callable[..., Any] = observe_result("googlemaps", on_response)
     yield Patch(module.Client, "_request", wrap)
 
 
 LIBRARY: Final = Library("googlemaps", _patches)
-"""Hooked where each request gets its answer, after the library's own retries: there is
-no public method that all calls go through."""
+"""It is patched where each request gets its response, after the library's own retries.
+No public method sees all calls."""

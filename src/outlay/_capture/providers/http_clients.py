@@ -77,6 +77,7 @@ class _Exchange:
         self._response = response
         self.method: str = response.request.method
         url = urlsplit(response.request.url)
+        self.host: str = url.hostname or ""
         self.path: str = url.path
         self.query: Mapping[str, str] = query_of(url.query)
         self.status: int = response.status_code

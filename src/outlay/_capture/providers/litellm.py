@@ -1,11 +1,11 @@
-"""LiteLLM: what its callback tells of a call, whichever provider it went to.
+"""Capture LiteLLM's calls through its callback, whichever provider they go to.
 
-LiteLLM works out what a call cost, by a price list of its own, and tells a
-``CustomLogger`` after the call, mostly on a thread of its own. So whose the call is,
-and what span it ran in, is remembered when it begins.
+LiteLLM prices a call by a list of its own, and passes the amount to a ``CustomLogger``
+after the call, mostly on its own thread. So the call's attribution and its span are
+remembered when it starts.
 
-Where LiteLLM goes through the library of a provider that is captured too, both observe
-the same answer: by one provider, type and id, so it is counted once.
+LiteLLM may go through a provider's library that is captured, too. Then both observe the
+same response, with the same provider, type and id. So it is counted once.
 """
 
 from __future__ import annotations
@@ -20,45 +20,47 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from outlay._capture import event_types
-from outlay._capture.extraction.fields import read_fields, to_builtin
+from outlay._capture.extraction.fields import read_fields, to_amount, to_builtin
 from outlay._capture.extraction.registry import Call, Endpoint, provider_of
 from outlay._capture.guard import guarded
 from outlay._capture.instrumentation.import_hook import cancel
 from outlay._capture.instrumentation.library import InstrumentedClients, Library
 from outlay._capture.observation import Observation
+from outlay._model.bounded import BoundedDict
 from outlay.errors import ConfigError
 
-Answer = Mapping[str, Any]
+Response = Mapping[str, Any]
 
 
-def observe(answer: Answer, call: Call) -> Observation | None:
-    """Read what the callback told of a call."""
+def observe(response: Response, call: Call) -> Observation | None:
+    """Read the callback's data of a call."""
     event_type = _EVENT_TYPES.get(call.path)
-    if event_type is None or answer.get("cache_hit") is True:
-        return None  # from LiteLLM's own cache: nobody was asked
-    counts = answer.get("usage") or {}
-    units = {} if answer["adjusted"] else _units(counts)
+    if event_type is None or response.get("cache_hit") is True:
+        return None  # LiteLLM's own cache responded
+    counts = response.get("usage") or {}
+    units = {} if response["adjusted"] else _units(counts)
     price = {"list": "litellm", "version": _version()}
+    is_reported = response.get("provenance") == "reported"
     return Observation(
         provider=call.provider,
         event_type=event_type,
-        operation_id=answer.get("id"),
+        operation_id=response.get("id"),
         request_id=call.request_id,
-        model=answer.get("model") or call.model,
-        service_tier=answer.get("service_tier"),
+        model=response.get("model") or call.model,
+        service_tier=response.get("service_tier"),
         usage=units,
-        amount=answer.get("amount"),
-        provenance="priced",
-        is_complete=bool(units) or "amount" in answer,
-        # Where our own lists know the price, they say so instead.
-        data={"price": price} if "amount" in answer else {},
+        amount=response.get("amount"),
+        provenance=response.get("provenance", "priced"),
+        is_complete=bool(units) or "amount" in response,
+        # Configured lists that know the price replace this data.
+        data={} if "amount" not in response or is_reported else {"price": price},
     )
 
 
 def _units(usage: Mapping[str, Any]) -> dict[str, int]:
-    """Return usage in the units of price lists; nothing, if not all of it is known.
+    """Return usage in the units of price lists, or nothing if a unit is unknown.
 
-    Lists would price the rest as nothing. LiteLLM's own amount is for all of it.
+    Lists would price the unknown rest as nothing. LiteLLM's own amount includes it.
     """
     units: dict[str, int] = {}
     for name, count in _leaves(usage):
@@ -71,7 +73,7 @@ def _units(usage: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _leaves(usage: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Return all counts above zero, by where they are."""
+    """Yield all counts above zero, with their paths."""
     for name, value in usage.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{path}{name}.")
@@ -97,7 +99,7 @@ _UNITS: Final = {
     f"{_COMPLETION}.image_tokens": "output_image_tokens",
     f"{_COMPLETION}.video_tokens": "output_video_tokens",
 }
-"""LiteLLM reports every provider's usage as OpenAI does, totals with their parts."""
+"""LiteLLM reports every provider's usage in OpenAI's shape: totals and their parts."""
 _REPEATED: Final = {
     "total_tokens",
     "text_tokens",
@@ -109,7 +111,7 @@ _REPEATED: Final = {
     "initial_prompt_tokens",
     "cost",
 }
-"""What is counted by another name already, or is no count."""
+"""Names of counts that another name contains, and of values that are no counts."""
 
 _EVENT_TYPES: Final = {
     kind: event_type
@@ -155,11 +157,11 @@ _PROVIDERS: Final = {
     "voyage": "voyageai",
     "xai": "x-ai",
 }
-"""Canonical names of what LiteLLM calls a provider; others are called the same."""
+"""Canonical names of LiteLLM's providers, where the names differ."""
 
 
-def _provider(kwargs: Answer) -> str:
-    """Return who charges: as other doors say it, the address goes before the name."""
+def _provider(kwargs: Response) -> str:
+    """Return the provider. As for other sources, the address goes before the name."""
     parameters = kwargs.get("litellm_params") or {}
     address = parameters.get("api_base") or kwargs.get("api_base")
     host = urlsplit(address).hostname if isinstance(address, str) else None
@@ -167,39 +169,54 @@ def _provider(kwargs: Answer) -> str:
     name = kwargs.get("custom_llm_provider") or "unknown"
     if known is not None or name not in _OPENAIS:
         return known or _PROVIDERS.get(name, name)
-    # Whoever speaks OpenAI's language at an address of his own is not OpenAI.
+    # A server of the user's own that speaks OpenAI's language is not OpenAI.
     return "unknown" if host else "openai"
 
 
-def _reported_fields(kwargs: Answer, response: Any) -> dict[str, Any]:
-    """Return what matters of a callback's arguments: names, ids, counts, an amount."""
+def _reported_fields(kwargs: Response, response: Any) -> dict[str, Any]:
+    """Return names, ids, counts and the amount in a callback's arguments."""
     hidden = getattr(response, "_hidden_params", None) or {}
     own = _has_custom_prices(kwargs)
-    answer = {
+    fields = {
         **read_fields(response, ("id", "model", "service_tier")),
         "usage": to_builtin(getattr(response, "usage", None)),
         "cache_hit": kwargs.get("cache_hit") or hidden.get("cache_hit"),
         "adjusted": own or _is_adjusted(kwargs),
     }
-    if not answer.get("id") and _request_id(hidden) is None:
-        answer["id"] = kwargs.get("litellm_call_id")
+    if not fields.get("id") and _request_id(hidden) is None:
+        fields["id"] = kwargs.get("litellm_call_id")
     if hidden.get("provider_response_model"):
-        answer["model"] = hidden["provider_response_model"]
+        fields["model"] = hidden["provider_response_model"]
+    reported = _reported(kwargs, response)
+    if reported is not None:
+        return {**fields, "amount": reported, "provenance": "reported"}
     cost = kwargs.get("response_cost")
-    # Zero is also what LiteLLM says of models that it has no price of.
+    # LiteLLM also reports zero for models without a price.
     if isinstance(cost, int | float) and (cost > 0 or own):
-        answer["amount"] = Decimal(repr(cost))
-    return answer
+        fields["amount"] = Decimal(repr(cost))
+    return fields
 
 
-def _is_adjusted(kwargs: Answer) -> bool:
-    """Return whether the amount has more, or less, in it than what tokens cost."""
-    said = (kwargs.get("standard_logging_object") or {}).get("cost_breakdown") or {}
-    return any(said.get(name) for name in _ADJUSTMENTS)
+def _reported(kwargs: Response, response: Any) -> Decimal | None:
+    """Return the amount that OpenRouter reports, or None.
+
+    With other providers, LiteLLM writes its own amount into the usage of streams.
+    """
+    if _provider(kwargs) != "openrouter":
+        return None
+    usage = read_fields(response, ("usage.cost",))
+    cost = usage.get("usage.cost")
+    return to_amount(cost) if isinstance(cost, int | float) and cost > 0 else None
 
 
-def _has_custom_prices(kwargs: Answer) -> bool:
-    """Return whether the user told LiteLLM what the call costs."""
+def _is_adjusted(kwargs: Response) -> bool:
+    """Return whether the amount differs from the cost of tokens."""
+    breakdown = (kwargs.get("standard_logging_object") or {}).get("cost_breakdown")
+    return any((breakdown or {}).get(name) for name in _ADJUSTMENTS)
+
+
+def _has_custom_prices(kwargs: Response) -> bool:
+    """Return whether the user gave LiteLLM the price."""
     parameters = kwargs.get("litellm_params") or {}
     named = (parameters[name] for name in parameters if "cost_per_" in name)
     return any(price is not None for price in named)
@@ -215,7 +232,7 @@ _ADJUSTMENTS: Final = (
 )
 
 
-def _request_id(hidden: Answer) -> str | None:
+def _request_id(hidden: Response) -> str | None:
     headers = hidden.get("additional_headers") or {}
     found = headers.get("llm_provider-x-request-id")
     return found if isinstance(found, str) else None
@@ -230,36 +247,36 @@ _ENDPOINT: Final = Endpoint(observe)
 
 
 class _Callbacks:
-    """What LiteLLM calls, around each call of its own.
+    """The functions that LiteLLM runs around each of its calls.
 
-    Thread safety: any thread; single operations of a dict need no lock.
+    Thread safety: any thread. Single operations of a dict need no lock.
     """
 
     def __init__(self, scope: InstrumentedClients) -> None:
         self._scope = scope
-        # By LiteLLM's id; None: settled.
-        self._begun: dict[str, contextvars.Context | None] = {}
+        # Contexts by LiteLLM's id. None marks a finished call. Streams that are never
+        # read do not end, so the number is bounded.
+        self._started: BoundedDict[str, contextvars.Context | None] = BoundedDict(
+            _MAX_STARTED
+        )
 
-    def on_start(self, kwargs: Answer) -> None:
-        """Remember in whose context a call begins."""
-        self._begun[kwargs["litellm_call_id"]] = contextvars.copy_context()
-        if len(self._begun) > _MAX_BEGUN:
-            for call_id in list(self._begun)[: _MAX_BEGUN // 2]:
-                self._begun.pop(call_id, None)
+    def on_start(self, kwargs: Response) -> None:
+        """Remember the context that a call starts in."""
+        self._started[kwargs["litellm_call_id"]] = contextvars.copy_context()
 
-    def on_failure(self, kwargs: Answer) -> None:
-        """Forget a call: it costs nothing."""
-        self._begun.pop(kwargs["litellm_call_id"], None)
+    def on_failure(self, kwargs: Response) -> None:
+        """Forget a failed call, which costs nothing."""
+        self._started.pop(kwargs["litellm_call_id"], None)
 
-    def on_success(self, kwargs: Answer, response: object) -> None:
-        """Settle a call once, on behalf of whom it was begun."""
+    def on_success(self, kwargs: Response, response: object) -> None:
+        """Finish a call once, in the context that it started in."""
         call_id = kwargs["litellm_call_id"]
-        context = self._begun.get(call_id, contextvars.copy_context())
-        self._begun[call_id] = None
+        context = self._started.get(call_id, contextvars.copy_context())
+        self._started[call_id] = None
         if context is not None:
-            context.run(self._settle, kwargs, response)
+            context.run(self._finish, kwargs, response)
 
-    def _settle(self, kwargs: Answer, response: Any) -> None:
+    def _finish(self, kwargs: Response, response: Any) -> None:
         options = self._scope.default_options
         if options is None:
             return
@@ -274,15 +291,14 @@ class _Callbacks:
         options.finish_call(_ENDPOINT, call, _reported_fields(kwargs, response))
 
 
-_MAX_BEGUN: Final = 8192
-"""Calls remembered: streams that nobody reads never end."""
+_MAX_STARTED: Final = 16_384
 
 
 def _logger(callbacks: _Callbacks, kind: Any) -> Any:
-    """Return a ``CustomLogger``, whose class is known once LiteLLM is imported."""
+    """Return a ``CustomLogger``, whose class exists once LiteLLM is imported."""
 
     class OutlayLogger(kind):  # type: ignore[misc]
-        """Tells outlay of LiteLLM's calls."""
+        """Passes LiteLLM's calls to outlay."""
 
         def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
             del model, messages
@@ -323,7 +339,7 @@ _LISTS: Final = (
 
 
 class _LiteLLM(Library):
-    """LiteLLM's package: not hooked, but given a callback."""
+    """LiteLLM's package, which gets a callback instead of patches."""
 
     _callback: Any = None  # guarded by _lock
 
@@ -333,8 +349,8 @@ class _LiteLLM(Library):
             if self._callback is None:
                 kind = package.integrations.custom_logger.CustomLogger
                 self._callback = _logger(_Callbacks(self.scope), kind)
-            # In each list that a call's callbacks are taken from: programs put lists
-            # of their own in the place of one of them.
+            # LiteLLM takes callbacks from each of these lists. Programs replace some of
+            # them by lists of their own.
             for what in ("", *_LISTS):
                 add = f"add_litellm_{what}callback"
                 getattr(package.logging_callback_manager, add)(self._callback)
@@ -352,8 +368,8 @@ class _LiteLLM(Library):
 
 def _reject_single_client(client: object) -> Iterable[object]:
     raise ConfigError(
-        f"a {type(client).__name__} is not captured by itself: LiteLLM's callbacks are "
-        'told of all calls; write outlay.instrument("litellm")'
+        f"a {type(client).__name__} cannot be captured alone, because LiteLLM's "
+        'callbacks get all calls; write outlay.instrument("litellm")'
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from decimal import Context, Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
@@ -25,16 +25,41 @@ from outlay._capture.extraction.usage_checks import contradiction_in
 from outlay._capture.observation import Observation
 from outlay._capture.pricing.price_lists import strip_zeros
 from outlay._capture.providers.generators.stainless import StainlessLibrary, library
+from outlay._capture.providers.openai_websockets import (
+    REALTIME_MODULE,
+    RESPONSES_MODULE,
+    realtime_patches,
+    websocket_patches,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+
+    from outlay._capture.instrumentation.library import InstrumentedClients, Patch
 
 Response = Mapping[str, Any]
 
+_DIALECT: Final = StainlessLibrary(
+    "openai",
+    classes={"Azure": "azure", "Bedrock": "aws"},
+    hosts={".amazonaws.com": "aws", ".api.aws": "aws"},
+    provider="unknown",
+)
+
+
+def _websocket_patches(
+    module: ModuleType, scope: InstrumentedClients
+) -> Iterable[Patch]:
+    return websocket_patches(module, scope, _DIALECT, RESPONSES)
+
+
 LIBRARY: Final = library(
-    StainlessLibrary(
-        "openai",
-        classes={"Azure": "azure", "Bedrock": "aws"},
-        hosts={".amazonaws.com": "aws", ".api.aws": "aws"},
-        provider="unknown",
-    )
+    _DIALECT,
+    extra_modules={
+        RESPONSES_MODULE: _websocket_patches,
+        REALTIME_MODULE: realtime_patches,
+    },
 )
 # These packages speak the same language, to one provider each.
 GROQ: Final = library(StainlessLibrary("groq", provider="groq"))
@@ -558,7 +583,7 @@ _IMAGES: Final = Endpoint(
     _merge_usage_event,
     _USAGE,
 )
-_EMBEDDINGS: Final = Endpoint(embeddings, ("id", "model", "usage"))
+EMBEDDINGS: Final = Endpoint(embeddings, ("id", "model", "usage"))
 _TRANSCRIPTION: Final = Endpoint(
     transcription, ("usage", "duration"), _merge_usage_event, _USAGE
 )
@@ -570,7 +595,7 @@ _BATCHED: Final = {
     "chat.completion": COMPLETIONS,
     "text_completion": COMPLETIONS,
     "response": RESPONSES,
-    "list": _EMBEDDINGS,
+    "list": EMBEDDINGS,
 }
 """The endpoints by the ``object`` of their responses."""
 _LINE: Final = (
@@ -589,7 +614,7 @@ ENDPOINTS: Final = {
     "GET /responses/{id}": RESPONSES._replace(extract=response_lookup),
     "POST /responses/{id}/cancel": RESPONSES._replace(extract=response_lookup),
     "POST /decisions": Endpoint(decisions, ("model", "usage")),
-    "POST /embeddings": _EMBEDDINGS,
+    "POST /embeddings": EMBEDDINGS,
     "POST /rerank": Endpoint(rerank, ("id", "model", "usage")),
     "POST /images/generations": _IMAGES,
     "POST /images/edits": _IMAGES,

@@ -1,7 +1,7 @@
-"""Replicate: predictions and trainings, by the second, or by what they made.
+"""Extract costs from Replicate: predictions and trainings, by seconds or results.
 
-A prediction tells its metrics when it has ended. Until then its cost is pending, also
-while somebody reads its output as a stream, which ends without them.
+A prediction contains its metrics when it has ended. Until then its cost is pending.
+That also holds while the caller streams its output, which ends without metrics.
 Source: https://replicate.com/docs/billing
 """
 
@@ -24,43 +24,43 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from types import ModuleType
 
-Answer = Mapping[str, Any]
+Response = Mapping[str, Any]
 
 
-def created(answer: Answer, call: Call) -> Observation | None:
-    """Read a prediction that was made just now, and may have ended meanwhile."""
-    if answer.get("status") in _ENDS:
-        return finished(answer, call)
+def created(response: Response, call: Call) -> Observation | None:
+    """Read a new prediction, which may have ended meanwhile."""
+    if response.get("status") in _ENDS:
+        return finished(response, call)
     return Observation(
         provider=call.provider,
         event_type=event_types.COMPUTE,
-        operation_id=answer.get("id"),
-        model=answer.get("model"),
+        operation_id=response.get("id"),
+        model=response.get("model"),
         price_pending=True,
     )
 
 
-def finished(answer: Answer, call: Call) -> Observation | None:
-    """Read a prediction that somebody has fetched, or that was called back with."""
-    status = answer.get("status")
-    if status not in _ENDS or is_past_dedupe_window(answer.get("completed_at"), call):
+def finished(response: Response, call: Call) -> Observation | None:
+    """Read a prediction that was retrieved, or that came by callback."""
+    status = response.get("status")
+    if status not in _ENDS or is_past_dedupe_window(response.get("completed_at"), call):
         return None
-    usage = _usage(answer.get("metrics") or {})
-    if not usage and status in _IN_VAIN:
+    usage = _usage(response.get("metrics") or {})
+    if not usage and status in _WITHOUT_RESULT:
         usage = {"second": 0}  # it never ran
     return Observation(
         provider=call.provider,
         event_type=event_types.COMPUTE,
-        operation_id=answer.get("id"),
-        model=answer.get("model"),
+        operation_id=response.get("id"),
+        model=response.get("model"),
         usage=usage,
         is_complete=bool(usage),
         is_lookup=True,
     )
 
 
-def _usage(metrics: Answer) -> dict[str, int | Decimal]:
-    """Return what may be charged for: seconds, and counts of what was made."""
+def _usage(metrics: Response) -> dict[str, int | Decimal]:
+    """Return the units that may be charged: seconds, and counts of results."""
     named = ((_unit(name), to_quantity(value)) for name, value in metrics.items())
     return {unit: count for unit, count in named if unit and count is not None}
 
@@ -71,28 +71,28 @@ def _unit(metric: str) -> str | None:
 
 
 _ENDS: Final = {"succeeded", "failed", "canceled", "aborted"}
-_IN_VAIN: Final = {"failed", "canceled", "aborted"}
+_WITHOUT_RESULT: Final = {"failed", "canceled", "aborted"}
 _UNITS: Final = {
     "predict_time": "second",
     "token_input_count": "input_tokens",
     "token_output_count": "output_tokens",
 }
 _FIELDS: Final = ("id", "model", "status", "metrics", "completed_at")
-_BEGUN: Final = Endpoint(created, _FIELDS)
-_ENDED: Final = Endpoint(finished, _FIELDS)
+_CREATED: Final = Endpoint(created, _FIELDS)
+_FINISHED: Final = Endpoint(finished, _FIELDS)
 
 ENDPOINTS: Final = {
-    "POST /v1/predictions": _BEGUN,
-    "POST /v1/models/{owner}/{name}/predictions": _BEGUN,
-    "GET /v1/predictions/{id}": _ENDED,
-    "POST /v1/predictions/{id}/cancel": _ENDED,
-    "POST /v1/models/{owner}/{name}/versions/{id}/trainings": _BEGUN,
-    "GET /v1/trainings/{id}": _ENDED,
-    "POST /v1/trainings/{id}/cancel": _ENDED,
-    "CALLBACK /": _ENDED,
+    "POST /v1/predictions": _CREATED,
+    "POST /v1/models/{owner}/{name}/predictions": _CREATED,
+    "GET /v1/predictions/{id}": _FINISHED,
+    "POST /v1/predictions/{id}/cancel": _FINISHED,
+    "POST /v1/models/{owner}/{name}/versions/{id}/trainings": _CREATED,
+    "GET /v1/trainings/{id}": _FINISHED,
+    "POST /v1/trainings/{id}/cancel": _FINISHED,
+    "CALLBACK /": _FINISHED,
 }
-"""Whatever is not here costs nothing, or is not captured: deployments, which are
-charged by the hour that they are up; lists, which would count once more."""
+"""Other operations cost nothing, or are not captured: deployments, which cost by the
+hour, and lists, which would count operations again."""
 
 for _pattern, _endpoint in ENDPOINTS.items():
     register("replicate", _pattern, _endpoint)
@@ -112,5 +112,5 @@ def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
 
 
 LIBRARY: Final = Library("replicate", _patches)
-"""Hooked where each request gets its answer: ``run`` makes several, and returns the
-output only."""
+"""It is patched where each request gets its response, because ``run`` makes several
+requests and returns the output only."""

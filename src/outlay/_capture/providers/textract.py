@@ -1,11 +1,11 @@
-"""Amazon Textract: pages, whose price goes by the operation and what it looks for.
+"""Extract costs from Amazon Textract: pages, by operation and features.
 
-That is what the observation has as its model: ``DetectDocumentText``, or
-``AnalyzeDocument:FORMS+TABLES`` with the features in alphabetical order, for together
-they have a price of their own.
+The observation's model is ``DetectDocumentText``, for example, or
+``AnalyzeDocument:FORMS+TABLES``. Features are in alphabetical order, because each
+combination has a price of its own.
 
-A job is charged when it has run; how often its result is fetched, page by page, does
-not matter. What it looks for, and whose it is, is known where it was started.
+A job is charged once it has run, however often its result is retrieved. Its features
+and its owner are known where it was started.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from outlay._model.attribution import current_attribution
 from outlay._model.bounded import BoundedDict
 from outlay._model.propagated_context import PropagatedContext, capture
 
-Answer = Mapping[str, Any]
+Response = Mapping[str, Any]
 
 
-def document_pages(answer: Answer, call: Call) -> Observation | None:
-    """Read an answer that has pages, of an operation or of a job that has ended."""
-    if answer.get("JobStatus", _SUCCEEDED) not in _CHARGED:
+def document_pages(response: Response, call: Call) -> Observation | None:
+    """Read the pages of an operation, or of a job that has ended."""
+    if response.get("JobStatus", _SUCCEEDED) not in _CHARGED:
         return None
     operation = call.path.rpartition("/")[2]
     features = _features(call.request)
-    count = answer.get("DocumentMetadata.Pages")
+    count = response.get("DocumentMetadata.Pages")
     return Observation(
         provider=call.provider,
         event_type=event_types.OCR,
@@ -45,16 +45,16 @@ def document_pages(answer: Answer, call: Call) -> Observation | None:
 def _features(request: Mapping[str, Any]) -> str:
     found = set(request.get("FeatureTypes") or ())
     if request.get("AdaptersConfig"):
-        found.add("ADAPTERS")  # trained on one's own documents, which costs more
+        found.add("ADAPTERS")  # trained on the user's documents, which costs more
     return "+".join(sorted(map(str, found)))
 
 
 class Job(NamedTuple):
-    """What is known of a job from where it was started.
+    """The facts of a job from where it was started.
 
     Attributes:
-        request: what else decides its price.
-        owner: on whose behalf it was started; None: nobody said.
+        request: The parameters that select its price.
+        owner: The attribution that it was started with. If None, there was none.
     """
 
     request: Mapping[str, Any]
@@ -64,9 +64,9 @@ class Job(NamedTuple):
 _started: Final[BoundedDict[object, Job]] = BoundedDict(8192)
 
 
-def remember(params: Mapping[str, Any], answer: Answer) -> None:
-    """Remember a job, if one was started."""
-    job_id = answer.get("JobId")
+def remember(params: Mapping[str, Any], response: Response) -> None:
+    """Remember the job that a response started, if any."""
+    job_id = response.get("JobId")
     if job_id is not None:
         known = current_attribution.get().customer_id is not None
         request = {name: params[name] for name in _PRICED_BY if name in params}
@@ -74,7 +74,7 @@ def remember(params: Mapping[str, Any], answer: Answer) -> None:
 
 
 def job_of(params: Mapping[str, Any]) -> Job | None:
-    """Return the job whose result is asked for, if this process started it."""
+    """Return the requested job, if this process started it."""
     return _started.get(params.get("JobId"))
 
 
@@ -89,7 +89,7 @@ _JOBS: Final = {
     "GetLendingAnalysis": "AnalyzeLending",
     "GetLendingAnalysisSummary": "AnalyzeLending",
 }
-"""What a job's result is fetched by, and what the price list calls the job."""
+"""The operation in price lists, by the operation that retrieves a job's result."""
 
 _READ: Final = ("JobStatus", "DocumentMetadata.Pages")
 for _operation in (

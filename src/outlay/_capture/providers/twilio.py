@@ -1,8 +1,8 @@
-"""Twilio: messages, calls, recordings, verifications, lookups.
+"""Extract costs from Twilio: messages, calls, recordings, verifications, lookups.
 
-What a message or a call costs is known when it has ended, or hours later; until then it
-has no price, and its cost is pending. The price is negative, for it is taken off the
-account. Callbacks do not tell it: whoever wants it fetches the resource.
+The price of a message or a call is known when it has ended, or hours later. Until then
+its cost is pending. The price is negative, because it is taken off the account.
+Callbacks do not contain it. Code that needs it retrieves the resource.
 Source: https://www.twilio.com/docs/messaging/api/message-resource
 """
 
@@ -28,56 +28,56 @@ if TYPE_CHECKING:
 
     from outlay._capture.instrumentation.streams import StreamSink
 
-Answer = Mapping[str, Any]
+Response = Mapping[str, Any]
 
 
-def message(answer: Answer, call: Call) -> Observation | None:
-    """Read a message: sent just now, or fetched."""
-    return _resource(answer, call, event_types.MESSAGING, "num_segments", "segment")
+def message(response: Response, call: Call) -> Observation | None:
+    """Read a message that was sent or retrieved."""
+    return _resource(response, call, event_types.MESSAGING, "num_segments", "segment")
 
 
-def phone_call(answer: Answer, call: Call) -> Observation | None:
-    """Read a call, or a recording: made just now, or fetched."""
-    return _resource(answer, call, event_types.VOICE, "duration", "second")
+def phone_call(response: Response, call: Call) -> Observation | None:
+    """Read a call or a recording that was created or retrieved."""
+    return _resource(response, call, event_types.VOICE, "duration", "second")
 
 
-def resource(answer: Answer, call: Call) -> Observation | None:
-    """Read a resource that somebody has fetched; its id tells what it is."""
-    is_message = str(answer.get("sid")).startswith(("SM", "MM"))
-    return message(answer, call) if is_message else phone_call(answer, call)
+def resource(response: Response, call: Call) -> Observation | None:
+    """Read a retrieved resource, whose id shows its kind."""
+    is_message = str(response.get("sid")).startswith(("SM", "MM"))
+    return message(response, call) if is_message else phone_call(response, call)
 
 
-def verification(answer: Answer, call: Call) -> Observation:
-    """Read a code that was sent: billed by the attempt, whose id is its own."""
-    attempts = [sid for sid in answer.get(_ATTEMPTS) or () if sid]
+def verification(response: Response, call: Call) -> Observation:
+    """Read a code that was sent: billed by the attempt, which has its own id."""
+    attempts = [sid for sid in response.get(_ATTEMPTS) or () if sid]
     return Observation(
         provider=call.provider,
         event_type=event_types.VERIFICATION,
         operation_id=attempts[-1] if attempts else None,
         request_id=_request_id(call),
-        model=f"verify/{answer.get('channel') or 'unknown'}",
+        model=f"verify/{response.get('channel') or 'unknown'}",
         usage={"call": 1},
     )
 
 
-def check(answer: Answer, call: Call) -> Observation | None:
-    """Read the check of a code: billed if it was the right one."""
-    if answer.get("status") != "approved":
+def check(response: Response, call: Call) -> Observation | None:
+    """Read the check of a code: billed if the code was right."""
+    if response.get("status") != "approved":
         return None
     return Observation(
         provider=call.provider,
         event_type=event_types.VERIFICATION,
-        operation_id=answer.get("sid"),
+        operation_id=response.get("sid"),
         line="approved",
         model="verify/approved",
         usage={"call": 1},
     )
 
 
-def lookup(_answer: Answer, call: Call) -> Observation | None:
-    """Read a look-up of a number: billed by the package of data that is asked for."""
-    asked = call.query.get("Fields") or call.query.get("Type") or ""
-    packages = [name.strip() for name in asked.split(",") if name.strip()]
+def lookup(_response: Response, call: Call) -> Observation | None:
+    """Read a look-up of a number: billed by the requested package of data."""
+    requested = call.query.get("Fields") or call.query.get("Type") or ""
+    packages = [name.strip() for name in requested.split(",") if name.strip()]
     if not packages:
         return None
     return Observation(
@@ -90,29 +90,29 @@ def lookup(_answer: Answer, call: Call) -> Observation | None:
 
 
 def _resource(
-    answer: Answer, call: Call, event_type: str, count: str, unit: str
+    response: Response, call: Call, event_type: str, count: str, unit: str
 ) -> Observation | None:
-    price = _price(answer.get("price"))
+    price = _price(response.get("price"))
     is_new = call.method == "POST"
     if price is None and not is_new:
-        return None  # as little is known as when it was made
-    if is_past_dedupe_window(next(filter(None, map(answer.get, _ENDS)), None), call):
+        return None  # nothing is known that was not known at the start
+    if is_past_dedupe_window(next(filter(None, map(response.get, _ENDS)), None), call):
         return None
-    quantity = to_quantity(answer.get(count))
+    quantity = to_quantity(response.get(count))
     return Observation(
         provider=call.provider,
         event_type=event_type,
-        operation_id=answer.get("sid"),
+        operation_id=response.get("sid"),
         usage={unit: int(quantity)} if quantity else {},
         amount=price,
-        currency=str(answer.get("price_unit") or "USD").upper(),
+        currency=str(response.get("price_unit") or "USD").upper(),
         price_pending=price is None,
         is_lookup=not is_new,
     )
 
 
-def _price(told: object) -> Decimal | None:
-    return to_amount(told.removeprefix("-") if isinstance(told, str) else told)
+def _price(value: object) -> Decimal | None:
+    return to_amount(value.removeprefix("-") if isinstance(value, str) else value)
 
 
 def _request_id(call: Call) -> str | None:
@@ -120,7 +120,11 @@ def _request_id(call: Call) -> str | None:
 
 
 _ATTEMPTS: Final = "send_code_attempts.attempt_sid"
-_ENDS: Final = ("date_sent", "end_time", "date_created")  # the first that there is
+_ENDS: Final = (
+    "date_sent",
+    "end_time",
+    "date_created",
+)  # the first that is set
 _PRICED: Final = ("sid", "price", "price_unit", *_ENDS)
 _MESSAGE: Final = Endpoint(message, (*_PRICED, "num_segments"))
 _CALL: Final = Endpoint(phone_call, (*_PRICED, "duration"))
@@ -139,22 +143,23 @@ ENDPOINTS: Final = {
     "GET /v1/PhoneNumbers/{number}": Endpoint(lookup, ()),
     "CALLBACK /": Endpoint(resource, (*_PRICED, "num_segments", "duration")),
 }
-"""Whatever is not here costs nothing, or is not captured: lists, which would count once
-more what was counted; phone numbers by the month; video, conversations, e-mail."""
+"""Other operations cost nothing, or are not captured: lists, which would count
+operations again, phone numbers by the month, video, conversations, e-mail."""
 
 for _pattern, _endpoint in ENDPOINTS.items():
     register("twilio", _pattern, _endpoint)
 
 
 class _Exchange:
-    """As Twilio's clients have it, whichever HTTP client is below."""
+    """A request and its response, as Twilio's clients represent them."""
 
-    request_json: Mapping[str, Any] = {}  # forms, which no extractor looks at
+    request_json: Mapping[str, Any] = {}  # forms, which no extractor reads
 
     def __init__(self, response: Any, method: str, uri: str, params: Any) -> None:
         url = urlsplit(uri)
         given = {} if params is None else params
         self.method = method
+        self.host = url.hostname or ""
         self.path = url.path
         self.query = {**query_of(url.query), **{n: str(v) for n, v in given.items()}}
         self.status: int = response.status_code
@@ -163,7 +168,7 @@ class _Exchange:
         self.body: bytes = response.text.encode()
 
     def observe_body(self, what: str, reader: StreamSink[bytes]) -> None:
-        """Do nothing: the body has always been read."""
+        """Do nothing. The body has been read."""
 
 
 def _patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:

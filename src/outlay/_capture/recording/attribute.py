@@ -63,6 +63,11 @@ class FirstAttributions:
             at = at or first.at
             if first.model is not None:
                 observation = msgspec.structs.replace(observation, model=first.model)
+        if observation.region is None and attribution.region is not None:
+            # Before the cost is priced: a price book may have prices by region.
+            observation = msgspec.structs.replace(
+                observation, region=attribution.region
+            )
         cost = CapturedCost(observation, attribution, at or self._now())
         is_repeated = observation.price_pending or observation.is_lookup
         if is_repeated and observation.operation_id is not None:

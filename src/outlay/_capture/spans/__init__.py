@@ -1,1 +1,1 @@
-"""Spans: cost events of what OpenTelemetry instrumentations report of calls."""
+"""Track the costs that OpenTelemetry instrumentations write on spans."""

@@ -1,8 +1,8 @@
-"""Dialects: how the instrumentations of this world write a GenAI call on a span.
+"""Read GenAI calls from spans, in the conventions of the common instrumentations.
 
-A table for each dialect, with the version it was read off. The first dialect whose
-marker a span carries, and that knows the span's kind, wins. Only names, ids and counts
-are read; prompts and answers, which some spans carry too, are not.
+Each convention is a table, with its version. The first convention wins whose marker is
+on the span, and that knows the span's kind. Only names, ids and counts are read. Some
+spans also contain prompts and responses, which are not read.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from outlay._capture import event_types
 from outlay._capture.extraction.registry import provider_of
 from outlay._capture.observation import Observation
-from outlay._capture.providers import libraries
 
 Attributes: TypeAlias = Mapping[str, Any]
-"""What a span carries, by name."""
+"""The attributes of a span, by name."""
 
-_Names: TypeAlias = tuple[str, ...]  # of attributes; the first that is there counts
+_Names: TypeAlias = tuple[str, ...]  # names of attributes; the first one present counts
 
 
 class SpanConvention(NamedTuple):
-    """Where one dialect writes what.
+    """The names of the attributes in one convention.
 
     Attributes:
-        name: goes into the event as the source of its usage.
-        marker: the attribute that tells the kind of a span, and the dialect.
-        kinds: event types by the marker's value. Kinds that are not here cost nothing
-            of their own: tools, chains, and agents, whose spans add up their calls'.
-        provider: who was called.
-        model: what answered; then what was asked for.
-        response_id: the provider's id of its answer.
-        counts: units of usage, by the names of genai-prices; totals include their
-            parts, as there.
-        cost: what another tool priced the call at, in USD.
-        service_tier: that the provider says it used.
+        name: The convention's name. The event contains it as the source of its usage.
+        marker: The attribute that contains the kind of a span. It identifies the
+            convention.
+        kinds: Event types by the marker's value. Other kinds cost nothing themselves:
+            tools, chains, and agents, whose spans sum up their calls.
+        provider: The provider that was called.
+        model: The model that responded, then the requested model.
+        response_id: The provider's id of its response.
+        counts: Units of usage, by the names of genai-prices. Totals include their
+            parts.
+        cost: The amount that another tool priced the call at, in USD.
+        service_tier: The tier that the provider used.
     """
 
     name: str
@@ -107,7 +107,7 @@ OPENLLMETRY: Final = SEMCONV._replace(
 )
 
 # https://github.com/Arize-ai/openinference, semantic conventions 0.1.42. Its spans have
-# no attribute for the response's id.
+# no attribute for the id of the response.
 OPENINFERENCE: Final = SpanConvention(
     name="OpenInference",
     marker="openinference.span.kind",
@@ -130,12 +130,12 @@ OPENINFERENCE: Final = SpanConvention(
     cost=("llm.cost.total",),
 )
 
-DIALECTS: Final = (SEMCONV, OPENLLMETRY, OPENINFERENCE)
-"""In the order in which they are tried."""
+CONVENTIONS: Final = (SEMCONV, OPENLLMETRY, OPENINFERENCE)
+"""The conventions, in the order in which they are tried."""
 
-# Canonical names (those of genai-prices) of what the dialects call a provider: the
-# values that the conventions list for `gen_ai.provider.name` and, before it,
-# `gen_ai.system`; OpenInference's `llm.provider` and `llm.system`.
+# Canonical names, those of genai-prices, of the conventions' providers: the values of
+# `gen_ai.provider.name` and of the earlier `gen_ai.system`, and OpenInference's
+# `llm.provider` and `llm.system`.
 _PROVIDERS: Final = {
     "aws.bedrock": "aws",
     "az.ai.inference": "azure",
@@ -156,62 +156,61 @@ _PROVIDERS: Final = {
     "xai": "x-ai",
 }
 
-# Each library's module says whose hosts it knows when it is imported.
-_LIBRARIES: Final = tuple(libraries())
-
 _HOST: Final = "server.address"
 _API_BASE: Final = "gen_ai.openai.api_base"  # OpenLLMetry's, instead of the host
 
-# OpenInference writes the whole answer as JSON; where that begins with the id, as the
-# answers of OpenAI's and Anthropic's shape do, the id alone is taken from it.
-_ANSWER: Final = "output.value"
+# OpenInference writes the whole response as JSON. Responses in the shapes of OpenAI and
+# Anthropic begin with the id, which alone is read.
+_RESPONSE: Final = "output.value"
 _LEADING_ID: Final = re.compile(r'\{\s*"id"\s*:\s*"([!-~]{1,255}?)"')
 
 
 def convention_of(attributes: Attributes) -> tuple[SpanConvention, str] | None:
-    """Return a billable span's dialect and event type, or None: it is none of ours."""
-    for dialect in DIALECTS:
-        kind = attributes.get(dialect.marker)
-        if kind is not None and kind in dialect.kinds:
-            return dialect, dialect.kinds[kind]
+    """Return a billable span's convention and event type. None for other spans."""
+    for convention in CONVENTIONS:
+        kind = attributes.get(convention.marker)
+        if kind is not None and kind in convention.kinds:
+            return convention, convention.kinds[kind]
     return None
 
 
 def observation_from_span(
-    attributes: Attributes, dialect: SpanConvention, event_type: str
+    attributes: Attributes, convention: SpanConvention, event_type: str
 ) -> Observation | None:
-    """Return what a span says its call cost, or None: it does not say.
+    """Return the cost of a span's call, or None if the span does not contain it.
 
-    A span with a response id, but without usage, is of a real call of unknown cost. One
-    without either may be of a call that failed, or whose usage another span carries.
+    A span with a response id and without usage is a real call of unknown cost. The call
+    of a span without either may have failed, or another span contains its usage.
     """
-    response_id = _text(attributes, dialect.response_id) or _id_in_answer(attributes)
+    response_id = _text(attributes, convention.response_id) or _id_in_response(
+        attributes
+    )
     usage = {
         unit: count
-        for unit, names in dialect.counts.items()
+        for unit, names in convention.counts.items()
         if (count := _count(attributes, names))
     }
-    cost = _cost(attributes, dialect.cost)
+    cost = _cost(attributes, convention.cost)
     if not usage and response_id is None and cost is None:
         return None
     return Observation(
-        provider=_provider(attributes, dialect),
+        provider=_provider(attributes, convention),
         event_type=event_type,
         operation_id=response_id,
-        model=_text(attributes, dialect.model),
-        service_tier=_text(attributes, dialect.service_tier),
+        model=_text(attributes, convention.model),
+        service_tier=_text(attributes, convention.service_tier),
         usage=usage,
         amount=cost,
         provenance="priced",
         is_complete=bool(usage) or cost is not None,
-        data={"usageSource": dialect.name},
+        data={"usageSource": convention.name},
     )
 
 
-def _provider(attributes: Attributes, dialect: SpanConvention) -> str:
-    # An OpenAI-compatible service is called through OpenAI's library: its host tells
-    # who charges.
-    name = (_text(attributes, dialect.provider) or "").lower()
+def _provider(attributes: Attributes, convention: SpanConvention) -> str:
+    # OpenAI-compatible services are called through OpenAI's library. The host shows
+    # which provider charges.
+    name = (_text(attributes, convention.provider) or "").lower()
     host = _text(attributes, (_HOST,))
     base = _text(attributes, (_API_BASE,))
     if host is None and base is not None:
@@ -248,7 +247,7 @@ def _cost(attributes: Attributes, names: _Names) -> Decimal | None:
     return amount if amount.is_finite() and amount >= 0 else None
 
 
-def _id_in_answer(attributes: Attributes) -> str | None:
-    answer = attributes.get(_ANSWER)
-    found = _LEADING_ID.match(answer) if isinstance(answer, str) else None
+def _id_in_response(attributes: Attributes) -> str | None:
+    response = attributes.get(_RESPONSE)
+    found = _LEADING_ID.match(response) if isinstance(response, str) else None
     return found[1] if found else None

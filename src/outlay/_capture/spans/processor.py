@@ -1,8 +1,8 @@
-"""The span processor: each billable GenAI span becomes one cost event.
+"""Turn each billable GenAI span into one cost event.
 
-A call may be seen many times: by a framework's span around a library's span around a
-wrapped client. The innermost observer counts it; what is around it is passed over, by
-the response's id where both know it, and else because a span inside of it was counted.
+A call may be observed several times: by a framework's span around a library's span
+around a captured client. The innermost source counts it. Outer spans are skipped: by
+the id of the response where both know it, or else because an inner span was counted.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from outlay._capture.extraction.registry import has_unique_ids
 from outlay._capture.guard import guarded
 from outlay._capture.instrumentation.observed_call import ObservedCall
 from outlay._capture.operations.state import current_operation_state
+from outlay._capture.pricing.genai_package import load_genai_package
 from outlay._capture.recorder import Recorder
 from outlay._capture.span_attributes import ATTR_STATUS
 from outlay._capture.spans.dialects import (
-    DIALECTS,
+    CONVENTIONS,
     convention_of,
     observation_from_span,
 )
 from outlay._model.attribution import current_attribution
+from outlay._model.bounded import BoundedDict
 from outlay._model.clock import NS_PER_MS, from_ms
 
 if TYPE_CHECKING:
@@ -39,25 +41,25 @@ if TYPE_CHECKING:
     from outlay._model.attribution import Attribution
 
 ATTR_CUSTOMER_ID: Final = "outlay.customer_id"
-"""Attribute by which an application attributes a span itself."""
+"""The attribute in which an application names the customer of a span."""
 
 _MARKER_ATTRIBUTES: Final = frozenset(
-    {ATTR_STATUS, *(dialect.marker for dialect in DIALECTS)}
+    {ATTR_STATUS, *(convention.marker for convention in CONVENTIONS)}
 )
-"""A span without any of these is none of ours: one look, whatever it carries."""
+"""Spans without any of these are skipped after one look."""
 
 _MAX_OPEN: Final = 65_536
-"""Open spans remembered: spans that nobody ends would fill the memory. About 10 MB."""
+"""The largest number of open spans in memory, about 10 MB. Some spans never end."""
 
 
 class CostSpanProcessor(SpanProcessor):
-    """Tracks what GenAI spans say that their calls cost.
+    """Tracks the costs of the calls in GenAI spans.
 
-    Add it to the application's tracer provider; any instrumentation that writes one of
-    the known dialects will do (see docs/opentelemetry.md).
+    Add it to the application's tracer provider. It reads the spans of every
+    instrumentation that follows a known convention (see docs/opentelemetry.md).
 
-    A span that is not sampled never gets here, and its cost is not tracked: keep the
-    sampler at ``ALWAYS_ON``, or wrap the provider's client with `outlay.instrument`.
+    Spans that are not sampled do not get here, and their costs are not tracked. Keep
+    the sampler at ``ALWAYS_ON``, or capture the provider's client instead.
 
     Thread safety: any thread.
 
@@ -73,24 +75,23 @@ class CostSpanProcessor(SpanProcessor):
         """Create a processor.
 
         Args:
-            client: whom to track with; None: the default client.
+            client: The client that tracks the costs. If None, the default client.
         """
+        load_genai_package()  # here, not in a call
         self._client = client
         # Single operations of a dict and a set need no lock.
-        self._open_spans: dict[
+        self._open_spans: BoundedDict[
             int, tuple[Attribution, OperationState | None, SpanContext | None]
-        ] = {}
+        ] = BoundedDict(_MAX_OPEN)
         self._shut = False
-        self._spans_with_counted_child: set[int] = (
-            set()
-        )  # open spans with a counted one inside
+        self._spans_with_counted_child: BoundedDict[int, bool] = BoundedDict(_MAX_OPEN)
 
     def on_start(self, span: Span, parent_context: otel.Context | None = None) -> None:
-        """Remember whom the span belongs to: it may end in another context."""
-        del parent_context  # the span knows its parent
+        """Remember the span's attribution. The span may end in another context."""
+        del parent_context  # the span contains its parent
         if self._shut:
             return
-        # A plain tuple and few words: every span of the application comes by.
+        # A plain tuple and little work: every span of the application gets here.
         self._open_spans[span.context.span_id] = (
             current_attribution.get(),
             current_operation_state.get(),
@@ -98,24 +99,20 @@ class CostSpanProcessor(SpanProcessor):
         )
         if ObservedCall.current() is not None:
             # A captured client around the span counts its call.
-            self._spans_with_counted_child.add(span.context.span_id)
-        if len(self._open_spans) > _MAX_OPEN:
-            self._evict_oldest_half()
+            self._spans_with_counted_child[span.context.span_id] = True
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Track what the span says."""
+        """Track the cost in the span."""
         context = span.context
         if context is None:
             return
         span_id = context.span_id
         entry = self._open_spans.pop(span_id, None)
         if entry is None:
-            return  # begun before this processor was there, or forgotten
+            return  # started before this processor existed, or forgotten
         owner, around, parent = entry
-        counted = span_id in self._spans_with_counted_child
-        if counted:
-            self._spans_with_counted_child.discard(span_id)
-        else:
+        counted = self._spans_with_counted_child.pop(span_id, False)
+        if not counted:
             attributes = span.attributes
             if not attributes or _MARKER_ATTRIBUTES.isdisjoint(attributes):
                 return
@@ -123,19 +120,19 @@ class CostSpanProcessor(SpanProcessor):
                 guarded("spans", self._process, span, attributes, owner, around)
             )
         if counted and parent is not None and parent.span_id in self._open_spans:
-            self._spans_with_counted_child.add(parent.span_id)
+            self._spans_with_counted_child[parent.span_id] = True
 
     def shutdown(self) -> None:
-        """Track no more; the client is closed by whoever made it, or at exit.
+        """Stop tracking. The client is closed by the code that created it, or at exit.
 
-        Instrumentations may go on with their spans: one that cannot be undone does.
+        Instrumentations that cannot be removed go on with their spans.
         """
         self._shut = True
         self._open_spans.clear()
         self._spans_with_counted_child.clear()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Do nothing: events are in the journal already. See `Client.flush`."""
+        """Do nothing. Events are in the journal already; see `Client.flush`."""
         del timeout_millis
         return True
 
@@ -146,7 +143,7 @@ class CostSpanProcessor(SpanProcessor):
         owner: Attribution,
         around: OperationState | None,
     ) -> bool:
-        """Return whether the span's call is counted, by this or by another observer."""
+        """Return whether the span's call is counted, by this or by another source."""
         if ATTR_STATUS in attributes:
             return True
         found = convention_of(attributes)
@@ -155,11 +152,11 @@ class CostSpanProcessor(SpanProcessor):
         )
         if observation is None:
             return False
-        # Of an empty context: the span that is current by now, its parent, is not the
-        # one that cost this, and must not be stamped.
+        # In an empty context: the current span is the parent already, which must not
+        # be stamped.
         Context().run(
             self._record,
-            _named(observation, span),
+            _with_span_id(observation, span),
             _owner(attributes, owner),
             around,
             span,
@@ -173,18 +170,11 @@ class CostSpanProcessor(SpanProcessor):
         around: OperationState | None,
         span: ReadableSpan,
     ) -> None:
-        current_operation_state.set(
-            around
-        )  # in a context of its own, which ends with this
+        # In a context of its own, which ends with this method.
+        current_operation_state.set(around)
         ended = span.end_time
         at = None if ended is None else from_ms(ended // NS_PER_MS)
         Recorder.for_client(self._client).record(observation, owner, at)
-
-    def _evict_oldest_half(self) -> None:
-        """Forget the older half of the open spans: the likelier never to end."""
-        for span_id in list(self._open_spans)[: _MAX_OPEN // 2]:
-            self._open_spans.pop(span_id, None)
-            self._spans_with_counted_child.discard(span_id)
 
 
 def _owner(attributes: Attributes, owner: Attribution) -> Attribution:
@@ -194,7 +184,7 @@ def _owner(attributes: Attributes, owner: Attribution) -> Attribution:
     return owner
 
 
-def _named(observation: Observation, span: ReadableSpan) -> Observation:
+def _with_span_id(observation: Observation, span: ReadableSpan) -> Observation:
     """Return ``observation`` with an operation id: the provider's, or else the span's.
 
     The span's id stays the same, however often the span is processed. A server that

@@ -10,6 +10,7 @@ from typing import Any, Final
 from outlay._capture.observation import Observation
 from outlay._capture.pricing import Price, PriceUnknown
 from outlay._capture.pricing.configured_lists import configured_lists
+from outlay._capture.pricing.listed_prices import listed_prices
 from outlay._capture.pricing.price_book import PriceBook
 from outlay._cli.exit_codes import ExitCode
 from outlay._cli.options import add_format_options, add_subcommand, parse_time
@@ -23,6 +24,7 @@ _EPILOG: Final = """\
 examples:
   outlay prices check prices.toml
   outlay prices quote --provider openai --model gpt-4o --usage input_tokens=1000
+  outlay prices show gpt-4o
 """
 
 
@@ -33,6 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     _configure_check(
         add_subcommand(actions, "check", check, "find mistakes in a price book")
+    )
+    _configure_show(
+        add_subcommand(actions, "show", show, "list a model's prices with their origin")
     )
     _configure_quote(
         add_subcommand(actions, "quote", quote, "look a price up in every price list")
@@ -51,6 +56,28 @@ def run(arguments: argparse.Namespace) -> int:
 def _configure_check(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example:\n  outlay prices check prices.toml\n"
     parser.add_argument("file", metavar="FILE", help="TOML or JSON")
+
+
+def _configure_show(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = """\
+The order is that of captured costs: your price book, outlay's own list, genai-prices.
+
+example:
+  outlay prices show gpt-4o
+
+exit codes:
+  0  a list has a price of the model
+  1  no list has one
+"""
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="the model that responded")
+    add("--at", metavar="TIME", type=parse_time, help="a date or a time (default: now)")
+    add(
+        "--price-book",
+        metavar="FILE",
+        help="your own prices (default: OUTLAY_PRICE_BOOK)",
+    )
+    add_format_options(parser)
 
 
 def _configure_quote(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +137,26 @@ def check(arguments: argparse.Namespace) -> int:
     entries = pluralize(len(book.entries), "price")
     print(f"{arguments.file}: {entries} in {book.currency}, version {book.version}")
     return ExitCode.DONE
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Print the prices of a model in every list, with their origin."""
+    at = arguments.at or from_ms(SystemClock().now_ms())
+    book = Path(arguments.price_book) if arguments.price_book else None
+    settings = Settings.resolve({"price_book": book})
+    prices = [*listed_prices(settings, arguments.model, at)]
+    if arguments.format:
+        rows = [price._asdict() for price in prices]
+        print_data(arguments.format, rows, rows)
+    else:
+        for price in prices:
+            details = [price.since and f"since {price.since}", price.source]
+            known = ", ".join(detail for detail in details if detail)
+            print(
+                f"{price.origin}  {price.entry}  {price.price}"
+                + (f"  ({known})" if known else "")
+            )
+    return ExitCode.DONE if prices else ExitCode.REFUSED
 
 
 def quote(arguments: argparse.Namespace) -> int:

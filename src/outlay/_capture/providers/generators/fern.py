@@ -1,7 +1,7 @@
-"""Libraries that Fern generates: cohere, elevenlabs, deepgram.
+"""Describe the libraries that Fern generates: cohere, elevenlabs, deepgram.
 
 Every call goes through ``request`` or ``stream`` of the one ``HttpClient`` that a
-client and its parts share; raw responses (``with_raw_response``) do, too.
+client and its parts share. So do raw responses (``with_raw_response``).
 """
 
 from __future__ import annotations
@@ -21,24 +21,23 @@ if TYPE_CHECKING:
 def library(name: str) -> Library:
     """Return the description of a library that Fern generated, by its provider."""
 
-    def seams(package: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
+    def patches(package: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
         core = import_module(f"{package.__name__}.core.http_client")
 
         def on_response(response: Any, client: Any, *_args: Any, **kwargs: Any) -> None:
             options = scope.options_for(client)
-            # To try again, it calls itself: the outermost call has the answer, too.
+            # To retry, it calls itself. The outermost call gets the response, too.
             if options is not None and not kwargs.get("retries"):
                 observe_httpx_response(
                     name, options, options.provider or name, response
                 )
 
-        yield Patch(core.HttpClient, "request", observe_result(name, on_response))
-        yield Patch(core.HttpClient, "stream", observe_context(name, on_response))
-        yield Patch(core.AsyncHttpClient, "request", observe_result(name, on_response))
-        yield Patch(core.AsyncHttpClient, "stream", observe_context(name, on_response))
+        for owner in (core.HttpClient, core.AsyncHttpClient):
+            yield Patch(owner, "request", observe_result(name, on_response))
+            yield Patch(owner, "stream", observe_context(name, on_response))
 
-    return Library(name, seams, patched_objects=_http_client)
+    return Library(name, patches, patched_objects=_http_client)
 
 
 def _http_client(client: Any) -> Iterable[object]:
-    return (client._client_wrapper.httpx_client,)  # noqa: SLF001 - the seam is there
+    return (client._client_wrapper.httpx_client,)  # noqa: SLF001 - the patches get it

@@ -1,8 +1,8 @@
-"""Libraries that Speakeasy generates: mistralai, and a part of google-genai.
+"""Describe the libraries that Speakeasy generates: mistralai, a part of google-genai.
 
 Every call of every part of such a client goes through ``do_request`` once, after the
 library's own retries, and gets the HTTP response back. The parts share one object that
-holds the user's hooks: by it they are known to belong to one client.
+holds the user's hooks. It identifies the client that they belong to.
 """
 
 from __future__ import annotations
@@ -22,48 +22,48 @@ def library(name: str, *, module: str, provider: str) -> Library:
     """Return the description of a library that Speakeasy generated.
 
     Args:
-        name: what users call it.
-        module: holds ``basesdk``.
-        provider: who answers.
+        name: The library's name for users.
+        module: The module that contains ``basesdk``.
+        provider: The provider that responds.
     """
 
-    def seams_of(package: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
-        return seams(package.basesdk, scope, provider, common)
+    def patches_of(package: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
+        return patches(package.basesdk, scope, provider, shared)
 
-    def common(part: Any) -> object:
+    def shared(part: Any) -> object:
         return vars(part.sdk_configuration)["_hooks"]
 
     return Library(
-        name, seams_of, module=module, patched_objects=lambda client: (common(client),)
+        name,
+        patches_of,
+        module=module,
+        patched_objects=lambda client: (shared(client),),
     )
 
 
-def seams(
+def patches(
     basesdk: Any,
     scope: InstrumentedClients,
     provider: str,
-    common: Callable[[Any], object],
+    shared: Callable[[Any], object],
 ) -> Iterable[Patch]:
-    """Return where a generated ``basesdk`` module is hooked.
+    """Return the patches of a generated ``basesdk`` module.
 
     Args:
-        basesdk: the module.
-        scope: which clients are captured.
-        provider: who answers.
-        common: returns what all parts of a client have in common.
+        basesdk: The module.
+        scope: The captured clients.
+        provider: The provider that responds.
+        shared: Returns the object that all parts of a client share.
     """
 
     def on_response(response: Any, part: Any, *_args: Any, **_kwargs: Any) -> None:
-        options = scope.options_for(common(part))
+        options = scope.options_for(shared(part))
         if options is not None:
             observe_httpx_response(
                 provider, options, options.provider or provider, response
             )
 
     for owner in (basesdk.BaseSDK, getattr(basesdk, "AsyncBaseSDK", None)):
-        if hasattr(owner, "do_request"):
-            yield Patch(owner, "do_request", observe_result(provider, on_response))
-        if hasattr(owner, "do_request_async"):
-            yield Patch(
-                owner, "do_request_async", observe_result(provider, on_response)
-            )
+        for name in ("do_request", "do_request_async"):
+            if hasattr(owner, name):
+                yield Patch(owner, name, observe_result(provider, on_response))

@@ -25,10 +25,12 @@ from outlay._capture.guard import guarded
 from outlay._capture.instrumentation.body_readers import body_reader, has_cost_fields
 from outlay._capture.instrumentation.http_exchange import request_id_in
 from outlay._capture.instrumentation.library import (
+    NO_EXTRA_MODULES,
     CaptureOptions,
     InstrumentedClients,
     Library,
     Patch,
+    PatchProvider,
     patch_copy_method,
 )
 from outlay._capture.instrumentation.observed_call import ObservedCall
@@ -85,9 +87,21 @@ class StainlessLibrary:
         return provider_of(host) or next(ends, self.provider)
 
 
-def library(dialect: StainlessLibrary) -> Library:
-    """Return the description of a library that Stainless generated."""
-    return Library(dialect.name, functools.partial(_patches, dialect))
+def library(
+    dialect: StainlessLibrary,
+    extra_modules: Mapping[str, PatchProvider] = NO_EXTRA_MODULES,
+) -> Library:
+    """Return the description of a library that Stainless generated.
+
+    Args:
+        dialect: The library's differences.
+        extra_modules: More modules that have patches, as in `Library`.
+    """
+    return Library(
+        dialect.name,
+        functools.partial(_patches, dialect),
+        extra_modules=extra_modules,
+    )
 
 
 def _patches(

@@ -243,7 +243,20 @@ NO_CACHE: Final = {"input_tokens": 1000, "output_tokens": 100}
             {**NO_CACHE, "service_tier": "batch"}, [(None, "0.00225")], id="batch"
         ),
         pytest.param({**NO_CACHE, "service_tier": "priority"}, [], id="priority"),
-        pytest.param({**NO_CACHE, "inference_geo": "us"}, [], id="in one country"),
+        pytest.param(
+            {**NO_CACHE, "inference_geo": "us"},
+            [(None, "0.00495")],
+            id="in one country",
+        ),
+        pytest.param(
+            {
+                **NO_CACHE,
+                "inference_geo": "us",
+                "server_tool_use": {"web_search_requests": 2},
+            },
+            [],
+            id="in one country, with searches",
+        ),
         pytest.param(
             {**NO_CACHE, "inference_geo": "global", "speed": "standard"},
             [(None, "0.0045")],

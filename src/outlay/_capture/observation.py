@@ -32,7 +32,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
             price.
         region: The region where the operation ran, if it changes the price.
         endpoint: The kind of endpoint that was called, if it changes the price:
-            ``regional`` or ``gov``.
+            ``regional``, ``us`` or ``gov``.
         usage: The quantities that were consumed. With a ``flavor``, the provider's own
             report, in its own shape, with numbers only. Without one, units and
             quantities, such as ``{"page": 3}``.

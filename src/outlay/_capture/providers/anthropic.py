@@ -42,7 +42,7 @@ def message(response: Response, call: Call) -> Iterator[Observation]:
         model=_model(response, call),
         service_tier=_tier(usage),
         region=call.region,
-        endpoint=_endpoint_of(call),
+        endpoint="us" if _is_priced_by_geo(usage) else _endpoint_of(call),
         usage=counts,
         flavor="default" if call.provider == "anthropic" else "anthropic",
         amount=_reported(counts, call),
@@ -136,6 +136,17 @@ def _endpoint_of(call: Call) -> str | None:
     return "regional" if is_regional else None
 
 
+def _is_priced_by_geo(usage: Response) -> bool:
+    """Return whether the tokens have the price of inference in the US only.
+
+    Source: https://platform.claude.com/docs/en/manage-claude/data-residency, November
+    2026. The factor is for tokens only. A count of searches in the same usage would get
+    it, too, so such a message keeps a tier without a price.
+    """
+    searches = (usage.get("server_tool_use") or {}).get("web_search_requests")
+    return usage.get("inference_geo") == "us" and not searches
+
+
 def _reported(counts: Response, call: Call) -> Any:
     """Return the amount that a gateway reports, such as OpenRouter or LiteLLM."""
     cost = counts.get("cost")
@@ -154,7 +165,9 @@ def _tier(usage: Response) -> str | None:
     special = [
         str(usage[name])
         for name, values in usual.items()
-        if usage.get(name) is not None and usage[name] not in values
+        if usage.get(name) is not None
+        and usage[name] not in values
+        and not (name == "inference_geo" and _is_priced_by_geo(usage))
     ]
     if not special:
         return tier

@@ -12,6 +12,7 @@ from tests.faults import (
     exits,
     forks,
     handlers,
+    hops,
     kills,
     siblings,
     steps,
@@ -28,6 +29,7 @@ SCENARIOS: Final = (
     *exits.SCENARIOS,
     *handlers.SCENARIOS,
     *answers.SCENARIOS,
+    *hops.SCENARIOS,
     *clocks.SCENARIOS,
     *steps.SCENARIOS,
 )

@@ -35,8 +35,8 @@ class PendingEvent:
         attempts: The number of attempts, by this process and earlier ones.
         event_failures: The attempts by this process that failed for this event alone.
         server_failures: The attempts by this process that failed with the whole server.
-        successes_before: The planner's count of successes at the latest refusal of this
-            event. None if it was not refused.
+        successes_before: The planner's count of successes that prove nothing about the
+            latest refusal of this event. None if it was not refused.
     """
 
     __slots__ = (

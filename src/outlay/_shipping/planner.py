@@ -316,9 +316,11 @@ class RequestPlanner:
         Otherwise one event whose text a firewall dislikes would hold up all others.
         """
         others_passed = self._others_passed(event)
-        event.successes_before = self._health.successes
+        # Requests that are in flight may succeed, and prove nothing about later ones.
+        in_flight = self._concurrency.in_flight
+        event.successes_before = self._health.successes + in_flight
         event.server_failures += 1
-        if others_passed and event.server_failures >= MAX_PROBES:
+        if others_passed:
             self._parking.park_refused_alone(event, result, self._clock.monotonic())
         else:
             self._queue.set_aside(event)

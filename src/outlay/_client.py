@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final, Unpack
 
 from outlay._client_hooks import Hooks
@@ -284,11 +283,11 @@ class Client:
 
     async def aflush(self, timeout: float = 5.0) -> FlushResult:
         """Do the same as `flush` without blocking the event loop."""
-        return await asyncio.to_thread(self.flush, timeout)
+        return await in_thread(self.flush, timeout)
 
     async def aclose(self, timeout: float = 5.0) -> FlushResult:
         """Do the same as `close` without blocking the event loop."""
-        return await asyncio.to_thread(self.close, timeout)
+        return await in_thread(self.close, timeout)
 
     def stats(self) -> Stats:
         """Return where the client's events are."""
@@ -326,6 +325,17 @@ class Client:
     def _reset_after_fork(self) -> None:
         self._pipeline.reset_after_fork()
         self._append = self._pipeline.journal.append
+
+
+async def in_thread(
+    wait: Callable[[float], FlushResult], timeout: float
+) -> FlushResult:
+    """Call ``wait`` on another thread, so that the event loop goes on."""
+    # asyncio is loaded, because it runs this. At the top of the module it would be a
+    # seventh of the time that `import outlay` takes in programs without it.
+    import asyncio  # noqa: PLC0415
+
+    return await asyncio.to_thread(wait, timeout)
 
 
 def pipeline_of(client: Client) -> Pipeline:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from outlay._client import Client
+from outlay._client import Client, in_thread
 from outlay._fork import after_fork_in_child
 
 if TYPE_CHECKING:
@@ -171,7 +170,7 @@ async def aflush(timeout: float = 5.0) -> FlushResult:
 
 async def aclose(timeout: float = 5.0) -> FlushResult:
     """Do the same as `close` without blocking the event loop."""
-    return await asyncio.to_thread(close, timeout)
+    return await in_thread(close, timeout)
 
 
 def stats() -> Stats:

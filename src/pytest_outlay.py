@@ -1,12 +1,12 @@
-"""The pytest plugin of outlay: what the code under test costs.
+"""A pytest plugin: the costs of the code under test.
 
     def test_a_summary_costs_what_it_should(costs):
         summarise(document)
 
         assert costs.total(customer="cus_123") == Decimal("0.0123")
 
-pytest loads this module in every project that has outlay installed. So it imports none
-of it until a test asks for its costs, which also lets coverage see outlay's imports.
+pytest loads this module in every project that has outlay installed. So it imports no
+other part of outlay before a test uses the fixture. Coverage then sees these imports.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def outlay_settings() -> SettingsInput:
-    """Settings of the client behind `costs`, to be overridden: none but defaults."""
+    """Settings of the client behind `costs`. Override this fixture to change them."""
     return {}
 
 
 @pytest.fixture
 def costs(outlay_settings: SettingsInput) -> Iterator[Costs]:
-    """What the test tracks, and what is captured meanwhile; nothing is sent or written.
+    """The costs that the test tracks and captures. Nothing is sent or written.
 
-    The default client is one that records, whatever the code under test configures.
+    The default client records during the test, even if the code under test configures
+    another one.
     """
     from outlay.testing import recording  # noqa: PLC0415 - see above
 

@@ -1,4 +1,4 @@
-"""``python -m outlay`` does what ``outlay`` does."""
+"""Run the command line with ``python -m outlay``."""
 
 import sys
 

@@ -1,9 +1,9 @@
-"""Forks: what a forked child does first, however it was forked.
+"""Run functions first in a forked child, whichever way it was forked.
 
-Python tells of the forks that it makes. A server that forks below it, as uWSGI does
-unless it is told otherwise, tells nobody, and its workers would write into the segments
-of their parent, over each other's events. So there is a page that the kernel wipes in a
-child, and a look at it, at each event, costs 15 ns; to ask for the process id, 120 ns.
+Python reports the forks that it makes. A server that forks below it, as uWSGI does by
+default, reports nothing. Its workers would write into the segments of their parent,
+over each other's events. So the kernel wipes one page of memory in a child. To read it at
+each event takes 15 ns. To ask for the process id would take 120 ns.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MADV_WIPEONFORK: Final = 18  # Linux 4.14; madvise(2). Python has no name for i
 
 
 class ForkDetector(Protocol):
-    """``mark[0]`` is 0 in a child that has not begun anew, and 1 elsewhere."""
+    """``detector[0]`` is 0 in a child whose functions have not run, and 1 elsewhere."""
 
     def __getitem__(self, index: int, /) -> int: ...
 
@@ -28,7 +28,7 @@ class ForkDetector(Protocol):
 
 
 class PidForkDetector:
-    """Knows a child by its process id, where no page is wiped."""
+    """Detects a child by its process id, where the kernel cannot wipe a page."""
 
     def __init__(self) -> None:
         self._process = 0
@@ -47,42 +47,45 @@ def _wipe_on_fork_page() -> ForkDetector:
     return page
 
 
-def _make_mark() -> ForkDetector:
+def _make_detector() -> ForkDetector:
+    detector: ForkDetector
     try:
-        mark = _wipe_on_fork_page()
-    except (AttributeError, OSError):  # an older kernel, or another one
-        mark = PidForkDetector()
-    mark[0] = 1
-    return mark
+        detector = _wipe_on_fork_page()
+    except (AttributeError, OSError):  # an older kernel, or another system
+        detector = PidForkDetector()
+    detector[0] = 1
+    return detector
 
 
 class ForkLock:
     """A re-entrant lock that a fork waits for.
 
-    Else a child could have it held by a thread that the child has not.
+    Otherwise a child could inherit it locked by a thread that the child does not have.
+
+    Thread safety: any thread.
     """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._forking = False  # written by whoever holds the lock
+        self._forking = False  # written with the lock held
         os.register_at_fork(
             before=self._acquire_before_fork, after_in_parent=self._release_after_fork
         )
         after_fork_in_child(self._release_after_fork)
 
     def acquire(self, *, blocking: bool = True) -> bool:
-        """Take the lock, and say whether that was possible."""
+        """Take the lock, and return whether it was free."""
         return self._lock.acquire(blocking)
 
     def release(self) -> None:
-        """Let go of it, once for each time it was taken."""
+        """Release the lock. Call it once for each `acquire`."""
         self._lock.release()
 
     @property
     def is_mine(self) -> bool:
         """Whether this thread holds it."""
-        # Conditions ask it, too, of any lock. A note of our own would be late: whoever
-        # strikes before it is made would wait for the thread that it runs on.
+        # Conditions ask any lock the same. An own note would come too late: a signal
+        # handler that runs before it is written would wait for its own thread.
         owned: bool = self._lock._is_owned()  # type: ignore[attr-defined] # noqa: SLF001
         return owned
 
@@ -100,29 +103,33 @@ class ForkLock:
         if self._forking:
             self._forking = False
             self.release()
-        else:  # nobody told of the fork, and whoever holds it may be another's thread
+        else:  # a fork below Python: the holder may be a thread that is gone
             self._lock = threading.RLock()
 
 
 def after_fork_in_child(action: Callable[[], object]) -> None:
-    """Have a forked child call ``action`` before its first event; the first one first.
+    """Register a function that a forked child runs before its first event.
 
-    The locks of its parent may be held, by threads that the child has not.
+    Functions run in the order of registration. In the child, locks of the parent may be
+    held by threads that do not exist there.
     """
     _actions.append(action)
 
 
 def ensure_forked_state() -> None:
-    """Begin anew, if this is a child that has not; any thread.
+    """Run the registered functions, if this is a child in which they have not run.
 
-    A signal handler that strikes here, and tracks, begins first. What it tracked is
-    then left to whoever adopts the dead: this process, when it looks for them.
+    A signal handler that interrupts this function and tracks runs them first. Then the
+    rest of this call resets its state again. The handler's events stay in its folder,
+    and this process adopts them.
+
+    Thread safety: any thread.
     """
     if fork_detector[0]:
         return
     with _beginning:
         if fork_detector[0]:
-            return  # another thread was first
+            return  # another thread was faster
         for action in _actions:
             action()
         fork_detector[0] = 1
@@ -131,13 +138,14 @@ def ensure_forked_state() -> None:
 _actions: Final[list[Callable[[], object]]] = []
 _beginning: Final = threading.RLock()
 
-fork_detector: Final = _make_mark()
-"""See `Mark`. Whoever writes for the process looks at it first, and calls `begin`."""
+fork_detector: Final = _make_detector()
+"""The detector of this process. Code that writes for the process reads it first, and
+calls `ensure_forked_state` if it is 0."""
 
 
-def _forked() -> None:
-    fork_detector[0] = 0  # it is wiped already, if it can be
+def _after_python_fork() -> None:
+    fork_detector[0] = 0  # the kernel has wiped it already, if it can
     ensure_forked_state()
 
 
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(after_in_child=_after_python_fork)

@@ -1,19 +1,19 @@
-"""Everything outlay can raise.
+"""The errors that outlay raises.
 
     OutlayError
     ├── ConfigError            a setting is malformed, missing or contradicts another
-    ├── InvalidEventError      the caller handed us a cost that must not be recorded
+    ├── InvalidEventError      a cost breaks a rule, and was not recorded
     ├── ClosedError            the client was used after close()
     ├── NoCurrentOperationError  current_operation() was called outside an operation
     ├── MissingExtraError      an optional dependency is not installed
     ├── JournalError           the journal folder cannot be used
     │   └── JournalFullError       there is no room for another segment
-    └── DeliveryError          a request to the server did not do its job
-        ├── RejectedError          the server said no; sending it again cannot help
-        └── UnavailableError       no answer, or "later"; sending again may help
+    └── DeliveryError          a request to the server failed
+        ├── RejectedError          the server refused it; sending again cannot help
+        └── UnavailableError       no response, or "later"; sending again may help
 
-Only InvalidEventError and ClosedError leave ``track_cost()``. Delivery happens on
-another thread: its failures are counted, logged and kept in the journal.
+`track_cost` raises only InvalidEventError and ClosedError. Delivery happens on another
+thread. Its failures are counted and logged, and the events stay in the journal.
 """
 
 from __future__ import annotations
@@ -61,20 +61,20 @@ def _rebuild(
 
 
 class ConfigError(OutlayError, ValueError):
-    """A setting is malformed; the message names it and what is allowed."""
+    """A setting is malformed. The message names it, and says what is allowed."""
 
 
 class InvalidEventError(OutlayError, ValueError):
     """The cost event breaks a rule, and was not recorded.
 
     Attributes:
-        field: the argument at fault, or the place in ``data``, shortened.
-        value: what was given, shortened for display.
-        remedy: what to pass instead.
+        field: The argument at fault, or the place in ``data``, shortened.
+        value: The given value, shortened for display.
+        remedy: The instruction how to correct it.
     """
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
-        # The names in ``data`` are the caller's, and may be as long as documents.
+        # Names in ``data`` may be as long as documents.
         self.field = field if len(field) <= _SHOWN_CHARS else f"{field[:_SHOWN_CHARS]}…"
         self.value = shorten(value)
         self.remedy = remedy
@@ -82,15 +82,15 @@ class InvalidEventError(OutlayError, ValueError):
 
 
 class ClosedError(OutlayError, RuntimeError):
-    """The client was closed and takes no more events."""
+    """The client is closed, and refuses events. Create another one."""
 
 
 class NoCurrentOperationError(OutlayError, LookupError):
-    """The running code is in no operation; the message says how to begin one."""
+    """The running code is in no operation. The message says how to begin one."""
 
 
 class MissingExtraError(OutlayError, ImportError):
-    """A feature needs packages that an extra of outlay installs."""
+    """A feature needs packages of an extra. The message names the command."""
 
     def __init__(self, feature: str, extra: str) -> None:
         self.extra = extra
@@ -100,7 +100,7 @@ class MissingExtraError(OutlayError, ImportError):
 
 
 class JournalError(OutlayError, OSError):
-    """The journal folder cannot be used; the message says why and what to do."""
+    """The journal folder cannot be used. The message says why, and what to do."""
 
 
 class JournalFullError(JournalError):
@@ -108,15 +108,15 @@ class JournalFullError(JournalError):
 
 
 class DeliveryError(OutlayError):
-    """A request to the server did not do its job."""
+    """A request to the server failed."""
 
 
 class RejectedError(DeliveryError):
-    """The server answered no.
+    """The server refused a request. Sending it again cannot help.
 
     Attributes:
-        status: HTTP status code.
-        code: the ``error`` category of the answer's body, or ''.
+        status: The HTTP status code.
+        code: The ``error`` category of the response's body, or ''.
     """
 
     def __init__(self, message: str, *, status: int, code: str = "") -> None:
@@ -126,11 +126,11 @@ class RejectedError(DeliveryError):
 
 
 class UnavailableError(DeliveryError):
-    """The server gave no answer.
+    """The server gave no response.
 
     Attributes:
-        sent: False only when no byte of the request can have reached the server,
-            so that sending again cannot double anything.
+        sent: Whether a byte of the request may have reached the server. If False,
+            sending again cannot double anything.
     """
 
     def __init__(self, message: str, *, sent: bool) -> None:

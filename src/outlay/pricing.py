@@ -1,4 +1,4 @@
-"""Prices: what reported usage costs, by public lists and by your own.
+"""Price reported usage by public lists and by your own price book.
 
     from outlay.pricing import PriceBook
 

@@ -1,11 +1,11 @@
-"""Tests of code that tracks costs: what was tracked, without a server or a disk.
+"""Test code that tracks costs, without a server or a disk.
 
     with outlay.testing.recording() as costs:
         summarise(document, customer_id="cus_123")
 
     costs.assert_total("0.0123", customer="cus_123")
 
-With pytest, the fixture ``costs`` does the same; see docs/testing.md. Nothing is sent,
+With pytest, the fixture ``costs`` does the same. See docs/testing.md. Nothing is sent,
 and nothing is written to disk.
 """
 
@@ -42,11 +42,11 @@ __all__ = ("Costs", "RecordingClient", "SettingsInput", "UnpricedCall", "recordi
 
 
 class RecordingClient(Client):
-    """A client that keeps what it tracks, to be looked at.
+    """A client that keeps the events that it tracks, for assertions.
 
-    It checks, attributes, keys and encodes as every client does. Recording stands for
-    delivery: `stats` counts events as delivered, and as duplicates those whose key
-    was recorded before. No thread, no file, no network.
+    It checks, attributes, keys and encodes as every client does. To record an event is
+    to deliver it: `stats` counts events as delivered, and as duplicates those whose key
+    was recorded before. It uses no thread, no file and no network.
 
     Thread safety: any thread.
     """
@@ -57,9 +57,9 @@ class RecordingClient(Client):
         """Create a client.
 
         Args:
-            on_drop: called when an event is given up, as `Client` does.
-            **settings: see `Settings`. The environment is not asked, so that a test
-                does the same everywhere.
+            on_drop: A function that is called when an event is dropped.
+            **settings: Single settings. See `Settings`. Environment variables are not
+                read, so that a test does the same everywhere.
         """
         offline = {"shipping": "none", "durability": "memory", "metrics": False}
         resolved = Settings.resolve({**settings, **offline}, environ={})
@@ -68,7 +68,7 @@ class RecordingClient(Client):
 
     @property
     def costs(self) -> Costs:
-        """What was tracked so far."""
+        """The costs that were tracked so far."""
         return Costs(self)
 
     def recorded(self) -> list[CostEvent]:
@@ -83,19 +83,19 @@ class RecordingClient(Client):
         ]
 
     def clear(self) -> None:
-        """Forget what was recorded; the same events and calls count again."""
+        """Forget all recorded costs. The same events and calls count again."""
         self._recording.recorded.payloads.clear()
         self._recording.recorded_unpriced.reset_after_fork()
         forget_client(self)
 
 
 class UnpricedCall(NamedTuple):
-    """A captured call that no price is known of: in production it would wait for one.
+    """A captured call without a known price. In production it would wait for one.
 
     Attributes:
-        event: the cost event that it will be, but for the amount.
-        reason: why there is none, in one word, such as ``unknown_model``.
-        message: the same for people.
+        event: The later cost event, without its amount.
+        reason: The reason in one word, such as ``unknown_model``.
+        message: The same reason for people.
     """
 
     event: CostEvent
@@ -104,13 +104,13 @@ class UnpricedCall(NamedTuple):
 
 
 class Costs:
-    """What was tracked, asked for in the words of the code under test.
+    """The tracked costs.
 
-    Every question takes the same filters: ``customer``, ``type``, ``provider``,
+    The methods take the same filters: ``customer``, ``type``, ``provider``,
     ``operation``, ``operation_id``, ``region``, ``line``, ``unit``, ``provenance``,
-    ``currency``, and the name of anything in an event's ``data``, such as a dimension.
-    None asks for events without it. Events with equal keys count once, as they do at a
-    server.
+    ``currency``, and any name in an event's ``data``, such as a dimension. The value
+    None selects events without that field. Events with equal keys count once, as they
+    do at a server.
 
     Thread safety: any thread.
     """
@@ -130,59 +130,59 @@ class Costs:
 
     @property
     def unpriced(self) -> Sequence[UnpricedCall]:
-        """Captured calls that no price is known of, oldest first; in no total."""
+        """The captured calls without a price, oldest first. No total includes them."""
         return self._client.recorded_unpriced()
 
-    def lines(self, **filters: Any) -> Sequence[CostEvent]:  # noqa: ANN401 - JSON
-        """Return the events that fit all ``filters``, oldest first."""
+    def events_where(self, **filters: Any) -> Sequence[CostEvent]:  # noqa: ANN401 - JSON
+        """Return the events that match all ``filters``, oldest first."""
         fits = self._matcher(filters)
         return [event for event in self.events if fits(event)]
 
     def total(self, **filters: Any) -> Decimal:  # noqa: ANN401 - JSON
-        """Return what the events that fit come to, exactly; 0 if there are none.
+        """Return the exact sum of the events that match, or 0 if there are none.
 
         Raises:
-            ConfigError: they are in several currencies; ask for one.
+            ConfigError: The events are in several currencies. Pass ``currency=``.
         """
-        lines = self.lines(**filters)
+        events = self.events_where(**filters)
         currencies = sorted(
-            {str(self._searchable_fields(event)["currency"]) for event in lines}
+            {str(self._searchable_fields(event)["currency"]) for event in events}
         )
         if len(currencies) > 1:
             raise ConfigError(
                 f"costs in {' and '.join(currencies)} do not add up; ask for one, as "
                 f"in total(currency={currencies[0]!r})"
             )
-        return exact_sum(event.data["amount"] for event in lines)
+        return exact_sum(event.data["amount"] for event in events)
 
     def assert_total(self, expected: Amount, **filters: Any) -> None:  # noqa: ANN401
-        """Check what the events that fit come to.
+        """Check the sum of the events that match.
 
         Args:
-            expected: the total, exact; as a str, it is what is read there.
-            **filters: see the class.
+            expected: The exact total. A str is read as Python reads a decimal literal.
+            **filters: The filters. The class explains them.
 
         Raises:
-            AssertionError: it is something else; the message lists what was tracked.
-            ConfigError: the events are in several currencies; ask for one.
+            AssertionError: The sum differs. The message lists all tracked costs.
+            ConfigError: The events are in several currencies. Pass ``currency=``.
         """
         __tracebackhide__ = True  # pytest shows the caller's line
         total = self.total(**filters)
         if total != to_exact_decimal(expected, allow_credits=True, field="expected"):
             asked = ", ".join(f"{name}={value!r}" for name, value in filters.items())
-            message = f"the costs ({asked or 'all'}) come to {total:f}, not {expected}"
+            message = f"the costs ({asked or 'all'}) sum to {total:f}, not {expected}"
             raise AssertionError(f"{message}\n{self._table(self._matcher(filters))}")
 
     def clear(self) -> None:
-        """Forget what was tracked so far; the same events and calls count again."""
+        """Forget all tracked costs. The same events and calls count again."""
         self._client.clear()
 
     def __repr__(self) -> str:
-        """Return how much there is; pytest shows it where a comparison fails."""
+        """Return the counts, which pytest shows if a comparison fails."""
         return f"<Costs events={len(self.events)} unpriced={len(self.unpriced)}>"
 
     def __str__(self) -> str:
-        """Return a table of what was tracked."""
+        """Return a table of the tracked costs."""
         return self._table(lambda _: False)
 
     def _searchable_fields(self, event: CostEvent) -> dict[str, Any]:
@@ -200,8 +200,8 @@ class Costs:
                 wanted[name] = convert(wanted[name])
 
         def fits(event: CostEvent) -> bool:
-            facts = self._searchable_fields(event)
-            return all(facts.get(name) == value for name, value in wanted.items())
+            fields = self._searchable_fields(event)
+            return all(fields.get(name) == value for name, value in wanted.items())
 
         return fits
 
@@ -219,14 +219,13 @@ class Costs:
 
 @contextmanager
 def recording(**settings: Unpack[SettingsInput]) -> Iterator[Costs]:
-    """Put a `RecordingClient` in the place of the default client, for a while.
+    """Make a `RecordingClient` the default client until the block ends.
 
-    Until the block is left, `configure` and `close` leave it in its place: code that
-    does so when it starts and stops is tested as it is. A `Client` that the code makes
-    for itself is not touched.
+    Meanwhile `configure` and `close` leave it in place, so code that calls them can be
+    tested unchanged. A `Client` that the code creates for itself is not affected.
 
     Args:
-        **settings: of the client; see `RecordingClient`.
+        **settings: Single settings. See `RecordingClient`.
     """
     client = RecordingClient(**settings)
     with client, _default.replaced_for_tests(client):
@@ -306,28 +305,28 @@ class _RecordingJournal(Journal):
 
 
 class _RecordedUnpriced(UnpricedStore):
-    """Unpriced costs that nobody waits for."""
+    """Unpriced costs that are kept for assertions only."""
 
     @property
     def in_memory(self) -> int:
-        """How many are lost when the process ends; these are only to be looked at."""
+        """The number of costs that an exit loses: none, because they are for tests."""
         return 0
 
     def costs(self) -> list[UnpricedCost]:
-        """Return those that are waiting, oldest first."""
+        """Return the costs that wait for a price, oldest first."""
         with self._lock:
             lines = [*self._memory.values()]
         return [msgspec.json.decode(line, type=UnpricedCost) for line in lines]
 
 
-# Filters whose name is not that of the fact in the event.
+# Filters whose names differ from the event's fields.
 _NAMED: Final = {
     "customer_id": "customer",
     "event_type": "type",
     "operation_id": "operationId",
 }
 
-# The first marks the events that were counted.
+# The first column marks the events that match.
 _COLUMNS: Final = ("", "customer", "type", "provider", "line", "operation id", "amount")
 
 

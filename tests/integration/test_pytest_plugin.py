@@ -77,7 +77,7 @@ def test_a_failure_shows_the_line_and_the_costs(project: Project) -> None:
     ran.stdout.fnmatch_lines(
         [
             ">       costs.assert_total(*",
-            "E       AssertionError: the costs (customer='cus_1') come to 0.0042, *",
+            "E       AssertionError: the costs (customer='cus_1') sum to 0.0042, *",
             "E          customer  type     provider  line  operation id  amount",
             "E       [*]  cus_1     cost.ai  -         -     1             0.0042",
             "*:5: AssertionError",

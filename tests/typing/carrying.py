@@ -59,7 +59,7 @@ def a_test(costs: Costs) -> None:
     """Ask in every way."""
     assert_type(costs.total(customer="cus_1", feature="chat"), Decimal)
     assert_type(costs.events[0], outlay.CostEvent)
-    assert_type(costs.lines(line=None)[0].subject, str)
+    assert_type(costs.events_where(line=None)[0].subject, str)
     assert_type(costs.unpriced[0], UnpricedCall)
     costs.assert_total("0.1", provider="acme")
 

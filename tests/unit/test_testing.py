@@ -153,7 +153,7 @@ def test_none_asks_for_what_is_not_there(costs: Costs) -> None:
 
     assert costs.total(line=None) == 2
     assert costs.total(provider=None) == 3
-    assert costs.lines(customer=None) == []
+    assert costs.events_where(customer=None) == []
 
 
 def test_lines_are_in_the_order_in_which_they_were_tracked(costs: Costs) -> None:
@@ -162,7 +162,7 @@ def test_lines_are_in_the_order_in_which_they_were_tracked(costs: Costs) -> None
         spend("1", operation_id=number, provider="acme")
     spend("1", operation_id=4)
 
-    found = [line.data["operationId"] for line in costs.lines(provider="acme")]
+    found = [line.data["operationId"] for line in costs.events_where(provider="acme")]
     assert found == ["3", "1", "2"]
 
 
@@ -221,7 +221,7 @@ def test_a_wrong_total_shows_what_was_tracked_and_what_was_counted(
         costs.assert_total("0.0123", customer="cus_1", provider="anthropic")
 
     assert str(caught.value).splitlines() == [
-        "the costs (customer='cus_1', provider='anthropic') come to 0.0042, not 0.0123",
+        "the costs (customer='cus_1', provider='anthropic') sum to 0.0042, not 0.0123",
         "   customer  type             provider   line   operation id  amount",
         "*  cus_1     cost.ai          anthropic  input  msg_1         0.0042",
         "   cus_22    cost.ai          -          -      job           0.3",

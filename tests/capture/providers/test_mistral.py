@@ -473,6 +473,6 @@ def test_a_call_is_tracked_through_the_public_door() -> None:
             chat(client)
         outlay.uninstrument(client)
 
-    (event,) = tracker.costs.lines(customer="cus_1", provider="mistral")
+    (event,) = tracker.costs.events_where(customer="cus_1", provider="mistral")
     assert event.data["operationId"] == "cmpl-1"
     assert event.data["amount"] > 0

@@ -2,8 +2,8 @@
 
 Python reports the forks that it makes. A server that forks below it, as uWSGI does by
 default, reports nothing. Its workers would write into the segments of their parent,
-over each other's events. So the kernel wipes one page of memory in a child. To read it at
-each event takes 15 ns. To ask for the process id would take 120 ns.
+over each other's events. So the kernel wipes one page of memory in a child. To read it
+at each event takes 15 ns. To ask for the process id would take 120 ns.
 """
 
 from __future__ import annotations

@@ -57,7 +57,9 @@ class Recorded(NamedTuple):
             row.get("headers", {}),
             msgspec.convert(row["observed"], Observation, strict=False),
             row["expected"],
-            _at(response, row["reported_at"]) if "reported_at" in row else None,
+            _at(response, row["reported_at"]) / row.get("reported_per", 1)
+            if "reported_at" in row
+            else None,
             datetime.fromisoformat(row["at"]) if "at" in row else WHEN,
             row.get("rule"),
         )

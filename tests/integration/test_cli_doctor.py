@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from outlay import Client
-from outlay._cli.commands.doctor.file_systems import file_system_warning
+from outlay._cli.commands.doctor.file_systems import (
+    file_system_type,
+    file_system_warning,
+    read_mounts,
+)
 from outlay._cli.exit_codes import ExitCode
-from outlay._journal.admin.inspect import file_system_type
 from outlay._journal.frames import FrameState
 from outlay._journal.journal import Destination
 from outlay._shipping.agent import Agent
@@ -316,10 +319,28 @@ def test_a_file_system_that_does_not_keep_events_is_named(
     assert (warning is None) == (says is None)
 
 
+def test_the_file_system_of_a_folder_is_that_of_the_innermost_mount(
+    tmp_path: Path,
+) -> None:
+    """Names may hold blanks, and a later mount hides an earlier one."""
+    home = tmp_path / "a b"
+    home.mkdir()
+    name = str(home).replace(" ", "\\040")
+    mounts = [
+        "22 1 0:20 / / rw - overlay overlay rw",
+        f"23 22 0:21 / {name} rw,nosuid shared:1 - ext4 /dev/sda1 rw",
+        f"24 22 0:22 / {name} rw - nfs4 server:/x rw",
+    ]
+
+    assert file_system_type(home, mounts) == "nfs4"
+    assert file_system_type(tmp_path, mounts) == "overlay"
+    assert file_system_type(tmp_path, []) is None
+
+
 def test_a_folder_in_memory_is_warned_about(journal_dir: Path) -> None:
     """On the machine itself, not only in a table."""
     shared = Path("/dev/shm")  # noqa: S108 - a folder of its own in it
-    if file_system_type(shared) != "tmpfs":
+    if file_system_type(shared, read_mounts()) != "tmpfs":
         pytest.skip("this machine has no file system in memory")
     folder = shared / journal_dir.parent.name
     folder.mkdir(mode=0o700)

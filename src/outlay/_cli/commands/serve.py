@@ -151,7 +151,8 @@ def _for_development(settings: ServeSettings) -> ServeSettings:
     Raises:
         UsageError: Other machines could reach the server.
     """
-    if not is_loopback(f"http://{settings.host}"):
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    if not is_loopback(f"http://{host}"):
         raise UsageError(
             f"--dev takes no key, so it must not listen on {settings.host}; leave out "
             "--host, or leave out --dev"

@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from outlay._cli.commands.doctor.file_systems import file_system_warning
+from outlay._cli.commands.doctor.file_systems import (
+    file_system_type,
+    file_system_warning,
+    read_mounts,
+)
 from outlay._cli.journal_options import current_destination
 from outlay._cli.journal_totals import Backlog, Totals, total_events
 from outlay._cli.output import pluralize
@@ -24,7 +28,6 @@ from outlay._journal import segments
 from outlay._journal.admin.inspect import (
     DestinationView,
     destinations,
-    file_system_type,
     find_journal_dir,
 )
 from outlay._journal.folders import default_journal_dir
@@ -146,7 +149,7 @@ def _folder(settings: Settings) -> Iterator[Finding]:
     if not folder.exists():
         yield _missing_folder(folder)
         return
-    file_system = file_system_type(folder)
+    file_system = file_system_type(folder, read_mounts())
     durable = settings.durability == "disk"
     if warning := file_system_warning(file_system, durable=durable):
         text = f"{folder} ({file_system}) {warning}; set OUTLAY_JOURNAL_DIR"

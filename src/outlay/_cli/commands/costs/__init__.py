@@ -5,9 +5,23 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from outlay._cli.commands.costs.totals import (
+    COST,
+    Period,
+    Result,
+    Row,
+    WindowTotals,
+    csv_rows,
+    find_overlaps,
+    largest,
+    short_time,
+    sums_by_currency,
+    totals_by_labels,
+    totals_by_window,
+    totals_json,
+)
 from outlay._cli.exit_codes import ExitCode, UsageError
 from outlay._cli.options import (
     add_connection_options,
@@ -17,27 +31,22 @@ from outlay._cli.options import (
 )
 from outlay._cli.output import (
     Table,
-    plain,
-    plain_or_none,
     pluralize,
     print_data,
     print_table,
 )
 from outlay._cli.server_api import ServerApi
 from outlay._model.clock import SystemClock, from_ms
-from outlay._model.money import exact_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from decimal import Decimal
 
-    from outlay._cli.server_api import CostMetric, Summary, SummaryGroup
+    from outlay._cli.server_api import CostMetric, SummaryGroup
 
 WINDOWS: Final = ("MINUTE", "HOUR", "DAY", "MONTH")
 
 _MAX_WINDOWS: Final = 400  # windows that dimensions break down, one request each
-
-_COST: Final = "cost"
-"""A dimension of every metric: the metric's name."""
 
 _DESCRIPTION: Final = """\
 Show the totals of the cost metrics, to the last digit. The default period is the
@@ -50,42 +59,6 @@ examples:
   outlay costs --by customer,provider --month 2026-10 --top 10
   outlay costs --cost inference --window DAY --where customer=cus_123
 """
-
-
-class Period(NamedTuple):
-    """The period ``start <= t < end``. Both are aware."""
-
-    start: datetime
-    end: datetime
-
-
-class Result(NamedTuple):
-    """A cost metric and its totals.
-
-    Attributes:
-        metric: The cost metric.
-        summary: Its totals over the period, without dimensions if there are windows.
-        windows: Its totals in each window with costs, if ``--window`` was given.
-    """
-
-    metric: CostMetric
-    summary: Summary
-    windows: tuple[WindowTotals, ...] = ()
-
-
-class WindowTotals(NamedTuple):
-    """The totals of one window: ``period.start <= t < period.end``."""
-
-    period: Period
-    total: Decimal
-    groups: tuple[SummaryGroup, ...]
-
-
-class Row(NamedTuple):
-    """The labels and the currency of one total. Currencies are never added."""
-
-    labels: tuple[str, ...]
-    currency: str
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -156,13 +129,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Read the totals from the server, and show them."""
     period = _period(arguments)
-    by = arguments.by or (() if arguments.window else (_COST,))
+    by = arguments.by or (() if arguments.window else (COST,))
     where: dict[str, list[str]] = defaultdict(list)
     for name, value in arguments.where:
         where[name].append(value)
     with ServerApi(connection_settings(arguments)) as api:
         metrics = _selected(api.metrics(), arguments.cost)
-        _check_dimensions(metrics, [*(set(by) - {_COST}), *where])
+        _check_dimensions(metrics, [*(set(by) - {COST}), *where])
         results = [
             _result(api, metric, period, by=by, window=arguments.window, where=where)
             for metric in metrics
@@ -174,20 +147,20 @@ def run(arguments: argparse.Namespace) -> int:
         each for each in results if each.summary.events != 0 or each.summary.excluded
     ]
     shown = shown or results
-    overlaps = _overlaps(shown)
-    if overlaps and _COST not in by and not arguments.format:
-        by = (*by, _COST)
+    overlaps = find_overlaps(shown)
+    if overlaps and COST not in by and not arguments.format:
+        by = (*by, COST)
     if arguments.window:
         columns: tuple[str, ...] = ("from", *by)
-        totals = _totals_by_window(shown, by)
+        totals = totals_by_window(shown, by)
     else:
         columns = by
-        totals = _totals_by_labels(shown, by)
+        totals = totals_by_labels(shown, by)
     if arguments.top is not None:
-        totals = _largest(totals, arguments.top, skip=len(columns) - len(by))
+        totals = largest(totals, arguments.top, skip=len(columns) - len(by))
     if arguments.format:
-        document = _as_json(period, results, overlaps)
-        print_data(arguments.format, document, _csv_rows(columns, totals))
+        document = totals_json(period, results, overlaps)
+        print_data(arguments.format, document, csv_rows(columns, totals))
     elif not metrics:
         print("no cost metric yet; type: outlay metrics create --defaults")
     else:
@@ -248,7 +221,9 @@ def _period(arguments: argparse.Namespace) -> Period:
     except OverflowError:
         raise UsageError("the calendar ends there; pass both --from and --to") from None
     if start >= end:
-        raise UsageError(f"--from {_short(start)} is not before --to {_short(end)}")
+        raise UsageError(
+            f"--from {short_time(start)} is not before --to {short_time(end)}"
+        )
     return Period(start, end)
 
 
@@ -299,102 +274,6 @@ def _check_dimensions(metrics: Sequence[CostMetric], names: Iterable[str]) -> No
             raise UsageError(f"no dimension {name!r}; there are: {', '.join(known)}")
 
 
-# The totals.
-
-
-def _totals_by_labels(
-    results: Iterable[Result], by: Sequence[str]
-) -> dict[Row, Decimal]:
-    """Return the totals by dimensions, over all cost metrics."""
-    shares: dict[Row, list[Decimal]] = defaultdict(list)
-    for metric, summary, _ in results:
-        for labels, cost in _labelled(metric, by, summary.groups, summary.total):
-            shares[Row(labels, metric.currency)].append(cost)
-    return {row: exact_sum(shares[row]) for row in sorted(shares)}
-
-
-def _totals_by_window(
-    results: Iterable[Result], by: Sequence[str]
-) -> dict[Row, Decimal]:
-    """Return the totals by window of time and dimensions, over all cost metrics."""
-    shares: dict[Row, list[Decimal]] = defaultdict(list)
-    for metric, _, windows in results:
-        for window in windows:
-            start = _short(window.period.start)
-            for labels, cost in _labelled(metric, by, window.groups, window.total):
-                shares[Row((start, *labels), metric.currency)].append(cost)
-    return {row: exact_sum(shares[row]) for row in sorted(shares)}
-
-
-def _labelled(
-    metric: CostMetric,
-    by: Sequence[str],
-    groups: Iterable[SummaryGroup],
-    total: Decimal | None,
-) -> Iterator[tuple[tuple[str, ...], Decimal]]:
-    """Yield the costs of one metric with their labels.
-
-    A metric without one of the dimensions has "-" there, so that the rows always add
-    up to the whole.
-    """
-    shares = [(group.dimensions, group.cost) for group in groups]
-    if not metric.dimensions_among(by):
-        shares = [({}, total or Decimal())]
-    for values, cost in shares:
-        labels = tuple(
-            metric.name if name == _COST else values.get(metric.wire_name(name), "-")
-            for name in by
-        )
-        yield labels, cost
-
-
-def _largest(
-    totals: Mapping[Row, Decimal], count: int, *, skip: int
-) -> dict[Row, Decimal]:
-    """Return the ``count`` largest totals of each currency, and the sum of the others.
-
-    Args:
-        totals: The totals by label.
-        count: The number of label combinations to keep.
-        skip: The number of first labels that are a time, and are not compared.
-    """
-    sums: dict[Row, list[Decimal]] = defaultdict(list)
-    for (labels, currency), amount in totals.items():
-        sums[Row(labels[skip:], currency)].append(amount)
-    ranks: dict[str, list[Row]] = defaultdict(list)
-    for key in sorted(sums, key=lambda key: (-exact_sum(sums[key]), key)):
-        ranks[key.currency].append(key)
-    # Sorted by time first, then by rank. The others have the last rank.
-    shown: dict[tuple[tuple[str, ...], int, Row], list[Decimal]] = defaultdict(list)
-    for (labels, currency), amount in totals.items():
-        rank = min(ranks[currency].index(Row(labels[skip:], currency)), count)
-        kept = labels[skip:] if rank < count else ("(other)",) * len(labels[skip:])
-        row = Row((*labels[:skip], *kept), currency)
-        shown[labels[:skip], rank, row].append(amount)
-    return {key[-1]: exact_sum(shown[key]) for key in sorted(shown)}
-
-
-def _totals(results: Iterable[Result]) -> dict[str, Decimal]:
-    """Return the sum of all cost metrics by currency."""
-    shares: dict[str, list[Decimal]] = defaultdict(list)
-    for metric, summary, _ in results:
-        shares[metric.currency].append(summary.total or Decimal())
-    return {currency: exact_sum(shares[currency]) for currency in sorted(shares)}
-
-
-def _overlaps(results: Iterable[Result]) -> dict[str, list[str]]:
-    """Return the names of the metrics that count the same event type, if several do."""
-    names: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for metric, _, _ in results:
-        if metric.event_type is not None:
-            names[metric.event_type, metric.currency].append(metric.name)
-    return {
-        event_type: several
-        for (event_type, _), several in names.items()
-        if len(several) > 1
-    }
-
-
 # The output.
 
 
@@ -406,14 +285,14 @@ def _print_result(
 ) -> None:
     """Print the totals as a table."""
     blank = ("",) * (len(columns) - 1)
-    print(f"{_short(period.start)} to {_short(period.end)}, UTC")
+    print(f"{short_time(period.start)} to {short_time(period.end)}, UTC")
     print_table(
         Table(
             (*columns, "total", ""),
             [(*row.labels, amount, row.currency) for row, amount in totals.items()],
             [
                 ("all", *blank, amount, currency)
-                for currency, amount in _totals(results).items()
+                for currency, amount in sums_by_currency(results).items()
             ],
         )
     )
@@ -430,76 +309,3 @@ def _print_notes(results: Iterable[Result], overlaps: Mapping[str, list[str]]) -
         if summary.excluded:
             events = pluralize(summary.excluded, "event")
             print(f"{metric.name}: {events} without a usable value, in no total")
-
-
-def _short(moment: datetime) -> str:
-    """Return ``moment`` in UTC, without a time of day or seconds that are zero."""
-    text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-    return text.removesuffix(":00").removesuffix(" 00:00")
-
-
-def _csv_rows(
-    columns: Sequence[str], totals: Mapping[Row, Decimal]
-) -> list[dict[str, object]]:
-    return [
-        {
-            **dict(zip(columns, row.labels, strict=True)),
-            "total": plain(amount),
-            "currency": row.currency,
-        }
-        for row, amount in totals.items()
-    ]
-
-
-def _as_json(
-    period: Period, results: Sequence[Result], overlaps: Mapping[str, list[str]]
-) -> dict[str, Any]:
-    """Return the totals for scripts. Amounts are strings, which keep all digits."""
-    totals = _totals(results)
-    return {
-        "from": period.start.isoformat(),
-        "to": period.end.isoformat(),
-        "costs": [_result_json(result) for result in results],
-        "totals": {currency: plain(amount) for currency, amount in totals.items()},
-        "overlaps": overlaps,
-    }
-
-
-def _result_json(result: Result) -> dict[str, Any]:
-    metric, summary, windows = result
-    return {
-        "id": metric.id,
-        "name": metric.name,
-        "eventType": metric.event_type,
-        "currency": metric.currency,
-        "total": plain_or_none(summary.total),
-        "events": summary.events,
-        "excluded": summary.excluded,
-        "groups": _groups_json(metric, summary.groups),
-        "windows": [
-            {
-                "from": window.period.start.isoformat(),
-                "to": window.period.end.isoformat(),
-                "total": plain(window.total),
-                **({"groups": groups} if groups else {}),
-            }
-            for window in windows
-            for groups in [_groups_json(metric, window.groups)]
-        ],
-    }
-
-
-def _groups_json(
-    metric: CostMetric, groups: Iterable[SummaryGroup]
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "dimensions": {
-                name: group.dimensions[metric.wire_name(name)]
-                for name in metric.dimensions
-                if metric.wire_name(name) in group.dimensions
-            },
-            "total": plain(group.cost),
-        }
-        for group in groups
-    ]

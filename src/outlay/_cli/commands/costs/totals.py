@@ -1,0 +1,221 @@
+"""The totals of cost metrics by dimension and time, as values, CSV and JSON."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from outlay._cli.output import plain, plain_or_none
+from outlay._model.money import exact_sum
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from outlay._cli.server_api import CostMetric, Summary, SummaryGroup
+
+COST: Final = "cost"
+"""A dimension of every metric: the metric's name."""
+
+
+class Period(NamedTuple):
+    """The period ``start <= t < end``. Both are aware."""
+
+    start: datetime
+    end: datetime
+
+
+class Result(NamedTuple):
+    """A cost metric and its totals.
+
+    Attributes:
+        metric: The cost metric.
+        summary: Its totals over the period, without dimensions if there are windows.
+        windows: Its totals in each window with costs, if ``--window`` was given.
+    """
+
+    metric: CostMetric
+    summary: Summary
+    windows: tuple[WindowTotals, ...] = ()
+
+
+class WindowTotals(NamedTuple):
+    """The totals of one window: ``period.start <= t < period.end``."""
+
+    period: Period
+    total: Decimal
+    groups: tuple[SummaryGroup, ...]
+
+
+class Row(NamedTuple):
+    """The labels and the currency of one total. Currencies are never added."""
+
+    labels: tuple[str, ...]
+    currency: str
+
+
+def totals_by_labels(
+    results: Iterable[Result], by: Sequence[str]
+) -> dict[Row, Decimal]:
+    """Return the totals by dimensions, over all cost metrics."""
+    shares: dict[Row, list[Decimal]] = defaultdict(list)
+    for metric, summary, _ in results:
+        for labels, cost in _labelled(metric, by, summary.groups, summary.total):
+            shares[Row(labels, metric.currency)].append(cost)
+    return {row: exact_sum(shares[row]) for row in sorted(shares)}
+
+
+def totals_by_window(
+    results: Iterable[Result], by: Sequence[str]
+) -> dict[Row, Decimal]:
+    """Return the totals by window of time and dimensions, over all cost metrics."""
+    shares: dict[Row, list[Decimal]] = defaultdict(list)
+    for metric, _, windows in results:
+        for window in windows:
+            start = short_time(window.period.start)
+            for labels, cost in _labelled(metric, by, window.groups, window.total):
+                shares[Row((start, *labels), metric.currency)].append(cost)
+    return {row: exact_sum(shares[row]) for row in sorted(shares)}
+
+
+def _labelled(
+    metric: CostMetric,
+    by: Sequence[str],
+    groups: Iterable[SummaryGroup],
+    total: Decimal | None,
+) -> Iterator[tuple[tuple[str, ...], Decimal]]:
+    """Yield the costs of one metric with their labels.
+
+    A metric without one of the dimensions has "-" there, so that the rows always add
+    up to the whole.
+    """
+    shares = [(group.dimensions, group.cost) for group in groups]
+    if not metric.dimensions_among(by):
+        shares = [({}, total or Decimal())]
+    for values, cost in shares:
+        labels = tuple(
+            metric.name if name == COST else values.get(metric.wire_name(name), "-")
+            for name in by
+        )
+        yield labels, cost
+
+
+def largest(
+    totals: Mapping[Row, Decimal], count: int, *, skip: int
+) -> dict[Row, Decimal]:
+    """Return the ``count`` largest totals of each currency, and the sum of the others.
+
+    Args:
+        totals: The totals by label.
+        count: The number of label combinations to keep.
+        skip: The number of first labels that are a time, and are not compared.
+    """
+    sums: dict[Row, list[Decimal]] = defaultdict(list)
+    for (labels, currency), amount in totals.items():
+        sums[Row(labels[skip:], currency)].append(amount)
+    ranks: dict[str, list[Row]] = defaultdict(list)
+    for key in sorted(sums, key=lambda key: (-exact_sum(sums[key]), key)):
+        ranks[key.currency].append(key)
+    # Sorted by time first, then by rank. The others have the last rank.
+    shown: dict[tuple[tuple[str, ...], int, Row], list[Decimal]] = defaultdict(list)
+    for (labels, currency), amount in totals.items():
+        rank = min(ranks[currency].index(Row(labels[skip:], currency)), count)
+        kept = labels[skip:] if rank < count else ("(other)",) * len(labels[skip:])
+        row = Row((*labels[:skip], *kept), currency)
+        shown[labels[:skip], rank, row].append(amount)
+    return {key[-1]: exact_sum(shown[key]) for key in sorted(shown)}
+
+
+def sums_by_currency(results: Iterable[Result]) -> dict[str, Decimal]:
+    """Return the sum of all cost metrics by currency."""
+    shares: dict[str, list[Decimal]] = defaultdict(list)
+    for metric, summary, _ in results:
+        shares[metric.currency].append(summary.total or Decimal())
+    return {currency: exact_sum(shares[currency]) for currency in sorted(shares)}
+
+
+def find_overlaps(results: Iterable[Result]) -> dict[str, list[str]]:
+    """Return the names of the metrics that count the same event type, if several do."""
+    names: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for metric, _, _ in results:
+        if metric.event_type is not None:
+            names[metric.event_type, metric.currency].append(metric.name)
+    return {
+        event_type: several
+        for (event_type, _), several in names.items()
+        if len(several) > 1
+    }
+
+
+def short_time(moment: datetime) -> str:
+    """Return ``moment`` in UTC, without a time of day or seconds that are zero."""
+    text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return text.removesuffix(":00").removesuffix(" 00:00")
+
+
+def csv_rows(
+    columns: Sequence[str], totals: Mapping[Row, Decimal]
+) -> list[dict[str, object]]:
+    return [
+        {
+            **dict(zip(columns, row.labels, strict=True)),
+            "total": plain(amount),
+            "currency": row.currency,
+        }
+        for row, amount in totals.items()
+    ]
+
+
+def totals_json(
+    period: Period, results: Sequence[Result], overlaps: Mapping[str, list[str]]
+) -> dict[str, Any]:
+    """Return the totals for scripts. Amounts are strings, which keep all digits."""
+    totals = sums_by_currency(results)
+    return {
+        "from": period.start.isoformat(),
+        "to": period.end.isoformat(),
+        "costs": [_result_json(result) for result in results],
+        "totals": {currency: plain(amount) for currency, amount in totals.items()},
+        "overlaps": overlaps,
+    }
+
+
+def _result_json(result: Result) -> dict[str, Any]:
+    metric, summary, windows = result
+    return {
+        "id": metric.id,
+        "name": metric.name,
+        "eventType": metric.event_type,
+        "currency": metric.currency,
+        "total": plain_or_none(summary.total),
+        "events": summary.events,
+        "excluded": summary.excluded,
+        "groups": _groups_json(metric, summary.groups),
+        "windows": [
+            {
+                "from": window.period.start.isoformat(),
+                "to": window.period.end.isoformat(),
+                "total": plain(window.total),
+                **({"groups": groups} if groups else {}),
+            }
+            for window in windows
+            for groups in [_groups_json(metric, window.groups)]
+        ],
+    }
+
+
+def _groups_json(
+    metric: CostMetric, groups: Iterable[SummaryGroup]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "dimensions": {
+                name: group.dimensions[metric.wire_name(name)]
+                for name in metric.dimensions
+                if metric.wire_name(name) in group.dimensions
+            },
+            "total": plain(group.cost),
+        }
+        for group in groups
+    ]

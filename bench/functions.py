@@ -51,7 +51,7 @@ tracked: Final = outlay.track_call(
     TYPE, amount="0.05", provider="acme", operation_id="job", customer_id="cus_1"
 )(work)
 
-told: Final = outlay.track_call(
+with_callbacks: Final = outlay.track_call(
     TYPE,
     amount=lambda result: "0.05" if result else None,
     provider="acme",
@@ -63,7 +63,7 @@ VARIANTS: Final[dict[str, Callable[[str], object]]] = {
     "track_cost by hand": by_hand,
     "operation, one add": in_operation,
     "track_call, constants and an argument": tracked,
-    "track_call, three functions": told,
+    "track_call, three callbacks": with_callbacks,
 }
 
 

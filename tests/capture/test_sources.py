@@ -314,3 +314,51 @@ async def aask(client: openai.AsyncOpenAI, kind: str) -> None:
     else:
         way = "streamed" if kind == "streamed" else "plain"
         await aread(client.chat.completions, way, ASKED)
+
+
+@pytest.mark.parametrize("kind", ["chat", "streamed", "embeddings"])
+def test_a_captured_http_client_inside_of_a_traced_client_counts_once(
+    kind: str,
+) -> None:
+    """The innermost source writes the cost on the span, which is skipped then."""
+    http = http_client(httpx2, asynchronous=False)
+    traces = TracerProvider()
+    tracing = OpenAIInstrumentor()
+    with Recorded() as recorded:
+        traces.add_span_processor(CostSpanProcessor(recorded.client))
+        outlay.instrument(http, client=recorded.client)
+        tracing.instrument(tracer_provider=traces)
+        try:
+            ask(openai.OpenAI(api_key="k", http_client=http), kind)
+        finally:
+            tracing.uninstrument()
+            outlay.uninstrument()
+        traces.shutdown()
+        recorded.only()
+
+
+@pytest.mark.parametrize("captured", ["client", "http client", "both"])
+@pytest.mark.parametrize("way", ["plain", "streamed"])
+def test_a_tracked_function_around_a_captured_call_counts_once(
+    captured: str, way: str
+) -> None:
+    """What is counted inside is the same money."""
+    http = http_client(httpx2, asynchronous=False)
+    with Recorded() as recorded:
+        client = openai.OpenAI(api_key="k", http_client=http)
+        if captured != "client":
+            outlay.instrument(http, client=recorded.client)
+        if captured != "http client":
+            outlay.instrument(client, client=recorded.client)
+
+        @outlay.track_call(
+            "cost.ai.inference", amount="9", provider="openai", client=recorded.client
+        )
+        def work() -> None:
+            read(client.chat.completions, way, ASKED)
+
+        try:
+            work()
+        finally:
+            outlay.uninstrument()
+        assert recorded.only().data["amount"] == OPENAI

@@ -47,7 +47,7 @@ class StreamObserver(Generic[T]):
     def __init__(self, what: str, sink: StreamSink[T]) -> None:
         self._what = what
         self._context = contextvars.copy_context()
-        # Popping is atomic: of a close and a finaliser at once, one gets the sink.
+        # Popping is atomic: if a close and a finaliser race, only one gets the sink.
         self._sink = [sink]
         self._feed = sink.feed
         self.in_progress = False

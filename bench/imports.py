@@ -1,9 +1,9 @@
 """Measure what ``import outlay`` adds to the start of a program.
 
 outlay imports its packages at the top of its modules: httpx with httpcore, pydantic,
-tenacity, msgspec and the OpenTelemetry API. So the fair floor is a process that imports these.
-Other SDKs, which many programs import, stand beside it. Each program runs in a fresh
-process, in turns, without the plugins that other packages bring to pydantic.
+tenacity, msgspec and the OpenTelemetry API. So the fair floor is a process that imports
+these. Other SDKs, which many programs import, stand beside it. Each program runs in a
+fresh process, in turns, without the plugins that other packages bring to pydantic.
 
 The times are CPU seconds of the process, which other work on the machine changes least.
 Nothing is shipped.

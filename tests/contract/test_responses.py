@@ -229,7 +229,9 @@ EXCHANGES: Final = {
     "cost-not-deleted": Exchange(404, schemas.ERROR, "DELETE", "/v0/costs/cst_1"),
     # Summaries.
     "report": reported(),
-    "report-in-windows": reported(groupBy="cost", windowSize="DAY", topN="1", limit="1"),
+    "report-in-windows": reported(
+        groupBy="cost", windowSize="DAY", topN="1", limit="1"
+    ),
     "report-bad-group": Exchange(
         400,
         schemas.INVALID,

@@ -58,7 +58,7 @@ class Play:
         data = {
             "should": customer,
             "shouldPart": part,
-            "around": around.owner.customer_id if around else customer,
+            "around": around.attribution.customer_id if around else customer,
         }
         self.client.track_cost("cost.a", 1, data=data)
 

@@ -23,12 +23,13 @@ NOT_FOUND: Final = "not_found"
 NOT_FOUND_RETRY_SECONDS: Final = 1.0
 """The shortest time between two retries of events that got a 404. It doubles."""
 
-RETRY_HEADER: Final = "outlay-parked-retry"
-"""The response header by which a server offers early retries of unmatched types: the
-seconds until the first retry, such as 5."""
+UNPARKS_HEADER: Final = "outlay-unparks"
+"""The response header, with the value ``true``, by which a server invites early retries
+of unmatched types."""
 
-LONGEST_OFFERED_RETRY: Final = 60.0
-"""The longest time between early retries, in seconds. The time doubles until then."""
+EARLY_RETRY: Final = (5.0, 60.0)
+"""The first and the longest time between early retries, in seconds. The time
+doubles."""
 
 _SECONDS_PER_PARKED: Final = 0.001
 """The seconds added for each parked event, because a retry reads all of them."""
@@ -59,16 +60,15 @@ class Parking:
         self._unmatched_types: set[bytes] = set()
         self._not_found = False
         self._not_found_retry = (-math.inf, 0.0)  # from when, and the seconds before it
-        self._offered_retry: float | None = None  # seconds
+        self._retries_early = False
         self._early_retries = 0  # in a row
         self._retried_at = -math.inf
         self.retry_at = math.inf
 
     def update_from(self, headers: Mapping[str, str]) -> None:
-        """Note whether the server offers early retries of unmatched types."""
-        value = headers.get(RETRY_HEADER)
-        if value is not None and value.isdecimal() and len(value) <= 4:
-            self._offered_retry = max(1.0, float(value))
+        """Note whether the server invites early retries of unmatched types."""
+        if headers.get(UNPARKS_HEADER) == "true":
+            self._retries_early = True
 
     def holds_type_of(self, event: PendingEvent) -> bool:
         """Return whether the server has no metric for the type of ``event``."""
@@ -82,11 +82,11 @@ class Parking:
 
     def _interval(self) -> float:
         """Return the seconds until the next retry of all parked events."""
-        if self._offered_retry is None or not self._unmatched_types:
+        if not self._retries_early or not self._unmatched_types:
             return self._retry_interval
         # One event of each type is sent. The rest is sent if the server takes it.
-        early = self._offered_retry * 2 ** min(self._early_retries, 10)
-        early = min(early, max(LONGEST_OFFERED_RETRY, self._offered_retry))
+        first, longest = EARLY_RETRY
+        early = min(longest, first * 2 ** min(self._early_retries, 10))
         early += _SECONDS_PER_PARKED * self._reader.parked_count()
         return float(min(early, self._retry_interval))
 
@@ -100,7 +100,7 @@ class Parking:
         name = _type_prefix(event)
         if result.decision.reason == UNMATCHED.reason:
             self._unmatched_types.add(name)
-            if now - self._retried_at > 2 * LONGEST_OFFERED_RETRY:
+            if now - self._retried_at > 2 * EARLY_RETRY[1]:
                 self._early_retries = 0
         elif result.decision.reason == NOT_FOUND:
             self._not_found = True
@@ -148,7 +148,7 @@ class Parking:
     def retry_if_due(self, now: float) -> None:
         """Make all parked events pending again when their time has come."""
         if now >= self.retry_at:
-            early = self._offered_retry is not None and bool(self._unmatched_types)
+            early = self._retries_early and bool(self._unmatched_types)
             self._early_retries = self._early_retries + 1 if early else 0
             self.retry_at = math.inf
             self._retried_at = now

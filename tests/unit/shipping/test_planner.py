@@ -352,7 +352,7 @@ def test_an_event_that_is_never_found_is_not_asked_for_with_each_success(
 
 
 def _unmatched_until(created: list[bool]) -> Line:
-    offer = {"outlay-parked-retry": "5"}
+    offer = {"outlay-unparks": "true"}
 
     def respond(_: str, body: bytes) -> TransportResponse:
         if created or b'"type":"cost.new"' not in body:

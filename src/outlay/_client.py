@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 from typing import TYPE_CHECKING, Final, Unpack
 
 from outlay._client_hooks import Hooks
-from outlay._fork import ensure_forked_state, fork_detector
-from outlay._lifecycle import ClientState, live_clients
+from outlay._fork import after_fork_in_child, ensure_forked_state, fork_detector
+from outlay._lifecycle import (
+    ClientState,
+    close_all_at_exit,
+    live_clients,
+    reset_all_after_fork,
+)
 from outlay._model.attribution import UNATTRIBUTED, current_attribution
 from outlay._model.settings import Settings
 from outlay._pipeline import Pipeline, transport_maker
@@ -341,3 +347,9 @@ async def in_thread(
 def pipeline_of(client: Client) -> Pipeline:
     """Return the parts behind a client. For other modules of outlay."""
     return client._pipeline  # noqa: SLF001 - this module's own
+
+
+# Here, after all other modules have registered theirs: the clients use locks and
+# instruments that a forked child must reset first.
+after_fork_in_child(reset_all_after_fork)
+atexit.register(close_all_at_exit)

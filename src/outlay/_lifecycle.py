@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import enum
 import threading
 import weakref
 from typing import TYPE_CHECKING, Final, Protocol
 
-from outlay._fork import after_fork_in_child
 from outlay._model.clock import SystemClock
 from outlay.errors import ClosedError
 
@@ -86,12 +84,13 @@ live_clients: Final[weakref.WeakSet[LiveClient]] = weakref.WeakSet()
 """The clients of this process that are not closed."""
 
 
-def _reset_all_after_fork() -> None:
+def reset_all_after_fork() -> None:
+    """Reset the clients in a forked child."""
     for client in list(live_clients):
         client._reset_after_fork()  # noqa: SLF001 - part of `LiveClient`
 
 
-def _close_all_at_exit() -> None:
+def close_all_at_exit() -> None:
     """Ship pending events at exit. The time limits of all clients run together."""
     clock = SystemClock()
     started = clock.monotonic()
@@ -100,7 +99,3 @@ def _close_all_at_exit() -> None:
         client._close_at_exit(  # noqa: SLF001 - part of `LiveClient`
             max(0.0, client.settings.exit_timeout - elapsed)
         )
-
-
-after_fork_in_child(_reset_all_after_fork)
-atexit.register(_close_all_at_exit)

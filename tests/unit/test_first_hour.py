@@ -104,9 +104,9 @@ track(client, 1)
 client.flush(1)
 import atexit
 import outlay._lifecycle as lifecycle
-atexit.unregister(lifecycle._close_all_at_exit)
+atexit.unregister(lifecycle.close_all_at_exit)
 started = time.monotonic()
-lifecycle._close_all_at_exit()
+lifecycle.close_all_at_exit()
 say(time.monotonic() - started)
 """
     variables = {

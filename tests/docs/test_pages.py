@@ -103,6 +103,24 @@ def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
     assert [path for path in absolute if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.relative_to(ROOT)}")
+def test_links_to_a_section_lead_there(page: Path) -> None:
+    """A renamed heading leaves its readers at the top of a long page."""
+    links = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8"))
+
+    for target, anchor in links:
+        other = (page.parent / target) if target else page
+        assert anchor in anchors(other), f"{target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings
+    }
+
+
 def test_links_of_the_readme_work_on_a_package_index() -> None:
     """An index shows the README at an address of its own."""
     source = README.read_text(encoding="utf-8")

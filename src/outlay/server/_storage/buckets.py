@@ -52,11 +52,11 @@ def buckets_of(hour: int) -> Buckets:
     return Buckets(hour, day, _month_of(day))
 
 
-def start_of(grain: Grain, number: int) -> int:
+def start_of(grain: int, number: int) -> int:
     """Return the start of a bucket, in microseconds since 1970."""
-    if grain is Grain.MONTH:
+    if grain == Grain.MONTH:
         number = _first_day_of(number)
-    hours = number if grain is Grain.HOUR else number * _HOURS
+    hours = number if grain == Grain.HOUR else number * _HOURS
     return hours * MICROSECONDS_PER_HOUR
 
 

@@ -11,7 +11,7 @@ from outlay.server._metering.decimals import ZERO
 from outlay.server._metering.metric import CompiledMetric, Contribution, Instant
 from outlay.server._metering.parts import join
 from outlay.server._records import Aggregation
-from outlay.server._storage.buckets import BucketRange, Grain, start_of
+from outlay.server._storage.buckets import BucketRange, start_of
 from outlay.server._storage.rollups import (
     ADDED,
     CUSTOMER,
@@ -90,7 +90,7 @@ class RollupQuery:
         )
         for grain, bucket, customer, dimensions, *sums in rows:
             yield Contribution(
-                start_of(Grain(grain), bucket),
+                start_of(grain, bucket),
                 customer,
                 self._dimensions_of(cube, dimensions),
                 *self._sums_of(*sums),

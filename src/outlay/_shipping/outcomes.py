@@ -100,7 +100,7 @@ NOT_SENT: Final = Decision(
 """There was no connection, so no byte of the request left."""
 
 NO_RESPONSE: Final = Decision(
-    Outcome.RETRY, ServerEffect.SLOW_DOWN, Received.MAYBE, "no_answer"
+    Outcome.RETRY, ServerEffect.SLOW_DOWN, Received.MAYBE, "no_response"
 )
 """The request may have arrived, but no usable response did."""
 

@@ -29,8 +29,7 @@ _DUPLICATE_HEADER: Final = "outlay-duplicate"
 _MESSAGE_CHARS: Final = 500  # of a server's message; more is a page, not a message
 _PAGE_CHARS: Final = 80  # of a page that is not the service's
 
-# A 202 with one of the first is delivered only if it has one of the second, too.
-_ERROR_MEMBERS: Final = frozenset({"error", "errors", "errorMessage"})
+# The members of the contract's response. One suffices in a 202 that has errors.
 _EVENT_MEMBERS: Final = frozenset(
     {
         "id",
@@ -112,6 +111,22 @@ class _ErrorBody(msgspec.Struct):
     error: str | None = None
 
 
+_ABSENT: Final = msgspec.Raw()
+
+
+class _AcceptedBody(msgspec.Struct):
+    """The body of a 202. Other members do not matter unless it has one of these."""
+
+    error: msgspec.Raw = _ABSENT
+    errors: msgspec.Raw = _ABSENT
+    errorMessage: msgspec.Raw = _ABSENT  # noqa: N815 - as servers write it
+
+    @property
+    def has_errors(self) -> bool:
+        members = (self.error, self.errors, self.errorMessage)
+        return any(member is not _ABSENT for member in members)
+
+
 class _KeyBody(msgspec.Struct):
     idempotencyKey: str | None = None  # noqa: N815 - the wire's name
 
@@ -135,6 +150,7 @@ class _BatchBody(msgspec.Struct):
     summary: _Summary
 
 
+_decode_accepted = msgspec.json.Decoder(_AcceptedBody).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_key = msgspec.json.Decoder(_KeyBody).decode
 _decode_error = msgspec.json.Decoder(_ErrorBody).decode
@@ -197,16 +213,15 @@ def _takes_event(response: TransportResponse, payload: bytes) -> bool:
     service that read the event. Otherwise only a 202 is the contract's.
     """
     try:
+        if response.status == 202 and not _decode_accepted(response.body).has_errors:
+            return True
         members = _decode_members(response.body).keys()
-        if "idempotencyKey" in members:
-            key = _decode_key(response.body).idempotencyKey
-            if key is not None and key == _decode_key(payload).idempotencyKey:
-                return True
+        if response.status == 202 and members & _EVENT_MEMBERS:
+            return True
+        key = _decode_key(response.body).idempotencyKey
+        return key is not None and key == _decode_key(payload).idempotencyKey
     except _UNREADABLE:
         return False
-    if response.status != 202:
-        return False
-    return bool(members & _EVENT_MEMBERS) or not members & _ERROR_MEMBERS
 
 
 def _page(response: TransportResponse) -> str:

@@ -281,7 +281,7 @@ while died:
 
 
 def _kill_anywhere(
-    tmp_path: Path, command: str, *, stride: int = 7
+    tmp_path: Path, command: str, *, stride: int = 11
 ) -> list[list[tuple[bytes, str]]]:
     """Kill a command at many instructions; return the events left after each.
 

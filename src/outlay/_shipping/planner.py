@@ -233,6 +233,7 @@ class RequestPlanner:
         singly = not request.batched or response is None or response.status < 300
         if response is not None:
             self._batching.update(request, response, result, now)
+            self._parking.update_from(response.headers)  # before it parks
         successes = self._health.successes
         self._health.record(
             response,
@@ -251,8 +252,6 @@ class RequestPlanner:
             for event, first_attempt_ms, each in events
             if self._apply_outcome(event, first_attempt_ms, each, singly=singly)
         )
-        if response is not None:
-            self._parking.update_from(response.headers)
         if self._health.successes > successes:
             self._parking.retry_not_found(now)
             self._queue.release_aside()

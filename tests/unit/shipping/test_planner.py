@@ -379,6 +379,18 @@ def test_a_metric_that_appears_frees_its_events_within_seconds_where_offered(
     assert bench.counts == {"delivered": 100}
 
 
+def test_the_first_response_invites_early_retries_already(tmp_path: Path) -> None:
+    """All events of the type may be in one batch, and no response follows."""
+    failed = dict.fromkeys(range(20), (422, "invalid_event_type"))
+    invited = stored(20, failed)._replace(headers={"outlay-unparks": "true"})
+    bench = Bench(tmp_path, [invited, stored(20)], batching="always")
+    bench.track(*range(20), event_type="cost.new")
+
+    bench.ship_for(6)
+
+    assert bench.counts == {"delivered": 20}
+
+
 def test_a_metric_that_never_appears_is_asked_for_once_a_minute(tmp_path: Path) -> None:
     """An hour of a mistake must not be a load."""
     bench = Bench(tmp_path, itertools.repeat(_unmatched_until([]), 5000))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from outlay._capture.observation import Observation
-    from outlay._capture.pricing.genai_list import GenaiPrices
+    from outlay._capture.pricing.price_lists import PriceList
 
 MISSING: Final = PriceUnknown(
     "missing_extra", str(MissingExtraError("Pricing reported usage", "pricing"))
@@ -30,13 +30,13 @@ class GenaiPackage(NamedTuple):
     """The parts of outlay that need genai-prices.
 
     Attributes:
-        price_list: The class of the price list.
+        price_list: Creates the price list.
         usage_by_unit: Returns the counts in an observation by unit.
         is_part_of: Returns whether one unit is a part of another.
         model_prices: Yields provider, model and price of a model at a time.
     """
 
-    price_list: type[GenaiPrices]
+    price_list: Callable[..., PriceList]
     usage_by_unit: Callable[[Observation], Mapping[str, Any] | PriceUnknown]
     is_part_of: Callable[[str, str], bool]
     model_prices: Callable[[str, datetime], Iterable[tuple[str, str, str]]]

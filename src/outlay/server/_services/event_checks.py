@@ -30,7 +30,7 @@ MAX_TEXT_CHARS: Final = 255
 idempotency header of invoices have the same limit."""
 
 MAX_DEPTH: Final = 100
-"""The deepest nesting of data. No client of ours sends as much."""
+"""The deepest nesting of data. No client of outlay sends as much."""
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """The errors of decoding JSON. RecursionError means that it is nested too deeply."""

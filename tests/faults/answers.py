@@ -51,10 +51,13 @@ def _reset_after(judge: Judge, _: random.Random, request: Request) -> Response:
 
 
 def _late(judge: Judge, chance: random.Random, request: Request) -> Response:
+    # The judge hears of the request now. After the wait, a retry may have been accepted
+    # already, and this request would look as if it had been sent after that.
+    judge.hear(request)
     if chance.random() < 0.5:
         judge.server.keep(request)
     _never.wait(1.5 * _TIMEOUT)
-    return judge.accept(request)
+    return judge.server.accept(request)
 
 
 def _spoil(

@@ -64,7 +64,7 @@ def test_calls_with_one_id_are_several(options: Any) -> None:
 
 
 def test_a_known_provider_s_id_names_the_operation() -> None:
-    """Its ids are unique: whoever sees the id again sees the same call."""
+    """Its ids are unique: two sources that see the same id see the same call."""
     http = server(["chatcmpl-7"], 1000, 1000)
     with Recorded() as recorded:
         client = outlay.instrument(

@@ -163,7 +163,7 @@ def test_for_development_a_web_page_gets_no_access() -> None:
     ids=["host", "key"],
 )
 def test_development_is_for_this_machine_only(words: list[str], says: str) -> None:
-    """Without a key, whoever reaches it may do everything."""
+    """Without a key, every program that reaches it may do everything."""
     assert says in refused(command_line.run("serve", "--dev", *words))
 
 

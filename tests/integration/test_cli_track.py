@@ -148,7 +148,7 @@ def test_every_argument_arrives_as_it_was_typed() -> None:
     ],
 )
 def test_a_date_is_a_time_too(text: str, instant: str) -> None:
-    """Whoever enters last month's invoice has no time of day."""
+    """Last month's invoice has no time of day."""
     with ScriptedServer() as server:
         ran = track(*EVENT, "--timestamp", text, "--base-url", server.url)
 

@@ -261,7 +261,7 @@ def metrics_of(http: httpx.Client, event_type: str) -> list[str]:
 def test_a_revoked_key_is_refused_by_the_next_request(
     server: BackgroundServer,
 ) -> None:
-    """Whoever revokes a key has a reason not to wait for a restart."""
+    """A key is revoked for a reason that cannot wait for a restart."""
     key = server.create_key("leaked", ["*"], namespace="org_leak")
     headers = {"authorization": f"Bearer {key}"}
     with httpx.Client(base_url=server.url, headers=headers) as http:

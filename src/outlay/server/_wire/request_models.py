@@ -50,7 +50,12 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-def _exact(value: object) -> Decimal:
+def exact_number(value: object) -> Decimal:
+    """Return the exact number of a JSON number or a decimal string.
+
+    Raises:
+        ValueError: The value is neither.
+    """
     number = to_countable(value)
     if number is None:
         raise ValueError("must be a number such as 1 or 0.000001")
@@ -103,7 +108,7 @@ Currency: TypeAlias = Annotated[
 AnyCaseAggregation: TypeAlias = Annotated[Aggregation, BeforeValidator(_upper)]
 UnitCost: TypeAlias = Annotated[
     Decimal,
-    BeforeValidator(_exact),
+    BeforeValidator(exact_number),
     Field(ge=0),
     WithJsonSchema({"type": "number", "minimum": 0}),
 ]
@@ -116,7 +121,7 @@ Instant: TypeAlias = Annotated[
 ]
 
 
-class _Request(BaseModel):
+class RequestModel(BaseModel):
     """Common rules: camelCase names, and unknown fields are ignored."""
 
     model_config = ConfigDict(
@@ -124,7 +129,7 @@ class _Request(BaseModel):
     )
 
 
-class CostCreate(_Request):
+class CostCreate(RequestModel):
     """A new cost metric."""
 
     type: Literal["metered"] = "metered"
@@ -145,7 +150,7 @@ class CostCreate(_Request):
         return self
 
 
-class CostMetricCreate(_Request):
+class CostMetricCreate(RequestModel):
     """A new cost metric in the older form, in which each unit costs 1."""
 
     name: Text
@@ -161,7 +166,7 @@ class CostMetricCreate(_Request):
         return self
 
 
-class CostPatch(_Request):
+class CostPatch(RequestModel):
     """Changes to a cost. Null clears an optional field, absent fields stay."""
 
     name: Text = ""
@@ -181,7 +186,7 @@ class CostPatch(_Request):
         return given
 
 
-class ProductCreate(_Request):
+class ProductCreate(RequestModel):
     """A new product."""
 
     name: Text
@@ -190,7 +195,7 @@ class ProductCreate(_Request):
     metadata: dict[str, str] = {}
 
 
-class ListQuery(_Request):
+class ListQuery(RequestModel):
     """The wanted page of a list."""
 
     limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 10
@@ -243,7 +248,7 @@ FilterGroupBy: TypeAlias = Annotated[
 ]
 
 
-class SummaryQuery(_Request):
+class SummaryQuery(RequestModel):
     """The period of a summary, and its breakdown."""
 
     other_names: ClassVar = ("windowSize",)  # of parameters, see `_window_size`
@@ -300,7 +305,7 @@ def _limit_keys(value: Mapping[str, frozenset[str]]) -> Mapping[str, frozenset[s
     return value
 
 
-class ReportQuery(_Request):
+class ReportQuery(RequestModel):
     """The costs and the period of a report, its groups, and the wanted page."""
 
     start: Annotated[Instant, Field(alias="from")]

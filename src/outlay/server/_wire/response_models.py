@@ -42,11 +42,11 @@ _JsonEvent: TypeAlias = Annotated[
 ]
 
 
-class _Body(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
+class ResponseModel(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
     """Common rules: camelCase names, and absent fields instead of null."""
 
 
-class EventBody(_Body):
+class EventBody(ResponseModel):
     """One cost event, as posted."""
 
     type: str
@@ -60,7 +60,7 @@ class EventBody(_Body):
     external_id: str | None = None
 
 
-class UndatedEventBody(_Body):
+class UndatedEventBody(ResponseModel):
     """The same, with its timestamp as text."""
 
     type: str
@@ -74,13 +74,13 @@ class UndatedEventBody(_Body):
     external_id: str | None = None
 
 
-class BatchBody(_Body):
+class BatchBody(ResponseModel):
     """Several events. Each is decoded alone, so that one cannot spoil the rest."""
 
     events: list[_JsonEvent]
 
 
-class EventResponse(_Body, tag_field="object", tag="event"):
+class EventResponse(ResponseModel, tag_field="object", tag="event"):
     """An accepted event, or the first event with its key."""
 
     id: str
@@ -94,7 +94,7 @@ class EventResponse(_Body, tag_field="object", tag="event"):
     external_id: str | None = None
 
 
-class BatchFailure(_Body):
+class BatchFailure(ResponseModel):
     """One refused event of a batch. A single post would be refused alike."""
 
     index: int
@@ -105,7 +105,7 @@ class BatchFailure(_Body):
     idempotency_key: str | None = None
 
 
-class BatchCounts(_Body):
+class BatchCounts(ResponseModel):
     """Counts of a batch by outcome. Duplicates count as successful."""
 
     total: int
@@ -114,7 +114,7 @@ class BatchCounts(_Body):
     duplicates: int
 
 
-class BatchResponse(_Body, tag_field="object", tag="batchEvents"):
+class BatchResponse(ResponseModel, tag_field="object", tag="batchEvents"):
     """The outcome of each event of a batch, in the order of the batch."""
 
     successful: Sequence[EventResponse]
@@ -122,7 +122,7 @@ class BatchResponse(_Body, tag_field="object", tag="batchEvents"):
     summary: BatchCounts
 
 
-class CostResponse(_Body, tag_field="object", tag="cost"):
+class CostResponse(ResponseModel, tag_field="object", tag="cost"):
     """A cost metric. Its unit cost is a string in plain notation."""
 
     id: str
@@ -141,7 +141,7 @@ class CostResponse(_Body, tag_field="object", tag="cost"):
     group_by: Mapping[str, str] | None = None
 
 
-class ProductResponse(_Body, tag_field="object", tag="product"):
+class ProductResponse(ResponseModel, tag_field="object", tag="product"):
     """A product."""
 
     id: str
@@ -153,7 +153,7 @@ class ProductResponse(_Body, tag_field="object", tag="product"):
     updated_at: str
 
 
-class Pagination(_Body):
+class Pagination(ResponseModel):
     """The position of a page in its list."""
 
     limit: int
@@ -161,21 +161,21 @@ class Pagination(_Body):
     total: int
 
 
-class CostList(_Body, tag_field="object", tag="list"):
+class CostList(ResponseModel, tag_field="object", tag="list"):
     """A page of costs, oldest first."""
 
     data: Sequence[CostResponse]
     pagination: Pagination
 
 
-class ProductList(_Body, tag_field="object", tag="list"):
+class ProductList(ResponseModel, tag_field="object", tag="list"):
     """A page of products, oldest first."""
 
     data: Sequence[ProductResponse]
     pagination: Pagination
 
 
-class SummaryGroup(_Body):
+class SummaryGroup(ResponseModel):
     """The quantity and cost of one combination of dimension values."""
 
     dimensions: Mapping[str, str]
@@ -184,7 +184,7 @@ class SummaryGroup(_Body):
     cost_exact: str
 
 
-class SummaryPoint(_Body):
+class SummaryPoint(ResponseModel):
     """The quantity and cost of one window, ``windowStart <= t < windowEnd``."""
 
     window_start: str
@@ -194,7 +194,7 @@ class SummaryPoint(_Body):
     cost_exact: str
 
 
-class SummaryResponse(_Body, tag_field="object", tag="cost"):
+class SummaryResponse(ResponseModel, tag_field="object", tag="cost"):
     """The quantity and cost of a metric in a period.
 
     Totals are null if there is no value to average or compare. The fields ``…Exact``,
@@ -219,21 +219,21 @@ class SummaryResponse(_Body, tag_field="object", tag="cost"):
     other_currency: int = 0
 
 
-class ReportPeriod(_Body):
+class ReportPeriod(ResponseModel):
     """The period of a report, ``from <= t < to``."""
 
     start: str = msgspec.field(name="from")
     end: str = msgspec.field(name="to")
 
 
-class ReportRange(_Body):
+class ReportRange(ResponseModel):
     """The times of the first and of the last event."""
 
     first: str = msgspec.field(name="from")
     last: str = msgspec.field(name="to")
 
 
-class PriorPeriod(_Body):
+class PriorPeriod(ResponseModel):
     """The cost of a group in the prior period, and the change since then.
 
     The change is null for a group that cost nothing.
@@ -244,7 +244,7 @@ class PriorPeriod(_Body):
     cost_exact: str
 
 
-class ReportGroup(_Body):
+class ReportGroup(ResponseModel):
     """The totals of one group, or of all groups after the page (``isOther``)."""
 
     key: str
@@ -258,7 +258,7 @@ class ReportGroup(_Body):
     prior_period: PriorPeriod | None = None
 
 
-class ReportPoint(_Body):
+class ReportPoint(ResponseModel):
     """The costs of one window by group, ``windowStart <= t < windowEnd``."""
 
     window_start: str
@@ -266,7 +266,7 @@ class ReportPoint(_Body):
     groups: Mapping[str, Number]
 
 
-class ReportResponse(_Body, tag_field="object", tag="cost_report"):
+class ReportResponse(ResponseModel, tag_field="object", tag="cost_report"):
     """The totals of costs in a period, by group.
 
     The fields ``…Exact`` are additions of this server.
@@ -289,7 +289,7 @@ class ReportResponse(_Body, tag_field="object", tag="cost_report"):
     cost_range: ReportRange | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class HealthResponse(_Body):
+class HealthResponse(ResponseModel):
     """The server runs, and can read its database."""
 
     status: str

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
-FOLDER: Final = Path(__file__).parents[1] / "unit" / "capture" / "responses"
+FOLDER: Final = (
+    Path(__file__).parents[1].joinpath("unit", "capture", "providers", "responses")
+)
 WHEN: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 

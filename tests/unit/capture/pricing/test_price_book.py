@@ -518,7 +518,7 @@ def test_a_json_book_must_be_an_object(tmp_path: Path) -> None:
 
 def test_the_book_in_the_documentation_is_one(tmp_path: Path) -> None:
     """Readers copy what they see."""
-    page = Path(__file__).parents[3] / "docs" / "pricing.md"
+    page = Path(__file__).parents[4] / "docs" / "pricing.md"
     shown = [block.text for block in blocks(page) if block.language == "toml"]
 
     assert len(PriceBook.load(written(tmp_path, *shown)).entries) == 4

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from outlay._client_options import DeadLetterHook, DeliveredHook, DropHook
     from outlay._model.rate_limited_log import RateLimitedLog
-    from outlay._shipping.planner import Deliveries
+    from outlay._shipping.settlement import Deliveries
 
 # Whether this thread, greenlet or task is inside an on_drop hook. Without it, a hook
 # that tracks while there is no room would call itself until the stack is full.

@@ -51,6 +51,7 @@ _WATCHED: Final = (
     "_journal/segments.py",
     "_shipping/event_queue.py",
     "_shipping/planner.py",
+    "_shipping/settlement.py",
 )
 """Where the steps are that matter; what they call is one step to them."""
 

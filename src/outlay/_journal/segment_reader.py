@@ -35,6 +35,7 @@ class PendingEvent:
         attempts: The number of attempts, by this process and earlier ones.
         event_failures: The attempts by this process that failed for this event alone.
         server_failures: The attempts by this process that failed with the whole server.
+        refusals: The refusals that may be for the text of this event alone.
         successes_before: The planner's count of successes that prove nothing about the
             latest refusal of this event. None if it was not refused.
     """
@@ -46,6 +47,7 @@ class PendingEvent:
         "in_doubt_since",
         "offset",
         "payload",
+        "refusals",
         "segment",
         "server_failures",
         "successes_before",
@@ -59,6 +61,7 @@ class PendingEvent:
         self.in_doubt_since: float | None = None
         self.event_failures = 0
         self.server_failures = 0
+        self.refusals = 0
         self.successes_before: int | None = None
 
 

@@ -83,6 +83,10 @@ class CircuitBreaker:
         self._apply(_Input.ADMIT)
         return 0.0
 
+    def seconds_left(self, now: float) -> float:
+        """Return the seconds until the next probe. Zero if none is waited for."""
+        return max(0.0, self._probe_at - now) if self.state in _WAITING else 0.0
+
     def record_success(self) -> None:
         """Note that the destination took a request."""
         self._apply(_Input.SUCCESS)

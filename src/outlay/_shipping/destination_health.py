@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, Final
 
 from outlay._shipping.backoff import retry_after_seconds
@@ -28,9 +29,9 @@ ERRORS_IN_A_ROW: Final = 5
 """Responses of 500, without a success between them, that mean the server is in
 trouble."""
 
-REFUSALS_IN_A_ROW: Final = 3
-"""Refused events, without a success between them, that mean that all are refused. One
-event alone is not enough if the destination took another event before."""
+REFUSED_IN_A_ROW: Final = 3
+"""Different events that are refused, without a success between them, and so mean that
+all are refused."""
 
 _SEVERITY: Final = {
     ServerEffect.NONE: 0,
@@ -53,6 +54,15 @@ _ADVICE: Final = {
         "path of OUTLAY_BASE_URL, and proxies on the way"
     ),
 }
+
+
+class Refusal(enum.Enum):
+    """What it would tell if a request was refused, perhaps for one event's text."""
+
+    FIRST = "its event was not refused before"
+    AGAIN = "its event was refused before, and no other event passed since"
+    OTHERS_PASSED = "its event was refused before, and other events passed since"
+    BATCH = "nothing: one of its events may be the reason, and each will be sent alone"
 
 
 class DestinationHealth:
@@ -86,7 +96,8 @@ class DestinationHealth:
         self._log: Final = log
         self._breaker: Final = CircuitBreaker()
         self._errors_in_a_row = 0
-        self._refusals_in_a_row = 0
+        self._refused_in_a_row = 0  # different events
+        self._awaits_others = False  # paused for too few of them to be sure
         self._proven = False  # it took an event since the latest pause
         self.successes = 0
 
@@ -98,6 +109,16 @@ class DestinationHealth:
     def seconds_until_allowed(self, now: float) -> float:
         """Return the seconds until a request may start. See `CircuitBreaker`."""
         return self._breaker.seconds_until_allowed(now)
+
+    def seconds_for_others(self, now: float) -> float:
+        """Return for how many seconds only events may be sent that were not refused.
+
+        Zero means that all events may be sent, as far as this matters. During a pause
+        that one or two events alone have caused, another event may be tried at once.
+        """
+        if not self._awaits_others:
+            return 0.0
+        return self._breaker.seconds_left(now)
 
     def allow_probe(self) -> None:
         """Let one probe through now, because a caller waits for it."""
@@ -113,7 +134,7 @@ class DestinationHealth:
         results: Sequence[EventResult],
         *,
         in_flight: int,
-        others_passed: bool,
+        refusal: Refusal,
     ) -> None:
         """Learn from a request, by the worst that it means for the other events.
 
@@ -121,15 +142,14 @@ class DestinationHealth:
             response: The response, or None if there was none.
             results: The results of the request's events.
             in_flight: The number of requests in flight, with this one.
-            others_passed: Whether the request's event was refused before, and other
-                events passed since.
+            refusal: What a refusal of the request would tell.
         """
         if any(each.decision.outcome is Outcome.DELIVERED for each in results):
             self.successes += 1
-            self._refusals_in_a_row = 0
+            self._refused_in_a_row = 0
             self._proven = True
         worst = max(results, key=lambda result: _SEVERITY[result.decision.effect])
-        effect = self._effect(worst.decision, others_passed=others_passed)
+        effect = self._effect(worst.decision, refusal)
         headers = response.headers if response is not None else {}
         retry_after = retry_after_seconds(headers, self._clock.now_ms())
         if effect is ServerEffect.NONE:
@@ -141,15 +161,10 @@ class DestinationHealth:
         else:
             self._slow_down(worst.message, retry_after)
 
-    def _effect(self, decision: Decision, *, others_passed: bool) -> ServerEffect:
+    def _effect(self, decision: Decision, refusal: Refusal) -> ServerEffect:
         """Return the effect. A row of single events' faults is the destination's."""
-        if decision.reason in MAYBE_ONE_EVENT and others_passed:
-            return ServerEffect.NONE
         if decision.reason in MAYBE_ONE_EVENT:
-            self._refusals_in_a_row += 1
-            presumed = self._proven or decision.reason == FOREIGN.reason
-            alone = presumed and self._refusals_in_a_row < REFUSALS_IN_A_ROW
-            return ServerEffect.NONE if alone else ServerEffect.PAUSE
+            return self._effect_of(refusal)
         if decision.effect is ServerEffect.NONE and decision.received is Received.MAYBE:
             self._errors_in_a_row += 1
             if self._errors_in_a_row >= ERRORS_IN_A_ROW:
@@ -158,13 +173,30 @@ class DestinationHealth:
             self._errors_in_a_row = 0
         return decision.effect
 
+    def _effect_of(self, refusal: Refusal) -> ServerEffect:
+        """Return the effect of a refusal that may be for one event's text."""
+        if refusal is Refusal.OTHERS_PASSED:
+            return ServerEffect.NONE
+        if refusal is Refusal.FIRST:
+            self._refused_in_a_row += 1
+        all_refused = self._refused_in_a_row >= REFUSED_IN_A_ROW
+        only_one = refusal is Refusal.AGAIN and not self._proven
+        if self.is_down or all_refused or only_one:
+            return ServerEffect.PAUSE
+        return ServerEffect.NONE
+
     def _resume(self) -> None:
+        self._awaits_others = False
         self._breaker.record_success()
         self._log.resolved("paused", "shipping resumes")
         self._log.resolved("trouble", "the server responds again")
 
     def _pause(self, worst: EventResult) -> None:
         self._proven = False
+        self._awaits_others = (
+            worst.decision.reason in MAYBE_ONE_EVENT
+            and self._refused_in_a_row < REFUSED_IN_A_ROW
+        )
         self._breaker.record_failure()
         self._breaker.open_until(self._clock.monotonic() + self._pause_seconds)
         self._log.warn_once(
@@ -177,6 +209,7 @@ class DestinationHealth:
         )
 
     def _slow_down(self, message: str, retry_after: float | None) -> None:
+        self._awaits_others = False
         failures = self._breaker.record_failure()
         delay = self._backoff.delay(failures, retry_after)
         self._breaker.open_until(

@@ -64,12 +64,14 @@ class EventQueue:
         """The monotonic time at which a delayed event is due, or ``math.inf``."""
         return self._delayed[0][0] if self._delayed else math.inf
 
-    def fill(self, capacity: int, now: float) -> None:
+    def fill(self, capacity: int, now: float, *, others_only: bool = False) -> None:
         """Make events ready until one request is full.
 
         Args:
             capacity: The largest number of events in one request.
             now: The monotonic time, in seconds.
+            others_only: Whether events that were set aside stay there. Defaults to
+                False: if there is no other event, they are ready again.
         """
         while self._delayed and self._delayed[0][0] <= now:
             self._ready.append(heapq.heappop(self._delayed)[2])
@@ -77,7 +79,7 @@ class EventQueue:
         wanted = min(capacity - len(self._ready), window - len(self))
         if wanted > 0:
             self._ready.extend(self._reader.take(wanted, self._max_bytes))
-        if not self._ready and self._aside:
+        if not self._ready and self._aside and not others_only:
             self._ready.append(self._aside.popleft())
 
     def take(

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 NOT_FOUND: Final = "not_found"
 """The reason of a 404. During a rolling deploy, one server in many may say it."""
 
-NOT_FOUND_RETRY_SECONDS: Final = 1.0
-"""The shortest time between two retries of events that got a 404. It doubles."""
+SUCCESS_RETRY_SECONDS: Final = 1.0
+"""The shortest time between two retries because other events pass. It doubles."""
 
 UNPARKS_HEADER: Final = "outlay-unparks"
 """The response header, with the value ``true``, by which a server invites early retries
@@ -58,8 +58,8 @@ class Parking:
         self._retry_interval: Final = retry_interval
         self._log: Final = log
         self._unmatched_types: set[bytes] = set()
-        self._not_found = False
-        self._not_found_retry = (-math.inf, 0.0)  # from when, and the seconds before it
+        self._awaits_success = False  # of another event
+        self._success_retry = (-math.inf, 0.0)  # from when, and the seconds before it
         self._retries_early = False
         self._early_retries = 0  # in a row
         self._retried_at = -math.inf
@@ -103,7 +103,7 @@ class Parking:
             if now - self._retried_at > 2 * EARLY_RETRY[1]:
                 self._early_retries = 0
         elif result.decision.reason == NOT_FOUND:
-            self._not_found = True
+            self._awaits_success = True
         self._log.warn(
             f"parked {name!r}",
             "events of %s are parked: %s. They are kept, and retried every %g s",
@@ -117,15 +117,31 @@ class Parking:
         self, event: PendingEvent, result: EventResult, now: float
     ) -> None:
         """Park an event that the server, or a hop before it, refuses alone."""
+        self._park_named(event, result, now, "while others passed")
+
+    def park_refused_last(
+        self, event: PendingEvent, result: EventResult, now: float
+    ) -> None:
+        """Park an event that is refused while there is no other event to try.
+
+        It is retried when another event was delivered, too: perhaps all were refused.
+        """
+        self._awaits_success = True
+        self._park_named(event, result, now, "and there was no other event to try")
+
+    def _park_named(
+        self, event: PendingEvent, result: EventResult, now: float, others: str
+    ) -> None:
         known = decode_event(event.payload)
         self._log.warn(
             f"refused alone {result.decision.reason}",
-            "the event %s (%s) is parked: it was refused %d times while others "
-            "passed: %s. It is kept, and retried every %g s. Check whether a firewall "
-            "on the way dislikes its text",
+            "the event %s (%s) is parked: it was refused %d times, %s: %s. It is kept, "
+            "and retried every %g s. Check whether a firewall on the way dislikes its "
+            "text",
             known.idempotency_key,
             known.type,
-            event.server_failures,
+            event.refusals,
+            others,
             result.message,
             self._retry_interval,
         )
@@ -155,19 +171,19 @@ class Parking:
             self._unmatched_types.clear()
             self._reader.unpark()
 
-    def retry_not_found(self, now: float) -> None:
-        """Retry events that got a 404, because another event was delivered.
+    def retry_after_success(self, now: float) -> None:
+        """Retry events that may have been refused as all were, because one passed.
 
-        They may get a 404 again. So the time until the next such retry doubles.
+        They may be refused again. So the time until the next such retry doubles.
         """
-        retry_from, seconds = self._not_found_retry
-        if not self._not_found or now < retry_from:
+        retry_from, seconds = self._success_retry
+        if not self._awaits_success or now < retry_from:
             return
         recent = now < retry_from + self._retry_interval
         seconds = min(2 * seconds, self._retry_interval) if recent else 0.0
-        seconds = max(seconds, NOT_FOUND_RETRY_SECONDS)
-        self._not_found_retry = (now + seconds, seconds)
-        self._not_found = False
+        seconds = max(seconds, SUCCESS_RETRY_SECONDS)
+        self._success_retry = (now + seconds, seconds)
+        self._awaits_success = False
         self._reader.unpark()
 
 

@@ -6,88 +6,45 @@ The planner has no threads, and does no I/O except to the journal.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from outlay._journal.frames import FrameState
 from outlay._shipping.backoff import Backoff
 from outlay._shipping.batching import MAX_IN_FLIGHT, Batching
 from outlay._shipping.concurrency import ConcurrencyLimit
 from outlay._shipping.dedupe_window import DedupeWindow
-from outlay._shipping.destination_health import DestinationHealth
+from outlay._shipping.destination_health import DestinationHealth, Refusal
 from outlay._shipping.event_queue import EventQueue
-from outlay._shipping.outcomes import (
-    MAYBE_ONE_EVENT,
-    Outcome,
-    Received,
-    ServerEffect,
-)
 from outlay._shipping.parking import Parking
-from outlay._shipping.wire import EventResult, PlannedRequest, ResponseResult
+from outlay._shipping.settlement import Settlement
+from outlay._shipping.wire import PlannedRequest
 
 if TYPE_CHECKING:
-    from outlay._journal.dead_letters import Kind
+    from collections import Counter
+
     from outlay._journal.journal import Journal
     from outlay._journal.segment_reader import PendingEvent
     from outlay._model.clock import Clock
     from outlay._model.rate_limited_log import RateLimitedLog
     from outlay._model.settings import Settings
+    from outlay._shipping.settlement import Deliveries
     from outlay._shipping.transport import TransportResponse
-
-MAX_FAILURES: Final = 8
-"""The failures of one event alone before it is parked: some minutes of backoff."""
-
-MAX_PROBES: Final = 3
-"""The probes with one event, which may break the server, before others are tried."""
-
-
-class DeadEvent(NamedTuple):
-    """An event that became a dead letter or was quarantined.
-
-    Attributes:
-        payload: The event's bytes.
-        reason: One word for counters and dead letters.
-        message: The server's words, or ours.
-    """
-
-    payload: bytes
-    reason: str
-    message: str
-
-
-class Deliveries(NamedTuple):
-    """The outcomes that the application wants to hear of.
-
-    Attributes:
-        delivered: The payloads of events that the server took.
-        dead: The events that it will not get.
-    """
-
-    delivered: list[bytes]
-    dead: list[DeadEvent]
+    from outlay._shipping.wire import ResponseResult
 
 
 class RequestPlanner:
     """Plans requests, and records the outcomes of their events.
 
     Thread safety: caller holds the shipper's lock.
-
-    Attributes:
-        counts: The outcomes and requests so far, by name.
     """
 
     def __init__(
         self, settings: Settings, journal: Journal, *, clock: Clock, log: RateLimitedLog
     ) -> None:
         """Plan for the events of ``journal``."""
-        self.counts: Counter[str] = Counter()
         self._linger_seconds: Final = settings.linger
         self._journal: Final = journal
         self._clock: Final = clock
-        self._log: Final = log
-        self._backoff: Final = Backoff(
-            initial=settings.retry_initial, maximum=settings.retry_max
-        )
+        backoff = Backoff(initial=settings.retry_initial, maximum=settings.retry_max)
         self._queue: Final = EventQueue(journal.reader, settings.max_batch_bytes)
         self._batching: Final = Batching(settings, log)
         self._window: Final = DedupeWindow(settings, clock)
@@ -95,11 +52,20 @@ class RequestPlanner:
             journal.reader, settings.parked_retry_interval, log
         )
         self._health: Final = DestinationHealth(
-            self._backoff, settings.retry_max, clock=clock, log=log
+            backoff, settings.retry_max, clock=clock, log=log
         )
         self._concurrency: Final = ConcurrencyLimit(settings.max_senders)
+        self._settlement: Final = Settlement(
+            journal,
+            self._queue,
+            self._parking,
+            self._health,
+            backoff,
+            in_flight=lambda: self._concurrency.in_flight,
+            clock=clock,
+            log=log,
+        )
         self._linger_until: float | None = None
-        self._deliveries = Deliveries([], [])
 
     # Planning.
 
@@ -112,17 +78,25 @@ class RequestPlanner:
         """
         now = self._clock.monotonic()
         self._parking.retry_if_due(now)
-        self._queue.fill(self._batching.capacity, now)
+        others_only = self._fill(now)
         if not self._queue.ready:
             self._linger_until = None
-            return min(self._queue.next_due, self._parking.retry_at) - now
+            due = min(self._queue.next_due, self._parking.retry_at) - now
+            return min(due, others_only) if others_only else due
         if linger and (seconds := self._seconds_to_linger(now)) > 0:
             return seconds
         if self._concurrency.in_flight >= self.target_concurrency:
             return math.inf  # until a request in flight comes back
+        if others_only:
+            self._health.allow_probe()
         if (seconds := self._health.seconds_until_allowed(now)) > 0:
             return seconds
         return self._next_request()
+
+    @property
+    def counts(self) -> Counter[str]:
+        """The outcomes and requests so far, by name."""
+        return self._settlement.counts
 
     @property
     def idle(self) -> bool:
@@ -147,7 +121,7 @@ class RequestPlanner:
 
     def has_more(self) -> bool:
         """Return whether another sender would find an event to send."""
-        self._queue.fill(self._batching.capacity, self._clock.monotonic())
+        self._fill(self._clock.monotonic())
         return bool(self._queue.ready)
 
     def skip_backoff(self) -> None:
@@ -157,8 +131,13 @@ class RequestPlanner:
 
     def take_deliveries(self) -> Deliveries:
         """Return the outcomes since the last call."""
-        deliveries, self._deliveries = self._deliveries, Deliveries([], [])
-        return deliveries
+        return self._settlement.take_deliveries()
+
+    def _fill(self, now: float) -> float:
+        """Make events ready. Return how long it may be others than those set aside."""
+        others_only = self._health.seconds_for_others(now)
+        self._queue.fill(self._batching.capacity, now, others_only=others_only > 0)
+        return others_only
 
     def _seconds_to_linger(self, now: float) -> float:
         """Return how long to wait for more events.
@@ -196,7 +175,7 @@ class RequestPlanner:
     def _may_send(self, event: PendingEvent) -> bool:
         """Return whether ``event`` may be sent. Settle it if it may not."""
         if self._window.is_past(event):
-            self._bury(
+            self._settlement.bury(
                 event,
                 "quarantined",
                 "dedupe_window",
@@ -230,16 +209,20 @@ class RequestPlanner:
         """
         now = self._clock.monotonic()
         self._queue.landed(len(request.events))
-        singly = not request.batched or response is None or response.status < 300
         if response is not None:
             self._batching.update(request, response, result, now)
             self._parking.update_from(response.headers)  # before it parks
+        whole_batch = request.batched and response is not None
+        if whole_batch and response.status >= 300:
+            refusal = Refusal.BATCH
+        else:
+            refusal = self._settlement.refusal_of(request.events[0])
         successes = self._health.successes
         self._health.record(
             response,
             result.results,
             in_flight=self._concurrency.in_flight,
-            others_passed=singly and self._others_passed(request.events[0]),
+            refusal=refusal,
         )
         status = None if response is None else response.status
         self._concurrency.on_end(status, now, wall=wall, cpu=cpu)
@@ -250,101 +233,8 @@ class RequestPlanner:
         self._queue.return_first(
             event
             for event, first_attempt_ms, each in events
-            if self._apply_outcome(event, first_attempt_ms, each, singly=singly)
+            if self._settlement.apply(event, first_attempt_ms, each, refusal=refusal)
         )
         if self._health.successes > successes:
-            self._parking.retry_not_found(now)
+            self._parking.retry_after_success(now)
             self._queue.release_aside()
-
-    def _apply_outcome(
-        self,
-        event: PendingEvent,
-        first_attempt_ms: int | None,
-        result: EventResult,
-        *,
-        singly: bool,
-    ) -> bool:
-        """Apply the outcome of ``event``. Return whether it must be sent next.
-
-        Args:
-            event: An event of the request.
-            first_attempt_ms: Its ``first_attempt_ms`` before the request.
-            result: What the response says about it.
-            singly: Whether the response is about this event, and not about its batch.
-        """
-        decision = result.decision
-        if decision.outcome is Outcome.DELIVERED:
-            self._journal.reader.settle(event, FrameState.DELIVERED)
-            self.counts["delivered"] += 1
-            self._deliveries.delivered.append(event.payload)
-            return False
-        if decision.received is Received.NO:
-            self._journal.reader.clear_attempt(event, first_attempt_ms)
-        if decision.outcome is Outcome.RETRY:
-            if decision.reason in MAYBE_ONE_EVENT:
-                return not singly or self._set_aside(event, result)
-            return self._retry(event, result)
-        if decision.outcome is Outcome.DEAD:
-            self._bury(event, "dead", decision.reason, result.message)
-        else:
-            self._parking.park_refused(event, result, self._clock.monotonic())
-        return False
-
-    def _retry(self, event: PendingEvent, result: EventResult) -> bool:
-        """Arrange another attempt. Return whether ``event`` must be sent next."""
-        if result.decision.received is Received.NO:
-            return True
-        if result.decision.effect is not ServerEffect.NONE:
-            event.server_failures += 1
-            # It goes first again, so that few events are in doubt at any time. But not
-            # each time: an event that makes the server crash looks like an outage.
-            if event.server_failures < MAX_PROBES:
-                return True
-            self._delay(event, event.server_failures)
-            return False
-        event.event_failures += 1
-        if event.event_failures < MAX_FAILURES:
-            self._delay(event, event.event_failures)
-        else:
-            self._parking.park_failing(event, result, self._clock.monotonic())
-        return False
-
-    def _set_aside(self, event: PendingEvent, result: EventResult) -> bool:
-        """Let other events be tried, and park ``event`` alone if they passed.
-
-        Otherwise one event whose text a firewall dislikes would hold up all others.
-        """
-        others_passed = self._others_passed(event)
-        # Requests that are in flight may succeed, and prove nothing about later ones.
-        in_flight = self._concurrency.in_flight
-        event.successes_before = self._health.successes + in_flight
-        event.server_failures += 1
-        if others_passed:
-            self._parking.park_refused_alone(event, result, self._clock.monotonic())
-        else:
-            self._queue.set_aside(event)
-        return False
-
-    def _others_passed(self, event: PendingEvent) -> bool:
-        """Return whether other events passed since ``event`` was refused."""
-        before = event.successes_before
-        return before is not None and before < self._health.successes
-
-    def _delay(self, event: PendingEvent, failures: int) -> None:
-        due = self._clock.monotonic() + self._backoff.delay(failures)
-        self._queue.delay(event, due)
-
-    def _bury(self, event: PendingEvent, kind: Kind, reason: str, message: str) -> None:
-        """Move ``event`` to the dead letters."""
-        if not self._journal.move_to_dead_letters(event, kind, reason, message):
-            return  # parked, because no dead letter can be written
-        self.counts[kind] += 1
-        self._deliveries.dead.append(DeadEvent(event.payload, reason, message))
-        self._log.warn(
-            f"{kind} {reason}",
-            "an event is %s (%s): %s; it is kept in %s",
-            kind,
-            reason,
-            message,
-            self._journal.folder.dead_path,
-        )

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from outlay._shipping.flush_waiters import FlushWaiters
 from outlay._shipping.http_transport import HttpTransport
-from outlay._shipping.planner import Deliveries, RequestPlanner
+from outlay._shipping.planner import RequestPlanner
 from outlay._shipping.request_sender import RequestSender
 from outlay._shipping.sender_threads import SenderThreads, join_threads, start_thread
+from outlay._shipping.settlement import Deliveries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from outlay._journal.frames import SEGMENT_HEADER_BYTES, STATE_AT
 from outlay._shipping.batching import PAUSE_SECONDS
 from outlay._shipping.concurrency import INITIAL
 from outlay._shipping.event_queue import WINDOW_BATCHES, WINDOW_SINGLES
-from outlay._shipping.planner import MAX_FAILURES
+from outlay._shipping.settlement import MAX_FAILURES
 from outlay._shipping.wire import PlannedRequest
 from outlay.errors import UnavailableError
 from outlay.transport import TransportResponse
@@ -287,6 +287,82 @@ def test_an_event_that_a_hop_dislikes_is_parked_alone_and_named(
 
 
 @pytest.mark.parametrize("trouble", _WALLS, ids=_WALL_IDS)
+def test_an_event_that_is_refused_alone_in_the_end_is_parked_and_delays_none(
+    tmp_path: Path, trouble: TransportResponse, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There is no other event to try. The next one ships as soon as it is tracked."""
+    bench = Bench(tmp_path, itertools.repeat(_wall(trouble, 2), 100))
+    bench.track(1, 2)
+    bench.ship_for(10)
+    parked = bench.counts
+
+    bench.track(3)
+    bench.ship()
+
+    assert parked == {"delivered": 1, "parked": 1}
+    assert payload(3) in bench.sent
+    assert "refused 3 times, and there was no other event" in caplog.text
+    assert _key(payload(2)) in caplog.text
+    assert "paused" not in caplog.text
+    bench.ship_for(10)
+    assert bench.counts == {"delivered": 2, "parked": 1}
+
+
+@pytest.mark.parametrize("trouble", _WALLS, ids=_WALL_IDS)
+def test_a_pause_for_the_only_event_ends_with_the_next_one(
+    tmp_path: Path, trouble: TransportResponse, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A new process knows nothing of the destination, and must not wait a minute."""
+    bench = Bench(tmp_path, itertools.repeat(_wall(trouble, 1), 100))
+    bench.track(1)
+    assert bench.ship() > 50
+    assert bench.planner.idle, "the next event wakes the shipper"
+    paused = len(bench.sent)
+
+    bench.track(2)
+    bench.ship()
+
+    assert paused == 2
+    assert caplog.text.count("paused") == 1
+    assert bench.counts == {"delivered": 1, "parked": 1}
+    assert _key(payload(1)) in caplog.text
+
+
+@pytest.mark.parametrize("trouble", _WALLS, ids=_WALL_IDS)
+def test_a_third_event_that_is_refused_makes_the_pause_one_for_all(
+    tmp_path: Path, trouble: TransportResponse
+) -> None:
+    """A key that is wrong must not cost a request for each event."""
+    bench = Bench(tmp_path, itertools.repeat(trouble, 100))
+    for number in range(20):
+        bench.track(number)
+        bench.ship()
+
+    assert len(bench.sent) == 4, "the first one twice, and two others"
+    assert bench.counts == {}
+
+
+@pytest.mark.parametrize("trouble", _WALLS, ids=_WALL_IDS)
+def test_events_that_were_parked_without_a_comparison_follow_the_next_success(
+    tmp_path: Path, trouble: TransportResponse
+) -> None:
+    """A permission was withdrawn for a moment, and the application was quiet."""
+    bench = Bench(tmp_path)
+    bench.track(1)
+    bench.ship()
+    bench.transport.script(*[trouble] * 3)
+    bench.track(2)
+    bench.ship_for(10)
+    parked = bench.counts
+
+    bench.track(3)
+    bench.ship_for(1)
+
+    assert parked == {"delivered": 1, "parked": 1}
+    assert bench.counts == {"delivered": 3}
+
+
+@pytest.mark.parametrize("trouble", _WALLS, ids=_WALL_IDS)
 def test_what_refuses_all_events_for_a_while_parks_and_kills_none(
     tmp_path: Path, trouble: TransportResponse
 ) -> None:
@@ -415,7 +491,7 @@ def test_a_refused_credential_pauses_keeps_everything_and_says_so_once(
 
     bench.ship_for(600)
 
-    assert len(bench.sent) <= 11, "it is tried once a minute"
+    assert len(bench.sent) <= 3 + 10, "it is tried once a minute"
     assert bench.counts == {}
     assert bench.pending == 10
     assert caplog.text.count("shipping is paused") == 1

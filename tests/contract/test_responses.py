@@ -126,6 +126,7 @@ METRIC: Final = {
     "currency": "USD",
 }
 PRODUCT: Final = {"name": "Summaries", "description": "", "merchantId": "{org}"}
+NEW_KEY: Final = {"name": "reader", "permissions": ["costs:read"]}
 TEXT_HEADER: Final = {"content-type": "text/plain"}
 NO_KEY: Final = {"authorization": ""}
 WRONG_KEY: Final = {"authorization": "Bearer sk_test_wrong"}
@@ -289,6 +290,22 @@ EXCHANGES: Final = {
     "products": Exchange(200, schemas.PRODUCTS, "GET", "/v0/products"),
     "product-read": Exchange(200, schemas.PRODUCT, "GET", "/v0/products/prod_p1"),
     "product-missing": Exchange(404, schemas.ERROR, "GET", "/v0/products/prod_0"),
+    # API keys, an extension.
+    "key": Exchange(201, schemas.ANYTHING, "POST", "/v0/apiKeys", NEW_KEY),
+    "key-invalid": Exchange(400, schemas.INVALID, "POST", "/v0/apiKeys", {}),
+    "keys": Exchange(200, schemas.ANYTHING, "GET", "/v0/apiKeys"),
+    "keys-weak-key": Exchange(
+        403, schemas.LACKING, "GET", "/v0/apiKeys", headers=WEAK_KEY
+    ),
+    "key-current": Exchange(
+        200, schemas.ANYTHING, "GET", "/v0/apiKeys/current", headers=WEAK_KEY
+    ),
+    "key-read": Exchange(200, schemas.ANYTHING, "GET", "/v0/apiKeys/{key}"),
+    "key-missing": Exchange(404, schemas.ERROR, "GET", "/v0/apiKeys/key_1"),
+    "key-rotated": Exchange(
+        201, schemas.ANYTHING, "POST", "/v0/apiKeys/{key}/rotate", {}
+    ),
+    "key-revoked": Exchange(204, None, "DELETE", "/v0/apiKeys/{doomed_key}"),
     # The server itself.
     "health": Exchange(200, schemas.ANYTHING, "GET", "/healthz"),
     "description": Exchange(200, schemas.ANYTHING, "GET", "/openapi.json"),
@@ -304,6 +321,12 @@ ALL: Final = {**EXCHANGES, **UNSERVED}
 
 every_exchange = pytest.mark.parametrize("name", ALL)
 with_and_without_slash = pytest.mark.parametrize("slash", ["", "/"], ids=["", "slash"])
+
+
+def create_key(http: httpx.Client) -> str:
+    """Create an API key, and return its id."""
+    identifier: str = http.post("/v0/apiKeys", json=NEW_KEY).json()["id"]
+    return identifier
 
 
 class World:
@@ -327,6 +350,7 @@ class World:
             "average": create_cost(http, aggregation="AVG"),
             "inert": create_cost(http, eventType="cost.inert"),
             "huge": create_cost(http, eventType="cost.huge", unitCost=1000),
+            "key": create_key(http),
         }
         self._spend()
 
@@ -353,6 +377,8 @@ class World:
     def _ask(self, exchange: Exchange, slash: str) -> httpx.Response:
         if "{doomed}" in exchange.path:
             self._names["doomed"] = create_cost(self.http, name="Doomed")
+        if "{doomed_key}" in exchange.path:
+            self._names["doomed_key"] = create_key(self.http)
         content = exchange.body
         if content is not None and not isinstance(content, bytes):
             content = self._filled(json.dumps(content)).encode()

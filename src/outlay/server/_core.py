@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import tempfile
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from outlay.server._errors import StoreUnavailableError
 from outlay.server._services.auth import (
     ALL_PERMISSIONS,
     Authenticator,
@@ -18,6 +21,7 @@ from outlay.server._services.auth import (
 from outlay.server._services.costs import DEFAULT_PRODUCT, CostService
 from outlay.server._services.default_metrics import default_metrics
 from outlay.server._services.ingest import IngestService
+from outlay.server._services.keys import KeyService
 from outlay.server._services.report import ReportService
 from outlay.server._services.summary import SummaryService
 from outlay.server._storage.commit_thread import CommitThread
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     from outlay.server._settings import ServerSettings
 
 log = logging.getLogger("outlay.server")
+
+_KEY_USE_SECONDS: Final = 60
 
 
 class ServerCore:
@@ -68,7 +74,8 @@ class ServerCore:
         self.commits = CommitThread(
             self.store, self.now, max_waiting_events=settings.max_waiting_events
         )
-        self.auth = Authenticator(self.store, settings)
+        self.auth = Authenticator(self.store, settings, self.now)
+        self.keys = KeyService(self.store, self.commits, self.auth, self.now)
         self.ingest = IngestService(
             self.store, self.commits, self.auth, settings, self.now
         )
@@ -85,10 +92,14 @@ class ServerCore:
         """Start the commit thread, on the running event loop."""
         self.open()
         self.commits.start()
+        self._key_uses = asyncio.create_task(self._write_key_uses())
         log.info("started: database=%s", self.settings.database)
 
     async def stop(self) -> None:
         """Commit every waiting event, and close the database."""
+        self._key_uses.cancel()
+        with suppress(StoreUnavailableError):  # The time of a use is worth no failure.
+            await self.keys.write_uses()
         await self.commits.stop()
         self.close()
         counts = self.ingest.counts
@@ -144,8 +155,18 @@ class ServerCore:
 
     async def revoke_key(self, key: str) -> None:
         """Revoke an API key. The next request with it is refused."""
-        digest = key_digest(key)
-        await self.commits.run(lambda: self.store.remove_key(digest))
+        with self.store.reading() as reader:
+            record = reader.key(key_digest(key))
+        if record is not None:
+            now = self.now()
+            await self.commits.run(lambda: self.store.revoke_key(record.id, now))
+
+    async def _write_key_uses(self) -> None:
+        """Write the last use of keys, once a minute."""
+        while True:
+            await asyncio.sleep(_KEY_USE_SECONDS)
+            with suppress(StoreUnavailableError):  # The next use is noted again.
+                await self.keys.write_uses()
 
     def _database_path(self) -> Path:
         if self.settings.database == ":memory:":

@@ -123,6 +123,12 @@ class ApiKey(msgspec.Struct, frozen=True):
     Attributes:
         digest: The SHA-256 of the key.
         permissions: The permissions, such as ``events:create``. ``*`` means all.
+        created_at: The time of creation, in microseconds since 1970.
+        id: The public id, ``key_…``. '' for a key that is not stored.
+        hint: The last characters of the key, by which its owner recognizes it.
+        expires_at: The first instant at which it is refused. If None, there is none.
+        revoked_at: The time at which it was revoked. None if it was not.
+        last_used_at: The time of its last use, to the minute. None if it was not used.
     """
 
     digest: bytes
@@ -130,3 +136,14 @@ class ApiKey(msgspec.Struct, frozen=True):
     namespace: str
     permissions: frozenset[str]
     created_at: int
+    id: str = ""
+    hint: str = ""
+    expires_at: int | None = None
+    revoked_at: int | None = None
+    last_used_at: int | None = None
+
+    def is_valid(self, now: int) -> bool:
+        """Return whether a request at ``now``, in microseconds, may use the key."""
+        return self.revoked_at is None and (
+            self.expires_at is None or now < self.expires_at
+        )

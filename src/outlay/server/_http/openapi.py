@@ -75,7 +75,10 @@ def _operation(route: Route) -> dict[str, Any]:
         }
     if route.permission is not None:
         operation["security"] = [{"bearer": []}]
-        operation["x-required-permission"] = route.permission
+        if route.permission:
+            operation["x-required-permission"] = route.permission
+    if route.is_extension:
+        operation["x-outlay-extension"] = True
     return operation
 
 

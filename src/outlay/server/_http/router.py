@@ -166,6 +166,7 @@ class Route:
         query: The type of the query.
         more_statuses: The statuses of other successes with the same body.
         errors: The statuses of errors, without 401, 403 and 500.
+        is_extension: Whether it is an addition of this server to the contract.
     """
 
     method: str
@@ -178,6 +179,7 @@ class Route:
     query: type[BaseModel] | None = None
     more_statuses: tuple[int, ...] = ()
     errors: tuple[int, ...] = ()
+    is_extension: bool = False
 
 
 class Router:

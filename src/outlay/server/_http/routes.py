@@ -7,6 +7,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
+from outlay.server._http.key_routes import KEY_ROUTES
 from outlay.server._http.openapi import document
 from outlay.server._http.router import (
     BATCH_PATH,
@@ -304,6 +305,7 @@ ROUTES: Final = (
         ProductResponse,
         errors=(404,),
     ),
+    *KEY_ROUTES,
     Route("GET", "/healthz", health, None, 200, HealthResponse, errors=(503,)),
     Route("GET", "/openapi.json", describe, None, 200),
 )

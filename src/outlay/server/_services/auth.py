@@ -15,7 +15,7 @@ from outlay.server._wire.problems import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from outlay.server._settings import ServerSettings
     from outlay.server._storage.store import Store
@@ -30,14 +30,21 @@ PERMISSIONS: Final = frozenset(
         "costs:write",
         "costs:read",
         "costMetrics:write",
+        "apiKeys:read",
+        "apiKeys:write",
     }
 )
-"""All permissions. The contract names no read permissions; those are additions."""
+"""All permissions. The contract names only the first ones that create or write."""
+
+ANY_KEY: Final = ""
+"""The permission that every valid key has."""
 
 _IMPLIED: Final = {"costMetrics:write": "costs:write"}  # its newer name
 
 KEY_PREFIX: Final = "sk_test_"  # never sk_live_: this is not the live service
 _KEY_BYTES: Final = 24
+_ID_BYTES: Final = 12
+_HINT_CHARS: Final = 4  # 16 of 192 random bits
 
 _SCHEME: Final = b"bearer "
 
@@ -61,9 +68,23 @@ def key_digest(key: str) -> bytes:
 
 
 def key_record(
-    key: str, *, name: str, namespace: str, permissions: Iterable[str], now: int
+    key: str,
+    *,
+    name: str,
+    namespace: str,
+    permissions: Iterable[str],
+    now: int,
+    expires_at: int | None = None,
 ) -> ApiKey:
     """Return the record of ``key`` for the store.
+
+    Args:
+        key: The key.
+        name: A name that tells the key from others.
+        namespace: The organization.
+        permissions: The permissions, from `PERMISSIONS`.
+        now: The time of creation, in microseconds since 1970.
+        expires_at: The end of the key, in the same unit. If None, it has no end.
 
     Raises:
         ValueError: A permission does not exist.
@@ -72,30 +93,46 @@ def key_record(
     if unknown := granted - PERMISSIONS:
         allowed = ", ".join(sorted(PERMISSIONS))
         raise ValueError(f"no permission {min(unknown)!r}; choose from {allowed}")
-    return ApiKey(key_digest(key), name, namespace, granted, now)
+    return ApiKey(
+        key_digest(key),
+        name,
+        namespace,
+        granted,
+        now,
+        "key_" + secrets.token_hex(_ID_BYTES),
+        key[-_HINT_CHARS:],
+        expires_at,
+    )
 
 
 class Authenticator:
     """Authenticates requests. Thread safety: the event loop's thread."""
 
-    def __init__(self, store: Store, settings: ServerSettings) -> None:
+    def __init__(
+        self, store: Store, settings: ServerSettings, now: Callable[[], int]
+    ) -> None:
         self._store = store
+        self._now = now
+        self._used: set[bytes] = set()  # since `take_used`
         self._known: dict[bytes, ApiKey] = {}  # of the database at `_version`
         self._version = -1
         self._fixed: ApiKey | None = None
         self._dev: ApiKey | None = None
         if settings.dev:
             granted = frozenset({ALL_PERMISSIONS})
-            self._dev = ApiKey(b"", "development", settings.namespace, granted, 0)
+            self._dev = ApiKey(
+                b"", "development", settings.namespace, granted, 0, "development"
+            )
         if settings.api_key is not None:
             # In memory only. A fixed key can be guessable, so that its digest must not
             # be on disk.
-            self._fixed = key_record(
-                settings.api_key,
-                name="fixed",
-                namespace=settings.namespace,
-                permissions={ALL_PERMISSIONS},
-                now=0,
+            self._fixed = ApiKey(
+                key_digest(settings.api_key),
+                "fixed",
+                settings.namespace,
+                frozenset({ALL_PERMISSIONS}),
+                0,
+                "fixed",
             )
 
     def authenticate(self, authorization: bytes | None) -> ApiKey:
@@ -105,7 +142,7 @@ class Authenticator:
             authorization: The value of the header ``Authorization``, or None.
 
         Raises:
-            HttpProblem: 401, because the key is missing or unknown.
+            HttpProblem: 401, because the key is missing, unknown, revoked or expired.
         """
         if self._dev is not None:
             return self._dev
@@ -128,7 +165,16 @@ class Authenticator:
                     "this API key is not known here; check it, and the base URL"
                 )
             self._known[digest] = key
+        if not key.is_valid(self._now()):
+            ended = "expired" if key.revoked_at is None else "was revoked"
+            raise unauthorized(f"this API key {ended}; use another one")
+        self._used.add(digest)
         return key
+
+    def take_used(self) -> set[bytes]:
+        """Return the digests of stored keys that were used since the last call."""
+        used, self._used = self._used, set()
+        return used
 
     def check_namespace(self, key: ApiKey, field: str, namespace: str | None) -> None:
         """Refuse a request for another organization than the key's.
@@ -158,7 +204,7 @@ def require_permission(key: ApiKey, permission: str) -> None:
         HttpProblem: 403, with the missing permission.
     """
     granted = key.permissions
-    if ALL_PERMISSIONS in granted or permission in granted:
+    if permission == ANY_KEY or ALL_PERMISSIONS in granted or permission in granted:
         return
     if any(_IMPLIED.get(other) == permission for other in granted):
         return

@@ -147,6 +147,16 @@ _MIGRATIONS: Final = (
     UPDATE progress SET folded_seq = (SELECT coalesce(max(seq), 0) FROM events);
     UPDATE costs SET folded_seq = 0;
     """,
+    """
+    -- Keys have a public id, and may end. hint: the last characters of the key.
+    ALTER TABLE api_keys ADD COLUMN id TEXT NOT NULL DEFAULT '';
+    ALTER TABLE api_keys ADD COLUMN hint TEXT NOT NULL DEFAULT '';
+    ALTER TABLE api_keys ADD COLUMN expires_at INTEGER;
+    ALTER TABLE api_keys ADD COLUMN revoked_at INTEGER;
+    ALTER TABLE api_keys ADD COLUMN last_used_at INTEGER;
+    UPDATE api_keys SET id = 'key_' || lower(hex(randomblob(12)));
+    CREATE UNIQUE INDEX api_keys_by_id ON api_keys (id);
+    """,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

@@ -13,10 +13,10 @@ from outlay.server._metering.metric import CompiledMetric, Contribution
 from outlay.server._records import (
     MICROSECONDS_PER_HOUR,
     Aggregation,
-    ApiKey,
     CostMetric,
     Product,
 )
+from outlay.server._storage import key_table
 from outlay.server._storage.buckets import ranges_between
 from outlay.server._storage.rollup_query import RollupQuery
 from outlay.server._storage.rollups import decode_dimensions
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Sequence,
     )
 
+    from outlay.server._records import ApiKey
     from outlay.server._storage.store import Page
 
 EVENT_COLUMNS: Final = (
@@ -53,7 +54,6 @@ _PRODUCT_COLUMNS: Final = (
 )
 
 _decode_json: Final = msgspec.json.decode
-_decode_texts: Final = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 def contributions_from_rows(
@@ -182,17 +182,15 @@ class SqliteReader:
 
     def key(self, digest: bytes) -> ApiKey | None:
         """Return the API key with this SHA-256."""
-        row = self._connection.execute(
-            "SELECT name, namespace, permissions, created_at FROM api_keys"
-            " WHERE digest = ?",
-            (digest,),
-        ).fetchone()
-        if row is None:
-            return None
-        name, namespace, permissions, created_at = row
-        return ApiKey(
-            digest, name, namespace, frozenset(_decode_texts(permissions)), created_at
-        )
+        return key_table.key_with_digest(self._connection, digest)
+
+    def key_with_id(self, namespace: str, key_id: str) -> ApiKey | None:
+        """Return the API key of an organization with this id."""
+        return key_table.key_with_id(self._connection, namespace, key_id)
+
+    def keys(self, namespace: str, page: Page) -> tuple[list[ApiKey], int]:
+        """Return a page of an organization's keys, newest first, and their number."""
+        return key_table.page_of_keys(self._connection, namespace, page)
 
     def namespaces(self) -> set[str]:
         """Return the organizations that have a key."""

@@ -26,6 +26,7 @@ from outlay.server._records import (
     IngestResult,
     Product,
 )
+from outlay.server._storage import key_table
 from outlay.server._storage import schema as _schema
 from outlay.server._storage.file_lock import FileLock
 from outlay.server._storage.idempotency_index import WRITE_BATCH, IdempotencyIndex
@@ -42,7 +43,7 @@ from outlay.server._storage.sqlite_reader import (
 from outlay.server._wire.response_models import decode_data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
 _CATCH_UP_BATCH: Final = 2000  # events; some 40 ms, for which posts can wait
@@ -329,22 +330,23 @@ class SqliteStore:
     def add_key(self, key: ApiKey) -> None:
         """Store an API key."""
         with self._transaction():
-            self._connection.execute(
-                "INSERT INTO api_keys (digest, name, namespace, permissions,"
-                " created_at) VALUES (?,?,?,?,?)",
-                (
-                    key.digest,
-                    key.name,
-                    key.namespace,
-                    _encode_json(sorted(key.permissions)).decode(),
-                    key.created_at,
-                ),
-            )
+            key_table.insert_key(self._connection, key)
 
-    def remove_key(self, digest: bytes) -> None:
+    def revoke_key(self, key_id: str, now: int) -> None:
         """Revoke an API key."""
         with self._transaction():
-            self._connection.execute("DELETE FROM api_keys WHERE digest = ?", (digest,))
+            key_table.set_revoked(self._connection, key_id, now)
+
+    def rotate_key(self, key_id: str, successor: ApiKey, expires_at: int) -> None:
+        """Store a key that replaces another, which expires then."""
+        with self._transaction():
+            key_table.insert_key(self._connection, successor)
+            key_table.shorten_life(self._connection, key_id, expires_at)
+
+    def note_key_uses(self, digests: Collection[bytes], now: int) -> None:
+        """Note the last use of keys."""
+        with self._transaction():
+            key_table.set_used(self._connection, digests, now)
 
     def _load_costs(self) -> None:
         active: defaultdict[tuple[str, str], list[_ActiveMetric]] = defaultdict(list)

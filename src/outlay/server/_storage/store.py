@@ -56,7 +56,15 @@ class Reader(Protocol):
         ...
 
     def key(self, digest: bytes) -> ApiKey | None:
-        """Return the API key with this SHA-256."""
+        """Return the API key with this SHA-256, valid or not."""
+        ...
+
+    def key_with_id(self, namespace: str, key_id: str) -> ApiKey | None:
+        """Return the API key of an organization with this id, valid or not."""
+        ...
+
+    def keys(self, namespace: str, page: Page) -> tuple[list[ApiKey], int]:
+        """Return a page of an organization's keys, newest first, and their number."""
         ...
 
     def namespaces(self) -> set[str]:
@@ -153,8 +161,23 @@ class Store(Protocol):
         """
         ...
 
-    def remove_key(self, digest: bytes) -> None:
-        """Revoke the API key with this SHA-256."""
+    def revoke_key(self, key_id: str, now: int) -> None:
+        """Revoke the API key with this id. An earlier revocation stays as it is."""
+        ...
+
+    def rotate_key(self, key_id: str, successor: ApiKey, expires_at: int) -> None:
+        """Store ``successor``, and let the key with this id expire, in one step.
+
+        Args:
+            key_id: The id of the key that is replaced.
+            successor: The new key.
+            expires_at: The end of the old key, in microseconds since 1970. If it ends
+                earlier, that stays.
+        """
+        ...
+
+    def note_key_uses(self, digests: Collection[bytes], now: int) -> None:
+        """Note that the keys with these SHA-256 were used."""
         ...
 
     def reading(self) -> AbstractContextManager[Reader]:

@@ -1,0 +1,113 @@
+"""The SQL of API keys. Each function is one statement, for any transaction around it.
+
+Statements change single columns, and never copy a row back. So two programs on one file
+cannot undo each other's revocation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from outlay.server._records import ApiKey
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+    from outlay.server._storage.store import Page
+
+_COLUMNS: Final = (
+    "digest, name, namespace, permissions, created_at,"
+    " id, hint, expires_at, revoked_at, last_used_at"
+)
+_decode_texts: Final = msgspec.json.Decoder(frozenset[str]).decode
+_encode_json: Final = msgspec.json.Encoder().encode
+
+
+def insert_key(connection: sqlite3.Connection, key: ApiKey) -> None:
+    """Store a new key."""
+    connection.execute(
+        f"INSERT INTO api_keys ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)",  # noqa: S608 - a constant
+        (
+            key.digest,
+            key.name,
+            key.namespace,
+            _encode_json(sorted(key.permissions)).decode(),
+            key.created_at,
+            key.id,
+            key.hint,
+            key.expires_at,
+            key.revoked_at,
+            key.last_used_at,
+        ),
+    )
+
+
+def set_revoked(connection: sqlite3.Connection, key_id: str, now: int) -> None:
+    """Revoke a key. The time of an earlier revocation stays."""
+    connection.execute(
+        "UPDATE api_keys SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?",
+        (now, key_id),
+    )
+
+
+def shorten_life(connection: sqlite3.Connection, key_id: str, expires_at: int) -> None:
+    """Let a key expire at ``expires_at``, unless it expires earlier."""
+    connection.execute(
+        "UPDATE api_keys SET expires_at = min(coalesce(expires_at, :at), :at)"
+        " WHERE id = :id",
+        {"at": expires_at, "id": key_id},
+    )
+
+
+def set_used(
+    connection: sqlite3.Connection, digests: Iterable[bytes], now: int
+) -> None:
+    """Note the last use of keys."""
+    connection.executemany(
+        "UPDATE api_keys SET last_used_at = ? WHERE digest = ?",
+        [(now, digest) for digest in digests],
+    )
+
+
+def key_with_digest(connection: sqlite3.Connection, digest: bytes) -> ApiKey | None:
+    """Return the key with this SHA-256."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM api_keys WHERE digest = ?",  # noqa: S608 - a constant
+        (digest,),
+    ).fetchone()
+    return None if row is None else _key_of(row)
+
+
+def key_with_id(
+    connection: sqlite3.Connection, namespace: str, key_id: str
+) -> ApiKey | None:
+    """Return the key of an organization with this id."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM api_keys WHERE namespace = ? AND id = ?",  # noqa: S608 - a constant
+        (namespace, key_id),
+    ).fetchone()
+    return None if row is None else _key_of(row)
+
+
+def page_of_keys(
+    connection: sqlite3.Connection, namespace: str, page: Page
+) -> tuple[list[ApiKey], int]:
+    """Return a page of an organization's keys, newest first, and their number."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM api_keys WHERE namespace = ?"  # noqa: S608 - a constant
+        " ORDER BY created_at DESC, id LIMIT ? OFFSET ?",
+        (namespace, page.limit, page.offset),
+    )
+    keys = [_key_of(row) for row in rows]
+    (total,) = connection.execute(
+        "SELECT count(*) FROM api_keys WHERE namespace = ?", (namespace,)
+    ).fetchone()
+    return keys, total
+
+
+def _key_of(row: Sequence[Any]) -> ApiKey:
+    digest, name, namespace, permissions, *rest = row
+    return ApiKey(digest, name, namespace, _decode_texts(permissions), *rest)

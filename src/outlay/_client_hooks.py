@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from outlay._model.events import decode_event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from outlay._client_options import DeadLetterHook, DeliveredHook, DropHook
     from outlay._model.rate_limited_log import RateLimitedLog
@@ -38,6 +38,9 @@ class Hooks(NamedTuple):
 class HookCaller:
     """Calls the hooks, and logs their errors.
 
+    On a thread of the application, SystemExit, KeyboardInterrupt and the like pass,
+    because they may be meant for its own code. A thread of outlay's goes on.
+
     Thread safety: any thread. No lock is held while a hook runs.
     """
 
@@ -52,28 +55,28 @@ class HookCaller:
             return
         token = _in_drop_hook.set(True)
         try:
-            with self._logging_errors("on_drop"):
+            with self._logging_errors("on_drop", Exception):
                 hook(decode_event(payload), reason)
         finally:
             _in_drop_hook.reset(token)
 
     def events_shipped(self, deliveries: Deliveries) -> None:
-        """Call ``on_delivered`` and ``on_dead_letter`` for the outcome of requests."""
+        """Call ``on_delivered`` and ``on_dead_letter``, on a thread of outlay's."""
         delivered, dead = self._hooks.on_delivered, self._hooks.on_dead_letter
         if delivered is not None and deliveries.delivered:
-            with self._logging_errors("on_delivered"):
+            with self._logging_errors("on_delivered", BaseException):
                 delivered([*map(decode_event, deliveries.delivered)])
         if dead is not None:
             for payload, reason, message in deliveries.dead:
-                with self._logging_errors("on_dead_letter"):
+                with self._logging_errors("on_dead_letter", BaseException):
                     dead(decode_event(payload), reason, message)
 
     @contextmanager
-    def _logging_errors(self, hook: str) -> Iterator[None]:
-        """Keep errors of a hook from the code that calls it."""
+    def _logging_errors(self, hook: str, errors: type[BaseException]) -> Iterator[None]:
+        """Keep ``errors`` of a hook from the code that calls it."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - logged: no caller can handle it
+        except errors as error:  # logged: no caller can handle it
             self._notices.exception(hook, error, "the hook %s failed", hook)
 
 
@@ -100,10 +103,19 @@ class DroppedEvents:
             reason: The reason in one word, such as ``journal_full``.
             error: The reason for people.
         """
+        self.add_all([payload], reason, error)
+
+    def add_all(
+        self, payloads: Sequence[bytes], reason: str, error: Exception | str
+    ) -> None:
+        """Do the same for several events. All are counted before the first call."""
+        if not payloads:
+            return
         with self._lock:
-            self._counts[reason] += 1
+            self._counts[reason] += len(payloads)
         self._notices.warn(reason, "events are dropped (%s): %s", reason, error)
-        self._hooks.event_dropped(payload, reason)
+        for payload in payloads:
+            self._hooks.event_dropped(payload, reason)
 
     def counts(self) -> dict[str, int]:
         """Return the number of dropped events by reason."""

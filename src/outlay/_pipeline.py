@@ -175,8 +175,7 @@ class Pipeline:
                 timeout if ships else 0.0, outage_timeout=outage_timeout
             )
         self.shipper.stop(_STOP_SECONDS if settled else 0.0)
-        for payload in self.journal.persist_memory():
-            self.dropped.add(payload, "memory_only", _MEMORY_ONLY)
+        self.dropped.add_all(self.journal.persist_memory(), "memory_only", _MEMORY_ONLY)
         result = self._result(settled=settled)
         self.journal.close_when_idle()
         self.unpriced.close()

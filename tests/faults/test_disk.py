@@ -492,6 +492,43 @@ def test_a_process_out_of_file_descriptors_leaves_no_rubbish_on_disk(
     assert {pending for *_, pending in lines} == {10}
 
 
+_CLOSE_OUT_OF_FILES: Final = """
+import resource
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+dropped = []
+client = outlay.Client(
+    journal_dir=os.environ["ROOT"],
+    shipping=os.environ["SHIPPING"],
+    on_drop=lambda event, reason: dropped.append((event.data["operationId"], reason)),
+)
+taken = []
+try:
+    while True:
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+for number in range(5):
+    track(client, number)
+result = client.close(0.2)
+os.close(taken.pop())
+say(result.complete, result.stats.dropped, result.stats.pending)
+say(len(dropped), {reason for _, reason in dropped}, len({key for key, _ in dropped}))
+"""
+
+
+@pytest.mark.parametrize("shipping", ["thread", "none"])
+def test_a_client_that_is_closed_out_of_file_descriptors_counts_what_it_drops(
+    tmp_path: Path, shipping: str
+) -> None:
+    """Nothing is imported that late, and nothing raised. The hook hears of each."""
+    said = run(_CLOSE_OUT_OF_FILES, {"ROOT": tmp_path, "SHIPPING": shipping})
+
+    result, hooks = said.splitlines()
+    assert result.endswith("{'memory_only': 5} 0")
+    assert hooks == "5 {'memory_only'} 5"
+
+
 _OUT_OF_MEMORY: Final = """
 import resource
 from pathlib import Path

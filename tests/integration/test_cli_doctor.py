@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import resource
 import subprocess
 import threading
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from outlay import Client
+from outlay._cli.commands.doctor import checks
 from outlay._cli.commands.doctor.file_systems import (
     file_system_type,
     file_system_warning,
@@ -101,6 +103,7 @@ def test_a_healthy_set_up_is_all_ok_and_zero(server: BackgroundServer) -> None:
         "space",
         "locks",
         "mapping",
+        "descriptors",
         "journal",
         "server",
         "clock",
@@ -362,6 +365,41 @@ def test_a_link_that_leads_nowhere_is_no_folder_that_is_to_be_made(
     for folder in (tmp_path / "a", tmp_path / "a" / "spill"):
         ((level, text),) = examine("--journal-dir", str(folder))["folder"]
         assert (level, "leads nowhere" in text) == ("fail", True)
+
+
+def test_the_limit_of_open_files_is_told_and_a_small_one_warned_about() -> None:
+    """Each dead writer takes descriptors, and so do sockets of the application."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    [(level, text)] = examine()["descriptors"]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+    try:
+        [small] = examine()["descriptors"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert (level, f"{limits[0]:,} files" in text) == ("ok", True)
+    assert small[0] == "warn"
+    assert "200 files (ulimit -n), and adopts up to 5 dead writers" in small[1]
+    assert "raise the limit to 256" in small[1]
+
+
+def test_an_agent_that_cannot_follow_all_writers_is_warned_about(
+    server: BackgroundServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others wait until it has finished with some."""
+    monkeypatch.setenv("OUTLAY_SHIPPING", "agent")
+    limits = (1024, 16)
+    clients = [Client(base_url=server.url, api_key=KEY) for _ in range(4)]
+    for number, client in enumerate(clients):
+        track(client, number)
+    monkeypatch.setattr(checks.resource, "getrlimit", lambda _: limits)
+
+    findings = examine(*reaching(server))["descriptors"]
+
+    assert findings[-1][0] == "warn"
+    assert "follows 3 of 4 living writers at a time" in findings[-1][1]
+    for client in clients:
+        client.close()
 
 
 # The journal.

@@ -13,9 +13,9 @@ import pytest
 from outlay import Client
 from outlay._shipping import sender_threads
 from outlay._shipping.shipper import Shipper
-from tests.support.answers import refused
+from tests.support.answers import refused, stored
 from tests.support.clock import ManualClock
-from tests.support.events import track
+from tests.support.events import assert_conserved, track
 from tests.support.transports import ScriptedTransport
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _ODD: Final = [SystemExit, KeyboardInterrupt, _TimeoutOfGreenlets]
 def test_a_hook_that_raises_anything_does_not_end_shipping(
     tmp_path: Path, kind: type[BaseException]
 ) -> None:
-    """Each event is delivered, and each hook is called."""
+    """Each event is delivered, and each hook is called for each."""
     calls: queue.SimpleQueue[object] = queue.SimpleQueue()
 
     def fail(*words: object) -> None:
@@ -57,6 +57,65 @@ def test_a_hook_that_raises_anything_does_not_end_shipping(
 
     assert (stats.dead, stats.delivered) == (1, 4)
     assert calls.qsize() == 5
+
+
+@pytest.mark.parametrize("kind", _ODD, ids=lambda kind: kind.__name__)
+def test_a_hook_that_raises_anything_keeps_no_other_hook_from_its_call(
+    tmp_path: Path, kind: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One request delivers an event and refuses two. The log names each hook."""
+    calls: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def delivered(_: object) -> None:
+        calls.put("delivered")
+        raise kind("odd")
+
+    def dead(*_: object) -> None:
+        calls.put("dead")
+        raise kind("odd")
+
+    transport = ScriptedTransport([stored(3, {0: (400, "bad"), 1: (400, "bad")})])
+    with Client(
+        transport=lambda: transport,
+        journal_dir=tmp_path,
+        batching="always",
+        on_dead_letter=dead,
+        on_delivered=delivered,
+    ) as client:
+        for number in range(3):
+            track(client, number)
+
+    assert [calls.get_nowait() for _ in range(calls.qsize())] == [
+        "delivered",
+        "dead",
+        "dead",
+    ]
+    assert "the hook on_delivered failed" in caplog.text
+    assert "the hook on_dead_letter failed" in caplog.text
+
+
+@pytest.mark.parametrize("kind", _ODD, ids=lambda kind: kind.__name__)
+def test_a_drop_hook_that_raises_anything_leaves_the_counts_whole(
+    kind: type[BaseException],
+) -> None:
+    """It runs on the caller's thread, and an interrupt may be meant for the caller."""
+
+    def dropped(*_: object) -> None:
+        raise kind("odd")
+
+    client = Client(
+        transport=lambda: ScriptedTransport(otherwise=refused(503)),
+        durability="memory",
+        on_drop=dropped,
+    )
+    for number in range(5):
+        track(client, number)
+
+    with pytest.raises(kind):
+        client.close(0)
+
+    assert client.stats().dropped == {"memory_only": 5}
+    assert_conserved(client.stats())
 
 
 @pytest.mark.parametrize("kind", _ODD, ids=lambda kind: kind.__name__)

@@ -12,6 +12,7 @@ import outlay
 from outlay import Client
 from outlay._model.settings import Settings
 from outlay.testing import recording
+from tests.capture.test_openai_chat import client, create
 from tests.support.answers import refused
 from tests.support.events import track
 from tests.support.processes import run
@@ -64,6 +65,24 @@ def test_a_dimension_beside_the_customer_is_not_warned_about(
         pass
 
     assert caplog.text == ""
+
+
+def test_a_gateway_that_hides_the_provider_is_warned_about_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its costs have no price, though its models do."""
+    unnamed, named = (client(base_url="https://gateway.acme.test/v1") for _ in "12")
+    with recording() as costs:
+        outlay.instrument(unnamed)
+        create(unnamed)
+        create(unnamed)
+        outlay.instrument(named, provider="openai")
+        create(named)
+
+    assert len(costs.unpriced) == 2
+    assert [event.data["provider"] for event in costs.events] == ["openai"]
+    assert caplog.text.count("outlay.instrument(client, provider='openai')") == 1
+    assert "OUTLAY_PRICE_BOOK" not in caplog.text
 
 
 def test_a_misspelled_variable_is_warned_about_once_with_the_nearest(

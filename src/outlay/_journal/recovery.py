@@ -307,7 +307,7 @@ class Recovery:
         return self._queue_segments(folder, folder.segment_paths())
 
     def _is_full(self) -> bool:
-        return len(self._adopted) + len(self._followed) >= _most_folders(
+        return len(self._adopted) + len(self._followed) >= most_folders(
             agent=self._follows
         )
 
@@ -455,9 +455,14 @@ class Recovery:
         folder.release()
 
 
-def _most_folders(*, agent: bool) -> int:
-    """Return how many folders a process may hold, given its file descriptors."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+def most_folders(*, agent: bool, descriptors: int | None = None) -> int:
+    """Return how many folders of other writers a process may hold.
+
+    Args:
+        agent: Whether it is an agent, which has no host application.
+        descriptors: Its limit of file descriptors. If None, the limit of this process.
+    """
+    limit = descriptors or resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         limit = 1 << 20
     if agent:

@@ -117,7 +117,8 @@ class Shipper:
             make_transport: A function that makes the transport in each process that
                 ships. If None, an `HttpTransport` is made.
             on_deliveries: A function that is called with outcomes, on a sender's thread
-                and without locks. If None, outcomes are not reported.
+                and without locks. It raises nothing. If None, outcomes are not
+                reported.
             telemetry: The telemetry that each request is reported to. Defaults to None.
         """
         self._settings: Final = settings
@@ -422,9 +423,5 @@ class Shipper:
     def _call_hooks(self, planner: RequestPlanner) -> None:
         with self._lock:
             deliveries = planner.take_deliveries()
-        if self._on_deliveries is None or not any(deliveries):
-            return
-        try:
+        if self._on_deliveries is not None and any(deliveries):
             self._on_deliveries(deliveries)
-        except BaseException as error:  # noqa: BLE001 - a hook may raise SystemExit, too
-            self._log.exception("hook", error, "a hook of the application failed")

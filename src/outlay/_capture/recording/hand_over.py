@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 UNKNOWN_AMOUNT: Final = "unknown_amount"
 """The reason of an unpriced cost whose amount callback failed."""
 
+_UNKNOWN_PROVIDER: Final = "unknown"
+"""The provider of a client whose ``base_url`` has the address of no known provider."""
+
 
 class Handover:
     """Carries out decisions with one client. Thread safety: any thread, re-entrant."""
@@ -73,6 +76,10 @@ class Handover:
 
     def _warn_unpriced(self, observation: Observation, why: PriceUnknown) -> None:
         subject = observation.model or observation.event_type
+        if observation.provider == _UNKNOWN_PROVIDER and why.reason != UNKNOWN_AMOUNT:
+            # No price book would help: the models are those of a known provider.
+            self._log.warn_once("unknown provider", _NO_PROVIDER, subject)
+            return
         self._log.warn_once(
             f"unpriced {observation.provider} {subject} {why.reason}",
             _NO_AMOUNT if why.reason == UNKNOWN_AMOUNT else _NO_PRICE,
@@ -163,6 +170,12 @@ def _data(observation: Observation, attribution: Attribution) -> dict[str, Any]:
     return {**attribution.dimensions, **observation.data, **known}
 
 
+_NO_PROVIDER: Final = (
+    "a cost of %s has no price, because outlay does not know the provider of that "
+    "address. If it is a gateway, name the provider that it stands for: "
+    "outlay.instrument(client, provider='openai'). The cost is stored, see 'outlay "
+    "unpriced list' (logged once)"
+)
 _NO_PRICE: Final = (
     "a cost of %s %s has no price, and is stored until it has one: %s. Add it to your "
     "price book (OUTLAY_PRICE_BOOK) or upgrade genai-prices, then run 'outlay reprice' "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import enum
 import os
+import resource
 import shutil
 import ssl
 import stat
@@ -32,6 +33,7 @@ from outlay._journal.admin.inspect import (
 )
 from outlay._journal.folders import default_journal_dir
 from outlay._journal.locks import Lock
+from outlay._journal.recovery import most_folders
 from outlay._model.clock import SystemClock, to_ms
 from outlay._model.settings import Settings, is_loopback
 from outlay._shipping.batching import batch_offer
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from outlay.transport import TransportResponse
 
 _PROBE_BYTES: Final = 64 * 1024  # the smallest segment that a setting allows
+_FEW_DESCRIPTORS: Final = 256  # macOS starts programs with as many
 _NEARLY_FULL: Final = 0.8  # of max_journal_bytes: time to act before events are dropped
 
 SKEW_WARN: Final = 60.0
@@ -239,6 +242,39 @@ def _mapping(probe: Path) -> Finding:
             return Finding(Level.OK, "mapping", "the file system maps files")
     text = "bytes of a mapped file cannot be read back; set OUTLAY_JOURNAL_DIR to"
     return Finding(Level.FAIL, "mapping", f"{text} a folder on a local disk")
+
+
+# The limit of open files.
+
+
+def _descriptors(settings: Settings) -> Iterator[Finding]:
+    """Report how many dead writers' folders a process can hold at the same time."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        yield Finding(Level.OK, "descriptors", "open files have no limit")
+        return
+    adopted = most_folders(agent=False, descriptors=soft)
+    text = (
+        f"a process may open {soft:,} files (ulimit -n), and adopts up to "
+        f"{pluralize(adopted, 'dead writer')} at a time"
+    )
+    if soft < _FEW_DESCRIPTORS:
+        text += f": raise the limit to {_FEW_DESCRIPTORS} or more"
+        yield Finding(Level.WARN, "descriptors", text)
+    else:
+        yield Finding(Level.OK, "descriptors", text)
+    view = current_destination(settings)
+    if not view.folder.exists:
+        return
+    # An agent raises its own limit as far as it may.
+    most = most_folders(agent=True, descriptors=hard)
+    living = sum(not writer.is_dead for writer in view.writers())
+    if living > most:
+        text = (
+            f"an agent that may open {hard:,} files follows {most:,} of "
+            f"{pluralize(living, 'living writer')} at a time: raise its hard limit"
+        )
+        yield Finding(Level.WARN, "descriptors", text)
 
 
 # The journal.
@@ -470,4 +506,9 @@ def _metrics(settings: Settings) -> Finding:
     return Finding(Level.OK, "metrics", pluralize(count, "cost metric"))
 
 
-_CHECKS: Final = {"folder": _folder, "journal": _journal, "server": _server}
+_CHECKS: Final = {
+    "folder": _folder,
+    "descriptors": _descriptors,
+    "journal": _journal,
+    "server": _server,
+}

@@ -18,11 +18,15 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 
 from outlay.server import BackgroundServer, ServerSettings, create_app
+from outlay.server._storage.opening import open_store
+from tests.support.stores import OPENERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from outlay.server._storage.store import Store
 
 KEY = "sk_test_integration"
 PERIOD = {"from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z"}
@@ -126,6 +130,7 @@ def cost(**overrides: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
 def running(
     *,
     middleware: Sequence[Middleware] = (),
+    open_store: Callable[[ServerSettings], Store] = open_store,
     **settings: Any,  # noqa: ANN401 - any setting
 ) -> Iterator[Site]:
     """Run a server with some settings."""
@@ -133,7 +138,10 @@ def running(
     fields = {"port": 0, "database": ":memory:", "api_key": KEY, **settings}
     with (
         BackgroundServer(
-            ServerSettings(**fields), clock=clock, middleware=middleware
+            ServerSettings(**fields),
+            clock=clock,
+            middleware=middleware,
+            open_store=open_store,
         ) as server,
         httpx.Client(
             base_url=server.url, headers={"authorization": f"Bearer {KEY}"}
@@ -142,10 +150,10 @@ def running(
         yield Site(server, http, clock)
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
-    """Return a running server of the test's own."""
-    with running() as site:
+@pytest.fixture(params=OPENERS)
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """Return a running server of the test's own, over each kind of store."""
+    with running(open_store=OPENERS[request.param]) as site:
         yield site
 
 

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from outlay.server import BackgroundServer, ServerSettings
+from tests.support.stores import OPENERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,11 +83,12 @@ class Books:
         return decoded
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[BackgroundServer]:
+@pytest.fixture(scope="module", params=OPENERS)
+def server(request: pytest.FixtureRequest) -> Iterator[BackgroundServer]:
     """Return a server for all tests; each has an organization of its own."""
     with BackgroundServer(
-        ServerSettings(port=0, database=":memory:", default_currency="CHF")
+        ServerSettings(port=0, database=":memory:", default_currency="CHF"),
+        open_store=OPENERS[request.param],
     ) as server:
         yield server
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 from contextlib import suppress
-from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._errors import StoreUnavailableError
@@ -25,13 +22,14 @@ from outlay.server._services.keys import KeyService
 from outlay.server._services.report import ReportService
 from outlay.server._services.summary import SummaryService
 from outlay.server._storage.commit_thread import CommitThread
-from outlay.server._storage.sqlite_store import SqliteStore
+from outlay.server._storage.opening import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from outlay._model.clock import Clock
     from outlay.server._settings import ServerSettings
+    from outlay.server._storage.store import Store
 
 log = logging.getLogger("outlay.server")
 
@@ -44,16 +42,27 @@ class ServerCore:
     Call `open`, then `start` and `stop` on one event loop, once each. If nothing is
     ever served, call `open` and `close`.
 
+    Args:
+        settings: The server's settings.
+        clock: The source of the time.
+        open_store: The function that opens the store. Defaults to the SQLite file of
+            the settings.
+
     Attributes:
         generated_key: The key with all permissions that `open` created for a database
             without keys. None if there was a key, or a fixed key is set. It is stored
             nowhere else.
     """
 
-    def __init__(self, settings: ServerSettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        clock: Clock,
+        open_store: Callable[[ServerSettings], Store] = open_store,
+    ) -> None:
         self.settings = settings
         self._clock = clock
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._open_store = open_store
         self._opened = False
         self.generated_key: str | None = None
 
@@ -66,11 +75,7 @@ class ServerCore:
         if self._opened:
             return
         settings = self.settings
-        self.store = SqliteStore(
-            self._database_path(),
-            dedupe_window=settings.dedupe_window // timedelta(microseconds=1),
-            durable=settings.database != ":memory:",
-        )
+        self.store = self._open_store(settings)
         self.commits = CommitThread(
             self.store, self.now, max_waiting_events=settings.max_waiting_events
         )
@@ -117,8 +122,6 @@ class ServerCore:
             return
         self._opened = False
         self.store.close()
-        if self._folder is not None:
-            self._folder.cleanup()
 
     def now(self) -> int:
         """Return wall time in microseconds since 1970."""
@@ -168,37 +171,30 @@ class ServerCore:
             with suppress(StoreUnavailableError):  # The next use is noted again.
                 await self.keys.write_uses()
 
-    def _database_path(self) -> Path:
-        if self.settings.database == ":memory:":
-            # A file as well, because readers beside the writer must share it.
-            self._folder = tempfile.TemporaryDirectory(prefix="outlay-server-")
-            return Path(self._folder.name) / "outlay.db"
-        return Path(self.settings.database)
-
     def _ensure_default_metrics(self) -> None:
         """Create the default metrics in a new database."""
         settings = self.settings
-        if not (settings.default_metrics or settings.dev) or not self.store.is_new:
-            return
-        for metric in default_metrics(
-            settings.namespace, settings.default_currency, DEFAULT_PRODUCT, self.now()
-        ):
-            self.store.add_cost(metric)
+        if settings.default_metrics or settings.dev:
+            self.store.add_first_costs(
+                default_metrics(
+                    settings.namespace,
+                    settings.default_currency,
+                    DEFAULT_PRODUCT,
+                    self.now(),
+                )
+            )
 
     def _ensure_key(self) -> None:
         """Create a key with all permissions if no other key exists."""
         if self.settings.api_key is not None or self.settings.dev:
             return
-        with self.store.reading() as reader:
-            if reader.namespaces():
-                return
-        self.generated_key = new_key()
-        self.store.add_key(
-            key_record(
-                self.generated_key,
-                name="first start",
-                namespace=self.settings.namespace,
-                permissions={ALL_PERMISSIONS},
-                now=self.now(),
-            )
+        key = new_key()
+        record = key_record(
+            key,
+            name="first start",
+            namespace=self.settings.namespace,
+            permissions={ALL_PERMISSIONS},
+            now=self.now(),
         )
+        if self.store.add_first_key(record):
+            self.generated_key = key

@@ -19,6 +19,7 @@ from outlay.server._app import app_for
 from outlay.server._core import ServerCore
 from outlay.server._errors import AddressError, AddressInUseError, ServerError
 from outlay.server._http.limited_protocol import LimitedProtocol
+from outlay.server._storage.opening import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from outlay.server._services.ingest import IngestCounts
     from outlay.server._settings import ServerSettings
+    from outlay.server._storage.store import Store
 
 log = logging.getLogger("outlay.server")
 
@@ -153,6 +155,8 @@ class BackgroundServer:
         settings: The server's settings. Port 0 takes any free port.
         clock: The source of the time. Defaults to the machine's clock.
         middleware: The middleware around all routes. See `create_app`.
+        open_store: The function that opens the store. Defaults to the SQLite file of
+            the settings.
 
     Example:
         with BackgroundServer(ServerSettings(port=0, database=":memory:")) as server:
@@ -165,9 +169,10 @@ class BackgroundServer:
         *,
         clock: Clock | None = None,
         middleware: Sequence[Middleware] = (),
+        open_store: Callable[[ServerSettings], Store] = open_store,
     ) -> None:
         self._settings = settings
-        self._core = ServerCore(settings, clock or SystemClock())
+        self._core = ServerCore(settings, clock or SystemClock(), open_store)
         self._middleware = middleware
         self._ready = threading.Event()
         self._thread = threading.Thread(

@@ -11,7 +11,7 @@ import msgspec
 from outlay.server._metering.decimals import format_plain
 from outlay.server._records import ApiKey, CostMetric, Product
 from outlay.server._services.default_metrics import is_untouched_default
-from outlay.server._storage.store import ALL, Page, Reader, Store
+from outlay.server._storage.store import Page, Reader, Store
 from outlay.server._wire.problems import FieldError, invalid_fields, not_found
 from outlay.server._wire.request_models import (
     CostCreate,
@@ -32,7 +32,7 @@ from outlay.server._wire.response_models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from outlay.server._services.auth import Authenticator
     from outlay.server._settings import ServerSettings
@@ -84,31 +84,16 @@ class CostService:
             now,
             now,
         )
-        await self._commits.run(lambda: self._add(cost))
+        await self._commits.run(lambda: self._store.add_cost(cost, _untouched_defaults))
         return cost_response(cost)
-
-    def _add(self, cost: CostMetric) -> None:
-        """Store a cost in place of an untouched default of its event type.
-
-        Both would count the same events.
-        """
-        for other in self._metrics_of(cost.namespace, cost.event_type):
-            if is_untouched_default(other):
-                self._store.delete_cost(other, self._now())
-        self._store.add_cost(cost)
 
     def overlapping(self, cost: CostResponse) -> list[str]:
         """Return the names and ids of other metrics that count the same events."""
-        return [
-            f"{other.name} ({other.id})"
-            for other in self._metrics_of(cost.merchant_id, cost.event_type)
-            if other.id != cost.id
-        ]
-
-    def _metrics_of(self, namespace: str, event_type: str | None) -> list[CostMetric]:
+        if cost.event_type is None:
+            return []
         with self._store.reading() as reader:
-            costs, _ = reader.costs(namespace, None, ALL)
-        return [cost for cost in costs if event_type and cost.event_type == event_type]
+            others = reader.costs_of_type(cost.merchant_id, cost.event_type)
+        return [f"{other.name} ({other.id})" for other in others if other.id != cost.id]
 
     async def create_metric(self, key: ApiKey, body: CostMetricCreate) -> CostResponse:
         """Store a new cost that was sent in the older form."""
@@ -146,10 +131,7 @@ class CostService:
     async def change(self, key: ApiKey, cost_id: str, patch: CostPatch) -> CostResponse:
         """Change a cost. A new price applies to earlier events as well."""
 
-        def replace() -> CostMetric:
-            # In the commit thread, so that no other change comes in between.
-            with self._store.reading() as reader:
-                old = get_cost(reader, key, cost_id)
+        def changed(old: CostMetric) -> CostMetric:
             new = msgspec.structs.replace(
                 old, **patch.changes(), updated_at=self._now()
             )
@@ -159,20 +141,22 @@ class CostService:
                 raise invalid_fields(
                     [FieldError("valueProperty", str(error))]
                 ) from None
-            self._store.replace_cost(new)
             return new
 
-        return cost_response(await self._commits.run(replace))
+        cost = await self._commits.run(
+            lambda: self._store.change_cost(key.namespace, cost_id, changed)
+        )
+        if cost is None:
+            raise not_found("cost", cost_id)
+        return cost_response(cost)
 
     async def delete(self, key: ApiKey, cost_id: str) -> None:
         """Delete a cost. Its events stay."""
-
-        def hide() -> None:
-            with self._store.reading() as reader:
-                cost = get_cost(reader, key, cost_id)
-            self._store.delete_cost(cost, self._now())
-
-        await self._commits.run(hide)
+        deleted = await self._commits.run(
+            lambda: self._store.delete_cost(key.namespace, cost_id, self._now())
+        )
+        if not deleted:
+            raise not_found("cost", cost_id)
 
     async def create_product(self, key: ApiKey, body: ProductCreate) -> ProductResponse:
         """Store a new product."""
@@ -223,6 +207,11 @@ class CostService:
             now,
             now,
         )
+
+
+def _untouched_defaults(others: Sequence[CostMetric]) -> list[str]:
+    """Return the untouched default metrics, which would count the same events."""
+    return [other.id for other in others if is_untouched_default(other)]
 
 
 def get_cost(reader: Reader, key: ApiKey, cost_id: str) -> CostMetric:

@@ -157,6 +157,10 @@ _MIGRATIONS: Final = (
     UPDATE api_keys SET id = 'key_' || lower(hex(randomblob(12)));
     CREATE UNIQUE INDEX api_keys_by_id ON api_keys (id);
     """,
+    """
+    -- A new cost looks at the others of its event type only.
+    CREATE INDEX costs_by_type ON costs (namespace, event_type);
+    """,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

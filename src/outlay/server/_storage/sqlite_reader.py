@@ -117,6 +117,19 @@ def row_of_cost(cost: CostMetric) -> tuple[Any, ...]:
     )
 
 
+def costs_of_type(
+    connection: sqlite3.Connection, namespace: str, event_type: str
+) -> list[CostMetric]:
+    """Return the costs that read events of this type, oldest first."""
+    rows = connection.execute(
+        f"SELECT {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
+        " WHERE namespace = ? AND event_type = ? AND deleted_at IS NULL"
+        " ORDER BY number",
+        (namespace, event_type),
+    )
+    return [cost_of(row) for row in rows]
+
+
 class SqliteReader:
     """One reading connection. Thread safety: one thread at a time."""
 
@@ -159,6 +172,10 @@ class SqliteReader:
             {**wanted, **page._asdict()},
         )
         return [cost_of(row) for row in rows], self._count(where, wanted)
+
+    def costs_of_type(self, namespace: str, event_type: str) -> list[CostMetric]:
+        """Return the costs that read events of this type, oldest first."""
+        return costs_of_type(self._connection, namespace, event_type)
 
     def product(self, namespace: str, product_id: str) -> Product | None:
         """Return a product."""

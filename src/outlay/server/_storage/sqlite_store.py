@@ -38,13 +38,17 @@ from outlay.server._storage.sqlite_reader import (
     SqliteReader,
     contributions_from_rows,
     cost_of,
+    costs_of_type,
     row_of_cost,
 )
+from outlay.server._storage.store import keep_all
 from outlay.server._wire.response_models import decode_data
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
+
+    from outlay.server._storage.store import Change, Review
 
 _CATCH_UP_BATCH: Final = 2000  # events; some 40 ms, for which posts can wait
 _FOLD_BATCH: Final = 4000  # events that a reader may have to add to the rollups
@@ -77,9 +81,6 @@ class SqliteStore:
             with the process needs no sync.
         write_batch: The number of keys that are written together.
 
-    Attributes:
-        is_new: Whether the file had no metric, deleted or not, and no event.
-
     Raises:
         DatabaseError: The file cannot be used. The message says what to do.
     """
@@ -102,17 +103,16 @@ class SqliteStore:
             raise
         self._connection.execute(STAGING)
         self._seq = self._one("SELECT coalesce(max(seq), 0) FROM events")
-        self.is_new = not self._seq and not self._one("SELECT count(*) FROM costs")
         self._folded = self._one("SELECT folded_seq FROM progress")
         self._unfolded = self._read_unfolded()
         self._appended_at = 0
         self._index = IdempotencyIndex(
             self._connection, self._transaction, write_batch=write_batch
         )
-        # Both are replaced and never changed, because other threads read them.
+        # Other threads look up keys. Each change of a key is a single operation.
         self._active: dict[tuple[str, str], tuple[_ActiveMetric, ...]] = {}
         self._lagging: dict[int, int] = {}  # folded_seq by the metric's row number
-        self._load_costs()
+        self._load_all_costs()
         self._idle_readers: list[SqliteReader] = []  # guarded by _readers_lock
         self._readers_lock = threading.Lock()
         self._watching = _schema.open_reader(path)
@@ -272,42 +272,89 @@ class SqliteStore:
 
     # -- costs, products and keys, in the commit thread
 
-    def add_cost(self, cost: CostMetric) -> None:
+    def add_cost(self, cost: CostMetric, review: Review = keep_all) -> None:
         """Store a new cost. It reads earlier events as well."""
         with self._transaction():
-            self._connection.execute(
-                f"INSERT INTO costs ({COST_COLUMNS}, folded_seq)"  # noqa: S608 - a constant
-                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,0)",
-                row_of_cost(cost),
-            )
-        self._load_costs()
+            others: Sequence[CostMetric] = ()
+            if cost.event_type is not None:
+                others = costs_of_type(
+                    self._connection, cost.namespace, cost.event_type
+                )
+            replaced = [*review(others)]
+            for cost_id in replaced:
+                self._delete_cost(cost_id, cost.created_at)
+            self._insert_cost(cost)
+        self._load_costs(cost.namespace, cost.event_type)
 
-    def replace_cost(self, cost: CostMetric) -> None:
-        """Store a changed cost. It is folded again only if its quantities change."""
+    def add_first_costs(self, costs: Iterable[CostMetric]) -> bool:
+        """Store costs, unless the store ever had a cost or an event."""
         with self._transaction():
-            number, old = self._numbered(cost.id)
+            if self._seq or self._one("SELECT count(*) FROM costs"):
+                return False
+            added = [*costs]
+            for cost in added:
+                self._insert_cost(cost)
+        for cost in added:
+            self._load_costs(cost.namespace, cost.event_type)
+        return True
+
+    def change_cost(
+        self, namespace: str, cost_id: str, change: Change
+    ) -> CostMetric | None:
+        """Change a cost. It is folded again only if its quantities change."""
+        with self._transaction():
+            found = self._find_cost(namespace, cost_id)
+            if found is None:
+                return None
+            number, old = found
+            new = change(old)
             self._connection.execute(
                 f"UPDATE costs SET ({COST_COLUMNS}) = (?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - a constant
                 " WHERE number = ?",
-                (*row_of_cost(cost), number),
+                (*row_of_cost(new), number),
             )
-            if not cost.has_same_quantities(old):
+            if not new.has_same_quantities(old):
                 self._connection.execute(
                     "UPDATE costs SET folded_seq = 0 WHERE number = ?", (number,)
                 )
                 self._drop_rollups(number)
-        self._load_costs()
+        for event_type in dict.fromkeys((old.event_type, new.event_type)):
+            self._load_costs(namespace, event_type)
+        return new
 
-    def delete_cost(self, cost: CostMetric, now: int) -> None:
+    def delete_cost(self, namespace: str, cost_id: str, now: int) -> bool:
         """Delete a cost. Its events stay."""
         with self._transaction():
-            number, _ = self._numbered(cost.id)
-            self._connection.execute(
-                "UPDATE costs SET deleted_at = ?, folded_seq = 0 WHERE number = ?",
-                (now, number),
-            )
-            self._drop_rollups(number)
-        self._load_costs()
+            found = self._find_cost(namespace, cost_id)
+            if found is None:
+                return False
+            self._delete_cost(cost_id, now)
+        self._load_costs(namespace, found[1].event_type)
+        return True
+
+    def _insert_cost(self, cost: CostMetric) -> None:
+        self._connection.execute(
+            f"INSERT INTO costs ({COST_COLUMNS}, folded_seq)"  # noqa: S608 - a constant
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,0)",
+            row_of_cost(cost),
+        )
+
+    def _delete_cost(self, cost_id: str, now: int) -> None:
+        (number,) = self._connection.execute(
+            "UPDATE costs SET deleted_at = ?, folded_seq = 0 WHERE id = ?"
+            " RETURNING number",
+            (now, cost_id),
+        ).fetchone()
+        self._drop_rollups(number)
+
+    def _find_cost(self, namespace: str, cost_id: str) -> tuple[int, CostMetric] | None:
+        """Return a cost that is not deleted, and its row number."""
+        row = self._connection.execute(
+            f"SELECT number, {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
+            " WHERE id = ? AND namespace = ? AND deleted_at IS NULL",
+            (cost_id, namespace),
+        ).fetchone()
+        return None if row is None else (row[0], cost_of(row[1:]))
 
     def add_product(self, product: Product) -> None:
         """Store a product, unless its id exists."""
@@ -332,6 +379,14 @@ class SqliteStore:
         with self._transaction():
             key_table.insert_key(self._connection, key)
 
+    def add_first_key(self, key: ApiKey) -> bool:
+        """Store an API key, unless there is one already. Return whether it did."""
+        with self._transaction():
+            if self._one("SELECT count(*) FROM api_keys"):
+                return False
+            key_table.insert_key(self._connection, key)
+        return True
+
     def revoke_key(self, key_id: str, now: int) -> None:
         """Revoke an API key."""
         with self._transaction():
@@ -348,23 +403,39 @@ class SqliteStore:
         with self._transaction():
             key_table.set_used(self._connection, digests, now)
 
-    def _load_costs(self) -> None:
-        active: defaultdict[tuple[str, str], list[_ActiveMetric]] = defaultdict(list)
-        lagging: dict[int, int] = {}
+    def _load_all_costs(self) -> None:
+        rows = self._connection.execute(
+            "SELECT DISTINCT namespace, event_type FROM costs WHERE deleted_at IS NULL"
+        )
+        for namespace, event_type in rows.fetchall():
+            self._load_costs(namespace, event_type)
+
+    def _load_costs(self, namespace: str, event_type: str | None) -> None:
+        """Read the metrics of one event type again."""
+        if event_type is None:
+            return
+        key = (namespace, event_type)
+        lagging = {**self._lagging}
+        for active in self._active.get(key, ()):
+            lagging.pop(active.number, None)
         rows = self._connection.execute(
             f"SELECT number, folded_seq, {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
-            " WHERE deleted_at IS NULL"
+            " WHERE namespace = ? AND event_type = ? AND deleted_at IS NULL"
+            " ORDER BY number",
+            key,
         )
+        found: list[_ActiveMetric] = []
         for number, folded, *columns in rows:
-            cost = cost_of(columns)
-            metric = compile_metric(cost)
-            if metric is None or cost.event_type is None:
+            metric = compile_metric(cost_of(columns))
+            if metric is None:
                 continue
-            key = (cost.namespace, cost.event_type)
-            active[key].append(_ActiveMetric(number, metric))
+            found.append(_ActiveMetric(number, metric))
             if folded is not None:
                 lagging[number] = folded
-        self._active = {key: tuple(metrics) for key, metrics in active.items()}
+        if found:
+            self._active[key] = tuple(found)
+        else:
+            self._active.pop(key, None)
         self._lagging = lagging
 
     def _metric(self, number: int) -> CompiledMetric:
@@ -374,13 +445,6 @@ class SqliteStore:
             for active in several
             if active.number == number
         )
-
-    def _numbered(self, cost_id: str) -> tuple[int, CostMetric]:
-        number, *columns = self._connection.execute(
-            f"SELECT number, {COST_COLUMNS} FROM costs WHERE id = ?",  # noqa: S608 - a constant
-            (cost_id,),
-        ).fetchone()
-        return number, cost_of(columns)
 
     def _drop_rollups(self, number: int) -> None:
         for table in ("rollups", "wide_sums"):

@@ -1,15 +1,24 @@
 """The seam between the services and the storage of events.
 
-An implementation keeps these promises. An event is on disk when `Store.append` returns.
-An append stores all of its events or none. A `Reader` is one consistent snapshot.
+Nothing above this module knows an engine. An implementation keeps the promises of these
+docstrings; ``tests/contract/store`` checks them for every store. Quantities are stated
+by their result: `Reader.contributions` may fold events in any way and at any time, if
+the folded contributions equal those of the single events, to the last digit.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import (
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from contextlib import AbstractContextManager
 
     from outlay.server._metering.metric import CompiledMetric, Contribution
@@ -45,6 +54,10 @@ class Reader(Protocol):
         self, namespace: str, product_id: str | None, page: Page
     ) -> tuple[list[CostMetric], int]:
         """Return a page of costs, oldest first, and the number of all costs."""
+        ...
+
+    def costs_of_type(self, namespace: str, event_type: str) -> list[CostMetric]:
+        """Return the costs that read events of this type, oldest first."""
         ...
 
     def product(self, namespace: str, product_id: str) -> Product | None:
@@ -84,7 +97,11 @@ class Reader(Protocol):
         """Yield the contributions of the events in ``start <= at < end``, unordered.
 
         One contribution may stand for any events that agree in the dimensions ``names``
-        and lie in one ``window``. Its other dimensions may be ''.
+        and lie in one ``window``. Its other dimensions may be ''. Accumulated, all
+        contributions of a group and window equal those of its single events, as
+        `CompiledMetric.contribution` returns them: exact sums, exact counts, and the
+        exact least, greatest and latest value. Of two values of one instant, the later
+        is the one of the event that was received later.
 
         Args:
             metric: A cost of this view, compiled.
@@ -105,53 +122,118 @@ class Reader(Protocol):
         ...
 
 
+Review: TypeAlias = "Callable[[Sequence[CostMetric]], Iterable[str]]"
+"""A decision about a new cost, from the other costs of its event type, oldest first.
+
+It returns the ids of those that the new cost replaces. It may raise to refuse the cost.
+"""
+
+Change: TypeAlias = "Callable[[CostMetric], CostMetric]"
+"""A function from a cost to the changed cost. It may raise to refuse the change."""
+
+
+def keep_all(_: Sequence[CostMetric]) -> Iterable[str]:
+    """Replace no other cost. It is the `Review` of a cost that is always welcome."""
+    return ()
+
+
 class Store(Protocol):
     """Stores events, costs, products and keys.
 
-    Thread safety: one thread at a time may write. Any thread may call `has_metric_for`
-    and `reading` at any time.
+    Each method is one step: it happens as a whole or not at all, and no other write
+    comes between its reading and its writing, of this server or of another. When a
+    method returns, its writes are on disk.
+
+    Thread safety: one thread of a server writes at a time. Any thread may call
+    `has_metric_for` and `reading` at any time. Another server may use the same data, if
+    the engine allows it.
+
+    Raises:
+        StoreUnavailableError: Nothing was stored, or the store cannot be read. Any
+            method may raise it. The caller may try again.
     """
 
     def append(self, events: Sequence[Event], now: int) -> list[IngestResult]:
         """Store ``events``, the first with each key, and return a result for each.
 
-        All of them are on disk on return, or none is.
+        A key stands for the first event with it for the dedupe window, from the time
+        of receipt of that event. Afterwards it is free again. Keys belong to one
+        organization.
 
         Args:
             events: The events in order of arrival. They may hold a key twice.
             now: The time of receipt, in microseconds since 1970.
-
-        Raises:
-            StoreUnavailableError: Nothing was stored.
         """
         ...
 
     def do_background_work(self, now: int) -> bool:
-        """Do one slice of deferred work. Return whether there is more."""
+        """Do one slice of deferred work. Return whether there is more.
+
+        Deferred work changes the speed of later calls, and never their results. A slice
+        is short, because appends wait for it. If another server does the work, return
+        False.
+
+        Args:
+            now: The time, in microseconds since 1970.
+        """
         ...
 
-    def add_cost(self, cost: CostMetric) -> None:
-        """Store a new cost. It reads earlier events as well."""
+    def add_cost(self, cost: CostMetric, review: Review = keep_all) -> None:
+        """Store a new cost. It reads earlier events as well.
+
+        Args:
+            cost: The new cost.
+            review: The decision about it. The costs that it returns are deleted.
+        """
         ...
 
-    def replace_cost(self, cost: CostMetric) -> None:
-        """Store a changed cost under its id."""
+    def add_first_costs(self, costs: Iterable[CostMetric]) -> bool:
+        """Store costs, unless the store ever had a cost or an event.
+
+        Returns:
+            Whether the costs were stored.
+        """
         ...
 
-    def delete_cost(self, cost: CostMetric, now: int) -> None:
-        """Delete a cost. Its events stay."""
+    def change_cost(
+        self, namespace: str, cost_id: str, change: Change
+    ) -> CostMetric | None:
+        """Change a cost, and return it as changed.
+
+        Readers that are opened later have the new definition for earlier events too.
+
+        Args:
+            namespace: The organization.
+            cost_id: The id of the cost.
+            change: The function that changes it. The id and organization must stay.
+
+        Returns:
+            The changed cost, or None if there is no such cost.
+        """
+        ...
+
+    def delete_cost(self, namespace: str, cost_id: str, now: int) -> bool:
+        """Delete a cost. Its events stay. Return whether there was such a cost."""
         ...
 
     def add_product(self, product: Product) -> None:
-        """Store a product, unless its id exists."""
+        """Store a product, unless its id exists in its organization."""
         ...
 
     def add_key(self, key: ApiKey) -> None:
         """Store an API key."""
         ...
 
+    def add_first_key(self, key: ApiKey) -> bool:
+        """Store an API key, unless there is one already. Return whether it did."""
+        ...
+
     def has_metric_for(self, namespace: str, event_type: str) -> bool:
-        """Return whether some cost reads events of this type. It reads memory only."""
+        """Return whether some cost reads events of this type.
+
+        It takes about a microsecond, because every event asks. It sees the writes of
+        this server, and those of other servers after a short while.
+        """
         ...
 
     def version(self) -> int:
@@ -183,8 +265,7 @@ class Store(Protocol):
     def reading(self) -> AbstractContextManager[Reader]:
         """Open a consistent view. It contains everything that was stored before.
 
-        Raises:
-            StoreUnavailableError: The store cannot be read.
+        No later write changes the view. A view never waits for a write.
         """
         ...
 

@@ -1,0 +1,349 @@
+"""A plain store in memory: the promises of `Store`, in the most obvious way.
+
+It computes each quantity from the events, keeps no rollups, and defers nothing. The
+tests of the store run over it as well, so that they state promises and not an engine.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from outlay.server._records import ApiKey, CostMetric, Event, IngestResult, Product
+from outlay.server._storage.store import CUSTOMER_NAME, NO_FILTER, keep_all
+
+if TYPE_CHECKING:
+    from collections.abc import (
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
+
+    from outlay.server._metering.metric import CompiledMetric, Contribution
+    from outlay.server._storage.store import Change, Page, Review
+    from outlay.server._wire.request_models import Window
+
+
+class Received(NamedTuple):
+    """An event, and its time of receipt in microseconds since 1970."""
+
+    event: Event
+    at: int
+
+
+@dataclass
+class Tables:
+    """Everything that a store holds. It outlives the store, as a disk does.
+
+    Attributes:
+        events: The events in order of receipt.
+        first: The place in `events` of the event that a key stands for.
+        costs: The costs that are not deleted, oldest first.
+        had_costs: Whether there ever was a cost.
+        commits: The number of commits.
+    """
+
+    events: list[Received] = field(default_factory=list)
+    first: dict[tuple[str, str], int] = field(default_factory=dict)
+    costs: dict[str, CostMetric] = field(default_factory=dict)
+    products: dict[tuple[str, str], Product] = field(default_factory=dict)
+    keys: dict[bytes, ApiKey] = field(default_factory=dict)
+    had_costs: bool = False
+    commits: int = 0
+
+    def snapshot(self) -> Tables:
+        """Return a view that later writes do not change."""
+        view = copy(self)
+        view.events = [*self.events]
+        view.costs = {**self.costs}
+        view.products = {**self.products}
+        view.keys = {**self.keys}
+        return view
+
+
+class MemoryStore:
+    """Stores everything in `Tables`. Thread safety: as `Store`.
+
+    Args:
+        tables: The data. A second store on the same tables is the first one, reopened.
+        dedupe_window: The time for which a key is remembered, in microseconds.
+    """
+
+    def __init__(self, tables: Tables, *, dedupe_window: int) -> None:
+        self._tables = tables
+        self._dedupe_window = dedupe_window
+        self._lock = threading.Lock()
+
+    def append(self, events: Sequence[Event], now: int) -> list[IngestResult]:
+        """Store ``events``, the first with each key, and return a result for each."""
+        with self._writing() as tables:
+            return [self._append(tables, event, now) for event in events]
+
+    def _append(self, tables: Tables, event: Event, now: int) -> IngestResult:
+        place = tables.first.get((event.namespace, event.key))
+        if place is not None:
+            first, received_at = tables.events[place]
+            if now - received_at < self._dedupe_window:
+                return IngestResult(
+                    first, duplicate=True, conflict=_sent(first) != _sent(event)
+                )
+        tables.first[event.namespace, event.key] = len(tables.events)
+        tables.events.append(Received(event, now))
+        return IngestResult(event)
+
+    def do_background_work(self, now: int) -> bool:
+        """Defer nothing."""
+        del now
+        return False
+
+    def add_cost(self, cost: CostMetric, review: Review = keep_all) -> None:
+        """Store a new cost."""
+        with self._writing() as tables:
+            others = _costs_of_type(tables, cost.namespace, cost.event_type)
+            for cost_id in [*review(others)]:
+                del tables.costs[cost_id]
+            tables.costs[cost.id] = cost
+            tables.had_costs = True
+
+    def add_first_costs(self, costs: Iterable[CostMetric]) -> bool:
+        """Store costs, unless the store ever had a cost or an event."""
+        with self._writing() as tables:
+            if tables.had_costs or tables.events:
+                return False
+            tables.costs.update((cost.id, cost) for cost in costs)
+            tables.had_costs = True
+            return True
+
+    def change_cost(
+        self, namespace: str, cost_id: str, change: Change
+    ) -> CostMetric | None:
+        """Change a cost, and return it as changed."""
+        with self._writing() as tables:
+            old = _cost(tables, namespace, cost_id)
+            if old is None:
+                return None
+            tables.costs[cost_id] = change(old)
+            return tables.costs[cost_id]
+
+    def delete_cost(self, namespace: str, cost_id: str, now: int) -> bool:
+        """Delete a cost."""
+        del now
+        with self._writing() as tables:
+            if _cost(tables, namespace, cost_id) is None:
+                return False
+            del tables.costs[cost_id]
+            return True
+
+    def add_product(self, product: Product) -> None:
+        """Store a product, unless its id exists."""
+        with self._writing() as tables:
+            tables.products.setdefault((product.namespace, product.id), product)
+
+    def add_key(self, key: ApiKey) -> None:
+        """Store an API key."""
+        with self._writing() as tables:
+            tables.keys[key.digest] = key
+
+    def add_first_key(self, key: ApiKey) -> bool:
+        """Store an API key, unless there is one already."""
+        with self._writing() as tables:
+            if tables.keys:
+                return False
+            tables.keys[key.digest] = key
+            return True
+
+    def revoke_key(self, key_id: str, now: int) -> None:
+        """Revoke the API key with this id."""
+        self._change_keys(
+            lambda key: key.id == key_id and key.revoked_at is None, revoked_at=now
+        )
+
+    def rotate_key(self, key_id: str, successor: ApiKey, expires_at: int) -> None:
+        """Store ``successor``, and let the key with this id expire."""
+
+        def outlives(key: ApiKey) -> bool:
+            return key.id == key_id and (
+                key.expires_at is None or key.expires_at > expires_at
+            )
+
+        with self._writing() as tables:
+            _change_keys(tables, outlives, expires_at=expires_at)
+            tables.keys[successor.digest] = successor
+
+    def note_key_uses(self, digests: Collection[bytes], now: int) -> None:
+        """Note that the keys with these SHA-256 were used."""
+        self._change_keys(lambda key: key.digest in digests, last_used_at=now)
+
+    def _change_keys(self, chosen: Callable[[ApiKey], bool], **fields: int) -> None:
+        with self._writing() as tables:
+            _change_keys(tables, chosen, **fields)
+
+    def has_metric_for(self, namespace: str, event_type: str) -> bool:
+        """Return whether some cost reads events of this type."""
+        with self._lock:
+            costs = _costs_of_type(self._tables, namespace, event_type)
+        return any(cost.aggregation is not None for cost in costs)
+
+    def version(self) -> int:
+        """Return the number of commits."""
+        return self._tables.commits
+
+    @contextmanager
+    def reading(self) -> Iterator[MemoryReader]:
+        """Open a consistent view."""
+        with self._lock:
+            view = self._tables.snapshot()
+        yield MemoryReader(view)
+
+    def close(self) -> None:
+        """Keep the tables."""
+
+    @contextmanager
+    def _writing(self) -> Iterator[Tables]:
+        """Count a commit at the end of the block, or undo it and raise its error."""
+        with self._lock:
+            before, first = self._tables.snapshot(), {**self._tables.first}
+            try:
+                yield self._tables
+            except BaseException:
+                vars(self._tables).update({**vars(before), "first": first})
+                raise
+            self._tables.commits += 1
+
+
+class MemoryReader:
+    """One view of the tables."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def cost(self, namespace: str, cost_id: str) -> CostMetric | None:
+        """Return a cost that is not deleted."""
+        return _cost(self._tables, namespace, cost_id)
+
+    def costs(
+        self, namespace: str, product_id: str | None, page: Page
+    ) -> tuple[list[CostMetric], int]:
+        """Return a page of costs, oldest first, and the number of all."""
+        found = [
+            cost
+            for cost in self._tables.costs.values()
+            if cost.namespace == namespace and product_id in {None, cost.product_id}
+        ]
+        return found[page.offset : page.offset + page.limit], len(found)
+
+    def costs_of_type(self, namespace: str, event_type: str) -> list[CostMetric]:
+        """Return the costs that read events of this type, oldest first."""
+        return _costs_of_type(self._tables, namespace, event_type)
+
+    def product(self, namespace: str, product_id: str) -> Product | None:
+        """Return a product."""
+        return self._tables.products.get((namespace, product_id))
+
+    def products(self, namespace: str, page: Page) -> tuple[list[Product], int]:
+        """Return a page of products, oldest first, and the number of all."""
+        found = [
+            product
+            for product in self._tables.products.values()
+            if product.namespace == namespace
+        ]
+        return found[page.offset : page.offset + page.limit], len(found)
+
+    def key(self, digest: bytes) -> ApiKey | None:
+        """Return the API key with this SHA-256."""
+        return self._tables.keys.get(digest)
+
+    def key_with_id(self, namespace: str, key_id: str) -> ApiKey | None:
+        """Return the API key of an organization with this id."""
+        for key in self._tables.keys.values():
+            if (key.namespace, key.id) == (namespace, key_id):
+                return key
+        return None
+
+    def keys(self, namespace: str, page: Page) -> tuple[list[ApiKey], int]:
+        """Return a page of an organization's keys, newest first, and their number."""
+        found = [
+            key for key in self._tables.keys.values() if key.namespace == namespace
+        ]
+        found.sort(key=lambda key: (-key.created_at, key.id))
+        return found[page.offset : page.offset + page.limit], len(found)
+
+    def namespaces(self) -> set[str]:
+        """Return the organizations that have a key."""
+        return {key.namespace for key in self._tables.keys.values()}
+
+    def contributions(
+        self,
+        metric: CompiledMetric,
+        start: int,
+        end: int,
+        *,
+        names: Collection[str] = (),
+        where: Mapping[str, frozenset[str]] = NO_FILTER,
+        window: Window | None = None,
+    ) -> Iterator[Contribution]:
+        """Yield the contribution of each event."""
+        del names, window  # no two events are folded
+        for seq, event in self._events_of(metric):
+            if start <= event.at < end:
+                one = metric.contribution(seq, event.at, event.customer, event.fields)
+                values = {
+                    **dict(zip(metric.names, one.dimensions, strict=True)),
+                    CUSTOMER_NAME: one.customer,
+                }
+                if all(values[name] in allowed for name, allowed in where.items()):
+                    yield one
+
+    def time_range(self, metric: CompiledMetric) -> tuple[int, int] | None:
+        """Return the times of the first and of the last event that a cost reads."""
+        times = [event.at for _, event in self._events_of(metric)]
+        return (min(times), max(times)) if times else None
+
+    def _events_of(self, metric: CompiledMetric) -> Iterator[tuple[int, Event]]:
+        cost = metric.cost
+        for seq, (event, _) in enumerate(self._tables.events):
+            if (event.namespace, event.type) == (cost.namespace, cost.event_type):
+                yield seq, event
+
+
+def _sent(event: Event) -> tuple[object, ...]:
+    """Return the parts of an event that its sender decided."""
+    return (
+        event.type,
+        event.source,
+        event.subject,
+        event.external_subject,
+        event.data,
+    )
+
+
+def _change_keys(
+    tables: Tables, chosen: Callable[[ApiKey], bool], **fields: int
+) -> None:
+    for digest, key in tables.keys.items():
+        if chosen(key):
+            tables.keys[digest] = msgspec.structs.replace(key, **fields)
+
+
+def _cost(tables: Tables, namespace: str, cost_id: str) -> CostMetric | None:
+    cost = tables.costs.get(cost_id)
+    return cost if cost is not None and cost.namespace == namespace else None
+
+
+def _costs_of_type(
+    tables: Tables, namespace: str, event_type: str | None
+) -> list[CostMetric]:
+    return [
+        cost
+        for cost in tables.costs.values()
+        if cost.event_type is not None
+        and (cost.namespace, cost.event_type) == (namespace, event_type)
+    ]

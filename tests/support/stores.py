@@ -1,0 +1,193 @@
+"""The stores that the tests of the seam run over, and records for them."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from outlay.server._metering.metric import CompiledMetric, compile_metric
+from outlay.server._records import (
+    MICROSECONDS_PER_HOUR,
+    Aggregation,
+    ApiKey,
+    CostMetric,
+    Event,
+)
+from outlay.server._storage.opening import open_store
+from outlay.server._storage.sqlite_store import SqliteStore
+from outlay.server._wire.response_models import decode_data
+from tests.support.memory_store import MemoryStore, Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from outlay.server._settings import ServerSettings
+    from outlay.server._storage.store import Store
+    from outlay.server._wire.request_models import Window
+
+HOUR: Final = MICROSECONDS_PER_HOUR
+DEDUPE_WINDOW: Final = 24 * HOUR
+START: Final = 490_000 * HOUR  # some hour of 2025
+IDLE: Final = 1_000_000  # microseconds without an append, after which all is folded
+
+
+class StoreLane(Protocol):
+    """One kind of store, and the data of one test."""
+
+    def open(self) -> Store:
+        """Open the store. Close the one that was opened before, as a restart does."""
+        ...
+
+    def close(self) -> None:
+        """Close the store, and delete the data."""
+        ...
+
+
+class SqliteLane:
+    """SQLite, in a folder of its own."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._store: SqliteStore | None = None
+
+    def open(self) -> Store:
+        """Open the file."""
+        if self._store is not None:
+            self._store.close()
+        path = Path(self._folder.name) / "outlay.db"
+        self._store = SqliteStore(path, dedupe_window=DEDUPE_WINDOW, durable=False)
+        return self._store
+
+    def close(self) -> None:
+        """Close and delete the file."""
+        if self._store is not None:
+            self._store.close()
+        self._folder.cleanup()
+
+
+class MemoryLane:
+    """The plain store in memory."""
+
+    def __init__(self) -> None:
+        self._tables = Tables()
+
+    def open(self) -> Store:
+        """Open the tables."""
+        return MemoryStore(self._tables, dedupe_window=DEDUPE_WINDOW)
+
+    def close(self) -> None:
+        """Forget the tables."""
+        self._tables = Tables()
+
+
+LANES: Final[dict[str, Callable[[], StoreLane]]] = {
+    "sqlite": SqliteLane,
+    "memory": MemoryLane,
+}
+"""Each kind of store, by name. Another engine adds its lane here."""
+
+
+OPENERS: Final[dict[str, Callable[[ServerSettings], Store]]] = {
+    "sqlite": open_store,
+    "memory": lambda settings: MemoryStore(
+        Tables(), dedupe_window=settings.dedupe_window // timedelta(microseconds=1)
+    ),
+}
+"""The function that opens each kind of store for a server, by name."""
+
+
+@contextmanager
+def opened(lane: str) -> Iterator[Store]:
+    """Open an empty store of a kind."""
+    one = LANES[lane]()
+    try:
+        yield one.open()
+    finally:
+        one.close()
+
+
+def finish_background_work(store: Store, now: int = START + IDLE) -> None:
+    """Let the store do all deferred work."""
+    while store.do_background_work(now):
+        pass
+
+
+def make_event(key: str, **overrides: Any) -> Event:  # noqa: ANN401 - any field
+    """Return an event of one unit at the start of the test's time."""
+    data = overrides.pop("data", '{"amount":1}')
+    fields: dict[str, Any] = {
+        "id": f"evt_{key}",
+        "namespace": "org_a",
+        "key": key,
+        "type": "cost.ai",
+        "source": "tests",
+        "subject": "cus_1",
+        "external_subject": None,
+        "external_id": None,
+        "at": START,
+        "data": data,
+        "fields": decode_data(data),
+    }
+    return Event(**{**fields, **overrides})
+
+
+def make_cost(cost_id: str = "cst_1", **overrides: Any) -> CostMetric:  # noqa: ANN401 - any field
+    """Return a cost that sums the amounts of ``cost.ai``."""
+    fields: dict[str, Any] = {
+        "id": cost_id,
+        "namespace": "org_a",
+        "name": "AI",
+        "unit_cost": Decimal(1),
+        "currency": "USD",
+        "product_id": "prod_1",
+        "event_type": "cost.ai",
+        "aggregation": Aggregation.SUM,
+        "value_property": "$.amount",
+        "group_by": {"provider": "$.provider"},
+        "unit": None,
+        "created_at": START,
+        "updated_at": START,
+    }
+    return CostMetric(**{**fields, **overrides})
+
+
+def make_key(number: int, namespace: str = "org_a", **fields: int) -> ApiKey:
+    """Return an API key."""
+    return ApiKey(
+        bytes([number]) * 32,
+        f"name {number}",
+        namespace,
+        frozenset("*"),
+        START,
+        f"key_{number}",
+        f"hint{number}",
+        **fields,
+    )
+
+
+def compiled(cost: CostMetric) -> CompiledMetric:
+    """Return a cost that has an aggregation, compiled."""
+    metric = compile_metric(cost)
+    assert metric is not None
+    return metric
+
+
+def quantity(
+    store: Store,
+    cost: CostMetric,
+    start: int = START,
+    end: int = START + 10 * HOUR,
+    *,
+    window: Window | None = None,
+) -> Decimal | None:
+    """Return a cost's quantity over a period."""
+    metric = compiled(cost)
+    accumulator = metric.new_accumulator()
+    with store.reading() as reader:
+        for one in reader.contributions(metric, start, end, window=window):
+            accumulator.add(one)
+    return accumulator.result()

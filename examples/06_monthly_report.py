@@ -8,14 +8,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from tempfile import TemporaryDirectory
 
-import httpx
-
 import outlay
+from outlay.api import Api, CostMetric
 from outlay.server import BackgroundServer, ServerSettings
 
 REVENUE = {"cus_amber": Decimal(49), "cus_birch": Decimal(49), "cus_cedar": Decimal(9)}
-METRIC = {"name": "All", "eventType": "cost.request", "valueProperty": "$.amount"}
-QUERY = "from=2026-10-01T00:00:00Z&to=2026-11-01T00:00:00Z&groupBy=subject"
+OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
+NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def handle(number: int) -> None:
@@ -28,15 +27,14 @@ def handle(number: int) -> None:
         customer_id=customer,
         operation_id=f"request-{number}",
         provider="anthropic" if dear else "openai",
-        timestamp=datetime(2026, 10, 1 + number % 31, tzinfo=UTC),
+        timestamp=OCTOBER.replace(day=1 + number % 31),
     )
 
 
-def report(http: httpx.Client, cost_id: str) -> None:
+def report(api: Api, metric: CostMetric) -> None:
     """Print the margin of every customer."""
-    summary = http.get(f"/v0/costs/{cost_id}/summary", params=QUERY).json()
-    for group in summary["groups"]:
-        customer, cost = group["dimensions"]["subject"], Decimal(group["costExact"])
+    for group in api.summary(metric, OCTOBER, NOVEMBER, by=["customer"]).groups:
+        customer, cost = group.dimensions["customer"], group.cost
         margin = REVENUE[customer] - cost
         print(f"{customer}: paid {REVENUE[customer]}, cost {cost}, margin {margin}")
 
@@ -45,15 +43,14 @@ def main() -> None:
     """Serve a month of requests, then report."""
     settings = ServerSettings(port=0, database=":memory:")
     with BackgroundServer(settings) as server, TemporaryDirectory() as folder:
-        headers = {"Authorization": f"Bearer {server.api_key}"}
-        with httpx.Client(base_url=server.url, headers=headers) as http:
-            cost = http.post("/v0/costMetrics", json=METRIC).json()
-            key = server.api_key
+        key = server.api_key
+        with Api(base_url=server.url, api_key=key) as api:
+            metric = api.create_metric("All", "cost.request")
             outlay.configure(base_url=server.url, api_key=key, journal_dir=folder)
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(handle, range(2000)))
             outlay.close()
-            report(http, cost["id"])
+            report(api, metric)
 
 
 if __name__ == "__main__":

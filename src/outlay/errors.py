@@ -10,6 +10,11 @@
     │   └── JournalFullError       there is no room for another segment
     └── DeliveryError          a request to the server failed
         ├── RejectedError          the server refused it; sending again cannot help
+        │   ├── InvalidRequestError    a field or the body is invalid
+        │   ├── AuthenticationError    the API key is missing or unknown
+        │   ├── PermissionDeniedError  the API key may not do this
+        │   ├── NotFoundError          the object does not exist
+        │   └── ConflictError          an object exists that contradicts it
         └── UnavailableError       no response, or "later"; sending again may help
 
 `track_cost` raises only InvalidEventError and ClosedError. Delivery happens on another
@@ -18,18 +23,26 @@ thread. Its failures are counted and logged, and the events stay in the journal.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = (
+    "AuthenticationError",
     "ClosedError",
     "ConfigError",
+    "ConflictError",
     "DeliveryError",
     "InvalidEventError",
+    "InvalidRequestError",
     "JournalError",
     "JournalFullError",
     "MissingExtraError",
     "NoCurrentOperationError",
+    "NotFoundError",
     "OutlayError",
+    "PermissionDeniedError",
     "RejectedError",
     "UnavailableError",
 )
@@ -117,24 +130,75 @@ class RejectedError(DeliveryError):
     Attributes:
         status: The HTTP status code.
         code: The ``error`` category of the response's body, or ''.
+        rule: The broken rule, such as ``COST_NOT_FOUND``, or ''.
+        fields: The message about each invalid field, by the field's name on the wire.
     """
 
-    def __init__(self, message: str, *, status: int, code: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        code: str = "",
+        rule: str = "",
+        fields: Mapping[str, str] | None = None,
+    ) -> None:
         self.status = status
         self.code = code
+        self.rule = rule
+        self.fields = dict(fields or {})
         super().__init__(message)
 
 
+class InvalidRequestError(RejectedError):
+    """The server refused the request's fields or its body."""
+
+
+class AuthenticationError(RejectedError):
+    """The server does not know the API key, or the request had none."""
+
+
+class PermissionDeniedError(RejectedError):
+    """The API key lacks a permission, or belongs to another organization.
+
+    Attributes:
+        required_permissions: The permissions that the key lacks, as far as the server
+            names them.
+    """
+
+    required_permissions: tuple[str, ...] = ()
+
+
+class NotFoundError(RejectedError):
+    """The object does not exist, or no longer exists."""
+
+
+class ConflictError(RejectedError):
+    """An object exists that contradicts the request."""
+
+
 class UnavailableError(DeliveryError):
-    """The server gave no response.
+    """The server gave no response, or asked for a later request.
 
     Attributes:
         sent: Whether a byte of the request may have reached the server. If False,
             sending again cannot double anything.
+        status: The HTTP status code of a response that asks for a later request. If
+            None, there was no response.
+        retry_after: The seconds that the server asked to wait, or None.
     """
 
-    def __init__(self, message: str, *, sent: bool) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        sent: bool,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         self.sent = sent
+        self.status = status
+        self.retry_after = retry_after
         super().__init__(message)
 
 

@@ -13,8 +13,8 @@ from starlette.responses import Response
 from outlay import Client, Settings
 from outlay._cli.exit_codes import ExitCode
 from outlay._cli.output import aligned, plain
-from outlay._cli.server_api import NewMetric, ServerApi
 from outlay._model.money import exact_sum
+from outlay.api import Api
 from tests.docs.blocks import shows
 from tests.support import command_line
 from tests.support.command_line import KEY, Ran, reaching
@@ -455,6 +455,7 @@ def test_created_metric_is_listed_with_all_it_was_given(
         "valueProperty": "$.quantity",
         "unit": "page",
         "groupBy": {"provider": "$.provider", "model": "$.model"},
+        "productId": "prod_docs",
     }
     listed = table(metrics(server, "list"))
     row = "pages cost.ocr SUM $.quantity provider, model 0.0015000000000000"
@@ -478,9 +479,9 @@ def test_price_times_quantity_is_exact(
 def test_lists_longer_than_a_page_are_whole(server: BackgroundServer) -> None:
     """The hundred-and-first metric costs money, too."""
     settings = Settings.resolve({"base_url": server.url, "api_key": KEY}, environ={})
-    with ServerApi(settings) as api:
+    with Api(settings) as api:
         for number in range(101):
-            api.create_metric(NewMetric(name=f"m{number}", event_type="cost.ai"))
+            api.create_metric(f"m{number}", "cost.ai")
 
     assert len(document(metrics(server, "list", "--json"))) == 101
 
@@ -552,11 +553,83 @@ def test_a_metric_of_ones_own_replaces_the_untouched_default(
     """On the first day nothing is counted in two totals."""
     words = ("create", "tokens", "--event-type", "cost.ai.inference")
     first = table(metrics(defaults, *words, "--by", "team"))
-    second = table(metrics(defaults, "create", "more", *words[2:]))
+    second = metrics(defaults, "create", "more", *words[2:])
 
     assert "replaces the default metric inference" in first
-    assert "replaces" not in second
+    assert "replaces" not in second.out
+    assert "also counted by tokens" in second.err
     assert listed(defaults, "cost.ai.inference") == ["tokens", "more"]
+
+
+def test_a_metric_that_exists_stays_as_it_is(server: BackgroundServer) -> None:
+    """A second one would count every event twice."""
+    words = ("create", "pages", "--event-type", "cost.ocr", "--unit", "page")
+    metrics(server, *words)
+
+    again = table(metrics(server, *words))
+    other = metrics(server, *words, "--unit-cost", "2")
+
+    assert "exists, and stays as it is" in again
+    assert other.code == ExitCode.REFUSED
+    assert "another unit_cost" in other.err
+    assert listed(server, "cost.ocr") == ["pages"]
+
+
+def test_a_metric_is_changed_by_name_or_id(server: BackgroundServer) -> None:
+    """A new price needs no new metric."""
+    words = ("--event-type", "cost.ocr", "--unit", "page", "--by", "provider")
+    made = document(metrics(server, "create", "pages", *words, "--json"))
+
+    changed = document(
+        metrics(
+            server,
+            *("update", "pages", "--unit-cost", "0.002", "--by", "model", "--json"),
+            *("--clear", "unit", "--name", "sheets", "--event-type", "cost.scan"),
+        )
+    )
+    text = table(metrics(server, "update", made["id"], "--currency", "EUR"))
+
+    assert changed == {
+        **{name: value for name, value in made.items() if name != "unit"},
+        "name": "sheets",
+        "eventType": "cost.scan",
+        "unitCost": "0.002",
+        "groupBy": {"model": "$.model"},
+    }
+    assert text == f"changed cost metric sheets ({made['id']})\n"
+
+
+def test_a_metric_is_deleted_and_counts_nothing_more(server: BackgroundServer) -> None:
+    """Its name is enough."""
+    metrics(server, "create", "pages", "--event-type", "cost.ocr")
+
+    assert "its events stay" in table(metrics(server, "delete", "pages"))
+    assert listed(server, "cost.ocr") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["update", "pages"], "name a field to change"),
+        (["update", "other", "--unit", "x"], "no cost metric 'other'; there are:"),
+        (["delete", "other"], "no cost metric 'other'; there are:"),
+        (["delete", "twice"], "several cost metrics are named 'twice'; pass an id:"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_metric_to_change_must_be_clear(
+    server: BackgroundServer, words: list[str], says: str
+) -> None:
+    """Nothing is changed by guess."""
+    with Api(base_url=server.url, api_key=KEY) as api:
+        for name in ("pages", "twice", "twice"):
+            api.create_metric(name, "cost.ocr")
+
+    ran = metrics(server, *words)
+
+    assert ran.code == ExitCode.USAGE
+    assert says in ran.err
+    assert len(listed(server, "cost.ocr")) == 3
 
 
 def test_a_metric_needs_a_name_and_a_type(server: BackgroundServer) -> None:

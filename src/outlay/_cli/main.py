@@ -36,7 +36,7 @@ _COMMANDS: Final = {
     "agent": "ship for all processes of a host that have shipping=agent",
     "track": "track one cost event and wait for its delivery",
     "costs": "show totals by customer, dimension or time",
-    "metrics": "create and list cost metrics, which define what is counted",
+    "metrics": "create, list, change and delete cost metrics",
     "journal": "list, ship, resend, export and delete events in the journal",
     "unpriced": "list or discard captured costs that have no price yet",
     "reprice": "track unpriced costs whose price is now known",

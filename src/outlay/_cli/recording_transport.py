@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from outlay._cli.server_api import UNAUTHORIZED_REMEDY
 from outlay._shipping.outcomes import ServerEffect
 from outlay._shipping.wire import read_event_response
+from outlay.api._responses import UNAUTHORIZED_REMEDY
 from outlay.errors import UnavailableError
 from outlay.transport import HttpTransport
 

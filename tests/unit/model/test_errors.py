@@ -15,15 +15,20 @@ import pytest
 import outlay
 from outlay import errors
 from outlay.errors import (
+    AuthenticationError,
     ClosedError,
     ConfigError,
+    ConflictError,
     DeliveryError,
     InvalidEventError,
+    InvalidRequestError,
     JournalError,
     JournalFullError,
     MissingExtraError,
     NoCurrentOperationError,
+    NotFoundError,
     OutlayError,
+    PermissionDeniedError,
     RejectedError,
     UnavailableError,
     shorten,
@@ -45,6 +50,13 @@ EXAMPLES = [
     JournalFullError("the journal is full"),
     DeliveryError("the request failed"),
     RejectedError("no such cost metric", status=422, code="invalid_event_type"),
+    InvalidRequestError(
+        "name: is required", status=400, fields={"name": "is required"}
+    ),
+    AuthenticationError("unknown key", status=401),
+    PermissionDeniedError("lacks costs:write", status=403),
+    NotFoundError("no such cost", status=404, rule="COST_NOT_FOUND"),
+    ConflictError("the metric exists with other fields", status=409),
     UnavailableError("connection refused", sent=False),
 ]
 

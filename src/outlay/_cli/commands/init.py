@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from outlay._cli.connection import open_api
 from outlay._cli.default_metrics import create_missing_defaults
 from outlay._cli.exit_codes import ExitCode, UsageError
 from outlay._cli.options import add_connection_options, connection_settings
 from outlay._cli.output import pluralize
-from outlay._cli.server_api import ServerApi
 
 if TYPE_CHECKING:
     import argparse
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"cannot write {path}: {error}; name another file") from error
     else:
         print(f"wrote {path}")
-    with ServerApi(settings) as api:
+    with open_api(settings) as api:
         created = create_missing_defaults(api)
     print(f"created {pluralize(len(created), 'cost metric')} on {settings.base_url}")
     print("next: outlay track cost.ai.inference 0.0042 --customer cus_123")

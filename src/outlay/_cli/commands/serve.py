@@ -15,9 +15,9 @@ from pydantic import field_validator
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 
+from outlay._cli.connection import open_api
 from outlay._cli.default_metrics import create_missing_defaults
 from outlay._cli.exit_codes import ExitCode, UsageError
-from outlay._cli.server_api import ServerApi
 from outlay._model.settings import (
     DEFAULT_BASE_URL,
     EnvironmentSettings,
@@ -194,7 +194,7 @@ def _create_metrics_and_announce(
         {"base_url": _reachable_url(started.url), "api_key": key}, environ={}
     )
     try:
-        with ServerApi(client) as api:
+        with open_api(client) as api:
             create_missing_defaults(api)
     except OutlayError as error:
         logging.getLogger("outlay.server").warning(

@@ -21,11 +21,11 @@ from outlay._cli.options import (
 )
 from outlay._cli.output import pluralize, print_data
 from outlay._cli.recording_transport import SETTLE_SECONDS, RecordingTransport
-from outlay._cli.server_api import UNAUTHORIZED_REMEDY
 from outlay._cli.streams import discard_output
 from outlay._model.events import decode_event
 from outlay._shipping.outcomes import UNMATCHED, Outcome, ServerEffect
 from outlay._shipping.wire import read_event_response
+from outlay.api._responses import UNAUTHORIZED_REMEDY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -22,6 +22,7 @@ from outlay._cli.commands.costs.totals import (
     totals_by_window,
     totals_json,
 )
+from outlay._cli.connection import open_api
 from outlay._cli.exit_codes import ExitCode, UsageError
 from outlay._cli.options import (
     add_connection_options,
@@ -35,14 +36,13 @@ from outlay._cli.output import (
     print_data,
     print_table,
 )
-from outlay._cli.server_api import ServerApi
 from outlay._model.clock import SystemClock, from_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from decimal import Decimal
 
-    from outlay._cli.server_api import CostMetric, SummaryGroup
+    from outlay.api import Api, CostMetric, SummaryGroup, Window
 
 WINDOWS: Final = ("MINUTE", "HOUR", "DAY", "MONTH")
 
@@ -133,7 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
     where: dict[str, list[str]] = defaultdict(list)
     for name, value in arguments.where:
         where[name].append(value)
-    with ServerApi(connection_settings(arguments)) as api:
+    with open_api(connection_settings(arguments)) as api:
         metrics = _selected(api.metrics(), arguments.cost)
         _check_dimensions(metrics, [*(set(by) - {COST}), *where])
         results = [
@@ -170,12 +170,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _result(
-    api: ServerApi,
+    api: Api,
     metric: CostMetric,
     period: Period,
     *,
     by: Sequence[str],
-    window: str | None,
+    window: Window | None,
     where: Mapping[str, Sequence[str]],
 ) -> Result:
     """Return the totals of one metric."""

@@ -13,7 +13,7 @@ from outlay._model.money import exact_sum
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from outlay._cli.server_api import CostMetric, Summary, SummaryGroup
+    from outlay.api import CostMetric, Summary, SummaryGroup
 
 COST: Final = "cost"
 """A dimension of every metric: the metric's name."""
@@ -95,8 +95,7 @@ def _labelled(
         shares = [({}, total or Decimal())]
     for values, cost in shares:
         labels = tuple(
-            metric.name if name == COST else values.get(metric.wire_name(name), "-")
-            for name in by
+            metric.name if name == COST else values.get(name, "-") for name in by
         )
         yield labels, cost
 
@@ -211,9 +210,9 @@ def _groups_json(
     return [
         {
             "dimensions": {
-                name: group.dimensions[metric.wire_name(name)]
+                name: group.dimensions[name]
                 for name in metric.dimensions
-                if metric.wire_name(name) in group.dimensions
+                if name in group.dimensions
             },
             "total": plain(group.cost),
         }

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from outlay._cli.commands.demo.worker import CUSTOMERS, KINDS
 from outlay._cli.commands.demo.workers import TotalKey, Worker, WorkerPool
+from outlay._cli.connection import open_api
 from outlay._cli.output import Table, print_table
-from outlay._cli.server_api import CUSTOMER, NewMetric, ServerApi
 from outlay._model.clock import SystemClock, from_ms
 from outlay._model.money import exact_sum
+from outlay.api import CUSTOMER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,15 +62,9 @@ class DemoScenario:
     def _create_metrics(self) -> None:
         url = self._demo_server.server.url
         print_step("server", f"{url}, with a database in a temporary folder")
-        with ServerApi(self._demo_server.settings()) as api:
+        with open_api(self._demo_server.settings()) as api:
             for kind in KINDS:
-                api.create_metric(
-                    NewMetric(
-                        name=kind.metric,
-                        event_type=kind.event_type,
-                        group_by={"provider": "$.provider"},
-                    )
-                )
+                api.create_metric(kind.metric, kind.event_type, group_by=["provider"])
         print_step("metrics", ", ".join(kind.metric for kind in KINDS))
 
     def _start_workers(self) -> list[Worker]:
@@ -157,13 +152,11 @@ class DemoScenario:
         now, day = from_ms(SystemClock().now_ms()), timedelta(days=1)
         by = (CUSTOMER, "provider")
         totals = {}
-        with ServerApi(self._demo_server.settings()) as api:
+        with open_api(self._demo_server.settings()) as api:
             for metric in api.metrics():
                 summary = api.summary(metric, now - day, now + day, by=by)
                 for group in summary.groups:
-                    customer, provider = (
-                        group.dimensions[metric.wire_name(name)] for name in by
-                    )
+                    customer, provider = (group.dimensions[name] for name in by)
                     totals[TotalKey(customer, metric.name, provider)] = group.cost
         return totals
 

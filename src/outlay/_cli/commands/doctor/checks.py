@@ -21,10 +21,10 @@ from outlay._cli.commands.doctor.file_systems import (
     file_system_warning,
     read_mounts,
 )
+from outlay._cli.connection import open_api
 from outlay._cli.journal_options import current_destination
 from outlay._cli.journal_totals import Backlog, Totals, total_events
 from outlay._cli.output import pluralize
-from outlay._cli.server_api import ServerApi
 from outlay._journal import segments
 from outlay._journal.admin.inspect import (
     DestinationView,
@@ -490,7 +490,7 @@ def _credential(response: TransportResponse) -> Finding:
 
 def _metrics(settings: Settings) -> Finding:
     try:
-        with ServerApi(settings) as api:
+        with open_api(settings) as api:
             count = len(api.metrics())
     except RejectedError as error:
         text = f"cannot be listed, which tracking does not need ({error})"

@@ -1,0 +1,68 @@
+"""Create cost metrics and read totals from Python.
+
+`Api` waits for each response, and `AsyncApi` is the same for asyncio. Both work with
+the reference server and with the live service. Amounts are exact `Decimal`.
+
+Extensions of the reference server, which the live service does not have: the window
+MONTH of a summary, and several values of one dimension in ``where``.
+"""
+
+from __future__ import annotations
+
+from outlay.api._async import AsyncApi
+from outlay.api._connection import EnsuredMetric
+from outlay.api._models import (
+    CUSTOMER,
+    DEFAULT_PRODUCT,
+    BucketWidth,
+    CostMetric,
+    MetricChanges,
+    MetricFields,
+    Pagination,
+    PriorPeriod,
+    Product,
+    Profitability,
+    ProfitabilityRow,
+    Report,
+    ReportGroup,
+    ReportOptions,
+    ReportPoint,
+    ReportSort,
+    ReportWindow,
+    Summary,
+    SummaryGroup,
+    SummaryOptions,
+    SummaryWindow,
+    Trend,
+    Window,
+)
+from outlay.api._sync import Api
+
+__all__ = (
+    "CUSTOMER",
+    "DEFAULT_PRODUCT",
+    "Api",
+    "AsyncApi",
+    "BucketWidth",
+    "CostMetric",
+    "EnsuredMetric",
+    "MetricChanges",
+    "MetricFields",
+    "Pagination",
+    "PriorPeriod",
+    "Product",
+    "Profitability",
+    "ProfitabilityRow",
+    "Report",
+    "ReportGroup",
+    "ReportOptions",
+    "ReportPoint",
+    "ReportSort",
+    "ReportWindow",
+    "Summary",
+    "SummaryGroup",
+    "SummaryOptions",
+    "SummaryWindow",
+    "Trend",
+    "Window",
+)

@@ -1,0 +1,218 @@
+"""Talk to the service from an event loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import httpx
+import tenacity
+
+from outlay.api._calls import metric_id
+from outlay.api._connection import Connection, EnsuredMetric, existing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+    from types import TracebackType
+    from typing import Unpack
+
+    from outlay._model.settings import Settings
+    from outlay.api._calls import Call
+    from outlay.api._models import (
+        BucketWidth,
+        CostMetric,
+        MetricChanges,
+        MetricFields,
+        MetricPage,
+        Product,
+        ProductPage,
+        Profitability,
+        Report,
+        ReportOptions,
+        Summary,
+        SummaryOptions,
+    )
+
+T = TypeVar("T")
+
+
+class AsyncApi:
+    """The same as `Api`, for asyncio. Use it as an async context manager.
+
+    Each method has the arguments, the result and the errors of its namesake.
+
+    Thread safety: the event loop's thread.
+
+    Example:
+        async with AsyncApi() as api:
+            metrics = await api.metrics()
+
+    Args:
+        settings: All settings. If None, they come from ``OUTLAY_*`` variables.
+        base_url: The address of the service.
+        api_key: The credential.
+        namespace: The organization, if the credential may use several.
+        timeout: The seconds of each wait for the network.
+        attempts: The largest number of requests for a call. Defaults to 3.
+        http_client: The HTTP client to use. You close it. Defaults to one of its own.
+        on_warning: A function that is called with each warning of the server. Defaults
+            to none.
+
+    Raises:
+        ConfigError: A setting is malformed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        namespace: str | None = None,
+        timeout: float | None = None,
+        attempts: int = 3,
+        http_client: httpx.AsyncClient | None = None,
+        on_warning: Callable[[str], object] | None = None,
+    ) -> None:
+        given = {
+            "base_url": base_url,
+            "api_key": api_key,
+            "namespace": namespace,
+            "timeout": timeout,
+        }
+        self._connection = Connection(
+            settings, given, attempts=attempts, on_warning=on_warning
+        )
+        self._build = self._connection.build
+        self._owns_client = http_client is None
+        self._client = http_client or httpx.AsyncClient(**self._connection.options())
+
+    async def __aenter__(self) -> Self:
+        """Return this object."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connections."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections, unless they belong to your ``http_client``."""
+        if self._owns_client:
+            await self._client.aclose()
+
+    # -- cost metrics
+
+    async def metrics(self) -> list[CostMetric]:
+        """Return all cost metrics, in the server's order."""
+        metrics: list[CostMetric] = []
+        while True:
+            page: MetricPage = await self._send(self._build.metrics(len(metrics)))
+            metrics += page.data
+            if not page.data or len(metrics) >= page.pagination.total:
+                return metrics
+
+    async def metric(self, metric: str) -> CostMetric:
+        """Return the cost metric with this id."""
+        return await self._send(self._build.metric(metric))
+
+    async def create_metric(
+        self, name: str, event_type: str, **fields: Unpack[MetricFields]
+    ) -> CostMetric:
+        """Create a cost metric. It also counts earlier events."""
+        return await self._send(self._build.create_metric(name, event_type, fields))
+
+    async def ensure_metric(
+        self, name: str, event_type: str, **fields: Unpack[MetricFields]
+    ) -> EnsuredMetric:
+        """Create a cost metric, unless it exists."""
+        definition = self._build.definition(name, event_type, fields)
+        for metric in await self.metrics():
+            if metric.name == name:
+                return existing(metric, definition)
+        return EnsuredMetric(
+            await self.create_metric(name, event_type, **fields), created=True
+        )
+
+    async def update_metric(
+        self, metric: CostMetric | str, **changes: Unpack[MetricChanges]
+    ) -> CostMetric:
+        """Change a cost metric. A new unit cost applies to earlier events, too."""
+        return await self._send(self._build.update_metric(metric_id(metric), changes))
+
+    async def delete_metric(self, metric: CostMetric | str) -> None:
+        """Delete a cost metric. Its events stay on the server."""
+        await self._send(self._build.delete_metric(metric_id(metric)))
+
+    # -- products
+
+    async def products(self) -> list[Product]:
+        """Return all products, in the server's order."""
+        products: list[Product] = []
+        while True:
+            page: ProductPage = await self._send(self._build.products(len(products)))
+            products += page.data
+            if not page.data or len(products) >= page.pagination.total:
+                return products
+
+    async def create_product(self, name: str, *, description: str = "") -> Product:
+        """Create a product, to which cost metrics can belong."""
+        return await self._send(self._build.create_product(name, description))
+
+    # -- totals
+
+    async def summary(
+        self,
+        metric: CostMetric | str,
+        start: datetime,
+        end: datetime,
+        **options: Unpack[SummaryOptions],
+    ) -> Summary:
+        """Return the totals of a cost metric for ``start <= t < end``."""
+        return await self._send(self._build.summary(metric, start, end, options))
+
+    async def report(
+        self,
+        start: datetime,
+        end: datetime,
+        *,
+        by: str = "cost",
+        metrics: Sequence[CostMetric | str] = (),
+        **options: Unpack[ReportOptions],
+    ) -> Report:
+        """Return the totals of several cost metrics, ranked by group."""
+        return await self._send(self._build.report(start, end, by, metrics, options))
+
+    async def profitability(
+        self,
+        start: datetime,
+        end: datetime,
+        *,
+        top: int = 10,
+        bucket_width: BucketWidth = "day",
+        currency: str | None = None,
+    ) -> Profitability:
+        """Return the revenue, cost and profit of each customer."""
+        return await self._send(
+            self._build.profitability(
+                start, end, top=top, bucket_width=bucket_width, currency=currency
+            )
+        )
+
+    async def _send(self, call: Call[T]) -> T:
+        async for attempt in tenacity.AsyncRetrying(**self._connection.retrying(call)):
+            with attempt:
+                response = await self._request(call)
+                number = attempt.retry_state.attempt_number
+                return self._connection.result(call, response, number)
+        raise AssertionError  # pragma: no cover - the last attempt returns or raises
+
+    async def _request(self, call: Call[Any]) -> httpx.Response:
+        try:
+            return await self._client.request(**self._connection.request(call))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._connection.failed(error) from error

@@ -1,0 +1,379 @@
+"""Define what the service returns: metrics, totals, reports and margins.
+
+Amounts are exact `Decimal`. Times are aware. Fields that the service adds later are
+ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict
+
+from pydantic import (
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+)
+from pydantic.alias_generators import to_camel
+
+CUSTOMER: Final = "customer"
+"""The dimension that every cost metric has."""
+
+SUBJECT: Final = "subject"
+"""The name of `CUSTOMER` on the wire."""
+
+DEFAULT_PRODUCT: Final = "prod_default"
+"""The product of metrics that name none. Only the reference server knows it."""
+
+Window: TypeAlias = Literal["MINUTE", "HOUR", "DAY", "MONTH"]
+"""The length of the windows of a summary, in UTC. MONTH is an extension."""
+
+ReportWindow: TypeAlias = Literal["HOUR", "DAY", "MONTH"]
+"""The length of the windows of a report, in UTC."""
+
+BucketWidth: TypeAlias = Literal["hour", "day", "week"]
+"""The length of the windows of a trend, in UTC."""
+
+ReportSort: TypeAlias = Literal["totalCost", "totalQuantity"]
+"""The value that ranks the groups of a report."""
+
+
+def _none_to_empty(value: object) -> object:
+    return {} if value is None else value
+
+
+class _Response(BaseModel):
+    """Common rules: camelCase names on the wire, and unknown fields are ignored."""
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True
+    )
+
+
+def exact(name: str) -> Any:  # noqa: ANN401 - pydantic's own type of a field
+    """Return a field that prefers the exact text of an amount to its JSON number.
+
+    The reference server repeats each amount as text, because some JSON readers know
+    only binary floats. On other servers, the digits of the number are as exact.
+    """
+    return Field(validation_alias=AliasChoices(f"{name}Exact", name))
+
+
+class MetricFields(TypedDict, total=False):
+    """The optional fields of a new cost metric.
+
+    Attributes:
+        value_property: The JSONPath of the value that each event adds. Defaults to
+            ``$.amount``. None for COUNT.
+        aggregation: SUM, COUNT, AVG, MIN, MAX, UNIQUE_COUNT or LATEST. Defaults to SUM.
+        unit_cost: The cost of one unit of the value. Defaults to 1: the value is money.
+        currency: The currency, ISO 4217. Defaults to the setting ``currency``.
+        unit: The unit of the value, such as ``page``. Defaults to none.
+        group_by: The JSONPath of each dimension, or only the names of dimensions whose
+            paths are ``$.name``. Defaults to none. Each metric has the customer.
+        product_id: The product. Defaults to the default product of the reference
+            server. The live service needs one of yours.
+    """
+
+    value_property: str | None
+    aggregation: str
+    unit_cost: Decimal | int | str
+    currency: str
+    unit: str | None
+    group_by: Mapping[str, str] | Iterable[str] | None
+    product_id: str
+
+
+class MetricChanges(TypedDict, total=False):
+    """The changes to a cost metric. Fields that are left out keep their values.
+
+    None clears a field. A metric keeps its product.
+    """
+
+    name: str
+    event_type: str | None
+    value_property: str | None
+    aggregation: str | None
+    unit_cost: Decimal | int | str
+    currency: str
+    unit: str | None
+    group_by: Mapping[str, str] | Iterable[str] | None
+
+
+class SummaryOptions(TypedDict, total=False):
+    """The optional arguments of a summary.
+
+    Attributes:
+        customer_id: The only customer who counts. Defaults to all.
+        by: The dimensions that break the total down, such as ``customer``. Defaults to
+            none.
+        window: The length of the windows that break the total down. Defaults to none.
+        where: The values that count, by dimension. Defaults to all.
+    """
+
+    customer_id: str | None
+    by: Sequence[str]
+    window: Window | None
+    where: Mapping[str, str | Sequence[str]] | None
+
+
+class ReportOptions(TypedDict, total=False):
+    """The optional arguments of a report.
+
+    Attributes:
+        customer_id: The only customer who counts. Defaults to all.
+        where: The values that count, by dimension. Defaults to all.
+        window: The length of the windows of the time series. Defaults to none.
+        top: The number of groups that the time series names, 1 to 25. Defaults to 9.
+        sort: The value that ranks the groups. Defaults to ``totalCost``.
+        descending: Whether the largest group comes first. Defaults to True.
+        prior_period: Whether to compare with the period before. Defaults to False.
+        empty_groups: Whether groups without costs are shown. Defaults to True.
+        currency: The currency of the report. Defaults to that of the metrics.
+        limit: The number of groups of the page, 1 to 100. Defaults to 25.
+        offset: The number of groups before the page. Defaults to 0.
+    """
+
+    customer_id: str | None
+    where: Mapping[str, str | Sequence[str]] | None
+    window: ReportWindow | None
+    top: int
+    sort: ReportSort
+    descending: bool
+    prior_period: bool
+    empty_groups: bool
+    currency: str | None
+    limit: int
+    offset: int
+
+
+class CostMetric(_Response):
+    """A cost metric, which totals the events of one type.
+
+    Attributes:
+        id: The id, such as ``cst_1f``.
+        unit_cost: The cost of one unit, in major units of ``currency``.
+        aggregation: The way in which values become a quantity. None: there is none.
+        value_property: The JSONPath of the value inside the data of an event.
+        group_by: The JSONPath of each dimension.
+        product_id: The product to which the metric belongs.
+        merchant_id: The organization.
+    """
+
+    id: str
+    name: str
+    currency: str
+    unit_cost: Decimal
+    event_type: str | None = None
+    aggregation: str | None = None
+    value_property: str | None = None
+    unit: str | None = None
+    group_by: Annotated[dict[str, str], BeforeValidator(_none_to_empty)] = {}
+    product_id: str = ""
+    merchant_id: str = ""
+    created_at: AwareDatetime | None = None
+    updated_at: AwareDatetime | None = None
+
+    @property
+    def dimensions(self) -> list[str]:
+        """The dimensions of the totals. `CUSTOMER` is always one."""
+        return [*dict.fromkeys([CUSTOMER, *self.group_by])]
+
+    def dimensions_among(self, names: Iterable[str]) -> list[str]:
+        """Return the names that are dimensions of this metric."""
+        return [name for name in names if name in self.dimensions]
+
+
+class Pagination(_Response):
+    """The position of a page in its list."""
+
+    limit: int = 0
+    offset: int = 0
+    total: int
+
+
+class MetricPage(_Response):
+    """A page of cost metrics."""
+
+    data: tuple[CostMetric, ...]
+    pagination: Pagination
+
+
+class Product(_Response):
+    """A product, to which cost metrics belong."""
+
+    id: str
+    name: str
+    description: str = ""
+    merchant_id: str = ""
+
+
+class ProductPage(_Response):
+    """A page of products."""
+
+    data: tuple[Product, ...]
+    pagination: Pagination
+
+
+class SummaryGroup(_Response):
+    """The cost of one combination of dimension values.
+
+    Attributes:
+        dimensions: The value of each dimension, by the name that the call gave.
+    """
+
+    dimensions: dict[str, str]
+    quantity: Decimal | None = None
+    cost: Annotated[Decimal, exact("cost")]
+
+
+class SummaryWindow(_Response):
+    """The cost of one window of time, ``window_start <= t < window_end``."""
+
+    window_start: AwareDatetime
+    window_end: AwareDatetime
+    quantity: Decimal | None = None
+    cost: Annotated[Decimal, exact("cost")]
+
+
+class Summary(_Response):
+    """The totals of a cost metric over a period.
+
+    Attributes:
+        total: The total. None if no event has a value to average.
+        quantity: The quantity. None for the same reason.
+        currency: The currency of all amounts.
+        events: The number of counted events. None if the server does not report it.
+        excluded: The number of matching events without a usable value.
+        other_currency: The number of excluded events that are in another currency.
+        groups: The totals by dimension, if the call named dimensions.
+        time_series: The totals by window, if the call named a window.
+    """
+
+    total: Annotated[Decimal | None, exact("totalCost")]
+    quantity: Annotated[Decimal | None, exact("totalQuantity")] = None
+    currency: str = ""
+    events: int | None = None
+    excluded: int = 0
+    other_currency: int = 0
+    groups: tuple[SummaryGroup, ...] = ()
+    time_series: tuple[SummaryWindow, ...] = ()
+
+
+class PriorPeriod(_Response):
+    """The cost of a group in the period of the same length before.
+
+    Attributes:
+        change_percent: The change since then. None if the group cost nothing.
+    """
+
+    cost: Annotated[Decimal, exact("cost")]
+    change_percent: Decimal | None = None
+
+
+class ReportGroup(_Response):
+    """The totals of one group of a report.
+
+    Attributes:
+        key: The metric's id, the customer, or the dimension's value.
+        label: A name for people.
+        percent_of_total: The share of the total, from 0 to 100.
+        is_other: Whether it stands for all groups after the page.
+        prior_period: The period before, if the call asked for it.
+    """
+
+    key: str
+    label: str
+    total: Annotated[Decimal, exact("totalCost")]
+    quantity: Annotated[Decimal, exact("totalQuantity")]
+    percent_of_total: Decimal
+    is_other: bool
+    unit: str | None = None
+    prior_period: PriorPeriod | None = None
+
+
+class ReportPoint(_Response):
+    """The costs of one window by the group's key."""
+
+    window_start: AwareDatetime
+    window_end: AwareDatetime
+    groups: dict[str, Decimal]
+
+
+class Report(_Response):
+    """The totals of several cost metrics over a period, ranked by group.
+
+    Attributes:
+        total: The sum over all groups, shown or not.
+        quantity: The quantity over all groups.
+        groups: The groups of the page.
+        time_series: The costs by window, if the call named a window.
+        available_dimensions: The dimensions of the one metric of the report.
+        pagination: The page, and the number of groups.
+        warnings: The metrics and events that the report excludes, and why.
+    """
+
+    currency: str
+    group_by: str
+    total: Annotated[Decimal, exact("totalCost")]
+    quantity: Annotated[Decimal, exact("totalQuantity")]
+    groups: tuple[ReportGroup, ...]
+    time_series: tuple[ReportPoint, ...] = ()
+    available_dimensions: tuple[str, ...] = ()
+    pagination: Pagination
+    warnings: tuple[str, ...] = ()
+
+
+class Trend(_Response):
+    """The profit of one customer by window.
+
+    Attributes:
+        values: The profit of each window, oldest first.
+        period_change: The change in percent over the period, or None.
+    """
+
+    values: tuple[Decimal, ...]
+    period_change: Decimal | None = None
+
+
+class ProfitabilityRow(_Response):
+    """The revenue, cost and profit of one customer.
+
+    Attributes:
+        customer_id: The customer. ``other`` stands for all customers after the first.
+        margin_percent: The profit in percent of the revenue. None without revenue.
+    """
+
+    customer_id: str
+    customer_name: str = ""
+    revenue: Annotated[Decimal, exact("netRevenue")]
+    cost: Annotated[Decimal, exact("totalCost")]
+    profit: Annotated[Decimal, exact("profit")]
+    margin_percent: Annotated[Decimal | None, Field(alias="marginPct")] = None
+    trend: Trend | None = None
+
+
+class Profitability(_Response):
+    """What customers pay, what they cost, and what is left.
+
+    Attributes:
+        rows: The customers, the most profitable first.
+        warnings: What the figures do not hold, and why.
+    """
+
+    currency: str
+    rows: tuple[ProfitabilityRow, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def paths_of(group_by: Mapping[str, str] | Iterable[str] | None) -> dict[str, str]:
+    """Return the JSONPath of each dimension."""
+    if group_by is None:
+        return {}
+    if isinstance(group_by, Mapping):
+        return dict(group_by)
+    return {name: f"$.{name}" for name in group_by}

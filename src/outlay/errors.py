@@ -1,5 +1,7 @@
 """The errors that outlay raises.
 
+Each is a subclass of the one above it::
+
     OutlayError
     ├── ConfigError            a setting is malformed, missing or contradicts another
     ├── InvalidEventError      a cost breaks a rule, and was not recorded

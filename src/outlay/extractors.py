@@ -1,5 +1,7 @@
 """Extract costs from responses of providers that outlay does not know.
 
+For example::
+
     from outlay import extractors
 
     extractors.extractor("acme", "POST /v1/enrich", host="api.acme.com")(

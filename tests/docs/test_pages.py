@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"
-PAGES: Final = sorted((ROOT / "docs").rglob("*.md"))
+START: Final = ROOT / "docs" / "start.md"
+PAGES: Final = sorted(
+    page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts
+)
 OTHER_PAGES: Final = [ROOT / "CONTRIBUTING.md", ROOT / "changelog.d" / "README.md"]
 PROJECT: Final = "https://github.com/outlay-dev/outlay"
 KEY: Final = "sk_test_docs"
@@ -59,13 +62,14 @@ def development(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.timeout(200)  # five programs, one after the other
-def test_readme_tells_the_truth_from_top_to_bottom(
-    development: dict[str, str],
+@pytest.mark.parametrize("page", [README, START], ids=lambda page: page.name)
+def test_first_pages_tell_the_truth_from_top_to_bottom(
+    page: Path, development: dict[str, str]
 ) -> None:
-    """The first page that anybody reads must work as it stands, in its order."""
+    """The first pages that newcomers read must work as they stand, in their order."""
     variables = development
     done = 0
-    for block in blocks(README):
+    for block in blocks(page):
         if block.language == "python":
             run_python(block, variables)
             done += 1

@@ -94,6 +94,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ExitCode.DONE
 
 
+def all_parsers() -> dict[str, argparse.ArgumentParser]:
+    """Return the complete parser of each command, by its name.
+
+    The documentation shows their help.
+
+    Raises:
+        MissingExtraError: A command needs packages that are not installed.
+    """
+    _, parsers = _parsers()
+    for name, parser in parsers.items():
+        _load(name).configure(parser)
+    return parsers
+
+
 def _run(words: Sequence[str]) -> int:
     # Import only the module of the command that is called. Other modules may need
     # packages that are not installed, or take long to import.

@@ -88,7 +88,7 @@ def _resumed(chance: random.Random, size: int) -> Tally:
 
         judge.inherit()
         there = ["--journal-dir", str(judge.journal_dir)]
-        there += ["--base-url", judge.server.url, "--api-key", KEY]
+        there += ["--base-url", judge.server.url, *command_line.with_key(KEY)]
         assert _listed(there) == judge.told.keys()
         command_line.call("journal", "resend", *there)  # only shows what may double
         judge.inherit()

@@ -585,7 +585,7 @@ def test_a_server_that_does_not_answer_fails_last() -> None:
 
 def test_a_wrong_key_fails(server: BackgroundServer) -> None:
     """The commonest fault of all."""
-    words = ["--base-url", server.url, "--api-key", "sk_test_wrong"]
+    words = ["--base-url", server.url, *command_line.with_key("sk_test_wrong")]
 
     findings = examine(*words)
 

@@ -95,7 +95,7 @@ def journal(*words: str) -> Ran:
 
 def to(url: str, key: str = KEY) -> list[str]:
     """Return the arguments that make a destination."""
-    return ["--base-url", url, "--api-key", key]
+    return ["--base-url", url, *command_line.with_key(key)]
 
 
 def read(*words: str) -> Any:  # noqa: ANN401 - JSON

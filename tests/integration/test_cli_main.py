@@ -46,6 +46,11 @@ COMMANDS: Final = (
     "metrics",
     "metrics create",
     "metrics list",
+    "keys",
+    "keys create",
+    "keys list",
+    "keys rotate",
+    "keys revoke",
 )
 
 
@@ -324,8 +329,8 @@ def test_wrong_key_is_refused_and_not_repeated(
     server: BackgroundServer, command: str
 ) -> None:
     """What is typed by mistake may be somebody's real credential."""
-    words = [*command.split(), "--base-url", server.url, "--api-key", "sk_test_secret"]
-    ran = command_line.call(*words)
+    wrong = command_line.with_key("sk_test_secret")
+    ran = command_line.call(*command.split(), "--base-url", server.url, *wrong)
 
     assert ran.code == ExitCode.REFUSED
     assert "OUTLAY_API_KEY" in ran.err

@@ -100,10 +100,12 @@ def test_first_start_shows_a_key_that_works_and_the_next_one_none(
 
 def test_fixed_key_from_the_environment_works_and_is_not_shown() -> None:
     """A key that its owner knows has no business in a log."""
-    with serving("--db", ":memory:", OUTLAY_SERVER_API_KEY="sk_test_fixed") as server:
-        assert status(server.url, "sk_test_fixed") == 200
+    with serving(
+        "--db", ":memory:", OUTLAY_SERVER_API_KEY="sk_test_fixed_key"
+    ) as server:
+        assert status(server.url, "sk_test_fixed_key") == 200
         assert status(server.url, "sk_test_other") == 401
-        assert "sk_test_fixed" not in server.said
+        assert "sk_test_fixed_key" not in server.said
 
 
 def test_a_new_database_has_the_default_metrics(tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_a_new_database_has_the_default_metrics(tmp_path: Path) -> None:
         assert key is not None
         listed = command_line.call(
             *("metrics", "list", "--json", "--base-url", server.url),
-            *("--api-key", key[1]),
+            *command_line.with_key(key[1]),
         )
 
     types = {metric["eventType"] for metric in json.loads(listed.out)}
@@ -158,7 +160,7 @@ def test_for_development_a_web_page_gets_no_access() -> None:
     ("words", "says"),
     [
         (["--host", ALL_ADDRESSES], "must not listen on 0.0.0.0"),
-        (["--api-key", "sk_test_x"], "leave out --api-key"),
+        ([*command_line.with_key("sk_test_of_its_own")], "leave out --api-key-file"),
     ],
     ids=["host", "key"],
 )
@@ -169,9 +171,9 @@ def test_development_is_for_this_machine_only(words: list[str], says: str) -> No
 
 def test_on_all_addresses_it_prints_one_that_works_and_a_warning() -> None:
     """Nobody can connect to 0.0.0.0 from another machine."""
-    variables = {"OUTLAY_SERVER_API_KEY": "sk_test_fixed"}
+    variables = {"OUTLAY_SERVER_API_KEY": "sk_test_fixed_key"}
     with serving("--host", ALL_ADDRESSES, "--db", ":memory:", **variables) as server:
-        assert status(server.url, "sk_test_fixed") == 200
+        assert status(server.url, "sk_test_fixed_key") == 200
 
     assert server.url.startswith("http://127.0.0.1:")
     assert "Warning: other machines can reach this server" in server.said

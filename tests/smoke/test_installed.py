@@ -197,7 +197,9 @@ def test_costs_travel_from_the_client_to_the_reference_server(tmp_path: Path) ->
     module = importlib.import_module("outlay.server")
     settings = module.ServerSettings(port=0, database=":memory:", api_key="sk_test")
     with module.BackgroundServer(settings) as running:
-        at = ["--base-url", running.url, "--api-key", "sk_test"]
+        key = tmp_path / "key"
+        key.write_text("sk_test")
+        at = ["--base-url", running.url, "--api-key-file", str(key)]
         metric = ["metrics", "create", "AI", "--event-type", "cost.ai"]
         track = ["track", "cost.ai", "0.0042", "--customer", "cus_1"]
         program("-m", "outlay", *metric, *at)

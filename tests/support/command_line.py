@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import io
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from starlette.middleware import Middleware
@@ -98,4 +101,14 @@ class _Instead:
 
 def reaching(server: BackgroundServer) -> list[str]:
     """Return the arguments that name ``server`` and its key."""
-    return ["--base-url", server.url, "--api-key", KEY]
+    return ["--base-url", server.url, *with_key(KEY)]
+
+
+@functools.cache
+def with_key(key: str) -> tuple[str, str]:
+    """Return the arguments that name a file with ``key``."""
+    file = tempfile.NamedTemporaryFile("w", prefix="outlay-key-")  # noqa: SIM115 - until exit
+    atexit.register(file.close)
+    file.write(key)
+    file.flush()
+    return ("--api-key-file", file.name)

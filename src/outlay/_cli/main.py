@@ -37,6 +37,7 @@ _COMMANDS: Final = {
     "track": "track one cost event and wait for its delivery",
     "costs": "show totals by customer, dimension or time",
     "metrics": "create, list, change and delete cost metrics",
+    "keys": "create, list, rotate and revoke API keys of a server",
     "journal": "list, ship, resend, export and delete events in the journal",
     "unpriced": "list or discard captured costs that have no price yet",
     "reprice": "track unpriced costs whose price is now known",

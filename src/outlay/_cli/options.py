@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outlay._model.settings import DEFAULT_BASE_URL, Settings
@@ -52,11 +53,27 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
         help=f"address (default: OUTLAY_BASE_URL, or {DEFAULT_BASE_URL})",
     )
     group.add_argument(
-        "--api-key",
-        metavar="KEY",
-        help="credential (default: OUTLAY_API_KEY; other users of the machine can "
-        "see an argument, but not the variable)",
+        "--api-key-file",
+        dest="api_key",
+        type=key_in_file,
+        metavar="FILE",
+        help="file with the credential (default: the variable OUTLAY_API_KEY)",
     )
+
+
+def key_in_file(name: str) -> str:
+    """Return the API key in a file. An argument would show it to all users.
+
+    Raises:
+        argparse.ArgumentTypeError: The file cannot be read, or is empty.
+    """
+    try:
+        key = Path(name).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"cannot read {name} ({error})") from error
+    if not key:
+        raise argparse.ArgumentTypeError(f"{name} has no API key")
+    return key
 
 
 def connection_settings(arguments: argparse.Namespace) -> Settings:

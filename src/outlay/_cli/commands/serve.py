@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 from outlay._cli.connection import open_api
 from outlay._cli.default_metrics import create_missing_defaults
 from outlay._cli.exit_codes import ExitCode, UsageError
+from outlay._cli.options import key_in_file
 from outlay._model.settings import (
     DEFAULT_BASE_URL,
     EnvironmentSettings,
@@ -40,15 +41,18 @@ first start creates the file, the default cost metrics and an API key, and shows
 key once.
 
 Each option but --dev has a variable: {PREFIX}PORT for --port,
-{PREFIX}DATABASE for --db, and so on.
+{PREFIX}DATABASE for --db, {PREFIX}API_KEY for the key itself, and so on.
 """
 
 _EPILOG: Final = """\
 examples:
   outlay serve --dev
   outlay serve --port 4600 --db costs.db
-  OUTLAY_SERVER_API_KEY=sk_test_demo outlay serve --db :memory:
+  outlay serve --db :memory: --api-key-file /run/secrets/outlay
 """
+
+_MIN_KEY_CHARS: Final = 16
+"""The shortest fixed key. A shorter one could be guessed."""
 
 _SWITCHES: Final = {
     "--accept-unmatched": "accept events that no cost metric counts, instead of "
@@ -73,6 +77,16 @@ class ServeSettings(EnvironmentSettings, ServerSettings):
                 return float(value)
         return value
 
+    @field_validator("api_key")
+    @classmethod
+    def _hard_to_guess(cls, value: str | None) -> str | None:
+        if value is not None and len(value) < _MIN_KEY_CHARS:
+            raise ValueError(
+                f"must have {_MIN_KEY_CHARS} characters or more; make one with: "
+                "openssl rand -hex 24"
+            )
+        return value
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description, the arguments and an example."""
@@ -95,9 +109,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "(default: outlay.db)",
     )
     add(
-        "--api-key",
-        metavar="KEY",
-        help="a fixed key with all permissions (default: the keys in the database)",
+        "--api-key-file",
+        dest="api_key",
+        type=key_in_file,
+        metavar="FILE",
+        help="file with a fixed key that has all permissions (default: the keys in "
+        "the database)",
     )
     add(
         "--dedupe-window",
@@ -158,7 +175,9 @@ def _for_development(settings: ServeSettings) -> ServeSettings:
             "--host, or leave out --dev"
         )
     if settings.api_key is not None:
-        raise UsageError("--dev takes no key; leave out --api-key, or leave out --dev")
+        raise UsageError(
+            "--dev takes no key; leave out --api-key-file, or leave out --dev"
+        )
     key = f"sk_test_dev_{secrets.token_hex(16)}"
     return settings.model_copy(update={"api_key": key, "accept_unmatched": True})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._errors import DatabaseError, NewerDatabaseError
@@ -199,6 +199,40 @@ def open_writer(path: Path, *, durable: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def open_beside(path: Path) -> sqlite3.Connection:
+    """Open a connection to ``path`` that writes beside a server.
+
+    Its transactions must be short, because the server waits for them.
+
+    Raises:
+        DatabaseError: The file cannot be used, or belongs to another program.
+        NewerDatabaseError: A newer version of outlay wrote the file.
+    """
+    try:
+        connection = _connect(path)
+        try:
+            _check_ours(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+    return connection
+
+
+def is_current(path: Path) -> bool:
+    """Return whether ``path`` exists, and has this version's schema.
+
+    Raises:
+        DatabaseError: The file cannot be read, or belongs to another program.
+    """
+    if not path.exists():
+        return False
+    with closing(open_beside(path)) as connection:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return bool(version == SCHEMA_VERSION)
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

@@ -1,0 +1,109 @@
+"""Change the API keys of a database file, also while a server uses it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Self
+
+from outlay.server._errors import StoreUnavailableError
+from outlay.server._storage import key_table
+from outlay.server._storage.file_lock import FileLock
+from outlay.server._storage.schema import is_current, open_beside, open_writer
+from outlay.server._storage.store import ALL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+    from outlay.server._records import ApiKey
+
+
+class KeyFile:
+    """The API keys of a database file. Use as a context manager.
+
+    It takes no server's lock, unless the file must be created or migrated first. A
+    server on the file sees each change with its next request.
+
+    Args:
+        path: The database file. It is created if it does not exist.
+
+    Raises:
+        DatabaseError: The file cannot be used. The message says what to do.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not is_current(path):
+            _migrate(path)
+        self._connection = open_beside(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+    def keys(self, namespace: str) -> list[ApiKey]:
+        """Return all keys of an organization, newest first."""
+        keys, _ = key_table.page_of_keys(self._connection, namespace, ALL)
+        return keys
+
+    def key(self, namespace: str, key_id: str) -> ApiKey | None:
+        """Return the key of an organization with this id."""
+        return key_table.key_with_id(self._connection, namespace, key_id)
+
+    def add(self, key: ApiKey) -> None:
+        """Store a key.
+
+        Raises:
+            StoreUnavailableError: The file failed to write.
+        """
+        with self._writing():
+            key_table.insert_key(self._connection, key)
+
+    def rotate(self, key_id: str, successor: ApiKey, expires_at: int) -> None:
+        """Store ``successor``, and let the key with this id expire.
+
+        Raises:
+            StoreUnavailableError: The file failed to write.
+        """
+        with self._writing():
+            key_table.insert_key(self._connection, successor)
+            key_table.shorten_life(self._connection, key_id, expires_at)
+
+    def revoke(self, key_id: str, now: int) -> None:
+        """Revoke a key.
+
+        Raises:
+            StoreUnavailableError: The file failed to write.
+        """
+        with self._writing():
+            key_table.set_revoked(self._connection, key_id, now)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise StoreUnavailableError(
+                f"the database failed to write ({error}); try again"
+            ) from error
+
+
+def _migrate(path: Path) -> None:
+    lock = FileLock(path)
+    try:
+        with closing(open_writer(path, durable=True)):
+            pass
+    finally:
+        lock.release()

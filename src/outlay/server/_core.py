@@ -19,7 +19,9 @@ from outlay.server._services.costs import DEFAULT_PRODUCT, CostService
 from outlay.server._services.default_metrics import default_metrics
 from outlay.server._services.ingest import IngestService
 from outlay.server._services.keys import KeyService
+from outlay.server._services.profitability import ProfitabilityService
 from outlay.server._services.report import ReportService
+from outlay.server._services.revenue import RevenueService
 from outlay.server._services.summary import SummaryService
 from outlay.server._storage.commit_thread import CommitThread
 from outlay.server._storage.opening import open_store
@@ -89,6 +91,8 @@ class ServerCore:
         )
         self.summaries = SummaryService(self.store)
         self.reports = ReportService(self.store, settings.default_currency)
+        self.revenue = RevenueService(self.store, self.commits, self.now)
+        self.profitability = ProfitabilityService(self.store, settings.default_currency)
         self._opened = True
         self._ensure_default_metrics()
         self._ensure_key()

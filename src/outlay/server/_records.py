@@ -147,3 +147,65 @@ class ApiKey(msgspec.Struct, frozen=True):
         return self.revoked_at is None and (
             self.expires_at is None or now < self.expires_at
         )
+
+
+class RevenueLine(msgspec.Struct, frozen=True, gc=False):
+    """The revenue of one customer in one period, from one source.
+
+    Attributes:
+        key: The identity of the line within its source, such as an invoice's number.
+        start: The start of the period, in microseconds since 1970.
+        end: The first instant after the period, in the same unit.
+        amount: The revenue. It is negative for a credit note.
+        source: The system that the line comes from, such as ``stripe``.
+    """
+
+    key: str
+    customer: str
+    start: int
+    end: int
+    amount: Decimal
+    currency: str
+    source: str
+
+
+class StoredRevenue(msgspec.Struct, frozen=True, gc=False):
+    """A line of revenue with its history.
+
+    Attributes:
+        import_id: The import that brought the line.
+        received_at: The completion of that import, in microseconds since 1970.
+        received_by: The name of the API key that sent the import.
+        is_current: Whether no later import replaced the line.
+    """
+
+    line: RevenueLine
+    import_id: str
+    received_at: int
+    received_by: str
+    is_current: bool
+
+
+class Rate(msgspec.Struct, frozen=True, gc=False):
+    """The price of one unit of a currency in another one.
+
+    Attributes:
+        valid_from: The first instant at which the rate is valid, in microseconds since
+            1970. It is valid until the next one of its pair.
+        source: The publisher of the rate, such as ``ECB``.
+    """
+
+    from_currency: str
+    to_currency: str
+    rate: Decimal
+    valid_from: int
+    source: str
+
+
+class Customer(msgspec.Struct, frozen=True, gc=False):
+    """A customer with a display name."""
+
+    id: str
+    name: str
+    created_at: int
+    updated_at: int

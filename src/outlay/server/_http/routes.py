@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlay.server._http.key_routes import KEY_ROUTES
 from outlay.server._http.openapi import document
+from outlay.server._http.revenue_routes import REVENUE_ROUTES
 from outlay.server._http.router import (
     BATCH_PATH,
     EVENTS_PATH,
@@ -306,6 +307,7 @@ ROUTES: Final = (
         errors=(404,),
     ),
     *KEY_ROUTES,
+    *REVENUE_ROUTES,
     Route("GET", "/healthz", health, None, 200, HealthResponse, errors=(503,)),
     Route("GET", "/openapi.json", describe, None, 200),
 )

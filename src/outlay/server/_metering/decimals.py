@@ -50,6 +50,7 @@ _ROUNDING: Final = Context(
 )
 _HUNDRED: Final = Decimal(100)
 _HUNDREDTH: Final = Decimal("0.01")
+_TRILLIONTH: Final = Decimal("1e-12")
 
 ZERO: Final = Decimal(0)
 
@@ -126,6 +127,22 @@ def percentage(part: Decimal, whole: Decimal) -> Decimal:
     """
     share = _ROUNDING.divide(multiply(part, _HUNDRED), whole)
     return _ROUNDING.quantize(share, _HUNDREDTH)
+
+
+def proportion(amount: Decimal, part: int, whole: int) -> Decimal:
+    """Return ``amount`` × ``part`` ÷ ``whole``, rounded to 12 decimal places.
+
+    Raises:
+        decimal.DivisionByZero: ``whole`` is 0.
+    """
+    share = _ROUNDING.divide(multiply(amount, Decimal(part)), Decimal(whole))
+    return _ROUNDING.quantize(share, _TRILLIONTH)
+
+
+def format_money(number: Decimal) -> str:
+    """Return ``number`` with two decimal places, rounded half up."""
+    text = format(_ROUNDING.quantize(number, _HUNDREDTH), "f")
+    return "0.00" if text == "-0.00" else text
 
 
 def format_plain(number: Decimal) -> str:

@@ -32,6 +32,8 @@ PERMISSIONS: Final = frozenset(
         "costMetrics:write",
         "apiKeys:read",
         "apiKeys:write",
+        "revenue:read",
+        "revenue:write",
     }
 )
 """All permissions. The contract names only the first ones that create or write."""

@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._errors import DatabaseError, NewerDatabaseError
+from outlay.server._storage import revenue_tables
 from outlay.server._storage.file_lock import private_opener
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ _MIGRATIONS: Final = (
     -- A new cost looks at the others of its event type only.
     CREATE INDEX costs_by_type ON costs (namespace, event_type);
     """,
+    revenue_tables.TABLES,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

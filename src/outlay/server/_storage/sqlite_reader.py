@@ -18,6 +18,7 @@ from outlay.server._records import (
 )
 from outlay.server._storage import key_table
 from outlay.server._storage.buckets import ranges_between
+from outlay.server._storage.revenue_tables import SqliteRevenueReader
 from outlay.server._storage.rollup_query import RollupQuery
 from outlay.server._storage.rollups import decode_dimensions
 from outlay.server._storage.store import CUSTOMER_NAME, NO_FILTER
@@ -130,7 +131,7 @@ def costs_of_type(
     return [cost_of(row) for row in rows]
 
 
-class SqliteReader:
+class SqliteReader(SqliteRevenueReader):
     """One reading connection. Thread safety: one thread at a time."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

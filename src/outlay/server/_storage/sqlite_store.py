@@ -30,6 +30,7 @@ from outlay.server._storage import key_table
 from outlay.server._storage import schema as _schema
 from outlay.server._storage.file_lock import FileLock
 from outlay.server._storage.idempotency_index import WRITE_BATCH, IdempotencyIndex
+from outlay.server._storage.revenue_tables import SqliteRevenueWriter
 from outlay.server._storage.rollups import STAGING, add_to_rollups
 from outlay.server._storage.sqlite_reader import (
     COST_COLUMNS,
@@ -68,7 +69,7 @@ class _ActiveMetric(NamedTuple):
     metric: CompiledMetric
 
 
-class SqliteStore:
+class SqliteStore(SqliteRevenueWriter):
     """Stores everything in one SQLite file.
 
     Thread safety: as `_storage.store.Store`. Another process may read the file. A

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
+from outlay.server._storage.revenue_store import RevenueReader, RevenueWriter
+
 if TYPE_CHECKING:
     from collections.abc import (
         Callable,
@@ -43,7 +45,7 @@ ALL: Final = Page(2**53, 0)
 """The page with all items."""
 
 
-class Reader(Protocol):
+class Reader(RevenueReader, Protocol):
     """One consistent view of the store, for the thread that opened it."""
 
     def cost(self, namespace: str, cost_id: str) -> CostMetric | None:
@@ -137,7 +139,7 @@ def keep_all(_: Sequence[CostMetric]) -> Iterable[str]:
     return ()
 
 
-class Store(Protocol):
+class Store(RevenueWriter, Protocol):
     """Stores events, costs, products and keys.
 
     Each method is one step: it happens as a whole or not at all, and no other write

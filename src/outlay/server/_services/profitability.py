@@ -1,0 +1,489 @@
+"""Compare revenue and cost by customer.
+
+- A customer with costs or revenue in the period is a row, whatever is known of it.
+- A line of revenue that reaches out of the period counts in proportion to time. Its
+  cumulative share is rounded to 12 decimal places. So the shares of periods that follow
+  each other add up to the line exactly.
+- Amounts of other currencies are converted at the user's rates, or refused.
+- The cost of a customer is the sum of its amounts of all cost metrics.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from outlay.server._metering.decimals import (
+    ZERO,
+    add,
+    multiply,
+    percentage,
+    proportion,
+)
+from outlay.server._metering.metric import Accumulator, CompiledMetric, compile_metric
+from outlay.server._records import MICROSECONDS_PER_HOUR, Aggregation
+from outlay.server._services.breakdown import TimeWindow
+from outlay.server._services.currency import Converter
+from outlay.server._services.report_scope import named
+from outlay.server._storage.store import ALL, CUSTOMER_NAME, NO_FILTER
+from outlay.server._wire.problems import HttpProblem
+from outlay.server._wire.request_models import Window
+from outlay.server._wire.revenue_models import BucketWidth, MarginSort
+
+if TYPE_CHECKING:
+    from collections.abc import (
+        Callable,
+        Hashable,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
+    from decimal import Decimal
+
+    from outlay.server._metering.metric import Contribution
+    from outlay.server._records import CostMetric, Rate, RevenueLine
+    from outlay.server._storage.store import Reader, Store
+
+K = TypeVar("K", bound="Hashable")
+
+_MOST_BUCKETS: Final = 1000  # of a trend
+_DAY: Final = 24 * MICROSECONDS_PER_HOUR
+_WEEK: Final = 7 * _DAY
+_FIRST_MONDAY: Final = 4 * _DAY  # 1970-01-05
+_WIDTHS: Final = {
+    BucketWidth.HOUR: MICROSECONDS_PER_HOUR,
+    BucketWidth.DAY: _DAY,
+    BucketWidth.WEEK: _WEEK,
+}
+_ADDITIVE: Final = {Aggregation.SUM, Aggregation.COUNT}
+
+
+class Margin(NamedTuple):
+    """A cost beside a revenue, both exact."""
+
+    cost: Decimal
+    revenue: Decimal
+
+    @property
+    def profit(self) -> Decimal:
+        """The revenue minus the cost."""
+        return add(self.revenue, self.cost.copy_negate())
+
+    @property
+    def percent(self) -> Decimal | None:
+        """The profit in percent of the revenue, to hundredths. None without revenue."""
+        return percentage(self.profit, self.revenue) if self.revenue else None
+
+    def __add__(self, other: Margin) -> Margin:  # type: ignore[override]
+        """Return the exact sum of both."""
+        return Margin(add(self.cost, other.cost), add(self.revenue, other.revenue))
+
+
+NO_MARGIN: Final = Margin(ZERO, ZERO)
+
+
+class CustomerMargin(NamedTuple):
+    """The margin of one customer.
+
+    Attributes:
+        customer: The customer's id. '' stands for unattributed costs.
+        name: The display name, or ''.
+        current: The margin in the period.
+        prior: The margin in the prior period. None if it needs a missing rate.
+        trend: The profit of each bucket. None if it was not requested.
+    """
+
+    customer: str
+    name: str
+    current: Margin
+    prior: Margin | None
+    trend: Sequence[Decimal] | None = None
+
+    @property
+    def change(self) -> Decimal | None:
+        """The change of the profit in percent. None without a prior profit."""
+        if self.prior is None or not self.prior.profit:
+            return None
+        prior = self.prior.profit
+        difference = add(self.current.profit, prior.copy_negate())
+        # Relative to the absolute value, so that a rise from a loss is positive.
+        return percentage(difference, prior.copy_abs())
+
+
+class MarginQuery(NamedTuple):
+    """A question for revenue beside cost.
+
+    Attributes:
+        start: The start of the period, in microseconds since 1970.
+        end: The first instant after the period, in the same unit.
+        currency: The currency of the result. If None, it is the only one that costs
+            and revenue of both periods have, or else the server's default.
+        sort: The value that ranks the customers.
+        limit: The number of rows.
+        offset: The number of customers before the first row.
+        trend: The width of the buckets of trends. If None, there are no trends.
+        prior: The prior period. If None, it has the same length, and ends at the start.
+        as_of: The instant whose state of revenue and rates is read. If None, it is the
+            current state.
+    """
+
+    start: int
+    end: int
+    currency: str | None = None
+    sort: MarginSort = MarginSort.PROFIT
+    limit: int = 10
+    offset: int = 0
+    trend: BucketWidth | None = None
+    prior: TimeWindow | None = None
+    as_of: int | None = None
+
+    @property
+    def prior_period(self) -> TimeWindow:
+        """The prior period."""
+        if self.prior is not None:
+            return self.prior
+        return TimeWindow(self.start - (self.end - self.start), self.start)
+
+
+class Margins(NamedTuple):
+    """Revenue beside cost, by customer.
+
+    Attributes:
+        currency: The currency of all amounts.
+        rows: The requested page of customers, in order of rank.
+        rest: The sum of all customers after the page. None if there are none.
+        customers: The number of customers with cost or revenue.
+        total: The sum of all customers.
+        prior: The sum of all customers in the prior period. None if it needs a rate
+            that is missing. A warning says so.
+        rates: The rates that converted an amount.
+        warnings: The facts that a reader of the amounts must know.
+    """
+
+    currency: str
+    rows: Sequence[CustomerMargin]
+    rest: CustomerMargin | None
+    customers: int
+    total: Margin
+    prior: Margin | None
+    rates: Sequence[Rate]
+    warnings: Sequence[str]
+
+
+class ProfitabilityService:
+    """Compares revenue and cost. Thread safety: any thread. A call may take seconds.
+
+    Args:
+        store: The store of events and revenue.
+        default_currency: The currency of a result that could have several.
+    """
+
+    def __init__(self, store: Store, default_currency: str) -> None:
+        self._store = store
+        self._default_currency = default_currency
+
+    def margins(self, namespace: str, query: MarginQuery) -> Margins:
+        """Return revenue beside cost, by customer.
+
+        Args:
+            namespace: The organization.
+            query: The period, the order and the page.
+
+        Raises:
+            HttpProblem: 400, because a rate between two currencies is missing.
+        """
+        with self._store.reading() as reader:
+            return _Comparison(
+                reader, namespace, query, self._default_currency
+            ).margins()
+
+
+class _Comparison:
+    """One comparison of revenue and cost, from one consistent view."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        namespace: str,
+        query: MarginQuery,
+        default_currency: str,
+    ) -> None:
+        self._reader = reader
+        self._namespace = namespace
+        self._query = query
+        costs, _ = reader.costs(namespace, None, ALL)
+        compiled = [(cost, compile_metric(cost)) for cost in costs]
+        self._metrics = [metric for _, metric in compiled if metric is not None]
+        self._idle = [cost for cost, metric in compiled if metric is None]
+        self._lines = self._revenue(query.start, query.end)
+        self._prior_lines = self._revenue(*query.prior_period)
+        self._excluded: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+        currency = query.currency or self._only_currency() or default_currency
+        rates = reader.rates(namespace, as_of=query.as_of)
+        self._converter = Converter(rates, currency)
+
+    def margins(self) -> Margins:
+        """Return the margins of all customers, and the requested page of rows."""
+        query = self._query
+        current = self._by_customer(query.start, query.end, self._lines)
+        excluded = self._exclusions()
+        prior, lacking = self._prior()
+        ranking = _rank(current, query.sort)
+        page = ranking[query.offset : query.offset + query.limit]
+        after = ranking[query.offset + query.limit :]
+        trends, refused = self._trends(page)
+        names = self._reader.customer_names(self._namespace)
+        rows = [
+            CustomerMargin(
+                customer,
+                names.get(customer, ""),
+                current[customer],
+                None if prior is None else prior.get(customer, NO_MARGIN),
+                trends.get(customer),
+            )
+            for customer in page
+        ]
+        rest = None
+        if after:
+            rest = CustomerMargin(
+                "other",
+                "Other",
+                _sum(current[customer] for customer in after),
+                None
+                if prior is None
+                else _sum(prior.get(customer, NO_MARGIN) for customer in after),
+            )
+        return Margins(
+            self._converter.currency,
+            rows,
+            rest,
+            len(ranking),
+            _sum(current.values()),
+            None if prior is None else _sum(prior.values()),
+            self._converter.used,
+            [*self._warnings(), *excluded, *lacking, *refused],
+        )
+
+    # -- amounts
+
+    def _revenue(self, start: int, end: int) -> list[RevenueLine]:
+        lines = self._reader.revenue(
+            self._namespace, start, end, as_of=self._query.as_of
+        )
+        # An amount of 0 takes an earlier line back.
+        return [line for line in lines if line.amount]
+
+    def _only_currency(self) -> str | None:
+        """Return the one currency of revenue and of the costs with events, or None."""
+        found = {line.currency for line in [*self._lines, *self._prior_lines]}
+        others = {metric.cost.currency for metric in self._metrics} - found
+        for currency in others:
+            if any(
+                True
+                for metric in self._metrics
+                if metric.cost.currency == currency
+                for period in (self._query.prior_period, self._query)
+                for _ in self._reader.contributions(metric, period[0], period[1])
+            ):
+                found.add(currency)
+        return found.pop() if len(found) == 1 else None
+
+    def _prior(self) -> tuple[dict[str, Margin] | None, list[str]]:
+        """Return the margins of the prior period, or the reason why there are none."""
+        try:
+            margins = self._by_customer(*self._query.prior_period, self._prior_lines)
+        except HttpProblem as problem:
+            return None, [f"the prior period is left out; {problem}"]
+        return margins, []
+
+    def _by_customer(
+        self, start: int, end: int, lines: Iterable[RevenueLine]
+    ) -> dict[str, Margin]:
+        """Return the margin of each customer in ``start <= t < end``."""
+        margins: dict[str, Margin] = {}
+        for metric in self._metrics:
+            costs = self._costs(metric, start, end, lambda one: one.customer)
+            for customer, cost in costs:
+                margins[customer] = margins.get(customer, NO_MARGIN) + Margin(
+                    cost, ZERO
+                )
+        for line in lines:
+            revenue = Margin(ZERO, self._share(line, start, end))
+            margins[line.customer] = margins.get(line.customer, NO_MARGIN) + revenue
+        return margins
+
+    def _costs(
+        self,
+        metric: CompiledMetric,
+        start: int,
+        end: int,
+        key_of: Callable[[Contribution], K],
+        *,
+        where: Mapping[str, frozenset[str]] = NO_FILTER,
+        window: Window | None = None,
+    ) -> Iterator[tuple[K, Decimal]]:
+        """Yield the converted costs of a metric by key. A key may repeat."""
+        currency = metric.cost.currency
+        if metric.aggregation in _ADDITIVE:
+            periods = [*self._converter.periods(currency, start, end)]
+        else:
+            # Its amounts of several periods cannot be added.
+            periods = [self._converter.period_at_end(currency, start, end)]
+        for period in periods:
+            accumulators: dict[K, Accumulator] = {}
+            for one in self._reader.contributions(
+                metric,
+                period.start,
+                period.end,
+                names=frozenset([CUSTOMER_NAME]),
+                where=where,
+                window=window,
+            ):
+                key = key_of(one)
+                accumulator = accumulators.get(key)
+                if accumulator is None:
+                    accumulator = accumulators[key] = metric.new_accumulator()
+                accumulator.add(one)
+            counts = self._excluded[metric.cost.id]
+            for key, accumulator in accumulators.items():
+                counts[0] += accumulator.skipped - accumulator.other_currency
+                counts[1] += accumulator.other_currency
+                quantity = accumulator.result()
+                cost = ZERO
+                if quantity is not None:
+                    cost = multiply(quantity, metric.cost.unit_cost)
+                yield key, self._converter.convert(cost, period)
+
+    def _share(self, line: RevenueLine, start: int, end: int) -> Decimal:
+        """Return the converted revenue of a line in ``start <= t < end``."""
+        start, end = max(start, line.start), min(end, line.end)
+        share = ZERO
+        if start < end:
+            for period in self._converter.periods(line.currency, start, end):
+                until = _earned(line, period.end)
+                amount = add(until, _earned(line, period.start).copy_negate())
+                share = add(share, self._converter.convert(amount, period))
+        return share
+
+    # -- trends
+
+    def _trends(
+        self, customers: Sequence[str]
+    ) -> tuple[dict[str, list[Decimal]], list[str]]:
+        """Return the profit in each bucket by customer, or a warning instead."""
+        query = self._query
+        if query.trend is None or not customers:
+            return {}, []
+        width = _WIDTHS[query.trend]
+        offset = _FIRST_MONDAY if query.trend is BucketWidth.WEEK else 0
+        first = (query.start - offset) // width
+        buckets = -(-(query.end - offset) // width) - first
+        if buckets > _MOST_BUCKETS:
+            warning = (
+                f"the period has {buckets} buckets of bucketWidth {query.trend}, so "
+                f"there are no trends; pass a longer one, for at most {_MOST_BUCKETS}"
+            )
+            return {}, [warning]
+        margins: defaultdict[str, list[Margin]]
+        margins = defaultdict(lambda: [NO_MARGIN] * buckets)
+        where = {CUSTOMER_NAME: frozenset(customers)}
+        window = Window.HOUR if query.trend is BucketWidth.HOUR else Window.DAY
+        for metric in self._metrics:
+            for (customer, bucket), cost in self._costs(
+                metric,
+                query.start,
+                query.end,
+                lambda one: (one.customer, (one.bucket_at - offset) // width - first),
+                where=where,
+                window=window,
+            ):
+                margins[customer][bucket] += Margin(cost, ZERO)
+        for line in self._lines:
+            if line.customer not in where[CUSTOMER_NAME]:
+                continue
+            series = margins[line.customer]
+            for bucket in range(buckets):
+                at = offset + (first + bucket) * width
+                share = self._share(
+                    line, max(at, query.start), min(at + width, query.end)
+                )
+                series[bucket] += Margin(ZERO, share)
+        return {
+            customer: [one.profit for one in margins[customer]]
+            for customer in customers
+        }, []
+
+    # -- warnings
+
+    def _warnings(self) -> list[str]:
+        query = self._query
+        warnings = []
+        partial = sum(
+            line.start < query.start or line.end > query.end for line in self._lines
+        )
+        if partial:
+            warnings.append(
+                f"{partial} of {len(self._lines)} lines of revenue reach out of the "
+                "period, and count in proportion to time"
+            )
+        by_type: defaultdict[str | None, list[CostMetric]] = defaultdict(list)
+        for metric in self._metrics:
+            by_type[metric.cost.event_type].append(metric.cost)
+        warnings += [
+            f"the costs have events of type {event_type} once for each of "
+            f"{named(several)}; delete all but one of these cost metrics"
+            for event_type, several in by_type.items()
+            if len(several) > 1
+        ]
+        if self._idle:
+            warnings.append(
+                "excluded, because they have no event type or aggregation: "
+                f"{named(self._idle)}"
+            )
+        return warnings
+
+    def _exclusions(self) -> list[str]:
+        """Return the warnings of events that no cost has, and forget their counts."""
+        warnings = []
+        for metric in self._metrics:
+            without_value, other_currency = self._excluded[metric.cost.id]
+            for reason, count in (
+                ("have no numeric value", without_value),
+                ("are in another currency than the metric", other_currency),
+            ):
+                if count:
+                    warnings.append(
+                        f"excluded, because they {reason}: {count} of the events of "
+                        f"{named([metric.cost])}"
+                    )
+        self._excluded.clear()
+        return warnings
+
+
+def _earned(line: RevenueLine, at: int) -> Decimal:
+    """Return the part of a line's amount that is earned before ``at``."""
+    if at <= line.start:
+        return ZERO
+    if at >= line.end:
+        return line.amount
+    return proportion(line.amount, at - line.start, line.end - line.start)
+
+
+def _sum(margins: Iterable[Margin]) -> Margin:
+    total = NO_MARGIN
+    for margin in margins:
+        total = total + margin
+    return total
+
+
+def _rank(margins: Mapping[str, Margin], sort: MarginSort) -> list[str]:
+    """Return the customers in order of rank. Equal ones are in order of id."""
+
+    def value(customer: str) -> Decimal:
+        margin = margins[customer]
+        if sort is MarginSort.COST:
+            return margin.cost
+        return margin.revenue if sort is MarginSort.REVENUE else margin.profit
+
+    return sorted(sorted(margins), key=value, reverse=sort is not MarginSort.WORST)

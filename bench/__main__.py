@@ -6,6 +6,7 @@ from bench import (
     disk,
     functions,
     imports,
+    integrations,
     pending,
     pricing,
     server_ingest,
@@ -21,6 +22,7 @@ capture.main()
 functions.main()
 disk.main()
 imports.main()
+integrations.main()
 pending.main()
 transport.main()
 shipping.main()

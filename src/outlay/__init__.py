@@ -9,12 +9,13 @@ The functions of this module use a default client. `configure` or the ``OUTLAY_*
 variables set it up. `Client` is the same as an object of its own.
 
 Names for special tasks are in public modules: `outlay.errors`, `outlay.extractors`,
-`outlay.otel`, `outlay.pricing`, `outlay.propagation`, `outlay.testing` and
-`outlay.transport`.
+`outlay.integrations`, `outlay.otel`, `outlay.pricing`, `outlay.propagation`,
+`outlay.testing` and `outlay.transport`.
 """
 
 from outlay import errors as errors
 from outlay import extractors as extractors
+from outlay import integrations as integrations
 from outlay import propagation as propagation
 from outlay import transport as transport
 from outlay._capture.context.attribution import attribute, set_customer

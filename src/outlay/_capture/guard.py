@@ -36,17 +36,25 @@ def guarded(
     try:
         return work(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 - no error may reach the user's call
-        _record(what, error)
+        report_failure(what, error, "a cost was not captured")
         return None
 
 
-def _record(what: str, error: Exception) -> None:
+def report_failure(what: str, error: Exception, consequence: str) -> None:
+    """Count an error that reaches no caller. Log it, if it is the first of its kind.
+
+    Args:
+        what: The subject of the work, such as ``openai``, for counts and log.
+        error: The error.
+        consequence: The effect on the costs, for the log.
+    """
     if capture_errors.add(what, error) == 1:
         with suppress(Exception):  # the application's log handler may fail, too
             _logger.error(
-                "a cost was not captured (%s: %s); the call itself is unharmed. "
+                "%s (%s: %s); the call itself is unharmed. "
                 "Further failures of this kind are counted in stats().capture_errors, "
                 "and not logged\n%s",
+                consequence,
                 what,
                 type(error).__name__,
                 _stack(error),

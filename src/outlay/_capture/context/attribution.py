@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from outlay._capture.context.bind import ContextRun
 from outlay._capture.context.function_wrapper import wrap_function
-from outlay._model.attribution import Attribution, current_attribution
+from outlay._model.attribution import UNATTRIBUTED, Attribution, current_attribution
 from outlay._model.clock import SystemClock
 from outlay._model.event_rules import validate_data, validate_text
 from outlay._model.propagated_context import capture
@@ -82,11 +83,13 @@ def set_customer(customer_id: str) -> None:
     """Attribute the costs of the running code to a customer, from now on.
 
     Use it where a request learns its customer on the way. It ends with the innermost
-    scope around: `attribute`, `operation`, `outlay.propagation.extract`, or a function
-    that these decorate. Outside of any scope it holds until the context ends, which is
-    the task or the thread. Earlier costs keep their customer.
+    scope around: `attribute`, `operation`, `outlay.propagation.extract`, a function
+    that these decorate, or a request that a middleware of `outlay.integrations` serves.
+    Outside of any scope it holds until the context ends, which is the task or the
+    thread. Earlier costs keep their customer.
 
-    Thread safety: any thread; it changes only the context of the running code.
+    Thread safety: any thread; it changes only the context of the running code. Another
+    thread of a request, such as that of a dependency, sets the customer of the request.
 
     Args:
         customer_id: The customer that the costs belong to.
@@ -101,8 +104,10 @@ def set_customer(customer_id: str) -> None:
     validate_text("customer_id", customer_id)
     earlier = current_attribution.get()
     changed = _Changed(*earlier._replace(customer_id=customer_id))
-    changed.scope = _scope_of(earlier)
+    changed.scope = scope = _scope_of(earlier)
     current_attribution.set(changed)
+    if isinstance(scope, RequestAttribution):
+        scope.set_from_thread(customer_id)
 
 
 class _Changed(Attribution):
@@ -113,6 +118,42 @@ class _Changed(Attribution):
     """
 
     scope: Attribution
+
+
+class RequestAttribution(Attribution):
+    """The attribution of a request that a middleware serves.
+
+    Frameworks run functions of a request on other threads, in a copy of the context
+    that they then discard. A customer that such a function sets would be lost. So it is
+    also kept here, in the object that all copies share.
+    """
+
+    _thread: int
+    _customer_of_thread: str | None = None
+
+    @classmethod
+    def begin(cls, attribution: Attribution) -> RequestAttribution:
+        """Return the attribution of a request, inside of the running code's."""
+        outer = current_attribution.get()
+        if outer is not UNATTRIBUTED:
+            attribution = attribution.merged_over(outer)
+        request = cls._make(attribution)
+        request._thread = threading.get_ident()  # noqa: SLF001 - its own class
+        return request
+
+    @property
+    def customer_id(self) -> str | None:
+        """The customer that another thread has set, or else that of the request."""
+        return self._customer_of_thread or self[0]
+
+    def set_from_thread(self, customer_id: str) -> None:
+        """Set the customer for code in other contexts, unless on the request's thread.
+
+        There the context itself lasts. Tasks of the request that serve customers of
+        their own run there, too, and must not change each other's.
+        """
+        if threading.get_ident() != self._thread:
+            self._customer_of_thread = customer_id
 
 
 def _scope_of(attribution: Attribution) -> Attribution:
@@ -169,6 +210,10 @@ class AttributionScope:
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate ``function``, so that each call runs inside of this scope."""
         return wrap_function(function, self._begin)
+
+    def resolve(self) -> Attribution:
+        """Return the attribution of the scope, without that of an outer one."""
+        return self._attribution()
 
     def _begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ContextRun:  # noqa: ARG002 - the same for any call
         inner = self._attribution().merged_over(current_attribution.get())

@@ -12,8 +12,8 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses $(WORKERS) --dist worksteal
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup demo unit test test-all faults lanes lint format types sizes bench first-hour \
-	serve wheel docs changelog clean
+.PHONY: help setup demo unit test test-all faults lanes frameworks lint format types sizes \
+	bench first-hour serve wheel docs changelog clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ faults: $(VENV)/.test  ## thousands of kills, torn files and bad servers (SCALE=
 
 lanes: wheel  ## test the wheel: each extra, lowest versions, other Pythons (FULL=1)
 	$(BIN)/python -m scripts.lanes $(if $(FULL),--full)
+
+frameworks: wheel  ## test the wheel with the packages that call providers for others
+	$(BIN)/python -m scripts.lanes frameworks openai2 aiobotocore
 
 lint: $(VENV)/.dev  ## check style, types and import contracts
 	$(BIN)/ruff check .

@@ -8,6 +8,10 @@ runs tests against the installed package:
 - with each newer Python that is on this machine.
 
 The last two run the smoke suite, and with ``--full`` the unit and property suites.
+
+Packages that do not fit into the usual environment have lanes with suites of their own:
+frameworks that call providers, and packages that need older versions of others. These
+lanes run with ``--full`` or by their names: ``make frameworks``.
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ ROOT: Final = Path(__file__).parents[1]
 _LANES: Final = ROOT / ".lanes"
 _TOOLS: Final = ("hypothesis", "pytest", "pytest-timeout", "pytest-xdist")
 _EXTRAS: Final = ("cli", "otel", "pricing", "server")
+APART: Final = ("frameworks", "openai2", "aiobotocore")
+"""Suites in ``tests/``, each with the extra ``test-NAME``."""
 _NEWER_PYTHONS: Final = ("3.12", "3.13", "3.14")
 _SMOKE: Final = ("tests/smoke",)
 _FULL: Final = ("tests/smoke", "tests/unit", "tests/property")
@@ -70,7 +76,7 @@ class Result(NamedTuple):
 
 
 def lanes(*, full: bool) -> list[Lane]:
-    """Return all lanes. With ``full``, they run more than the smoke suite."""
+    """Return the lanes. With ``full``, all of them, with more than the smoke suite."""
     tests = _FULL if full else _SMOKE
     return [
         Lane("wheel", ()),
@@ -80,7 +86,13 @@ def lanes(*, full: bool) -> list[Lane]:
             Lane(f"Python {version}", _EXTRAS, tests, python=_python(version))
             for version in _NEWER_PYTHONS
         ),
+        *(_lanes_apart() if full else ()),
     ]
+
+
+def _lanes_apart() -> Iterator[Lane]:
+    for name in APART:
+        yield Lane(name, ("otel", "pricing", f"test-{name}"), (f"tests/{name}",))
 
 
 def run(lane: Lane) -> Result:
@@ -190,11 +202,11 @@ def main() -> int:
     )
     parser.add_argument("name", nargs="*", help="run these lanes only")
     given = parser.parse_args()
-    results = [
-        run(lane)
-        for lane in lanes(full=given.full)
-        if not given.name or lane.name in given.name
-    ]
+    chosen = lanes(full=given.full)
+    if given.name:
+        known = {lane.name: lane for lane in (*_lanes_apart(), *chosen)}
+        chosen = [known[name] for name in given.name]
+    results = [run(lane) for lane in chosen]
     print(f"\n{table(results)}", end="")
     return int(any(each.failed for each in results))
 

@@ -15,14 +15,16 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from scripts.lanes import ROOT, Result, lanes, pytest, run, table
+from scripts.lanes import APART, ROOT, Result, lanes, pytest, run, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PAGE: Final = ROOT / "docs" / "test-results.md"
 _SUITES: Final = sorted(
-    path.name for path in (ROOT / "tests").iterdir() if [*path.glob("test_*.py")]
+    path.name
+    for path in (ROOT / "tests").iterdir()
+    if [*path.glob("test_*.py")] and path.name not in APART
 )
 _HEAD: Final = """\
 # Test results

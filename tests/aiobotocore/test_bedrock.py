@@ -7,12 +7,12 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from aiobotocore.session import get_session
+from aiohttp import web
 
 from outlay._capture.providers import library
+from tests.capture.providers.amazon import Answer, conversed, invoked
 from tests.support.observing import observing
-
-aiobotocore_session = pytest.importorskip("aiobotocore.session")
-web = pytest.importorskip("aiohttp.web")
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,11 +31,13 @@ MESSAGE: Final = {
 
 def calls(body: Any, use: Callable[[Any], Awaitable[None]]) -> list[Observation]:
     """Return what is observed while ``use`` uses a client of a server."""
+    answered = body if isinstance(body, Answer) else Answer(json.dumps(body).encode())
 
     async def answer(_request: Any) -> Any:
-        headers = {"x-amzn-requestid": "req-1"}
         return web.Response(
-            text=json.dumps(body), content_type="application/json", headers=headers
+            body=answered.body,
+            content_type=answered.kind,
+            headers={"x-amzn-requestid": answered.request_id},
         )
 
     async def run() -> list[Observation]:
@@ -47,7 +49,7 @@ def calls(body: Any, use: Callable[[Any], Awaitable[None]]) -> list[Observation]
         await site.start()
         port = runner.addresses[0][1]
         try:
-            async with aiobotocore_session.get_session().create_client(
+            async with get_session().create_client(
                 "bedrock-runtime",
                 region_name="us-east-1",
                 endpoint_url=f"http://127.0.0.1:{port}",
@@ -89,6 +91,60 @@ def test_a_body_is_observed_when_it_was_read(chunks: int | None) -> None:
         assert json.loads(content) == MESSAGE
 
     (seen,) = calls(MESSAGE, use)
+
+    assert seen.is_complete
+    assert seen.usage == MESSAGE["usage"]
+
+
+STREAMED: Final = conversed(
+    ("messageStart", {"role": "assistant"}),
+    ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "Yes."}}),
+    ("messageStop", {"stopReason": "end_turn"}),
+    ("metadata", {"usage": USAGE, "metrics": {"latencyMs": 1}}),
+)
+
+
+def test_a_streamed_conversation_is_observed_at_its_end() -> None:
+    """The caller gets every event."""
+
+    async def use(client: Any) -> None:
+        response = await client.converse_stream(modelId=MODEL, messages=[])
+        names = [next(iter(event)) async for event in response["stream"]]
+        assert names == ["messageStart", "contentBlockDelta", "messageStop", "metadata"]
+
+    (seen,) = calls(STREAMED, use)
+
+    assert (seen.provider, seen.model, seen.usage) == ("aws", MODEL, USAGE)
+    assert seen.is_complete
+
+
+def test_a_streamed_conversation_that_is_left_has_no_price() -> None:
+    """Its usage is in its last event."""
+
+    async def use(client: Any) -> None:
+        response = await client.converse_stream(modelId=MODEL, messages=[])
+        async for _ in response["stream"]:
+            break
+        response["stream"].close()
+
+    (seen,) = calls(STREAMED, use)
+
+    assert not seen.is_complete
+
+
+def test_a_model_s_own_stream_is_observed_at_its_end() -> None:
+    """Bedrock wraps a model's events as bytes."""
+    start = {"type": "message_start", "message": MESSAGE}
+    end = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 20}}
+
+    async def use(client: Any) -> None:
+        response = await client.invoke_model_with_response_stream(
+            modelId=MODEL, body=b"{}"
+        )
+        chunks = [json.loads(e["chunk"]["bytes"]) async for e in response["body"]]
+        assert chunks == [start, end]
+
+    (seen,) = calls(invoked(start, end), use)
 
     assert seen.is_complete
     assert seen.usage == MESSAGE["usage"]

@@ -195,10 +195,12 @@ def test_a_part_that_is_sent_again_counts_once(http: httpx.Client) -> None:
     """A client cannot know whether a part arrived before the connection broke."""
     for _ in range(2):
         stored(http, line(), importId="big", isLast=False)
-    for _ in range(2):
-        result = stored(http, line(customerId="cus_2"), importId="big", part=1)
+    results = [
+        stored(http, line(customerId="cus_2"), importId="big", part=1) for _ in range(2)
+    ]
 
-    assert (result["added"], result["nextPart"], result["isComplete"]) == (2, 2, True)
+    assert results[0] == {**results[1], "warnings": results[0]["warnings"]}
+    assert (results[1]["added"], results[1]["isComplete"]) == (2, True)
     assert total(http) == "200"
 
 
@@ -312,8 +314,8 @@ def test_a_used_rate_is_in_the_response_with_its_date_and_source(
         "source": "ECB",
     }
     unused = {**given, "from": "GBP"}
-    for _ in range(2):
-        response = http.put("/v0/rates", json={"rates": [given, unused]})
+    http.put("/v0/rates", json={"rates": [given, unused]})
+    response = http.put("/v0/rates", json={"rates": [given, unused]})
     stored(http, line(currency="EUR"))
 
     summary = http.get("/v0/profitability", params={**OCTOBER, "currency": "USD"})

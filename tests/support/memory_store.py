@@ -16,6 +16,11 @@ import msgspec
 
 from outlay.server._records import ApiKey, CostMetric, Event, IngestResult, Product
 from outlay.server._storage.store import CUSTOMER_NAME, NO_FILTER, keep_all
+from tests.support.memory_revenue import (
+    MemoryRevenueReader,
+    MemoryRevenueWriter,
+    RevenueTables,
+)
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -56,6 +61,7 @@ class Tables:
     costs: dict[str, CostMetric] = field(default_factory=dict)
     products: dict[tuple[str, str], Product] = field(default_factory=dict)
     keys: dict[bytes, ApiKey] = field(default_factory=dict)
+    revenue: RevenueTables = field(default_factory=RevenueTables)
     had_costs: bool = False
     commits: int = 0
 
@@ -66,10 +72,11 @@ class Tables:
         view.costs = {**self.costs}
         view.products = {**self.products}
         view.keys = {**self.keys}
+        view.revenue = self.revenue.copy()
         return view
 
 
-class MemoryStore:
+class MemoryStore(MemoryRevenueWriter):
     """Stores everything in `Tables`. Thread safety: as `Store`.
 
     Args:
@@ -207,6 +214,11 @@ class MemoryStore:
         """Keep the tables."""
 
     @contextmanager
+    def _writing_revenue(self) -> Iterator[RevenueTables]:
+        with self._writing() as tables:
+            yield tables.revenue
+
+    @contextmanager
     def _writing(self) -> Iterator[Tables]:
         """Count a commit at the end of the block, or undo it and raise its error."""
         with self._lock:
@@ -219,11 +231,14 @@ class MemoryStore:
             self._tables.commits += 1
 
 
-class MemoryReader:
+class MemoryReader(MemoryRevenueReader):
     """One view of the tables."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+
+    def _books(self) -> RevenueTables:
+        return self._tables.revenue
 
     def cost(self, namespace: str, cost_id: str) -> CostMetric | None:
         """Return a cost that is not deleted."""

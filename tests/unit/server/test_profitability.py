@@ -184,7 +184,7 @@ def test_margins_of_adjacent_periods_add_up_to_the_model_to_the_last_digit(
     """Wherever a period is cut, no digit of cost or revenue is lost or doubled."""
     bounds = [0, *sorted(cuts - {0}), 151]
     expected: dict[str, Margin] = {}
-    for customer in {one.customer for one in [*spent, *earned]}:
+    for customer in {s.customer for s in spent} | {e.customer for e in earned}:
         expected[customer] = Margin(
             sum(
                 (Decimal(s.amount) for s in spent if s.customer == customer), Decimal()
@@ -290,9 +290,9 @@ def test_the_prior_period_is_beside_the_period() -> None:
 
     assert found.prior == Margin(Decimal(1), Decimal(10))
     [row] = found.rows
-    assert row.prior.profit == 9
+    assert row.prior == Margin(Decimal(1), Decimal(10))
     assert row.change == Decimal("-144.44")
-    assert longer.prior.cost == 3
+    assert longer.prior == Margin(Decimal(3), Decimal(10))
 
 
 # -- currencies
@@ -343,7 +343,8 @@ def test_one_currency_needs_no_rate_and_is_the_currency_of_the_result() -> None:
     with books([Spent("a", "1", currency="EUR")]) as store:
         found = ask(store)
 
-    assert (found.currency, found.total.cost, found.rates) == ("EUR", 1, [])
+    assert (found.currency, found.rates) == ("EUR", [])
+    assert found.total.cost == 1
 
 
 def test_a_rate_is_never_turned_around() -> None:
@@ -361,7 +362,8 @@ def test_a_prior_period_without_a_rate_does_not_hide_the_period() -> None:
     with books(spent) as store:
         found = ask(store)
 
-    assert (found.currency, found.total.cost, found.prior) == ("USD", 1, None)
+    assert (found.currency, found.prior) == ("USD", None)
+    assert found.total.cost == 1
     assert found.rows[0].change is None
     assert any("prior period is left out" in warning for warning in found.warnings)
 
@@ -380,6 +382,11 @@ def test_a_metric_that_does_not_add_up_has_one_rate() -> None:
 # -- trends
 
 
+def trend_of(found: Margins) -> list[Any]:
+    """Return the trend of the first row."""
+    return [*(found.rows[0].trend or ())]
+
+
 def test_a_trend_has_the_profit_of_each_bucket() -> None:
     """Empty buckets are there as well, because the values have no dates."""
     spent = [Spent("a", "1", 0), Spent("a", "2", 47), Spent("b", "5", 0)]
@@ -387,9 +394,9 @@ def test_a_trend_has_the_profit_of_each_bucket() -> None:
         found = ask(store, 0, 96, trend=BucketWidth.DAY, limit=1)
         hours = ask(store, 23, 48, trend=BucketWidth.HOUR, limit=1)
 
-    assert found.rows[0].trend == [23, 22, 24, 0]
-    assert sum(found.rows[0].trend) == found.rows[0].current.profit
-    assert hours.rows[0].trend == [1] * 24 + [-1]
+    assert trend_of(found) == [23, 22, 24, 0]
+    assert sum(trend_of(found)) == found.rows[0].current.profit
+    assert trend_of(hours) == [1] * 24 + [-1]
 
 
 def test_a_week_of_a_trend_starts_on_monday() -> None:
@@ -398,7 +405,7 @@ def test_a_week_of_a_trend_starts_on_monday() -> None:
     with books(spent) as store:
         found = ask(store, 0, 240, trend=BucketWidth.WEEK)
 
-    assert found.rows[0].trend == [-1, -2]
+    assert trend_of(found) == [-1, -2]
 
 
 def test_a_trend_of_too_many_buckets_is_left_out_with_a_reason() -> None:

@@ -8,9 +8,10 @@ import logging
 import signal
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EADDRINUSE
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import uvicorn
 
@@ -18,8 +19,14 @@ from outlay._model.clock import Clock, SystemClock
 from outlay.server._app import app_for
 from outlay.server._core import ServerCore
 from outlay.server._errors import AddressError, AddressInUseError, ServerError
+from outlay.server._http.connections import ConnectionLimits, Connections
 from outlay.server._http.limited_protocol import LimitedProtocol
 from outlay.server._storage.opening import open_store
+
+try:
+    import resource
+except ImportError:  # not POSIX
+    resource = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,6 +46,7 @@ _ALLOCATIONS: Final = 50_000  # between collections; Python's own 700 cost a ten
 # client sends a request into a connection that the server is about to close.
 _KEEP_ALIVE_SECONDS: Final = 120
 _GRACE_SECONDS: Final = 10  # for requests in flight when told to stop
+_OTHER_FILES: Final = 100  # that are open beside the connections
 
 
 class ServerStarted(NamedTuple):
@@ -56,8 +64,14 @@ class ServerStarted(NamedTuple):
 class _Server(uvicorn.Server):
     """A uvicorn server that calls a function when it is ready."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
+    def __init__(
+        self,
+        core: ServerCore,
+        middleware: Sequence[Middleware],
+        ready: Callable[[], None],
+    ) -> None:
+        self._connections = Connections(_limits(core.settings))
+        super().__init__(_config(core, middleware, self._connections))
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -69,7 +83,13 @@ class _Server(uvicorn.Server):
             # finds that the server has not started, and raises.
             self.should_exit = True
         if self.started:
+            self._connections.start(asyncio.get_running_loop())
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish the requests in flight, and close all connections."""
+        await super().shutdown(sockets)
+        self._connections.stop()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -126,10 +146,9 @@ def serve(
             if on_start is not None:
                 on_start(started)
 
+        _allow_many_files()
         with _rare_garbage_collection():
-            _run_until_stopped(
-                _Server(_config(core, middleware), ready), listener, core
-            )
+            _run_until_stopped(_Server(core, middleware, ready), listener, core)
 
 
 @contextmanager
@@ -193,7 +212,7 @@ class BackgroundServer:
             self._listener.close()
             raise
         self._url = listener_url(self._listener)
-        self._server = _Server(_config(self._core, self._middleware), self._on_ready)
+        self._server = _Server(self._core, self._middleware, self._on_ready)
         self._thread.start()
         self._ready.wait()
         if self._failure is not None:
@@ -315,10 +334,37 @@ def listener_url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _config(core: ServerCore, middleware: Sequence[Middleware]) -> uvicorn.Config:
+def _allow_many_files() -> None:
+    """Raise this process's limit of open files as far as the system allows it."""
+    if resource is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(ValueError, OSError):  # The system may have a limit of its own.
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _limits(settings: ServerSettings) -> ConnectionLimits:
+    most = settings.max_connections
+    if resource is not None:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY:
+            most = max(min(most, soft - _OTHER_FILES), 1)
+    return ConnectionLimits(
+        connections=most,
+        per_address=settings.max_connections_per_address,
+        head_seconds=settings.head_timeout,
+        body_seconds=settings.body_timeout,
+        write_seconds=settings.body_timeout,
+        head_bytes=settings.max_waiting_bytes,
+    )
+
+
+def _config(
+    core: ServerCore, middleware: Sequence[Middleware], connections: Connections
+) -> uvicorn.Config:
+    protocol: Any = partial(LimitedProtocol, connections=connections)
     return uvicorn.Config(
         app_for(core, middleware),
-        http=LimitedProtocol,
+        http=protocol,
         loop="auto",  # uvloop where there is one
         ws="none",
         lifespan="on",

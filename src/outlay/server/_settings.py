@@ -74,6 +74,22 @@ class ServerSettings(BaseModel):
     max_waiting_events: Annotated[int, Field(ge=1)] = 100_000
     """The most events that may wait for the disk. Further ones are refused with 503."""
 
+    max_waiting_bytes: Annotated[int, Field(ge=1024 * 1024)] = 128 * 1024 * 1024
+    """The most memory that the bodies of all requests in flight may take, decoded.
+    Further ones are refused with 503."""
+
+    max_connections: Annotated[int, Field(ge=1)] = 10_000
+    """The most open connections. The system's limit of open files may be lower."""
+
+    max_connections_per_address: Annotated[int, Field(ge=1)] = 1000
+    """The most open connections of one address."""
+
+    head_timeout: Annotated[float, Field(gt=0)] = 10.0
+    """The seconds within which a request line and its headers must arrive."""
+
+    body_timeout: Annotated[float, Field(gt=0)] = 60.0
+    """The seconds within which a body must arrive, and a response must be read."""
+
     access_log: bool = False
     """Log a line for each request."""
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from outlay.server._core import ServerCore
 from outlay.server._errors import StoreUnavailableError
+from outlay.server._http.byte_budget import ByteBudget
 from outlay.server._http.gzip_bodies import SUPPORTED_ENCODINGS, gunzip
 from outlay.server._services.auth import ANONYMOUS, require_permission
 from outlay.server._wire.problems import (
@@ -45,6 +46,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _JSON: Final = (b"content-type", b"application/json")
 _MAX_WARNING_BYTES: Final = 1000
+_VALUE_BYTES: Final = 100  # of a Decimal; other values take less
 _IDENTIFIER_PLACE: Final = 3  # of "", "v0", "costs", "{id}"
 
 
@@ -58,7 +60,16 @@ class Request:
         warning: A warning for the header ``Outlay-Warning``, or ''.
     """
 
-    __slots__ = ("_receive", "_scope", "headers", "identifier", "key", "warning")
+    __slots__ = (
+        "_budget",
+        "_held",
+        "_receive",
+        "_scope",
+        "headers",
+        "identifier",
+        "key",
+        "warning",
+    )
 
     def __init__(
         self,
@@ -67,7 +78,11 @@ class Request:
         headers: Mapping[bytes, bytes],
         key: ApiKey,
         identifier: str,
+        *,
+        budget: ByteBudget,
     ) -> None:
+        self._budget = budget
+        self._held = 0
         self._scope = scope
         self._receive = receive
         self.headers = headers
@@ -79,14 +94,36 @@ class Request:
         """Return the JSON body of at most ``limit`` bytes, decompressed.
 
         Raises:
-            HttpProblem: The body is too large, incomplete, or of another media type.
+            HttpProblem: The body is too large, incomplete, or of another media type. Or
+                the requests in flight take all of the memory that they may take.
         """
         _check_media_type(self.headers.get(b"content-type"))
         encoding = self.headers.get(b"content-encoding", b"identity").lower()
         if encoding not in SUPPORTED_ENCODINGS:
             raise unsupported_encoding(encoding.decode("latin-1"))
         body = await self._received(limit)
-        return body if encoding == b"identity" else gunzip(body, limit)
+        if encoding != b"identity":
+            body = gunzip(body, limit)
+        self._hold(_decoded_bytes(body))
+        return body
+
+    def release(self) -> None:
+        """Give back the memory of the body."""
+        self._budget.give_back(self._held)
+        self._held = 0
+
+    def _hold(self, total: int) -> None:
+        """Hold ``total`` bytes, and not only those that are held already."""
+        if total > self._budget.limit:
+            raise HttpProblem(
+                413,
+                "the body has too many values; send less in one request",
+                code="BODY_TOO_LARGE",
+            )
+        more = max(total - self._held, 0)
+        if not self._budget.take(more):
+            raise unavailable("too many large requests are in flight; send it again")
+        self._held += more
 
     async def _received(self, limit: int) -> bytes:
         length = self.headers.get(b"content-length", b"")
@@ -103,6 +140,7 @@ class Request:
             size += len(parts[-1])
             if size > limit:
                 raise too_large(limit)
+            self._hold(size)
             more = message.get("more_body", False)
         return b"".join(parts)
 
@@ -187,6 +225,7 @@ class Router:
 
     def __init__(self, core: ServerCore, routes: Iterable[Route]) -> None:
         self._core = core
+        self._budget = ByteBudget(core.settings.max_waiting_bytes)
         self._table: dict[str, dict[str, Route]] = {}
         for route in routes:
             self._table.setdefault(route.path, {})[route.method] = route
@@ -238,8 +277,11 @@ class Router:
         if route.permission is not None:
             key = self._core.auth.authenticate(headers.get(b"authorization"))
             require_permission(key, route.permission)
-        request = Request(scope, receive, headers, key, identifier)
-        response = await route.handler(self._core, request)
+        request = Request(scope, receive, headers, key, identifier, budget=self._budget)
+        try:
+            response = await route.handler(self._core, request)
+        finally:
+            request.release()
         if not request.warning:
             return response
         more = warning_header(request.warning)
@@ -262,6 +304,12 @@ class Router:
             f"there is no path {path}; GET /openapi.json lists all paths",
             code="ROUTE_NOT_FOUND",
         )
+
+
+def _decoded_bytes(body: bytes) -> int:
+    """Return about how many bytes a JSON text takes when it is decoded, at most."""
+    values = body.count(b",") + body.count(b"[") + body.count(b"{")
+    return len(body) + _VALUE_BYTES * values
 
 
 def _wrong_method(method: str, path: str, methods: Mapping[str, object]) -> HttpProblem:

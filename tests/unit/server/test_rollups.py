@@ -81,7 +81,7 @@ def test_ranges_cover_a_period_without_gap_or_overlap(
     assert all(end == start for (_, end), (start, _) in itertools.pairwise(spans))
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_database_of_an_earlier_version_is_migrated(
     tmp_path: Path, version: int
 ) -> None:

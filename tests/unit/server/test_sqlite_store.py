@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from outlay.server._errors import StoreUnavailableError
 from outlay.server._storage.sqlite_store import SqliteStore
 from tests.support.stores import DEDUPE_WINDOW as WINDOW
 from tests.support.stores import (
+    IDLE,
     START,
     finish_background_work,
     make_cost,
@@ -126,29 +127,136 @@ def test_keys_of_the_first_schema_are_known(tmp_path: Path) -> None:
     assert (known.duplicate, new.duplicate) == (True, False)
 
 
+@contextmanager
+def failing(path: Path, table: str) -> Iterator[None]:
+    """Let each insertion into a table fail, as a full disk does."""
+    with closing(sqlite3.connect(path)) as other:
+        other.execute(
+            f"CREATE TRIGGER full BEFORE INSERT ON {table}"
+            " BEGIN SELECT raise(ABORT, 'disk is full'); END"
+        )
+    yield
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("DROP TRIGGER full")
+
+
 def test_a_failed_append_keeps_nothing(store: SqliteStore, tmp_path: Path) -> None:
     """Half a group on disk would be counted twice when the client sends it again."""
     cost = make_cost()
     store.add_cost(cost)
-    with sqlite3.connect(tmp_path / "outlay.db") as other:
-        other.execute(
-            "CREATE TRIGGER full BEFORE INSERT ON rollups"
-            " BEGIN SELECT raise(ABORT, 'disk is full'); END"
-        )
-    other.close()
     finish_background_work(store)
+    store.append([make_event("before")], START)
+    events = [make_event(f"k{number}") for number in range(10)]
 
-    # As many as are folded in the transaction that stores them.
-    events = [make_event(f"k{number}") for number in range(4000)]
-    with pytest.raises(StoreUnavailableError, match="disk is full"):
+    with (
+        failing(tmp_path / "outlay.db", "events"),
+        pytest.raises(StoreUnavailableError, match="disk is full"),
+    ):
         store.append(events, START)
 
-    with sqlite3.connect(tmp_path / "outlay.db") as other:
-        other.execute("DROP TRIGGER full")
-    other.close()
     results = store.append(events, START)
     assert not any(result.duplicate for result in results)
-    assert quantity(store, cost) == 4000
+    unfolded = quantity(store, cost)
+    finish_background_work(store)
+    assert [unfolded, quantity(store, cost)] == [11, 11]
+
+
+def test_a_failed_fold_is_repeated(store: SqliteStore, tmp_path: Path) -> None:
+    """Its events are on disk, and count before and after."""
+    cost = make_cost()
+    store.add_cost(cost)
+    finish_background_work(store)
+    store.append([make_event(f"k{number}") for number in range(10)], START)
+
+    with (
+        failing(tmp_path / "outlay.db", "rollups"),
+        pytest.raises(StoreUnavailableError, match="disk is full"),
+    ):
+        store.do_background_work(START + IDLE)
+
+    unfolded = quantity(store, cost)
+    finish_background_work(store)
+    assert [unfolded, quantity(store, cost)] == [10, 10]
+
+
+@pytest.mark.parametrize("end", ["change", "delete"])
+def test_the_rollups_of_an_ended_definition_are_deleted(
+    store: SqliteStore, tmp_path: Path, end: str
+) -> None:
+    """They are deleted slice by slice, while posts go on."""
+    store.add_cost(make_cost())
+    finish_background_work(store)
+    made = [
+        make_event(f"k{number}", subject=f"cus_{number}", data='{"tokens":1e20}')
+        for number in range(3000)
+    ]
+    store.append(made, START)
+    finish_background_work(store)
+    store.append([make_event("unfolded")], START)
+    path = tmp_path / "outlay.db"
+    assert count_rows(path, "rollups") > 9000
+
+    if end == "delete":
+        store.delete_cost("org_a", "cst_1", START)
+    else:
+        by_tokens = make_cost(value_property="$.tokens", group_by={})
+        changed = store.change_cost("org_a", "cst_1", lambda _: by_tokens)
+        assert changed == by_tokens
+    at_once = count_rows(path, "rollups")
+    finish_background_work(store)
+
+    assert at_once > 9000
+    if end == "delete":
+        assert count_rows(path, "rollups") == count_rows(path, "wide_sums") == 0
+    else:
+        assert quantity(store, by_tokens) == 3000 * Decimal("1e20")
+        assert count_rows(path, "rollups", "metric = 1") == 0
+    assert count_rows(path, "ended_definitions") == 0
+
+
+def count_rows(path: Path, table: str, where: str = "true") -> int:
+    """Return the number of rows of a table."""
+    with closing(sqlite3.connect(path)) as other:
+        query = f"SELECT count(*) FROM {table} WHERE {where}"  # noqa: S608 - constants
+        return int(other.execute(query).fetchone()[0])
+
+
+def test_the_file_is_whole_when_the_store_is_closed(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    """A person copies the file, and not the log beside it.
+
+    A reader that another program left open keeps the log, but not its content.
+    """
+    with closing(sqlite3.connect(tmp_path / "outlay.db")) as other:
+        store.append([make_event("k")], START)
+        assert other.execute("SELECT count(*) FROM events").fetchone() == (1,)
+
+        store.close()
+
+        assert (tmp_path / "outlay.db-wal").stat().st_size == 0
+    copy = tmp_path / "copy.db"
+    copy.write_bytes((tmp_path / "outlay.db").read_bytes())
+    assert count_rows(copy, "events") == 1
+
+
+def test_a_log_that_grew_is_cut(store: SqliteStore, tmp_path: Path) -> None:
+    """A long query lets the log grow. The disk gets the space back."""
+    log = tmp_path / "outlay.db-wal"
+    text = '{"amount":1,"text":"' + "x" * 100_000 + '"}'
+    with closing(sqlite3.connect(tmp_path / "outlay.db")) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM events").fetchone()
+        for number in range(4):
+            batch = [make_event(f"{number}-{n}", data=text) for n in range(100)]
+            store.append(batch, START)
+        grown = log.stat().st_size
+        other.execute("ROLLBACK")
+    for number in range(4):
+        store.append([make_event(f"later-{number}")], START)
+
+    assert grown > 40_000_000
+    assert log.stat().st_size <= 32 * 1024 * 1024
 
 
 def test_a_new_price_leaves_the_rollups_alone(store: SqliteStore) -> None:

@@ -137,6 +137,29 @@ class NumberAccumulator:
         if at > self.at:  # noqa: PLR1730 - max() takes five times as long
             self.at = at
 
+    def add_event(
+        self, value: Decimal | None, at: int, seq: int, *, other_currency: bool
+    ) -> None:
+        """Add the contribution of one event. It is faster than `add`.
+
+        Args:
+            value: The event's value, or None if it does not count.
+            at: The event's time, in microseconds since 1970.
+            seq: The event's order of receipt.
+            other_currency: Whether the event is in another currency.
+        """
+        self.events += 1
+        if value is None:
+            self.skipped += 1
+            self.other_currency += other_currency
+            return
+        instant = (at, seq)
+        if self.value is None:
+            self.value = value
+        else:
+            self.value = self._combine(self.value, self.at, value, instant)
+        self.at = max(self.at, instant)
+
     def result(self) -> Decimal | None:
         """Return the quantity, or None for an average or extreme of no values."""
         return _RESULT[self._aggregation](self)
@@ -216,26 +239,38 @@ class CompiledMetric:
             customer: The customer of the event.
             fields: The event's decoded data.
         """
-        number = self._read_value(fields)
-        other_currency = self._adds_money and self._is_other_currency(fields)
-        if other_currency:
-            number = None
+        value, dimensions, other_currency = self.measure(fields)
         return Contribution(
             at,
             customer,
-            tuple(
-                [
-                    # Most are texts, which need no call.
-                    value if type(value := read(fields)) is str else _text(value)
-                    for read in self._readers
-                ]
-            ),
+            dimensions,
             1,
-            number is None,
-            number,
+            value is None,
+            value,
             (at, seq),
             other_currency,
         )
+
+    def measure(
+        self, fields: dict[str, Any]
+    ) -> tuple[Decimal | str | None, Dimensions, bool]:
+        """Return the value of one event, its dimensions, and its foreign currency.
+
+        The value is None if it does not count. The last is whether the event is in
+        another currency.
+        """
+        value = self._read_value(fields)
+        other_currency = self._adds_money and self._is_other_currency(fields)
+        if other_currency:
+            value = None
+        dimensions = tuple(
+            [
+                # Most are texts, which need no call.
+                text if type(text := read(fields)) is str else _text(text)
+                for read in self._readers
+            ]
+        )
+        return value, dimensions, other_currency
 
     def _is_other_currency(self, fields: dict[str, Any]) -> bool:
         """Return whether an event's data names another currency than the metric's.

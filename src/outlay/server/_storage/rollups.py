@@ -15,13 +15,13 @@ exact integers (`_metering.parts`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
 from outlay.server._metering.metric import (
     CompiledMetric,
-    Contribution,
     Dimensions,
     Instant,
     NumberAccumulator,
@@ -110,26 +110,53 @@ _decode_texts: Final = msgspec.json.Decoder(tuple[str, ...]).decode
 
 _NO_RANK: Final = b""
 
-_Combined: TypeAlias = dict[tuple[int, str, Dimensions], NumberAccumulator]
+Combined: TypeAlias = dict[tuple[int, str, Dimensions], NumberAccumulator]
+"""The accumulators of events, by hour, customer and dimensions."""
+
+MeteredEvent: TypeAlias = tuple[int, int, str, dict[str, Any]]
+"""The parts of an event that a metric reads: order of receipt, time, customer, data."""
+
+
+def combine(
+    metric: CompiledMetric, combined: Combined, events: Iterable[MeteredEvent]
+) -> None:
+    """Add events to the accumulators of their hour, customer and set of dimensions.
+
+    Args:
+        metric: The metric. It must be able to roll up.
+        combined: The accumulators, to which new ones are added.
+        events: The events of the metric's type.
+    """
+    measure, aggregation = metric.measure, metric.aggregation
+    for seq, at, customer, fields in events:
+        value, dimensions, other_currency = measure(fields)
+        key = (at // MICROSECONDS_PER_HOUR, customer, dimensions)
+        accumulator = combined.get(key)
+        if accumulator is None:
+            accumulator = combined[key] = NumberAccumulator(aggregation)
+        # Only a metric that cannot roll up reads texts.
+        accumulator.add_event(
+            value,  # type: ignore[arg-type]
+            at,
+            seq,
+            other_currency=other_currency,
+        )
 
 
 def add_to_rollups(
     connection: sqlite3.Connection,
     number: int,
     metric: CompiledMetric,
-    contributions: Iterable[Contribution],
+    combined: Combined,
 ) -> None:
-    """Add contributions to the rollups of a metric.
+    """Add combined events to the rollups of a metric.
 
     Args:
         connection: The writing connection, in a transaction, with the table `STAGING`.
-        number: The metric's row number.
+        number: The number of the metric's definition.
         metric: The metric.
-        contributions: The contributions of events that its rollups do not hold yet.
+        combined: The events that its rollups do not hold yet, from `combine`.
     """
-    if not metric.can_roll_up:
-        return
-    combined = _combine(metric, contributions)
     if not combined:
         return
     has_labels = bool(metric.names)
@@ -147,6 +174,7 @@ def add_to_rollups(
     connection.execute("DELETE FROM staged")
 
 
+@lru_cache(maxsize=4096)
 def encode_dimensions(dimensions: Dimensions) -> str:
     """Return the text that the cubes `LABELS` and `DETAIL` have for dimensions."""
     return _encode_json(dimensions).decode()
@@ -162,25 +190,11 @@ def latest_at(rank: bytes) -> Instant:
     return int.from_bytes(rank[:8], "big") - 2**63, int.from_bytes(rank[8:], "big")
 
 
-def _combine(
-    metric: CompiledMetric, contributions: Iterable[Contribution]
-) -> _Combined:
-    """Combine the contributions of each hour, customer and set of dimensions."""
-    combined: _Combined = {}
-    for one in contributions:
-        key = (one.bucket_at // MICROSECONDS_PER_HOUR, one.customer, one.dimensions)
-        accumulator = combined.get(key)
-        if accumulator is None:
-            accumulator = combined[key] = NumberAccumulator(metric.aggregation)
-        accumulator.add(one)
-    return combined
-
-
 def _stage(
     connection: sqlite3.Connection,
     number: int,
     metric: CompiledMetric,
-    combined: _Combined,
+    combined: Combined,
 ) -> None:
     """Write the rows of the most detailed cube to the table `STAGING`."""
     cube = DETAIL if metric.names else CUSTOMER

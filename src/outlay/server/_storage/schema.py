@@ -163,6 +163,16 @@ _MIGRATIONS: Final = (
     CREATE INDEX costs_by_type ON costs (namespace, event_type);
     """,
     revenue_tables.TABLES,
+    """
+    -- definition: the number under which a cost has its rollups. A changed cost gets
+    -- the next one, so that its old rollups can be deleted slice by slice.
+    ALTER TABLE costs ADD COLUMN definition INTEGER NOT NULL DEFAULT 0;
+    UPDATE costs SET definition = number;
+    ALTER TABLE progress ADD COLUMN last_definition INTEGER NOT NULL DEFAULT 0;
+    UPDATE progress SET last_definition = (SELECT coalesce(max(number), 0) FROM costs);
+    CREATE UNIQUE INDEX costs_by_definition ON costs (definition);
+    CREATE TABLE ended_definitions (definition INTEGER PRIMARY KEY);
+    """,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
@@ -172,6 +182,7 @@ _AUTOCOMMIT: Final = None
 
 _BUSY_SECONDS: Final = 5.0  # another program may lock the file for a moment
 _CACHE_KIB: Final = 65_536  # holds the day's receipts and the newest rollups
+_LOG_BYTES: Final = 32 * 1024 * 1024  # a log that a long query let grow is cut to it
 _CHECKPOINT_PAGES: Final = 4000  # 16 MB of log: fewer, larger syncs of the main file
 
 
@@ -265,6 +276,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, durable: bool) -> No
     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
     connection.execute("PRAGMA temp_store = MEMORY")
     _migrate(connection)
 

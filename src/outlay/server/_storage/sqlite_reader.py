@@ -242,7 +242,7 @@ class SqliteReader(SqliteRevenueReader):
             yield from filter(is_wanted, self._from_events(metric, start, end))
             return
         number, folded = self._connection.execute(
-            "SELECT number, coalesce(costs.folded_seq, progress.folded_seq)"
+            "SELECT definition, coalesce(costs.folded_seq, progress.folded_seq)"
             " FROM costs, progress WHERE id = ?",
             (metric.cost.id,),
         ).fetchone()

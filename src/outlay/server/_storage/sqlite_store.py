@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -30,14 +30,14 @@ from outlay.server._storage import key_table
 from outlay.server._storage import schema as _schema
 from outlay.server._storage.file_lock import FileLock
 from outlay.server._storage.idempotency_index import WRITE_BATCH, IdempotencyIndex
+from outlay.server._storage.pending_rollups import PendingRollups
 from outlay.server._storage.revenue_tables import SqliteRevenueWriter
-from outlay.server._storage.rollups import STAGING, add_to_rollups
+from outlay.server._storage.rollups import STAGING, add_to_rollups, combine
 from outlay.server._storage.sqlite_reader import (
     COST_COLUMNS,
     EVENT_COLUMNS,
     READING_COLUMNS,
     SqliteReader,
-    contributions_from_rows,
     cost_of,
     costs_of_type,
     row_of_cost,
@@ -49,11 +49,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from outlay.server._storage.rollups import Combined, MeteredEvent
     from outlay.server._storage.store import Change, Review
 
-_CATCH_UP_BATCH: Final = 2000  # events; some 40 ms, for which posts can wait
-_FOLD_BATCH: Final = 4000  # events that a reader may have to add to the rollups
-_IDLE_MICROSECONDS: Final = 500_000  # without an append, before fewer are folded
+_CATCH_UP_BATCH: Final = 1000  # events; some 20 ms, for which posts can wait
+_DELETE_BATCH: Final = 5000  # rows of rollups; some 10 ms
+_FOLD_MICROSECONDS: Final = 1_000_000  # after which even a single event is folded
 
 _INSERT_EVENT: Final = (
     "INSERT INTO events (seq, received_at, id, namespace, key, type, source, subject,"
@@ -63,7 +64,7 @@ _encode_json: Final = msgspec.json.Encoder().encode
 
 
 class _ActiveMetric(NamedTuple):
-    """A metric that is not deleted, and its row number."""
+    """A metric that is not deleted, and the number of its definition."""
 
     number: int
     metric: CompiledMetric
@@ -105,15 +106,16 @@ class SqliteStore(SqliteRevenueWriter):
         self._connection.execute(STAGING)
         self._seq = self._one("SELECT coalesce(max(seq), 0) FROM events")
         self._folded = self._one("SELECT folded_seq FROM progress")
-        self._unfolded = self._read_unfolded()
-        self._appended_at = 0
         self._index = IdempotencyIndex(
             self._connection, self._transaction, write_batch=write_batch
         )
         # Other threads look up keys. Each change of a key is a single operation.
         self._active: dict[tuple[str, str], tuple[_ActiveMetric, ...]] = {}
-        self._lagging: dict[int, int] = {}  # folded_seq by the metric's row number
+        self._lagging: dict[int, int] = {}  # folded_seq by the metric's definition
+        self._pending = PendingRollups()
+        self._pending_since = 0
         self._load_all_costs()
+        self._read_pending()
         self._idle_readers: list[SqliteReader] = []  # guarded by _readers_lock
         self._readers_lock = threading.Lock()
         self._watching = _schema.open_reader(path)
@@ -125,6 +127,9 @@ class SqliteStore(SqliteRevenueWriter):
         for reader in readers:
             reader.close()
         self._watching.close()
+        # The file alone is whole then, so that it can be copied.
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
         self._file_lock.release()
 
@@ -165,21 +170,19 @@ class SqliteStore(SqliteRevenueWriter):
 
     def append(self, events: Sequence[Event], now: int) -> list[IngestResult]:
         """Store ``events``, the first with each key, and return a result for each."""
-        with self._transaction():
-            first = self._index.find_first(events, now - self._dedupe_window)
-            results = [_result(first, event) for event in events]
-            fresh = [result.event for result in results if not result.duplicate]
-            start = self._seq + 1
-            self._insert(fresh, start, now)
-            is_full = len(self._unfolded) + len(fresh) >= _FOLD_BATCH
-            if is_full:
-                self._fold([*self._unfolded, *fresh])
-        # After the commit, so that a rolled back append leaves no trace.
+        self._ensure_pending()
+        start = self._seq + 1
+        try:
+            with self._transaction():
+                first = self._index.find_first(events, now - self._dedupe_window)
+                results = [_result(first, event) for event in events]
+                fresh = [result.event for result in results if not result.duplicate]
+                self._insert(fresh, start, now)
+                self._add_pending(fresh, start, now)
+        except BaseException:
+            self._pending_is_valid = False
+            raise
         self._seq += len(fresh)
-        self._appended_at = now
-        self._unfolded += fresh
-        if is_full:
-            self._forget_folded()
         self._index.add(fresh, start)
         return results
 
@@ -195,37 +198,29 @@ class SqliteStore(SqliteRevenueWriter):
 
     # -- rollups, in the commit thread
 
-    def _fold(self, events: list[Event]) -> None:
-        """Fold the events after `_folded` into each metric that does not lag."""
-        by_type: defaultdict[tuple[str, str], list[tuple[int, Event]]]
-        by_type = defaultdict(list)
-        for seq, event in enumerate(events, self._folded + 1):
-            by_type[event.namespace, event.type].append((seq, event))
-        for key, numbered in by_type.items():
+    def _add_pending(self, events: Sequence[Event], start: int, now: int) -> None:
+        """Combine events for each metric that does not lag."""
+        by_type: defaultdict[tuple[str, str], list[MeteredEvent]] = defaultdict(list)
+        for seq, event in enumerate(events, start):
+            by_type[event.namespace, event.type].append(
+                (seq, event.at, event.customer, event.fields)
+            )
+        for key, metered in by_type.items():
             for number, metric in self._active.get(key, ()):
                 if number not in self._lagging:
-                    add_to_rollups(
-                        self._connection,
-                        number,
-                        metric,
-                        [
-                            metric.contribution(
-                                seq, event.at, event.customer, event.fields
-                            )
-                            for seq, event in numbered
-                        ],
-                    )
-        self._connection.execute(
-            "UPDATE progress SET folded_seq = ?", (self._folded + len(events),)
-        )
+                    self._pending.add(number, metric, metered)
+        if not self._pending.events:
+            self._pending_since = now
+        self._pending.events += len(events)
 
-    def _forget_folded(self) -> None:
-        """Release the events that a committed transaction folded."""
-        self._folded += len(self._unfolded)
-        self._unfolded = []
+    def _ensure_pending(self) -> None:
+        """Combine the events on disk again, if the last append failed."""
+        if not self._pending_is_valid:
+            self._read_pending()
 
-    def _read_unfolded(self) -> list[Event]:
-        """Return the events that were not folded before the last stop."""
+    def _read_pending(self) -> None:
+        """Combine the events on disk that are not folded."""
+        self._pending = PendingRollups()
         rows = self._connection.execute(
             f"SELECT {EVENT_COLUMNS} FROM events WHERE seq > ? ORDER BY seq",  # noqa: S608 - a constant
             (self._folded,),
@@ -233,43 +228,97 @@ class SqliteStore(SqliteRevenueWriter):
         events = [Event(*row) for row in rows]
         for event in events:
             event.fields = decode_data(event.data)
-        return events
+        self._add_pending(events, self._folded + 1, 0)
+        self._pending_is_valid = True
 
     def do_background_work(self, now: int) -> bool:
-        """Write keys, fold events, fold a lagging metric, or delete expired keys."""
-        if self._index.write_pending():
-            return True
-        if self._unfolded and now - self._appended_at >= _IDLE_MICROSECONDS:
+        """Do one slice of the work that is due, the most urgent first."""
+        self._ensure_pending()
+        is_old = not 0 <= now - self._pending_since < _FOLD_MICROSECONDS
+        if self._pending.is_full or (self._pending.events and is_old):
             with self._transaction():
-                self._fold(self._unfolded)
-            self._forget_folded()
+                self._write_folded()
+            self._forget_pending()
+            return True
+        if self._index.write_pending():
             return True
         if self._lagging:
             self._catch_up(*next(iter(self._lagging.items())))
             return True
+        if self._delete_ended():
+            return True
         return self._index.expire(now - self._dedupe_window)
 
+    def _write_folded(self) -> None:
+        """Add all pending events to the rollups, in the caller's transaction."""
+        self._pending.write(self._connection)
+        self._connection.execute("UPDATE progress SET folded_seq = ?", (self._seq,))
+
+    def _forget_pending(self) -> None:
+        """Release the events that a committed transaction folded."""
+        self._folded = self._seq
+        self._pending = PendingRollups()
+
     def _catch_up(self, number: int, folded: int) -> None:
+        """Fold a slice of the events that a lagging metric lacks."""
         metric = self._metric(number)
-        upto = min(folded + _CATCH_UP_BATCH, self._folded)
-        rows = self._connection.execute(
-            f"SELECT {READING_COLUMNS} FROM events NOT INDEXED"  # noqa: S608 - a constant
-            " WHERE seq > ? AND seq <= ? AND namespace = ? AND type = ?",
-            (folded, upto, metric.cost.namespace, metric.cost.event_type),
-        )
-        is_current = upto >= self._folded
+        upto = min(folded + _CATCH_UP_BATCH, self._seq)
+        is_current = upto >= self._seq
+        combined: Combined = {}
+        if metric.can_roll_up:
+            combine(metric, combined, self._events_between(metric.cost, folded, upto))
+        else:
+            is_current = True
         with self._transaction():
-            add_to_rollups(
-                self._connection, number, metric, contributions_from_rows(metric, rows)
-            )
+            if is_current:
+                # The rollups of all current metrics hold the same events.
+                self._write_folded()
+            add_to_rollups(self._connection, number, metric, combined)
             self._connection.execute(
-                "UPDATE costs SET folded_seq = ? WHERE number = ?",
+                "UPDATE costs SET folded_seq = ? WHERE definition = ?",
                 (None if is_current else upto, number),
             )
         lagging = {**self._lagging, number: upto}
         if is_current:
+            self._forget_pending()
             del lagging[number]
         self._lagging = lagging
+
+    def _events_between(
+        self, cost: CostMetric, after: int, upto: int
+    ) -> Iterator[MeteredEvent]:
+        rows = self._connection.execute(
+            f"SELECT {READING_COLUMNS} FROM events NOT INDEXED"  # noqa: S608 - a constant
+            " WHERE seq > ? AND seq <= ? AND namespace = ? AND type = ?",
+            (after, upto, cost.namespace, cost.event_type),
+        )
+        for seq, at, customer, data in rows:
+            yield seq, at, customer, decode_data(data)
+
+    def _delete_ended(self) -> bool:
+        """Delete some rollups of ended definitions. Return whether there are more."""
+        row = self._connection.execute(
+            "SELECT definition FROM ended_definitions LIMIT 1"
+        ).fetchone()
+        if row is None:
+            return False
+        with self._transaction():
+            deleted = self._connection.execute(
+                "DELETE FROM rollups WHERE (metric, cube, grain, bucket, customer,"
+                " dimensions) IN (SELECT metric, cube, grain, bucket, customer,"
+                " dimensions FROM rollups WHERE metric = ? LIMIT ?)",
+                (*row, _DELETE_BATCH),
+            ).rowcount
+            deleted += self._connection.execute(
+                "DELETE FROM wide_sums WHERE rowid IN"
+                " (SELECT rowid FROM wide_sums WHERE metric = ? LIMIT ?)",
+                (*row, _DELETE_BATCH),
+            ).rowcount
+            if not deleted:
+                self._connection.execute(
+                    "DELETE FROM ended_definitions WHERE definition = ?", row
+                )
+        return True
 
     # -- costs, products and keys, in the commit thread
 
@@ -307,18 +356,20 @@ class SqliteStore(SqliteRevenueWriter):
             found = self._find_cost(namespace, cost_id)
             if found is None:
                 return None
-            number, old = found
+            definition, old = found
             new = change(old)
             self._connection.execute(
                 f"UPDATE costs SET ({COST_COLUMNS}) = (?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - a constant
-                " WHERE number = ?",
-                (*row_of_cost(new), number),
+                " WHERE definition = ?",
+                (*row_of_cost(new), definition),
             )
             if not new.has_same_quantities(old):
+                self._end_definition(definition)
                 self._connection.execute(
-                    "UPDATE costs SET folded_seq = 0 WHERE number = ?", (number,)
+                    "UPDATE costs SET folded_seq = 0, definition = ?"
+                    " WHERE definition = ?",
+                    (self._new_definition(), definition),
                 )
-                self._drop_rollups(number)
         for event_type in dict.fromkeys((old.event_type, new.event_type)):
             self._load_costs(namespace, event_type)
         return new
@@ -335,23 +386,34 @@ class SqliteStore(SqliteRevenueWriter):
 
     def _insert_cost(self, cost: CostMetric) -> None:
         self._connection.execute(
-            f"INSERT INTO costs ({COST_COLUMNS}, folded_seq)"  # noqa: S608 - a constant
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,0)",
-            row_of_cost(cost),
+            f"INSERT INTO costs ({COST_COLUMNS}, folded_seq, definition)"  # noqa: S608 - a constant
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,0,?)",
+            (*row_of_cost(cost), self._new_definition()),
         )
 
     def _delete_cost(self, cost_id: str, now: int) -> None:
-        (number,) = self._connection.execute(
-            "UPDATE costs SET deleted_at = ?, folded_seq = 0 WHERE id = ?"
-            " RETURNING number",
+        (definition,) = self._connection.execute(
+            "UPDATE costs SET deleted_at = ? WHERE id = ? RETURNING definition",
             (now, cost_id),
         ).fetchone()
-        self._drop_rollups(number)
+        self._end_definition(definition)
+
+    def _new_definition(self) -> int:
+        return self._one(
+            "UPDATE progress SET last_definition = last_definition + 1"
+            " RETURNING last_definition"
+        )
+
+    def _end_definition(self, definition: int) -> None:
+        """Let background work delete the rollups of a definition."""
+        self._connection.execute(
+            "INSERT INTO ended_definitions VALUES (?)", (definition,)
+        )
 
     def _find_cost(self, namespace: str, cost_id: str) -> tuple[int, CostMetric] | None:
-        """Return a cost that is not deleted, and its row number."""
+        """Return a cost that is not deleted, and its definition."""
         row = self._connection.execute(
-            f"SELECT number, {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
+            f"SELECT definition, {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
             " WHERE id = ? AND namespace = ? AND deleted_at IS NULL",
             (cost_id, namespace),
         ).fetchone()
@@ -417,10 +479,11 @@ class SqliteStore(SqliteRevenueWriter):
             return
         key = (namespace, event_type)
         lagging = {**self._lagging}
-        for active in self._active.get(key, ()):
-            lagging.pop(active.number, None)
+        ended = {active.number for active in self._active.get(key, ())}
+        for number in ended:
+            lagging.pop(number, None)
         rows = self._connection.execute(
-            f"SELECT number, folded_seq, {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
+            f"SELECT definition, folded_seq, {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
             " WHERE namespace = ? AND event_type = ? AND deleted_at IS NULL"
             " ORDER BY number",
             key,
@@ -431,8 +494,11 @@ class SqliteStore(SqliteRevenueWriter):
             if metric is None:
                 continue
             found.append(_ActiveMetric(number, metric))
+            ended.discard(number)
             if folded is not None:
                 lagging[number] = folded
+        for number in ended:
+            self._pending.drop(number)
         if found:
             self._active[key] = tuple(found)
         else:
@@ -447,17 +513,10 @@ class SqliteStore(SqliteRevenueWriter):
             if active.number == number
         )
 
-    def _drop_rollups(self, number: int) -> None:
-        for table in ("rollups", "wide_sums"):
-            self._connection.execute(
-                f"DELETE FROM {table} WHERE metric = ?",  # noqa: S608 - a constant
-                (number,),
-            )
-
     # -- plumbing
 
     def _one(self, query: str) -> int:
-        (value,) = self._connection.execute(query).fetchone()
+        [(value,)] = self._connection.execute(query).fetchall()
         return int(value)
 
     @contextmanager

@@ -12,8 +12,8 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses $(WORKERS) --dist worksteal
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup demo unit test test-all faults lanes frameworks lint format types sizes \
-	bench first-hour serve wheel docs changelog clean
+.PHONY: help setup demo unit test test-all faults lanes frameworks lint format types typing \
+	sizes bench first-hour serve wheel docs changelog clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -86,6 +86,9 @@ wheel: | $(BIN)/python  ## build the wheel in dist/
 	rm -f dist/outlay-*.whl
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps \
 		--wheel-dir dist .
+
+typing: $(VENV)/.dev wheel  ## check what type checkers see of the package
+	$(BIN)/python -m scripts.typing_lane
 
 docs: $(VENV)/.docs  ## build the documentation site in docs/_build
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build

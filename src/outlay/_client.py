@@ -121,7 +121,7 @@ class Client:
 
     def _open(self, pipeline: Pipeline) -> None:
         """Use ``pipeline``. For constructors."""
-        self.settings = pipeline.settings
+        self.settings: Settings = pipeline.settings
         self._pipeline = pipeline
         # `track_cost` reads these from here, because each further look-up takes time.
         self._lifecycle = pipeline.lifecycle

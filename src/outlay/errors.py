@@ -90,8 +90,10 @@ class InvalidEventError(OutlayError, ValueError):
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
         # Names in ``data`` may be as long as documents.
-        self.field = field if len(field) <= _SHOWN_CHARS else f"{field[:_SHOWN_CHARS]}…"
-        self.value = shorten(value)
+        self.field: str = (
+            field if len(field) <= _SHOWN_CHARS else f"{field[:_SHOWN_CHARS]}…"
+        )
+        self.value: str = shorten(value)
         self.remedy = remedy
         super().__init__(f"{self.field}={self.value}: {remedy}")
 
@@ -148,7 +150,7 @@ class RejectedError(DeliveryError):
         self.status = status
         self.code = code
         self.rule = rule
-        self.fields = dict(fields or {})
+        self.fields: dict[str, str] = dict(fields or {})
         super().__init__(message)
 
 

@@ -20,10 +20,10 @@ from outlay.errors import MissingExtraError
 
 try:
     from outlay._capture.spans.processor import ATTR_CUSTOMER_ID, CostSpanProcessor
-except ModuleNotFoundError as error:
-    if not (error.name or "").startswith("opentelemetry"):
+except ModuleNotFoundError as _error:
+    if not (_error.name or "").startswith("opentelemetry"):
         raise
-    raise MissingExtraError("outlay.otel", "otel") from error
+    raise MissingExtraError("outlay.otel", "otel") from _error
 
 __all__ = (
     "ATTR_AMOUNT",

@@ -36,7 +36,7 @@ async def chunks(count: int) -> AsyncGenerator[bytes]:
 
 
 assert_type(outlay.bind(plain)(1, times=2), str)
-assert_type(outlay.bind(asynchronous), Callable[[int], Coroutine[Any, Any, bytes]])
+bound: Callable[[int], Coroutine[Any, Any, bytes]] = outlay.bind(asynchronous)
 assert_type(outlay.bind(rows)(1), Generator[str, int, bool])
 assert_type(outlay.bind(chunks)(1), AsyncGenerator[bytes])
 assert_type(outlay.propagation.extract(outlay.propagation.inject())(plain)(1), str)

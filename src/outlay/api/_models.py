@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, TypedDict
 
 from pydantic import (
     AliasChoices,
@@ -49,7 +49,7 @@ def _none_to_empty(value: object) -> object:
 class _Response(BaseModel):
     """Common rules: camelCase names on the wire, and unknown fields are ignored."""
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True, alias_generator=to_camel, populate_by_name=True
     )
 

@@ -23,10 +23,10 @@ try:
     from outlay.server._run import BackgroundServer, ServerStarted, serve
     from outlay.server._services.ingest import IngestCounts
     from outlay.server._settings import ServerSettings
-except ModuleNotFoundError as error:
-    if error.name is not None and error.name.startswith("outlay"):
+except ModuleNotFoundError as _error:
+    if _error.name is not None and _error.name.startswith("outlay"):
         raise
-    raise MissingExtraError("The reference server", "server") from error
+    raise MissingExtraError("The reference server", "server") from _error
 
 __all__ = (
     "AddressError",

@@ -61,7 +61,9 @@ class ResponseExtractor:
         self._model = fields.get("model")
         self._charged_if = fields.get("charged_if")
         used = (*paths, self._operation_id, self._charged_if)
-        self.fields = tuple(dict.fromkeys(path for path in used if path))
+        self.fields: tuple[str, ...] = tuple(
+            dict.fromkeys(path for path in used if path)
+        )
 
     def __call__(self, response: Response, call: Call) -> Observation | None:
         """Return the cost of the call, or None if the call is free."""

@@ -74,7 +74,7 @@ class OperationState:
             customer_id: The customer, checked. If None, as in the running code.
         """
         self.labels = labels
-        self.attribution = Attribution(
+        self.attribution: Attribution = Attribution(
             customer_id, labels.operation, labels.region
         ).merged_over(current_attribution.get())
         self.operation_id = operation_id

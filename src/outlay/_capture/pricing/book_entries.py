@@ -10,7 +10,7 @@ from __future__ import annotations
 import decimal
 from datetime import UTC, date, datetime, time
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -72,7 +72,7 @@ class FrozenModel(BaseModel):
     """A model that never changes, and that refuses unknown fields."""
 
     # Schemas are built when a book is loaded: programs without one do not pay for them.
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True, extra="forbid", populate_by_name=True, defer_build=True
     )
 

@@ -66,7 +66,7 @@ class PriceBook:
             for number, each in enumerate(entries, 1)
         ]
         self.entries: Final = tuple(_with_end_dates(numbered))
-        self.overrides = any(each.override_reported for each in entries)
+        self.overrides: bool = any(each.override_reported for each in entries)
         # The entries that match a kind of operation, the most special one first.
         self._matching: BoundedDict[tuple[str | None, ...], tuple[Entry, ...]] = (
             BoundedDict(_MAX_CACHED)

@@ -78,6 +78,8 @@ def ended(pids: Iterable[int]) -> Iterator[None]:
         pytest.param(_uvicorn, "fastapi_application:site", id="fastapi"),
         pytest.param(_granian, "litestar_application:site", id="litestar"),
         pytest.param(_gunicorn, "flask_application:app", id="flask"),
+        pytest.param(_gunicorn, "django_application:wsgi_site", id="django"),
+        pytest.param(_uvicorn, "django_application:asgi_site", id="django, async"),
     ],
 )
 def test_each_customer_has_its_own_costs_though_workers_are_killed(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ("asgi", "fastapi", "flask", "litestar", "starlette", "wsgi")
+__all__ = ("asgi", "django", "fastapi", "flask", "litestar", "starlette", "wsgi")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -16,6 +16,7 @@ from outlay._capture.context.bind import ContextRun
 from outlay._model.attribution import UNATTRIBUTED, current_attribution
 from outlay._model.propagated_context import capture
 from outlay.integrations._customer import CustomerCallback
+from outlay.integrations._streams import iterate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -92,14 +93,7 @@ class _Body:
         self._run = run
 
     def __iter__(self) -> Iterator[bytes]:
-        with self._run:
-            parts = iter(self._body)
-        while True:
-            with self._run:
-                part = next(parts, None)
-            if part is None:
-                return
-            yield part
+        return iterate(self._body, self._run)
 
     def close(self) -> None:
         """Close the body, which ends its generator."""

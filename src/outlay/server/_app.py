@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 
 from outlay._model.clock import Clock, SystemClock
 from outlay.server._core import ServerCore
+from outlay.server._dashboard.app import Dashboard
 from outlay.server._http.router import Router
 from outlay.server._http.routes import ROUTES
 
@@ -53,11 +54,12 @@ def app_for(core: ServerCore, middleware: Sequence[Middleware]) -> Starlette:
         finally:
             await core.stop()
 
+    api = Router(core, ROUTES)
     app = Starlette(middleware=middleware)
     # One table of routes instead of a list tried in order, and never a redirect:
     # clients turn a redirected POST into a GET.
     app.router = routing.Router(
-        default=Router(core, ROUTES), redirect_slashes=False, lifespan=lifespan
+        default=Dashboard(core, api), redirect_slashes=False, lifespan=lifespan
     )
     app.state.core = core
     return app

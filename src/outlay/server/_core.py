@@ -22,6 +22,7 @@ from outlay.server._services.keys import KeyService
 from outlay.server._services.profitability import ProfitabilityService
 from outlay.server._services.report import ReportService
 from outlay.server._services.revenue import RevenueService
+from outlay.server._services.sessions import Sessions
 from outlay.server._services.summary import SummaryService
 from outlay.server._storage.commit_thread import CommitThread
 from outlay.server._storage.opening import open_store
@@ -93,6 +94,7 @@ class ServerCore:
         self.reports = ReportService(self.store, settings.default_currency)
         self.revenue = RevenueService(self.store, self.commits, self.now)
         self.profitability = ProfitabilityService(self.store, settings.default_currency)
+        self.sessions = Sessions(self.now)
         self._opened = True
         self._ensure_default_metrics()
         self._ensure_key()

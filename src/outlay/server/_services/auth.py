@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlay.server._records import ApiKey
 from outlay.server._wire.problems import (
+    HttpProblem,
     missing_permission,
     not_found,
     other_organization,
@@ -118,6 +119,8 @@ class Authenticator:
         self._used: set[bytes] = set()  # since `take_used`
         self._known: dict[bytes, ApiKey] = {}  # of the database at `_version`
         self._version = -1
+        everything = frozenset({ALL_PERMISSIONS})
+        self._operator = ApiKey(b"", "operator", settings.namespace, everything, 0)
         self._fixed: ApiKey | None = None
         self._dev: ApiKey | None = None
         if settings.dev:
@@ -150,7 +153,23 @@ class Authenticator:
             return self._dev
         if authorization is None or authorization[:7].lower() != _SCHEME:
             raise unauthorized("send the header 'Authorization: Bearer <API key>'")
-        digest = sha256(authorization[7:].strip()).digest()
+        return self._key_with(sha256(authorization[7:].strip()).digest())
+
+    def key_of_session(self, digest: bytes) -> ApiKey | None:
+        """Return the key of a session of the dashboard, or None if it was revoked.
+
+        Args:
+            digest: The SHA-256 of the key. Empty for the operator of the server, who
+                opened a one-time link and has all permissions.
+        """
+        if not digest:
+            return self._dev or self._operator
+        try:
+            return self._key_with(digest)
+        except HttpProblem:
+            return None
+
+    def _key_with(self, digest: bytes) -> ApiKey:
         if self._fixed is not None and digest == self._fixed.digest:
             return self._fixed
         version = self._store.version()

@@ -81,14 +81,28 @@ class ReportService:
         self._store = store
         self._default_currency = default_currency
 
-    def report(self, key: ApiKey, query: ReportQuery) -> ReportResponse:
+    def report(
+        self, key: ApiKey, query: ReportQuery, *, across_costs: bool = False
+    ) -> ReportResponse:
         """Return the totals of costs over a period, by group.
+
+        Args:
+            key: The API key of the request.
+            query: The query.
+            across_costs: Whether several costs may be grouped by a dimension, which
+                the contract does not allow. See `resolve_scope`.
 
         Raises:
             HttpProblem: 400, with the parameter and its allowed values.
         """
         with self._store.reading() as reader:
-            scope = resolve_scope(reader, key.namespace, query, self._default_currency)
+            scope = resolve_scope(
+                reader,
+                key.namespace,
+                query,
+                self._default_currency,
+                across_costs=across_costs,
+            )
             return _ReportBuilder(reader, query, scope).response()
 
 

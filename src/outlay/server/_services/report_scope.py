@@ -107,7 +107,12 @@ class ReportScope(NamedTuple):
 
 
 def resolve_scope(
-    reader: Reader, namespace: str, query: ReportQuery, default_currency: str
+    reader: Reader,
+    namespace: str,
+    query: ReportQuery,
+    default_currency: str,
+    *,
+    across_costs: bool = False,
 ) -> ReportScope:
     """Return the costs of a report.
 
@@ -116,13 +121,16 @@ def resolve_scope(
         namespace: The organization.
         query: The query of the report.
         default_currency: The currency of an organization without costs.
+        across_costs: Whether several costs may be grouped by a dimension. The costs
+            without this dimension are in the group ''. The contract allows one cost.
 
     Raises:
         HttpProblem: 400, with the parameter and its allowed values.
     """
     requested = _requested_costs(reader, namespace, query.cost_id)
     only = requested[0] if query.cost_id and len(requested) == 1 else None
-    _check_group_by(query.group_by, only)
+    if not across_costs:
+        _check_group_by(query.group_by, only)
     currency = query.currency or _currency_of(requested) or default_currency
     costs = [cost for cost in requested if cost.currency == currency]
     wanted = set(query.filter_group_by) - {CUSTOMER_DIMENSION}
@@ -224,6 +232,8 @@ def _grouping(
         return frozenset(), lambda _: metric.cost.id
     if group_by == BY_CUSTOMER:
         return frozenset([CUSTOMER_NAME]), lambda contribution: contribution.customer
+    if group_by not in {CUSTOMER_DIMENSION, *metric.names}:
+        return frozenset(), lambda _: ""
     values = select_dimensions(metric, "groupBy", [group_by]).values
     names = seam_names(metric, [group_by])
     return names, lambda contribution: values(contribution)[0]

@@ -1,0 +1,1 @@
+"""Show the server's figures to people, as pages drawn on the server."""

@@ -1,0 +1,279 @@
+"""Lay out charts as plain coordinates, which the templates write as inline SVG.
+
+Widths are percentages, so that a chart stretches and its text keeps its size. Heights
+are pixels. Coordinates come from exact decimals, and only they are rounded.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from outlay.server._dashboard.amounts import count
+from outlay.server._metering.decimals import ZERO, add, divide
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PLOT_HEIGHT: Final = Decimal(196)
+_TOP: Final = Decimal(8)  # room above the highest bar, for half a line of text
+LABEL_HEIGHT: Final = 24
+_TICKS: Final = 4
+_STEPS: Final = (Decimal(1), Decimal(2), Decimal("2.5"), Decimal(5), Decimal(10))
+_GAP: Final = Decimal("0.16")  # the share of a column that stays free on each side
+_WIDEST_GAP: Final = Decimal("0.9")  # percent of the plot
+_HUNDREDTH: Final = Decimal("0.01")
+_TENTHOUSANDTH: Final = Decimal("0.0001")
+_CHAR_PIXELS: Final = 7  # the width of a digit at the size of the labels
+_LABELS: Final = 7  # that fit beside each other on a phone
+
+SPARK_WIDTH: Final = 200
+SPARK_HEIGHT: Final = 34
+_SPARK_PAD: Final = Decimal(3)
+
+
+class Part(NamedTuple):
+    """One group's amount in one bucket.
+
+    Attributes:
+        css: The class of the group's colour.
+        value: The amount.
+    """
+
+    css: str
+    value: Decimal
+
+
+class Bucket(NamedTuple):
+    """One bucket of time in a chart.
+
+    Attributes:
+        label: The bucket's name on the axis, such as ``12``.
+        words: The accessible name of the column.
+        href: The page of this bucket.
+        parts: The amounts, from the axis outwards. Empty for a bucket without data.
+        pale: Whether the bucket is not over yet.
+    """
+
+    label: str
+    words: str
+    href: str
+    parts: Sequence[Part]
+    pale: bool = False
+
+
+class Box(NamedTuple):
+    """One rectangle: ``x`` and ``width`` in percent, ``y`` and ``height`` in pixels."""
+
+    css: str
+    x: str
+    width: str
+    y: str
+    height: str
+
+
+class Column(NamedTuple):
+    """One bucket, laid out. ``hit`` is its whole area, which reacts to a pointer."""
+
+    bucket: Bucket
+    hit: Box
+    boxes: Sequence[Box]
+
+
+class Tick(NamedTuple):
+    """One line of the grid."""
+
+    y: str
+    label: str
+    is_zero: bool
+
+
+class AxisLabel(NamedTuple):
+    """One label below the plot."""
+
+    x: str
+    text: str
+
+
+class StackedChart(NamedTuple):
+    """A chart of stacked columns, laid out."""
+
+    columns: Sequence[Column]
+    ticks: Sequence[Tick]
+    labels: Sequence[AxisLabel]
+    axis_width: int
+    height: str
+    label_y: str
+
+
+class Sparkline(NamedTuple):
+    """The paths of a sparkline. ``pale`` leads to the bucket that is not over yet."""
+
+    line: str
+    pale: str
+    area: str
+
+
+def stacked_chart(buckets: Sequence[Bucket]) -> StackedChart:
+    """Return the layout of ``buckets``, stacked upwards, and credits downwards."""
+    tops = [_sum(part.value for part in one.parts if part.value > 0) for one in buckets]
+    lows = [_sum(part.value for part in one.parts if part.value < 0) for one in buckets]
+    step = _nice_step(max(tops, default=ZERO) - min(lows, default=ZERO))
+    first = (min([ZERO, *lows]) / step).to_integral_value(ROUND_FLOOR)
+    last = (max([ZERO, *tops]) / step).to_integral_value(ROUND_CEILING)
+    last = max(last, first + 1)
+    scale = _Scale(first * step, last * step)
+    ticks = [
+        Tick(scale.y(step * index), count(step * index), index == 0)
+        for index in range(int(first), int(last) + 1)
+    ]
+    share = Decimal(100) / max(len(buckets), 1)
+    columns = [
+        _column(bucket, share * index, share, scale)
+        for index, bucket in enumerate(buckets)
+    ]
+    every = max(1, -(-len(buckets) // _LABELS))
+    labels = [
+        AxisLabel(_percent(share * index + share / 2), bucket.label)
+        for index, bucket in enumerate(buckets)
+        if index % every == 0
+    ]
+    widest = max(len(tick.label) for tick in ticks)
+    return StackedChart(
+        columns,
+        ticks,
+        labels,
+        widest * _CHAR_PIXELS + 10,
+        str(_TOP + PLOT_HEIGHT + LABEL_HEIGHT),
+        str(_TOP + PLOT_HEIGHT + 18),
+    )
+
+
+class _Scale:
+    """Maps amounts to pixels from the top."""
+
+    def __init__(self, low: Decimal, high: Decimal) -> None:
+        self._high = high
+        self._pixels = divide(PLOT_HEIGHT, high - low)
+
+    def pixel(self, value: Decimal) -> Decimal:
+        return _TOP + divide((self._high - value) * self._pixels, Decimal(1))
+
+    def y(self, value: Decimal) -> str:
+        return str(self.pixel(value).quantize(_HUNDREDTH))
+
+
+def _column(bucket: Bucket, x: Decimal, width: Decimal, scale: _Scale) -> Column:
+    gap = min(width * _GAP, _WIDEST_GAP)
+    left, breadth = _percent(x + gap), _percent(width - 2 * gap)
+    boxes = []
+    above = below = ZERO
+    for part in bucket.parts:
+        if part.value >= 0:
+            start, end = above, add(above, part.value)
+            above = end
+        else:
+            end, start = below, add(below, part.value)
+            below = start
+        top, bottom = scale.pixel(end), scale.pixel(start)
+        height = str((bottom - top).quantize(_HUNDREDTH))
+        boxes.append(
+            Box(part.css, left, breadth, str(top.quantize(_HUNDREDTH)), height)
+        )
+    hit = Box("hit", _percent(x), _percent(width), str(_TOP), str(PLOT_HEIGHT))
+    return Column(bucket, hit, boxes)
+
+
+def sparkline(values: Sequence[Decimal | None], *, unfinished: bool) -> Sparkline:
+    """Return the paths of ``values``. None is a gap in the line.
+
+    Args:
+        values: The values, oldest first. Values after the last known one are left out.
+        unfinished: Whether the last known bucket is not over yet.
+    """
+    known = [value for value in values if value is not None]
+    if not known:
+        return Sparkline("", "", "")
+    low, high = min([ZERO, *known]), max([ZERO, *known])
+    spread = high - low or Decimal(1)
+    step = Decimal(SPARK_WIDTH - 4) / max(len(values) - 1, 1)
+    room = SPARK_HEIGHT - 2 * _SPARK_PAD
+
+    points: list[tuple[str, str] | None] = [
+        None
+        if value is None
+        else (
+            _short(2 + step * index),
+            _short(_SPARK_PAD + divide((high - value) * room, spread)),
+        )
+        for index, value in enumerate(values)
+    ]
+    last = max(index for index, point in enumerate(points) if point is not None)
+    end = last if unfinished and last else last + 1
+    floor = _short(_SPARK_PAD + divide(high * room, spread))
+    pale = ""
+    if end == last and points[last - 1] is not None:
+        pale = _line([points[last - 1], points[last]])
+    return Sparkline(_line(points[:end]), pale, _areas(points[:end], floor))
+
+
+def _line(points: Sequence[tuple[str, str] | None]) -> str:
+    """Return a path through ``points``. A point without neighbours is a short dash."""
+    parts = []
+    for run in _runs(points):
+        if len(run) == 1:
+            [(x, y)] = run
+            parts.append(f"M{x} {y}h.01")
+        else:
+            parts.append("M" + "L".join(f"{x} {y}" for x, y in run))
+    return "".join(parts)
+
+
+def _areas(points: Sequence[tuple[str, str] | None], floor: str) -> str:
+    return "".join(
+        f"M{run[0][0]} {floor}L"
+        + "L".join(f"{x} {y}" for x, y in run)
+        + f"L{run[-1][0]} {floor}Z"
+        for run in _runs(points)
+        if len(run) > 1
+    )
+
+
+def _runs(points: Sequence[tuple[str, str] | None]) -> list[list[tuple[str, str]]]:
+    runs: list[list[tuple[str, str]]] = [[]]
+    for point in points:
+        if point is None:
+            runs.append([])
+        else:
+            runs[-1].append(point)
+    return [run for run in runs if run]
+
+
+def bar_width(value: Decimal, largest: Decimal) -> str:
+    """Return the width of a bar in percent of the bar of ``largest``."""
+    if largest <= 0 or value <= 0:
+        return "0%"
+    return _percent(divide(value * 100, largest))
+
+
+def _nice_step(spread: Decimal) -> Decimal:
+    if not spread:
+        return Decimal(1)
+    rough = divide(spread, Decimal(_TICKS))
+    magnitude = Decimal(1).scaleb(rough.adjusted())
+    return next(step * magnitude for step in _STEPS if step * magnitude >= rough)
+
+
+def _sum(values: object) -> Decimal:
+    total = ZERO
+    for value in values:  # type: ignore[attr-defined]
+        total = add(total, value)
+    return total
+
+
+def _percent(value: Decimal) -> str:
+    return f"{value.quantize(_HUNDREDTH).normalize():f}%"
+
+
+def _short(value: Decimal) -> str:
+    return f"{value.quantize(_HUNDREDTH).normalize():f}"

@@ -1,0 +1,234 @@
+"""Ask the services for the figures of a page.
+
+Every figure is one that the API gives, or an exact sum of such figures.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from outlay.server._dashboard.periods import UTC_NAME, Bucket, Period, Span
+from outlay.server._metering.decimals import ZERO, add
+from outlay.server._records import MICROSECONDS_PER_HOUR
+from outlay.server._services.ranking import OTHER
+from outlay.server._services.report_scope import BY_COST
+from outlay.server._wire.request_models import ReportQuery, SortDirection, SummaryQuery
+from outlay.server._wire.response_models import parse_instant, to_microseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from outlay.server._dashboard.visit import Visit
+    from outlay.server._wire.response_models import ReportPoint, ReportResponse
+
+CHART_GROUPS: Final = 9
+"""The groups of a chart with a colour of their own. The rest is "Other"."""
+
+_ALL_GROUPS: Final = 2**53
+
+
+class Scope(NamedTuple):
+    """The costs and events that count on a page.
+
+    Attributes:
+        where: The wanted value of each filtered dimension.
+        customer: The only customer. If None, all count.
+    """
+
+    where: Mapping[str, str]
+    customer: str | None = None
+
+
+class Point(NamedTuple):
+    """The costs of one bucket, by group. Without events there are none."""
+
+    bucket: Bucket
+    costs: Mapping[str, Decimal]
+
+    @property
+    def total(self) -> Decimal | None:
+        """The cost of all groups. None if the bucket has no events."""
+        return total_of(self.costs.values()) if self.costs else None
+
+
+def total_of(values: Iterable[Decimal]) -> Decimal:
+    """Return the exact sum."""
+    total = ZERO
+    for value in values:
+        total = add(total, value)
+    return total
+
+
+def report(
+    visit: Visit,
+    scope: Scope,
+    start: int,
+    end: int,
+    by: str,
+    *,
+    limit: int = CHART_GROUPS,
+    offset: int = 0,
+    ascending: bool = False,
+    only: Iterable[str] | None = None,
+    window: str | None = None,
+) -> ReportResponse:
+    """Return the report of a period, as ``GET /v0/costs/report`` has it.
+
+    Args:
+        visit: The request of the page.
+        scope: The costs and events that count.
+        start: The first instant, in microseconds since 1970.
+        end: The first instant that no longer counts, in the same unit.
+        by: ``cost``, ``customer``, or a dimension of any of the costs.
+        limit: The number of groups. The rest is one group.
+        offset: The number of groups before the first one.
+        ascending: Whether the cheapest groups come first.
+        only: The only values of the dimension ``by`` that count. Defaults to all.
+        window: The length of the windows. If None, there is no time series.
+    """
+    where = {name: frozenset([value]) for name, value in scope.where.items()}
+    if only is not None:
+        name = "subject" if by == "customer" else by
+        where[name] = where.get(name, frozenset(only)) & frozenset(only)
+    query = ReportQuery.model_construct(
+        start=start,
+        end=end,
+        group_by=by,
+        cost_id=() if visit.metric is None else (visit.metric.id,),
+        subject=scope.customer,
+        filter_group_by=where,
+        exclude_empty=True,
+        window_size=window,
+        sort_dir=SortDirection.ASC if ascending else SortDirection.DESC,
+        offset=offset,
+        limit=limit,
+        currency=visit.currency,
+    )
+    return visit.core.reports.report(visit.key, query, across_costs=True)
+
+
+def prior_costs(
+    visit: Visit, scope: Scope, span: Span, by: str, keys: Sequence[str]
+) -> tuple[Decimal, dict[str, Decimal]]:
+    """Return the total of the prior period, and the costs of some groups in it."""
+    total = report(visit, scope, span.start, span.end, BY_COST, limit=1)
+    # A filter is fast among many groups, but leaves out costs without the dimension.
+    only = None if "" in keys or by == BY_COST else keys
+    found = report(visit, scope, span.start, span.end, by, limit=_ALL_GROUPS, only=only)
+    wanted = set(keys)
+    return Decimal(total.total_cost_exact), {
+        group.key: Decimal(group.total_cost_exact)
+        for group in found.groups
+        if group.key in wanted
+    }
+
+
+def series(
+    visit: Visit, scope: Scope, by: str, shown: Sequence[str], response: ReportResponse
+) -> list[Point]:
+    """Return the costs of each bucket of the period.
+
+    Args:
+        visit: The request of the page.
+        scope: The costs and events that count.
+        by: The grouping.
+        shown: The keys of the groups with a name of their own.
+        response: The report of the period, with the windows of `window_of`.
+    """
+    period = visit.period
+    buckets = period.buckets()
+    if window_of(period) is None:
+        return [
+            Point(bucket, _bucket_costs(visit, scope, by, set(shown), bucket))
+            for bucket in buckets
+        ]
+    return _regrouped(buckets, response.time_series)
+
+
+def window_of(period: Period) -> str | None:
+    """Return the windows that add up to the period's buckets, or None.
+
+    The server's windows are hours, days and months in UTC. Local days are sums of
+    hours, unless the zone's offset has a fraction of an hour.
+    """
+    if period.zone.key == UTC_NAME:
+        return period.grain.upper()
+    if period.grain == "month":
+        return None  # thousands of hours; one report for each month is faster
+    is_whole = all(
+        bucket.start % MICROSECONDS_PER_HOUR == 0 for bucket in period.buckets()
+    )
+    return "HOUR" if is_whole else None
+
+
+def _regrouped(buckets: Sequence[Bucket], points: Iterable[ReportPoint]) -> list[Point]:
+    """Return the sum of the windows in each bucket."""
+    starts = [bucket.start for bucket in buckets]
+    costs: list[dict[str, Decimal]] = [{} for _ in buckets]
+    for point in points:
+        at = to_microseconds(parse_instant(point.window_start))
+        # The first month's window may start before a period of days does.
+        found = costs[max(bisect_right(starts, at) - 1, 0)]
+        for key, cost in point.groups.items():
+            value = Decimal(bytes(cost).decode())
+            found[key] = add(found.get(key, ZERO), value)
+    return [Point(*pair) for pair in zip(buckets, costs, strict=True)]
+
+
+def _bucket_costs(
+    visit: Visit, scope: Scope, by: str, shown: set[str], bucket: Bucket
+) -> dict[str, Decimal]:
+    found = report(visit, scope, bucket.start, bucket.end, by, limit=_ALL_GROUPS)
+    costs: dict[str, Decimal] = {}
+    for group in found.groups:
+        key = group.key if group.key in shown else OTHER
+        costs[key] = add(costs.get(key, ZERO), Decimal(group.total_cost_exact))
+    return costs
+
+
+class EventCounts(NamedTuple):
+    """The events of a period that the metrics read.
+
+    Attributes:
+        events: All of them.
+        excluded: Those that are in no total.
+        other_currency: Those of the excluded that are in another currency.
+    """
+
+    events: int
+    excluded: int
+    other_currency: int
+
+
+def event_counts(visit: Visit, scope: Scope) -> EventCounts:
+    """Return the events of the period behind the figures of a page."""
+    events = excluded = other_currency = 0
+    for metric in visit.counted_metrics:
+        found = visit.core.summaries.summarize(
+            visit.key,
+            metric.id,
+            SummaryQuery.model_construct(
+                start=visit.period.start,
+                end=visit.period.end,
+                subject=scope.customer,
+                filter_group_by={
+                    name: frozenset([value]) for name, value in scope.where.items()
+                },
+            ),
+        )
+        events += found.events
+        excluded += found.excluded
+        other_currency += found.other_currency
+    return EventCounts(events, excluded, other_currency)
+
+
+def first_group(by: str) -> str:
+    """Return the name of the group without a value of the dimension ``by``."""
+    return "(unattributed)" if by in {"customer", "subject"} else f"(no {by})"
+
+
+def is_linkable(by: str, key: str) -> bool:
+    """Return whether a group has a page. The rest and '' of a dimension have none."""
+    return key != OTHER and (key != "" or by in {"customer", BY_COST})

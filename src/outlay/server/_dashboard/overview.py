@@ -1,0 +1,107 @@
+"""The first page: the totals of a period, its cost over time, and what is behind it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from outlay.server._dashboard.amounts import amount, change, count, percent
+from outlay.server._dashboard.breakdown import (
+    Breakdown,
+    break_down,
+    chart_note,
+    choices,
+)
+from outlay.server._dashboard.charts import sparkline
+from outlay.server._dashboard.figures import EventCounts, Scope, event_counts, report
+from outlay.server._dashboard.pages import (
+    Kpi,
+    Page,
+    filter_chips,
+    frame,
+    overlap_warnings,
+    period_controls,
+)
+from outlay.server._services.report_scope import BY_COST, BY_CUSTOMER
+
+if TYPE_CHECKING:
+    from outlay.server._dashboard.visit import Visit
+
+
+def overview(visit: Visit) -> Page:
+    """Return the page ``/``."""
+    scope = Scope(visit.where)
+    by = visit.by(BY_COST, BY_CUSTOMER)
+    found = break_down(visit, scope, by)
+    counts = event_counts(visit, scope)
+    groupings = [BY_COST, BY_CUSTOMER, *visit.dimensions]
+    return Page(
+        "overview.html",
+        {
+            **frame(visit, "Overview"),
+            **period_controls(visit),
+            "base_url": visit.base_url,
+            "chips": filter_chips(visit),
+            "warnings": [*overlap_warnings(visit), *(found.response.warnings or ())],
+            "is_empty": not visit.has_events,
+            "kpis": _kpis(visit, scope, found, counts),
+            "chart": found.chart,
+            "chart_name": f"Cost by {visit.period.grain}",
+            "chart_note": chart_note(visit, found.points),
+            "legend": found.legend,
+            "twin": found.twin,
+            "dimensions": choices(visit, by, groupings),
+            "groups": found.ranking,
+            "quality": quality_rows(counts),
+        },
+    )
+
+
+def _kpis(
+    visit: Visit, scope: Scope, found: Breakdown, counts: EventCounts
+) -> list[Kpi]:
+    period = visit.period
+    customers = report(visit, scope, period.start, period.end, BY_CUSTOMER, limit=1)
+    return [
+        cost_kpi(visit, found),
+        Kpi(
+            "Customers with cost",
+            "in this period",
+            text=count(customers.pagination.total),
+        ),
+        Kpi("Events", "in this period", text=count(counts.events)),
+    ]
+
+
+def cost_kpi(visit: Visit, found: Breakdown) -> Kpi:
+    """Return the total cost, beside the prior period's."""
+    period = visit.period
+    total = Decimal(found.response.total_cost_exact)
+    prior = change(total, found.prior_total)
+    return Kpi(
+        "Cost",
+        f"{prior.text} vs {period.prior.label}",
+        amount=amount(total),
+        spark=sparkline(
+            [point.total for point in found.points], unfinished=period.is_running
+        ),
+        spark_words=f"Cost by {period.grain}",
+    )
+
+
+def quality_rows(counts: EventCounts) -> list[dict[str, str | None]]:
+    """Return the rows about the events behind the figures of a page."""
+    whole = Decimal(counts.events)
+
+    def row(label: str, events: int, note: str = "") -> dict[str, str | None]:
+        share = percent(Decimal(events), whole)
+        return {"label": label, "count": count(events), "share": share, "note": note}
+
+    no_value = counts.excluded - counts.other_currency
+    return [
+        row(
+            "Counted", counts.events - counts.excluded, "their amounts are in the total"
+        ),
+        row("Excluded: no amount", no_value, "the value is missing, or is no number"),
+        row("Excluded: other currency", counts.other_currency, "never added"),
+    ]

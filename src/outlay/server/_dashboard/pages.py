@@ -1,0 +1,170 @@
+"""Common parts of all pages: the frame, the choice of the period, messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from outlay.server._dashboard.periods import PERIOD_KINDS, UTC_NAME
+from outlay.server._dashboard.visit import PERIOD_NAMES, WHERE, dimension_label
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from outlay.server._dashboard.amounts import Amount
+    from outlay.server._dashboard.charts import Sparkline
+    from outlay.server._dashboard.visit import Visit
+
+
+class Page(NamedTuple):
+    """A page to be rendered.
+
+    Attributes:
+        template: The name of the template.
+        context: The values of the template.
+        status: The HTTP status.
+    """
+
+    template: str
+    context: Mapping[str, Any]
+    status: int = 200
+
+
+class Redirect(NamedTuple):
+    """The answer to a form that was carried out: look at this page."""
+
+    location: str
+
+
+class Message(NamedTuple):
+    """A message at the top of a page. Its kind is ``good``, ``warn`` or ``bad``."""
+
+    kind: str
+    text: str
+
+
+class Kpi(NamedTuple):
+    """One figure at the top of a page.
+
+    Attributes:
+        label: The name of the figure.
+        note: The comparison with the prior period, or what the figure is of.
+        amount: The amount of money. If None, ``text`` is the figure.
+        text: The figure, where it is no amount of money.
+        spark: The figure over time, or None.
+        spark_words: The accessible name of the sparkline.
+    """
+
+    label: str
+    note: str
+    amount: Amount | None = None
+    text: str = ""
+    spark: Sparkline | None = None
+    spark_words: str = ""
+
+
+_NAVIGATION: Final = (
+    ("/", "Overview", ("/",)),
+    ("/customers", "Customers", ("/customers", "/customer")),
+    ("/cost-metrics", "Metrics", ("/cost-metrics",)),
+    ("/data-health", "Data health", ("/data-health",)),
+)
+
+
+def frame(visit: Visit, title: str) -> dict[str, Any]:
+    """Return the values that every page needs."""
+    return {
+        "title": title,
+        "nav": [
+            {
+                "href": visit.link(path) if path != visit.path else visit.link(),
+                "label": label,
+                "current": visit.path in paths,
+            }
+            for path, label, paths in _NAVIGATION
+        ],
+        "who": visit.key.name,
+        "csrf": visit.form_token,
+        "can_sign_out": visit.has_session,
+        "namespace": visit.key.namespace,
+        "currency": visit.currency,
+        "messages": [],
+        "warnings": [],
+    }
+
+
+def period_controls(visit: Visit) -> dict[str, Any]:
+    """Return the values of the choice of the period."""
+    period = visit.period
+    later = period.later
+    kept = [
+        (name, value)
+        for name, value in visit.query.items()
+        if name not in {*PERIOD_NAMES, "currency", "page"}
+    ]
+    prior = f"Compared with {period.prior.label}"
+    if period.is_running:
+        prior += ", the same part of the period before"
+    zone = period.zone.key
+    return {
+        "period": {
+            "label": period.label,
+            "days": period.days,
+            "note": f"{period.days}, {zone}. {prior}."
+            if period.label != period.days
+            else f"{zone}. {prior}.",
+            "kinds": [
+                {
+                    "href": visit.link_to_period(period.of_kind(kind).query),
+                    "label": kind.capitalize(),
+                    "current": kind == period.kind,
+                }
+                for kind in PERIOD_KINDS
+            ],
+            "earlier": visit.link_to_period(period.earlier.query),
+            "earlier_label": period.earlier.label,
+            "later": later and visit.link_to_period(later.query),
+            "later_label": later and later.label,
+            "zone": zone,
+            "zone_label": "Dates" if zone == UTC_NAME else f"Dates, {zone}",
+            "kept": kept,
+            "first_day": period.first.isoformat(),
+            "last_day": period.last.isoformat(),
+            "currencies": visit.currencies,
+        }
+    }
+
+
+def filter_chips(visit: Visit) -> list[dict[str, str]]:
+    """Return the filters of a page, each with the link that removes it."""
+    chips = [
+        {
+            "name": dimension_label(name),
+            "value": value or "(none)",
+            "remove": visit.link(**{WHERE + name: None}),
+        }
+        for name, value in visit.where.items()
+    ]
+    if visit.metric is not None:
+        chips.insert(
+            0,
+            {
+                "name": "Metric",
+                "value": visit.metric.name,
+                "remove": visit.link(metric=None),
+            },
+        )
+    return chips
+
+
+def overlap_warnings(visit: Visit) -> list[str]:
+    """Return a warning for each event type that several metrics of a page count."""
+    names: dict[str, list[str]] = {}
+    for metric in visit.counted_metrics:
+        if metric.event_type:
+            names.setdefault(metric.event_type, []).append(metric.name)
+    return [
+        f"Events of type {event_type} are in {len(several)} metrics "
+        f"({', '.join(several)}), so their cost is in these totals more than once."
+        for event_type, several in names.items()
+        if len(several) > 1
+    ]

@@ -991,7 +991,7 @@ def test_an_unknown_permission_is_refused() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/v0", 404),
         ("GET", "/v0/nothing", 404),
         ("GET", "/v0/costs/a/b/c", 404),
         ("PUT", "/v0/events", 405),

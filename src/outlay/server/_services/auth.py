@@ -120,7 +120,9 @@ class Authenticator:
         self._known: dict[bytes, ApiKey] = {}  # of the database at `_version`
         self._version = -1
         everything = frozenset({ALL_PERMISSIONS})
-        self._operator = ApiKey(b"", "operator", settings.namespace, everything, 0)
+        self._operator = ApiKey(
+            b"", "operator", settings.namespace, everything, 0, "operator"
+        )
         self._fixed: ApiKey | None = None
         self._dev: ApiKey | None = None
         if settings.dev:

@@ -1,0 +1,138 @@
+"""A server with two months of plausible costs, for the pages and their pictures."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from outlay.server import BackgroundServer, ServerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx
+
+API_KEY: Final = "sk_test_showcase"
+NOW: Final = datetime(2026, 10, 29, 13, 20, tzinfo=UTC)
+FIRST_DAY: Final = datetime(2026, 8, 25, tzinfo=UTC)
+QUIET_DAY: Final = 12
+"""The day of each month without any event."""
+
+_NAMES: Final = """
+    northwind acme contoso globex initech umbrella hooli stark wayne wonka tyrell
+    cyberdyne soylent aperture gringotts oceanic vandelay dunder sterling piedpiper
+    bluth prestige zorg massive kramerica nakatomi virtucon rekall weyland lumon
+"""
+CUSTOMERS: Final = tuple(f"cus_{name}" for name in _NAMES.split())
+_BATCH: Final = 1000
+
+
+class Kind(NamedTuple):
+    """One kind of event. The weight is its share of events."""
+
+    type: str
+    provider: str
+    models: tuple[str, ...]
+    operations: tuple[str, ...]
+    amount: float
+    weight: float
+
+
+KINDS: Final = (
+    Kind(
+        "cost.ai.inference",
+        "anthropic",
+        ("claude-sonnet-4-5", "claude-haiku-4-5"),
+        ("document-extraction", "chat", "summary"),
+        0.9,
+        40,
+    ),
+    Kind(
+        "cost.ai.inference",
+        "openai",
+        ("gpt-5.1", "gpt-5-mini"),
+        ("chat", "classification"),
+        0.7,
+        30,
+    ),
+    Kind("cost.documents.ocr", "aws", ("textract",), ("document-extraction",), 0.5, 14),
+    Kind("cost.messaging", "twilio", ("sms",), ("notification",), 0.4, 12),
+    Kind("cost.voice", "elevenlabs", ("eleven-turbo",), ("voice-agent",), 0.6, 6),
+    Kind("cost.ai.audio", "deepgram", ("nova-3",), ("voice-agent",), 0.3, 4),
+    Kind("cost.geocoding", "google-maps", ("geocode",), ("address-check",), 0.1, 3),
+)
+
+
+class ShowcaseClock:
+    """Stands at `NOW`. Its monotonic clock stands as well."""
+
+    def now_ns(self) -> int:
+        """Return wall time in nanoseconds since 1970."""
+        return self.now_ms() * 1_000_000
+
+    def now_ms(self) -> int:
+        """Return wall time in milliseconds since 1970."""
+        return int(NOW.timestamp() * 1000)
+
+    def monotonic(self) -> float:
+        """Return seconds since some fixed instant."""
+        return 1000.0
+
+
+def showcase_server(port: int = 0) -> BackgroundServer:
+    """Return a server, not started, whose clock stands at `NOW`."""
+    settings = ServerSettings(
+        port=port, database=":memory:", default_metrics=True, api_key=API_KEY
+    )
+    return BackgroundServer(settings, clock=ShowcaseClock())
+
+
+def send_events(client: httpx.Client, *, a_day: int) -> int:
+    """Send about ``a_day`` events for each working day, and return their number."""
+    events = [*showcase_events(a_day)]
+    for at in range(0, len(events), _BATCH):
+        response = client.post(
+            "/v0/events/batch",
+            json={"events": events[at : at + _BATCH]},
+            headers={"prefer": "return=minimal"},
+        )
+        assert response.status_code == 202, response.text
+    return len(events)
+
+
+def showcase_events(a_day: int) -> Iterator[dict[str, Any]]:
+    """Yield the same events in every run."""
+    numbers = random.Random(20261029)  # noqa: S311 - no secret
+    weights = [1 / (place + 1) ** 0.8 for place in range(len(CUSTOMERS))]
+    shares = [kind.weight for kind in KINDS]
+    day, serial = FIRST_DAY, 0
+    while day < NOW:
+        growth = 1 + (day - FIRST_DAY).days / 160
+        busy = a_day if day.weekday() < 5 else a_day * 2 // 5
+        for _ in range(0 if day.day == QUIET_DAY else round(busy * growth)):
+            kind = numbers.choices(KINDS, shares)[0]
+            at = day + timedelta(seconds=numbers.randrange(86_400))
+            customer = numbers.choices(CUSTOMERS, weights)[0]
+            amount = kind.amount * numbers.lognormvariate(0, 0.8)
+            model = numbers.choice(kind.models)
+            operation = numbers.choice(kind.operations)
+            serial += 1
+            if at < NOW:
+                yield {
+                    "type": kind.type,
+                    "source": "https://api.example.com",
+                    "subject": customer,
+                    "timestamp": at.isoformat(),
+                    "idempotencyKey": f"showcase-{serial}",
+                    "data": {
+                        "amount": str(Decimal(f"{amount:.7f}").normalize()),
+                        "currency": "USD",
+                        "provider": kind.provider,
+                        "model": model,
+                        "operation": operation,
+                        "provenance": "priced",
+                    },
+                }
+        day += timedelta(days=1)

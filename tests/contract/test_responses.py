@@ -271,6 +271,14 @@ EXCHANGES: Final = {
     "product-read": Exchange(200, schemas.PRODUCT, "GET", "/v0/products/prod_p1"),
     "product-missing": Exchange(404, schemas.ERROR, "GET", "/v0/products/prod_0"),
     # API keys, an extension.
+    "unmatched": Exchange(
+        200,
+        schemas.ANYTHING,
+        "GET",
+        "/v0/unmatchedEvents",
+        query={"from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z"},
+    ),
+    "unmatched-invalid": Exchange(400, schemas.INVALID, "GET", "/v0/unmatchedEvents"),
     "key": Exchange(201, schemas.ANYTHING, "POST", "/v0/apiKeys", NEW_KEY),
     "key-invalid": Exchange(400, schemas.INVALID, "POST", "/v0/apiKeys", {}),
     "keys": Exchange(200, schemas.ANYTHING, "GET", "/v0/apiKeys"),

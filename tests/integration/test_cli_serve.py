@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import httpx
 import pytest
 
+from outlay import Client
 from outlay._cli.commands import serve as _serve
 from outlay._cli.commands.serve import PREFIX, ServeSettings
 from outlay._cli.exit_codes import ExitCode
@@ -138,10 +139,33 @@ def test_for_development_no_key_and_no_metric_is_needed(tmp_path: Path) -> None:
             check=True,
             timeout=DEADLINE,
         )
-        ran = command_line.call("costs", "--csv", "--base-url", server.url)
+        csv, shown, data = (
+            command_line.call("costs", *words, "--base-url", server.url)
+            for words in (["--csv"], [], ["--json"])
+        )
 
     assert "for development" in server.said
-    assert "inference,2,USD\n" in ran.out
+    assert "inference,2,USD\n" in csv.out
+    assert (
+        "cost.never.seen: 1 event not in any metric; type: outlay metrics create NAME "
+        "--event-type cost.never.seen\n"
+    ) in shown.out
+    assert json.loads(data.out)["unmatched"] == {"cost.never.seen": 1}
+
+
+def test_for_development_only_costs_are_accepted_without_a_metric(
+    tmp_path: Path,
+) -> None:
+    """Anything else is most likely a mistake in the type."""
+    with (
+        serving("--dev", "--db", ":memory:") as server,
+        Client(base_url=server.url, journal_dir=tmp_path) as client,
+    ):
+        for event_type in ("cost.mine", "invoice.mine"):
+            client.track_cost(event_type, 1, customer_id="c", operation_id=1)
+        result = client.flush(20)
+
+    assert (result.stats.delivered, result.stats.parked) == (1, 1)
 
 
 def test_for_development_a_web_page_gets_no_access() -> None:
@@ -153,13 +177,13 @@ def test_for_development_a_web_page_gets_no_access() -> None:
         rebound = httpx.get(url, headers={"Host": "attacker.example"})
 
     assert plain.status_code == 200
-    assert (foreign.status_code, rebound.status_code) == (401, 401)
+    assert (foreign.status_code, rebound.status_code) == (403, 403)
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--host", ALL_ADDRESSES], "must not listen on 0.0.0.0"),
+        (["--host", ALL_ADDRESSES], "host must be a loopback address"),
         ([*command_line.with_key("sk_test_of_its_own")], "leave out --api-key-file"),
     ],
     ids=["host", "key"],
@@ -247,11 +271,9 @@ def test_arguments_win_over_variables() -> None:
     """What was typed just now is what was meant."""
     parser = argparse.ArgumentParser()
     _serve.configure(parser)
-    given = vars(parser.parse_args(["--port", "1"]))
-    del given["dev"]  # it is no setting
 
     settings = ServeSettings.resolve(
-        given,
+        vars(parser.parse_args(["--port", "1"])),
         environ={
             "OUTLAY_SERVER_PORT": "2",
             "OUTLAY_SERVER_HOST": "::1",
@@ -270,7 +292,7 @@ def test_every_option_is_a_setting_and_help_tells_its_default() -> None:
     """The defaults are written in two places, which must not drift apart."""
     parser = argparse.ArgumentParser()
     _serve.configure(parser)
-    options = set(vars(parser.parse_args([]))) - {"dev"}
+    options = set(vars(parser.parse_args([])))
     shown = command_line.call("serve", "--help").out
     defaults = ServerSettings()
 

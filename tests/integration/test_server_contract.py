@@ -198,6 +198,58 @@ def test_development_needs_no_key_and_counts_captured_types() -> None:
     assert {metric["eventType"] for metric in metrics} == set(DEFAULT_METRICS)
 
 
+def test_events_that_no_metric_counts_are_listed() -> None:
+    """They are accepted in development, and would be in no total in silence."""
+    period = {"from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z"}
+    settings = ServerSettings(port=0, database=":memory:", dev=True)
+    with (
+        BackgroundServer(settings) as server,
+        httpx.Client(base_url=server.url) as http,
+    ):
+        for kind, day in [
+            (EVENT_TYPE, 1),
+            ("cost.mine", 1),
+            ("cost.mine", 31),
+            ("cost.yours", 2),
+            ("cost.late", 32),
+        ]:
+            at = f"2026-{1 + day // 32:02}-{(day - 1) % 31 + 1:02}T00:00:00Z"
+            assert post(http, '{"amount":1}', type=kind, timestamp=at).is_success
+        listed = http.get("/v0/unmatchedEvents", params=period).json()
+        create_cost(http, eventType="cost.mine")
+        after = http.get("/v0/unmatchedEvents", params=period).json()
+
+    mine = {"eventType": "cost.mine", "events": 2}
+    yours = {"eventType": "cost.yours", "events": 1}
+    assert listed == {"object": "list", "data": [mine, yours]}
+    assert after == {"object": "list", "data": [yours]}
+
+
+def test_development_takes_no_requests_of_foreign_web_pages() -> None:
+    """A browser would send them, also to a name that leads to this machine."""
+    settings = ServerSettings(port=0, database=":memory:", dev=True)
+    with (
+        BackgroundServer(settings) as server,
+        httpx.Client(base_url=server.url) as http,
+    ):
+        statuses = [
+            http.get("/v0/costs", headers=headers).status_code
+            for headers in (
+                {},
+                {"Host": "localhost:80"},
+                {"Host": "[::1]"},
+                {"Origin": server.url},
+                {"Origin": "https://attacker.example"},
+                {"Origin": "null"},
+                {"Origin": "http://127.0.0.1:1"},
+                {"Host": "attacker.example"},
+                {"Host": "127.0.0.1.attacker.example"},
+            )
+        ]
+
+    assert statuses == [200] * 4 + [403] * 5
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])  # noqa: S104 - refused
 def test_development_stays_on_loopback(host: str) -> None:
     """A server without a key must not be reachable by others."""

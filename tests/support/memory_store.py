@@ -7,6 +7,7 @@ tests of the store run over it as well, so that they state promises and not an e
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -258,6 +259,20 @@ class MemoryReader(MemoryRevenueReader):
     def costs_of_type(self, namespace: str, event_type: str) -> list[CostMetric]:
         """Return the costs that read events of this type, oldest first."""
         return _costs_of_type(self._tables, namespace, event_type)
+
+    def unmatched_types(self, namespace: str, start: int, end: int) -> dict[str, int]:
+        """Return the number of events by type that no cost reads."""
+        found = Counter(
+            event.type
+            for event, _ in self._tables.events
+            if event.namespace == namespace and start <= event.at < end
+        )
+        counted = {
+            cost.event_type
+            for cost in self._tables.costs.values()
+            if cost.namespace == namespace and cost.aggregation is not None
+        }
+        return {name: found[name] for name in sorted(found.keys() - counted)}
 
     def product(self, namespace: str, product_id: str) -> Product | None:
         """Return a product."""

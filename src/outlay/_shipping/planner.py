@@ -212,11 +212,9 @@ class RequestPlanner:
         if response is not None:
             self._batching.update(request, response, result, now)
             self._parking.update_from(response.headers)  # before it parks
-        whole_batch = request.batched and response is not None
-        if whole_batch and response.status >= 300:
+        refusal = self._settlement.refusal_of(request.events[0])
+        if request.batched and response is not None and response.status >= 300:
             refusal = Refusal.BATCH
-        else:
-            refusal = self._settlement.refusal_of(request.events[0])
         successes = self._health.successes
         self._health.record(
             response,

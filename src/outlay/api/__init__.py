@@ -4,7 +4,7 @@
 the reference server and with the live service. Amounts are exact `Decimal`.
 
 Extensions of the reference server, which the live service does not have: the window
-MONTH of a summary, and several values of one dimension in ``where``.
+MONTH of a summary, several values of one dimension in ``where``, and `Api.unmatched`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from outlay.api._models import (
     SummaryOptions,
     SummaryWindow,
     Trend,
+    UnmatchedType,
     Window,
 )
 from outlay.api._sync import Api
@@ -64,5 +65,6 @@ __all__ = (
     "SummaryOptions",
     "SummaryWindow",
     "Trend",
+    "UnmatchedType",
     "Window",
 )

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         ReportOptions,
         Summary,
         SummaryOptions,
+        UnmatchedType,
     )
 
 T = TypeVar("T")
@@ -202,6 +203,12 @@ class AsyncApi:
                 start, end, top=top, bucket_width=bucket_width, currency=currency
             )
         )
+
+    async def unmatched(
+        self, start: datetime, end: datetime
+    ) -> tuple[UnmatchedType, ...]:
+        """Return the event types of a period that no metric counts."""
+        return (await self._send(self._build.unmatched(start, end))).data
 
     async def _send(self, call: Call[T]) -> T:
         async for attempt in tenacity.AsyncRetrying(**self._connection.retrying(call)):

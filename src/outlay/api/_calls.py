@@ -27,6 +27,7 @@ from outlay.api._models import (
     Profitability,
     Report,
     Summary,
+    UnmatchedTypes,
     paths_of,
 )
 from outlay.errors import ConfigError
@@ -221,6 +222,11 @@ class CallBuilder:
             currency=currency,
         )
         return Call("GET", "/v0/profitability", _reader(Profitability), query)
+
+    def unmatched(self, start: datetime, end: datetime) -> Call[UnmatchedTypes]:
+        """Return the call that lists the event types that no metric counts."""
+        query = _query(**_period(start, end))
+        return Call("GET", "/v0/unmatchedEvents", _reader(UnmatchedTypes), query)
 
     def _page(self, offset: int) -> Query:
         return _query(limit=PAGE, offset=offset, merchantId=self._namespace)

@@ -370,6 +370,19 @@ class Profitability(_Response):
     warnings: tuple[str, ...] = ()
 
 
+class UnmatchedType(_Response):
+    """An event type that no cost metric counts, and its events in the period."""
+
+    event_type: str
+    events: int
+
+
+class UnmatchedTypes(_Response):
+    """The event types of a period that no cost metric counts."""
+
+    data: tuple[UnmatchedType, ...]
+
+
 def paths_of(group_by: Mapping[str, str] | Iterable[str] | None) -> dict[str, str]:
     """Return the JSONPath of each dimension."""
     if group_by is None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         ReportOptions,
         Summary,
         SummaryOptions,
+        UnmatchedType,
     )
 
 T = TypeVar("T")
@@ -265,6 +266,21 @@ class Api:
                 start, end, top=top, bucket_width=bucket_width, currency=currency
             )
         )
+
+    def unmatched(self, start: datetime, end: datetime) -> tuple[UnmatchedType, ...]:
+        """Return the event types of a period that no metric counts.
+
+        It is an extension of the contract, which outlay's own server has. Such events
+        are accepted there only if a setting allows it.
+
+        Args:
+            start: The start of the period, aware.
+            end: The end of the period, aware.
+
+        Raises:
+            ConfigError: A time is not aware.
+        """
+        return (self._send(self._build.unmatched(start, end))).data
 
     def _send(self, call: Call[T]) -> T:
         for attempt in tenacity.Retrying(**self._connection.retrying(call)):

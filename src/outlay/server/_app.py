@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from starlette import routing
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
 from outlay._model.clock import Clock, SystemClock
 from outlay.server._core import ServerCore
 from outlay.server._dashboard.app import Dashboard
+from outlay.server._http.local_programs import LocalProgramsOnly
 from outlay.server._http.router import Router
 from outlay.server._http.routes import ROUTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-
-    from starlette.middleware import Middleware
 
     from outlay.server._settings import ServerSettings
 
@@ -55,6 +55,8 @@ def app_for(core: ServerCore, middleware: Sequence[Middleware]) -> Starlette:
             await core.stop()
 
     api = Router(core, ROUTES)
+    if core.settings.dev:
+        middleware = [Middleware(LocalProgramsOnly), *middleware]
     app = Starlette(middleware=middleware)
     # One table of routes instead of a list tried in order, and never a redirect:
     # clients turn a redirected POST into a GET.

@@ -95,7 +95,7 @@ class ServerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _stays_on_loopback(self) -> Self:
-        if self.dev and not _is_loopback(self.host):
+        if self.dev and not is_loopback(self.host):
             raise ValueError(
                 "dev serves without a key, so host must be a loopback address; "
                 "set host to 127.0.0.1, or dev to false"
@@ -107,7 +107,8 @@ class ServerSettings(BaseModel):
         return self.accept_unmatched or (self.dev and event_type.startswith("cost."))
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach ``host``."""
     if host == "localhost":
         return True
     with suppress(ValueError):

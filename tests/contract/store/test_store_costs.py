@@ -266,6 +266,34 @@ def test_a_type_is_known_while_a_cost_reads_it(lane: StoreLane) -> None:
     assert store.has_metric_for("org_a", "cost.ai")
 
 
+def test_the_types_that_no_cost_reads_are_those_of_the_period(store: Store) -> None:
+    """Their events are in no total, which a person needs to hear."""
+    store.add_cost(make_cost("cst_1"))
+    store.add_cost(make_cost("cst_2", event_type="cost.inert", aggregation=None))
+    store.append(
+        [
+            make_event("a", at=START),
+            make_event("b", at=START, type="cost.z"),
+            make_event("c", at=START + 9, type="cost.z"),
+            make_event("d", at=START + 10, type="cost.z"),
+            make_event("e", at=START - 1, type="cost.old"),
+            make_event("f", at=START, type="cost.inert"),
+            make_event("g", at=START, type="cost.x", namespace="org_b"),
+        ],
+        START,
+    )
+
+    def unmatched() -> dict[str, int]:
+        with store.reading() as reader:
+            return reader.unmatched_types("org_a", START, START + 10)
+
+    assert [*unmatched().items()] == [("cost.inert", 1), ("cost.z", 2)]
+    store.add_cost(make_cost("cst_3", event_type="cost.z"))
+    assert unmatched() == {"cost.inert": 1}
+    assert store.delete_cost("org_a", "cst_1", START)
+    assert unmatched() == {"cost.ai": 1, "cost.inert": 1}
+
+
 def test_the_latest_of_equal_instants_is_the_one_received_last(store: Store) -> None:
     """Clients that stamp whole seconds send many events of one instant."""
     cost = make_cost(aggregation=Aggregation.LATEST)

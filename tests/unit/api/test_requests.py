@@ -220,6 +220,16 @@ def test_a_report_sends_only_what_is_given() -> None:
     ]
 
 
+def test_unmatched_events_are_listed_by_type() -> None:
+    """They are in no total, and nothing else tells."""
+    service = Service(ok(object="list", data=[{"eventType": "cost.x", "events": 2}]))
+
+    [found] = service.api().unmatched(NOVEMBER, DECEMBER)
+
+    assert (found.event_type, found.events) == ("cost.x", 2)
+    assert [name for name, _ in service.query] == ["from", "to"]
+
+
 def test_profitability_prefers_the_exact_amounts() -> None:
     """The contract rounds to two decimals; the reference server adds the rest."""
     row = {

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import socket
-import threading
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from pydantic import field_validator
-from starlette.datastructures import Headers
-from starlette.middleware import Middleware
 
-from outlay._cli.connection import open_api
-from outlay._cli.default_metrics import create_missing_defaults
 from outlay._cli.exit_codes import ExitCode, UsageError
 from outlay._cli.options import key_in_file
-from outlay._model.settings import (
-    DEFAULT_BASE_URL,
-    EnvironmentSettings,
-    Settings,
-    is_loopback,
-)
-from outlay.errors import OutlayError
+from outlay._model.settings import DEFAULT_BASE_URL, EnvironmentSettings
 from outlay.server import ServerSettings, ServerStarted, serve
 
 if TYPE_CHECKING:
     import argparse
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
 
 PREFIX: Final = "OUTLAY_SERVER_"
 
@@ -40,8 +27,8 @@ Run the reference server until Ctrl-C or SIGTERM. It stores everything in one fi
 first start creates the file, the default cost metrics and an API key, and shows the
 key once.
 
-Each option but --dev has a variable: {PREFIX}PORT for --port,
-{PREFIX}DATABASE for --db, {PREFIX}API_KEY for the key itself, and so on.
+Each option has a variable: {PREFIX}PORT for --port, {PREFIX}DATABASE for
+--db, {PREFIX}API_KEY for the key itself, and so on.
 """
 
 _EPILOG: Final = """\
@@ -67,6 +54,9 @@ _SWITCHES: Final = {
 
 class ServeSettings(EnvironmentSettings, ServerSettings):
     """The server's settings, read from arguments and ``OUTLAY_SERVER_*`` variables."""
+
+    default_metrics: bool = True
+    """Create cost metrics for all captured event types in a new database."""
 
     @field_validator("dedupe_window", mode="before")
     @classmethod
@@ -96,8 +86,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--dev",
         action="store_true",
+        default=None,
         help="for development: no key, only this machine, default cost metrics, and "
-        "events of unknown types are accepted",
+        "cost.* events of unknown types are accepted",
     )
     add("--host", help="address to listen on (default: 127.0.0.1)")
     add("--port", type=int, help="port to listen on; 0 takes any (default: 4600)")
@@ -133,100 +124,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal arrives."""
-    given = {name: value for name, value in vars(arguments).items() if name != "dev"}
-    settings = ServeSettings.resolve(given, prefix=PREFIX)
-    middleware = []
-    if arguments.dev:
-        settings = _for_development(settings)
-        middleware = [Middleware(_KeylessAccess, api_key=settings.api_key or "")]
+    settings = ServeSettings.resolve(vars(arguments), prefix=PREFIX)
+    if settings.dev and settings.api_key is not None:
+        raise UsageError(
+            "--dev takes no key; leave out --api-key-file, or leave out --dev"
+        )
     logging.basicConfig(
         level=logging.INFO if settings.access_log else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
 
     def announce(started: ServerStarted) -> None:
-        key = settings.api_key if arguments.dev else started.generated_key
-        if key is None:  # The database is not new, or has keys of its own.
-            print(banner(started, settings), flush=True)
-            return
-        # The server needs this thread to respond, so another one asks it.
-        threading.Thread(
-            target=_create_metrics_and_announce,
-            args=[started, settings, key],
-            kwargs={"dev": arguments.dev},
-            daemon=True,
-        ).start()
+        print(banner(started, settings), flush=True)
 
-    serve(settings, on_start=announce, middleware=middleware)
+    serve(settings, on_start=announce)
     print("stopped; all accepted events are stored")
     return ExitCode.DONE
 
 
-def _for_development(settings: ServeSettings) -> ServeSettings:
-    """Return the settings with a key that no client needs to know.
-
-    Raises:
-        UsageError: Other machines could reach the server.
-    """
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    if not is_loopback(f"http://{host}"):
-        raise UsageError(
-            f"--dev takes no key, so it must not listen on {settings.host}; leave out "
-            "--host, or leave out --dev"
-        )
-    if settings.api_key is not None:
-        raise UsageError(
-            "--dev takes no key; leave out --api-key-file, or leave out --dev"
-        )
-    key = f"sk_test_dev_{secrets.token_hex(16)}"
-    return settings.model_copy(update={"api_key": key, "accept_unmatched": True})
-
-
-class _KeylessAccess:
-    """Gives requests without a key the server's own key.
-
-    A web page could send requests from a browser on this machine. Its requests carry
-    ``Origin``, or the page's host name if it resolves to this machine, and get no key.
-    """
-
-    def __init__(self, app: ASGIApp, api_key: str) -> None:
-        self._app = app
-        self._authorization = (b"authorization", f"Bearer {api_key}".encode())
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Add the key to a request of a program on this machine."""
-        if scope["type"] == "http":
-            headers = Headers(scope=scope)
-            host = headers.get("host", "")
-            if "origin" not in headers and is_loopback(f"http://{host}"):
-                others = [
-                    pair for pair in scope["headers"] if pair[0] != b"authorization"
-                ]
-                scope = {**scope, "headers": [*others, self._authorization]}
-        await self._app(scope, receive, send)
-
-
-def _create_metrics_and_announce(
-    started: ServerStarted, settings: ServeSettings, key: str, *, dev: bool
-) -> None:
-    client = Settings.resolve(
-        {"base_url": _reachable_url(started.url), "api_key": key}, environ={}
-    )
-    try:
-        with open_api(client) as api:
-            create_missing_defaults(api)
-    except OutlayError as error:
-        logging.getLogger("outlay.server").warning(
-            "the default cost metrics were not created (%s); run: outlay metrics "
-            "create --defaults",
-            error,
-        )
-    print(banner(started, settings, dev=dev), flush=True)
-
-
-def banner(
-    started: ServerStarted, settings: ServerSettings, *, dev: bool = False
-) -> str:
+def banner(started: ServerStarted, settings: ServerSettings) -> str:
     """Return the address, the database and the settings of clients."""
     place = settings.database
     if place == ":memory:":
@@ -234,7 +150,7 @@ def banner(
     else:
         database = str(place.absolute())
     url = _reachable_url(started.url)
-    kind = " for development" if dev else ""
+    kind = " for development" if settings.dev else ""
     lines = [
         f"outlay server is running{kind}; Ctrl-C stops it",
         "",
@@ -249,7 +165,7 @@ def banner(
             "Warning: other machines can reach this server over plain HTTP, which does",
             "not hide the API key. Put a proxy with TLS in front of it.",
         ]
-    if dev:
+    if settings.dev:
         lines += ["", "It needs no API key, and only this machine can reach it."]
         if url == DEFAULT_BASE_URL:
             return "\n".join([*lines, "Programs with outlay find it without settings."])

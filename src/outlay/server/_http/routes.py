@@ -19,6 +19,7 @@ from outlay.server._http.router import (
     prefers_minimal,
     warning_header,
 )
+from outlay.server._http.unmatched_routes import UNMATCHED_ROUTES
 from outlay.server._wire.problems import UNPARKS
 from outlay.server._wire.request_models import (
     CostCreate,
@@ -308,6 +309,7 @@ ROUTES: Final = (
     ),
     *KEY_ROUTES,
     *REVENUE_ROUTES,
+    *UNMATCHED_ROUTES,
     Route("GET", "/healthz", health, None, 200, HealthResponse, errors=(503,)),
     Route("GET", "/openapi.json", describe, None, 200),
 )

@@ -17,26 +17,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEFAULT_METRICS: Final = {
-    "cost.ai.inference": "AI inference",
-    "cost.ai.embeddings": "AI embeddings",
-    "cost.ai.images": "AI images",
-    "cost.ai.audio": "AI audio",
-    "cost.ai.video": "AI video",
-    "cost.ai.rerank": "AI reranking",
-    "cost.ai.compute": "AI compute",
-    "cost.documents.ocr": "Document OCR",
-    "cost.messaging": "Messaging",
-    "cost.voice": "Voice",
-    "cost.geocoding": "Geocoding",
-    "cost.enrichment": "Enrichment",
-    "cost.verification": "Verification",
+    "cost.ai.inference": "inference",
+    "cost.ai.embeddings": "embeddings",
+    "cost.ai.images": "images",
+    "cost.ai.audio": "audio",
+    "cost.ai.video": "video",
+    "cost.ai.rerank": "rerank",
+    "cost.ai.compute": "ai-compute",
+    "cost.documents.ocr": "ocr",
+    "cost.messaging": "messaging",
+    "cost.voice": "voice",
+    "cost.geocoding": "geocoding",
+    "cost.enrichment": "enrichment",
+    "cost.verification": "verification",
 }
 """The name of the default metric of each event type."""
 
 DIMENSIONS: Final = {
-    "model": "$.model",
-    "operation": "$.operation",
-    "provider": "$.provider",
+    name: f"$.{name}" for name in ("provider", "model", "operation", "line")
 }
 """The dimensions of each default metric."""
 

@@ -22,6 +22,7 @@ from outlay.server._storage.revenue_tables import SqliteRevenueReader
 from outlay.server._storage.rollup_query import RollupQuery
 from outlay.server._storage.rollups import decode_dimensions
 from outlay.server._storage.store import CUSTOMER_NAME, NO_FILTER
+from outlay.server._storage.unmatched_events import unmatched_types
 from outlay.server._wire.request_models import Window
 from outlay.server._wire.response_models import FIRST_INSTANT, decode_data
 
@@ -177,6 +178,10 @@ class SqliteReader(SqliteRevenueReader):
     def costs_of_type(self, namespace: str, event_type: str) -> list[CostMetric]:
         """Return the costs that read events of this type, oldest first."""
         return costs_of_type(self._connection, namespace, event_type)
+
+    def unmatched_types(self, namespace: str, start: int, end: int) -> dict[str, int]:
+        """Return the number of events by type that no cost reads."""
+        return unmatched_types(self._connection, namespace, start, end)
 
     def product(self, namespace: str, product_id: str) -> Product | None:
         """Return a product."""

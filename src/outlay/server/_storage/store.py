@@ -62,6 +62,19 @@ class Reader(RevenueReader, Protocol):
         """Return the costs that read events of this type, oldest first."""
         ...
 
+    def unmatched_types(self, namespace: str, start: int, end: int) -> dict[str, int]:
+        """Return the number of events in ``start <= at < end`` that no cost reads.
+
+        Args:
+            namespace: The organization.
+            start: The first instant that counts, in microseconds since 1970.
+            end: The first instant that no longer counts, in the same unit.
+
+        Returns:
+            The numbers by event type, in the order of the types, without zeros.
+        """
+        ...
+
     def product(self, namespace: str, product_id: str) -> Product | None:
         """Return a product."""
         ...

@@ -147,6 +147,15 @@ def not_found(what: str, identifier: str) -> HttpProblem:
     )
 
 
+def forbidden_page() -> HttpProblem:
+    """Return the 403 for a web page that asks a server without a key."""
+    return HttpProblem(
+        403,
+        "this server is for development, and takes requests of programs on this "
+        "machine only: send no Origin, and name the host 127.0.0.1 or localhost",
+    )
+
+
 def unmatched_event_type(event_type: str) -> HttpProblem:
     """Return the 422 for an event type that has no cost metric.
 

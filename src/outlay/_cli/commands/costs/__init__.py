@@ -37,12 +37,13 @@ from outlay._cli.output import (
     print_table,
 )
 from outlay._model.clock import SystemClock, from_ms
+from outlay.errors import RejectedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from decimal import Decimal
 
-    from outlay.api import Api, CostMetric, SummaryGroup, Window
+    from outlay.api import Api, CostMetric, SummaryGroup, UnmatchedType, Window
 
 WINDOWS: Final = ("MINUTE", "HOUR", "DAY", "MONTH")
 
@@ -130,9 +131,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Read the totals from the server, and show them."""
     period = _period(arguments)
     by = arguments.by or (() if arguments.window else (COST,))
-    where: dict[str, list[str]] = defaultdict(list)
-    for name, value in arguments.where:
-        where[name].append(value)
+    where = _conditions(arguments)
     with open_api(connection_settings(arguments)) as api:
         metrics = _selected(api.metrics(), arguments.cost)
         _check_dimensions(metrics, [*(set(by) - {COST}), *where])
@@ -142,11 +141,11 @@ def run(arguments: argparse.Namespace) -> int:
             # No event of a metric without the dimension can have the value.
             if len(metric.dimensions_among(where)) == len(where)
         ]
+        unmatched = () if arguments.cost else _unmatched(api, period)
     # Metrics without events would hide the others among rows of zeros.
     shown = [
         each for each in results if each.summary.events != 0 or each.summary.excluded
-    ]
-    shown = shown or results
+    ] or results
     overlaps = find_overlaps(shown)
     if overlaps and COST not in by and not arguments.format:
         by = (*by, COST)
@@ -159,13 +158,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.top is not None:
         totals = largest(totals, arguments.top, skip=len(columns) - len(by))
     if arguments.format:
-        document = totals_json(period, results, overlaps)
+        document = totals_json(period, results, overlaps, unmatched)
         print_data(arguments.format, document, csv_rows(columns, totals))
-    elif not metrics:
-        print("no cost metric yet; type: outlay metrics create --defaults")
-    else:
+        return ExitCode.DONE
+    if metrics:
         _print_result(period, columns, totals, shown)
         _print_notes(shown, overlaps)
+    else:
+        print("no cost metric yet; type: outlay metrics create --defaults")
+    _print_unmatched(unmatched)
     return ExitCode.DONE
 
 
@@ -202,7 +203,23 @@ def _result(
     return Result(metric, summary, tuple(windows))
 
 
+def _unmatched(api: Api, period: Period) -> tuple[UnmatchedType, ...]:
+    """Return the event types that no metric counts. Other services cannot tell."""
+    try:
+        return api.unmatched(*period)
+    except RejectedError:
+        return ()
+
+
 # The arguments.
+
+
+def _conditions(arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """Return the values that count, by dimension."""
+    where: dict[str, list[str]] = defaultdict(list)
+    for name, value in arguments.where:
+        where[name].append(value)
+    return where
 
 
 def _period(arguments: argparse.Namespace) -> Period:
@@ -309,3 +326,12 @@ def _print_notes(results: Iterable[Result], overlaps: Mapping[str, list[str]]) -
         if summary.excluded:
             events = pluralize(summary.excluded, "event")
             print(f"{metric.name}: {events} without a usable value, in no total")
+
+
+def _print_unmatched(unmatched: Iterable[UnmatchedType]) -> None:
+    """Print which event types count in no total, and what to type."""
+    for each in unmatched:
+        print(
+            f"{each.event_type}: {pluralize(each.events, 'event')} not in any metric; "
+            f"type: outlay metrics create NAME --event-type {each.event_type}"
+        )

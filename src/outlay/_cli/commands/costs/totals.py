@@ -13,7 +13,7 @@ from outlay._model.money import exact_sum
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from outlay.api import CostMetric, Summary, SummaryGroup
+    from outlay.api import CostMetric, Summary, SummaryGroup, UnmatchedType
 
 COST: Final = "cost"
 """A dimension of every metric: the metric's name."""
@@ -167,7 +167,10 @@ def csv_rows(
 
 
 def totals_json(
-    period: Period, results: Sequence[Result], overlaps: Mapping[str, list[str]]
+    period: Period,
+    results: Sequence[Result],
+    overlaps: Mapping[str, list[str]],
+    unmatched: Iterable[UnmatchedType],
 ) -> dict[str, Any]:
     """Return the totals for scripts. Amounts are strings, which keep all digits."""
     totals = sums_by_currency(results)
@@ -177,6 +180,7 @@ def totals_json(
         "costs": [_result_json(result) for result in results],
         "totals": {currency: plain(amount) for currency, amount in totals.items()},
         "overlaps": overlaps,
+        "unmatched": {each.event_type: each.events for each in unmatched},
     }
 
 

@@ -257,6 +257,25 @@ EXCHANGES: Final = {
     "metric-read": Exchange(200, schemas.COST, "GET", "/v0/costMetrics/{cost}"),
     "metric-deleted": Exchange(204, None, "DELETE", "/v0/costMetrics/{doomed}"),
     "metric-invalid": Exchange(400, schemas.INVALID, "POST", "/v0/costMetrics", {}),
+    "metric-changed": Exchange(
+        200, schemas.COST, "PATCH", "/v0/costMetrics/{other}", {"name": "Newer"}
+    ),
+    "metric-summary": Exchange(
+        200,
+        schemas.SUMMARY,
+        "GET",
+        "/v0/costMetrics/{cost}/summary",
+        query={**JANUARY, "groupBy": "provider"},
+    ),
+    # Single events, an extension.
+    "events": Exchange(
+        200, schemas.ANYTHING, "GET", "/v0/events", query={"limit": "2"}
+    ),
+    "events-misasked": Exchange(
+        400, schemas.INVALID, "GET", "/v0/events", query={"colour": "red"}
+    ),
+    "event-read": Exchange(200, schemas.ANYTHING, "GET", "/v0/events/{event}"),
+    "event-missing": Exchange(404, schemas.ERROR, "GET", "/v0/events/evt_1"),
     # Products.
     "product": Exchange(201, schemas.PRODUCT, "POST", "/v0/products", PRODUCT),
     "product-labelled": Exchange(
@@ -342,6 +361,8 @@ class World:
             "key": create_key(http),
         }
         self._spend()
+        [newest] = http.get("/v0/events", params={"limit": "1"}).json()["data"]
+        self._names["event"] = newest["id"]
 
     def _spend(self) -> None:
         huge = {"amount": "99999999999999999999999999.9999999999999999"}
@@ -517,7 +538,7 @@ def test_only_event_paths_advertise_the_batch_path(
     """Refusals too: a client whose first event fails learns it all the same."""
     answer = world.answer(name, slash)
 
-    is_event = ALL[name].path.startswith("/v0/events")
+    is_event = ALL[name].path in {"/v0/events", "/v0/events/batch"}
     assert answer.headers.get("outlay-batch") == (BATCH_HEADER if is_event else None)
 
 

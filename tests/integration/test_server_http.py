@@ -570,7 +570,9 @@ def test_a_cost_is_answered_in_the_types_that_sdks_demand(site: Site) -> None:
         pytest.param({"name": None}, "name", id="no-name"),
         pytest.param({"eventType": ""}, "eventType", id="empty-type"),
         pytest.param({"type": "flat"}, "type", id="type"),
-        pytest.param({"valueProperty": None}, "body", id="sum-of-nothing"),
+        pytest.param({"valueProperty": None}, "valueProperty", id="sum-of-nothing"),
+        pytest.param({"type": None}, "type", id="no-type"),
+        pytest.param({"eventType": "cost.*"}, "eventType", id="wildcard"),
     ],
 )
 def test_a_bad_cost_is_a_400_naming_the_field(
@@ -825,7 +827,7 @@ def test_filters_narrow_the_total(
     [
         pytest.param({"from": ""}, "from", id="no-from"),
         pytest.param({"to": "tomorrow"}, "to", id="bad-to"),
-        pytest.param({"to": "2026-01-01T00:00:00Z"}, "body", id="empty-period"),
+        pytest.param({"to": "2026-01-01T00:00:00Z"}, "to", id="empty-period"),
         pytest.param({"window": "WEEK"}, "window", id="window"),
         pytest.param({"groupBy": "colour"}, "groupBy", id="unknown-dimension"),
         pytest.param(
@@ -865,6 +867,15 @@ def test_aggregations(site: Site) -> None:
         "UNIQUE_COUNT": 6,
         "LATEST": 6,
     }
+
+
+def test_distinct_events_without_a_path_are_all_events(site: Site) -> None:
+    """The contract leaves the path of this aggregation open."""
+    distinct = site.create_cost(aggregation="UNIQUE_COUNT", valueProperty=None)
+    for _ in range(3):
+        site.post(data={"amount": 1})
+
+    assert site.summary(distinct)["totalQuantity"] == 3
 
 
 def test_an_average_of_nothing_is_null(site: Site) -> None:
@@ -995,7 +1006,7 @@ def test_an_unknown_permission_is_refused() -> None:
         ("GET", "/v0/nothing", 404),
         ("GET", "/v0/costs/a/b/c", 404),
         ("PUT", "/v0/events", 405),
-        ("GET", "/v0/events", 405),
+        ("GET", "/v0/events/batch", 405),
         ("POST", "/v0/costs/cst_1", 405),
     ],
 )

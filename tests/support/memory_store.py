@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from outlay.server._records import ApiKey, CostMetric, Event, IngestResult, Product
+from outlay.server._records import (
+    ApiKey,
+    CostMetric,
+    Event,
+    IngestResult,
+    Product,
+    ReceivedEvent,
+)
+from outlay.server._storage.event_filter import event_matcher
+from outlay.server._storage.event_store import CursorError, EventFilter, EventPage
 from outlay.server._storage.store import CUSTOMER_NAME, NO_FILTER, keep_all
 from tests.support.memory_revenue import (
     MemoryRevenueReader,
@@ -336,6 +345,38 @@ class MemoryReader(MemoryRevenueReader):
         """Return the times of the first and of the last event that a cost reads."""
         times = [event.at for _, event in self._events_of(metric)]
         return (min(times), max(times)) if times else None
+
+    def event(self, namespace: str, event_id: str) -> ReceivedEvent | None:
+        """Return the event with this id."""
+        for event, at in self._tables.events:
+            if (event.namespace, event.id) == (namespace, event_id):
+                return ReceivedEvent(event, at)
+        return None
+
+    def event_of_key(self, namespace: str, key: str) -> ReceivedEvent | None:
+        """Return the event that an idempotency key stands for."""
+        place = self._tables.first.get((namespace, key))
+        return None if place is None else ReceivedEvent(*self._tables.events[place])
+
+    def events(
+        self, namespace: str, where: EventFilter, limit: int, cursor: str | None
+    ) -> EventPage:
+        """Return a page of events, the newest first."""
+        matches = event_matcher(where)
+        found = [
+            (event.at, place, ReceivedEvent(event, at))
+            for place, (event, at) in enumerate(self._tables.events)
+            if event.namespace == namespace and matches(event)
+        ]
+        found.sort(key=lambda one: one[:2], reverse=True)
+        if cursor is not None:
+            try:
+                start = found.index(next(o for o in found if o[2].event.id == cursor))
+            except StopIteration:
+                raise CursorError("pass the nextCursor of the page before") from None
+            found = found[start + 1 :]
+        events = [received for _, _, received in found[:limit]]
+        return EventPage(events, events[-1].event.id if found[limit:] else None)
 
     def _events_of(self, metric: CompiledMetric) -> Iterator[tuple[int, Event]]:
         cost = metric.cost

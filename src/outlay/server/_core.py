@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._errors import StoreUnavailableError
@@ -17,6 +18,7 @@ from outlay.server._services.auth import (
 )
 from outlay.server._services.costs import DEFAULT_PRODUCT, CostService
 from outlay.server._services.default_metrics import default_metrics
+from outlay.server._services.events import EventService
 from outlay.server._services.ingest import IngestService
 from outlay.server._services.keys import KeyService
 from outlay.server._services.profitability import ProfitabilityService
@@ -95,6 +97,9 @@ class ServerCore:
         self.revenue = RevenueService(self.store, self.commits, self.now)
         self.profitability = ProfitabilityService(self.store, settings.default_currency)
         self.sessions = Sessions(self.now)
+        self.events = EventService(
+            self.store, settings.dedupe_window // timedelta(microseconds=1)
+        )
         self._opened = True
         self._ensure_default_metrics()
         self._ensure_key()

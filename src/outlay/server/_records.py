@@ -53,6 +53,18 @@ class Event(msgspec.Struct, gc=False):
         return self.subject or self.external_subject or ""
 
 
+class ReceivedEvent(msgspec.Struct, frozen=True, gc=False):
+    """A stored event, and the time of its receipt.
+
+    Attributes:
+        event: The event.
+        received_at: The time of receipt, in microseconds since 1970.
+    """
+
+    event: Event
+    received_at: int
+
+
 class IngestResult(msgspec.Struct, frozen=True, gc=False):
     """The outcome of one event that was given to the store.
 

@@ -166,7 +166,7 @@ def _success(route: Route, status: int) -> dict[str, Any]:
     response: dict[str, Any] = {"description": _SUCCESSES[status]}
     if route.response is not None:
         response["content"] = _json(route.response.__name__)
-    if route.path.startswith("/v0/events"):
+    if route.method == "POST" and route.path.startswith("/v0/events"):
         response["headers"] = {
             name: {"description": text, "schema": {"type": "string"}}
             for name, text in _RESPONSE_HEADERS.items()

@@ -63,6 +63,7 @@ class Request:
     __slots__ = (
         "_budget",
         "_held",
+        "_is_strict",
         "_receive",
         "_scope",
         "headers",
@@ -80,9 +81,11 @@ class Request:
         identifier: str,
         *,
         budget: ByteBudget,
+        is_strict: bool = False,
     ) -> None:
         self._budget = budget
         self._held = 0
+        self._is_strict = is_strict
         self._scope = scope
         self._receive = receive
         self.headers = headers
@@ -165,14 +168,17 @@ class Request:
                 none.
 
         Raises:
-            HttpProblem: A parameter is invalid.
+            HttpProblem: A parameter is invalid, or a path of our own does not know it.
         """
         text = self._scope["query_string"].decode("latin-1")
         # Blank values too: 'subject=' means the unattributed costs, not all costs.
         pairs = parse_qsl(text, keep_blank_values=True)
         values: dict[str, Any] = dict(pairs)
         if unknown := _unknown_names(model, values):
-            self.warning = f"unknown query parameters are ignored: {unknown}"
+            if self._is_strict:
+                raise _unknown_parameters(model, unknown)
+            named = ", ".join(unknown)
+            self.warning = f"unknown query parameters are ignored: {named}"
         if repeated in values:
             values[repeated] = tuple(value for name, value in pairs if name == repeated)
         return _validated(model, values)
@@ -277,7 +283,15 @@ class Router:
         if route.permission is not None:
             key = self._core.auth.authenticate(headers.get(b"authorization"))
             require_permission(key, route.permission)
-        request = Request(scope, receive, headers, key, identifier, budget=self._budget)
+        request = Request(
+            scope,
+            receive,
+            headers,
+            key,
+            identifier,
+            budget=self._budget,
+            is_strict=route.is_extension,
+        )
         try:
             response = await route.handler(self._core, request)
         finally:
@@ -333,10 +347,26 @@ def warning_header(text: str) -> tuple[bytes, bytes]:
     return b"outlay-warning", value
 
 
-def _unknown_names(model: type[BaseModel], values: Mapping[str, object]) -> str:
-    known = {field.alias for field in model.model_fields.values()}
-    known.update(getattr(model, "other_names", ()))
-    return ", ".join(sorted(name for name in values if name not in known))
+def _unknown_names(model: type[BaseModel], values: Mapping[str, object]) -> list[str]:
+    known = {*_parameters_of(model), *getattr(model, "other_names", ())}
+    return sorted(name for name in values if name not in known)
+
+
+def _parameters_of(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _unknown_parameters(model: type[BaseModel], names: Iterable[str]) -> HttpProblem:
+    """Return the 400 of a path of our own, which no older client can know."""
+    allowed = ", ".join(sorted(_parameters_of(model)))
+    return invalid_fields(
+        [
+            FieldError(
+                name, f"no such parameter; there are {allowed}", "UNKNOWN_PARAMETER"
+            )
+            for name in names
+        ]
+    )
 
 
 def _check_media_type(value: bytes | None) -> None:
@@ -356,6 +386,18 @@ def prefers_minimal(prefer: bytes) -> bool:
     return b"return=minimal" in preferences
 
 
+def _wire_path(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    """Return the place of a fault, with the field's name on the wire.
+
+    The place of an absent field is its Python name.
+    """
+    if not place:
+        return "body"
+    first, *rest = place
+    field = model.model_fields.get(str(first))
+    return ".".join(map(str, [field.alias if field else first, *rest]))
+
+
 def _validated(model: type[Model], values: dict[str, Any]) -> Model:
     try:
         return model.model_validate(values)
@@ -363,7 +405,7 @@ def _validated(model: type[Model], values: dict[str, Any]) -> Model:
         raise invalid_fields(
             [
                 FieldError(
-                    ".".join(map(str, fault["loc"])) or "body",
+                    _wire_path(model, fault["loc"]),
                     fault["msg"].removeprefix("Value error, "),
                     fault["type"].upper(),
                 )

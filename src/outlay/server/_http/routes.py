@@ -7,6 +7,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
+from outlay.server._http.event_routes import EVENT_ROUTES
 from outlay.server._http.key_routes import KEY_ROUTES
 from outlay.server._http.openapi import document
 from outlay.server._http.revenue_routes import REVENUE_ROUTES
@@ -185,7 +186,7 @@ _BODY_ERRORS: Final = (400, 413, 415)
 
 
 def _cost_routes(path: str, write: str) -> tuple[Route, ...]:
-    """Return the routes that both names of a cost have."""
+    """Return the routes that both names of a cost have, besides the creation."""
     one = path + "/{id}"
     return (
         Route(
@@ -199,7 +200,27 @@ def _cost_routes(path: str, write: str) -> tuple[Route, ...]:
             errors=(400,),
         ),
         Route("GET", one, get_cost, "costs:read", 200, CostResponse, errors=(404,)),
+        Route(
+            "PATCH",
+            one,
+            change_cost,
+            write,
+            200,
+            CostResponse,
+            body=CostPatch,
+            errors=(*_BODY_ERRORS, 404),
+        ),
         Route("DELETE", one, delete_cost, write, 204, errors=(404,)),
+        Route(
+            "GET",
+            f"{one}/summary",
+            summarize,
+            "costs:read",
+            200,
+            SummaryResponse,
+            query=SummaryQuery,
+            errors=(400, 404),
+        ),
     )
 
 
@@ -248,26 +269,6 @@ ROUTES: Final = (
     ),
     *_cost_routes("/v0/costs", "costs:write"),
     Route(
-        "PATCH",
-        "/v0/costs/{id}",
-        change_cost,
-        "costs:write",
-        200,
-        CostResponse,
-        body=CostPatch,
-        errors=(*_BODY_ERRORS, 404),
-    ),
-    Route(
-        "GET",
-        "/v0/costs/{id}/summary",
-        summarize,
-        "costs:read",
-        200,
-        SummaryResponse,
-        query=SummaryQuery,
-        errors=(400, 404),
-    ),
-    Route(
         "POST",
         "/v0/costMetrics",
         create_cost_metric,
@@ -307,6 +308,7 @@ ROUTES: Final = (
         ProductResponse,
         errors=(404,),
     ),
+    *EVENT_ROUTES,
     *KEY_ROUTES,
     *REVENUE_ROUTES,
     *UNMATCHED_ROUTES,

@@ -266,7 +266,7 @@ class CompiledMetric:
         dimensions = tuple(
             [
                 # Most are texts, which need no call.
-                text if type(text := read(fields)) is str else _text(text)
+                text if type(text := read(fields)) is str else dimension_text(text)
                 for read in self._readers
             ]
         )
@@ -292,6 +292,9 @@ def compile_metric(cost: CostMetric) -> CompiledMetric | None:
     """Return ``cost`` compiled, or None if it has no event type or aggregation."""
     if cost.aggregation is None or cost.event_type is None:
         return None
+    if cost.aggregation is Aggregation.UNIQUE_COUNT and cost.value_property is None:
+        # Each event is a value of its own.
+        return CompiledMetric(cost, Aggregation.COUNT)
     return CompiledMetric(cost, cost.aggregation)
 
 
@@ -302,11 +305,11 @@ def _value_reader(
         return lambda _: ZERO  # every event counts, whatever its data
     read: PathReader = compile_path(path)
     if aggregation is Aggregation.UNIQUE_COUNT:
-        return lambda fields: _text(read(fields)) or None
+        return lambda fields: dimension_text(read(fields)) or None
     return lambda fields: to_countable(read(fields))
 
 
-def _text(value: object) -> str:
+def dimension_text(value: object) -> str:
     """Return a dimension's value as text. A missing value is ''.
 
     It accepts every JSON value, such as integers beyond 64 bits, because the event was

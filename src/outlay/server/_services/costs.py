@@ -100,6 +100,7 @@ class CostService:
         return await self.create(
             key,
             CostCreate(
+                type="metered",
                 name=body.name,
                 unit_cost=Decimal(1),
                 currency=body.currency or self._settings.default_currency,

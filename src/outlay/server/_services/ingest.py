@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("outlay.server")
 
-_ID_BYTES: Final = 12  # 96 random bits
+_ID_TIME_DIGITS: Final = 11  # hexadecimal, of milliseconds: until the year 2527
+_ID_BYTES: Final = 8  # random
 
 
 @dataclass(slots=True)
@@ -98,8 +99,9 @@ class IngestService:
                     "send one event here, as a JSON object; "
                     "send several to /v0/events/batch"
                 )
-            [event_id] = _new_ids(1)
-            event = self._parse_event(key, body, event_id, self._now())
+            now = self._now()
+            [event_id] = _new_ids(1, now)
+            event = self._parse_event(key, body, event_id, now)
         except HttpProblem:
             self.counts.refused += 1
             raise
@@ -125,7 +127,7 @@ class IngestService:
         failed: list[BatchFailure] = []
         bodies = self._decode_batch(body)
         now = self._now()
-        for raw, event_id in zip(bodies, _new_ids(len(bodies)), strict=True):
+        for raw, event_id in zip(bodies, _new_ids(len(bodies), now), strict=True):
             try:
                 events.append(self._parse_event(key, raw, event_id, now))
             except HttpProblem as problem:
@@ -202,10 +204,17 @@ class IngestService:
         return len(duplicates)
 
 
-def _new_ids(count: int) -> list[str]:
+def _new_ids(count: int, now: int) -> list[str]:
+    """Return new ids. They begin with the time, so that an index of them stays small.
+
+    Args:
+        count: The number of ids.
+        now: The time in microseconds since 1970.
+    """
+    prefix = f"evt_{now // 1000:0{_ID_TIME_DIGITS}x}"
     digits = 2 * _ID_BYTES
     drawn = os.urandom(count * _ID_BYTES).hex()  # one system call for all
-    return ["evt_" + drawn[at : at + digits] for at in range(0, len(drawn), digits)]
+    return [prefix + drawn[at : at + digits] for at in range(0, len(drawn), digits)]
 
 
 def _event_response(event: Event) -> EventResponse:

@@ -173,6 +173,10 @@ _MIGRATIONS: Final = (
     CREATE UNIQUE INDEX costs_by_definition ON costs (definition);
     CREATE TABLE ended_definitions (definition INTEGER PRIMARY KEY);
     """,
+    """
+    -- New ids begin with their time, so that this index grows at its end.
+    CREATE INDEX events_by_id ON events (id);
+    """,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

@@ -18,6 +18,7 @@ from outlay.server._records import (
 )
 from outlay.server._storage import key_table
 from outlay.server._storage.buckets import ranges_between
+from outlay.server._storage.event_table import SqliteEventReader
 from outlay.server._storage.revenue_tables import SqliteRevenueReader
 from outlay.server._storage.rollup_query import RollupQuery
 from outlay.server._storage.rollups import decode_dimensions
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
     from outlay.server._records import ApiKey
     from outlay.server._storage.store import Page
 
-EVENT_COLUMNS: Final = (
-    "id, namespace, key, type, source, subject, external_subject, external_id, at, data"
-)
 _CUSTOMER: Final = "coalesce(subject, external_subject, '')"  # as Event.customer
 READING_COLUMNS: Final = f"seq, at, {_CUSTOMER}, data"
 """The columns of an event that a metric reads."""
@@ -132,7 +130,7 @@ def costs_of_type(
     return [cost_of(row) for row in rows]
 
 
-class SqliteReader(SqliteRevenueReader):
+class SqliteReader(SqliteRevenueReader, SqliteEventReader):
     """One reading connection. Thread safety: one thread at a time."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

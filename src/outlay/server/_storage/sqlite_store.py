@@ -28,6 +28,7 @@ from outlay.server._records import (
 )
 from outlay.server._storage import key_table
 from outlay.server._storage import schema as _schema
+from outlay.server._storage.event_table import EVENT_COLUMNS
 from outlay.server._storage.file_lock import FileLock
 from outlay.server._storage.idempotency_index import WRITE_BATCH, IdempotencyIndex
 from outlay.server._storage.pending_rollups import PendingRollups
@@ -35,7 +36,6 @@ from outlay.server._storage.revenue_tables import SqliteRevenueWriter
 from outlay.server._storage.rollups import STAGING, add_to_rollups, combine
 from outlay.server._storage.sqlite_reader import (
     COST_COLUMNS,
-    EVENT_COLUMNS,
     READING_COLUMNS,
     SqliteReader,
     cost_of,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
+from outlay.server._storage.event_store import EventReader
 from outlay.server._storage.revenue_store import RevenueReader, RevenueWriter
 
 if TYPE_CHECKING:
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from outlay.server._metering.metric import CompiledMetric, Contribution
-    from outlay.server._records import ApiKey, CostMetric, Event, IngestResult, Product
+    from outlay.server._records import (
+        ApiKey,
+        CostMetric,
+        Event,
+        IngestResult,
+        Product,
+    )
     from outlay.server._wire.request_models import Window
 
 
@@ -45,7 +52,7 @@ ALL: Final = Page(2**53, 0)
 """The page with all items."""
 
 
-class Reader(RevenueReader, Protocol):
+class Reader(EventReader, RevenueReader, Protocol):
     """One consistent view of the store, for the thread that opened it."""
 
     def cost(self, namespace: str, cost_id: str) -> CostMetric | None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 from pydantic import (
@@ -81,6 +81,14 @@ def _instant(value: object) -> int:
         ) from None
 
 
+def _event_type(value: str) -> str:
+    if "*" in value:
+        raise ValueError(
+            "must be one event type without '*'; create a metric for each type"
+        )
+    return value
+
+
 def _dimension_name(value: str) -> str:
     if "," in value:
         raise ValueError("must hold no comma, because queries separate names by it")
@@ -91,6 +99,7 @@ Text: TypeAlias = Annotated[
     str,
     StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$"),
 ]
+EventType: TypeAlias = Annotated[Text, AfterValidator(_event_type)]
 JsonPath: TypeAlias = Annotated[
     str,
     AfterValidator(_path),
@@ -102,6 +111,8 @@ JsonPath: TypeAlias = Annotated[
         }
     ),
 ]
+# Validated if it is absent, too, because some aggregations need it.
+OptionalPath: TypeAlias = Annotated[JsonPath | None, Field(validate_default=True)]
 Currency: TypeAlias = Annotated[
     str, BeforeValidator(_upper), StringConstraints(pattern=r"^[A-Z]{3}$")
 ]
@@ -132,38 +143,40 @@ class RequestModel(BaseModel):
 class CostCreate(RequestModel):
     """A new cost metric."""
 
-    type: Literal["metered"] = "metered"
+    type: Literal["metered"]
     name: Text
     unit_cost: UnitCost
     currency: Currency
     product_id: ProductId
-    event_type: Text
+    event_type: EventType
     aggregation: AnyCaseAggregation
-    value_property: JsonPath | None = None
+    value_property: OptionalPath = None
     group_by: GroupBy | None = None
     unit: Text | None = None
     merchant_id: Text | None = None
 
-    @model_validator(mode="after")
-    def _has_a_value(self) -> Self:
-        check_value_property(self.aggregation, self.value_property)
-        return self
+    @field_validator("value_property")
+    @classmethod
+    def _has_a_value(cls, path: str | None, others: ValidationInfo) -> str | None:
+        check_value_property(others.data.get("aggregation"), path)
+        return path
 
 
 class CostMetricCreate(RequestModel):
     """A new cost metric in the older form, in which each unit costs 1."""
 
     name: Text
-    event_type: Text
-    value_property: JsonPath | None = None
+    event_type: EventType
     aggregation: AnyCaseAggregation = Aggregation.SUM
+    value_property: OptionalPath = None
     currency: Currency | None = None
     group_by: GroupBy | None = None
 
-    @model_validator(mode="after")
-    def _has_a_value(self) -> Self:
-        check_value_property(self.aggregation, self.value_property)
-        return self
+    @field_validator("value_property")
+    @classmethod
+    def _has_a_value(cls, path: str | None, others: ValidationInfo) -> str | None:
+        check_value_property(others.data.get("aggregation"), path)
+        return path
 
 
 class CostPatch(RequestModel):
@@ -174,7 +187,7 @@ class CostPatch(RequestModel):
     currency: Currency = ""
     unit: Text | None = None
     aggregation: AnyCaseAggregation | None = None
-    event_type: Text | None = None
+    event_type: EventType | None = None
     value_property: JsonPath | None = None
     group_by: GroupBy | None = None
 
@@ -218,7 +231,7 @@ class Window(StrEnum):
     MONTH = "MONTH"
 
 
-def _split_names(value: object) -> object:
+def split_names(value: object) -> object:
     """Split a comma-separated list."""
     if isinstance(value, str):
         return tuple(name for name in value.split(",") if name)
@@ -258,7 +271,7 @@ class SummaryQuery(RequestModel):
     subject: Text | None = None
     group_by: Annotated[
         tuple[str, ...],
-        BeforeValidator(_split_names),
+        BeforeValidator(split_names),
         WithJsonSchema({"type": "string"}),
     ] = ()
     window: Annotated[Window | None, BeforeValidator(_upper)] = None
@@ -272,11 +285,10 @@ class SummaryQuery(RequestModel):
             return {**values, "window": values["windowSize"]}
         return values
 
-    @model_validator(mode="after")
-    def _runs_forward(self) -> Self:
-        if self.start >= self.end:
-            raise ValueError("'from' must be before 'to'")
-        return self
+    @field_validator("end")
+    @classmethod
+    def _runs_forward(cls, end: int, others: ValidationInfo) -> int:
+        return check_end(end, others)
 
 
 class ReportSort(StrEnum):
@@ -341,9 +353,19 @@ class ReportQuery(RequestModel):
     @field_validator("end")
     @classmethod
     def _runs_forward(cls, end: int, others: ValidationInfo) -> int:
-        if others.data.get("start", end - 1) >= end:
-            raise ValueError("must be after 'from'")
-        return end
+        return check_end(end, others)
+
+
+def check_end(end: int, others: ValidationInfo) -> int:
+    """Return the end of a period.
+
+    Raises:
+        ValueError: It is not after the start, which was validated before.
+    """
+    start = others.data.get("start")
+    if start is not None and start >= end:
+        raise ValueError("must be after 'from'")
+    return end
 
 
 def check_value_property(
@@ -354,6 +376,10 @@ def check_value_property(
     Raises:
         ValueError: The aggregation needs a path.
     """
-    needed = aggregation not in {None, Aggregation.COUNT}
+    needed = aggregation not in {
+        None,
+        Aggregation.COUNT,
+        Aggregation.UNIQUE_COUNT,
+    }
     if needed and value_property is None:
         raise ValueError(f"{aggregation} needs valueProperty, such as $.amount")

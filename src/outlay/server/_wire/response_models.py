@@ -33,7 +33,7 @@ Number: TypeAlias = Annotated[
     msgspec.Meta(extra_json_schema={"type": "number", "description": "Exact decimal."}),
 ]
 
-_JsonObject: TypeAlias = Annotated[
+JsonObject: TypeAlias = Annotated[
     msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})
 ]
 _JsonEvent: TypeAlias = Annotated[
@@ -51,7 +51,7 @@ class EventBody(ResponseModel):
 
     type: str
     source: str
-    data: _JsonObject
+    data: JsonObject
     subject: str | None = None
     external_subject: str | None = None
     namespace: str | None = None
@@ -65,7 +65,7 @@ class UndatedEventBody(ResponseModel):
 
     type: str
     source: str
-    data: _JsonObject
+    data: JsonObject
     subject: str | None = None
     external_subject: str | None = None
     namespace: str | None = None

@@ -1,0 +1,39 @@
+"""Decide whether an event is wanted. Every store decides alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from outlay.server._metering.jsonpath import compile_path
+from outlay.server._metering.metric import dimension_text
+from outlay.server._wire.response_models import decode_data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from outlay.server._records import Event
+    from outlay.server._storage.event_store import EventFilter
+
+
+def event_matcher(where: EventFilter) -> Callable[[Event], bool]:
+    """Return a function that tests an event, without its organization."""
+    readers = [(compile_path(path), texts) for path, texts in where.values.items()]
+
+    def matches(event: Event) -> bool:
+        return (
+            (where.types is None or event.type in where.types)
+            and (where.customers is None or event.customer in where.customers)
+            and (where.start is None or event.at >= where.start)
+            and (where.end is None or event.at < where.end)
+            and (where.key is None or event.key == where.key)
+            and has_values(event)
+        )
+
+    def has_values(event: Event) -> bool:
+        # Last, because an event that was read from a database must be decoded first.
+        if not readers:
+            return True
+        fields = event.fields or decode_data(event.data)
+        return all(dimension_text(read(fields)) in texts for read, texts in readers)
+
+    return matches

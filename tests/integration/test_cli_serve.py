@@ -177,7 +177,7 @@ def test_for_development_a_web_page_gets_no_access() -> None:
         rebound = httpx.get(url, headers={"Host": "attacker.example"})
 
     assert plain.status_code == 200
-    assert (foreign.status_code, rebound.status_code) == (403, 403)
+    assert (foreign.status_code, rebound.status_code) == (403, 421)
 
 
 @pytest.mark.parametrize(
@@ -279,6 +279,7 @@ def test_arguments_win_over_variables() -> None:
             "OUTLAY_SERVER_HOST": "::1",
             "OUTLAY_SERVER_DEDUPE_WINDOW": "90.5",
             "OUTLAY_SERVER_ACCEPT_UNMATCHED": "true",
+            "OUTLAY_SERVER_ALLOWED_HOSTS": "costs.example.com,costs",
         },
         prefix=PREFIX,
     )
@@ -286,6 +287,7 @@ def test_arguments_win_over_variables() -> None:
     assert (settings.port, settings.host) == (1, "::1")
     assert settings.dedupe_window == timedelta(seconds=90.5)
     assert settings.accept_unmatched is True
+    assert settings.allowed_hosts == ("costs.example.com", "costs")
 
 
 def test_every_option_is_a_setting_and_help_tells_its_default() -> None:

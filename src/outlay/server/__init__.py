@@ -14,6 +14,7 @@ try:
     from outlay.server._errors import (
         AddressError,
         AddressInUseError,
+        CertificateError,
         DatabaseBusyError,
         DatabaseError,
         NewerDatabaseError,
@@ -32,6 +33,7 @@ __all__ = (
     "AddressError",
     "AddressInUseError",
     "BackgroundServer",
+    "CertificateError",
     "DatabaseBusyError",
     "DatabaseError",
     "IngestCounts",

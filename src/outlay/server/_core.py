@@ -22,6 +22,7 @@ from outlay.server._services.events import EventService
 from outlay.server._services.ingest import IngestService
 from outlay.server._services.keys import KeyService
 from outlay.server._services.profitability import ProfitabilityService
+from outlay.server._services.rate_limit import RateLimit
 from outlay.server._services.report import ReportService
 from outlay.server._services.revenue import RevenueService
 from outlay.server._services.sessions import Sessions
@@ -85,6 +86,7 @@ class ServerCore:
             self.store, self.now, max_waiting_events=settings.max_waiting_events
         )
         self.auth = Authenticator(self.store, settings, self.now)
+        self.rates = RateLimit(settings.rate_limit, self._clock.monotonic)
         self.keys = KeyService(self.store, self.commits, self.auth, self.now)
         self.ingest = IngestService(
             self.store, self.commits, self.auth, settings, self.now

@@ -3,6 +3,7 @@
     ServerError                 the root; an OutlayError
     ├── AddressInUseError       another program listens on the host and port
     ├── AddressError            the server cannot listen on the host or port
+    ├── CertificateError        the certificate of TLS cannot be used
     ├── DatabaseError           the database file cannot be used
     │   ├── DatabaseBusyError       another server has it open
     │   └── NewerDatabaseError      a newer outlay wrote it
@@ -18,6 +19,7 @@ from outlay.errors import OutlayError
 __all__ = (
     "AddressError",
     "AddressInUseError",
+    "CertificateError",
     "DatabaseBusyError",
     "DatabaseError",
     "NewerDatabaseError",
@@ -36,6 +38,10 @@ class AddressError(ServerError, OSError):
 
 class AddressInUseError(AddressError):
     """Another program already listens on the host and port."""
+
+
+class CertificateError(ServerError):
+    """The certificate of TLS, or its key, cannot be used."""
 
 
 class DatabaseError(ServerError):

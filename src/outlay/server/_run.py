@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import socket
+import ssl
 import threading
 from contextlib import contextmanager, suppress
 from errno import EADDRINUSE
@@ -14,12 +15,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import uvicorn
+from starlette.middleware import Middleware
 
 from outlay._model.clock import Clock, SystemClock
 from outlay.server._app import app_for
 from outlay.server._core import ServerCore
-from outlay.server._errors import AddressError, AddressInUseError, ServerError
+from outlay.server._errors import (
+    AddressError,
+    AddressInUseError,
+    CertificateError,
+    ServerError,
+)
 from outlay.server._http.connections import ConnectionLimits, Connections
+from outlay.server._http.host_check import HostCheck
 from outlay.server._http.limited_protocol import LimitedProtocol
 from outlay.server._storage.opening import open_store
 
@@ -31,8 +39,6 @@ except ImportError:  # not POSIX
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
-
-    from starlette.middleware import Middleware
 
     from outlay.server._services.ingest import IngestCounts
     from outlay.server._settings import ServerSettings
@@ -136,13 +142,15 @@ def serve(
         AddressError: The server cannot listen on the address.
         DatabaseError: The database cannot be used.
     """
+    check_certificate(settings)
     core = ServerCore(settings, clock or SystemClock())
     with open_listener(settings.host, settings.port) as listener:
         core.open()
-        started = ServerStarted(listener_url(listener), core.generated_key)
+        started = ServerStarted(_url(listener, settings), core.generated_key)
 
         def ready() -> None:
             log.info("listening on %s", started.url)
+            _warn_if_exposed(settings, started.url)
             if on_start is not None:
                 on_start(started)
 
@@ -205,13 +213,15 @@ class BackgroundServer:
         Raises:
             ServerError: The server cannot start, as in `serve`.
         """
+        check_certificate(self._settings)
         self._listener = open_listener(self._settings.host, self._settings.port)
         try:
             self._core.open()
         except BaseException:
             self._listener.close()
             raise
-        self._url = listener_url(self._listener)
+        self._url = _url(self._listener, self._settings)
+        _warn_if_exposed(self._settings, self._url)
         self._server = _Server(self._core, self._middleware, self._on_ready)
         self._thread.start()
         self._ready.wait()
@@ -328,10 +338,38 @@ def open_listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def listener_url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, settings: ServerSettings) -> str:
     """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _warn_if_exposed(settings: ServerSettings, url: str) -> None:
+    if settings.is_exposed:
+        log.warning(
+            "other machines can reach %s over plain HTTP, which shows API keys to the "
+            "network; set tls_cert, or put a proxy with TLS before it",
+            url,
+        )
+
+
+def check_certificate(settings: ServerSettings) -> None:
+    """Load the certificate of TLS, and raise if that fails.
+
+    Raises:
+        CertificateError: The certificate or its key cannot be used.
+    """
+    if settings.tls_cert is None:
+        return
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except OSError as error:  # ssl.SSLError is one
+        raise CertificateError(
+            f"the certificate {settings.tls_cert} cannot be used ({error}); check that "
+            "both files can be read, are PEM, and belong together"
+        ) from error
 
 
 def _allow_many_files() -> None:
@@ -362,9 +400,12 @@ def _config(
     core: ServerCore, middleware: Sequence[Middleware], connections: Connections
 ) -> uvicorn.Config:
     protocol: Any = partial(LimitedProtocol, connections=connections)
+    checked = [Middleware(HostCheck, settings=core.settings), *middleware]
     return uvicorn.Config(
-        app_for(core, middleware),
+        app_for(core, checked),
         http=protocol,
+        ssl_certfile=core.settings.tls_cert,
+        ssl_keyfile=core.settings.tls_key,
         loop="auto",  # uvloop where there is one
         ws="none",
         lifespan="on",

@@ -23,11 +23,24 @@ class ServerSettings(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    """The address to listen on. Loopback by default, because the server speaks plain
-    HTTP."""
+    """The address to listen on. Loopback by default, because a server without TLS must
+    not be reached by other machines."""
 
     port: Annotated[int, Field(ge=0, le=65_535)] = 4600
     """The port to listen on. 0 takes any free port."""
+
+    allowed_hosts: tuple[str, ...] = ()
+    """The host names of the server in URLs, besides ``localhost``, ``host`` and all IP
+    addresses. If ``host`` is all addresses, the machine's name is one. ``*`` allows
+    all names."""
+
+    tls_cert: Path | None = None
+    """The file with the certificate and its chain, as PEM. If None, the server speaks
+    plain HTTP."""
+
+    tls_key: Path | None = None
+    """The file with the certificate's private key, as PEM. If None, it is in the file
+    of the certificate."""
 
     database: Path | Literal[":memory:"] = Path("outlay.db")
     """The SQLite file, created on first use. ``:memory:`` is a temporary file that is
@@ -84,6 +97,10 @@ class ServerSettings(BaseModel):
     max_connections_per_address: Annotated[int, Field(ge=1)] = 1000
     """The most open connections of one address."""
 
+    rate_limit: Annotated[float | None, Field(gt=0)] = None
+    """The requests per second of one API key. Further ones are refused with 429. If
+    None, there is no limit."""
+
     head_timeout: Annotated[float, Field(gt=0)] = 10.0
     """The seconds within which a request line and its headers must arrive."""
 
@@ -101,6 +118,24 @@ class ServerSettings(BaseModel):
                 "set host to 127.0.0.1, or dev to false"
             )
         return self
+
+    @model_validator(mode="after")
+    def _has_certificate(self) -> Self:
+        if self.tls_key is not None and self.tls_cert is None:
+            raise ValueError("tls_key needs tls_cert; set both")
+        return self
+
+    @property
+    def listens_everywhere(self) -> bool:
+        """Whether the server listens on all addresses of the machine."""
+        with suppress(ValueError):
+            return ip_address(self.host).is_unspecified
+        return False
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether other machines reach the server, without encryption."""
+        return self.tls_cert is None and not is_loopback(self.host)
 
     def accepts_unmatched(self, event_type: str) -> bool:
         """Return whether an event whose type has no cost metric is accepted."""

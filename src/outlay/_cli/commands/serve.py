@@ -67,6 +67,12 @@ class ServeSettings(EnvironmentSettings, ServerSettings):
                 return float(value)
         return value
 
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        """Read a variable as names that are separated by commas."""
+        return value.split(",") if isinstance(value, str) else value
+
     @field_validator("api_key")
     @classmethod
     def _hard_to_guess(cls, value: str | None) -> str | None:
@@ -106,6 +112,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="file with a fixed key that has all permissions (default: the keys in "
         "the database)",
+    )
+    add(
+        "--allowed-host",
+        dest="allowed_hosts",
+        action="append",
+        metavar="NAME",
+        help="host name of the server in URLs, besides localhost, --host and IP "
+        "addresses; '*' allows all; may be repeated",
+    )
+    add("--tls-cert", metavar="FILE", help="certificate and its chain, to serve HTTPS")
+    add(
+        "--tls-key",
+        metavar="FILE",
+        help="private key of the certificate (default: in the file of the certificate)",
+    )
+    add(
+        "--rate-limit",
+        type=float,
+        metavar="NUMBER",
+        help="requests per second of one API key (default: no limit)",
     )
     add(
         "--dedupe-window",
@@ -158,12 +184,15 @@ def banner(started: ServerStarted, settings: ServerSettings) -> str:
         f"  database  {database}",
     ]
     if url != started.url:
-        port = urlsplit(url).port
+        parts = urlsplit(url)
+        lines.append(
+            f"  others    {parts.scheme}://{socket.gethostname()}:{parts.port}"
+        )
+    if settings.is_exposed:
         lines += [
-            f"  others    http://{socket.gethostname()}:{port}",
             "",
             "Warning: other machines can reach this server over plain HTTP, which does",
-            "not hide the API key. Put a proxy with TLS in front of it.",
+            "not hide the API key. Set --tls-cert, or put a proxy with TLS before it.",
         ]
     if settings.dev:
         lines += ["", "It needs no API key, and only this machine can reach it."]
@@ -187,4 +216,4 @@ def _reachable_url(url: str) -> str:
     if not ip_address(parts.hostname or "").is_unspecified:
         return url
     host = "[::1]" if ":" in (parts.hostname or "") else "127.0.0.1"
-    return f"http://{host}:{parts.port}"
+    return f"{parts.scheme}://{host}:{parts.port}"

@@ -283,6 +283,7 @@ class Router:
         if route.permission is not None:
             key = self._core.auth.authenticate(headers.get(b"authorization"))
             require_permission(key, route.permission)
+            self._core.rates.spend(key)
         request = Request(
             scope,
             receive,

@@ -35,6 +35,7 @@ class FileLock:
     """
 
     def __init__(self, path: Path) -> None:
+        path = path.resolve()  # A symbolic link has the lock of its file.
         name = path.with_name(path.name + ".lock")
         try:
             self._file = open(name, "a", opener=private_opener)  # noqa: SIM115 - held open

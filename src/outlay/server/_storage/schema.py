@@ -202,6 +202,7 @@ def open_writer(path: Path, *, durable: bool) -> sqlite3.Connection:
         NewerDatabaseError: A newer version of outlay wrote the file.
     """
     try:
+        _check_single_name(path)
         if not path.exists():
             os.close(private_opener(str(path), os.O_CREAT | os.O_RDWR))
         connection = _connect(path)
@@ -227,6 +228,7 @@ def open_beside(path: Path) -> sqlite3.Connection:
         DatabaseError: The file cannot be used, or belongs to another program.
         NewerDatabaseError: A newer version of outlay wrote the file.
     """
+    _check_single_name(path)
     try:
         connection = _connect(path)
         try:
@@ -257,6 +259,20 @@ def open_reader(path: Path) -> sqlite3.Connection:
     connection = _connect(path)
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def _check_single_name(path: Path) -> None:
+    """Refuse a file with hard links.
+
+    SQLite names its log after the database. Under two names there would be two logs,
+    and each server would destroy what the other writes (sqlite.org/howtocorrupt.html,
+    section 2.5, 2026-11).
+    """
+    if path.is_file() and path.stat().st_nlink > 1:
+        raise DatabaseError(
+            f"{path} has {path.stat().st_nlink} names (hard links), and another server "
+            "may use it under another one; delete the other names"
+        )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

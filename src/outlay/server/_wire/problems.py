@@ -16,7 +16,9 @@ CATEGORIES: Final = {
     409: "conflict",
     413: "payload_too_large",
     415: "unsupported_media_type",
+    421: "misdirected_request",
     422: "unprocessable_entity",
+    429: "too_many_requests",
     500: "internal_error",
     503: "unavailable",
 }
@@ -186,6 +188,16 @@ def unsupported_encoding(encoding: str) -> HttpProblem:
         f"Content-Encoding {encoding!r} is not supported; send gzip, or no encoding",
         code="UNSUPPORTED_CODING",
         headers=[ACCEPT_GZIP],
+    )
+
+
+def too_many_requests(seconds: int) -> HttpProblem:
+    """Return the 429 for a key that sends too much. It may send again in seconds."""
+    return HttpProblem(
+        429,
+        f"this API key sends too many requests; send again in {seconds} s",
+        code="RATE_LIMITED",
+        headers=[(b"retry-after", b"%d" % seconds)],
     )
 
 

@@ -1,0 +1,281 @@
+"""Who may reach the server: by which name, over TLS, how often, and on which file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import ssl
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+import pytest
+import trustme
+from pydantic import ValidationError
+
+import outlay
+from outlay.server import (
+    BackgroundServer,
+    CertificateError,
+    DatabaseBusyError,
+    DatabaseError,
+    ServerSettings,
+    serve,
+)
+from tests.support import command_line
+from tests.support.clock import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KEY: Final = "sk_test_access_of_tests"
+ALL_ADDRESSES: Final = "0.0.0.0"  # noqa: S104 - what the tests are about
+
+
+@contextmanager
+def running(**settings: Any) -> Iterator[BackgroundServer]:  # noqa: ANN401 - any setting
+    """Run a server with some settings."""
+    fields = {"port": 0, "database": ":memory:", "api_key": KEY, **settings}
+    with BackgroundServer(ServerSettings(**fields)) as server:
+        yield server
+
+
+def status(server: BackgroundServer, host: str) -> int:
+    """Return the status of a request for a host name."""
+    url = server.url.replace(ALL_ADDRESSES, "127.0.0.1")
+    return httpx.get(f"{url}/healthz", headers={"host": host}).status_code
+
+
+# -- names
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost:4600", 200),
+        ("LOCALHOST.", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:4600", 200),
+        ("192.0.2.7:80", 200),  # a page cannot rebind an address
+        ("costs.example.com", 200),
+        ("attacker.example", 421),
+        ("attacker.example:4600", 421),
+        ("costs.example.com.attacker.example", 421),
+        ("", 421),
+    ],
+)
+def test_only_the_servers_own_names_are_served(host: str, expected: int) -> None:
+    """A web page could send requests by a name that leads to this machine."""
+    with running(allowed_hosts=("costs.example.com",)) as server:
+        assert status(server, host) == expected
+
+
+def test_on_all_addresses_the_machines_name_is_served() -> None:
+    """The banner shows it, so it must work."""
+    with running(host=ALL_ADDRESSES) as server:
+        assert status(server, socket.gethostname()) == 200
+        assert status(server, "attacker.example") == 421
+
+
+def test_all_names_can_be_allowed() -> None:
+    """A proxy before the server may check them."""
+    with running(allowed_hosts=("*",)) as server:
+        assert status(server, "anything.example") == 200
+
+
+def test_a_refused_name_comes_with_the_remedy() -> None:
+    """The usual cause is a new name of the operator's own."""
+    with running() as server:
+        response = httpx.get(f"{server.url}/healthz", headers={"host": "costs.lan"})
+
+    assert response.json()["code"] == "UNKNOWN_HOST"
+    assert "--allowed-host costs.lan" in response.json()["message"]
+
+
+# -- TLS
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """Return an authority that only these tests trust."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def certificate(authority: trustme.CA, tmp_path: Path) -> dict[str, Path]:
+    """Return the settings of a certificate for this machine."""
+    issued = authority.issue_cert("127.0.0.1", "localhost")
+    files = {"tls_cert": tmp_path / "cert.pem", "tls_key": tmp_path / "key.pem"}
+    files["tls_cert"].write_bytes(b"".join(b.bytes() for b in issued.cert_chain_pems))
+    files["tls_key"].write_bytes(issued.private_key_pem.bytes())
+    return files
+
+
+def test_tls_serves_who_trusts_the_certificate(
+    authority: trustme.CA, certificate: dict[str, Path]
+) -> None:
+    """And nobody over plain HTTP."""
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    with running(**certificate) as server:
+        url = f"{server.url}/healthz"
+        response = httpx.get(url, verify=trusting)
+
+        assert server.url.startswith("https://127.0.0.1:")
+        assert response.status_code == 200
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(url, verify=ssl.create_default_context())
+        with pytest.raises(httpx.TransportError):
+            httpx.get(url.replace("https", "http"))
+
+
+def test_one_file_can_hold_certificate_and_key(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    """As certbot and Kubernetes users often have it."""
+    both = tmp_path / "both.pem"
+    both.write_bytes(
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.bytes()
+    )
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    with running(tls_cert=both) as server:
+        assert httpx.get(f"{server.url}/healthz", verify=trusting).status_code == 200
+
+
+def test_an_unusable_certificate_is_said_so(
+    certificate: dict[str, Path], tmp_path: Path
+) -> None:
+    """Before the database is touched."""
+    database = tmp_path / "outlay.db"
+    certificate["tls_key"].write_text("no key")
+    settings = ServerSettings(
+        port=0,
+        database=database,
+        api_key=KEY,
+        tls_cert=certificate["tls_cert"],
+        tls_key=certificate["tls_key"],
+    )
+
+    with pytest.raises(CertificateError, match=r"cert\.pem cannot be used"):
+        serve(settings)
+    with pytest.raises(CertificateError):
+        BackgroundServer(settings).start()
+    assert not database.exists()
+
+
+def test_a_private_key_needs_its_certificate(tmp_path: Path) -> None:
+    """Else the operator believes that TLS is on."""
+    with pytest.raises(ValidationError, match="tls_key needs tls_cert"):
+        ServerSettings(tls_key=tmp_path / "key.pem")
+
+
+def test_the_command_serves_https(certificate: dict[str, Path]) -> None:
+    """Its banner shows the address to use."""
+    cert, key = map(str, certificate.values())
+    process = command_line.start(
+        *("serve", "--port", "0", "--db", ":memory:"),
+        *("--tls-cert", cert, "--tls-key", key, "--host", ALL_ADDRESSES),
+    )
+    assert process.stdout is not None
+    shown = ""
+    for line in process.stdout:
+        shown += line
+        if "export OUTLAY_API_KEY" in line:
+            break
+    process.terminate()
+    out, err = process.communicate(timeout=30)
+
+    assert "address   https://127.0.0.1:" in shown
+    assert "Warning" not in shown + out + err
+
+
+def test_plain_http_beyond_this_machine_is_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """API keys would be readable on the network."""
+    assert ServerSettings(host=ALL_ADDRESSES).is_exposed
+    assert not ServerSettings().is_exposed
+    assert not ServerSettings(host="::1").is_exposed
+
+    with caplog.at_level(logging.WARNING, "outlay.server"), running(host=ALL_ADDRESSES):
+        pass
+
+    assert "plain HTTP" in caplog.text
+
+
+# -- how often
+
+
+def test_a_key_has_its_share_and_no_more() -> None:
+    """One program that runs wild must not take the server from the others."""
+    clock = ManualClock()
+    settings = ServerSettings(port=0, database=":memory:", api_key=KEY, rate_limit=2)
+    with BackgroundServer(settings, clock=clock) as server:
+        other = server.create_key("other", ["costs:read"])
+
+        def ask(key: str) -> httpx.Response:
+            headers = {"authorization": f"Bearer {key}"}
+            return httpx.get(f"{server.url}/v0/costs", headers=headers)
+
+        first = [ask(KEY).status_code for _ in range(3)]
+        refused = ask(KEY)
+        neighbour = ask(other).status_code
+        clock.advance(0.5)
+        later = [ask(KEY).status_code for _ in range(2)]
+
+    assert (first, neighbour, later) == ([200, 200, 429], 200, [200, 429])
+    assert refused.headers["retry-after"] == "1"
+    assert refused.json()["code"] == "RATE_LIMITED"
+
+
+def test_the_client_waits_as_it_is_told(tmp_path: Path) -> None:
+    """A 429 delays events, and loses none."""
+    with running(rate_limit=3, accept_unmatched=True) as server:
+        client = outlay.Client(
+            base_url=server.url, api_key=KEY, journal_dir=tmp_path, max_batch_events=1
+        )
+        for number in range(6):
+            client.track_cost("cost.ai", 1, customer_id="c", operation_id=number)
+
+        assert client.flush(20).complete
+        client.close()
+        assert server.counts.accepted == 6
+
+
+# -- on which file
+
+
+def test_a_second_server_is_refused_by_any_name_of_the_file(tmp_path: Path) -> None:
+    """It would write into a log of its own, and destroy what the first one writes."""
+    database = tmp_path / "outlay.db"
+    other = tmp_path / "other"
+    other.mkdir()
+    with running(database=database) as server:
+        (other / "link.db").symlink_to(database)
+        with pytest.raises(DatabaseBusyError), running(database=other / "link.db"):
+            pass
+        os.link(database, other / "name.db")
+        with (
+            pytest.raises(DatabaseError, match="hard links"),
+            running(database=other / "name.db"),
+        ):
+            pass
+        ran = command_line.call("keys", "list", "--db", str(other / "name.db"))
+        assert "hard links" in ran.err
+        assert status(server, "localhost") == 200
+        assert server.create_key("still works", ["costs:read"])
+    assert [path.name for path in other.iterdir() if "wal" in path.name] == []
+
+
+def test_a_symbolic_link_alone_is_fine(tmp_path: Path) -> None:
+    """Operators put databases on other disks that way."""
+    link = tmp_path / "link.db"
+    (tmp_path / "disk").mkdir()
+    link.symlink_to(tmp_path / "disk" / "outlay.db")
+
+    with running(database=link) as server:
+        assert status(server, "localhost") == 200
+    assert (tmp_path / "disk" / "outlay.db").exists()

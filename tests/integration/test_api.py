@@ -129,6 +129,35 @@ def test_totals_are_exact_and_filtered(
     assert only.total == Decimal("0.1")
 
 
+def test_events_are_found_page_by_page(
+    server: BackgroundServer, api: Api, tmp_path: Path
+) -> None:
+    """From a total to its events, and from an event to its total."""
+    metric = api.create_metric("ai", "cost.ai", group_by={"kind": "$.model"})
+    track(server, tmp_path)
+
+    newest, *_ = found = [*api.events(metric=metric, where={"kind": "a"})]
+
+    assert [event.customer_id for event in found] == ["cus_2", "cus_1"]
+    assert newest.data["amount"] == 12
+    assert (newest.provenance, newest.timestamp.tzinfo) == ("manual", UTC)
+    [by_key] = api.events(idempotency_key=newest.idempotency_key)
+    assert by_key == newest
+    detail = api.event(newest.id)
+    assert detail.event == newest
+    assert detail.receipt.received_at < detail.receipt.key_ends_at
+    assert [(use.cost_id, use.cost) for use in detail.counts] == [(metric.id, 12)]
+    some = api.events(
+        event_types=["cost.ai"],
+        provenance=["manual", "priced"],
+        start=NOVEMBER,
+        end=DECEMBER,
+    )
+    assert len([*some]) == 3
+    with pytest.raises(NotFoundError, match="event evt_0"):
+        api.event("evt_0")
+
+
 def test_a_report_ranks_customers(
     server: BackgroundServer, api: Api, tmp_path: Path
 ) -> None:
@@ -193,6 +222,8 @@ def test_asyncio_does_the_same(server: BackgroundServer, tmp_path: Path) -> None
             assert product in await api.products()
             report = await api.report(NOVEMBER, DECEMBER)
             summary = await api.summary(metric, NOVEMBER, DECEMBER)
+            found = [event async for event in api.events(customer_id="cus_2")]
+            assert (await api.event(found[0].id)).event == found[0]
             assert report.total == summary.total
             await api.delete_metric(metric)
             return summary.total

@@ -38,6 +38,7 @@ _COMMANDS: Final = {
     "costs": "show totals by customer, dimension or time",
     "metrics": "create, list, change and delete cost metrics",
     "keys": "create, list, rotate and revoke API keys of a server",
+    "events": "list events on the server, or show one",
     "journal": "list, ship, resend, export and delete events in the journal",
     "unpriced": "list or discard captured costs that have no price yet",
     "reprice": "track unpriced costs whose price is now known",

@@ -116,3 +116,26 @@ def parse_time(text: str) -> datetime:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no time; pass 2026-11, 2026-11-01 or 2026-11-01T12:00:00Z"
         ) from None
+
+
+def positive(text: str) -> int:
+    """Return a count of 1 or more.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is no such count.
+    """
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; pass 1 or more")
+    return int(text)
+
+
+def condition(text: str) -> tuple[str, str]:
+    """Return the name and the value of ``DIMENSION=VALUE``.
+
+    Raises:
+        argparse.ArgumentTypeError: The text has another form.
+    """
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not DIMENSION=VALUE")
+    return name, value

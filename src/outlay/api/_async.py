@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import httpx
 import tenacity
 
-from outlay.api._calls import metric_id
+from outlay.api._calls import PAGE, metric_id
 from outlay.api._connection import Connection, EnsuredMetric, existing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from datetime import datetime
     from types import TracebackType
     from typing import Unpack
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from outlay.api._models import (
         BucketWidth,
         CostMetric,
+        EventDetail,
+        EventFilters,
         MetricChanges,
         MetricFields,
         MetricPage,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         Profitability,
         Report,
         ReportOptions,
+        StoredEvent,
         Summary,
         SummaryOptions,
         UnmatchedType,
@@ -163,6 +166,25 @@ class AsyncApi:
     async def create_product(self, name: str, *, description: str = "") -> Product:
         """Create a product, to which cost metrics can belong."""
         return await self._send(self._build.create_product(name, description))
+
+    # -- events, an extension of the reference server
+
+    async def events(
+        self, **filters: Unpack[EventFilters]
+    ) -> AsyncIterator[StoredEvent]:
+        """Yield events, the newest first, until the caller has enough."""
+        cursor: str | None = None
+        while True:
+            page = await self._send(self._build.events(filters, PAGE, cursor))
+            for event in page.data:
+                yield event
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    async def event(self, event_id: str) -> EventDetail:
+        """Return an event, its receipt, the origin of its price, and what it counts."""
+        return await self._send(self._build.event(event_id))
 
     # -- totals
 

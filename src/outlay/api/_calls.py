@@ -21,11 +21,13 @@ from outlay.api._models import (
     DEFAULT_PRODUCT,
     SUBJECT,
     CostMetric,
+    EventDetail,
     MetricPage,
     Product,
     ProductPage,
     Profitability,
     Report,
+    StoredEventPage,
     Summary,
     UnmatchedTypes,
     paths_of,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from outlay._model.settings import Settings
     from outlay.api._models import (
         BucketWidth,
+        EventFilters,
         MetricChanges,
         MetricFields,
         ReportOptions,
@@ -53,6 +56,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 PAGE: Final = 100  # items a request, the most that the service allows
 
 _COSTS: Final = "/v0/costs"
+_EVENTS: Final = "/v0/events"
 _PRODUCTS: Final = "/v0/products"
 
 # Numbers keep all of their digits in both directions.
@@ -153,6 +157,31 @@ class CallBuilder:
             body["merchantId"] = self._namespace
         return Call("POST", _PRODUCTS, _reader(Product), body=_encode(body))
 
+    # -- events, an extension of the reference server
+
+    def events(
+        self, filters: EventFilters, limit: int, cursor: str | None
+    ) -> Call[StoredEventPage]:
+        """Return the call that lists events after ``cursor``."""
+        metric = filters.get("metric")
+        query = _query(
+            **_bounds(filters.get("start"), filters.get("end")),
+            type=",".join(filters.get("event_types", ())) or None,
+            subject=filters.get("customer_id"),
+            costId=None if metric is None else metric_id(metric),
+            filterGroupBy=_filter(metric, filters.get("where")),
+            provenance=",".join(filters.get("provenance", ())) or None,
+            idempotencyKey=filters.get("idempotency_key"),
+            limit=limit,
+            cursor=cursor,
+        )
+        return Call("GET", _EVENTS, _reader(StoredEventPage), query)
+
+    def event(self, event_id: str) -> Call[EventDetail]:
+        """Return the call that reads an event."""
+        path = f"{_EVENTS}/{quote(event_id, safe='')}"
+        return Call("GET", path, _reader(EventDetail))
+
     # -- totals
 
     def summary(
@@ -165,7 +194,7 @@ class CallBuilder:
         """Return the call that sums up a cost metric."""
         by = options.get("by", ())
         query = _query(
-            **_period(start, end),
+            **_bounds(start, end),
             subject=options.get("customer_id"),
             groupBy=",".join(wire_name(metric, name) for name in by) or None,
             window=options.get("window"),
@@ -186,7 +215,7 @@ class CallBuilder:
         descending = options.get("descending")
         empty_groups = options.get("empty_groups")
         query = _query(
-            **_period(start, end),
+            **_bounds(start, end),
             groupBy=by,
             merchantId=self._namespace,
             costId=[metric_id(metric) for metric in metrics] or None,
@@ -215,7 +244,7 @@ class CallBuilder:
     ) -> Call[Profitability]:
         """Return the call that compares revenue and cost by customer."""
         query = _query(
-            **_period(start, end),
+            **_bounds(start, end),
             merchantId=self._namespace,
             topN=top,
             bucketWidth=bucket_width,
@@ -225,7 +254,7 @@ class CallBuilder:
 
     def unmatched(self, start: datetime, end: datetime) -> Call[UnmatchedTypes]:
         """Return the call that lists the event types that no metric counts."""
-        query = _query(**_period(start, end))
+        query = _query(**_bounds(start, end))
         return Call("GET", "/v0/unmatchedEvents", _reader(UnmatchedTypes), query)
 
     def _page(self, offset: int) -> Query:
@@ -269,22 +298,25 @@ def _query_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _period(start: datetime, end: datetime) -> dict[str, str]:
-    """Return the parameters of a period.
+def _bounds(start: datetime | None, end: datetime | None) -> dict[str, str]:
+    """Return the parameters of a period, which may be open.
 
     Raises:
         ConfigError: A time is not aware.
     """
-    for name, moment in (("start", start), ("end", end)):
-        if moment.tzinfo is None:
-            raise ConfigError(
-                f"{name}={moment!r} has no time zone; pass an aware datetime, such as "
-                "datetime(2026, 11, 1, tzinfo=UTC)"
-            )
-    return {"from": _instant(start), "to": _instant(end)}
+    bounds = {}
+    for name, parameter, moment in (("start", "from", start), ("end", "to", end)):
+        if moment is not None:
+            bounds[parameter] = _instant(name, moment)
+    return bounds
 
 
-def _instant(moment: datetime) -> str:
+def _instant(name: str, moment: datetime) -> str:
+    if moment.tzinfo is None:
+        raise ConfigError(
+            f"{name}={moment!r} has no time zone; pass an aware datetime, such as "
+            "datetime(2026, 11, 1, tzinfo=UTC)"
+        )
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 

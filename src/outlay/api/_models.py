@@ -7,6 +7,7 @@ ignored.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime  # noqa: TC003 - type hints of the options name it
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, TypedDict
 
@@ -149,6 +150,32 @@ class ReportOptions(TypedDict, total=False):
     currency: str | None
     limit: int
     offset: int
+
+
+class EventFilters(TypedDict, total=False):
+    """The wanted events. Each filter that is left out lets every event pass.
+
+    Attributes:
+        event_types: The event types.
+        customer_id: The customer.
+        start: The first instant, aware.
+        end: The first instant that no longer counts, aware.
+        metric: The cost metric that reads the events, or its id. It gives the names in
+            ``where`` their meaning.
+        where: The values that count, by dimension of ``metric``. Without a metric, by
+            name in the data.
+        provenance: The origins of amounts: ``reported``, ``priced`` or ``manual``.
+        idempotency_key: The key.
+    """
+
+    event_types: Sequence[str]
+    customer_id: str | None
+    start: datetime | None
+    end: datetime | None
+    metric: CostMetric | str | None
+    where: Mapping[str, str | Sequence[str]] | None
+    provenance: Sequence[str]
+    idempotency_key: str | None
 
 
 class CostMetric(_Response):
@@ -381,6 +408,86 @@ class UnmatchedTypes(_Response):
     """The event types of a period that no cost metric counts."""
 
     data: tuple[UnmatchedType, ...]
+
+
+class StoredEvent(_Response):
+    """An event on the server, as it was sent.
+
+    Attributes:
+        customer_id: The customer: the subject, or else your own id.
+        data: The data, with exact decimals.
+        received_at: The time of receipt.
+        provenance: The origin of the amount, if the event names it.
+    """
+
+    id: str
+    type: str
+    source: str
+    timestamp: AwareDatetime
+    idempotency_key: str
+    received_at: AwareDatetime
+    data: dict[str, Any]
+    subject: str | None = None
+    external_subject: str | None = None
+    external_id: str | None = None
+    provenance: str | None = None
+
+    @property
+    def customer_id(self) -> str:
+        """The customer of the cost."""
+        return self.subject or self.external_subject or ""
+
+
+class StoredEventPage(_Response):
+    """A page of events."""
+
+    data: tuple[StoredEvent, ...]
+    next_cursor: str | None = None
+
+
+class EventReceipt(_Response):
+    """The proof of an event's receipt.
+
+    Attributes:
+        key_ends_at: The time until which the server takes the key for a duplicate.
+    """
+
+    idempotency_key: str
+    received_at: AwareDatetime
+    key_ends_at: AwareDatetime
+
+
+class EventUse(_Response):
+    """The part of one cost metric that an event is.
+
+    Attributes:
+        cost_id: The metric's id.
+        excluded: The reason for which the event does not count, or None.
+        quantity: The quantity of the event alone. None if the metric does not add up.
+        cost: The cost of the event alone. None for the same reason.
+    """
+
+    cost_id: str
+    name: str
+    currency: str
+    excluded: str | None = None
+    quantity: Decimal | None = None
+    cost: Annotated[Decimal | None, exact("cost")] = None
+
+
+class EventDetail(_Response):
+    """An event, its receipt, the origin of its price, and what it counts for.
+
+    Attributes:
+        price: The price list that the amount is from, if the event names it.
+        counts: The metrics that read the event.
+    """
+
+    event: StoredEvent
+    receipt: EventReceipt
+    counts: tuple[EventUse, ...]
+    provenance: str | None = None
+    price: dict[str, Any] | None = None
 
 
 def paths_of(group_by: Mapping[str, str] | Iterable[str] | None) -> dict[str, str]:

@@ -285,6 +285,35 @@ def test_a_warning_of_the_server_is_passed_on() -> None:
     assert warnings == ["also counted by x"]
 
 
+def test_events_are_read_until_the_caller_has_enough() -> None:
+    """Millions of events must not be read for the first one."""
+    event = {
+        "id": "evt_1",
+        "type": "t",
+        "source": "s",
+        "idempotencyKey": "k",
+        "timestamp": NOVEMBER.isoformat(),
+        "receivedAt": NOVEMBER.isoformat(),
+        "data": {},
+    }
+    service = Service(
+        ok(data=[event], nextCursor="c1"),
+        ok(data=[], nextCursor="c2"),
+        ok(data=[event]),
+    )
+
+    found = service.api().events(end=DECEMBER)
+    assert next(found).id == "evt_1"
+    assert len(service.requests) == 1
+
+    assert len([*found]) == 1
+    assert service.query == [
+        ("to", "2026-12-01T00:00:00Z"),
+        ("limit", "100"),
+        ("cursor", "c2"),
+    ]
+
+
 # -- create if absent
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -27,8 +26,10 @@ from outlay._cli.exit_codes import ExitCode, UsageError
 from outlay._cli.options import (
     add_connection_options,
     add_format_options,
+    condition,
     connection_settings,
     parse_time,
+    positive,
 )
 from outlay._cli.output import (
     Table,
@@ -40,6 +41,7 @@ from outlay._model.clock import SystemClock, from_ms
 from outlay.errors import RejectedError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable, Mapping, Sequence
     from decimal import Decimal
 
@@ -89,13 +91,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--top",
-        type=_positive,
+        type=positive,
         metavar="COUNT",
         help="show the largest totals, and the sum of all others as one",
     )
     add(
         "--where",
-        type=_condition,
+        type=condition,
         action="append",
         default=[],
         metavar="DIMENSION=VALUE",
@@ -252,21 +254,8 @@ def _first_of_month(moment: datetime) -> datetime:
     return datetime(moment.year, moment.month, 1, tzinfo=UTC)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no count; pass 1 or more")
-    return int(text)
-
-
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, text.split(","))))
-
-
-def _condition(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not DIMENSION=VALUE")
-    return name, value
 
 
 def _selected(metrics: Sequence[CostMetric], names: Sequence[str]) -> list[CostMetric]:

@@ -36,6 +36,8 @@ _COMMANDS: Final = {
     "agent": "ship for all processes of a host that have shipping=agent",
     "track": "track one cost event and wait for its delivery",
     "costs": "show totals by customer, dimension or time",
+    "margins": "show revenue beside cost, by customer",
+    "revenue": "import revenue from a CSV file",
     "metrics": "create, list, change and delete cost metrics",
     "keys": "create, list, rotate and revoke API keys of a server",
     "events": "list events on the server, or show one",

@@ -38,7 +38,7 @@ UNAUTHORIZED_REMEDY: Final = (
 
 _LATER: Final = frozenset({408, 425, 429})  # and all of 5xx
 _NOT_ACCEPTED: Final = frozenset({425, 429})  # the server did nothing (RFC 8470, 6585)
-_REPEATABLE: Final = frozenset({"GET", "PATCH", "DELETE"})
+_REPEATABLE: Final = frozenset({"GET", "PUT", "PATCH", "DELETE"})
 
 _KINDS: Final = {
     400: InvalidRequestError,

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from outlay._cli.commands.costs.totals import (
     COST,
-    Period,
     Result,
     Row,
     WindowTotals,
     csv_rows,
     find_overlaps,
     largest,
-    short_time,
     sums_by_currency,
     totals_by_labels,
     totals_by_window,
@@ -28,7 +25,6 @@ from outlay._cli.options import (
     add_format_options,
     condition,
     connection_settings,
-    parse_time,
     positive,
 )
 from outlay._cli.output import (
@@ -37,7 +33,7 @@ from outlay._cli.output import (
     print_data,
     print_table,
 )
-from outlay._model.clock import SystemClock, from_ms
+from outlay._cli.periods import Period, add_period_options, period_of, short_time
 from outlay.errors import RejectedError
 
 if TYPE_CHECKING:
@@ -104,34 +100,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="count only these events; may be repeated: for one dimension, any of the "
         "values counts",
     )
-    add(
-        "--month",
-        type=parse_time,
-        metavar="MONTH",
-        help="the period, such as 2026-10 (default: this month)",
-    )
-    add(
-        "--from",
-        dest="start",
-        type=parse_time,
-        metavar="TIME",
-        help="start of the period, such as 2026-11-01 (default: start of the month)",
-    )
-    add(
-        "--to",
-        dest="end",
-        type=parse_time,
-        metavar="TIME",
-        help="end of the period, which itself does not count (default: end of the "
-        "month)",
-    )
+    add_period_options(parser)
     add_format_options(parser)
     add_connection_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the totals from the server, and show them."""
-    period = _period(arguments)
+    period = period_of(arguments)
     by = arguments.by or (() if arguments.window else (COST,))
     where = _conditions(arguments)
     with open_api(connection_settings(arguments)) as api:
@@ -222,36 +198,6 @@ def _conditions(arguments: argparse.Namespace) -> dict[str, list[str]]:
     for name, value in arguments.where:
         where[name].append(value)
     return where
-
-
-def _period(arguments: argparse.Namespace) -> Period:
-    """Return the period. A missing end of it is the start or the end of the month."""
-    start, end = arguments.start, arguments.end
-    if arguments.month is not None:
-        if start or end:
-            raise UsageError("pass --month, or --from and --to, but not both")
-        start = _first_of_month(arguments.month)
-    try:
-        if start is None:
-            last = end - _INSTANT if end else from_ms(SystemClock().now_ms())
-            start = _first_of_month(last)
-        if end is None:
-            end = _first_of_month(_first_of_month(start) + _OVER_A_MONTH)
-    except OverflowError:
-        raise UsageError("the calendar ends there; pass both --from and --to") from None
-    if start >= end:
-        raise UsageError(
-            f"--from {short_time(start)} is not before --to {short_time(end)}"
-        )
-    return Period(start, end)
-
-
-_INSTANT: Final = timedelta(microseconds=1)
-_OVER_A_MONTH: Final = timedelta(days=31)  # from a first: in the next month
-
-
-def _first_of_month(moment: datetime) -> datetime:
-    return datetime(moment.year, moment.month, 1, tzinfo=UTC)
 
 
 def _names(text: str) -> tuple[str, ...]:

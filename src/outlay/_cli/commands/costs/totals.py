@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from outlay._cli.output import plain, plain_or_none
+from outlay._cli.periods import Period, short_time
 from outlay._model.money import exact_sum
 
 if TYPE_CHECKING:
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
 
 COST: Final = "cost"
 """A dimension of every metric: the metric's name."""
-
-
-class Period(NamedTuple):
-    """The period ``start <= t < end``. Both are aware."""
-
-    start: datetime
-    end: datetime
 
 
 class Result(NamedTuple):
@@ -145,12 +138,6 @@ def find_overlaps(results: Iterable[Result]) -> dict[str, list[str]]:
         for (event_type, _), several in names.items()
         if len(several) > 1
     }
-
-
-def short_time(moment: datetime) -> str:
-    """Return ``moment`` in UTC, without a time of day or seconds that are zero."""
-    text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-    return text.removesuffix(":00").removesuffix(" 00:00")
 
 
 def csv_rows(

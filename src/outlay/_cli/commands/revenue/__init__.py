@@ -1,0 +1,249 @@
+"""``outlay revenue``: import revenue from a CSV file."""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from outlay._cli.commands.revenue.csv_file import FIELDS, CsvOptions, RevenueFile
+from outlay._cli.connection import print_warning
+from outlay._cli.exit_codes import ExitCode, UsageError
+from outlay._cli.money_api import MoneyApi
+from outlay._cli.options import (
+    add_connection_options,
+    add_subcommand,
+    connection_settings,
+    parse_time,
+)
+from outlay._cli.output import Table, plain, pluralize, print_data, print_table
+from outlay._cli.periods import short_time
+
+if TYPE_CHECKING:
+    from outlay._cli.commands.revenue.csv_file import Checked
+    from outlay._cli.money_api import ImportResult, Replacement
+
+_DESCRIPTION: Final = """\
+Revenue stands beside cost in margins. Lines that were imported before are left as they
+are, and lines with another amount are replaced. All lines of a file count, or none.
+"""
+
+_EPILOG: Final = """\
+examples:
+  outlay revenue import october.csv --month 2026-10 --currency USD
+  outlay revenue import invoices.csv --source lago --minor-units \\
+      --column amount=total_amount_cents --column period=issuing_date \\
+      --where status=finalized
+"""
+
+_SHOWN: Final = 20  # replaced lines in the table
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    importing = add_subcommand(
+        actions, "import", _import, "import lines of revenue from a CSV file"
+    )
+    importing.epilog = _EPILOG
+    add = importing.add_argument
+    add("file", type=Path, metavar="FILE", help="the file; its first line has names")
+    add(
+        "--source",
+        default="csv",
+        metavar="NAME",
+        help="the system that the lines come from, such as stripe; lines of two "
+        "sources never replace each other (default: csv)",
+    )
+    add(
+        "--column",
+        dest="columns",
+        type=_column,
+        action="append",
+        default=[],
+        metavar="FIELD=COLUMN",
+        help=f"the column of a field: {', '.join(FIELDS)}; may be repeated (default: "
+        "the column with the field's name)",
+    )
+    add(
+        "--where",
+        type=_condition,
+        action="append",
+        default=[],
+        metavar="COLUMN=VALUE",
+        help="import only these lines, such as status=paid; may be repeated: for one "
+        "column, any of the values counts",
+    )
+    add("--month", type=parse_time, metavar="MONTH", help="the month of all lines")
+    add("--currency", type=str.upper, metavar="CODE", help="the currency of all lines")
+    add(
+        "--decimal",
+        choices=(".", ","),
+        help="the decimal mark (default: the one that the amounts prove)",
+    )
+    add(
+        "--minor-units",
+        action="store_true",
+        help="amounts are in the smallest unit of their currency, such as cents",
+    )
+    add(
+        "--encoding",
+        type=_encoding,
+        default="utf-8-sig",
+        metavar="NAME",
+        help="the encoding of the file (default: UTF-8, with or without a mark)",
+    )
+    add("--dry-run", action="store_true", help="check the file, and send nothing")
+    add(
+        "--json",
+        dest="format",
+        action="store_const",
+        const="json",
+        help="print JSON; amounts are exact strings",
+    )
+    add_connection_options(importing)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the subcommand."""
+    arguments.action(arguments)
+    return ExitCode.DONE
+
+
+def _import(arguments: argparse.Namespace) -> None:
+    where: defaultdict[str, set[str]] = defaultdict(set)
+    for name, value in arguments.where:
+        where[name].add(value)
+    file = RevenueFile(
+        arguments.file,
+        CsvOptions(
+            dict(arguments.columns),
+            arguments.currency,
+            None if arguments.month is None else arguments.month.strftime("%Y-%m"),
+            arguments.decimal,
+            arguments.minor_units,
+            {name: frozenset(values) for name, values in where.items()},
+            arguments.encoding,
+        ),
+    )
+    checked = file.check()
+    if not checked.lines:
+        raise UsageError(f"{arguments.file} has no line to import")
+    if arguments.dry_run:
+        _print_checked(arguments, checked)
+        return
+    with MoneyApi(connection_settings(arguments)) as api:
+        result = api.import_revenue(file.lines(), arguments.source)
+    for warning in result.warnings:
+        print_warning(warning)
+    _print_result(arguments, checked, result)
+
+
+def _print_checked(arguments: argparse.Namespace, checked: Checked) -> None:
+    if arguments.format:
+        document = {"dryRun": True, **_checked_json(checked)}
+        print_data(arguments.format, document, [])
+        return
+    print(f"{arguments.file} can be imported: {_amounts(checked)}")
+
+
+def _print_result(
+    arguments: argparse.Namespace, checked: Checked, result: ImportResult
+) -> None:
+    if arguments.format:
+        document = {
+            **_checked_json(checked),
+            "importId": result.import_id,
+            "added": result.added,
+            "replaced": result.replaced,
+            "unchanged": result.unchanged,
+            "replacements": [_replacement_json(one) for one in result.replacements],
+            "warnings": list(result.warnings),
+        }
+        print_data(arguments.format, document, [])
+        return
+    print(f"imported {_amounts(checked)} from {arguments.source}")
+    print(
+        f"  {result.added:,} new, {result.replaced:,} replaced, "
+        f"{result.unchanged:,} unchanged"
+    )
+    if result.replacements:
+        _print_replacements(result)
+
+
+def _print_replacements(result: ImportResult) -> None:
+    shown = result.replacements[:_SHOWN]
+    print_table(
+        Table(
+            ("replaced", "from", "before", "", "now", ""),
+            [
+                (
+                    one.customer_id,
+                    short_time(one.period.start),
+                    one.replaced_amount,
+                    one.replaced_currency,
+                    one.amount,
+                    one.currency,
+                )
+                for one in shown
+            ],
+        )
+    )
+    if result.replaced > len(shown):
+        print(f"and {result.replaced - len(shown):,} more")
+
+
+def _amounts(checked: Checked) -> str:
+    sums = ", ".join(f"{plain(sum_)} {code}" for code, sum_ in checked.totals.items())
+    skipped = f", {checked.skipped:,} left out" if checked.skipped else ""
+    return f"{pluralize(checked.lines, 'line')} of revenue ({sums}{skipped})"
+
+
+def _checked_json(checked: Checked) -> dict[str, object]:
+    return {
+        "lines": checked.lines,
+        "skipped": checked.skipped,
+        "totals": {code: plain(sum_) for code, sum_ in checked.totals.items()},
+    }
+
+
+def _replacement_json(one: Replacement) -> dict[str, object]:
+    return {
+        "key": one.key,
+        "customerId": one.customer_id,
+        "from": one.period.start.isoformat(),
+        "to": one.period.end.isoformat(),
+        "replacedAmount": plain(one.replaced_amount),
+        "replacedCurrency": one.replaced_currency,
+        "amount": plain(one.amount),
+        "currency": one.currency,
+    }
+
+
+def _column(text: str) -> tuple[str, str]:
+    field, equals, column = text.partition("=")
+    if field not in FIELDS or not equals or not column:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not FIELD=COLUMN with a field of {', '.join(FIELDS)}"
+        )
+    return field, column
+
+
+def _condition(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not COLUMN=VALUE")
+    return name, value
+
+
+def _encoding(text: str) -> str:
+    try:
+        return codecs.lookup(text).name
+    except LookupError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no encoding; pass one such as utf-8 or cp1252"
+        ) from None

@@ -1,0 +1,202 @@
+"""Import revenue and read margins, for commands."""
+
+from __future__ import annotations
+
+import secrets
+from decimal import Decimal
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+
+import msgspec
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from outlay._cli.connection import print_warning
+from outlay.api import Api
+from outlay.api._calls import Call, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
+
+    from outlay._model.settings import Settings
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+LINES_A_PART: Final = 5000
+_PAGE: Final = 100  # the most rows of profitability
+_ATTEMPTS: Final = 3  # a part of an import may be sent again
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class _Wire(BaseModel):
+    """Common rules: camelCase names on the wire, and unknown fields are ignored."""
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class Period(_Wire):
+    """A period. The end itself does not count."""
+
+    start: Annotated[AwareDatetime, Field(alias="from")]
+    end: Annotated[AwareDatetime, Field(alias="to")]
+
+
+class Replacement(_Wire):
+    """A line of revenue that an import replaced."""
+
+    key: str
+    customer_id: str
+    period: Period
+    currency: str
+    amount: Decimal
+    replaced_amount: Decimal
+    replaced_currency: str
+
+
+class ImportResult(_Wire):
+    """The outcome of an import of revenue, or of a part of one."""
+
+    import_id: str
+    is_complete: bool
+    added: int
+    replaced: int
+    unchanged: int
+    replacements: tuple[Replacement, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class MarginTotals(_Wire):
+    """Revenue, cost and profit. ``margin_pct`` is None without revenue."""
+
+    net_revenue_exact: Decimal
+    total_cost_exact: Decimal
+    profit_exact: Decimal
+    margin_pct: Decimal | None
+
+
+class MarginRow(MarginTotals):
+    """The revenue, cost and profit of one customer, or of all others."""
+
+    customer_id: str
+    customer_name: str
+    is_other: bool = False
+
+
+class UsedRate(_Wire):
+    """A rate that converted an amount."""
+
+    from_currency: Annotated[str, Field(alias="from")]
+    to_currency: Annotated[str, Field(alias="to")]
+    rate: Decimal
+    valid_from: AwareDatetime
+    source: str
+
+
+class _Pagination(_Wire):
+    total: int
+
+
+class Margins(_Wire):
+    """A page of customers, with the totals of all customers."""
+
+    currency: str
+    rows: tuple[MarginRow, ...]
+    warnings: tuple[str, ...]
+    total: MarginTotals
+    rates: tuple[UsedRate, ...]
+    pagination: _Pagination
+
+
+class MoneyApi(Api):
+    """Imports revenue and reads margins. Use as a context manager."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, attempts=_ATTEMPTS, on_warning=print_warning)
+
+    def import_revenue(
+        self, lines: Iterable[Mapping[str, Any]], source: str
+    ) -> ImportResult:
+        """Import lines of revenue, which count together or not at all.
+
+        Args:
+            lines: The lines in the form of the API. They are read as they are sent.
+            source: The source of lines that name none.
+        """
+        import_id = f"cli-{secrets.token_hex(12)}"
+        remaining = iter(lines)
+        part, number = [*islice(remaining, LINES_A_PART)], 0
+        warnings: dict[str, None] = {}
+        while True:
+            following = [*islice(remaining, LINES_A_PART)]
+            body = {
+                "importId": import_id,
+                "part": number,
+                "isLast": not following,
+                "source": source,
+                "lines": part,
+            }
+            result = self._put("/v0/revenue", ImportResult, body)
+            warnings.update(dict.fromkeys(result.warnings))
+            if not following:
+                return result.model_copy(update={"warnings": tuple(warnings)})
+            part, number = following, number + 1
+
+    def margins(
+        self,
+        start: datetime,
+        end: datetime,
+        *,
+        sort: str,
+        currency: str | None,
+        top: int | None,
+    ) -> Margins:
+        """Return revenue beside cost by customer.
+
+        Args:
+            start: The start of the period, aware.
+            end: The end of the period, aware.
+            sort: The value that ranks customers.
+            currency: The currency. Defaults to the server's choice.
+            top: The number of customers before "other". If None, all are named.
+        """
+        query = {
+            "from": start.isoformat(),
+            "to": end.isoformat(),
+            "sort": sort,
+            "bucketWidth": "week",
+        }
+        if currency is not None:
+            query["currency"] = currency
+        rows: list[MarginRow] = []
+        while True:
+            size = _PAGE if top is None else min(_PAGE, top - len(rows))
+            page = self._get(
+                "/v0/profitability",
+                Margins,
+                {**query, "topN": str(size), "offset": str(len(rows))},
+            )
+            rows += [row for row in page.rows if not row.is_other]
+            rest = [row for row in page.rows if row.is_other]
+            # A page of a server that ignores the offset would repeat for ever.
+            is_last = not rest or len(rows) == top
+            if is_last or len(rows) >= page.pagination.total:
+                return page.model_copy(update={"rows": (*rows, *rest)})
+
+    def _get(self, path: str, model: type[ModelT], query: Mapping[str, str]) -> ModelT:
+        return self._send(Call("GET", path, _reader(model), query))
+
+    def _put(self, path: str, model: type[ModelT], body: object) -> ModelT:
+        return self._send(Call("PUT", path, _reader(model), body=_encode(body)))
+
+
+def _reader(model: type[ModelT]) -> Callable[[bytes], ModelT]:
+    return partial(_read, model)
+
+
+def _read(model: type[ModelT], content: bytes) -> ModelT:
+    return model.model_validate(decode(content))

@@ -1,0 +1,86 @@
+"""Read the period of a query from ``--month``, ``--from`` and ``--to``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from outlay._cli.exit_codes import UsageError
+from outlay._cli.options import parse_time
+from outlay._model.clock import SystemClock, from_ms
+
+if TYPE_CHECKING:
+    import argparse
+
+_INSTANT: Final = timedelta(microseconds=1)
+_OVER_A_MONTH: Final = timedelta(days=31)  # from a first: in the next month
+
+
+class Period(NamedTuple):
+    """The period ``start <= t < end``. Both are aware."""
+
+    start: datetime
+    end: datetime
+
+
+def add_period_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--month``, ``--from`` and ``--to``."""
+    add = parser.add_argument
+    add(
+        "--month",
+        type=parse_time,
+        metavar="MONTH",
+        help="the period, such as 2026-10 (default: this month)",
+    )
+    add(
+        "--from",
+        dest="start",
+        type=parse_time,
+        metavar="TIME",
+        help="start of the period, such as 2026-11-01 (default: start of the month)",
+    )
+    add(
+        "--to",
+        dest="end",
+        type=parse_time,
+        metavar="TIME",
+        help="end of the period, which itself does not count (default: end of the "
+        "month)",
+    )
+
+
+def period_of(arguments: argparse.Namespace) -> Period:
+    """Return the period. A missing end of it is the start or the end of the month.
+
+    Raises:
+        UsageError: The arguments make no period. The message says why.
+    """
+    start, end = arguments.start, arguments.end
+    if arguments.month is not None:
+        if start or end:
+            raise UsageError("pass --month, or --from and --to, but not both")
+        start = first_of_month(arguments.month)
+    try:
+        if start is None:
+            last = end - _INSTANT if end else from_ms(SystemClock().now_ms())
+            start = first_of_month(last)
+        if end is None:
+            end = first_of_month(first_of_month(start) + _OVER_A_MONTH)
+    except OverflowError:
+        raise UsageError("the calendar ends there; pass both --from and --to") from None
+    if start >= end:
+        raise UsageError(
+            f"--from {short_time(start)} is not before --to {short_time(end)}"
+        )
+    return Period(start, end)
+
+
+def first_of_month(moment: datetime) -> datetime:
+    """Return the start of the month of ``moment``, in UTC."""
+    return datetime(moment.year, moment.month, 1, tzinfo=UTC)
+
+
+def short_time(moment: datetime) -> str:
+    """Return ``moment`` in UTC, without a time of day or seconds that are zero."""
+    text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return text.removesuffix(":00").removesuffix(" 00:00")

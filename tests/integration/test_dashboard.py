@@ -12,12 +12,19 @@ import pytest
 
 from outlay.server import BackgroundServer, ServerSettings
 from tests.support.clock import ManualClock
-from tests.support.showcase import API_KEY, NOW, send_events, showcase_server
+from tests.support.showcase import (
+    API_KEY,
+    NOW,
+    send_events,
+    send_revenue,
+    showcase_server,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OCTOBER: Final = {"from": "2026-10-01T00:00:00Z", "to": "2026-11-01T00:00:00Z"}
+SO_FAR: Final = {"from": "2026-10-01T00:00:00Z", "to": "2026-10-29T14:00:00Z"}
 _DATA: Final = re.compile(r'<data value="([^"]+)"[^>]*>(.*?)</data>', re.DOTALL)
 _TAG: Final = re.compile(r"<[^>]+>")
 
@@ -28,6 +35,7 @@ def server() -> Iterator[BackgroundServer]:
     with showcase_server() as server:
         with api(server) as client:
             send_events(client, a_day=20)
+            send_revenue(client)
         yield server
 
 
@@ -73,6 +81,11 @@ def figures(page: str) -> list[str]:
         assert visible == f"{whole}.{digits:0<2}"  # all digits, and no other one
         found.append(value)
     return found
+
+
+def flat(rows: list[list[str]]) -> list[str]:
+    """Return the cells of all rows."""
+    return [cell for row in rows for cell in row]
 
 
 def report(client: httpx.Client, **query: str) -> dict[str, Any]:
@@ -323,14 +336,80 @@ def test_the_providers_add_up_over_all_metrics(server: BackgroundServer) -> None
 def test_customers_are_ranked_as_in_the_report(server: BackgroundServer) -> None:
     """Customers are ranked as in the report."""
     with api(server) as client:
-        first = client.get("/customers", params={"month": "2026-10"})
-        second = client.get("/customers", params={"month": "2026-10", "page": "2"})
-        found = report(client, limit="100")
+        query = {"month": "2026-10", "where.provider": "aws"}
+        first = client.get("/customers", params=query)
+        second = client.get("/customers", params={**query, "page": "2"})
+        found = report(client, limit="100", filterGroupBy='{"provider":"aws"}')
     costs = [group["totalCostExact"] for group in found["groups"]]
     assert figures(first.text) == [*costs[:25], found["totalCostExact"]]
     assert figures(second.text) == [*costs[25:], found["totalCostExact"]]
-    assert "Top 25 of 30" in first.text
-    assert "26–30 of 30" in second.text
+    assert f"Top 25 of {len(costs)}" in first.text
+    assert f"26–{len(costs)} of {len(costs)}" in second.text
+
+
+@pytest.mark.parametrize(
+    ("sort", "of_api"),
+    [
+        ("cost", "cost"),
+        ("margin", "profit"),
+        ("worst", "worst"),
+        ("revenue", "revenue"),
+    ],
+)
+def test_customers_have_the_margins_of_the_api(
+    server: BackgroundServer, sort: str, of_api: str
+) -> None:
+    """Nobody is dropped: neither cost without revenue nor revenue without cost."""
+    query = {**SO_FAR, "topN": 100, "sort": of_api}
+    with api(server) as client:
+        pages = [
+            client.get(
+                "/customers", params={"month": "2026-10", "sort": sort, "page": page}
+            )
+            for page in (1, 2)
+        ]
+        found = client.get("/v0/profitability", params=query).json()
+    names = ("totalCostExact", "netRevenueExact", "profitExact")
+    rows = [[row[name] for name in names] for row in found["rows"]]
+    total = [found["total"][name] for name in names]
+    assert len(rows) == 31
+    assert figures(pages[0].text) == [*flat(rows[:25]), *total]
+    assert figures(pages[1].text) == [*flat(rows[25:]), *total]
+    together = pages[0].text + pages[1].text
+    assert re.search(
+        r"cus_lumon</a></span> <span class=.tag warn.>no revenue", together
+    )
+    assert re.search(r"cus_idle</a></span> <span class=.tag warn.>no cost", together)
+
+
+@pytest.mark.parametrize("customer", ["", "cus_acme"])
+def test_revenue_and_margin_are_those_of_the_api(
+    server: BackgroundServer, customer: str
+) -> None:
+    """Of a running month, only the earned part of the revenue counts."""
+    path = "/customer" if customer else "/"
+    with api(server) as client:
+        page = client.get(path, params={"id": customer, "month": "2026-10"})
+        found = client.get("/v0/profitability", params={**SO_FAR, "topN": 100}).json()
+    row = found["total"]
+    if customer:
+        [row] = [row for row in found["rows"] if row["customerId"] == customer]
+    shown = figures(page.text)[:3]
+    assert shown == [row["totalCostExact"], row["netRevenueExact"], row["profitExact"]]
+    assert f"{row['marginPct']:.2f}".replace("-", "−") in page.text
+
+
+def test_a_key_that_may_not_read_revenue_sees_costs_only(
+    server: BackgroundServer,
+) -> None:
+    """Revenue is a secret of its own."""
+    key = server.create_key("costs", {"costs:read"})
+    with browser(server) as client:
+        sign_in(client, key)
+        for path in ("/", "/customers", "/customer?id=cus_acme"):
+            page = client.get(path).text
+            assert "Revenue" not in page
+            assert "Cost" in page
 
 
 def test_a_customers_page_shows_the_customers_report(server: BackgroundServer) -> None:

@@ -102,6 +102,35 @@ def send_events(client: httpx.Client, *, a_day: int) -> int:
     return len(events)
 
 
+NAMES: Final = {
+    "cus_acme": "Acme GmbH",
+    "cus_northwind": "Northwind Traders",
+    "cus_contoso": "Contoso Ltd",
+    "cus_globex": "Globex Corporation",
+    "cus_initech": "Initech",
+    "cus_hooli": "Hooli Inc",
+}
+
+
+def send_revenue(client: httpx.Client) -> None:
+    """Send revenue of two months. One customer pays nothing, one costs nothing."""
+    lines = [
+        {
+            "customerId": customer,
+            "period": month,
+            "amount": f"{(1900 - 60 * place) / (1 + place % 5):.2f}",
+            "currency": "USD",
+        }
+        for month in ("2026-09", "2026-10")
+        for place, customer in enumerate((*CUSTOMERS[:-1], "cus_idle"))
+    ]
+    response = client.put("/v0/revenue", json={"source": "billing", "lines": lines})
+    assert response.status_code == 200, response.text
+    names = [{"id": key, "name": name} for key, name in NAMES.items()]
+    response = client.put("/v0/customers", json={"customers": names})
+    assert response.status_code == 200, response.text
+
+
 def showcase_events(a_day: int) -> Iterator[dict[str, Any]]:
     """Yield the same events in every run."""
     numbers = random.Random(20261029)  # noqa: S311 - no secret
@@ -115,7 +144,7 @@ def showcase_events(a_day: int) -> Iterator[dict[str, Any]]:
             kind = numbers.choices(KINDS, shares)[0]
             at = day + timedelta(seconds=numbers.randrange(86_400))
             customer = numbers.choices(CUSTOMERS, weights)[0]
-            amount = kind.amount * numbers.lognormvariate(0, 0.8)
+            amount = 5 * kind.amount * numbers.lognormvariate(0, 0.8)
             model = numbers.choice(kind.models)
             operation = numbers.choice(kind.operations)
             serial += 1

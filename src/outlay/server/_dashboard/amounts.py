@@ -107,3 +107,9 @@ def percent(part: Decimal, whole: Decimal) -> str | None:
     share = percentage(part, whole)
     sign = _MINUS if share < ZERO else ""
     return f"{sign}{share.copy_abs()}{_THIN_SPACE}%"
+
+
+def points(difference: Decimal) -> str:
+    """Return the difference of two percentages, such as ``+1.20 points``."""
+    sign = _MINUS if difference < ZERO else "+" if difference else ""
+    return f"{sign}{difference.copy_abs()}{_THIN_SPACE}points"

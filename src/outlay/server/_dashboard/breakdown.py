@@ -35,6 +35,7 @@ from outlay.server._dashboard.figures import (
 from outlay.server._dashboard.visit import dimension_label
 from outlay.server._metering.decimals import ZERO
 from outlay.server._services.ranking import OTHER
+from outlay.server._services.report_scope import BY_CUSTOMER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -135,7 +136,7 @@ def _legend(visit: Visit, by: str, groups: Sequence[ReportGroup]) -> list[Legend
     return [
         LegendItem(
             group.key,
-            group.label if group.key else first_group(by),
+            _label(visit, by, group),
             OTHER_CLASS if group.is_other else colors[group.key],
             visit.link_to_group(by, group.key)
             if is_linkable(by, group.key) and not group.is_other
@@ -143,6 +144,13 @@ def _legend(visit: Visit, by: str, groups: Sequence[ReportGroup]) -> list[Legend
         )
         for group in groups
     ]
+
+
+def _label(visit: Visit, by: str, group: ReportGroup) -> str:
+    if not group.key:
+        return first_group(by)
+    names = visit.customer_names if by == BY_CUSTOMER else {}
+    return names.get(group.key, group.label)
 
 
 def _chart(

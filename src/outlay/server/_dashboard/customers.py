@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
+from outlay.server._dashboard import margins
 from outlay.server._dashboard.amounts import (
     amount,
     change,
@@ -12,7 +13,7 @@ from outlay.server._dashboard.amounts import (
     percent,
     tail_class,
 )
-from outlay.server._dashboard.breakdown import break_down, chart_note, choices, shown_of
+from outlay.server._dashboard.breakdown import break_down, chart_note, choices
 from outlay.server._dashboard.charts import bar_width
 from outlay.server._dashboard.figures import (
     Scope,
@@ -35,23 +36,106 @@ from outlay.server._dashboard.visit import refused
 from outlay.server._metering.decimals import ZERO
 from outlay.server._services.ranking import OTHER
 from outlay.server._services.report_scope import BY_COST, BY_CUSTOMER
+from outlay.server._wire.revenue_models import MarginSort
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from outlay.server._dashboard.breakdown import Breakdown
     from outlay.server._dashboard.visit import Visit
-    from outlay.server._wire.response_models import ReportResponse
+    from outlay.server._services.profitability import Margins
 
 PAGE_SIZE: Final = 25
 
-_SORTS: Final = {"cost": "Highest cost", "cheapest": "Lowest cost"}
+_SORTS: Final = {
+    "cost": ("Highest cost", MarginSort.COST),
+    "margin": ("Highest margin", MarginSort.PROFIT),
+    "worst": ("Worst margin", MarginSort.WORST),
+    "revenue": ("Highest revenue", MarginSort.REVENUE),
+}
+_COST_SORTS: Final = {"cost": "Highest cost", "cheapest": "Lowest cost"}
 
 
 def customers(visit: Visit) -> Page:
-    """Return the page ``/customers``: customers, ranked."""
-    period, scope = visit.period, Scope(visit.where)
+    """Return the page ``/customers``: customers, ranked by cost or by margin."""
     sort = visit.query.get("sort", "cost")
-    if sort not in _SORTS:
-        raise refused("sort", f"must be one of {', '.join(_SORTS)}")
     offset = (visit.page - 1) * PAGE_SIZE
+    known = {**{one: label for one, (label, _) in _SORTS.items()}, **_COST_SORTS}
+    if sort not in known:
+        raise refused("sort", f"must be one of {', '.join(known)}")
+    money = None
+    if sort in _SORTS:
+        money = margins.ask(
+            visit, sort=_SORTS[sort][1], limit=PAGE_SIZE, offset=offset, trend=True
+        )
+    found = money.margins if money else None
+    warnings = overlap_warnings(visit)
+    if found is not None:
+        table = _margin_table(visit, found, offset)
+        sorts = {one: label for one, (label, _) in _SORTS.items()}
+    else:
+        table, more = _cost_table(visit, offset, ascending=sort == "cheapest")
+        warnings += more
+        sorts = _COST_SORTS
+    return Page(
+        "customers.html",
+        {
+            **frame(visit, "Customers"),
+            **period_controls(visit),
+            "base_url": visit.base_url,
+            "chips": filter_chips(visit),
+            "warnings": warnings,
+            "notes": money.warnings if money else (),
+            "is_empty": not visit.has_events,
+            "kept_period": [*visit.period.query.items(), ("currency", visit.currency)],
+            "has_margins": found is not None,
+            "versus": f"vs {visit.period.prior.label}",
+            "sorts": [
+                {"label": label, "href": visit.link(sort=one), "current": one == sort}
+                for one, label in sorts.items()
+            ],
+            **table,
+        },
+    )
+
+
+def _pager(visit: Visit, offset: int, shown: int, total: int) -> dict[str, str]:
+    last = offset + shown
+    text = f"All {count(total)}"
+    if offset:
+        text = f"{count(offset + 1)}–{count(last)} of {count(total)}"
+    elif shown < total:
+        text = f"Top {count(shown)} of {count(total)}"
+    return {
+        "shown": text,
+        "previous_page": visit.link(page=str(visit.page - 1)) if offset else "",
+        "next_page": visit.link(page=str(visit.page + 1)) if last < total else "",
+    }
+
+
+def _margin_table(visit: Visit, found: Margins, offset: int) -> dict[str, Any]:
+    rows = margins.margin_rows(visit, found, offset)
+    total = found.total
+    totals = [amount(total.cost), amount(total.revenue), amount(total.profit)]
+    return {
+        "rows": rows,
+        "total": totals,
+        "total_percent": percent(total.profit, total.revenue),
+        "total_change": found.prior and change(total.profit, found.prior.profit),
+        "tail": "",
+        "tails": [
+            tail_class([totals[0], *(row.cost for row in rows)]),
+            tail_class([totals[1], *(row.revenue for row in rows)]),
+            tail_class([totals[2], *(row.margin for row in rows)]),
+        ],
+        **_pager(visit, offset, len(rows), found.customers),
+    }
+
+
+def _cost_table(
+    visit: Visit, offset: int, *, ascending: bool
+) -> tuple[dict[str, Any], Sequence[str]]:
+    period, scope = visit.period, Scope(visit.where)
     found = report(
         visit,
         scope,
@@ -60,67 +144,34 @@ def customers(visit: Visit) -> Page:
         BY_CUSTOMER,
         limit=PAGE_SIZE,
         offset=offset,
-        ascending=sort == "cheapest",
+        ascending=ascending,
     )
-    return Page(
-        "customers.html",
-        {
-            **frame(visit, "Customers"),
-            **period_controls(visit),
-            "base_url": visit.base_url,
-            "chips": filter_chips(visit),
-            "warnings": [*overlap_warnings(visit), *(found.warnings or ())],
-            "is_empty": not visit.has_events,
-            "kept_period": [*period.query.items(), ("currency", visit.currency)],
-            "sorts": [
-                {"label": label, "href": visit.link(sort=one), "current": one == sort}
-                for one, label in _SORTS.items()
-            ],
-            **_customer_table(visit, scope, found, offset),
-        },
-    )
-
-
-def _customer_table(
-    visit: Visit, scope: Scope, found: ReportResponse, offset: int
-) -> dict[str, Any]:
-    rows = [group for group in found.groups if group.key != OTHER]
-    keys = [group.key for group in rows]
-    prior_total, prior = prior_costs(
-        visit, scope, visit.period.prior, BY_CUSTOMER, keys
-    )
+    groups = [group for group in found.groups if group.key != OTHER]
+    keys = [group.key for group in groups]
+    prior_total, prior = prior_costs(visit, scope, period.prior, BY_CUSTOMER, keys)
     total = Decimal(found.total_cost_exact)
-    largest = max((Decimal(group.total_cost_exact) for group in rows), default=ZERO)
-    last = offset + len(rows)
-    return {
+    costs = [Decimal(group.total_cost_exact) for group in groups]
+    largest = max(costs, default=ZERO)
+    table = {
         "rows": [
             {
                 "rank": count(offset + place),
-                "label": group.key or first_group(BY_CUSTOMER),
+                "customer": group.key,
+                "name": visit.customer_names.get(group.key, ""),
                 "href": visit.link_to_group(BY_CUSTOMER, group.key),
-                "width": bar_width(Decimal(group.total_cost_exact), largest),
-                "amount": amount(group.total_cost_exact),
-                "share": percent(Decimal(group.total_cost_exact), total),
-                "change": change(
-                    Decimal(group.total_cost_exact), prior.get(group.key, ZERO)
-                ),
+                "width": bar_width(cost, largest),
+                "cost": amount(cost),
+                "share": percent(cost, total),
+                "change": change(cost, prior.get(group.key, ZERO)),
             }
-            for place, group in enumerate(rows, 1)
+            for place, (group, cost) in enumerate(zip(groups, costs, strict=True), 1)
         ],
-        "shown": shown_of(len(rows), found)
-        if not offset
-        else f"{count(offset + 1)}–{count(last)} of {count(found.pagination.total)}",
-        "total": amount(total),
+        "total": [amount(total)],
         "total_change": change(total, prior_total),
-        "versus": f"vs {visit.period.prior.label}",
-        "tail": tail_class(
-            [amount(total), *(amount(g.total_cost_exact) for g in rows)]
-        ),
-        "previous_page": visit.link(page=str(visit.page - 1)) if offset else "",
-        "next_page": visit.link(page=str(visit.page + 1))
-        if last < found.pagination.total
-        else "",
+        "tail": tail_class([amount(one) for one in [total, *costs]]),
+        **_pager(visit, offset, len(groups), found.pagination.total),
     }
+    return table, found.warnings or ()
 
 
 def customer(visit: Visit) -> Page | Redirect:
@@ -134,11 +185,9 @@ def customer(visit: Visit) -> Page | Redirect:
     counts = event_counts(visit, scope)
     period = visit.period
     total = Decimal(found.response.total_cost_exact)
-    all_costs = report(
-        visit, Scope(visit.where), period.start, period.end, BY_COST, limit=1
-    )
-    share = percent(total, Decimal(all_costs.total_cost_exact))
-    title = identifier or first_group(BY_CUSTOMER)
+    money = margins.ask(visit, customer=identifier)
+    name = visit.customer_names.get(identifier, "")
+    title = name or identifier or first_group(BY_CUSTOMER)
     return Page(
         "customer.html",
         {
@@ -146,13 +195,13 @@ def customer(visit: Visit) -> Page | Redirect:
             **period_controls(visit),
             "identifier": identifier,
             "chips": filter_chips(visit),
-            "warnings": [*overlap_warnings(visit), *(found.response.warnings or ())],
-            "all_customers": visit.link("/customers"),
-            "kpis": [
-                cost_kpi(visit, found),
-                Kpi("Share of all cost", "in this period", text=share or "–"),
-                Kpi("Events", "in this period", text=count(counts.events)),
+            "warnings": [
+                *overlap_warnings(visit),
+                *(found.response.warnings or ()),
             ],
+            "notes": money.warnings if money else (),
+            "all_customers": visit.link("/customers"),
+            "kpis": _kpis(visit, found, money, total),
             "chart": found.chart,
             "chart_name": f"Cost of {title} by {period.grain}",
             "chart_note": chart_note(visit, found.points),
@@ -163,3 +212,17 @@ def customer(visit: Visit) -> Page | Redirect:
             "quality": quality_rows(counts),
         },
     )
+
+
+def _kpis(
+    visit: Visit, found: Breakdown, money: margins.Money | None, total: Decimal
+) -> list[Kpi]:
+    cost = cost_kpi(visit, found)
+    if money and money.margins:
+        return [cost, *margins.margin_kpis(visit, money, money.margins, found.points)]
+    period = visit.period
+    everything = report(
+        visit, Scope(visit.where), period.start, period.end, BY_COST, limit=1
+    )
+    share = percent(total, Decimal(everything.total_cost_exact))
+    return [cost, Kpi("Share of all cost", "in this period", text=share or "–")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from outlay.server._dashboard import margins
 from outlay.server._dashboard.amounts import amount, change, count, percent
 from outlay.server._dashboard.breakdown import (
     Breakdown,
@@ -34,6 +35,7 @@ def overview(visit: Visit) -> Page:
     by = visit.by(BY_COST, BY_CUSTOMER)
     found = break_down(visit, scope, by)
     counts = event_counts(visit, scope)
+    money = margins.ask(visit)
     groupings = [BY_COST, BY_CUSTOMER, *visit.dimensions]
     return Page(
         "overview.html",
@@ -42,9 +44,13 @@ def overview(visit: Visit) -> Page:
             **period_controls(visit),
             "base_url": visit.base_url,
             "chips": filter_chips(visit),
-            "warnings": [*overlap_warnings(visit), *(found.response.warnings or ())],
+            "warnings": [
+                *overlap_warnings(visit),
+                *(found.response.warnings or ()),
+            ],
+            "notes": money.warnings if money else (),
             "is_empty": not visit.has_events,
-            "kpis": _kpis(visit, scope, found, counts),
+            "kpis": _kpis(visit, scope, found, money),
             "chart": found.chart,
             "chart_name": f"Cost by {visit.period.grain}",
             "chart_note": chart_note(visit, found.points),
@@ -58,19 +64,15 @@ def overview(visit: Visit) -> Page:
 
 
 def _kpis(
-    visit: Visit, scope: Scope, found: Breakdown, counts: EventCounts
+    visit: Visit, scope: Scope, found: Breakdown, money: margins.Money | None
 ) -> list[Kpi]:
+    cost = cost_kpi(visit, found)
+    if money and money.margins:
+        return [cost, *margins.margin_kpis(visit, money, money.margins, found.points)]
     period = visit.period
     customers = report(visit, scope, period.start, period.end, BY_CUSTOMER, limit=1)
-    return [
-        cost_kpi(visit, found),
-        Kpi(
-            "Customers with cost",
-            "in this period",
-            text=count(customers.pagination.total),
-        ),
-        Kpi("Events", "in this period", text=count(counts.events)),
-    ]
+    number = count(customers.pagination.total)
+    return [cost, Kpi("Customers with cost", "in this period", text=number)]
 
 
 def cost_kpi(visit: Visit, found: Breakdown) -> Kpi:

@@ -89,6 +89,14 @@ class Period(NamedTuple):
         return self.start <= self.now < self.end
 
     @property
+    def until(self) -> int:
+        """The end, or while the period is running, the end of the current hour."""
+        if not self.is_running:
+            return self.end
+        hours = (self.now - self.start) // MICROSECONDS_PER_HOUR + 1
+        return min(self.end, self.start + hours * MICROSECONDS_PER_HOUR)
+
+    @property
     def label(self) -> str:
         """The period's name, such as ``October 2026``."""
         if self.kind == "month":
@@ -148,8 +156,7 @@ class Period(NamedTuple):
         before = self.earlier
         if not self.is_running:
             return Span(before.start, before.end, _short_label(before))
-        hours = (self.now - self.start) // MICROSECONDS_PER_HOUR + 1
-        end = min(before.end, before.start + hours * MICROSECONDS_PER_HOUR)
+        end = min(before.end, before.start + self.until - self.start)
         last = local(end - 1, self.zone).date()
         return Span(before.start, end, _short_days(before.first, last))
 

@@ -66,6 +66,12 @@ class Visit:
             return reader.costs(self.key.namespace, None, ALL)[0]
 
     @cached_property
+    def customer_names(self) -> Mapping[str, str]:
+        """The display names of customers, by id."""
+        with self.core.store.reading() as reader:
+            return reader.customer_names(self.key.namespace)
+
+    @cached_property
     def has_events(self) -> bool:
         """Whether any cost metric has ever read an event."""
         with self.core.store.reading() as reader:

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+import msgspec
+
 from outlay.server._metering.decimals import (
     ZERO,
     add,
@@ -126,6 +128,7 @@ class MarginQuery(NamedTuple):
         prior: The prior period. If None, it has the same length, and ends at the start.
         as_of: The instant whose state of revenue and rates is read. If None, it is the
             current state.
+        customer: The only customer. If None, all customers count.
     """
 
     start: int
@@ -137,6 +140,7 @@ class MarginQuery(NamedTuple):
     trend: BucketWidth | None = None
     prior: TimeWindow | None = None
     as_of: int | None = None
+    customer: str | None = None
 
     @property
     def prior_period(self) -> TimeWindow:
@@ -197,6 +201,21 @@ class ProfitabilityService:
             return _Comparison(
                 reader, namespace, query, self._default_currency
             ).margins()
+
+    def revenue_by_window(
+        self, namespace: str, query: MarginQuery, windows: Sequence[TimeWindow]
+    ) -> list[Decimal]:
+        """Return the revenue of each window inside of the period of ``query``.
+
+        Lines of one period are added first. So the sum of the windows may differ from
+        the revenue of the period in the twelfth decimal place.
+
+        Raises:
+            HttpProblem: 400, because a rate between two currencies is missing.
+        """
+        with self._store.reading() as reader:
+            comparison = _Comparison(reader, namespace, query, self._default_currency)
+            return comparison.revenue_by_window(windows)
 
 
 class _Comparison:
@@ -272,7 +291,10 @@ class _Comparison:
             self._namespace, start, end, as_of=self._query.as_of
         )
         # An amount of 0 takes an earlier line back.
-        return [line for line in lines if line.amount]
+        return [line for line in lines if line.amount and self._counts(line.customer)]
+
+    def _counts(self, customer: str) -> bool:
+        return self._query.customer in {None, customer}
 
     def _only_currency(self) -> str | None:
         """Return the one currency of revenue and of the costs with events, or None."""
@@ -302,8 +324,12 @@ class _Comparison:
     ) -> dict[str, Margin]:
         """Return the margin of each customer in ``start <= t < end``."""
         margins: dict[str, Margin] = {}
+        only = self._query.customer
+        where = NO_FILTER if only is None else {CUSTOMER_NAME: frozenset([only])}
         for metric in self._metrics:
-            costs = self._costs(metric, start, end, lambda one: one.customer)
+            costs = self._costs(
+                metric, start, end, lambda one: one.customer, where=where
+            )
             for customer, cost in costs:
                 margins[customer] = margins.get(customer, NO_MARGIN) + Margin(
                     cost, ZERO
@@ -365,6 +391,19 @@ class _Comparison:
                 amount = add(until, _earned(line, period.start).copy_negate())
                 share = add(share, self._converter.convert(amount, period))
         return share
+
+    def revenue_by_window(self, windows: Sequence[TimeWindow]) -> list[Decimal]:
+        """Return the converted revenue of each window."""
+        together: dict[tuple[int, int, str], RevenueLine] = {}
+        for line in self._lines:
+            key = (line.start, line.end, line.currency)
+            first = together.get(key)
+            together[key] = line if first is None else _joined(first, line)
+        sums = [ZERO for _ in windows]
+        for place, window in enumerate(windows):
+            for line in together.values():
+                sums[place] = add(sums[place], self._share(line, *window))
+        return sums
 
     # -- trends
 
@@ -468,6 +507,12 @@ def _earned(line: RevenueLine, at: int) -> Decimal:
     if at >= line.end:
         return line.amount
     return proportion(line.amount, at - line.start, line.end - line.start)
+
+
+def _joined(first: RevenueLine, second: RevenueLine) -> RevenueLine:
+    """Return a line with the amount of two lines of the same period and currency."""
+    amount = add(first.amount, second.amount)
+    return msgspec.structs.replace(first, amount=amount)
 
 
 def _sum(margins: Iterable[Margin]) -> Margin:

@@ -1,0 +1,113 @@
+"""A server with two months of costs, and a real Chromium that watches for errors."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import httpx
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.support.showcase import (
+    API_KEY,
+    send_events,
+    send_revenue,
+    showcase_server,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+    from outlay.server import BackgroundServer
+
+CHROMIUM: Final = ("chromium", "chromium-browser", "google-chrome")
+"""The names of the program. Debian's package is ``chromium``."""
+
+
+class Visit(Protocol):
+    """Opens a browser window, signed in unless asked otherwise."""
+
+    def __call__(
+        self,
+        *,
+        signed_in: bool = True,
+        **options: Any,  # noqa: ANN401
+    ) -> AbstractContextManager[Page]:
+        """Open a window with these options of a browser context."""
+
+
+@pytest.fixture(scope="package")
+def server() -> Iterator[BackgroundServer]:
+    """A server with costs, revenue and names."""
+    with showcase_server() as server:
+        headers = {"authorization": f"Bearer {API_KEY}"}
+        with httpx.Client(
+            base_url=server.url, headers=headers, trust_env=False
+        ) as client:
+            send_events(client, a_day=20)
+            send_revenue(client)
+        yield server
+
+
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium. Its loop ends with this package."""
+    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    assert path is not None, "install Chromium: sh scripts/install_chromium.sh"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path,
+            # Containers run tests as root, for whom Chromium has no sandbox.
+            args=["--no-sandbox", "--disable-dev-shm-usage"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def cookies(server: BackgroundServer, chromium: Browser) -> Any:  # noqa: ANN401
+    """The cookies of a person who signed in through the form."""
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(server.url)
+    page.get_by_label("API key").fill(API_KEY)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="October 2026").wait_for()
+    kept = context.cookies()
+    context.close()
+    return kept
+
+
+@pytest.fixture
+def visit(server: BackgroundServer, chromium: Browser, cookies: Any) -> Visit:  # noqa: ANN401
+    """Open windows. Each must stay without a message in its console."""
+
+    @contextmanager
+    def opened(*, signed_in: bool = True, **options: Any) -> Iterator[Page]:  # noqa: ANN401
+        context = chromium.new_context(base_url=server.url, **options)
+        if signed_in:
+            context.add_cookies(cookies)
+        messages: list[str] = []
+        page = _listening(context, messages.append)
+        try:
+            yield page
+        finally:
+            context.close()
+        assert messages == []
+
+    return opened
+
+
+def _listening(context: BrowserContext, tell: Callable[[str], None]) -> Page:
+    """Return a page whose errors are told, violations of the policy included."""
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    page.on("console", lambda message: tell(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: tell(f"error: {error}"))
+    page.on("requestfailed", lambda request: tell(f"failed: {request.url}"))
+    return page

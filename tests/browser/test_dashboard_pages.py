@@ -1,0 +1,236 @@
+"""The dashboard in a real Chromium: what a person sees, clicks and types.
+
+Every window must stay without errors, and without violations of the policy.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from tests.browser.conftest import Visit
+
+pytestmark = pytest.mark.serial  # one browser for all
+
+MONTH: Final = "month=2026-10"
+PAGES: Final = (
+    f"/?{MONTH}",
+    f"/?{MONTH}&by=customer&where.provider=openai",
+    "/?from=2026-10-07&to=2026-10-07",
+    f"/customers?{MONTH}&sort=worst",
+    f"/customers?{MONTH}&where.provider=openai",
+    f"/customer?{MONTH}&id=cus_acme",
+    "/?tz=Mars",
+)
+PHONE: Final = {"width": 360, "height": 740}
+DESK: Final = {"width": 1280, "height": 900}
+MAX_PAGE_BYTES: Final = 40_000
+
+
+def show(page: Page, path: str) -> None:
+    """Open a page, and open all that is folded."""
+    page.goto(path)
+    page.evaluate("document.querySelectorAll('.twin').forEach(one => one.open = true)")
+
+
+def overflow(page: Page) -> int:
+    """Return the pixels by which a page is wider than the window."""
+    width = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    return int(width)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_every_page_is_accessible_and_fits(
+    visit: Visit, theme: str, size: dict[str, int]
+) -> None:
+    """axe-core finds nothing, in both themes, on a phone and on a desk."""
+    with visit(color_scheme=theme, viewport=size) as page:
+        for path in PAGES[:-1]:
+            show(page, path)
+            found = Axe().run(page)
+            assert found.violations_count == 0, found.generate_report()
+            assert overflow(page) <= 0, path
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_sign_in_page_is_accessible(visit: Visit, theme: str) -> None:
+    """It is the first page that anybody sees."""
+    with visit(signed_in=False, color_scheme=theme, viewport=PHONE) as page:
+        page.goto("/")
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        assert page.get_by_label("API key").is_visible()
+
+
+def test_themes_differ_and_keep_their_contrast(visit: Visit) -> None:
+    """A dark page is dark."""
+    colors = []
+    for theme in ("light", "dark"):
+        with visit(color_scheme=theme) as page:
+            page.goto("/")
+            colors.append(
+                page.evaluate("getComputedStyle(document.body).backgroundColor")
+            )
+    assert colors == ["rgb(247, 247, 245)", "rgb(18, 19, 21)"]
+
+
+def test_a_person_signs_in_looks_and_signs_out(visit: Visit) -> None:
+    """From the form to the figures, and out again."""
+    with visit(signed_in=False) as page:
+        page.goto(f"/customers?{MONTH}")
+        page.get_by_label("API key").fill("sk_test_showcase")
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", name="Customers").wait_for()
+        assert page.url.endswith(f"/customers?{MONTH}")
+        page.get_by_role("button", name="Sign out").click()
+        page.get_by_role("heading", name="Sign in").wait_for()
+        page.goto("/")
+        page.get_by_role("heading", name="Sign in").wait_for()
+
+
+def test_the_period_is_chosen_by_links_and_by_a_form(visit: Visit) -> None:
+    """Month, week, earlier, and any days in any time zone."""
+    with visit() as page:
+        page.goto("/")
+        page.get_by_role("link", name="Earlier: September 2026").click()
+        page.get_by_role("heading", name="September 2026").wait_for()
+        page.get_by_role("link", name="Week").click()
+        page.get_by_role("heading", name="Week 40, 2026").wait_for()
+        page.get_by_text("Dates", exact=True).click()
+        page.get_by_label("First day").fill("2026-10-05")
+        page.get_by_label("Last day").fill("2026-10-06")
+        page.get_by_label("Time zone of the days").fill("Europe/Berlin")
+        page.get_by_role("button", name="Show").click()
+        page.get_by_role("heading", name="5–6 October 2026").wait_for()
+        assert "from=2026-10-05&to=2026-10-06&tz=Europe%2FBerlin" in page.url
+        assert page.get_by_text("Europe/Berlin").first.is_visible()
+
+
+def test_time_zones_are_suggested(visit: Visit) -> None:
+    """The browser knows their names, so that no page carries them."""
+    with visit() as page:
+        page.goto("/")
+        options = "[...document.querySelectorAll('#zones option')].map(o => o.value)"
+        assert {"UTC", "Europe/Berlin"} <= set(page.evaluate(options))
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
+def test_drilling_down_needs_no_script(visit: Visit, script: bool) -> None:  # noqa: FBT001
+    """From the month to a day, from a provider to its customers, to one of them."""
+    with visit(java_script_enabled=script, viewport=DESK) as page:
+        page.goto(f"/?{MONTH}&by=provider")
+        page.get_by_role("link", name="7 October 2026:").click()
+        page.get_by_role("heading", name="7 October 2026").wait_for()
+        page.go_back()
+        page.get_by_role("link", name="openai").first.click()
+        page.get_by_role("link", name="Remove the filter Provider openai").wait_for()
+        page.get_by_role("link", name="Customer", exact=True).click()
+        page.get_by_role("link", name="Acme GmbH").first.click()
+        page.get_by_role("heading", name="Acme GmbH").wait_for()
+        assert "where.provider=openai" in page.url
+        page.get_by_role("link", name="Remove the filter Provider openai").click()
+        page.get_by_text("Revenue").first.wait_for()
+
+
+def test_the_keyboard_reaches_bars_and_opens_them(visit: Visit) -> None:
+    """Tab moves from bar to bar, and Enter opens one."""
+    with visit(viewport=DESK) as page:
+        page.goto(f"/?{MONTH}")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == (
+            "Skip to the content"
+        )
+        names = []
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            label = page.evaluate("document.activeElement.getAttribute('aria-label')")
+            if label and "October 2026:" in label:
+                names.append(label)
+                if len(names) == 3:
+                    break
+        assert [name.split(" ")[0] for name in names] == ["1", "2", "3"]
+        assert page.locator(".hint").is_visible()
+        page.keyboard.press("Escape")
+        assert not page.locator(".hint").is_visible()
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", name="3 October 2026").wait_for()
+
+
+def test_a_hint_has_the_figures_of_the_table(visit: Visit) -> None:
+    """Each group of the day, and the total, with all digits."""
+    with visit(viewport=DESK) as page:
+        show(page, f"/?{MONTH}&by=provider")
+        page.get_by_role("link", name="7 October 2026:").hover()
+        hint = page.locator(".hint").inner_text()
+        row = page.get_by_role("row", name="7 October 2026")
+        cells = row.locator("td").all_inner_texts()
+        assert [cell for cell in cells if cell != "–"] == re.findall(
+            r"[\d,]+\.\d+", hint
+        )
+
+
+def test_a_missing_day_has_no_bar_and_the_running_day_is_pale(visit: Visit) -> None:
+    """A gap is no zero, and today is not over."""
+    with visit(viewport=DESK) as page:
+        page.goto(f"/?{MONTH}")
+        bars = page.locator("a.col")
+        assert bars.count() == 28
+        assert page.get_by_role("link", name="12 October 2026").count() == 0
+        pale = page.locator("a.col.pale")
+        assert pale.count() == 1
+        assert "29 October 2026" in (pale.get_attribute("aria-label") or "")
+        assert "not over yet" in (pale.get_attribute("aria-label") or "")
+
+
+def test_a_page_weighs_little(visit: Visit) -> None:
+    """HTML, CSS and the script of each page, compressed, and nothing else."""
+    with visit() as page:
+        for path in PAGES[:-1]:
+            bodies: dict[str, int] = {}
+            page.on(
+                "response",
+                lambda response, bodies=bodies: bodies.update(
+                    {
+                        urlsplit(response.url).path: len(
+                            gzip.compress(response.body(), 6)
+                        )
+                    }
+                ),
+            )
+            page.goto(path)
+            page.wait_for_load_state("networkidle")
+            files = {name for name in bodies if name.startswith("/static/")}
+            assert files <= {
+                "/static/dashboard.css",
+                "/static/dashboard.js",
+                "/static/icon.svg",
+            }
+            assert sum(bodies.values()) <= MAX_PAGE_BYTES, bodies
+
+
+def test_paper_has_the_figures_and_no_buttons(visit: Visit) -> None:
+    """Print leaves out what cannot be pressed."""
+    with visit() as page:
+        page.goto(f"/customers?{MONTH}")
+        page.emulate_media(media="print")
+        assert not page.get_by_role("navigation", name="Pages", exact=True).is_visible()
+        assert not page.get_by_role("button", name="Open").is_visible()
+        assert page.get_by_role("link", name="Acme GmbH").is_visible()
+
+
+def test_a_wrong_address_leads_back(visit: Visit) -> None:
+    """The message names the parameter, and the link works."""
+    with visit(signed_in=True) as page:
+        page.route("**/favicon.ico", lambda route: route.abort())
+        response = page.request.get("/?tz=Mars")
+        assert response.status == 400
+        assert "no IANA time zone" in response.text()

@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ("asgi", "django", "fastapi", "flask", "litestar", "starlette", "wsgi")
+__all__ = (
+    "arq",
+    "asgi",
+    "celery",
+    "django",
+    "dramatiq",
+    "fastapi",
+    "flask",
+    "litestar",
+    "rq",
+    "starlette",
+    "wsgi",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

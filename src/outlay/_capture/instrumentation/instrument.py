@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack, overload
 
 from outlay._capture.instrumentation.import_hook import is_installed
 from outlay._capture.instrumentation.library import CaptureOptions
+from outlay._capture.instrumentation.task_queues import TASK_QUEUES, task_queue
 from outlay._capture.pricing.genai_package import load_genai_package
 from outlay._capture.providers import MODULES, libraries, library
 from outlay._capture.recorder import Recorder
@@ -56,7 +57,8 @@ def instrument(target: object = None, **options: Unpack[InstrumentOptions]) -> o
             those of copies that are made of it (``with_options``). Or the name of a
             library, such as ``"openai"``: all its clients are captured, earlier ones
             too. If None, every supported library that the program has imported or
-            imports later.
+            imports later. Or a task queue, ``"arq"``, ``"celery"`` or ``"rq"``: its
+            tasks then carry the attribution of the code that sends them.
         **options: See below.
 
     Options:
@@ -80,6 +82,9 @@ def instrument(target: object = None, **options: Unpack[InstrumentOptions]) -> o
     Raises:
         ConfigError: The library is not supported, or not installed.
     """
+    if isinstance(target, str) and target in TASK_QUEUES:
+        task_queue(target).instrument()
+        return None
     load_genai_package()
     capture_options = _capture_options(**options)
     if target is None or isinstance(target, str):
@@ -117,6 +122,8 @@ def uninstrument(target: object = None) -> None:
     if target is None:
         for each in libraries():
             each.uninstrument()
+    elif isinstance(target, str) and target in TASK_QUEUES:
+        task_queue(target).uninstrument()
     elif isinstance(target, str):
         _library_named(target).uninstrument()
     else:
@@ -145,7 +152,7 @@ def _library_named(name: str) -> Library:
     except KeyError:
         raise ConfigError(
             f"outlay knows no library {name!r}; "
-            f"supported are {', '.join(sorted(MODULES))}"
+            f"supported are {', '.join(sorted([*MODULES, *TASK_QUEUES]))}"
         ) from None
 
 

@@ -1122,3 +1122,18 @@ def test_no_log_line_holds_a_key(
 
     assert KEY not in caplog.text
     assert KEY not in repr(ServerSettings(api_key=KEY))
+
+
+# -- long queries
+
+
+@pytest.mark.parametrize("kind", OPENERS)
+def test_a_query_over_its_deadline_is_refused(kind: str) -> None:
+    """A refusal that says how to narrow the query is better than a silent client."""
+    with running(open_store=OPENERS[kind], query_timeout=1e-6) as site:
+        cost_id = site.create_cost()
+        answer = site.http.get(f"/v0/costs/{cost_id}/summary", params=PERIOD)
+
+    assert answer.status_code == 503
+    assert answer.json()["code"] == "QUERY_TIMEOUT"
+    assert "ask for a shorter period" in answer.json()["message"]

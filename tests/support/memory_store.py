@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from outlay.server._errors import QueryStoppedError
 from outlay.server._records import (
     ApiKey,
     CostMetric,
@@ -25,6 +26,7 @@ from outlay.server._records import (
 )
 from outlay.server._storage.event_filter import event_matcher
 from outlay.server._storage.event_store import CursorError, EventFilter, EventPage
+from outlay.server._storage.query_limit import current_limit
 from outlay.server._storage.store import CUSTOMER_NAME, NO_FILTER, keep_all
 from tests.support.memory_revenue import (
     MemoryRevenueReader,
@@ -216,9 +218,15 @@ class MemoryStore(MemoryRevenueWriter):
     @contextmanager
     def reading(self) -> Iterator[MemoryReader]:
         """Open a consistent view."""
+        limit = current_limit()
+        if limit is not None and limit.is_over():
+            raise QueryStoppedError("the query was stopped")
         with self._lock:
             view = self._tables.snapshot()
         yield MemoryReader(view)
+
+    def reopener(self) -> None:
+        """Return None, because no other process has the tables."""
 
     def close(self) -> None:
         """Keep the tables."""

@@ -22,11 +22,11 @@ from outlay.server._services.events import EventService
 from outlay.server._services.ingest import IngestService
 from outlay.server._services.keys import KeyService
 from outlay.server._services.profitability import ProfitabilityService
+from outlay.server._services.query_pool import QueryPool
+from outlay.server._services.query_services import QueryServices
 from outlay.server._services.rate_limit import RateLimit
-from outlay.server._services.report import ReportService
 from outlay.server._services.revenue import RevenueService
 from outlay.server._services.sessions import Sessions
-from outlay.server._services.summary import SummaryService
 from outlay.server._storage.commit_thread import CommitThread
 from outlay.server._storage.opening import open_store
 
@@ -94,8 +94,13 @@ class ServerCore:
         self.costs = CostService(
             self.store, self.commits, self.auth, settings, self.now
         )
-        self.summaries = SummaryService(self.store)
-        self.reports = ReportService(self.store, settings.default_currency)
+        services = QueryServices(self.store, settings.default_currency)
+        self.summaries, self.reports = services.summaries, services.reports
+        self.queries = QueryPool(
+            services,
+            timeout=settings.query_timeout,
+            reopen=self.store.reopener(),
+        )
         self.revenue = RevenueService(self.store, self.commits, self.now)
         self.profitability = ProfitabilityService(self.store, settings.default_currency)
         self.sessions = Sessions(self.now)
@@ -118,6 +123,7 @@ class ServerCore:
         self._key_uses.cancel()
         with suppress(StoreUnavailableError):  # The time of a use is worth no failure.
             await self.keys.write_uses()
+        await self.queries.stop()
         await self.commits.stop()
         self.close()
         counts = self.ingest.counts
@@ -134,6 +140,7 @@ class ServerCore:
         if not self._opened:
             return
         self._opened = False
+        self.queries.close()
         self.store.close()
 
     def now(self) -> int:

@@ -7,6 +7,7 @@
     ├── DatabaseError           the database file cannot be used
     │   ├── DatabaseBusyError       another server has it open
     │   └── NewerDatabaseError      a newer outlay wrote it
+    ├── QueryStoppedError       a query reached its deadline, or its client is gone
     └── StoreUnavailableError   the database failed to write or to read
 
 The refusal of a single request is a ``_wire.problems.HttpProblem`` instead.
@@ -23,6 +24,7 @@ __all__ = (
     "DatabaseBusyError",
     "DatabaseError",
     "NewerDatabaseError",
+    "QueryStoppedError",
     "ServerError",
     "StoreUnavailableError",
 )
@@ -54,6 +56,10 @@ class DatabaseBusyError(DatabaseError):
 
 class NewerDatabaseError(DatabaseError):
     """A newer version of outlay wrote the database."""
+
+
+class QueryStoppedError(ServerError):
+    """A query reached its deadline, or its client is gone."""
 
 
 class StoreUnavailableError(ServerError):

@@ -107,6 +107,9 @@ class ServerSettings(BaseModel):
     body_timeout: Annotated[float, Field(gt=0)] = 60.0
     """The seconds within which a body must arrive, and a response must be read."""
 
+    query_timeout: Annotated[float, Field(gt=0)] = 30.0
+    """The most seconds for a summary or report. A longer one is refused with 503."""
+
     access_log: bool = False
     """Log a line for each request."""
 

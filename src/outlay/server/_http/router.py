@@ -147,6 +147,11 @@ class Request:
             more = message.get("more_body", False)
         return b"".join(parts)
 
+    async def disconnected(self) -> None:
+        """Wait until the client is gone. Only a request without a body may wait."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
     async def model(self, model: type[Model], limit: int) -> Model:
         """Return the JSON body as ``model``, with exact numbers.
 

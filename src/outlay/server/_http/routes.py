@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
@@ -21,6 +20,7 @@ from outlay.server._http.router import (
     warning_header,
 )
 from outlay.server._http.unmatched_routes import UNMATCHED_ROUTES
+from outlay.server._services import query_services
 from outlay.server._wire.problems import UNPARKS
 from outlay.server._wire.request_models import (
     CostCreate,
@@ -126,11 +126,14 @@ async def summarize(core: ServerCore, request: Request) -> Response:
     """Sum up a cost over a period: in total, by dimension, and by window."""
     query = request.query(SummaryQuery)
 
-    def compute() -> bytes:
-        return encode(core.summaries.summarize(request.key, request.identifier, query))
-
-    # In a thread, because posts must not wait for a long query.
-    return Response(200, await asyncio.to_thread(compute))
+    body = await core.queries.run(
+        request.disconnected,
+        query_services.summary,
+        request.key,
+        request.identifier,
+        query,
+    )
+    return Response(200, body)
 
 
 async def report_costs(core: ServerCore, request: Request) -> Response:
@@ -138,11 +141,10 @@ async def report_costs(core: ServerCore, request: Request) -> Response:
     query = request.query(ReportQuery, repeated="costId")
     core.auth.check_namespace(request.key, "merchantId", query.merchant_id)
 
-    def compute() -> bytes:
-        return encode(core.reports.report(request.key, query))
-
-    # In a thread, for the same reason.
-    return Response(200, await asyncio.to_thread(compute))
+    body = await core.queries.run(
+        request.disconnected, query_services.report, request.key, query
+    )
+    return Response(200, body)
 
 
 async def create_product(core: ServerCore, request: Request) -> Response:
@@ -219,7 +221,7 @@ def _cost_routes(path: str, write: str) -> tuple[Route, ...]:
             200,
             SummaryResponse,
             query=SummaryQuery,
-            errors=(400, 404),
+            errors=(400, 404, 503),
         ),
     )
 
@@ -265,7 +267,7 @@ ROUTES: Final = (
         200,
         ReportResponse,
         query=ReportQuery,
-        errors=(400, 404),
+        errors=(400, 404, 503),
     ),
     *_cost_routes("/v0/costs", "costs:write"),
     Route(

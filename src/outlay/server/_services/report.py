@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
     from outlay.server._metering.metric import Accumulator, Contribution
     from outlay.server._records import ApiKey
-    from outlay.server._storage.store import Reader, Store
+    from outlay.server._storage.store import Reader, Views
     from outlay.server._wire.request_models import ReportQuery
 
 
@@ -77,7 +77,7 @@ class ReportService:
         default_currency: The currency of a report without any cost.
     """
 
-    def __init__(self, store: Store, default_currency: str) -> None:
+    def __init__(self, store: Views, default_currency: str) -> None:
         self._store = store
         self._default_currency = default_currency
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from outlay.server._records import ApiKey, CostMetric
-    from outlay.server._storage.store import Reader, Store
+    from outlay.server._storage.store import Reader, Views
     from outlay.server._wire.request_models import SummaryQuery, Window
 
 K = TypeVar("K", bound=tuple[object, ...])
@@ -41,7 +41,7 @@ K = TypeVar("K", bound=tuple[object, ...])
 class SummaryService:
     """Computes summaries. Thread safety: any thread. A call may take seconds."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Views) -> None:
         self._store = store
 
     def summarize(

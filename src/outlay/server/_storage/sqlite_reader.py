@@ -140,6 +140,15 @@ class SqliteReader(SqliteRevenueReader, SqliteEventReader):
         """Close the connection."""
         self._connection.close()
 
+    def stop_when(self, is_over: Callable[[], bool] | None, steps: int) -> None:
+        """Interrupt each query once ``is_over`` returns True. None ends that.
+
+        Args:
+            is_over: A fast function.
+            steps: The instructions of SQLite's machine between two calls of it.
+        """
+        self._connection.set_progress_handler(is_over, steps)
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Keep the view of the first read until the end of the block."""

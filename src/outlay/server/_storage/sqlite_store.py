@@ -9,9 +9,9 @@ hold yet. So every result is exact at any moment, and lagging only makes it slow
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections import defaultdict
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -37,20 +37,22 @@ from outlay.server._storage.rollups import STAGING, add_to_rollups, combine
 from outlay.server._storage.sqlite_reader import (
     COST_COLUMNS,
     READING_COLUMNS,
-    SqliteReader,
     cost_of,
     costs_of_type,
     row_of_cost,
 )
+from outlay.server._storage.sqlite_views import SqliteViews
 from outlay.server._storage.store import keep_all
 from outlay.server._wire.response_models import decode_data
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from outlay.server._storage.rollups import Combined, MeteredEvent
-    from outlay.server._storage.store import Change, Review
+    from outlay.server._storage.sqlite_reader import SqliteReader
+    from outlay.server._storage.store import Change, Review, Views
 
 _CATCH_UP_BATCH: Final = 1000  # events; some 20 ms, for which posts can wait
 _DELETE_BATCH: Final = 5000  # rows of rollups; some 10 ms
@@ -116,16 +118,12 @@ class SqliteStore(SqliteRevenueWriter):
         self._pending_since = 0
         self._load_all_costs()
         self._read_pending()
-        self._idle_readers: list[SqliteReader] = []  # guarded by _readers_lock
-        self._readers_lock = threading.Lock()
+        self._views = SqliteViews(path)
         self._watching = _schema.open_reader(path)
 
     def close(self) -> None:
         """Release the file. No thread may be writing or reading."""
-        with self._readers_lock:
-            readers, self._idle_readers = self._idle_readers, []
-        for reader in readers:
-            reader.close()
+        self._views.close()
         self._watching.close()
         # The file alone is whole then, so that it can be copied.
         with suppress(sqlite3.Error):
@@ -144,27 +142,13 @@ class SqliteStore(SqliteRevenueWriter):
         (version,) = self._watching.execute("PRAGMA data_version").fetchone()
         return int(version)
 
-    @contextmanager
-    def reading(self) -> Iterator[SqliteReader]:
+    def reading(self) -> AbstractContextManager[SqliteReader]:
         """Open a consistent view. It contains everything that was stored before."""
-        try:
-            reader = self._idle_reader()
-            try:
-                with reader.snapshot():
-                    yield reader
-            finally:
-                with self._readers_lock:
-                    self._idle_readers.append(reader)
-        except sqlite3.Error as error:
-            raise StoreUnavailableError(
-                f"the database cannot be read ({error})"
-            ) from error
+        return self._views.reading()
 
-    def _idle_reader(self) -> SqliteReader:
-        with self._readers_lock:
-            if self._idle_readers:
-                return self._idle_readers.pop()
-        return SqliteReader(_schema.open_reader(self._path))
+    def reopener(self) -> Callable[[], Views]:
+        """Return a function that opens the file for reading, in another process."""
+        return partial(SqliteViews, self._path)
 
     # -- events, in the commit thread
 

@@ -144,6 +144,22 @@ class Reader(EventReader, RevenueReader, Protocol):
         ...
 
 
+class Views(Protocol):
+    """A store, for reading. Thread safety: any thread."""
+
+    def reading(self) -> AbstractContextManager[Reader]:
+        """Open a consistent view. It contains everything that was stored before.
+
+        No later write changes the view. A view never waits for a write. If the thread
+        has a `query_limit.QueryLimit`, the view ends with it.
+
+        Raises:
+            QueryStoppedError: The limit ended the view.
+            StoreUnavailableError: The store cannot be read.
+        """
+        ...
+
+
 Review: TypeAlias = "Callable[[Sequence[CostMetric]], Iterable[str]]"
 """A decision about a new cost, from the other costs of its event type, oldest first.
 
@@ -159,7 +175,7 @@ def keep_all(_: Sequence[CostMetric]) -> Iterable[str]:
     return ()
 
 
-class Store(RevenueWriter, Protocol):
+class Store(Views, RevenueWriter, Protocol):
     """Stores events, costs, products and keys.
 
     Each method is one step: it happens as a whole or not at all, and no other write
@@ -284,10 +300,11 @@ class Store(RevenueWriter, Protocol):
         """Note that the keys with these SHA-256 were used."""
         ...
 
-    def reading(self) -> AbstractContextManager[Reader]:
-        """Open a consistent view. It contains everything that was stored before.
+    def reopener(self) -> Callable[[], Views] | None:
+        """Return a function that opens the store for reading in another process.
 
-        No later write changes the view. A view never waits for a write.
+        It can be pickled, and works while this store is open. None means that only
+        this process has the data.
         """
         ...
 

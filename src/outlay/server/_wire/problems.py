@@ -102,6 +102,18 @@ class HttpProblem(Exception):  # noqa: N818 - a response, not a fault of the ser
         self.headers = tuple(headers)
         super().__init__(message)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (self.status, self.body, self.headers)
+
+
+def _restored(
+    status: int, body: ErrorBody, headers: Iterable[tuple[bytes, bytes]]
+) -> HttpProblem:
+    """Return a problem that another process raised."""
+    problem = HttpProblem(status, body.message, headers=headers)
+    problem.body = body
+    return problem
+
 
 def invalid_fields(errors: Sequence[FieldError]) -> HttpProblem:
     """Return the 400 that names every invalid field."""

@@ -1,0 +1,45 @@
+"""The services that compute over many events, and their responses as bytes.
+
+Each function can run in another process: its arguments can be pickled, and it returns
+the encoded body. So the event loop's thread encodes no large response.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from outlay.server._services.report import ReportService
+from outlay.server._services.summary import SummaryService
+from outlay.server._wire.response_models import encode
+
+if TYPE_CHECKING:
+    from outlay.server._records import ApiKey
+    from outlay.server._storage.store import Views
+    from outlay.server._wire.request_models import ReportQuery, SummaryQuery
+
+
+class QueryServices:
+    """The services of queries, over one store. Thread safety: any thread.
+
+    Args:
+        views: The store, for reading.
+        default_currency: The currency of an organization without costs.
+    """
+
+    def __init__(self, views: Views, default_currency: str) -> None:
+        self.views = views
+        self.default_currency = default_currency
+        self.summaries = SummaryService(views)
+        self.reports = ReportService(views, default_currency)
+
+
+def summary(
+    services: QueryServices, key: ApiKey, cost_id: str, query: SummaryQuery
+) -> bytes:
+    """Return the summary of a cost."""
+    return encode(services.summaries.summarize(key, cost_id, query))
+
+
+def report(services: QueryServices, key: ApiKey, query: ReportQuery) -> bytes:
+    """Return the report of an organization."""
+    return encode(services.reports.report(key, query))

@@ -76,8 +76,7 @@ class FakeProviders:
             self._replace(monkeypatch, library)
 
         def send(_session: Any, request: Any) -> AWSResponse:
-            self._meet()
-            headers, body = self._respond(request.url, request.body)
+            headers, body = self.respond(request.url, request.body)
             raw = urllib3.HTTPResponse(io.BytesIO(body), preload_content=False)
             headers["x-amzn-requestid"] = f"req-{next(self._numbers)}"
             return AWSResponse(request.url, 200, headers, raw)
@@ -86,8 +85,7 @@ class FakeProviders:
 
     def _replace(self, monkeypatch: pytest.MonkeyPatch, library: Any) -> None:
         def handle_request(_transport: Any, request: Any) -> Any:
-            self._meet()
-            headers, body = self._respond(str(request.url), request.read())
+            headers, body = self.respond(str(request.url), request.read())
             return library.Response(
                 200, headers=headers, stream=library.ByteStream(body)
             )
@@ -106,9 +104,11 @@ class FakeProviders:
             library.AsyncHTTPTransport, "handle_async_request", handle_async_request
         )
 
-    def _meet(self) -> None:
+    def respond(self, url: str, content: bytes) -> tuple[dict[str, str], bytes]:
+        """Return the headers and the body of a response, on the thread of a request."""
         if self._threads is not None:
             self._threads.wait()
+        return self._respond(url, content)
 
     def _respond(self, url: str, content: bytes) -> tuple[dict[str, str], bytes]:
         path = httpx.URL(url).path
@@ -217,10 +217,16 @@ def _response(
     if not stream:
         return [whole]
     running = {**whole, "status": "in_progress", "output": [], "usage": None}
-    return [
-        {"type": "response.created", "sequence_number": 0, "response": running},
-        {"type": "response.completed", "sequence_number": 1, "response": whole},
+    place = {"output_index": 0, "item_id": item["id"], "content_index": 0}
+    begun = {**item, "status": "in_progress", "content": []}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": running},
+        {"type": "response.output_item.added", "output_index": 0, "item": begun},
+        {"type": "response.output_text.delta", "delta": text, "logprobs": [], **place},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": whole},
     ]
+    return [{"sequence_number": at, **each} for at, each in enumerate(events)]
 
 
 def _message(

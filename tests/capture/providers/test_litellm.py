@@ -6,8 +6,10 @@ LiteLLM calls back on threads of its own; here, a callback after ours tells when
 from __future__ import annotations
 
 import asyncio
+import gc
 import queue
 import threading
+import time
 import warnings
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +28,7 @@ from outlay._capture.providers.litellm import (
     _reported_fields,
     observe,
 )
+from outlay.testing import recording
 from tests.capture.spans.fakes import PROMPT, REPLY, answer
 from tests.support.recorded import Recorded
 
@@ -341,6 +344,81 @@ def test_a_call_that_is_told_of_twice_is_settled_once(capture: Capture) -> None:
             callbacks.on_success(kwargs, object())
 
     assert len(seen) == 1
+
+
+def collect_until(done: Callable[[], object]) -> None:
+    """Collect garbage: LiteLLM's threads hold a stream for some more moments."""
+    deadline = time.monotonic() + DEADLINE
+    while not done() and time.monotonic() < deadline:
+        gc.collect()
+
+
+@pytest.mark.parametrize("parts", [0, 1], ids=["unread", "begun"])
+def test_a_stream_that_is_left_has_no_price(
+    parts: int, litellm: Any, capture: Capture
+) -> None:
+    """LiteLLM runs no callback for it. The cost is visible, and never zero."""
+    with capture(LIBRARY) as seen:
+        stream = litellm.completion(
+            model="gpt-4o", messages=MESSAGES, client=client(), stream=True
+        )
+        for _ in range(parts):
+            next(stream)
+        del stream
+        collect_until(lambda: seen)
+
+    [one] = seen
+    assert (one.provider, one.model, one.is_complete) == ("openai", "gpt-4o", False)
+    assert one.operation_id is not None
+
+
+def test_a_stream_that_is_left_in_asynchronous_code_has_no_price(
+    litellm: Any, capture: Capture
+) -> None:
+    """As in other code."""
+
+    async def ask() -> None:
+        stream = await litellm.acompletion(
+            model="gpt-4o", messages=MESSAGES, client=async_client(), stream=True
+        )
+        async for _ in stream:
+            break
+        await stream.aclose()
+
+    with capture(LIBRARY) as seen:
+        asyncio.run(ask())
+        collect_until(lambda: seen)
+
+    assert [one.is_complete for one in seen] == [False]
+
+
+HELPERS: Final = {
+    "batch_completion": {"model": "gpt-4o", "messages": [MESSAGES] * 2},
+    "batch_completion_models": {"models": ["gpt-4o"] * 2, "messages": MESSAGES},
+    "batch_completion_models_all_responses": {
+        "models": ["gpt-4o"] * 2,
+        "messages": MESSAGES,
+    },
+}
+
+
+@pytest.mark.parametrize("name", HELPERS)
+def test_helpers_with_threads_keep_the_customer(
+    name: str, litellm: Any, told: Callable[[], Told]
+) -> None:
+    """Their pools begin with empty contexts."""
+    with recording() as costs, outlay.attribute(customer_id="cus_7"):
+        outlay.instrument("litellm")
+        waiting = told()
+        getattr(litellm, name)(client=client(), **HELPERS[name])
+        waiting.wait()
+        waiting.wait()
+        outlay.uninstrument("litellm")
+
+    assert {
+        each.data.get("externalCustomerId") or each.subject for each in costs.events
+    } == {"cus_7"}
+    assert costs.events
 
 
 def test_a_failure_costs_nothing(

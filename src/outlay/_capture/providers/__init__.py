@@ -18,6 +18,7 @@ MODULES: Final = {
     "botocore": "aws.LIBRARY",
     "cohere": "cohere.LIBRARY",
     "deepgram": "deepgram.LIBRARY",
+    "dspy": "dspy.LIBRARY",
     "elevenlabs": "elevenlabs.LIBRARY",
     "fal-client": "fal.LIBRARY",
     "google-genai": "google.LIBRARY",

@@ -16,18 +16,23 @@ import importlib.metadata
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from outlay._capture import event_types
 from outlay._capture.extraction.fields import read_fields, to_amount, to_builtin
 from outlay._capture.extraction.registry import Call, Endpoint, provider_of
 from outlay._capture.guard import guarded
-from outlay._capture.instrumentation.import_hook import cancel
-from outlay._capture.instrumentation.library import InstrumentedClients, Library
+from outlay._capture.instrumentation.library import InstrumentedClients, Library, Patch
+from outlay._capture.instrumentation.streams import StreamObserver
+from outlay._capture.instrumentation.thread_pools import BoundFunction
+from outlay._capture.instrumentation.wrappers import observe_result
 from outlay._capture.observation import Observation
 from outlay._model.bounded import BoundedDict
 from outlay.errors import ConfigError
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 Response = Mapping[str, Any]
 
@@ -276,11 +281,27 @@ class _Callbacks:
         if context is not None:
             context.run(self._finish, kwargs, response)
 
+    def on_left(self, kwargs: Response, response_id: str | None) -> None:
+        """Record a call whose stream was not read to its end, without its usage.
+
+        LiteLLM runs no callback for it. If one comes nevertheless, for another wrapper
+        of the same stream, its cost replaces this one.
+        """
+        call_id = kwargs["litellm_call_id"]
+        if self._started.get(call_id) is not None:
+            fields = {"id": response_id or call_id, "adjusted": False}
+            self._finish_with(kwargs, {}, fields)
+
     def _finish(self, kwargs: Response, response: Any) -> None:
+        hidden = getattr(response, "_hidden_params", None) or {}
+        self._finish_with(kwargs, hidden, _reported_fields(kwargs, response))
+
+    def _finish_with(
+        self, kwargs: Response, hidden: Response, fields: Response
+    ) -> None:
         options = self._scope.default_options
         if options is None:
             return
-        hidden = getattr(response, "_hidden_params", None) or {}
         model = kwargs.get("model")
         call = Call(
             provider=options.provider or _provider(kwargs),
@@ -288,7 +309,7 @@ class _Callbacks:
             model=model if isinstance(model, str) else None,
             request_id=_request_id(hidden),
         )
-        options.finish_call(_ENDPOINT, call, _reported_fields(kwargs, response))
+        options.finish_call(_ENDPOINT, call, fields)
 
 
 _MAX_STARTED: Final = 16_384
@@ -339,16 +360,24 @@ _LISTS: Final = (
 
 
 class _LiteLLM(Library):
-    """LiteLLM's package, which gets a callback instead of patches."""
+    """LiteLLM's package, which gets a callback besides its patches."""
 
     _callback: Any = None  # guarded by _lock
 
+    @functools.cached_property
+    def callbacks(self) -> _Callbacks:
+        """The functions that run around the calls of captured programs."""
+        return _Callbacks(self.scope)
+
     def _patch_module(self, module: str) -> None:
+        super()._patch_module(module)
+        if module != self.module:
+            return
         package = sys.modules[module]
         with self._lock:
             if self._callback is None:
                 kind = package.integrations.custom_logger.CustomLogger
-                self._callback = _logger(_Callbacks(self.scope), kind)
+                self._callback = _logger(self.callbacks, kind)
             # LiteLLM takes callbacks from each of these lists. Programs replace some of
             # them by lists of their own.
             for what in ("", *_LISTS):
@@ -356,7 +385,7 @@ class _LiteLLM(Library):
                 getattr(package.logging_callback_manager, add)(self._callback)
 
     def _remove_patches(self) -> None:
-        cancel(self.module)
+        super()._remove_patches()
         package = sys.modules.get(self.module)
         with self._lock:
             lists = vars(package).values() if package else ()
@@ -373,6 +402,97 @@ def _reject_single_client(client: object) -> Iterable[object]:
     )
 
 
+class _StreamEnd:
+    """Tells the callbacks of a stream that was left before its end."""
+
+    def __init__(self, callbacks: _Callbacks, stream: Any) -> None:
+        self._callbacks = callbacks
+        # The stream itself would be kept alive by its own end.
+        self._kwargs = stream.logging_obj.model_call_details
+        self._response_id: str | None = None
+
+    def feed(self, item: Any) -> None:
+        """Remember the id that every part of the response has."""
+        self._response_id = item.id
+
+    def finish(self, *, exhausted: bool) -> None:
+        """End. LiteLLM's own callbacks end a stream that was read."""
+        if not exhausted:
+            self._callbacks.on_left(self._kwargs, self._response_id)
+
+
+_END: Final = "_outlay_end"
+
+
+def _stream_patches(module: ModuleType, _scope: InstrumentedClients) -> Iterable[Patch]:
+    """Return patches that observe how streams end, which no callback tells."""
+
+    def on_created(_: None, stream: Any, *_args: Any, **_kwargs: Any) -> None:
+        if stream.custom_llm_provider != "cached_response":
+            end = _StreamEnd(LIBRARY.callbacks, stream)
+            vars(stream)[_END] = StreamObserver("litellm", end)
+
+    stream = module.CustomStreamWrapper
+    yield Patch(stream, "__init__", observe_result("litellm", on_created))
+    yield Patch(stream, "__next__", _observe_next)
+    yield Patch(stream, "__anext__", _observe_anext)
+
+
+def _observe_next(original: Any) -> Any:
+    @functools.wraps(original)
+    def observed_next(stream: Any) -> Any:
+        try:
+            part = original(stream)
+        except BaseException:
+            guarded("litellm", _end, stream)
+            raise
+        guarded("litellm", _feed, stream, part)
+        return part
+
+    return observed_next
+
+
+def _observe_anext(original: Any) -> Any:
+    @functools.wraps(original)
+    async def observed_anext(stream: Any) -> Any:
+        try:
+            part = await original(stream)
+        except BaseException:
+            guarded("litellm", _end, stream)
+            raise
+        guarded("litellm", _feed, stream, part)
+        return part
+
+    return observed_anext
+
+
+def _feed(stream: Any, part: Any) -> None:
+    observer = vars(stream).get(_END)
+    if observer is not None:
+        observer.feed(part)
+
+
+def _end(stream: Any) -> None:
+    """Forget the observer of a stream that ended or failed: callbacks tell of it."""
+    observer = vars(stream).get(_END)
+    if observer is not None:
+        observer.detach()
+
+
+def _pool_patches(module: ModuleType, _scope: InstrumentedClients) -> Iterable[Patch]:
+    """Return the patch of the helpers that complete in threads, ``batch_completion…``.
+
+    All of them look ``litellm.completion`` up, and submit it to a pool.
+    """
+    yield Patch(module, "litellm", lambda package: BoundFunction(package, "completion"))
+
+
 LIBRARY: Final = _LiteLLM(
-    "litellm", lambda _module, _scope: (), patched_objects=_reject_single_client
+    "litellm",
+    lambda _module, _scope: (),
+    patched_objects=_reject_single_client,
+    extra_modules={
+        "litellm.batch_completion.main": _pool_patches,
+        "litellm.litellm_core_utils.streaming_handler": _stream_patches,
+    },
 )

@@ -13,7 +13,7 @@ PARALLEL := --numprocesses $(WORKERS) --dist worksteal
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help setup demo unit test test-all faults lanes frameworks lint format types typing \
-	sizes bench first-hour serve wheel docs changelog clean
+	sizes bench first-hour serve wheel docs sbom changelog clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -92,6 +92,13 @@ typing: $(VENV)/.dev wheel  ## check what type checkers see of the package
 
 docs: $(VENV)/.docs  ## build the documentation site in docs/_build
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
+
+sbom: $(VENV)/.dev wheel  ## write a bill of materials to dist/sbom.json
+	rm -rf .lanes/sbom
+	$(BIN)/python -m venv .lanes/sbom
+	.lanes/sbom/bin/python -m pip install --quiet --disable-pip-version-check \
+		"$$(echo dist/outlay-*.whl)[cli,otel,pricing,server]"
+	$(BIN)/cyclonedx-py environment --output-file dist/sbom.json .lanes/sbom
 
 changelog: $(VENV)/.dev  ## collect changelog.d/ into CHANGELOG.md (VERSION=0.2.0)
 	$(BIN)/towncrier build --yes --version $(VERSION)

@@ -21,6 +21,7 @@ extensions = [
     "sphinx.ext.napoleon",
 ]
 exclude_patterns = ["_build", "_site"]
+suppress_warnings = ["misc.highlighting_failure"]  # requests without a version
 
 myst_enable_extensions = ["attrs_inline", "colon_fence"]
 myst_heading_anchors = 3

@@ -56,19 +56,11 @@ def installed_licences() -> dict[str, str]:
 
 def licence(metadata: importlib.metadata.PackageMetadata) -> str:
     """Return a package's licence, as its metadata say it."""
+    fields = metadata.json
     classified = [
-        classifier.split(" :: ")[-1]
-        for classifier in metadata.get_all("Classifier") or ()
-        if classifier.startswith("License")
+        str(each).split(" :: ")[-1]
+        for each in fields.get("classifier", ())
+        if str(each).startswith("License")
     ]
-    return (
-        metadata.get("License-Expression")
-        or "; ".join(classified)
-        or metadata.get("License")
-        or ""
-    )
-
-
-if __name__ == "__main__":
-    for name, text in sorted(installed_licences().items()):
-        print(f"| `{name}` | {text} |")
+    stated = fields.get("license_expression") or "; ".join(classified)
+    return str(stated or fields.get("license", ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from outlay._capture.pricing.genai_package import MISSING, load_genai_package
-from outlay._capture.pricing.outlay_list import WithSurcharges, outlay_prices
+from outlay._capture.pricing.outlay_list import CorrectedPrices, outlay_prices
 from outlay._capture.pricing.price_book import PriceBook
 from outlay._capture.pricing.price_lists import (
     Price,
@@ -44,7 +44,7 @@ def configured_lists(settings: Settings, *, strict: bool = False) -> list[PriceL
         lists.append(_book(settings.price_book, strict=strict))
     own = outlay_prices()
     public = GenaiPricesIfInstalled(update=settings.update_prices)
-    return [*lists, own.fees, WithSurcharges(public, own.surcharges)]
+    return [*lists, own.fees, CorrectedPrices(public, own)]
 
 
 class GenaiPricesIfInstalled:

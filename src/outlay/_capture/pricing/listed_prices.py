@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from outlay._capture.pricing.book_entries import ANY, fits_pattern
 from outlay._capture.pricing.configured_lists import configured_lists
 from outlay._capture.pricing.genai_package import load_genai_package
-from outlay._capture.pricing.outlay_list import WithSurcharges
+from outlay._capture.pricing.outlay_list import CorrectedPrices
 from outlay._capture.pricing.price_book import PriceBook
 
 if TYPE_CHECKING:
@@ -50,10 +50,11 @@ def listed_prices(
     for prices in configured_lists(settings, strict=True):
         if isinstance(prices, PriceBook):
             yield from _in_book(prices, model, providers, at)
-        elif isinstance(prices, WithSurcharges):
+        elif isinstance(prices, CorrectedPrices):
             for provider, name, price in public:
                 yield ListedPrice("genai-prices", f"{provider}/{name}", price, "", "")
                 yield from _surcharges(prices, provider, model, at)
+            yield from _unpriced(prices, providers, at)
 
 
 def _in_book(
@@ -83,7 +84,7 @@ def _in_words(entry: Entry) -> str:
 
 
 def _surcharges(
-    prices: WithSurcharges, provider: str, model: str, at: datetime
+    prices: CorrectedPrices, provider: str, model: str, at: datetime
 ) -> Iterator[ListedPrice]:
     for each in prices.surcharges:
         is_for = any(fits_pattern(pattern, model) for pattern in each.models)
@@ -94,4 +95,18 @@ def _surcharges(
                 f"tokens × {each.factor:f} at {each.endpoint} endpoints",
                 f"{each.since:%Y-%m-%d}",
                 each.source,
+            )
+
+
+def _unpriced(
+    prices: CorrectedPrices, providers: Collection[str], at: datetime
+) -> Iterator[ListedPrice]:
+    for fee in prices.unpriced:
+        if fee.provider in providers and fee.since <= at:
+            yield ListedPrice(
+                "outlay",
+                f"{fee.provider}/{fee.id}",
+                f"unpriced: {fee.note}",
+                f"{fee.since:%Y-%m-%d}",
+                fee.source,
             )

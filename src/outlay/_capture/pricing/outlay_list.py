@@ -1,5 +1,7 @@
 """Outlay's own prices: fees and surcharges that the public list lacks.
 
+It also names the fees that providers charge, and whose amount outlay cannot know.
+
 They are data, in ``outlay_prices.toml``. Each line has a source and a date.
 """
 
@@ -68,16 +70,46 @@ class Surcharge(FrozenModel):
         )
 
 
+class UnknownFee(FrozenModel):
+    """A fee that a provider charges, and whose amount outlay cannot know.
+
+    Attributes:
+        id: The name of the fee.
+        provider: The provider that charges.
+        line: The cost line: a name, or a beginning and ``*``.
+        since: The start (``from`` in the file).
+        note: The reason, for people.
+        source: The address of the provider's page.
+    """
+
+    id: str
+    provider: str
+    line: Pattern
+    since: Annotated[Instant, Field(alias="from")]
+    note: str
+    source: str
+
+    def applies_to(self, observation: Observation, at: datetime) -> bool:
+        """Return whether ``observation`` is of this fee, at that time."""
+        return (
+            self.provider == observation.provider
+            and self.since <= at
+            and fits_pattern(self.line, observation.line)
+        )
+
+
 class OutlayPrices(NamedTuple):
     """The content of ``outlay_prices.toml``.
 
     Attributes:
         fees: The prices.
         surcharges: The surcharges.
+        unpriced: The fees without a known price.
     """
 
     fees: PriceBook
     surcharges: tuple[Surcharge, ...]
+    unpriced: tuple[UnknownFee, ...]
 
 
 @functools.cache
@@ -85,31 +117,38 @@ def outlay_prices() -> OutlayPrices:
     """Return outlay's own prices. The file is read once."""
     content = _FILE.read_bytes()
     document = tomllib.loads(content.decode(), parse_float=Decimal)
-    rows = document.pop("surcharge")
+    surcharges, unpriced = document.pop("surcharge"), document.pop("unpriced")
     return OutlayPrices(
         PriceBook.from_document(document, name="outlay", content=content),
-        tuple(Surcharge.model_validate(row) for row in rows),
+        tuple(Surcharge.model_validate(row) for row in surcharges),
+        tuple(UnknownFee.model_validate(row) for row in unpriced),
     )
 
 
-class WithSurcharges:
-    """Adds surcharges to the prices of another list.
+class CorrectedPrices:
+    """Corrects the prices of another list by what outlay knows of them.
 
     Thread safety: any thread, if the other list allows it.
 
     Attributes:
-        surcharges: The surcharges.
+        surcharges: The surcharges that it adds.
+        unpriced: The fees that it leaves unpriced.
     """
 
     overrides = False
 
-    def __init__(self, prices: PriceList, surcharges: tuple[Surcharge, ...]) -> None:
-        """Add ``surcharges`` to ``prices``."""
+    def __init__(self, prices: PriceList, own: OutlayPrices) -> None:
+        """Correct ``prices`` by outlay's own."""
         self._prices = prices
-        self.surcharges = surcharges
+        self.surcharges = own.surcharges
+        self.unpriced = own.unpriced
 
     def price(self, observation: Observation, at: datetime) -> Price | PriceUnknown:
         """Return the price with its surcharge, or why it is unknown."""
+        if observation.line is not None:  # a fee beside tokens
+            for fee in self.unpriced:
+                if fee.applies_to(observation, at):
+                    return PriceUnknown("no_unit_price", fee.note)
         price = self._prices.price(observation, at)
         if observation.endpoint is None or isinstance(price, PriceUnknown):
             return price

@@ -14,10 +14,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from outlay.integrations import (
+        arq as arq,
+        asgi as asgi,
+        aws_lambda as aws_lambda,
+        celery as celery,
+        cloud_run as cloud_run,
+        django as django,
+        dramatiq as dramatiq,
+        fastapi as fastapi,
+        flask as flask,
+        litestar as litestar,
+        rq as rq,
+        starlette as starlette,
+        wsgi as wsgi,
+    )
+
 __all__ = (
     "arq",
     "asgi",
+    "aws_lambda",
     "celery",
+    "cloud_run",
     "django",
     "dramatiq",
     "fastapi",

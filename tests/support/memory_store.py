@@ -211,6 +211,10 @@ class MemoryStore(MemoryRevenueWriter):
             costs = _costs_of_type(self._tables, namespace, event_type)
         return any(cost.aggregation is not None for cost in costs)
 
+    def stored_bytes(self) -> int:
+        """Return 0, because nothing is on disk."""
+        return 0
+
     def version(self) -> int:
         """Return the number of commits."""
         return self._tables.commits

@@ -13,6 +13,7 @@ from outlay._model.clock import Clock, SystemClock
 from outlay.server._core import ServerCore
 from outlay.server._dashboard.app import Dashboard
 from outlay.server._http.local_programs import LocalProgramsOnly
+from outlay.server._http.request_log import RequestLog
 from outlay.server._http.router import Router
 from outlay.server._http.routes import ROUTES
 
@@ -57,6 +58,8 @@ def app_for(core: ServerCore, middleware: Sequence[Middleware]) -> Starlette:
     api = Router(core, ROUTES)
     if core.settings.dev:
         middleware = [Middleware(LocalProgramsOnly), *middleware]
+    if core.settings.access_log:
+        middleware = [Middleware(RequestLog), *middleware]
     app = Starlette(middleware=middleware)
     # One table of routes instead of a list tried in order, and never a redirect:
     # clients turn a redirected POST into a GET.

@@ -27,8 +27,10 @@ from outlay.server._services.query_services import QueryServices
 from outlay.server._services.rate_limit import RateLimit
 from outlay.server._services.revenue import RevenueService
 from outlay.server._services.sessions import Sessions
+from outlay.server._services.telemetry import ServerTelemetry
 from outlay.server._storage.commit_thread import CommitThread
 from outlay.server._storage.opening import open_store
+from outlay.server._wire.problems import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -107,6 +109,9 @@ class ServerCore:
         self.events = EventService(
             self.store, settings.dedupe_window // timedelta(microseconds=1)
         )
+        self.telemetry = ServerTelemetry(
+            self.ingest.counts, self.commits.waiting_events, self.store.stored_bytes
+        )
         self._opened = True
         self._ensure_default_metrics()
         self._ensure_key()
@@ -151,6 +156,17 @@ class ServerCore:
         """Read the database, and raise if that fails."""
         with self.store.reading() as reader:
             reader.namespaces()
+
+    def check_ready(self) -> None:
+        """Check that events can be taken, and raise if not.
+
+        Raises:
+            HttpProblem: 503, because the server is starting or ending.
+            StoreUnavailableError: The database cannot be read.
+        """
+        if not self.commits.is_running:
+            raise unavailable("the server is starting or ending; try again")
+        self.check_database()
 
     async def create_key(
         self, name: str, permissions: Iterable[str], *, namespace: str | None = None

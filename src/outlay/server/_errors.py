@@ -6,6 +6,7 @@
     ├── CertificateError        the certificate of TLS cannot be used
     ├── DatabaseError           the database file cannot be used
     │   ├── DatabaseBusyError       another server has it open
+    │   ├── DamagedDatabaseError    the disk lost or changed bytes of it
     │   └── NewerDatabaseError      a newer outlay wrote it
     ├── QueryStoppedError       a query reached its deadline, or its client is gone
     └── StoreUnavailableError   the database failed to write or to read
@@ -21,6 +22,7 @@ __all__ = (
     "AddressError",
     "AddressInUseError",
     "CertificateError",
+    "DamagedDatabaseError",
     "DatabaseBusyError",
     "DatabaseError",
     "NewerDatabaseError",
@@ -52,6 +54,10 @@ class DatabaseError(ServerError):
 
 class DatabaseBusyError(DatabaseError):
     """Another server has the database open."""
+
+
+class DamagedDatabaseError(DatabaseError):
+    """The database file has lost or changed bytes. The message says what to do."""
 
 
 class NewerDatabaseError(DatabaseError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import signal
 import socket
 import ssl
@@ -29,6 +30,7 @@ from outlay.server._errors import (
 from outlay.server._http.connections import ConnectionLimits, Connections
 from outlay.server._http.host_check import HostCheck
 from outlay.server._http.limited_protocol import LimitedProtocol
+from outlay.server._logs import limit_repeats
 from outlay.server._storage.opening import open_store
 
 try:
@@ -51,7 +53,6 @@ _ALLOCATIONS: Final = 50_000  # between collections; Python's own 700 cost a ten
 # Longer than any client keeps an idle connection, Go's 90 seconds included. Else a
 # client sends a request into a connection that the server is about to close.
 _KEEP_ALIVE_SECONDS: Final = 120
-_GRACE_SECONDS: Final = 10  # for requests in flight when told to stop
 _OTHER_FILES: Final = 100  # that are open beside the connections
 
 
@@ -400,6 +401,7 @@ def _config(
     core: ServerCore, middleware: Sequence[Middleware], connections: Connections
 ) -> uvicorn.Config:
     protocol: Any = partial(LimitedProtocol, connections=connections)
+    limit_repeats()
     checked = [Middleware(HostCheck, settings=core.settings), *middleware]
     return uvicorn.Config(
         app_for(core, checked),
@@ -410,8 +412,8 @@ def _config(
         ws="none",
         lifespan="on",
         log_config=None,  # the program configures logging
-        access_log=core.settings.access_log,
+        access_log=False,  # `RequestLog` writes it
         server_header=False,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(core.settings.shutdown_timeout),
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
     )

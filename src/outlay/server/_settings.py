@@ -110,6 +110,16 @@ class ServerSettings(BaseModel):
     query_timeout: Annotated[float, Field(gt=0)] = 30.0
     """The most seconds for a summary or report. A longer one is refused with 503."""
 
+    shutdown_timeout: Annotated[float, Field(ge=0)] = 10.0
+    """The seconds that requests in flight have when the server is told to stop."""
+
+    public_metrics: bool = False
+    """Serve ``/metrics`` without a key. By default it needs the permission
+    ``metrics:read``, because the numbers of events say much about a business."""
+
+    log_format: Literal["text", "json"] = "text"
+    """The format of the command's log."""
+
     access_log: bool = False
     """Log a line for each request."""
 

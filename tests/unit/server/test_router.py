@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from outlay.server import ServerSettings, StoreUnavailableError
+from outlay.server import IngestCounts, ServerSettings, StoreUnavailableError
 from outlay.server._http.router import Request, Response, Route, Router
+from outlay.server._services.telemetry import ServerTelemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,11 @@ def answered(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    engine = cast("ServerCore", SimpleNamespace(settings=ServerSettings(api_key="k")))
+    telemetry = ServerTelemetry(IngestCounts(), lambda: 0, lambda: 0)
+    engine = cast(
+        "ServerCore",
+        SimpleNamespace(settings=ServerSettings(api_key="k"), telemetry=telemetry),
+    )
     endpoint = Route("POST", "/test", handler, None, 200)
     scope = {"type": "http", "method": "POST", "path": "/test", "headers": []}
     asyncio.run(Router(engine, [endpoint])(scope, receive, send))

@@ -15,6 +15,7 @@ from outlay._cli.exit_codes import ExitCode, UsageError
 from outlay._cli.options import key_in_file
 from outlay._model.settings import DEFAULT_BASE_URL, EnvironmentSettings
 from outlay.server import ServerSettings, ServerStarted, serve
+from outlay.server._logs import formatter
 
 if TYPE_CHECKING:
     import argparse
@@ -48,6 +49,7 @@ _SWITCHES: Final = {
     "the product",
     "--strict-timestamps": "refuse times without an offset, instead of reading them as "
     "UTC",
+    "--public-metrics": "serve /metrics without a key",
     "--access-log": "log a line for every request",
 }
 
@@ -134,6 +136,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="requests per second of one API key (default: no limit)",
     )
     add(
+        "--log-format",
+        choices=("text", "json"),
+        help="format of the log on standard error (default: text)",
+    )
+    add(
         "--dedupe-window",
         type=float,
         metavar="SECONDS",
@@ -155,10 +162,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "--dev takes no key; leave out --api-key-file, or leave out --dev"
         )
-    logging.basicConfig(
-        level=logging.INFO if settings.access_log else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter(settings.log_format))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    if settings.access_log:
+        logging.getLogger("outlay.server").setLevel(logging.INFO)
 
     def announce(started: ServerStarted) -> None:
         print(banner(started, settings), flush=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
@@ -40,10 +41,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("outlay.server")
 
 EVENTS_PATH: Final = "/v0/events"
+METRICS_PATH: Final = "/metrics"
 BATCH_PATH: Final = "/v0/events/batch"
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"})
 _JSON: Final = (b"content-type", b"application/json")
 _MAX_WARNING_BYTES: Final = 1000
 _VALUE_BYTES: Final = 100  # of a Decimal; other values take less
@@ -239,6 +242,8 @@ class Router:
         self._budget = ByteBudget(core.settings.max_waiting_bytes)
         self._table: dict[str, dict[str, Route]] = {}
         for route in routes:
+            if route.path == METRICS_PATH and core.settings.public_metrics:
+                route = replace(route, permission=None)  # noqa: PLW2901 - a changed copy
             self._table.setdefault(route.path, {})[route.method] = route
         batch = f"{BATCH_PATH}; max={core.settings.max_batch_events}"
         # A client learns of the batch path by this header, and never probes for it.
@@ -246,6 +251,7 @@ class Router:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        start = perf_counter()
         path = scope["path"].rstrip("/") or "/"
         try:
             response = await self._respond(path, scope, receive)
@@ -263,7 +269,9 @@ class Router:
             )
         headers = [*response.headers]
         if response.status != 204:
-            headers += [_JSON, (b"content-length", b"%d" % len(response.body))]
+            headers.append((b"content-length", b"%d" % len(response.body)))
+            if not any(name == b"content-type" for name, _ in headers):
+                headers.append(_JSON)
         if path in {EVENTS_PATH, BATCH_PATH}:
             headers += self._event_headers
             if response.status != 415:
@@ -276,13 +284,23 @@ class Router:
                 "headers": headers,
             }
         )
-        await send({"type": "http.response.body", "body": response.body})
+        # A HEAD has the headers of its GET (RFC 9110, section 9.3.2).
+        body = b"" if scope["method"] == "HEAD" else response.body
+        await send({"type": "http.response.body", "body": body})
+        self._core.telemetry.observe(
+            scope["method"] if scope["method"] in _METHODS else "OTHER",
+            scope.get("outlay.route", "unknown"),
+            response.status,
+            perf_counter() - start,
+        )
 
     async def _respond(self, path: str, scope: Scope, receive: Receive) -> Response:
         methods, identifier = self._find(path)
-        route = methods.get(scope["method"])
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        route = methods.get(method)
         if route is None:
             raise _wrong_method(scope["method"], path, methods)
+        scope["outlay.route"] = route.path
         headers: dict[bytes, bytes] = dict(scope["headers"])
         key = ANONYMOUS
         if route.permission is not None:

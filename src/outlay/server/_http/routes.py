@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from outlay.server._http.event_routes import EVENT_ROUTES
 from outlay.server._http.key_routes import KEY_ROUTES
 from outlay.server._http.openapi import document
+from outlay.server._http.ops_routes import OPS_ROUTES
 from outlay.server._http.revenue_routes import REVENUE_ROUTES
 from outlay.server._http.router import (
     BATCH_PATH,
@@ -39,7 +40,6 @@ from outlay.server._wire.response_models import (
     CostResponse,
     EventBody,
     EventResponse,
-    HealthResponse,
     ProductList,
     ProductResponse,
     ReportResponse,
@@ -164,13 +164,6 @@ async def get_product(core: ServerCore, request: Request) -> Response:
     return Response(
         200, encode(core.costs.get_product(request.key, request.identifier))
     )
-
-
-async def health(core: ServerCore, request: Request) -> Response:
-    """Check that the server runs and can read its database."""
-    del request
-    core.check_database()
-    return Response(200, encode(HealthResponse("ok")))
 
 
 async def describe(core: ServerCore, request: Request) -> Response:
@@ -314,6 +307,6 @@ ROUTES: Final = (
     *KEY_ROUTES,
     *REVENUE_ROUTES,
     *UNMATCHED_ROUTES,
-    Route("GET", "/healthz", health, None, 200, HealthResponse, errors=(503,)),
+    *OPS_ROUTES,
     Route("GET", "/openapi.json", describe, None, 200),
 )

@@ -33,6 +33,7 @@ PERMISSIONS: Final = frozenset(
         "costMetrics:write",
         "apiKeys:read",
         "apiKeys:write",
+        "metrics:read",
         "revenue:read",
         "revenue:write",
     }

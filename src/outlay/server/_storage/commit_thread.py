@@ -89,6 +89,7 @@ class CommitThread:
         self._now = now
         self._max_waiting_events = max_waiting_events
         self._waiting_events = 0  # only the loop writes it
+        self._stopping = False
         self._queue: queue.SimpleQueue[_WorkItem] = queue.SimpleQueue()
         self._thread = threading.Thread(
             # A daemon, because a server that was not stopped must not keep the process.
@@ -105,9 +106,19 @@ class CommitThread:
 
     async def stop(self) -> None:
         """Commit all waiting events, then end the thread."""
+        self._stopping = True
         stopped: asyncio.Future[None] = self._loop.create_future()
         self._queue.put(_Stop(stopped))
         await asyncio.to_thread(self._thread.join)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread takes events: it was started, and not told to stop."""
+        return self._thread.is_alive() and not self._stopping
+
+    def waiting_events(self) -> int:
+        """Return the number of events that wait for the disk."""
+        return self._waiting_events
 
     async def append(self, events: Sequence[Event]) -> list[IngestResult]:
         """Return the events' results when the events are on disk.

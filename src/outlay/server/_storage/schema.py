@@ -7,7 +7,11 @@ import sqlite3
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
-from outlay.server._errors import DatabaseError, NewerDatabaseError
+from outlay.server._errors import (
+    DamagedDatabaseError,
+    DatabaseError,
+    NewerDatabaseError,
+)
 from outlay.server._storage import revenue_tables
 from outlay.server._storage.file_lock import private_opener
 
@@ -181,10 +185,14 @@ _MIGRATIONS: Final = (
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 
+_PRIMARY_CODE: Final = 0xFF  # the rest of an error's code tells details
+
 # For Python's sqlite3 it means "no implicit transactions". Ours are explicit.
 _AUTOCOMMIT: Final = None
 
-_BUSY_SECONDS: Final = 5.0  # another program may lock the file for a moment
+# Another program may lock the file for a moment. Clients wait 5 to 10 s for a response,
+# and a request can wait behind another one.
+_BUSY_SECONDS: Final = 2.0
 _CACHE_KIB: Final = 65_536  # holds the day's receipts and the newest rollups
 _LOG_BYTES: Final = 32 * 1024 * 1024  # a log that a long query let grow is cut to it
 _CHECKPOINT_PAGES: Final = 4000  # 16 MB of log: fewer, larger syncs of the main file
@@ -207,12 +215,12 @@ def open_writer(path: Path, *, durable: bool) -> sqlite3.Connection:
             os.close(private_opener(str(path), os.O_CREAT | os.O_RDWR))
         connection = _connect(path)
     except (OSError, sqlite3.Error) as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     try:
         _prepare(connection, path, durable=durable)
     except sqlite3.Error as error:
         connection.close()
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     except BaseException:
         connection.close()
         raise
@@ -237,7 +245,7 @@ def open_beside(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
     except sqlite3.Error as error:
-        raise _unusable(path, error) from error
+        raise unusable(path, error) from error
     return connection
 
 
@@ -332,7 +340,22 @@ def _migrate(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def _unusable(path: Path, error: OSError | sqlite3.Error) -> DatabaseError:
+def is_damage(error: BaseException) -> bool:
+    """Return whether an error of SQLite means that the file has wrong bytes."""
+    code = getattr(error, "sqlite_errorcode", 0) or 0
+    return code & _PRIMARY_CODE == sqlite3.SQLITE_CORRUPT
+
+
+DAMAGE_REMEDY: Final = (
+    "the database file is damaged; stop the server, check the disk, and restore the "
+    "last backup with 'outlay restore'"
+)
+
+
+def unusable(path: Path, error: OSError | sqlite3.Error) -> DatabaseError:
+    """Return the error that says why a file cannot be used, and what to do."""
+    if is_damage(error):
+        return DamagedDatabaseError(f"{path} cannot be read ({error}); {DAMAGE_REMEDY}")
     return DatabaseError(
         f"{path} cannot be used as database ({error}); check that its folder exists, "
         "that both can be written, and that it is no other kind of file"

@@ -105,6 +105,15 @@ class SqliteStore(SqliteRevenueWriter):
         except BaseException:
             self._file_lock.release()
             raise
+        try:
+            self._read_state(write_batch)
+        except sqlite3.Error as error:
+            self._connection.close()
+            self._file_lock.release()
+            raise _schema.unusable(path, error) from error
+
+    def _read_state(self, write_batch: int) -> None:
+        """Read what the store keeps in memory."""
         self._connection.execute(STAGING)
         self._seq = self._one("SELECT coalesce(max(seq), 0) FROM events")
         self._folded = self._one("SELECT folded_seq FROM progress")
@@ -118,8 +127,8 @@ class SqliteStore(SqliteRevenueWriter):
         self._pending_since = 0
         self._load_all_costs()
         self._read_pending()
-        self._views = SqliteViews(path)
-        self._watching = _schema.open_reader(path)
+        self._views = SqliteViews(self._path)
+        self._watching = _schema.open_reader(self._path)
 
     def close(self) -> None:
         """Release the file. No thread may be writing or reading."""
@@ -136,6 +145,11 @@ class SqliteStore(SqliteRevenueWriter):
     def has_metric_for(self, namespace: str, event_type: str) -> bool:
         """Return whether some cost reads events of this type."""
         return (namespace, event_type) in self._active
+
+    def stored_bytes(self) -> int:
+        """Return the bytes of the file and its log."""
+        paths = (self._path, self._path.with_name(self._path.name + "-wal"))
+        return sum(path.stat().st_size for path in paths if path.exists())
 
     def version(self) -> int:
         """Return a number that changes with each commit."""
@@ -515,9 +529,12 @@ class SqliteStore(SqliteRevenueWriter):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
+                remedy = "send it again"
+                if _schema.is_damage(error):
+                    remedy = _schema.DAMAGE_REMEDY
                 raise StoreUnavailableError(
                     f"the database failed to write ({error}); nothing of this request "
-                    "was accepted, send it again"
+                    f"was accepted; {remedy}"
                 ) from error
             raise
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlay.server._errors import QueryStoppedError, StoreUnavailableError
 from outlay.server._storage.query_limit import current_limit
-from outlay.server._storage.schema import open_reader
+from outlay.server._storage.schema import DAMAGE_REMEDY, is_damage, open_reader
 from outlay.server._storage.sqlite_reader import SqliteReader
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class SqliteViews:
                 raise QueryStoppedError("the query was stopped") from None
             raise StoreUnavailableError(
                 f"the database cannot be read ({error})"
+                + (f"; {DAMAGE_REMEDY}" if is_damage(error) else "")
             ) from error
 
     def close(self) -> None:

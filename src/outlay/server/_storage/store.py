@@ -274,6 +274,10 @@ class Store(Views, RevenueWriter, Protocol):
         """
         ...
 
+    def stored_bytes(self) -> int:
+        """Return the bytes that the store takes on disk. It is fast."""
+        ...
+
     def version(self) -> int:
         """Return a number that changes with each commit, of another program as well.
 

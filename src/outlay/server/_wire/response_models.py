@@ -295,6 +295,12 @@ class HealthResponse(ResponseModel):
     status: str
 
 
+class VersionResponse(ResponseModel):
+    """The version of the server."""
+
+    version: str
+
+
 encode: Final = msgspec.json.Encoder().encode
 decode_event: Final = msgspec.json.Decoder(EventBody).decode
 decode_undated_event: Final = msgspec.json.Decoder(UndatedEventBody).decode

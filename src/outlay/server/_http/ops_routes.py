@@ -1,0 +1,73 @@
+"""The routes for operators: health, readiness, version, metrics."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
+
+from outlay.server._http.router import METRICS_PATH, Request, Response, Route
+from outlay.server._services.telemetry import CONTENT_TYPE
+from outlay.server._wire.response_models import HealthResponse, VersionResponse, encode
+
+if TYPE_CHECKING:
+    from outlay.server._core import ServerCore
+
+
+async def health(core: ServerCore, request: Request) -> Response:
+    """Check that the server runs and can read its database."""
+    del request
+    core.check_database()
+    return Response(200, encode(HealthResponse("ok")))
+
+
+async def readiness(core: ServerCore, request: Request) -> Response:
+    """Check that the server takes events: it can read, and is not about to end."""
+    del request
+    core.check_ready()
+    return Response(200, encode(HealthResponse("ready")))
+
+
+async def tell_version(core: ServerCore, request: Request) -> Response:
+    """Get the version of the server."""
+    del core, request
+    return Response(200, encode(VersionResponse(_version())))
+
+
+async def expose_metrics(core: ServerCore, request: Request) -> Response:
+    """Get the server's metrics, in the text format of Prometheus."""
+    del request
+    return Response(200, core.telemetry.exposition(), [(b"content-type", CONTENT_TYPE)])
+
+
+@cache
+def _version() -> str:
+    return version("outlay")
+
+
+OPS_ROUTES: Final = (
+    Route(
+        "GET",
+        "/healthz",
+        health,
+        None,
+        200,
+        HealthResponse,
+        errors=(503,),
+        is_extension=True,
+    ),
+    Route(
+        "GET",
+        "/readyz",
+        readiness,
+        None,
+        200,
+        HealthResponse,
+        errors=(503,),
+        is_extension=True,
+    ),
+    Route(
+        "GET", "/version", tell_version, None, 200, VersionResponse, is_extension=True
+    ),
+    Route("GET", METRICS_PATH, expose_metrics, "metrics:read", 200, is_extension=True),
+)

@@ -46,6 +46,8 @@ COMMANDS: Final = (
     "metrics",
     "metrics create",
     "metrics list",
+    "backup",
+    "restore",
     "keys",
     "keys create",
     "keys list",

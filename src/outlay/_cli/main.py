@@ -41,6 +41,8 @@ _COMMANDS: Final = {
     "metrics": "create, list, change and delete cost metrics",
     "keys": "create, list, rotate and revoke API keys of a server",
     "events": "list events on the server, or show one",
+    "backup": "copy a server's database, also while it serves",
+    "restore": "put a backup in the place of a server's database",
     "journal": "list, ship, resend, export and delete events in the journal",
     "unpriced": "list or discard captured costs that have no price yet",
     "reprice": "track unpriced costs whose price is now known",
@@ -49,7 +51,13 @@ _COMMANDS: Final = {
     "completion": "print the script that completes words in a shell",
 }
 
-_EXTRAS: Final = {"demo": "server", "serve": "server", "completion": "cli"}
+_EXTRAS: Final = {
+    "backup": "server",
+    "completion": "cli",
+    "demo": "server",
+    "restore": "server",
+    "serve": "server",
+}
 """The extras that commands need."""
 
 _DESCRIPTION: Final = "Track what every customer really costs: exactly, and once."

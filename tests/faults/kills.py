@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from outlay import Client
+from outlay._journal.merging import MERGE_FROM
 from outlay._model.clock import SystemClock
 from outlay.transport import HttpTransport
 from tests.faults.children import Child, die, wait_to_be_killed
@@ -44,6 +45,7 @@ _WATCHED: Final = (
     "_journal/journal.py",
     "_journal/locks.py",
     "_journal/marked_lines.py",
+    "_journal/merging.py",
     "_journal/reader.py",
     "_journal/recovery.py",
     "_journal/segment_opener.py",
@@ -144,6 +146,12 @@ def _adopting(client: Client, tell: Teller, settings: SettingsInput) -> Step:
     return client._pipeline.journal.adopt_orphans
 
 
+def _merging(client: Client, tell: Teller, settings: SettingsInput) -> Step:
+    for number in range(MERGE_FROM):
+        _dead_writer(tell, settings, number)
+    return client._pipeline.journal.adopt_orphans
+
+
 def _settling(client: Client, tell: Teller, settings: SettingsInput) -> Step:
     """Ship all there is, one's own and another's, to the last deletion."""
     for number in (1, 2):
@@ -239,6 +247,7 @@ SCENARIOS: Final = (
     _steps("opening the first segment", _opening),
     _steps("rotate", _rotating),
     _steps("adopt", _adopting),
+    _steps("merge", _merging),
     _steps("settle and delete", _settling),
     _steps("bury", _settling, refusing=True),
     _steps("close", _closing),

@@ -48,6 +48,7 @@ _META: Final = "meta.json"
 _RESERVED_NAMES: Final = frozenset({_DEAD, _UNPRICED, _META})
 _NEW_PREFIX: Final = ".new-"
 _STAGED_PREFIX: Final = ".staged-"
+_MERGING_PREFIX: Final = ".merging-"
 
 
 class DestinationMeta(msgspec.Struct, frozen=True):
@@ -122,6 +123,12 @@ def sync_folder(folder: Path) -> None:
 def new_writer_name(now_ms: int) -> str:
     """Return a name that sorts by age and is never used again."""
     return f"{now_ms:013d}-{os.getpid()}-{os.urandom(_RANDOM_BYTES).hex()}"
+
+
+def writer_name_after(name: str) -> str:
+    """Return a new name that sorts beside ``name``, by the age of its events."""
+    created_ms, _, _ = name.partition("-")
+    return f"{created_ms}-{os.getpid()}-{os.urandom(_RANDOM_BYTES).hex()}"
 
 
 def segment_name(number: int) -> str:
@@ -387,6 +394,14 @@ class DestinationFolder:
         return {
             path: self.path / path.name.removeprefix(_STAGED_PREFIX) for path in found
         }
+
+    def merging_path(self, name: str) -> Path:
+        """Return where small folders are merged into the writer's folder ``name``."""
+        return self.path / f"{_MERGING_PREFIX}{name}"
+
+    def merging(self) -> list[Path]:
+        """Return the folders in which small folders are merged, or were at a kill."""
+        return sorted(self.path.glob(f"{_MERGING_PREFIX}*"))
 
     def used_bytes(self) -> int:
         """Return the bytes of all segments of all writers."""

@@ -26,7 +26,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from outlay._journal import agent_progress, frames, segments
+from outlay._journal import agent_progress, frames, merging, segments
 from outlay._journal.admin import commit
 from outlay._journal.agent_progress import SegmentSummary
 from outlay._journal.folders import DestinationFolder, WriterFolder
@@ -159,9 +159,7 @@ class Recovery:
 
     def has_orphans(self) -> bool:
         """Return whether other writers, dead or alive, have folders here."""
-        return bool(self._list(DestinationFolder.writers)) or bool(
-            self._list(DestinationFolder.staged)
-        )
+        return bool(self._list(DestinationFolder.writers) or self._interrupted())
 
     def held_folders(self) -> list[WriterFolder]:
         """Return the folders of which this process holds locks."""
@@ -213,26 +211,46 @@ class Recovery:
         """
         self._next_search = self._clock.monotonic() + ADOPT_SECONDS
         self._wake_resting()
-        self._finish_commits()
-        found = [
-            path
-            for path in self._list(DestinationFolder.writers)
-            if not self._is_known(path)
-        ]
+        if self._interrupted():
+            self._with_lock_of_commands(lambda: 0)
+        found = self._unknown_writers()
         if not found or not self._may_lock():
             return 0
+        if len(found) >= merging.MERGE_FROM and self._merge(found):
+            found = self._unknown_writers()
         return sum(map(self._try_adopt, found))
 
-    def _finish_commits(self) -> None:
-        """Finish what a killed command had decided, so that its events are shipped."""
-        if not self._list(DestinationFolder.staged):
-            return
+    def _unknown_writers(self) -> list[Path]:
+        writers = self._list(DestinationFolder.writers)
+        return [path for path in writers if not self._is_known(path)]
+
+    def _interrupted(self) -> list[Path]:
+        """Return what killed commands and mergers left, which has events to ship."""
+        staged = self._list(DestinationFolder.staged)
+        return staged + self._list(DestinationFolder.merging)
+
+    def _merge(self, found: list[Path]) -> int:
+        """Merge small folders, and return how many."""
+        most = most_folders(agent=self._follows) - self._held_count
+        now_ms = self._clock.now_ms()
+        return self._with_lock_of_commands(
+            lambda: merging.merge(self._folder(), found, now_ms, most=most)
+        )
+
+    def _with_lock_of_commands(self, action: Callable[[], int]) -> int:
+        """Finish what killed commands and mergers had begun, then call ``action``.
+
+        Returns:
+            The number that it returns. 0 if another process has the lock.
+        """
         try:
-            commit.recover(self._folder())
+            with commit.exclusive(self._folder()):
+                return action()
         except JournalError:
-            pass  # a command is at work, and finishes it
+            return 0  # a command is at work, and finishes it
         except OSError as error:
             self._notices.warn("commit", "cannot finish a killed command: %s", error)
+            return 0
 
     def _list(self, paths: Callable[[DestinationFolder], Iterable[Path]]) -> list[Path]:
         try:
@@ -307,9 +325,11 @@ class Recovery:
         return self._queue_segments(folder, folder.segment_paths())
 
     def _is_full(self) -> bool:
-        return len(self._adopted) + len(self._followed) >= most_folders(
-            agent=self._follows
-        )
+        return self._held_count >= most_folders(agent=self._follows)
+
+    @property
+    def _held_count(self) -> int:
+        return len(self._adopted) + len(self._followed)
 
     def _defer(self, folder: WriterFolder) -> None:
         """Put a folder into the backlog. It takes no more room than its events."""

@@ -18,9 +18,11 @@ from outlay._journal.folders import PART_SUFFIX, sync_folder
 from outlay._journal.frames import (
     FRAME_HEADER_BYTES,
     FRAME_MAGIC,
+    NEVER_ATTEMPTED,
     SEGMENT_HEADER_BYTES,
     SETTLED,
     STATE_AT,
+    AttemptStamp,
     CorruptRange,
     Frame,
     FrameState,
@@ -341,13 +343,36 @@ def write_segment(
     Raises:
         OSError: The disk failed.
     """
+    known = {
+        payload: first for payload, first in attempted.items() if first is not None
+    }
+    stamps = [
+        AttemptStamp(known[payload], 1) if payload in known else NEVER_ATTEMPTED
+        for payload in payloads
+    ]
+    _write_segment(path, payloads, stamps, now_ms)
+
+
+def copy_frames(path: Path, copied: Sequence[Frame], now_ms: int) -> None:
+    """Do the same with events of other segments. Their stamps are copied, too."""
+    payloads = [frame.payload for frame in copied]
+    _write_segment(path, payloads, [frame.stamp for frame in copied], now_ms)
+
+
+def _write_segment(
+    path: Path,
+    payloads: Sequence[bytes],
+    stamps: Sequence[AttemptStamp],
+    now_ms: int,
+) -> None:
     memory = create_file(path, segment_size(payloads), now_ms)
     writer = SegmentWriter(path.name, memory, durable=True, file=SyncFile(path))
-    for payload in payloads:
-        offset, first_ms = writer.tail, attempted.get(payload)
+    for payload, stamp in zip(payloads, stamps, strict=True):
+        offset = writer.tail
         writer.append(payload)
-        if first_ms is not None:
-            frames.write_stamp(memory, offset, frames.pack_stamp(first_ms, 1))
+        if stamp != NEVER_ATTEMPTED:
+            packed = frames.pack_stamp(stamp.first_attempt_ms or 0, stamp.attempts)
+            frames.write_stamp(memory, offset, packed)
     writer.sync()
     for folder in (path.parent, path.parent.parent):
         sync_folder(folder)  # a file without a name is lost, too

@@ -23,6 +23,7 @@ from outlay._journal.folders import (
 )
 from outlay._journal.frames import SEGMENT_HEADER_BYTES, STATE_AT, FrameState
 from outlay._journal.journal import Journal, ShippingRole
+from outlay._journal.merging import SMALL_BYTES
 from outlay._journal.recovery import (
     ADOPT_SECONDS,
     LONGEST_PAUSE,
@@ -646,13 +647,18 @@ def test_an_agent_looks_faster_while_there_is_something_new(
 
 
 def _dead_writers(journal_dir: Path, count: int) -> None:
-    """Leave the folders of so many killed processes, with an event in each."""
+    """Leave the folders of so many killed processes, with a large event in each."""
     limits = LIMITS._replace(max_journal_bytes=2**30)
     for number in range(count):
         journal = make_journal(journal_dir, limits=limits)
-        journal.append(payload(number))
+        journal.append(_large(number))
         for folder in journal.held_folders():
             folder.close()
+
+
+def _large(number: int) -> bytes:
+    """Return an event whose folder is too large to be merged."""
+    return payload(number, padding=SMALL_BYTES)
 
 
 def _descriptors() -> int:
@@ -678,7 +684,7 @@ def test_many_dead_writers_take_few_descriptors_and_are_all_shipped(
         shipped += payloads(events)
         assert journal.scan() <= ADOPT_SECONDS
 
-    assert shipped == [payload(number) for number in range(127)], "oldest first"
+    assert shipped == [_large(number) for number in range(127)], "oldest first"
     assert most <= 32 * 3 + 5
     assert journal.reader.is_settled_up_to(targets)
     assert segment_files(tmp_path) == []
@@ -733,7 +739,7 @@ def test_parked_events_do_not_hold_up_the_backlog(tmp_path: Path) -> None:
             journal.reader.settle(event, FrameState.DELIVERED)
         clock.advance(PARKED_SECONDS)
         journal.scan()
-    assert sorted(shipped) == sorted(payload(number) for number in range(60))
+    assert sorted(shipped) == sorted(_large(number) for number in range(60))
     assert journal.reader.recovered_count == 60
     assert segment_files(tmp_path) == []
 

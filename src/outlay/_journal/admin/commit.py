@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from outlay._journal import marked_lines
+from outlay._journal import marked_lines, merging
 from outlay._journal.folders import (
     COMMANDS_LOCK,
     MANIFEST_FILE,
@@ -72,7 +72,7 @@ class _Manifest(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def exclusive(folder: DestinationFolder) -> Iterator[None]:
-    """Keep other commands out, and finish first what a killed one had decided.
+    """Keep other commands and mergers out, and finish what a killed one had decided.
 
     Raises:
         JournalError: Another command is at work, or a newer outlay owns the folder.
@@ -85,22 +85,12 @@ def exclusive(folder: DestinationFolder) -> Iterator[None]:
                 f"another command is changing {folder.path}; wait for it, then try "
                 "again"
             )
+        merging.recover(folder)
         for staged, target in folder.staged().items():
             _finish(folder, staged, target)
         yield
     finally:
         lock.close()
-
-
-def recover(folder: DestinationFolder) -> None:
-    """Finish what a killed command had decided.
-
-    Raises:
-        JournalError: Another command is at work.
-        OSError: The disk failed.
-    """
-    with exclusive(folder):
-        pass
 
 
 def commit(

@@ -28,6 +28,7 @@ from outlay._journal.frames import (
     Frame,
     FrameState,
 )
+from outlay._journal.merging import undecided_sources
 from outlay._model.clock import format_rfc3339, to_ms
 from outlay._model.events import add_key
 from outlay._model.unpriced_cost import UNSETTLED_STATES, UnpricedCost
@@ -291,6 +292,9 @@ class DestinationView:
             yield writer.path, writer.is_dead
         for path in self.folder.staged():
             if (path / MANIFEST_FILE).exists():  # decided: the next command ships it
+                yield path, True
+        for merging in self.folder.merging():
+            for path in undecided_sources(merging):
                 yield path, True
 
 

@@ -184,9 +184,9 @@ def test_a_kill_at_any_instruction_neither_loses_nor_doubles(
         copy = tmp_path / f"copy-{at}"
         shutil.copytree(journal_dir, copy)
         if not killed_at(functools.partial(settle, copy), at, *WATCHED):
-            # Too far: the last instructions in shorter steps, for the last stage is
+            # Too far: the last instructions in shorter steps, for the last stages are
             # only a few of them.
-            at, stride = at - stride + stride // 4, stride // 4
+            at, stride = at - 2 * stride, stride // 4
             shutil.rmtree(copy)
             continue
         shipped = operations(copy)

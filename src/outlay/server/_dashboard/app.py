@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 
 from outlay.server._dashboard.customers import customer, customers
+from outlay.server._dashboard.events import event, events
 from outlay.server._dashboard.forms import read_form
 from outlay.server._dashboard.overview import overview
 from outlay.server._dashboard.pages import Page, Redirect
@@ -52,6 +53,8 @@ _PAGES: Final[Mapping[str, Callable[[Visit], Page | Redirect]]] = {
     "/": overview,
     "/customers": customers,
     "/customer": customer,
+    "/events": events,
+    "/event": event,
 }
 """The pages. Each is computed in a thread, because posts must not wait for it."""
 

@@ -15,6 +15,7 @@ from outlay.server._dashboard.amounts import (
 )
 from outlay.server._dashboard.breakdown import break_down, chart_note, choices
 from outlay.server._dashboard.charts import bar_width
+from outlay.server._dashboard.events import few_events
 from outlay.server._dashboard.figures import (
     Scope,
     event_counts,
@@ -210,6 +211,8 @@ def customer(visit: Visit) -> Page | Redirect:
             "dimensions": choices(visit, by, [BY_COST, *visit.dimensions]),
             "groups": found.ranking,
             "quality": quality_rows(counts),
+            "events": few_events(visit, identifier),
+            "events_href": "",
         },
     )
 

@@ -14,6 +14,7 @@ from outlay.server._dashboard.breakdown import (
     choices,
 )
 from outlay.server._dashboard.charts import sparkline
+from outlay.server._dashboard.events import READ as READ_EVENTS
 from outlay.server._dashboard.figures import EventCounts, Scope, event_counts, report
 from outlay.server._dashboard.pages import (
     Kpi,
@@ -59,6 +60,7 @@ def overview(visit: Visit) -> Page:
             "dimensions": choices(visit, by, groupings),
             "groups": found.ranking,
             "quality": quality_rows(counts),
+            "events_href": visit.link_to_events(None) if visit.may(READ_EVENTS) else "",
         },
     )
 

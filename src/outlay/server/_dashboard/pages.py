@@ -65,6 +65,7 @@ class Kpi(NamedTuple):
 _NAVIGATION: Final = (
     ("/", "Overview", ("/",)),
     ("/customers", "Customers", ("/customers", "/customer")),
+    ("/events", "Events", ("/events", "/event")),
     ("/cost-metrics", "Metrics", ("/cost-metrics",)),
     ("/data-health", "Data health", ("/data-health",)),
 )
@@ -99,7 +100,7 @@ def period_controls(visit: Visit) -> dict[str, Any]:
     kept = [
         (name, value)
         for name, value in visit.query.items()
-        if name not in {*PERIOD_NAMES, "currency", "page"}
+        if name not in {*PERIOD_NAMES, "currency", "page", "cursor"}
     ]
     prior = f"Compared with {period.prior.label}"
     if period.is_running:

@@ -210,6 +210,11 @@ class Visit:
             return self.link(metric=value, by=None)
         return self.link(by=None, **{WHERE + by: value})
 
+    def link_to_events(self, customer: str | None) -> str:
+        """Return the page of the events behind this page."""
+        narrowed = {} if customer is None else {"id": customer}
+        return self.link("/events", **narrowed, **self._filters)
+
     @property
     def _filters(self) -> dict[str, str]:
         names = [name for name in self.query if name.startswith(WHERE)]

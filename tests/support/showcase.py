@@ -102,6 +102,28 @@ def send_events(client: httpx.Client, *, a_day: int) -> int:
     return len(events)
 
 
+def send_odd_events(client: httpx.Client) -> None:
+    """Send events that are refused, excluded, late, or sent twice."""
+    for event_type, amount, currency, at, key in (
+        ("cost.weather", "0.01", "USD", "2026-10-29T13:00:00Z", "odd-1"),
+        ("cost.weather", "0.01", "USD", "2026-10-29T13:01:00Z", "odd-2"),
+        ("cost.messaging", "none", "USD", "2026-10-28T13:00:00Z", "odd-3"),
+        ("cost.messaging", "0.2", "EUR", "2026-10-28T13:00:00Z", "odd-4"),
+        ("cost.messaging", "0.2", "EUR", "2026-10-28T13:00:00Z", "odd-4"),
+    ):
+        body = {
+            "type": event_type,
+            "source": "https://api.example.com",
+            "subject": "cus_acme",
+            "timestamp": at,
+            "idempotencyKey": key,
+            "data": {"amount": amount, "currency": currency, "provider": "twilio"},
+        }
+        response = client.post("/v0/events", json=body)
+        assert response.status_code in {202, 422}, response.text
+    assert client.post("/v0/events", json={"type": "x"}).status_code == 400
+
+
 NAMES: Final = {
     "cus_acme": "Acme GmbH",
     "cus_northwind": "Northwind Traders",

@@ -12,7 +12,10 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
+from outlay.server._dashboard.api_keys import api_keys, change_keys
+from outlay.server._dashboard.cost_metrics import change_metrics, cost_metrics
 from outlay.server._dashboard.customers import customer, customers
+from outlay.server._dashboard.data_health import data_health
 from outlay.server._dashboard.events import event, events
 from outlay.server._dashboard.forms import read_form
 from outlay.server._dashboard.overview import overview
@@ -55,12 +58,15 @@ _PAGES: Final[Mapping[str, Callable[[Visit], Page | Redirect]]] = {
     "/customer": customer,
     "/events": events,
     "/event": event,
+    "/cost-metrics": cost_metrics,
+    "/api-keys": api_keys,
+    "/data-health": data_health,
 }
 """The pages. Each is computed in a thread, because posts must not wait for it."""
 
 _ACTIONS: Final[
     Mapping[str, Callable[[Visit, Mapping[str, str]], Awaitable[Page | Redirect]]]
-] = {}
+] = {"/cost-metrics": change_metrics, "/api-keys": change_keys}
 """The forms. Each is carried out on the event loop."""
 
 

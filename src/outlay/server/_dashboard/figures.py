@@ -18,9 +18,10 @@ from outlay.server._wire.request_models import ReportQuery, SortDirection, Summa
 from outlay.server._wire.response_models import parse_instant, to_microseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from outlay.server._dashboard.visit import Visit
+    from outlay.server._records import CostMetric
     from outlay.server._wire.response_models import ReportPoint, ReportResponse
 
 CHART_GROUPS: Final = 9
@@ -204,24 +205,31 @@ class EventCounts(NamedTuple):
 
 def event_counts(visit: Visit, scope: Scope) -> EventCounts:
     """Return the events of the period behind the figures of a page."""
-    events = excluded = other_currency = 0
-    for metric in visit.counted_metrics:
-        found = visit.core.summaries.summarize(
-            visit.key,
-            metric.id,
-            SummaryQuery.model_construct(
-                start=visit.period.start,
-                end=visit.period.end,
-                subject=scope.customer,
-                filter_group_by={
-                    name: frozenset([value]) for name, value in scope.where.items()
-                },
-            ),
+    total = EventCounts(0, 0, 0)
+    for _, one in metric_counts(visit, scope):
+        total = EventCounts(
+            total.events + one.events,
+            total.excluded + one.excluded,
+            total.other_currency + one.other_currency,
         )
-        events += found.events
-        excluded += found.excluded
-        other_currency += found.other_currency
-    return EventCounts(events, excluded, other_currency)
+    return total
+
+
+def metric_counts(
+    visit: Visit, scope: Scope
+) -> Iterator[tuple[CostMetric, EventCounts]]:
+    """Yield each metric of a page, and the events of the period that it reads."""
+    for metric in visit.counted_metrics:
+        query = SummaryQuery.model_construct(
+            start=visit.period.start,
+            end=visit.period.end,
+            subject=scope.customer,
+            filter_group_by={
+                name: frozenset([value]) for name, value in scope.where.items()
+            },
+        )
+        found = visit.core.summaries.summarize(visit.key, metric.id, query)
+        yield metric, EventCounts(found.events, found.excluded, found.other_currency)
 
 
 def first_group(by: str) -> str:

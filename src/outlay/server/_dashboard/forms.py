@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from outlay.server._wire.problems import HttpProblem
+from pydantic import BaseModel, ValidationError
+
+from outlay.server._wire.problems import FieldError, HttpProblem, invalid_fields
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _MAX_BYTES: Final = 64 * 1024
 _MEDIA_TYPE: Final = "application/x-www-form-urlencoded"
@@ -41,3 +47,45 @@ async def read_form(request: Request) -> dict[str, str]:
     for name, value in pairs:
         fields[name] = f"{fields[name]}\n{value}" if name in fields else value
     return fields
+
+
+def read_fields(model: type[Model], values: Mapping[str, object]) -> Model:
+    """Return the fields of a form as ``model``.
+
+    Raises:
+        HttpProblem: 400, with each invalid field by its name in the form.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        names = {
+            field.alias or name: name for name, field in model.model_fields.items()
+        }
+        raise invalid_fields(
+            [
+                FieldError(
+                    _field_name(fault["loc"], names),
+                    fault["msg"].removeprefix("Value error, "),
+                )
+                for fault in error.errors(include_url=False, include_input=False)
+            ]
+        ) from None
+
+
+def field_errors(problem: HttpProblem) -> dict[str, str]:
+    """Return the message of each invalid field, by its name in the form."""
+    errors: dict[str, str] = {}
+    for fault in problem.body.errors or ():
+        name = _SERVICE_NAMES.get(fault.field, fault.field)
+        errors.setdefault(name, fault.message)
+    return errors
+
+
+_SERVICE_NAMES: Final = {"valueProperty": "value_property", "expiresAt": "expires"}
+
+
+def _field_name(place: tuple[int | str, ...], names: Mapping[str, str]) -> str:
+    # A fault of several fields together has no place. All are about the value.
+    if not place:
+        return "value_property"
+    return names.get(str(place[0]), str(place[0]))

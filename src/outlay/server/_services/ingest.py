@@ -18,6 +18,7 @@ from outlay.server._services.event_checks import (
     check_utf8,
     key_of,
 )
+from outlay.server._services.ingest_activity import ActivityLog
 from outlay.server._wire.problems import (
     HttpProblem,
     malformed_body,
@@ -83,6 +84,7 @@ class IngestService:
         self._settings = settings
         self._now = now
         self.counts = IngestCounts()
+        self.activity = ActivityLog(now)
 
     async def ingest_event(
         self, key: ApiKey, body: bytes
@@ -102,11 +104,12 @@ class IngestService:
             now = self._now()
             [event_id] = _new_ids(1, now)
             event = self._parse_event(key, body, event_id, now)
-        except HttpProblem:
+        except HttpProblem as problem:
             self.counts.refused += 1
+            self.activity.of(key.namespace).refuse(problem, self._now())
             raise
         [result] = await self._commits.append([event])
-        self._count([result])
+        self._count(key, [result])
         return _event_response(result.event), result.duplicate
 
     async def ingest_batch(
@@ -133,8 +136,9 @@ class IngestService:
             except HttpProblem as problem:
                 index = len(events) + len(failed)
                 failed.append(_failure(index, raw, problem))
+                self.activity.of(key.namespace).refuse(problem, now)
         results = await self._commits.append(events) if events else []
-        duplicates = self._count(results)
+        duplicates = self._count(key, results)
         self.counts.refused += len(failed)
         return BatchResponse(
             [] if minimal else [_event_response(result.event) for result in results],
@@ -186,8 +190,9 @@ class IngestService:
             fields,
         )
 
-    def _count(self, results: Sequence[IngestResult]) -> int:
+    def _count(self, key: ApiKey, results: Sequence[IngestResult]) -> int:
         """Count the results, and return the number of duplicates."""
+        self.activity.of(key.namespace).add(results, self._now())
         duplicates = [result for result in results if result.duplicate]
         self.counts.accepted += len(results) - len(duplicates)
         self.counts.duplicates += len(duplicates)

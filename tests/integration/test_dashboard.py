@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 OCTOBER: Final = {"from": "2026-10-01T00:00:00Z", "to": "2026-11-01T00:00:00Z"}
 SO_FAR: Final = {"from": "2026-10-01T00:00:00Z", "to": "2026-10-29T14:00:00Z"}
+IN_OCTOBER: Final = {"month": "2026-10"}
 _DATA: Final = re.compile(r'<data value="([^"]+)"[^>]*>(.*?)</data>', re.DOTALL)
 _TAG: Final = re.compile(r"<[^>]+>")
 
@@ -360,11 +361,12 @@ def test_customers_have_the_margins_of_the_api(
     server: BackgroundServer, sort: str, of_api: str
 ) -> None:
     """Nobody is dropped: neither cost without revenue nor revenue without cost."""
-    query = {**SO_FAR, "topN": 100, "sort": of_api}
+    query = {**SO_FAR, "topN": "100", "sort": of_api}
     with api(server) as client:
         pages = [
             client.get(
-                "/customers", params={"month": "2026-10", "sort": sort, "page": page}
+                "/customers",
+                params={"month": "2026-10", "sort": sort, "page": str(page)},
             )
             for page in (1, 2)
         ]

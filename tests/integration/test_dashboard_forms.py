@@ -14,7 +14,7 @@ from outlay.server import BackgroundServer, ServerSettings
 from tests.support.clock import ManualClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 METRIC: Final = {
     "name": "Pages read",
@@ -42,7 +42,7 @@ class Person:
         assert response.status_code == 200, response.text
         return unescape(response.text)
 
-    def send(self, path: str, fields: dict[str, object]) -> httpx.Response:
+    def send(self, path: str, fields: Mapping[str, object]) -> httpx.Response:
         """Send a form of the page at ``path``, with its token."""
         found = re.search(r'name="csrf" value="([0-9a-f]+)"', self.look(path))
         assert found is not None

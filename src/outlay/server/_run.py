@@ -62,10 +62,12 @@ class ServerStarted(NamedTuple):
     Attributes:
         url: The server's URL.
         generated_key: The key that the first start created, to be shown once, or None.
+        sign_in_path: The path that signs one browser in on the dashboard, once.
     """
 
     url: str
     generated_key: str | None
+    sign_in_path: str = "/"
 
 
 class _Server(uvicorn.Server):
@@ -147,7 +149,11 @@ def serve(
     core = ServerCore(settings, clock or SystemClock())
     with open_listener(settings.host, settings.port) as listener:
         core.open()
-        started = ServerStarted(_url(listener, settings), core.generated_key)
+        started = ServerStarted(
+            _url(listener, settings),
+            core.generated_key,
+            f"/sign-in?token={core.sessions.create_link_token()}",
+        )
 
         def ready() -> None:
             log.info("listening on %s", started.url)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import logging
 import socket
-from contextlib import suppress
+import tempfile
+import threading
+import webbrowser
+from contextlib import ExitStack, contextmanager, suppress
+from html import escape
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -19,7 +24,7 @@ from outlay.server._logs import formatter
 
 if TYPE_CHECKING:
     import argparse
-
+    from collections.abc import Iterator
 
 PREFIX: Final = "OUTLAY_SERVER_"
 
@@ -98,6 +103,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="for development: no key, only this machine, default cost metrics, and "
         "cost.* events of unknown types are accepted",
     )
+    add(
+        "--open",
+        action="store_true",
+        help="open the dashboard in a browser, signed in by a link that works once",
+    )
     add("--host", help="address to listen on (default: 127.0.0.1)")
     add("--port", type=int, help="port to listen on; 0 takes any (default: 4600)")
     add(
@@ -157,7 +167,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal arrives."""
-    settings = ServeSettings.resolve(vars(arguments), prefix=PREFIX)
+    given = {name: value for name, value in vars(arguments).items() if name != "open"}
+    settings = ServeSettings.resolve(given, prefix=PREFIX)
     if settings.dev and settings.api_key is not None:
         raise UsageError(
             "--dev takes no key; leave out --api-key-file, or leave out --dev"
@@ -170,10 +181,38 @@ def run(arguments: argparse.Namespace) -> int:
 
     def announce(started: ServerStarted) -> None:
         print(banner(started, settings), flush=True)
+        if arguments.open:
+            link = _reachable_url(started.url) + started.sign_in_path
+            print(f"\nThe dashboard, for one sign-in:\n\n  {link}", flush=True)
+            files.enter_context(opened_in_browser(link))
 
-    serve(settings, on_start=announce)
+    with ExitStack() as files:
+        serve(settings, on_start=announce)
     print("stopped; all accepted events are stored")
     return ExitCode.DONE
+
+
+@contextmanager
+def opened_in_browser(link: str) -> Iterator[None]:
+    """Open a secret link in the user's browser, until the end of the block.
+
+    The browser gets the name of a private file that leads to the link. Other users of
+    the machine can read the arguments of a program, but not that file.
+    """
+    with tempfile.TemporaryDirectory(prefix="outlay-open-") as folder:
+        page = Path(folder) / "dashboard.html"
+        page.touch(mode=0o600)
+        address = escape(link)
+        page.write_text(
+            f'<meta http-equiv="refresh" content="0; url={address}">'
+            f'<a href="{address}">Open the dashboard</a>',
+            encoding="utf-8",
+        )
+        # Some browsers only return when they are closed.
+        threading.Thread(
+            target=webbrowser.open, args=[page.as_uri()], daemon=True
+        ).start()
+        yield
 
 
 def banner(started: ServerStarted, settings: ServerSettings) -> str:

@@ -110,7 +110,9 @@ class SignIn:
         if not self._sessions.use_link_token(token):
             fault = "This link was used before, or is too old. Enter an API key."
             return html(request, _form("/", fault, 403))
-        response = redirect("/")
+        # A page and no redirection. A link may be opened from anywhere, and no cookie
+        # that is SameSite=Strict follows a redirection that began at another site.
+        response = html(request, Page("opened.html", {}))
         self.set_cookie(request, response, self._sessions.begin(b""))
         return response
 

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import httpx
 
@@ -16,6 +16,8 @@ from tests.support.processes import environment
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_LINK: Final = re.compile(r"http\S+/sign-in\?token=\S+")
 
 
 def test_the_link_signs_in_once_and_is_in_no_command_line(tmp_path: Path) -> None:
@@ -28,25 +30,17 @@ def test_the_link_signs_in_once_and_is_in_no_command_line(tmp_path: Path) -> Non
     )
     os.mkfifo(opened)
     browser.chmod(0o700)
+    command = [sys.executable, "-m", "outlay", "serve", "--open", "--port", "0"]
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "outlay",
-            *["serve", "--port", "0", "--db", ":memory:", "--open"],
-        ],
+        [*command, "--db", ":memory:"],
         env=environment({"BROWSER": str(browser)}),
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
     try:
-        link = ""
-        for line in process.stdout:
-            if found := re.search(r"http\S+/sign-in\?token=\S+", line):
-                link = found[0]
-                break
-        assert link
+        printed = (_LINK.search(line) for line in process.stdout)
+        link = next(found[0] for found in printed if found)
         with httpx.Client(trust_env=False) as client:
             response = client.get(link)
             assert response.status_code == 200

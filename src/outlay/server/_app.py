@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from outlay._model.clock import Clock, SystemClock
 from outlay.server._core import ServerCore
 from outlay.server._dashboard.app import Dashboard
+from outlay.server._http.api_docs import ApiDocs
 from outlay.server._http.local_programs import LocalProgramsOnly
 from outlay.server._http.request_log import RequestLog
 from outlay.server._http.router import Router
@@ -64,7 +65,7 @@ def app_for(core: ServerCore, middleware: Sequence[Middleware]) -> Starlette:
     # One table of routes instead of a list tried in order, and never a redirect:
     # clients turn a redirected POST into a GET.
     app.router = routing.Router(
-        default=Dashboard(core, api), redirect_slashes=False, lifespan=lifespan
+        default=Dashboard(core, ApiDocs(api)), redirect_slashes=False, lifespan=lifespan
     )
     app.state.core = core
     return app

@@ -53,6 +53,7 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
             "version": version,
             "description": "Accepts cost events, and computes exact totals.",
         },
+        "tags": [{"name": tag} for tag in dict.fromkeys(map(_tag, routes))],
         "paths": paths,
         "components": {
             "schemas": _schemas(routes),
@@ -64,6 +65,7 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
 def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
+        "tags": [_tag(route)],
         "summary": (route.handler.__doc__ or "").strip(),
         "parameters": _parameters(route),
         "responses": _responses(route),
@@ -87,6 +89,12 @@ def _operation_id(route: Route) -> str:
     name = getattr(route.handler, "__name__", "operation")
     alias = "/costMetrics" in route.path and "metric" not in name
     return f"{name}_metric" if alias else name
+
+
+def _tag(route: Route) -> str:
+    """Return the group of a route: the first name in its path after the version."""
+    names = [name for name in route.path.split("/") if name not in {"", "v0"}]
+    return names[0] if route.path.startswith("/v0/") else "server"
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
@@ -152,6 +160,8 @@ def _responses(route: Route) -> dict[str, Any]:
         str(status): _success(route, status) for status in successes
     }
     errors = {*route.errors, *_ANYWHERE}
+    if _names_organization(route):
+        errors.add(404)  # the organization does not exist
     if route.permission is not None:
         errors.update(_WITH_A_KEY)
     for status in sorted(errors):
@@ -160,6 +170,11 @@ def _responses(route: Route) -> dict[str, Any]:
             "content": _json(ErrorBody.__name__),
         }
     return responses
+
+
+def _names_organization(route: Route) -> bool:
+    models = [model for model in (route.query, route.body) if model is not None]
+    return any("merchant_id" in getattr(model, "model_fields", ()) for model in models)
 
 
 def _success(route: Route, status: int) -> dict[str, Any]:

@@ -114,7 +114,10 @@ JsonPath: TypeAlias = Annotated[
 # Validated if it is absent, too, because some aggregations need it.
 OptionalPath: TypeAlias = Annotated[JsonPath | None, Field(validate_default=True)]
 Currency: TypeAlias = Annotated[
-    str, BeforeValidator(_upper), StringConstraints(pattern=r"^[A-Z]{3}$")
+    str,
+    BeforeValidator(_upper),
+    StringConstraints(pattern=r"^[A-Z]{3}$"),
+    WithJsonSchema({"type": "string", "pattern": "^[A-Za-z]{3}$"}),
 ]
 AnyCaseAggregation: TypeAlias = Annotated[Aggregation, BeforeValidator(_upper)]
 UnitCost: TypeAlias = Annotated[
@@ -182,9 +185,10 @@ class CostMetricCreate(RequestModel):
 class CostPatch(RequestModel):
     """Changes to a cost. Null clears an optional field, absent fields stay."""
 
-    name: Text = ""
-    unit_cost: UnitCost = Decimal(0)
-    currency: Currency = ""
+    # By a factory, because the description must not call these values defaults.
+    name: Text = Field(default_factory=str)
+    unit_cost: UnitCost = Field(default_factory=Decimal)
+    currency: Currency = Field(default_factory=str)
     unit: Text | None = None
     aggregation: AnyCaseAggregation | None = None
     event_type: EventType | None = None

@@ -42,6 +42,23 @@ _JsonEvent: TypeAlias = Annotated[
 ]
 
 
+# The limits of these texts are checked elsewhere, with better messages.
+_Text: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        extra_json_schema={
+            "minLength": 1,
+            "maxLength": 255,
+            "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$",
+        }
+    ),
+]
+_ExternalId: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(extra_json_schema={"pattern": "^[a-zA-Z0-9_-]{1,255}$"}),
+]
+
+
 class ResponseModel(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
     """Common rules: camelCase names, and absent fields instead of null."""
 
@@ -49,15 +66,15 @@ class ResponseModel(msgspec.Struct, rename="camel", omit_defaults=True, gc=False
 class EventBody(ResponseModel):
     """One cost event, as posted."""
 
-    type: str
-    source: str
+    type: _Text
+    source: _Text
     data: JsonObject
-    subject: str | None = None
-    external_subject: str | None = None
+    subject: _Text | None = None
+    external_subject: _ExternalId | None = None
     namespace: str | None = None
     timestamp: datetime | None = None
-    idempotency_key: str | None = None
-    external_id: str | None = None
+    idempotency_key: _Text | None = None
+    external_id: _ExternalId | None = None
 
 
 class UndatedEventBody(ResponseModel):

@@ -15,6 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.contract import schemas
+from tests.contract.correction_exchanges import CORRECTION_EXCHANGES, corrected_names
 from tests.contract.exchange import Exchange
 from tests.contract.reference import (
     EVENT_TYPE,
@@ -314,6 +315,7 @@ EXCHANGES: Final = {
     ),
     "key-revoked": Exchange(204, None, "DELETE", "/v0/apiKeys/{doomed_key}"),
     **REVENUE_EXCHANGES,
+    **CORRECTION_EXCHANGES,
     # The server itself.
     "health": Exchange(200, schemas.ANYTHING, "GET", "/healthz"),
     "readiness": Exchange(200, schemas.ANYTHING, "GET", "/readyz"),
@@ -371,6 +373,7 @@ class World:
         self._spend()
         [newest] = http.get("/v0/events", params={"limit": "1"}).json()["data"]
         self._names["event"] = newest["id"]
+        self._names |= corrected_names(http, self._names["cost"], EVENT_TYPE)
 
     def _spend(self) -> None:
         huge = {"amount": "99999999999999999999999999.9999999999999999"}

@@ -24,10 +24,15 @@ from outlay.server._records import (
     Product,
     ReceivedEvent,
 )
-from outlay.server._storage.event_filter import event_matcher
+from outlay.server._storage.event_filter import contribution_matcher, event_matcher
 from outlay.server._storage.event_store import CursorError, EventFilter, EventPage
 from outlay.server._storage.query_limit import current_limit
-from outlay.server._storage.store import CUSTOMER_NAME, NO_FILTER, keep_all
+from outlay.server._storage.store import NO_FILTER, keep_all
+from tests.support.memory_corrections import (
+    CorrectionTables,
+    MemoryCorrectionReader,
+    MemoryCorrectionWriter,
+)
 from tests.support.memory_revenue import (
     MemoryRevenueReader,
     MemoryRevenueWriter,
@@ -74,6 +79,7 @@ class Tables:
     products: dict[tuple[str, str], Product] = field(default_factory=dict)
     keys: dict[bytes, ApiKey] = field(default_factory=dict)
     revenue: RevenueTables = field(default_factory=RevenueTables)
+    corrections: CorrectionTables = field(default_factory=CorrectionTables)
     had_costs: bool = False
     commits: int = 0
 
@@ -85,10 +91,11 @@ class Tables:
         view.products = {**self.products}
         view.keys = {**self.keys}
         view.revenue = self.revenue.copy()
+        view.corrections = self.corrections.copy()
         return view
 
 
-class MemoryStore(MemoryRevenueWriter):
+class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter):
     """Stores everything in `Tables`. Thread safety: as `Store`.
 
     Args:
@@ -116,6 +123,7 @@ class MemoryStore(MemoryRevenueWriter):
                 )
         tables.first[event.namespace, event.key] = len(tables.events)
         tables.events.append(Received(event, now))
+        tables.corrections.add_late(event, now)
         return IngestResult(event)
 
     def do_background_work(self, now: int) -> bool:
@@ -236,6 +244,16 @@ class MemoryStore(MemoryRevenueWriter):
         """Keep the tables."""
 
     @contextmanager
+    def _writing_corrections(
+        self,
+    ) -> Iterator[tuple[CorrectionTables, dict[str, Event]]]:
+        with self._writing() as tables:
+            yield (
+                tables.corrections,
+                {each.event.id: each.event for each in tables.events},
+            )
+
+    @contextmanager
     def _writing_revenue(self) -> Iterator[RevenueTables]:
         with self._writing() as tables:
             yield tables.revenue
@@ -253,11 +271,14 @@ class MemoryStore(MemoryRevenueWriter):
             self._tables.commits += 1
 
 
-class MemoryReader(MemoryRevenueReader):
+class MemoryReader(MemoryRevenueReader, MemoryCorrectionReader):
     """One view of the tables."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+
+    def _corrections(self) -> CorrectionTables:
+        return self._tables.corrections
 
     def _books(self) -> RevenueTables:
         return self._tables.revenue
@@ -340,18 +361,44 @@ class MemoryReader(MemoryRevenueReader):
         names: Collection[str] = (),
         where: Mapping[str, frozenset[str]] = NO_FILTER,
         window: Window | None = None,
+        gross: bool = False,
+        as_of: int | None = None,
     ) -> Iterator[Contribution]:
-        """Yield the contribution of each event."""
+        """Yield the contributions of each event."""
         del names, window  # no two events are folded
-        for seq, event in self._events_of(metric):
-            if start <= event.at < end:
-                one = metric.contribution(seq, event.at, event.customer, event.fields)
-                values = {
-                    **dict(zip(metric.names, one.dimensions, strict=True)),
-                    CUSTOMER_NAME: one.customer,
-                }
-                if all(values[name] in allowed for name, allowed in where.items()):
+        matches = contribution_matcher(metric, where)
+        for seq, (event, received_at) in enumerate(self._tables.events):
+            cost = metric.cost
+            if (event.namespace, event.type) != (cost.namespace, cost.event_type):
+                continue
+            if as_of is not None and received_at > as_of:
+                continue
+            for _, one in self._tables.corrections.contributions(
+                metric, seq, event, gross=gross, as_of=as_of
+            ):
+                if start <= one.bucket_at < end and matches(one):
                     yield one
+
+    def closed_adjustments(
+        self,
+        metric: CompiledMetric,
+        start: int,
+        end: int,
+        *,
+        where: Mapping[str, frozenset[str]] = NO_FILTER,
+        as_of: int | None = None,
+    ) -> Iterator[tuple[int, Contribution]]:
+        """Yield what counts in a period, and belongs to a closed one."""
+        matches = contribution_matcher(metric, where)
+        for seq, event in self._events_of(metric):
+            for entry, one in self._tables.corrections.contributions(
+                metric, seq, event, gross=False, as_of=as_of
+            ):
+                if entry is None or entry.closed_start is None:
+                    continue
+                is_shown = entry.effective_at != event.at and matches(one)
+                if is_shown and start <= entry.effective_at < end:
+                    yield entry.closed_start, one
 
     def time_range(self, metric: CompiledMetric) -> tuple[int, int] | None:
         """Return the times of the first and of the last event that a cost reads."""

@@ -16,6 +16,7 @@ from outlay.server._services.auth import (
     key_record,
     new_key,
 )
+from outlay.server._services.correcting import CorrectionService
 from outlay.server._services.costs import DEFAULT_PRODUCT, CostService
 from outlay.server._services.default_metrics import default_metrics
 from outlay.server._services.events import EventService
@@ -103,6 +104,7 @@ class ServerCore:
             timeout=settings.query_timeout,
             reopen=self.store.reopener(),
         )
+        self.corrections = CorrectionService(self.store, self.commits, self.now)
         self.revenue = RevenueService(self.store, self.commits, self.now)
         self.profitability = ProfitabilityService(self.store, settings.default_currency)
         self.sessions = Sessions(self.now)

@@ -221,3 +221,67 @@ class Customer(msgspec.Struct, frozen=True, gc=False):
     name: str
     created_at: int
     updated_at: int
+
+
+class CorrectionKind(StrEnum):
+    """The effect of a correction on its event."""
+
+    VOID = "void"
+    ADJUST = "adjust"
+    REVERT = "revert"
+
+
+class Correction(msgspec.Struct, frozen=True, gc=False):
+    """A record that changes what an event counts. The event itself never changes.
+
+    Attributes:
+        id: The correction's id, ``cor_…``.
+        key: The idempotency key.
+        event_id: The id of the corrected event.
+        reason: The reason, for people.
+        created_at: The time of the correction, in microseconds since 1970.
+        created_by: The name of the API key.
+        cost_id: The cost metric of an adjustment. Otherwise None.
+        delta: The amount that an adjustment adds to the metric's value.
+        reverts: The id of the reverted correction. Otherwise None.
+    """
+
+    id: str
+    namespace: str
+    key: str
+    kind: CorrectionKind
+    event_id: str
+    reason: str
+    created_at: int
+    created_by: str
+    cost_id: str | None = None
+    delta: Decimal | None = None
+    reverts: str | None = None
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """A part of what an event counts, beside its own amount at its own time.
+
+    Attributes:
+        effective_at: The time at which it counts, in microseconds since 1970.
+        sign: 1 or -1 if the event counts once more or once less. Otherwise 0.
+        cost_id: The cost metric of an adjustment. If None, all metrics count it.
+        delta: The amount of an adjustment.
+        closed_start: The start of the closed period that it adjusts. None if it counts
+            at the time of its event.
+    """
+
+    effective_at: int
+    sign: int
+    cost_id: str | None = None
+    delta: Decimal | None = None
+    closed_start: int | None = None
+
+
+class ClosedPeriod(msgspec.Struct, frozen=True, gc=False):
+    """A period whose figures no longer change, ``start <= t < end``."""
+
+    start: int
+    end: int
+    closed_at: int
+    closed_by: str

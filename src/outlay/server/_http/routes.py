@@ -6,6 +6,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
+from outlay.server._http.correction_routes import CORRECTION_ROUTES
 from outlay.server._http.event_routes import EVENT_ROUTES
 from outlay.server._http.key_routes import KEY_ROUTES
 from outlay.server._http.openapi import document
@@ -306,6 +307,7 @@ ROUTES: Final = (
     *EVENT_ROUTES,
     *KEY_ROUTES,
     *REVENUE_ROUTES,
+    *CORRECTION_ROUTES,
     *UNMATCHED_ROUTES,
     *OPS_ROUTES,
     Route("GET", "/openapi.json", describe, None, 200),

@@ -25,6 +25,7 @@ Dimensions: TypeAlias = tuple[str, ...]
 """One value for each dimension of the cost, ordered by the dimension's name."""
 
 _COUNTS: Final = {Aggregation.COUNT, Aggregation.UNIQUE_COUNT}
+_SUBTRACTED: Final = {Aggregation.SUM, Aggregation.COUNT, Aggregation.AVG}
 _CURRENCY: Final = re.compile("[A-Za-z]{3}")
 _NEVER: Final[Instant] = (-(2**63), 0)
 
@@ -84,7 +85,10 @@ _Result: TypeAlias = Callable[["NumberAccumulator"], Decimal | None]
 _RESULT: Final[dict[Aggregation, _Result]] = {
     Aggregation.SUM: lambda of: ZERO if of.value is None else of.value,
     Aggregation.AVG: lambda of: (
-        None if of.value is None else divide(of.value, Decimal(of.events - of.skipped))
+        # Corrections may have taken every value back.
+        None
+        if of.value is None or of.events == of.skipped
+        else divide(of.value, Decimal(of.events - of.skipped))
     ),
     Aggregation.COUNT: lambda of: Decimal(of.events),
     Aggregation.MIN: lambda of: of.value,
@@ -214,6 +218,11 @@ class CompiledMetric:
         self._readers = [compile_path(cost.group_by[name]) for name in self.names]
         self._adds_money = aggregation not in _COUNTS
         self._read_value = _value_reader(aggregation, cost.value_property)
+
+    @property
+    def can_subtract(self) -> bool:
+        """Whether a value can be taken back from the combined value of many."""
+        return self.aggregation in _SUBTRACTED
 
     @property
     def can_roll_up(self) -> bool:

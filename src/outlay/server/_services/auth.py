@@ -34,6 +34,8 @@ PERMISSIONS: Final = frozenset(
         "apiKeys:read",
         "apiKeys:write",
         "metrics:read",
+        "events:correct",
+        "periods:close",
         "revenue:read",
         "revenue:write",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from outlay.server._metering.decimals import format_money, format_plain
+from outlay.server._metering.decimals import add, format_money, format_plain
 from outlay.server._services.profitability import MarginQuery
 from outlay.server._wire.response_models import (
     Pagination,
@@ -58,6 +58,8 @@ def profitability_response(query: MarginQuery, found: Margins) -> ProfitabilityR
         _totals(found.total),
         [rate_response(rate) for rate in found.rates],
         Pagination(query.limit, query.offset, found.customers),
+        format_plain(found.gross_cost),
+        format_plain(add(found.total.cost, found.gross_cost.copy_negate())),
         None if found.prior is None else _totals(found.prior),
     )
 

@@ -26,6 +26,7 @@ from outlay.server._metering.metric import Accumulator, CompiledMetric, compile_
 from outlay.server._records import MICROSECONDS_PER_HOUR, Aggregation
 from outlay.server._services.breakdown import TimeWindow
 from outlay.server._services.currency import Converter
+from outlay.server._services.gross import has_corrections
 from outlay.server._services.report_scope import named
 from outlay.server._storage.store import ALL, CUSTOMER_NAME, NO_FILTER
 from outlay.server._wire.problems import HttpProblem
@@ -126,8 +127,7 @@ class MarginQuery(NamedTuple):
         offset: The number of customers before the first row.
         trend: The width of the buckets of trends. If None, there are no trends.
         prior: The prior period. If None, it has the same length, and ends at the start.
-        as_of: The instant whose state of revenue and rates is read. If None, it is the
-            current state.
+        as_of: The instant whose state is read. If None, it is the current state.
         customer: The only customer. If None, all customers count.
     """
 
@@ -159,6 +159,7 @@ class Margins(NamedTuple):
         rest: The sum of all customers after the page. None if there are none.
         customers: The number of customers with cost or revenue.
         total: The sum of all customers.
+        gross_cost: The cost of all customers without corrections of events.
         prior: The sum of all customers in the prior period. None if it needs a rate
             that is missing. A warning says so.
         rates: The rates that converted an amount.
@@ -170,6 +171,7 @@ class Margins(NamedTuple):
     rest: CustomerMargin | None
     customers: int
     total: Margin
+    gross_cost: Decimal
     prior: Margin | None
     rates: Sequence[Rate]
     warnings: Sequence[str]
@@ -253,6 +255,7 @@ class _Comparison:
         after = ranking[query.offset + query.limit :]
         trends, refused = self._trends(page)
         names = self._reader.customer_names(self._namespace)
+        total = _sum(current.values())
         rows = [
             CustomerMargin(
                 customer,
@@ -278,7 +281,8 @@ class _Comparison:
             rows,
             rest,
             len(ranking),
-            _sum(current.values()),
+            total,
+            self._gross_cost(total.cost),
             None if prior is None else _sum(prior.values()),
             self._converter.used,
             [*self._warnings(), *excluded, *lacking, *refused],
@@ -310,6 +314,22 @@ class _Comparison:
             ):
                 found.add(currency)
         return found.pop() if len(found) == 1 else None
+
+    def _gross_cost(self, net: Decimal) -> Decimal:
+        """Return the cost of all customers without corrections of events."""
+        if not has_corrections(self._reader, self._namespace):
+            return net
+        total = ZERO
+        for metric in self._metrics:
+            for _, cost in self._costs(
+                metric,
+                self._query.start,
+                self._query.end,
+                lambda one: one.customer,
+                gross=True,
+            ):
+                total = add(total, cost)
+        return total
 
     def _prior(self) -> tuple[dict[str, Margin] | None, list[str]]:
         """Return the margins of the prior period, or the reason why there are none."""
@@ -348,6 +368,7 @@ class _Comparison:
         *,
         where: Mapping[str, frozenset[str]] = NO_FILTER,
         window: Window | None = None,
+        gross: bool = False,
     ) -> Iterator[tuple[K, Decimal]]:
         """Yield the converted costs of a metric by key. A key may repeat."""
         currency = metric.cost.currency
@@ -365,6 +386,8 @@ class _Comparison:
                 names=frozenset([CUSTOMER_NAME]),
                 where=where,
                 window=window,
+                gross=gross,
+                as_of=self._query.as_of,
             ):
                 key = key_of(one)
                 accumulator = accumulators.get(key)

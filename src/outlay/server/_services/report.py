@@ -27,6 +27,7 @@ import msgspec
 
 from outlay.server._metering.decimals import ZERO, add, format_plain, percentage
 from outlay.server._services.breakdown import TimeWindow, window_at
+from outlay.server._services.gross import has_corrections
 from outlay.server._services.ranking import (
     OTHER,
     ZERO_AMOUNT,
@@ -57,7 +58,7 @@ from outlay.server._wire.response_models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from decimal import Decimal
 
     from outlay.server._metering.metric import Accumulator, Contribution
@@ -144,10 +145,11 @@ class _ReportBuilder:
             filled if query.exclude_empty else groups, query.sort, query.sort_dir
         )
         page = page_of(ranking, query.offset, query.limit)
-        rows = [self._row(group, total.cost) for group in page.groups]
+        gross = self._gross()
+        rows = [self._row(group, total.cost, gross, [group]) for group in page.groups]
         if page.rest:
             rest = page.other_group(self._scope.unit)
-            rows.append(self._row(rest, total.cost, is_other=True))
+            rows.append(self._row(rest, total.cost, gross, page.rest, is_other=True))
         return ReportResponse(
             self._scope.currency,
             ReportPeriod(format_instant(query.start), format_instant(query.end)),
@@ -163,6 +165,8 @@ class _ReportBuilder:
             format_plain(total.cost),
             format_plain(total.quantity),
             self._warnings(totals) or None,
+            None if gross is None else format_plain(_sum(gross.values())),
+            None if gross is None else self._corrections(total.cost, gross.values()),
             self._range(totals),
         )
 
@@ -182,9 +186,26 @@ class _ReportBuilder:
             names=names,
             where=where,
             window=window,
+            as_of=self._query.as_of,
         )
 
-    def _totals(self, start: int, end: int) -> list[_CostTotals]:
+    def _gross(self) -> dict[str, Decimal] | None:
+        """Return the costs without corrections by group. None if there are none."""
+        if not any(
+            has_corrections(self._reader, one.cost.namespace)
+            for one in self._scope.metrics[:1]
+        ):
+            return None
+        totals = self._totals(self._query.start, self._query.end, gross=True)
+        return {key: one.cost for key, one in _totals_by_group(totals).items()}
+
+    @staticmethod
+    def _corrections(net: Decimal, gross: Iterable[Decimal]) -> str:
+        return format_plain(add(net, _sum(gross).copy_negate()))
+
+    def _totals(
+        self, start: int, end: int, *, gross: bool = False
+    ) -> list[_CostTotals]:
         return [
             _CostTotals(
                 metric,
@@ -195,6 +216,8 @@ class _ReportBuilder:
                         end,
                         names=metric.names,
                         where=metric.where,
+                        gross=gross,
+                        as_of=self._query.as_of,
                     ),
                     metric.group_of,
                 ),
@@ -305,13 +328,19 @@ class _ReportBuilder:
             if key in shown_keys:
                 yield at, key, cost
         for at, (events, rest) in left.items():
-            if events:
+            if events or rest:
                 yield at, OTHER, rest
 
     # -- building
 
     def _row(
-        self, group: Group, total: Decimal, *, is_other: bool = False
+        self,
+        group: Group,
+        total: Decimal,
+        gross: Mapping[str, Decimal] | None,
+        parts: Sequence[Group],
+        *,
+        is_other: bool = False,
     ) -> ReportGroup:
         cost, quantity = group.current
         return ReportGroup(
@@ -324,6 +353,9 @@ class _ReportBuilder:
             format_plain(cost),
             group.unit,
             _prior_period(group) if self._query.compare_prior_period else None,
+            None
+            if gross is None
+            else self._corrections(cost, (gross.get(one.key, ZERO) for one in parts)),
         )
 
     def _warnings(self, totals: Sequence[_CostTotals]) -> list[str]:
@@ -375,6 +407,14 @@ class _ReportBuilder:
             format_instant(min(first for first, _ in ranges)),
             format_instant(max(last for _, last in ranges)),
         )
+
+
+def _sum(costs: Iterable[Decimal]) -> Decimal:
+    """Return the exact sum of costs."""
+    total = ZERO
+    for cost in costs:
+        total = add(total, cost)
+    return total
 
 
 def _totals_by_group(totals: Sequence[_CostTotals]) -> dict[str, Amount]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from outlay.server._metering.decimals import format_plain, multiply
+from outlay.server._metering.decimals import add, format_plain, multiply
 from outlay.server._metering.metric import (
     Accumulator,
     CompiledMetric,
@@ -19,7 +19,10 @@ from outlay.server._services.breakdown import (
     window_at,
 )
 from outlay.server._services.costs import get_cost
+from outlay.server._services.gross import closed_costs, gross_cost, has_corrections
 from outlay.server._wire.response_models import (
+    ClosedAdjustment,
+    ReportPeriod,
     SummaryGroup,
     SummaryPoint,
     SummaryResponse,
@@ -100,6 +103,7 @@ class _SummaryBuilder:
             names=names,
             where=self._where,
             window=window,
+            as_of=self._query.as_of,
         )
 
     def _add_to(
@@ -133,6 +137,30 @@ class _SummaryBuilder:
             self._group_rows(groups) if self._selection.names else None,
             None if window is None else self._series_points(window),
             self._total.other_currency,
+            *self._corrections(total),
+        )
+
+    def _corrections(
+        self, net: Decimal | None
+    ) -> tuple[str | None, str | None, list[ClosedAdjustment] | None]:
+        """Return the gross cost, the corrections, and those of closed periods."""
+        query, metric = self._query, self._metric
+        if net is None or not has_corrections(self._reader, metric.cost.namespace):
+            return None, None, None
+        asked = (TimeWindow(query.start, query.end), self._where, query.as_of)
+        gross = gross_cost(self._reader, metric, *asked)
+        adjustments = closed_costs(self._reader, metric, *asked)
+        return (
+            format_plain(gross),
+            format_plain(add(net, gross.copy_negate())),
+            [
+                ClosedAdjustment(
+                    ReportPeriod(format_instant(one.start), format_instant(one.end)),
+                    format_plain(cost),
+                )
+                for one, cost in adjustments
+            ]
+            or None,
         )
 
     def _group_rows(

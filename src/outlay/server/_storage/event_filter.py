@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from outlay.server._metering.jsonpath import compile_path
 from outlay.server._metering.metric import dimension_text
+from outlay.server._storage.store import CUSTOMER_NAME
 from outlay.server._wire.response_models import decode_data
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from outlay.server._metering.metric import CompiledMetric, Contribution
     from outlay.server._records import Event
     from outlay.server._storage.event_store import EventFilter
 
@@ -37,3 +39,21 @@ def event_matcher(where: EventFilter) -> Callable[[Event], bool]:
         return all(dimension_text(read(fields)) in texts for read, texts in readers)
 
     return matches
+
+
+def contribution_matcher(
+    metric: CompiledMetric, where: Mapping[str, frozenset[str]]
+) -> Callable[[Contribution], bool]:
+    """Return a function that tests a contribution for the values of ``where``."""
+    if not where:
+        return lambda _: True
+    customers = where.get(CUSTOMER_NAME)
+    allowed = [
+        (metric.names.index(name), values)
+        for name, values in where.items()
+        if name != CUSTOMER_NAME
+    ]
+    return lambda one: (
+        (customers is None or one.customer in customers)
+        and all(one.dimensions[position] in values for position, values in allowed)
+    )

@@ -12,7 +12,7 @@ from outlay.server._errors import (
     DatabaseError,
     NewerDatabaseError,
 )
-from outlay.server._storage import revenue_tables
+from outlay.server._storage import correction_tables, revenue_tables
 from outlay.server._storage.file_lock import private_opener
 
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ _MIGRATIONS: Final = (
     -- New ids begin with their time, so that this index grows at its end.
     CREATE INDEX events_by_id ON events (id);
     """,
+    correction_tables.TABLES,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

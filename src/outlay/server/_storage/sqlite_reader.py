@@ -18,11 +18,13 @@ from outlay.server._records import (
 )
 from outlay.server._storage import key_table
 from outlay.server._storage.buckets import ranges_between
+from outlay.server._storage.correction_tables import SqliteCorrectionReader
+from outlay.server._storage.event_filter import contribution_matcher
 from outlay.server._storage.event_table import SqliteEventReader
 from outlay.server._storage.revenue_tables import SqliteRevenueReader
 from outlay.server._storage.rollup_query import RollupQuery
 from outlay.server._storage.rollups import decode_dimensions
-from outlay.server._storage.store import CUSTOMER_NAME, NO_FILTER
+from outlay.server._storage.store import NO_FILTER
 from outlay.server._storage.unmatched_events import unmatched_types
 from outlay.server._wire.request_models import Window
 from outlay.server._wire.response_models import FIRST_INSTANT, decode_data
@@ -130,7 +132,7 @@ def costs_of_type(
     return [cost_of(row) for row in rows]
 
 
-class SqliteReader(SqliteRevenueReader, SqliteEventReader):
+class SqliteReader(SqliteRevenueReader, SqliteEventReader, SqliteCorrectionReader):
     """One reading connection. Thread safety: one thread at a time."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -227,7 +229,7 @@ class SqliteReader(SqliteRevenueReader, SqliteEventReader):
         rows = self._connection.execute("SELECT DISTINCT namespace FROM api_keys")
         return {namespace for (namespace,) in rows}
 
-    def contributions(
+    def _gross_contributions(
         self,
         metric: CompiledMetric,
         start: int,
@@ -245,7 +247,7 @@ class SqliteReader(SqliteRevenueReader, SqliteEventReader):
         start = max(start, FIRST_INSTANT)  # a prior period may start before time does
         whole_start = -(-start // MICROSECONDS_PER_HOUR) * MICROSECONDS_PER_HOUR
         whole_end = end // MICROSECONDS_PER_HOUR * MICROSECONDS_PER_HOUR
-        is_wanted = _matcher(metric, where)
+        is_wanted = contribution_matcher(metric, where)
         if (
             window is Window.MINUTE
             or not metric.can_roll_up
@@ -336,24 +338,6 @@ class SqliteReader(SqliteRevenueReader, SqliteEventReader):
             f"SELECT count(*){where}", parameters
         ).fetchone()
         return int(count)
-
-
-def _matcher(
-    metric: CompiledMetric, where: Mapping[str, frozenset[str]]
-) -> Callable[[Contribution], bool]:
-    """Return a function that tests a contribution for the values of ``where``."""
-    if not where:
-        return lambda _: True
-    customers = where.get(CUSTOMER_NAME)
-    allowed = [
-        (metric.names.index(name), values)
-        for name, values in where.items()
-        if name != CUSTOMER_NAME
-    ]
-    return lambda one: (
-        (customers is None or one.customer in customers)
-        and all(one.dimensions[position] in values for position, values in allowed)
-    )
 
 
 def _product_of(row: Sequence[Any]) -> Product:

@@ -28,6 +28,7 @@ from outlay.server._records import (
 )
 from outlay.server._storage import key_table
 from outlay.server._storage import schema as _schema
+from outlay.server._storage.correction_tables import SqliteCorrectionWriter
 from outlay.server._storage.event_table import EVENT_COLUMNS
 from outlay.server._storage.file_lock import FileLock
 from outlay.server._storage.idempotency_index import WRITE_BATCH, IdempotencyIndex
@@ -72,7 +73,7 @@ class _ActiveMetric(NamedTuple):
     metric: CompiledMetric
 
 
-class SqliteStore(SqliteRevenueWriter):
+class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter):
     """Stores everything in one SQLite file.
 
     Thread safety: as `_storage.store.Store`. Another process may read the file. A
@@ -126,6 +127,7 @@ class SqliteStore(SqliteRevenueWriter):
         self._pending = PendingRollups()
         self._pending_since = 0
         self._load_all_costs()
+        self._load_closed()
         self._read_pending()
         self._views = SqliteViews(self._path)
         self._watching = _schema.open_reader(self._path)
@@ -176,6 +178,7 @@ class SqliteStore(SqliteRevenueWriter):
                 results = [_result(first, event) for event in events]
                 fresh = [result.event for result in results if not result.duplicate]
                 self._insert(fresh, start, now)
+                self._insert_late(fresh, start, now)
                 self._add_pending(fresh, start, now)
         except BaseException:
             self._pending_is_valid = False

@@ -10,6 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
+from outlay.server._storage.correction_store import (
+    CorrectionReader,
+    CorrectionWriter,
+)
 from outlay.server._storage.event_store import EventReader
 from outlay.server._storage.revenue_store import RevenueReader, RevenueWriter
 
@@ -52,7 +56,7 @@ ALL: Final = Page(2**53, 0)
 """The page with all items."""
 
 
-class Reader(EventReader, RevenueReader, Protocol):
+class Reader(EventReader, RevenueReader, CorrectionReader, Protocol):
     """One consistent view of the store, for the thread that opened it."""
 
     def cost(self, namespace: str, cost_id: str) -> CostMetric | None:
@@ -115,8 +119,13 @@ class Reader(EventReader, RevenueReader, Protocol):
         names: Collection[str] = (),
         where: Mapping[str, frozenset[str]] = NO_FILTER,
         window: Window | None = None,
+        gross: bool = False,
+        as_of: int | None = None,
     ) -> Iterator[Contribution]:
         """Yield the contributions of the events in ``start <= at < end``, unordered.
+
+        Corrections and late events count as their entries say (`correction_store`). A
+        contribution that takes something back has negative counts and values.
 
         One contribution may stand for any events that agree in the dimensions ``names``
         and lie in one ``window``. Its other dimensions may be ''. Accumulated, all
@@ -132,6 +141,28 @@ class Reader(EventReader, RevenueReader, Protocol):
             names: The names of dimensions, or `CUSTOMER_NAME`. Defaults to none.
             where: The allowed values of dimensions, by name. Defaults to all events.
             window: The length of the windows. If None, all events are in one window.
+            gross: Whether corrections are left out. Defaults to no.
+            as_of: The instant whose state is read, in microseconds since 1970. If
+                None, it is the current state.
+
+        Raises:
+            HttpProblem: 409, because a corrected extreme needs events that are not
+                stored any more.
+        """
+        ...
+
+    def closed_adjustments(
+        self,
+        metric: CompiledMetric,
+        start: int,
+        end: int,
+        *,
+        where: Mapping[str, frozenset[str]] = NO_FILTER,
+        as_of: int | None = None,
+    ) -> Iterator[tuple[int, Contribution]]:
+        """Yield what counts in a period, and belongs to a closed one.
+
+        Each contribution comes with the start of the closed period.
         """
         ...
 
@@ -175,7 +206,7 @@ def keep_all(_: Sequence[CostMetric]) -> Iterable[str]:
     return ()
 
 
-class Store(Views, RevenueWriter, Protocol):
+class Store(Views, RevenueWriter, CorrectionWriter, Protocol):
     """Stores events, costs, products and keys.
 
     Each method is one step: it happens as a whole or not at all, and no other write

@@ -186,6 +186,17 @@ def unmatched_event_type(event_type: str) -> HttpProblem:
     )
 
 
+def events_removed(name: str) -> HttpProblem:
+    """Return the 409 for a corrected extreme whose events retention has removed."""
+    return HttpProblem(
+        409,
+        f"{name} is no sum, and an event of this period is void, so its value must be "
+        "found again among the events, which retention has removed; revert the void, "
+        "or ask for a period without it",
+        code="EVENTS_REMOVED",
+    )
+
+
 def too_large(limit: int) -> HttpProblem:
     """Return the 413 for a body over ``limit`` bytes."""
     return HttpProblem(

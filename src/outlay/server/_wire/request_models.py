@@ -280,6 +280,7 @@ class SummaryQuery(RequestModel):
     ] = ()
     window: Annotated[Window | None, BeforeValidator(_upper)] = None
     filter_group_by: FilterGroupBy = {}
+    as_of: Instant | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -353,6 +354,7 @@ class ReportQuery(RequestModel):
     offset: Annotated[int, Field(ge=0, le=2**53)] = 0
     limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 25
     currency: Currency | None = None
+    as_of: Instant | None = None
 
     @field_validator("end")
     @classmethod

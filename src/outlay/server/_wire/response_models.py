@@ -211,12 +211,27 @@ class SummaryPoint(ResponseModel):
     cost_exact: str
 
 
+class ReportPeriod(ResponseModel):
+    """The period of a report, ``from <= t < to``."""
+
+    start: str = msgspec.field(name="from")
+    end: str = msgspec.field(name="to")
+
+
+class ClosedAdjustment(ResponseModel):
+    """The part of a cost that belongs to a closed period, and counts in this one."""
+
+    period: ReportPeriod
+    cost_exact: str
+
+
 class SummaryResponse(ResponseModel, tag_field="object", tag="cost"):
     """The quantity and cost of a metric in a period.
 
     Totals are null if there is no value to average or compare. The fields ``…Exact``,
     ``events``, ``excluded`` and ``otherCurrency`` are additions of this server.
-    ``excluded`` counts the events of another currency as well.
+    ``excluded`` counts the events of another currency as well. The cost is net:
+    ``grossCostExact`` is without corrections, and ``correctionsExact`` the difference.
     """
 
     id: str
@@ -234,13 +249,9 @@ class SummaryResponse(ResponseModel, tag_field="object", tag="cost"):
     groups: Sequence[SummaryGroup] | None = None
     time_series: Sequence[SummaryPoint] | None = None
     other_currency: int = 0
-
-
-class ReportPeriod(ResponseModel):
-    """The period of a report, ``from <= t < to``."""
-
-    start: str = msgspec.field(name="from")
-    end: str = msgspec.field(name="to")
+    gross_cost_exact: str | None = None
+    corrections_exact: str | None = None
+    closed_adjustments: Sequence[ClosedAdjustment] | None = None
 
 
 class ReportRange(ResponseModel):
@@ -273,6 +284,7 @@ class ReportGroup(ResponseModel):
     total_cost_exact: str
     unit: str | None = None
     prior_period: PriorPeriod | None = None
+    corrections_exact: str | None = None
 
 
 class ReportPoint(ResponseModel):
@@ -303,6 +315,8 @@ class ReportResponse(ResponseModel, tag_field="object", tag="cost_report"):
     total_cost_exact: str
     total_quantity_exact: str
     warnings: Sequence[str] | None = None
+    gross_cost_exact: str | None = None
+    corrections_exact: str | None = None
     cost_range: ReportRange | msgspec.UnsetType | None = msgspec.UNSET
 
 

@@ -369,6 +369,8 @@ class ProfitabilityResponse(
     total: MarginTotals
     rates: Sequence[RateResponse]
     pagination: Pagination
+    gross_cost_exact: str
+    corrections_exact: str
     prior_total: MarginTotals | None = None
 
 

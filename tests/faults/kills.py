@@ -7,7 +7,11 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from outlay import Client
+from outlay._journal.admin.edit import ResendResult, resend
+from outlay._journal.admin.inspect import DestinationView
+from outlay._journal.folders import destination_name
 from outlay._journal.merging import MERGE_FROM
+from outlay._journal.segment_opener import Destination
 from outlay._model.clock import SystemClock
 from outlay.transport import HttpTransport
 from tests.faults.children import Child, die, wait_to_be_killed
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from outlay._client_options import SettingsInput
+    from outlay._model.settings import Settings
     from tests.faults.children import Teller
     from tests.faults.judge import Judge
     from tests.faults.scenario import Tally
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     Step = Callable[[], object]
     Prepare = Callable[[Client, Teller, SettingsInput], Step]
 
+_GIB: Final = 2**30
 _FOREVER: Final = 10**9  # instructions: more than any operation has
 _PADDING: Final = "x" * 20_000  # bytes: three such events fill a segment of 64 KiB
 
@@ -38,6 +44,8 @@ _WATCHED: Final = (
     "outlay/_client_hooks.py",
     "outlay/_lifecycle.py",
     "outlay/_pipeline.py",
+    "_journal/admin/commit.py",
+    "_journal/admin/edit.py",
     "_journal/appender.py",
     "_journal/dead_letters.py",
     "_journal/folders.py",
@@ -171,6 +179,22 @@ def _closing(client: Client, tell: Teller, _: SettingsInput) -> Step:
     return lambda: client.close(0)
 
 
+def _resending(client: Client, tell: Teller, _: SettingsInput) -> Step:
+    """Resend dead letters, as ``outlay journal resend`` does."""
+    for number in range(3):
+        tell.track(client, number)
+    process = Process(client, SystemClock())
+    process.ship(lambda *_: refused(400, "bad_request"))
+    return lambda: _resend_all(client.settings)
+
+
+def _resend_all(settings: Settings) -> ResendResult:
+    key = Destination.from_settings(settings)
+    view = DestinationView(settings.journal_dir / destination_name(*key))
+    now_ms = SystemClock().now_ms()
+    return resend(view, lambda _: True, now_ms=now_ms, max_journal_bytes=_GIB)
+
+
 def _dead_writer(tell: Teller, settings: SettingsInput, number: int) -> None:
     """Leave an event as a writer does that was killed."""
     client = Client(**settings)
@@ -213,6 +237,24 @@ def _between_steps(
         return judge.tally(killed=1)
 
 
+def _resend_between_steps(chance: random.Random, _: int) -> Tally:
+    """Kill a resend before one instruction, ship what is pending, and resend again.
+
+    A letter that was resent, and whose event was delivered, must not be resent again.
+    """
+    count = _instructions(_resending, refusing=False)
+    with judging() as judge:
+        _struck(judge, _resending, chance.randrange(count), refusing=False)
+        judge.told.pop("instructions", None)  # it took another path, and lived
+        judge.inherit()
+        _resend_all(judge.client(shipping="none").settings)
+        judge.inherit()
+        tally = judge.tally()
+        left = tally.events - len(judge.server.amounts)
+    # What is still a dead letter after the second command was forgotten by it.
+    return tally._replace(lost=left)
+
+
 def _no_instructions() -> str:
     if sys.version_info >= (3, 13):
         return "settrace of Python 3.13 misses instructions"
@@ -250,5 +292,12 @@ SCENARIOS: Final = (
     _steps("merge", _merging),
     _steps("settle and delete", _settling),
     _steps("bury", _settling, refusing=True),
+    Scenario(
+        "SIGKILL between two steps of resend",
+        _resend_between_steps,
+        trials=80,
+        bounded=4,
+        needs=_no_instructions,
+    ),
     _steps("close", _closing),
 )

@@ -250,7 +250,8 @@ def _message(
         {"type": "message_start", "message": {**whole, "content": []}},
         {"type": "content_block_start", "index": 0, "content_block": block},
         {"type": "content_block_stop", "index": 0},
-        {"type": "message_delta", "delta": ended, "usage": {"output_tokens": OUTPUT}},
+        # Both counts are cumulative. Frameworks read them here only.
+        {"type": "message_delta", "delta": ended, "usage": whole["usage"]},
         {"type": "message_stop"},
     ]
 

@@ -15,43 +15,21 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from outlay.integrations import (
-        arq as arq,
-    )
-    from outlay.integrations import (
-        asgi as asgi,
-    )
-    from outlay.integrations import (
-        aws_lambda as aws_lambda,
-    )
-    from outlay.integrations import (
-        celery as celery,
-    )
-    from outlay.integrations import (
-        cloud_run as cloud_run,
-    )
-    from outlay.integrations import (
-        django as django,
-    )
-    from outlay.integrations import (
-        dramatiq as dramatiq,
-    )
-    from outlay.integrations import (
-        fastapi as fastapi,
-    )
-    from outlay.integrations import (
-        flask as flask,
-    )
-    from outlay.integrations import (
-        litestar as litestar,
-    )
-    from outlay.integrations import (
-        rq as rq,
-    )
-    from outlay.integrations import (
-        starlette as starlette,
-    )
-    from outlay.integrations import (
-        wsgi as wsgi,
+        arq,
+        asgi,
+        aws_lambda,
+        celery,
+        cloud_run,
+        django,
+        dramatiq,
+        fastapi,
+        flask,
+        langchain,
+        litestar,
+        openai_agents,
+        rq,
+        starlette,
+        wsgi,
     )
 
 __all__ = (
@@ -64,7 +42,9 @@ __all__ = (
     "dramatiq",
     "fastapi",
     "flask",
+    "langchain",
     "litestar",
+    "openai_agents",
     "rq",
     "starlette",
     "wsgi",

@@ -1,0 +1,37 @@
+"""The code on the pages of AI frameworks runs, and counts each call once.
+
+The usual environment does not have their packages, so the blocks are marked there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from outlay.testing import recording
+from tests.docs.blocks import Block, blocks
+from tests.frameworks.fake_providers import gpt_4o
+
+_PAGES: Final = Path(__file__).parents[2] / "docs" / "integrations"
+_NAMES: Final = ("langchain", "openai-agents")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(block, id=block.name)
+        for name in _NAMES
+        for block in blocks(_PAGES / f"{name}.md")
+        if block.language == "python"
+    ],
+)
+@pytest.mark.usefixtures("providers")
+def test_the_code_on_a_page_runs(block: Block) -> None:
+    """Readers copy what they see."""
+    with recording() as costs:
+        exec(compile(block.text, block.name, "exec"), {"__name__": "__main__"})  # noqa: S102 - a page of ours
+
+    costs.assert_total(gpt_4o(1), customer="cus_123")
+    assert not costs.unpriced

@@ -7,6 +7,7 @@ from decimal import Decimal
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -112,8 +113,52 @@ class Margins(_Wire):
     pagination: _Pagination
 
 
+class Correction(_Wire):
+    """A correction of an event."""
+
+    id: str
+    kind: str
+    event_id: str
+    reason: str
+    created_at: AwareDatetime
+    created_by: str
+    cost_id: str | None = None
+    delta: Decimal | None = None
+    reverts: str | None = None
+
+
+class CorrectionPage(_Wire):
+    """A page of corrections, newest first."""
+
+    data: tuple[Correction, ...]
+    pagination: _Pagination
+
+
+class Corrected(_Wire):
+    """The outcome of a correction of many events."""
+
+    matched: int
+    corrected: int
+    unchanged: int
+    next_cursor: str | None = None
+
+
+class ClosedPeriod(_Wire):
+    """A closed month."""
+
+    period: Period
+    closed_at: AwareDatetime
+    closed_by: str
+
+
+class ClosedPeriods(_Wire):
+    """All closed months, oldest first."""
+
+    data: tuple[ClosedPeriod, ...]
+
+
 class MoneyApi(Api):
-    """Imports revenue and reads margins. Use as a context manager."""
+    """Imports revenue, reads margins, corrects events. Use as a context manager."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, attempts=_ATTEMPTS, on_warning=print_warning)
@@ -186,6 +231,60 @@ class MoneyApi(Api):
             is_last = not rest or len(rows) == top
             if is_last or len(rows) >= page.pagination.total:
                 return page.model_copy(update={"rows": (*rows, *rest)})
+
+    def correct_event(
+        self, event_id: str, kind: str, body: Mapping[str, Any]
+    ) -> Correction:
+        """Void or adjust one event."""
+        path = f"/v0/events/{quote(event_id, safe='')}/{kind}"
+        return self._post(path, Correction, body)
+
+    def correct_events(self, body: Mapping[str, Any]) -> Corrected:
+        """Correct all events that a filter finds, a page at a time.
+
+        Args:
+            body: The filter and the correction, with an idempotency key. A run that
+                was cut short is continued by another one with the same key.
+        """
+        total = Corrected(matched=0, corrected=0, unchanged=0)
+        cursor: str | None = None
+        while True:
+            page = self._post(
+                "/v0/corrections",
+                Corrected,
+                {**body, **({"cursor": cursor} if cursor else {})},
+            )
+            total = Corrected(
+                matched=total.matched + page.matched,
+                corrected=total.corrected + page.corrected,
+                unchanged=total.unchanged + page.unchanged,
+            )
+            cursor = page.next_cursor
+            if cursor is None:
+                return total
+
+    def corrections(self, event_id: str | None, limit: int) -> CorrectionPage:
+        """Return the newest corrections, of one event or of all."""
+        query = {"limit": str(limit)}
+        if event_id is not None:
+            query["eventId"] = event_id
+        return self._get("/v0/corrections", CorrectionPage, query)
+
+    def revert(self, correction_id: str, reason: str) -> Correction:
+        """Take a correction back."""
+        path = f"/v0/corrections/{quote(correction_id, safe='')}/revert"
+        return self._post(path, Correction, {"reason": reason})
+
+    def close_month(self, month: str) -> ClosedPeriod:
+        """Close a month."""
+        return self._post("/v0/closedPeriods", ClosedPeriod, {"period": month})
+
+    def closed_months(self) -> ClosedPeriods:
+        """Return all closed months."""
+        return self._get("/v0/closedPeriods", ClosedPeriods, {})
+
+    def _post(self, path: str, model: type[ModelT], body: Mapping[str, Any]) -> ModelT:
+        return self._send(Call("POST", path, _reader(model), body=_encode(body)))
 
     def _get(self, path: str, model: type[ModelT], query: Mapping[str, str]) -> ModelT:
         return self._send(Call("GET", path, _reader(model), query))

@@ -12,6 +12,7 @@ from bench import (
     server_ingest,
     shipping,
     spans,
+    tracers,
     track_cost,
     transport,
 )
@@ -19,6 +20,7 @@ from bench import (
 track_cost.main()
 pricing.main()
 capture.main()
+tracers.main()
 functions.main()
 disk.main()
 imports.main()

@@ -94,7 +94,8 @@ class Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
             yield piece
 
 
-def _answer(request: httpx2.Request) -> httpx2.Response:
+def answer(request: httpx2.Request) -> httpx2.Response:
+    """Return what the provider answers, each time with another id."""
     number = next(_numbers)
     streamed = b'"stream":true' in request.content
     if request.url.path.endswith("/messages"):
@@ -197,7 +198,7 @@ def _time(call: Callable[[], object]) -> list[int]:
 
 def _subjects(run: Callable[[Any], object]) -> Iterator[Subject]:
     """Yield what is measured; ``run`` runs a coroutine."""
-    transport = httpx2.MockTransport(_answer)
+    transport = httpx2.MockTransport(answer)
     http, ahttp = (
         httpx2.Client(transport=transport),
         httpx2.AsyncClient(transport=transport),

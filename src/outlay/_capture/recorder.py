@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final
 from outlay._capture.observation import without_invalid_names
 from outlay._capture.operations.ids import identify
 from outlay._capture.operations.state import (
-    CostIdentity,
-    count_in_operation,
+    count_observed,
     current_derived_ids,
 )
 from outlay._capture.pricing.configured_lists import configured_prices
@@ -136,7 +135,7 @@ class Recorder:
         outcome = self._handover.carry_out(self._recent.decide(cost, price))
         self._recent.remember(outcome)
         stamp(outcome)
-        count_in_operation(CostIdentity.from_observation(cost.observation))
+        count_observed(cost.observation)
         return outcome.receipt
 
 

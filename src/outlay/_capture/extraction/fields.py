@@ -40,10 +40,17 @@ def read_fields(response: object, names: Iterable[str] | None) -> dict[str, Any]
         whole = to_builtin(response)
         return whole if isinstance(whole, dict) else {}
     found = {}
+    fields = _fields_of(response)
     for name, path in _paths(tuple(names)):
-        value = _value_at(response, path)
+        if fields is None:
+            value = _value_at(response, path)
+        else:
+            value = fields.get(path[0])
+            if len(path) > 1:
+                value = _value_at(value, path[1:])
         if value is not None:
-            found[name] = to_builtin(value)
+            is_plain = type(value) in _PLAIN_EXACTLY
+            found[name] = value if is_plain else to_builtin(value)
     return found
 
 
@@ -137,7 +144,9 @@ def to_builtin(value: object) -> Any:
     fields = _fields_of(value)
     if fields is not None:
         return {
-            str(name): to_builtin(of) for name, of in fields.items() if of is not None
+            str(name): of if type(of) in _PLAIN_EXACTLY else to_builtin(of)
+            for name, of in fields.items()
+            if of is not None
         }
     if isinstance(value, list | tuple):
         return [to_builtin(item) for item in value]
@@ -173,7 +182,7 @@ def only_numbers(value: object) -> Any:
     """
     if type(value) in _NUMBERS_EXACTLY:
         return value
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):
         return _numbers_of(value)
     if isinstance(value, list):
         return [item for item in map(only_numbers, value) if item is not None] or None
@@ -184,10 +193,12 @@ def only_numbers(value: object) -> Any:
 def _numbers_of(value: Mapping[Any, Any]) -> dict[str, Any] | None:
     counts = {}
     for name, item in value.items():
-        count = only_numbers(item)
+        count = item if type(item) in _NUMBERS_EXACTLY else only_numbers(item)
         if count is not None:
             counts[name] = count
-    return {**_kinds(value), **counts} if counts else None
+    if counts and not _ALLOWED_TEXT.keys().isdisjoint(value):
+        return {**_kinds(value), **counts}
+    return counts or None
 
 
 _ALLOWED_TEXT: Final = {
@@ -198,8 +209,6 @@ _ALLOWED_TEXT: Final = {
 
 
 def _kinds(value: Mapping[Any, Any]) -> dict[str, Any]:
-    if _ALLOWED_TEXT.keys().isdisjoint(value):
-        return {}
     return {
         name: value[name]
         for name in _ALLOWED_TEXT

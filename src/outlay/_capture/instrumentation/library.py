@@ -12,7 +12,6 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -73,20 +72,36 @@ class CaptureOptions(msgspec.Struct, frozen=True, kw_only=True):
             return
         if isinstance(extracted, Observation):
             extracted = (extracted,)
-        request_id = response.get("custom_id") or response.get("recordId")
-        scope = guarded(call.provider, self._attribution_of, request_id)
-        with scope or nullcontext():
-            for each in extracted:
-                observation = self._with_options(each, call, complete=complete)
-                if not has_unique_ids(call.provider):
-                    observation = _repeating_ids.replace(
-                        observation, endpoint.extract, current_derived_ids()
-                    )
-                guarded(call.provider, self.record, observation)
+        scope = self.customer_of and guarded(
+            call.provider, self._attribution_of, response
+        )
+        if scope is None:
+            self._record(extracted, endpoint, call, complete=complete)
+        else:
+            with scope:
+                self._record(extracted, endpoint, call, complete=complete)
+
+    def _record(
+        self,
+        extracted: Iterable[Observation],
+        endpoint: Endpoint,
+        call: Call,
+        *,
+        complete: bool,
+    ) -> None:
+        repeats = not has_unique_ids(call.provider)
+        for each in extracted:
+            observation = self._with_options(each, call, complete=complete)
+            if repeats:
+                observation = _repeating_ids.replace(
+                    observation, endpoint.extract, current_derived_ids()
+                )
+            guarded(call.provider, self.record, observation)
 
     def _attribution_of(
-        self, request_id: str | None
+        self, response: Mapping[str, Any]
     ) -> attribution.AttributionScope | None:
+        request_id = response.get("custom_id") or response.get("recordId")
         if self.customer_of is None or request_id is None:
             return None
         return attribution.attribute(customer_id=self.customer_of(request_id))

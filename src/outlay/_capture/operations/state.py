@@ -142,3 +142,10 @@ def count_in_operation(cost: CostIdentity) -> None:
     state = current_operation_state.get()
     if state is not None:
         state.count(cost)
+
+
+def count_observed(observation: Observation) -> None:
+    """Note in the innermost operation, if there is one, that a cost was observed."""
+    state = current_operation_state.get()
+    if state is not None:
+        state.count(CostIdentity.from_observation(observation))

@@ -18,6 +18,7 @@ from outlay._capture.extraction.registry import (
     Call,
     Endpoint,
     Extracted,
+    provider_of,
     register,
     register_alias,
 )
@@ -434,6 +435,8 @@ def _reported(report: Mapping[str, Any], call: Call) -> Decimal | None:
         cost = cost.get("total_cost")
     if cost is not None:
         return to_amount(cost)
+    if call.host is not None and provider_of(call.host) is not None:
+        return None  # no proxy: most calls, which need not look into their headers
     return to_amount(call.headers.get("x-litellm-response-cost")) or None
 
 

@@ -57,7 +57,8 @@ class FirstAttributions:
         """
         first = None
         if attribution is None:
-            first = self._first.get(observation.identity)
+            # Mostly empty: few providers report prices later.
+            first = self._first.get(observation.identity) if self._first else None
             attribution = first.attribution if first else current_attribution.get()
         if first is not None:
             at = at or first.at

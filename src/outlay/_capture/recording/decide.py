@@ -45,14 +45,14 @@ class RecentCosts:
         identity = _identity(cost)
         earlier = None if identity is None else self._recent.get(identity)
         if earlier is _TRACKED:
-            return Decision(cost, price, Action.SKIP)
+            return Decision(cost, price, Action.SKIP, identity)
         if not isinstance(price, PriceUnknown):
-            return Decision(cost, price, Action.TRACK, earlier)
+            return Decision(cost, price, Action.TRACK, identity, earlier)
         if earlier is None or (
             _is_priceable(cost.observation) and not earlier.is_priceable
         ):
-            return Decision(cost, price, Action.STORE_UNPRICED, earlier)
-        return Decision(cost, price, Action.SKIP)
+            return Decision(cost, price, Action.STORE_UNPRICED, identity, earlier)
+        return Decision(cost, price, Action.SKIP, identity)
 
     def remember(self, outcome: Outcome) -> None:
         """Remember what happened, so that the next source decides by it.
@@ -60,15 +60,14 @@ class RecentCosts:
         It is called after the fact. If tracking fails, another source may still bring
         the same cost.
         """
-        cost, action = outcome.decision.cost, outcome.decision.action
-        identity = _identity(cost)
-        if identity is None:
+        decision = outcome.decision
+        if decision.identity is None:
             return
-        if action is Action.TRACK:
-            self._recent[identity] = _TRACKED
+        if decision.action is Action.TRACK:
+            self._recent[decision.identity] = _TRACKED
         elif outcome.stored is not None:
-            self._recent[identity] = StoredUnpriced(
-                outcome.stored, _is_priceable(cost.observation)
+            self._recent[decision.identity] = StoredUnpriced(
+                outcome.stored, _is_priceable(decision.cost.observation)
             )
 
 

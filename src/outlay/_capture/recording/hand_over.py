@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -15,15 +14,10 @@ from outlay._model.rate_limited_log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
     from outlay._capture.observation import Observation
     from outlay._capture.pricing import PricedAmount
-    from outlay._capture.recording.values import (
-        CapturedCost,
-        Decision,
-        StoredUnpriced,
-    )
+    from outlay._capture.recording.values import CapturedCost, Decision
     from outlay._client import Client
     from outlay._journal.unpriced_store import StoredCost
     from outlay._model.attribution import Attribution
@@ -59,17 +53,24 @@ class Handover:
             return Outcome(decision)
         client = self._client()
         sink = CaptureSink(client)
+        if decision.replaces is None:
+            return self._hand_over(decision, sink, client)
         # A kill between the two steps neither loses nor doubles the replaced cost.
-        with _replacing(sink, decision.replaces) as is_current:
+        with sink.replacing_unpriced(decision.replaces.stored) as is_current:
             if not is_current:  # another process has priced or discarded it meanwhile
                 return Outcome(decision)
-            cost, price = decision.cost, decision.price
-            if not isinstance(price, PriceUnknown):
-                expected = client.settings.currency
-                return Outcome(
-                    decision, receipt=_track(sink, cost, price, expected=expected)
-                )
-            stored = _store(sink, cost, price)
+            return self._hand_over(decision, sink, client)
+
+    def _hand_over(
+        self, decision: Decision, sink: CaptureSink, client: Client
+    ) -> Outcome:
+        cost, price = decision.cost, decision.price
+        if not isinstance(price, PriceUnknown):
+            expected = client.settings.currency
+            return Outcome(
+                decision, receipt=_track(sink, cost, price, expected=expected)
+            )
+        stored = _store(sink, cost, price)
         if stored is not None and not cost.observation.price_pending:
             self._warn_unpriced(cost.observation, price)
         return Outcome(decision, stored=stored)
@@ -89,14 +90,6 @@ class Handover:
         )
 
 
-def _replacing(
-    sink: CaptureSink, replaced: StoredUnpriced | None
-) -> AbstractContextManager[bool]:
-    if replaced is None:
-        return nullcontext(enter_result=True)
-    return sink.replacing_unpriced(replaced.stored)
-
-
 def _track(
     sink: CaptureSink, cost: CapturedCost, price: PricedAmount, *, expected: str
 ) -> Receipt:
@@ -104,7 +97,7 @@ def _track(
     return sink.track_captured(
         cost.attribution,
         event_type_for_currency(price.currency, observation.event_type, expected),
-        price.amount,
+        str(price.amount),  # plain digits, which the composer takes as they are
         operation_id=observation.operation_id,
         provider=observation.provider,
         region=observation.region,

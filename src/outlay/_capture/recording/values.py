@@ -56,12 +56,15 @@ class Decision(NamedTuple):
         cost: The captured cost.
         price: The price, or the reason why it is not known.
         action: What happens to the cost.
+        identity: The fields that all observations of the cost share. None, if the cost
+            has no operation id.
         replaces: The unpriced cost of the same operation that this one replaces.
     """
 
     cost: CapturedCost
     price: PricedAmount | PriceUnknown
     action: Action
+    identity: tuple[object, ...] | None = None
     replaces: StoredUnpriced | None = None
 
 

@@ -72,10 +72,14 @@ class StainlessLibrary:
 
     def provider_of(self, client: Any) -> str:
         """Return the provider that serves the calls of ``client``."""
-        key = (type(client), client.base_url.host)
-        provider = self._known.get(key)
+        return self.provider_at(type(client), client.base_url.host)
+
+    def provider_at(self, kind: type, host: str) -> str:
+        """Return the provider that serves clients of class ``kind`` at ``host``."""
+        provider = self._known.get((kind, host))
         if provider is None:
-            provider = self._known[key] = self._provider_from_class_or_host(*key)
+            provider = self._provider_from_class_or_host(kind, host)
+            self._known[kind, host] = provider
         return provider
 
     def _provider_from_class_or_host(self, kind: type, host: str) -> str:
@@ -199,7 +203,8 @@ def _start_call(
         return None  # tracing may put a patch of its own between two of outlay's
     final = kwargs["options"] if "options" in kwargs else args[1]
     method, path = final.method.upper(), _path(final.url)
-    provider = options.provider or dialect.provider_of(client)
+    host = client.base_url.host
+    provider = options.provider or dialect.provider_at(type(client), host)
     endpoint = find_endpoint(provider, method, path) or find_endpoint(
         dialect.name, method, path
     )
@@ -213,7 +218,7 @@ def _start_call(
         provider=provider,
         method=method,
         path=path,
-        host=client.base_url.host,
+        host=host,
         request=sent,
         model=model if isinstance(model, str) else None,
         region=_region_of(client),

@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses $(WORKERS) --dist worksteal
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup demo unit test test-all faults lanes frameworks lint format types typing \
+.PHONY: help setup demo service unit test test-all faults lanes frameworks lint format types typing \
 	sizes bench first-hour serve wheel docs sbom changelog clean
 
 help:  ## show this help
@@ -86,6 +86,9 @@ wheel: | $(BIN)/python  ## build the wheel in dist/
 	rm -f dist/outlay-*.whl
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps \
 		--wheel-dir dist .
+
+service: $(VENV)/.test-providers  ## a whole product under load: kills, margins, equal totals
+	$(BIN)/python examples/service/run.py
 
 typing: $(VENV)/.dev wheel  ## check what type checkers see of the package
 	$(BIN)/python -m scripts.typing_lane

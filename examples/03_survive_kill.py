@@ -43,7 +43,7 @@ def main() -> None:
         metric = {"name": "OCR", "eventType": "cost.ocr", "valueProperty": "$.amount"}
         cost = http.post("/v0/costMetrics", json=metric).json()
         words = [sys.executable, __file__, server.url, key, folder]
-        died = subprocess.run(words, check=False)  # noqa: S603 - this very file
+        died = subprocess.run(words, check=False)
         print("the process ended with", signal.Signals(-died.returncode).name)
         with outlay.Client(
             base_url=server.url, api_key=key, journal_dir=folder

@@ -12,8 +12,8 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses $(WORKERS) --dist worksteal
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup demo service unit test test-all faults lanes frameworks lint format types typing \
-	sizes bench first-hour serve wheel docs sbom changelog clean
+.PHONY: help setup demo service unit programs test test-all faults lanes frameworks lint \
+	format types typing sizes bench first-hour serve wheel docs sbom changelog clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,12 +40,15 @@ unit: $(VENV)/.test  ## run the quick unit tests, in parallel
 # last, one after the other.
 MEASURED := tests/unit tests/property tests/contract tests/capture
 
-test: $(VENV)/.test-providers  ## run all tests, and check branch coverage
+test: $(VENV)/.test-providers programs  ## run all tests, and check branch coverage
 	$(PYTEST) $(PARALLEL) -m 'not serial' --cov --cov-report=term $(MEASURED)
 	$(PYTEST) $(PARALLEL) -m 'not serial' $(MEASURED:%=--ignore=%)
 	$(PYTEST) -m serial
 
-test-all: $(VENV)/.dev  ## run all that can be checked, and write docs/test-results.md
+programs:  ## install the programs that tests need: Chromium, Redis
+	@sh scripts/install_programs.sh
+
+test-all: $(VENV)/.dev programs  ## run all that can be checked, and write docs/test-results.md
 	$(BIN)/python -m scripts.test_all
 
 faults: $(VENV)/.test  ## thousands of kills, torn files and bad servers (SCALE=10 SEED=7)

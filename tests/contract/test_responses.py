@@ -316,6 +316,12 @@ EXCHANGES: Final = {
     "key-revoked": Exchange(204, None, "DELETE", "/v0/apiKeys/{doomed_key}"),
     **REVENUE_EXCHANGES,
     **CORRECTION_EXCHANGES,
+    # Erasures, an extension.
+    "erasure": Exchange(
+        202, schemas.ANYTHING, "POST", "/v0/erasures", {"customer": "cus_gone"}
+    ),
+    "erasure-invalid": Exchange(400, schemas.INVALID, "POST", "/v0/erasures", {}),
+    "erasures": Exchange(200, schemas.ANYTHING, "GET", "/v0/erasures"),
     # The server itself.
     "health": Exchange(200, schemas.ANYTHING, "GET", "/healthz"),
     "readiness": Exchange(200, schemas.ANYTHING, "GET", "/readyz"),

@@ -32,14 +32,14 @@ def running(database: Path) -> BackgroundServer:
     )
 
 
-def post(server: BackgroundServer, key: str) -> int:
+def post(server: BackgroundServer, key: str, *, padding: str = "") -> int:
     """Post one event, and return the status."""
     body: dict[str, Any] = {
         "type": "cost.ai",
         "source": "tests",
         "subject": "cus_1",
         "idempotencyKey": key,
-        "data": {"amount": 1},
+        "data": {"amount": 1, "padding": padding},
     }
     headers = {"authorization": f"Bearer {KEY}"}
     return httpx.post(f"{server.url}/v0/events", json=body, headers=headers).status_code
@@ -114,8 +114,8 @@ def test_a_damaged_database_makes_no_backup(tmp_path: Path) -> None:
     """It would replace a good one in the rotation."""
     database, output = tmp_path / "outlay.db", tmp_path / "backup.db"
     with running(database) as server:
-        for number in range(200):
-            post(server, f"k{number}")
+        for number in range(20):
+            post(server, f"k{number}", padding="x" * 4000)
     content = bytearray(database.read_bytes())
     content[8 * 4096 : -4096] = b"\xa5" * (len(content) - 9 * 4096)
     database.write_bytes(content)

@@ -47,6 +47,7 @@ COMMANDS: Final = (
     "metrics create",
     "metrics list",
     "backup",
+    "erase",
     "restore",
     "keys",
     "keys create",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from outlay.server._records import Customer, Rate, RevenueLine, StoredRevenue
 from outlay.server._storage.revenue_store import (
     ImportResult,
@@ -39,6 +41,18 @@ class RevenueTables:
     imports: dict[tuple[str, str], RevenueImport] = field(default_factory=dict)
     rates: list[tuple[str, Rate, int]] = field(default_factory=list)
     customers: dict[tuple[str, str], Customer] = field(default_factory=dict)
+
+    def rename(self, namespace: str, customer: str, pseudonym: str) -> None:
+        """Replace a customer's id in all lines, and delete the name."""
+        self.customers.pop((namespace, customer), None)
+        for (owner, _), one in self.imports.items():
+            if owner == namespace:
+                one.lines = [
+                    msgspec.structs.replace(line, customer=pseudonym)
+                    if line.customer == customer
+                    else line
+                    for line in one.lines
+                ]
 
     def copy(self) -> RevenueTables:
         """Return a view that later writes do not change."""

@@ -19,6 +19,7 @@ from outlay.server._errors import QueryStoppedError
 from outlay.server._records import (
     ApiKey,
     CostMetric,
+    Erasure,
     Event,
     IngestResult,
     Product,
@@ -27,6 +28,7 @@ from outlay.server._records import (
 from outlay.server._storage.event_filter import contribution_matcher, event_matcher
 from outlay.server._storage.event_store import CursorError, EventFilter, EventPage
 from outlay.server._storage.query_limit import current_limit
+from outlay.server._storage.renaming import Renaming
 from outlay.server._storage.store import NO_FILTER, keep_all
 from tests.support.memory_corrections import (
     CorrectionTables,
@@ -205,6 +207,22 @@ class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter):
             _change_keys(tables, outlives, expires_at=expires_at)
             tables.keys[successor.digest] = successor
 
+    def begin_erasure(
+        self, namespace: str, customer: str, pseudonym: str, now: int
+    ) -> str:
+        """Replace a customer's id by a pseudonym, and defer nothing."""
+        del now
+        renaming = Renaming(customer, pseudonym)
+        with self._writing() as tables:
+            tables.events = [
+                Received(renaming.event(one.event), one.at)
+                if one.event.namespace == namespace
+                else one
+                for one in tables.events
+            ]
+            tables.revenue.rename(namespace, customer, pseudonym)
+        return pseudonym
+
     def note_key_uses(self, digests: Collection[bytes], now: int) -> None:
         """Note that the keys with these SHA-256 were used."""
         self._change_keys(lambda key: key.digest in digests, last_used_at=now)
@@ -347,6 +365,11 @@ class MemoryReader(MemoryRevenueReader, MemoryCorrectionReader):
         ]
         found.sort(key=lambda key: (-key.created_at, key.id))
         return found[page.offset : page.offset + page.limit], len(found)
+
+    def erasures(self, namespace: str) -> list[Erasure]:
+        """Return no erasure, because none is deferred."""
+        del namespace
+        return []
 
     def namespaces(self) -> set[str]:
         """Return the organizations that have a key."""

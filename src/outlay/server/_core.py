@@ -19,6 +19,7 @@ from outlay.server._services.auth import (
 from outlay.server._services.correcting import CorrectionService
 from outlay.server._services.costs import DEFAULT_PRODUCT, CostService
 from outlay.server._services.default_metrics import default_metrics
+from outlay.server._services.erasures import ErasureService
 from outlay.server._services.events import EventService
 from outlay.server._services.ingest import IngestService
 from outlay.server._services.keys import KeyService
@@ -90,6 +91,7 @@ class ServerCore:
         )
         self.auth = Authenticator(self.store, settings, self.now)
         self.rates = RateLimit(settings.rate_limit, self._clock.monotonic)
+        self.erasures = ErasureService(self.store, self.commits, self.now)
         self.keys = KeyService(self.store, self.commits, self.auth, self.now)
         self.ingest = IngestService(
             self.store, self.commits, self.auth, settings, self.now

@@ -129,6 +129,18 @@ class Product(msgspec.Struct, frozen=True):
     updated_at: int
 
 
+class Erasure(msgspec.Struct, frozen=True):
+    """A running replacement of a customer's id. It does not have the id.
+
+    Attributes:
+        pseudonym: The text in the place of the id.
+        started_at: The time of its start, in microseconds since 1970.
+    """
+
+    pseudonym: str
+    started_at: int
+
+
 class ApiKey(msgspec.Struct, frozen=True):
     """An API key's permissions. Only the SHA-256 of the key is stored.
 

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._http.correction_routes import CORRECTION_ROUTES
+from outlay.server._http.erasure_routes import ERASURE_ROUTES
 from outlay.server._http.event_routes import EVENT_ROUTES
 from outlay.server._http.key_routes import KEY_ROUTES
 from outlay.server._http.openapi import document
@@ -304,6 +305,7 @@ ROUTES: Final = (
         ProductResponse,
         errors=(404,),
     ),
+    *ERASURE_ROUTES,
     *EVENT_ROUTES,
     *KEY_ROUTES,
     *REVENUE_ROUTES,

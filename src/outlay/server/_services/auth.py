@@ -36,6 +36,7 @@ PERMISSIONS: Final = frozenset(
         "metrics:read",
         "events:correct",
         "periods:close",
+        "customers:erase",
         "revenue:read",
         "revenue:write",
     }

@@ -86,17 +86,16 @@ def restore_database(backup: Path, target: Path) -> Path | None:
 
 def _copy(source: Path, target: Path) -> int:
     try:
-        with (
-            closing(open_beside(source)) as reading,
-            closing(sqlite3.connect(target)) as writing,
-        ):
-            # All pages in one step: a copy in several would begin again after each
-            # commit of the server. Readers do not hold up its writer.
-            reading.backup(writing)
+        with closing(open_beside(source)) as reading:
+            # One reading transaction, which does not hold up the server's writer. The
+            # backup API would copy the unused parts of pages as well, in which erased
+            # ids can remain.
+            reading.execute("VACUUM INTO ?", (str(target),))
+        with closing(sqlite3.connect(target)) as copy:
             # One file, without a log beside it.
-            writing.execute("PRAGMA journal_mode = DELETE")
-            _check(writing, source)
-            (events,) = writing.execute("SELECT count(*) FROM events").fetchone()
+            copy.execute("PRAGMA journal_mode = DELETE")
+            _check(copy, source)
+            (events,) = copy.execute("SELECT count(*) FROM events").fetchone()
     except sqlite3.Error as error:
         raise unusable(source, error) from error
     with target.open("rb") as file:

@@ -70,9 +70,7 @@ _STAGE_SUMS: Final = (
     "INSERT INTO staged SELECT ?, hour, day, month, {customer}, {dimensions}, {sums}"
     " FROM staged WHERE cube = ? GROUP BY hour, {customer}, {dimensions}"
 )
-_FOLD: Final = (
-    "INSERT INTO rollups SELECT ?, cube, ?, {bucket}, customer, dimensions, {values}"
-    " FROM staged WHERE true {group_by}"
+ON_CONFLICT: Final = (
     " ON CONFLICT DO UPDATE SET"
     " events = events + excluded.events, skipped = skipped + excluded.skipped,"
     " other_currency = other_currency + excluded.other_currency,"
@@ -80,6 +78,12 @@ _FOLD: Final = (
     " nano = nano + excluded.nano, atto = atto + excluded.atto,"
     " value = CASE WHEN excluded.rank > rank THEN excluded.value ELSE value END,"
     " rank = max(rank, excluded.rank)"
+)
+"""Adds an inserted row of rollups to the one that is there."""
+
+_FOLD: Final = (
+    "INSERT INTO rollups SELECT ?, cube, ?, {bucket}, customer, dimensions, {values}"  # noqa: S608 - constants
+    " FROM staged WHERE true {group_by}" + ON_CONFLICT
 )
 _VALUES: Final = "events, skipped, other_currency, giga, ones, nano, atto, rank, value"
 _FOLD_HOUR: Final = tuple(

@@ -12,7 +12,7 @@ from outlay.server._errors import (
     DatabaseError,
     NewerDatabaseError,
 )
-from outlay.server._storage import correction_tables, revenue_tables
+from outlay.server._storage import correction_tables, erasing, revenue_tables
 from outlay.server._storage.file_lock import private_opener
 
 if TYPE_CHECKING:
@@ -182,6 +182,7 @@ _MIGRATIONS: Final = (
     CREATE INDEX events_by_id ON events (id);
     """,
     correction_tables.TABLES,
+    erasing.TABLES,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

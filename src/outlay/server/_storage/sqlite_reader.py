@@ -19,6 +19,7 @@ from outlay.server._records import (
 from outlay.server._storage import key_table
 from outlay.server._storage.buckets import ranges_between
 from outlay.server._storage.correction_tables import SqliteCorrectionReader
+from outlay.server._storage.erasing import running_erasures
 from outlay.server._storage.event_filter import contribution_matcher
 from outlay.server._storage.event_table import SqliteEventReader
 from outlay.server._storage.revenue_tables import SqliteRevenueReader
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
         Sequence,
     )
 
-    from outlay.server._records import ApiKey
+    from outlay.server._records import ApiKey, Erasure
     from outlay.server._storage.store import Page
 
 _CUSTOMER: Final = "coalesce(subject, external_subject, '')"  # as Event.customer
@@ -223,6 +224,10 @@ class SqliteReader(SqliteRevenueReader, SqliteEventReader, SqliteCorrectionReade
     def keys(self, namespace: str, page: Page) -> tuple[list[ApiKey], int]:
         """Return a page of an organization's keys, newest first, and their number."""
         return key_table.page_of_keys(self._connection, namespace, page)
+
+    def erasures(self, namespace: str) -> list[Erasure]:
+        """Return the running erasures of an organization, oldest first."""
+        return running_erasures(self._connection, namespace)
 
     def namespaces(self) -> set[str]:
         """Return the organizations that have a key."""

@@ -29,6 +29,7 @@ from outlay.server._records import (
 from outlay.server._storage import key_table
 from outlay.server._storage import schema as _schema
 from outlay.server._storage.correction_tables import SqliteCorrectionWriter
+from outlay.server._storage.erasing import Erasures
 from outlay.server._storage.event_table import EVENT_COLUMNS
 from outlay.server._storage.file_lock import FileLock
 from outlay.server._storage.idempotency_index import WRITE_BATCH, IdempotencyIndex
@@ -126,6 +127,7 @@ class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter):
         self._lagging: dict[int, int] = {}  # folded_seq by the metric's definition
         self._pending = PendingRollups()
         self._pending_since = 0
+        self._erasures = Erasures(self._connection, self._transaction)
         self._load_all_costs()
         self._load_closed()
         self._read_pending()
@@ -171,6 +173,7 @@ class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter):
     def append(self, events: Sequence[Event], now: int) -> list[IngestResult]:
         """Store ``events``, the first with each key, and return a result for each."""
         self._ensure_pending()
+        events = self._erasures.rename(events)
         start = self._seq + 1
         try:
             with self._transaction():
@@ -246,7 +249,7 @@ class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter):
         if self._lagging:
             self._catch_up(*next(iter(self._lagging.items())))
             return True
-        if self._delete_ended():
+        if self._delete_ended() or self._erasures.step():
             return True
         return self._index.expire(now - self._dedupe_window)
 
@@ -461,6 +464,19 @@ class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter):
         with self._transaction():
             key_table.insert_key(self._connection, successor)
             key_table.shorten_life(self._connection, key_id, expires_at)
+
+    def begin_erasure(
+        self, namespace: str, customer: str, pseudonym: str, now: int
+    ) -> str:
+        """Begin to replace a customer's id by a pseudonym."""
+        self._ensure_pending()
+        with self._transaction():
+            # From here on, no event in memory has the id.
+            self._write_folded()
+            used = self._erasures.begin(namespace, customer, pseudonym, now, self._seq)
+        self._forget_pending()
+        self._erasures.committed()
+        return used
 
     def note_key_uses(self, digests: Collection[bytes], now: int) -> None:
         """Note the last use of keys."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from outlay.server._records import (
         ApiKey,
         CostMetric,
+        Erasure,
         Event,
         IngestResult,
         Product,
@@ -104,6 +105,10 @@ class Reader(EventReader, RevenueReader, CorrectionReader, Protocol):
 
     def keys(self, namespace: str, page: Page) -> tuple[list[ApiKey], int]:
         """Return a page of an organization's keys, newest first, and their number."""
+        ...
+
+    def erasures(self, namespace: str) -> list[Erasure]:
+        """Return the running erasures of an organization, oldest first."""
         ...
 
     def namespaces(self) -> set[str]:
@@ -328,6 +333,30 @@ class Store(Views, RevenueWriter, CorrectionWriter, Protocol):
             successor: The new key.
             expires_at: The end of the old key, in microseconds since 1970. If it ends
                 earlier, that stays.
+        """
+        ...
+
+    def begin_erasure(
+        self, namespace: str, customer: str, pseudonym: str, now: int
+    ) -> str:
+        """Begin to replace a customer's id by a pseudonym, in all that is stored.
+
+        Each event that was or will be stored before the end of the erasure has the
+        pseudonym then: as subject, external subject and external id, and in its data as
+        each string that equals the id. So has each total by customer or dimension. All
+        other totals are the same before, meanwhile and afterwards. The customer's name
+        is deleted. Idempotency keys stay.
+
+        The work is deferred. It is done when `Reader.erasures` lists it no more.
+
+        Args:
+            namespace: The organization.
+            customer: The id.
+            pseudonym: The text in its place.
+            now: The time, in microseconds since 1970.
+
+        Returns:
+            The pseudonym. If an erasure of the customer is running, it is that one's.
         """
         ...
 

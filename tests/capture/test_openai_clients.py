@@ -216,6 +216,10 @@ def test_a_deployment_is_priced_as_the_model_that_it_is_said_to_be() -> None:
             "chat",
         ),
         ("https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1", "aws", None),
+        ("https://bedrock-runtime.us-gov-west-1.amazonaws.com/openai/v1", "aws", None),
+        ("https://bedrock-runtime.us-gov-west-1.api.aws/openai/v1", "aws", None),
+        ("https://bedrock-runtime.cn-north-1.amazonaws.com.cn/openai/v1", "aws", None),
+        ("https://bedrock-runtime.eusc-de-east-1.amazonaws.eu/openai/v1", "aws", None),
         ("http://localhost:8000/v1", "unknown", "chat"),
     ],
 )

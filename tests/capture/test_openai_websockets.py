@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -83,6 +84,40 @@ def test_responses_through_a_websocket_are_observed(target: str) -> None:
     assert {each.model for each in seen} == {"gpt-4o"}
     assert [each.usage for each in seen] == [USAGE, USAGE]
     assert WORDS not in repr(seen)
+
+
+def test_responses_in_asynchronous_code_are_observed() -> None:
+    """Through the asynchronous twin of the connection."""
+
+    async def use_async(client: openai.AsyncOpenAI) -> None:
+        async with client.responses.connect() as connection:
+            await connection.response.create(model="gpt-4o", input=WORDS)
+            while (await connection.recv()).type != "response.completed":
+                pass
+
+    with server() as address:
+        client = openai.AsyncOpenAI(api_key="k", base_url=address)
+        with observing(client, provider="openai") as seen:
+            asyncio.run(use_async(client))
+
+    assert [each.operation_id for each in seen] == ["resp_0"]
+
+
+def test_a_realtime_session_is_named_in_the_log_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its costs are not captured, and the user learns of it."""
+    with server() as address:
+        client = openai.OpenAI(api_key="k", base_url=address)
+        other = openai.OpenAI(api_key="k", base_url=address)
+        with observing(client) as seen:
+            for each in (other, client, client):
+                with each.realtime.connect(model="gpt-realtime"):
+                    pass
+
+    said = [each for each in caplog.messages if "realtime sessions" in each]
+    assert len(said) == 1
+    assert not seen
 
 
 def test_no_patch_stays(caplog: pytest.LogCaptureFixture) -> None:

@@ -41,10 +41,22 @@ if TYPE_CHECKING:
 
 Response = Mapping[str, Any]
 
+_AMAZON: Final = (
+    ".amazonaws.com",
+    ".amazonaws.com.cn",
+    ".amazonaws.eu",
+    ".api.aws",
+    ".api.amazonwebservices.com.cn",
+    ".api.amazonwebservices.eu",
+)
+"""The hosts of Amazon's public partitions: commercial and for governments of the US,
+China, and the sovereign cloud of the EU. Source: ``partitions.json`` of botocore 1.44,
+November 2026."""
+
 _DIALECT: Final = StainlessLibrary(
     "openai",
     classes={"Azure": "azure", "Bedrock": "aws"},
-    hosts={".amazonaws.com": "aws", ".api.aws": "aws"},
+    hosts=dict.fromkeys(_AMAZON, "aws"),
     provider="unknown",
 )
 

@@ -32,6 +32,7 @@ from outlay.server._dashboard.pages import (
     frame,
     overlap_warnings,
     period_controls,
+    worth_saying,
 )
 from outlay.server._dashboard.visit import refused
 from outlay.server._metering.decimals import ZERO
@@ -76,7 +77,7 @@ def customers(visit: Visit) -> Page:
         sorts = {one: label for one, (label, _) in _SORTS.items()}
     else:
         table, more = _cost_table(visit, offset, ascending=sort == "cheapest")
-        warnings += more
+        warnings += worth_saying(more)
         sorts = _COST_SORTS
     return Page(
         "customers.html",
@@ -86,7 +87,7 @@ def customers(visit: Visit) -> Page:
             "base_url": visit.base_url,
             "chips": filter_chips(visit),
             "warnings": warnings,
-            "notes": money.warnings if money else (),
+            "notes": worth_saying(money.warnings) if money else (),
             "is_empty": not visit.has_events,
             "kept_period": [*visit.period.query.items(), ("currency", visit.currency)],
             "has_margins": found is not None,
@@ -198,9 +199,9 @@ def customer(visit: Visit) -> Page | Redirect:
             "chips": filter_chips(visit),
             "warnings": [
                 *overlap_warnings(visit),
-                *(found.response.warnings or ()),
+                *worth_saying(found.response.warnings or ()),
             ],
-            "notes": money.warnings if money else (),
+            "notes": worth_saying(money.warnings) if money else (),
             "all_customers": visit.link("/customers"),
             "kpis": _kpis(visit, found, money, total),
             "chart": found.chart,

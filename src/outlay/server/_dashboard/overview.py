@@ -23,6 +23,7 @@ from outlay.server._dashboard.pages import (
     frame,
     overlap_warnings,
     period_controls,
+    worth_saying,
 )
 from outlay.server._services.report_scope import BY_COST, BY_CUSTOMER
 
@@ -47,9 +48,9 @@ def overview(visit: Visit) -> Page:
             "chips": filter_chips(visit),
             "warnings": [
                 *overlap_warnings(visit),
-                *(found.response.warnings or ()),
+                *worth_saying(found.response.warnings or ()),
             ],
-            "notes": money.warnings if money else (),
+            "notes": worth_saying(money.warnings) if money else (),
             "is_empty": not visit.has_events,
             "kpis": _kpis(visit, scope, found, money),
             "chart": found.chart,

@@ -8,7 +8,7 @@ from outlay.server._dashboard.periods import PERIOD_KINDS, UTC_NAME
 from outlay.server._dashboard.visit import PERIOD_NAMES, WHERE, dimension_label
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from outlay.server._dashboard.amounts import Amount
     from outlay.server._dashboard.charts import Sparkline
@@ -170,3 +170,22 @@ def overlap_warnings(visit: Visit) -> list[str]:
         for event_type, several in names.items()
         if len(several) > 1
     ]
+
+
+def worth_saying(warnings: Iterable[str]) -> list[str]:
+    """Return the warnings of a service as sentences.
+
+    Excluded events are left out: each page counts them, and the page of the data's
+    health lists them by metric.
+    """
+    return [
+        f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+        for text in warnings
+        if not text.startswith(_COUNTED_ELSEWHERE)
+    ]
+
+
+_COUNTED_ELSEWHERE: Final = (
+    "excluded, because they have no numeric value",
+    "excluded, because they are in another currency",
+)

@@ -44,9 +44,9 @@ class HookCaller:
     Thread safety: any thread. No lock is held while a hook runs.
     """
 
-    def __init__(self, hooks: Hooks, notices: RateLimitedLog) -> None:
+    def __init__(self, hooks: Hooks, log: RateLimitedLog) -> None:
         self._hooks = hooks
-        self._notices = notices
+        self._log = log
 
     def event_dropped(self, payload: bytes, reason: str) -> None:
         """Call ``on_drop``, unless it is this hook's own event that was dropped."""
@@ -77,7 +77,7 @@ class HookCaller:
         try:
             yield
         except errors as error:  # logged: no caller can handle it
-            self._notices.exception(hook, error, "the hook %s failed", hook)
+            self._log.exception(hook, error, "the hook %s failed", hook)
 
 
 class DroppedEvents:
@@ -86,9 +86,9 @@ class DroppedEvents:
     Thread safety: any thread, re-entrant.
     """
 
-    def __init__(self, hooks: HookCaller, notices: RateLimitedLog) -> None:
+    def __init__(self, hooks: HookCaller, log: RateLimitedLog) -> None:
         self._hooks = hooks
-        self._notices = notices
+        self._log = log
         self._reset()
 
     def _reset(self) -> None:
@@ -113,7 +113,7 @@ class DroppedEvents:
             return
         with self._lock:
             self._counts[reason] += len(payloads)
-        self._notices.warn(reason, "events are dropped (%s): %s", reason, error)
+        self._log.warn(reason, "events are dropped (%s): %s", reason, error)
         for payload in payloads:
             self._hooks.event_dropped(payload, reason)
 

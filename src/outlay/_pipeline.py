@@ -66,14 +66,12 @@ class Pipeline:
         """
         self.settings: Final = settings
         self.clock: Final = clock or SystemClock()
-        self.notices: Final = RateLimitedLog(self.clock)
+        self._log: Final = RateLimitedLog(self.clock)
         self.lifecycle: Final = Lifecycle()
         self.hasher: Final = CustomerHasher.from_settings(settings)
-        self._hooks: Final = HookCaller(hooks, self.notices)
-        self.dropped: Final = DroppedEvents(self._hooks, self.notices)
-        self.unattributed: Final = UnattributedPolicy(
-            settings, self.dropped, self.notices
-        )
+        self._hooks: Final = HookCaller(hooks, self._log)
+        self.dropped: Final = DroppedEvents(self._hooks, self._log)
+        self.unattributed: Final = UnattributedPolicy(settings, self.dropped, self._log)
         self.composer: Final = EventComposer(
             source=settings.source,
             namespace=settings.namespace,
@@ -87,7 +85,7 @@ class Pipeline:
             max_bytes=settings.max_unpriced_bytes,
             synced=settings.durability == "disk",
             clock=self.clock,
-            notices=self.notices,
+            log=self._log,
         )
         self.telemetry: Final = self._make_telemetry(meter_provider)
         self.shipper: Final = self._make_shipper(hooks, make_transport)
@@ -108,7 +106,7 @@ class Pipeline:
             synced=settings.durability == "disk",
             role=ShippingRole.DELEGATED if by_agent else ShippingRole.SELF,
             clock=self.clock,
-            notices=self.notices,
+            log=self._log,
         )
 
     def _make_telemetry(self, provider: MeterProvider | None) -> ClientTelemetry | None:
@@ -132,13 +130,13 @@ class Pipeline:
     ) -> EventShipper:
         if self.settings.shipping == "agent":
             if hooks.need_shipper:
-                self.notices.warn_once("hook", _NOT_CALLED)
-            return AgentShipper(self.journal, clock=self.clock, log=self.notices)
+                self._log.warn_once("hook", _NOT_CALLED)
+            return AgentShipper(self.journal, clock=self.clock, log=self._log)
         return Shipper(
             self.settings,
             self.journal,
             clock=self.clock,
-            log=self.notices,
+            log=self._log,
             make_transport=make_transport,
             on_deliveries=self._hooks.events_shipped if hooks.need_shipper else None,
             telemetry=self.telemetry,
@@ -148,7 +146,7 @@ class Pipeline:
         """Count an event without an operation id, and warn once."""
         with self._lock:
             self._random_keys += 1
-        self.notices.warn_once("random key", _NO_OPERATION_ID, event_type)
+        self._log.warn_once("random key", _NO_OPERATION_ID, event_type)
 
     def flush(self, timeout: float) -> FlushResult:
         """Wait until all pending events have an outcome, for ``timeout`` seconds."""
@@ -180,7 +178,7 @@ class Pipeline:
         self.journal.close_when_idle()
         self.unpriced.close()
         if self.unpriced.in_memory:
-            self.notices.warn("unpriced lost", _UNPRICED_LOST, self.unpriced.in_memory)
+            self._log.warn("unpriced lost", _UNPRICED_LOST, self.unpriced.in_memory)
         return result
 
     def flush_result(self) -> FlushResult:

@@ -26,13 +26,13 @@ class UnattributedPolicy:
     """
 
     def __init__(
-        self, settings: Settings, dropped: DroppedEvents, notices: RateLimitedLog
+        self, settings: Settings, dropped: DroppedEvents, log: RateLimitedLog
     ) -> None:
         self._policy = settings.unattributed
         self._only_customer = settings.customer_id
         self.fallback: Final = settings.customer_id or settings.unattributed_customer_id
         self._dropped = dropped
-        self._notices = notices
+        self._log = log
 
     def customer_id(self) -> str:
         """Return the customer of costs that name none.
@@ -56,7 +56,7 @@ class UnattributedPolicy:
         if self._only_customer is not None:
             return True
         if self._policy == "default_customer":
-            self._notices.warn(
+            self._log.warn(
                 "unattributed",
                 "tracked a %s cost for %r, because no customer was given: %s",
                 event_type,

@@ -50,7 +50,7 @@ def make_journal(
         in_memory=in_memory,
         role=role,
         clock=clock,
-        notices=RateLimitedLog(clock),
+        log=RateLimitedLog(clock),
     )
     _opened.append(journal)
     return journal

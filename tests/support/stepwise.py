@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from outlay._journal.segment_opener import is_in_memory
 from outlay._journal.segments import iter_unsettled
 from outlay._lifecycle import live_clients
+from outlay._model.rate_limited_log import RateLimitedLog
 from outlay._shipping.planner import RequestPlanner
 from outlay._shipping.shipper import Shipper
 from outlay._shipping.wire import send
@@ -39,7 +40,7 @@ class Process:
             client.settings,
             self._journal,
             clock=clock,
-            log=client._pipeline.notices,
+            log=RateLimitedLog(clock),
         )
         shipper = client._shipper
         assert isinstance(shipper, Shipper)

@@ -74,7 +74,7 @@ class GroupCommit:
     """
 
     def __init__(
-        self, sync: Callable[[], None], clock: Clock, notices: RateLimitedLog
+        self, sync: Callable[[], None], clock: Clock, log: RateLimitedLog
     ) -> None:
         """Share ``sync`` between threads.
 
@@ -82,11 +82,11 @@ class GroupCommit:
             sync: A function that brings all that was appended to the disk. It raises
                 OSError if the disk fails.
             clock: The clock that measures it.
-            notices: The log for warnings.
+            log: The log for warnings.
         """
         self._sync = sync
         self._clock = clock
-        self._notices = notices
+        self._log = log
         self._open: dict[str, _Group] = {}  # the next group, if there is one
         self._turn = threading.Lock()  # the leader that syncs holds it
         self._leaders: set[int] = set()  # threads
@@ -148,7 +148,7 @@ class GroupCommit:
         try:
             self._sync()
         except OSError as error:
-            self._notices.warn(
+            self._log.warn(
                 "sync",
                 "the disk does not store what is written to it (%s); events survive "
                 "the process, but perhaps not the machine. Check the disk",

@@ -76,7 +76,7 @@ class Journal:
         synced: bool = False,
         role: ShippingRole = ShippingRole.SELF,
         clock: Clock,
-        notices: RateLimitedLog,
+        log: RateLimitedLog,
     ) -> None:
         """Describe a journal. Nothing is written before the first event.
 
@@ -89,12 +89,12 @@ class Journal:
                 Defaults to False.
             role: The events that this process ships. Defaults to its own.
             clock: The clock that dates segments and dead letters.
-            notices: The log for warnings.
+            log: The log for warnings.
         """
         self._synced = synced
         self._role = role
         self._clock = clock
-        self._notices = notices
+        self._log = log
         self._opener = SegmentOpener(
             destination,
             limits,
@@ -104,7 +104,7 @@ class Journal:
             shipped_here=role is not ShippingRole.DELEGATED,
             discard=self._discard,
             clock=clock,
-            notices=notices,
+            log=log,
         )
         self._reset()
 
@@ -118,7 +118,7 @@ class Journal:
         self._appender = Appender(
             opener.open, opener.open_on_disk, publish=self._announce_segment
         )
-        self._commits = GroupCommit(self._appender.sync_all, self._clock, self._notices)
+        self._commits = GroupCommit(self._appender.sync_all, self._clock, self._log)
         self.append = self._append_synced if self._synced else self._appender.append
         self.agent_progress = AgentProgress()
         self.reader = JournalReader(
@@ -133,7 +133,7 @@ class Journal:
             follows=self._role is ShippingRole.AGENT,
             on_room=opener.note_room,
             clock=self._clock,
-            notices=self._notices,
+            log=self._log,
         )
 
     def _append_synced(self, payload: bytes) -> bool:
@@ -288,7 +288,7 @@ class Journal:
                     attempts=event.attempts,
                 )
         except OSError as error:
-            self._notices.warn("dead letter", "cannot write a dead letter: %s", error)
+            self._log.warn("dead letter", "cannot write a dead letter: %s", error)
             self.reader.settle(event, FrameState.PARKED)
             return False
         self.reader.settle(event, _FRAME_STATE_BY_KIND[kind])
@@ -303,8 +303,8 @@ class Journal:
         try:
             self._dead_letters().store_corrupt_bytes(segment, offset, corrupt)
         except OSError as error:
-            self._notices.warn("damage", "cannot store damaged bytes: %s", error)
-        self._notices.warn(
+            self._log.warn("damage", "cannot store damaged bytes: %s", error)
+        self._log.warn(
             "damaged",
             "segment %s is damaged at byte %d; the bytes are kept in %s",
             segment,
@@ -314,16 +314,14 @@ class Journal:
 
     def _report_unreadable(self, segment: str, error: OSError) -> None:
         if isinstance(error, FileNotFoundError):
-            self._notices.warn(
+            self._log.warn(
                 "gone",
                 "segment %s was deleted; its undelivered events are lost, and counted "
                 "as damaged",
                 segment,
             )
             return
-        self._notices.warn(
-            "unreadable", "segment %s was left as it is: %s", segment, error
-        )
+        self._log.warn("unreadable", "segment %s was left as it is: %s", segment, error)
 
     # The end.
 

@@ -126,7 +126,7 @@ class Recovery:
         follows: bool,
         on_room: Callable[[], None],
         clock: Clock,
-        notices: RateLimitedLog,
+        log: RateLimitedLog,
     ) -> None:
         """Hold no folder yet.
 
@@ -137,7 +137,7 @@ class Recovery:
             follows: Whether living writers are followed, as an agent does.
             on_room: A function that is called after a segment was deleted.
             clock: The clock between scans.
-            notices: The log for warnings.
+            log: The log for warnings.
         """
         self._reader = reader
         self._folder = folder
@@ -145,7 +145,7 @@ class Recovery:
         self._follows = follows
         self._on_room = on_room
         self._clock = clock
-        self._notices = notices
+        self._log = log
         self._lock = threading.RLock()
         self._adopted: dict[str, WriterFolder] = {}  # guarded by _lock
         self._followed: dict[str, FollowedWriter] = {}  # the same
@@ -249,14 +249,14 @@ class Recovery:
         except JournalError:
             return 0  # a command is at work, and finishes it
         except OSError as error:
-            self._notices.warn("commit", "cannot finish a killed command: %s", error)
+            self._log.warn("commit", "cannot finish a killed command: %s", error)
             return 0
 
     def _list(self, paths: Callable[[DestinationFolder], Iterable[Path]]) -> list[Path]:
         try:
             return list(paths(self._folder()))
         except OSError as error:
-            self._notices.warn(
+            self._log.warn(
                 "writers", "cannot look for events of earlier processes: %s", error
             )
             return []
@@ -276,7 +276,7 @@ class Recovery:
             try:
                 check_locks_exclude(self._folder().path)
             except OSError as error:
-                self._notices.warn(
+                self._log.warn(
                     "locks", "cannot adopt events of earlier processes: %s", error
                 )
                 return False
@@ -297,7 +297,7 @@ class Recovery:
         try:
             return self.adopt(path)
         except OSError as error:  # it must not hold up the others
-            self._notices.warn("adopt", "cannot adopt %s: %s", path, error)
+            self._log.warn("adopt", "cannot adopt %s: %s", path, error)
             return False
 
     def adopt(self, path: Path) -> bool:
@@ -402,7 +402,7 @@ class Recovery:
             try:
                 self._follow(followed)
             except OSError as error:  # it must not hold up the others
-                self._notices.warn(
+                self._log.warn(
                     "follow", "cannot read in %s: %s", followed.folder.path, error
                 )
         self._reader.confirm_damage()
@@ -442,7 +442,7 @@ class Recovery:
             path.unlink(missing_ok=True)
         except OSError as error:  # it must not hold up the rest
             self._undeleted[path] = folder
-            self._notices.warn(
+            self._log.warn(
                 "delete",
                 "cannot delete %s (%s), whose events are all settled; it takes up "
                 "space until the next scan tries again",
@@ -464,7 +464,7 @@ class Recovery:
         return True
 
     def _warn_no_summary(self, path: Path, error: OSError) -> None:
-        self._notices.warn(
+        self._log.warn(
             "summary", "cannot tell the writer of %s its outcomes: %s", path, error
         )
 

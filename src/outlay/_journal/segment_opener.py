@@ -110,7 +110,7 @@ class SegmentOpener:
         shipped_here: bool,
         discard: Callable[[WriterFolder, Path], None],
         clock: Clock,
-        notices: RateLimitedLog,
+        log: RateLimitedLog,
     ) -> None:
         """Prepare to open segments. Nothing is written yet.
 
@@ -123,7 +123,7 @@ class SegmentOpener:
             shipped_here: Whether this process ships the events itself.
             discard: A function that deletes a settled segment of a folder.
             clock: The clock that dates folders and segments.
-            notices: The log for warnings.
+            log: The log for warnings.
         """
         self.in_memory = in_memory
         self._destination = destination
@@ -132,7 +132,7 @@ class SegmentOpener:
         self._shipped_here = shipped_here
         self._discard = discard
         self._clock = clock
-        self._notices = notices
+        self._log = log
         self._journal_dir = journal_dir or folders.default_journal_dir()
         self._name = folders.destination_name(*destination)
         self._may_move = journal_dir is None
@@ -202,7 +202,7 @@ class SegmentOpener:
             raise
         except OSError as error:
             self._disk_failed_at = self._clock.monotonic()
-            self._notices.warn(
+            self._log.warn(
                 "disk",
                 "the journal cannot write to %s (%s); events are kept in memory only, "
                 "and a crash loses them. Free space, or set OUTLAY_JOURNAL_DIR to a "
@@ -236,7 +236,7 @@ class SegmentOpener:
             memory = segments.create_file(path, size, self._clock.now_ms())
         file = self._sync_file(path) if self._synced else None
         self._disk_failed_at = None
-        self._notices.resolved("disk", "the journal writes to %s again", path.parent)
+        self._log.resolved("disk", "the journal writes to %s again", path.parent)
         handle = SegmentHandle(
             f"{folder.name}/{path.name}",
             functools.partial(segments.open_file, path),
@@ -310,7 +310,7 @@ class SegmentOpener:
                 path, payloads, self._clock.now_ms(), attempted=first
             )
         except OSError as error:
-            self._notices.warn("save", "cannot save events to disk: %s", error)
+            self._log.warn("save", "cannot save events to disk: %s", error)
             return False
         return True
 
@@ -367,7 +367,7 @@ class SegmentOpener:
                 raise
             self._may_move = False
             moved_to = folders.temporary_journal_dir()
-            self._notices.warn(
+            self._log.warn(
                 "moved",
                 "cannot use %s (%s); the journal is in %s, which may not survive a "
                 "reboot: set OUTLAY_JOURNAL_DIR",

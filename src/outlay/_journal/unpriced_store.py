@@ -66,7 +66,7 @@ class UnpricedStore:
         max_bytes: int,
         synced: bool,
         clock: Clock,
-        notices: RateLimitedLog,
+        log: RateLimitedLog,
     ) -> None:
         """Prepare to store costs. The folder is made at the first one.
 
@@ -76,13 +76,13 @@ class UnpricedStore:
             max_bytes: The limit of the costs of all processes in the folder, in bytes.
             synced: Whether to return only when the disk has a cost.
             clock: The clock that names the files.
-            notices: The log for warnings.
+            log: The log for warnings.
         """
         self._folder = folder
         self._max_bytes = max_bytes
         self._synced = synced
         self._clock = clock
-        self._notices = notices
+        self._log = log
         self._names = itertools.count(1)  # a child's differ from its parent's
         self._reset()
 
@@ -195,7 +195,7 @@ class UnpricedStore:
         try:
             yield
         except OSError as error:
-            self._notices.warn("unpriced disk", _NOT_ON_DISK, error)
+            self._log.warn("unpriced disk", _NOT_ON_DISK, error)
 
     def _flush_memory(self) -> None:
         """Write the lines to disk that are in memory because there was no disk."""

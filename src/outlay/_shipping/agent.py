@@ -79,7 +79,7 @@ class Agent:
             in_memory=False,
             role=ShippingRole.AGENT,
             clock=clock,
-            notices=log,
+            log=log,
         )
         self._shipper = Shipper(
             settings.model_copy(update={"shipping": "thread"}),

@@ -252,9 +252,9 @@ def test_many_events_of_many_threads_add_up_for_each_customer(
     } == {name: float(amount) for name, amount in expected(0).items()}
 
 
-def test_a_thousand_dimensions(ledger: Ledger) -> None:
+def test_as_many_dimensions_as_a_metric_may_have(ledger: Ledger) -> None:
     """One of them, or all at once, break the same total down."""
-    names = [f"d{number}" for number in range(1000)]
+    names = [f"d{number}" for number in range(50)]
     wide = create_cost(
         ledger.http, groupBy={name: f"$.labels.{name}" for name in names}
     )
@@ -271,11 +271,11 @@ def test_a_thousand_dimensions(ledger: Ledger) -> None:
             )
 
     assert ledger.total() == Decimal("3e-9")
-    for name in ("d0", "d999"):
+    for name in ("d0", "d49"):
         assert ledger.by(name) == {f"{name}-{n}": Decimal("1e-9") for n in range(3)}
     groups = ledger.summary(groupBy=",".join(names))["groups"]
-    assert [len(group["dimensions"]) for group in groups] == [1000] * 3
-    filtered = ledger.as_the_sdk_reads(filter_group_by='{"d999":"d999-1"}')
+    assert [len(group["dimensions"]) for group in groups] == [50] * 3
+    filtered = ledger.as_the_sdk_reads(filter_group_by='{"d49":"d49-1"}')
     assert filtered.total_cost == 1e-9
 
 

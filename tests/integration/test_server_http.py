@@ -886,18 +886,18 @@ def test_an_average_of_nothing_is_null(site: Site) -> None:
     assert "totalCostExact" not in summary
 
 
-def test_a_thousand_dimensions(site: Site) -> None:
-    """Nobody should, somebody will."""
-    names = [f"d{number}" for number in range(1000)]
+def test_as_many_dimensions_as_a_metric_may_have(site: Site) -> None:
+    """Each of them is a breakdown of its own."""
+    names = [f"d{number}" for number in range(50)]
     cost_id = site.create_cost(groupBy={name: f"$.{name}" for name in names})
     site.post(data={"amount": 1, **{name: name.upper() for name in names}})
     site.post(data={"amount": 2})
 
-    summary = site.summary(cost_id, groupBy="d999,d0")
+    summary = site.summary(cost_id, groupBy="d49,d0")
 
     assert [(group["dimensions"], group["cost"]) for group in summary["groups"]] == [
-        ({"d999": "", "d0": ""}, 2),
-        ({"d999": "D999", "d0": "D0"}, 1),
+        ({"d49": "", "d0": ""}, 2),
+        ({"d49": "D49", "d0": "D0"}, 1),
     ]
 
 
@@ -1137,3 +1137,32 @@ def test_a_query_over_its_deadline_is_refused(kind: str) -> None:
     assert answer.status_code == 503
     assert answer.json()["code"] == "QUERY_TIMEOUT"
     assert "ask for a shorter period" in answer.json()["message"]
+
+
+# -- limits
+
+
+def test_a_metric_has_a_bounded_number_of_dimensions(refusing: Site) -> None:
+    """Each dimension makes every post of the type slower."""
+    group_by = {f"d{number}": f"$.d{number}" for number in range(51)}
+    answer = refusing.http.post("/v0/costs", json=cost(groupBy=group_by))
+
+    assert answer.status_code == 400
+    [error] = answer.json()["errors"]
+    assert error["field"] == "groupBy"
+    assert "at most 50" in error["message"]
+
+
+def test_a_type_has_a_bounded_number_of_metrics(site: Site) -> None:
+    """A loop that creates metrics must not stop ingest."""
+    ids = [site.create_cost() for _ in range(50)]
+
+    refused = site.http.post("/v0/costs", json=cost())
+    other = site.http.post("/v0/costs", json=cost(eventType="cost.other"))
+    site.http.delete(f"/v0/costs/{ids[0]}")
+    again = site.http.post("/v0/costs", json=cost())
+
+    assert refused.status_code == 409
+    assert refused.json()["code"] == "TOO_MANY_METRICS"
+    assert "delete or change one" in refused.json()["message"]
+    assert (other.status_code, again.status_code) == (201, 201)

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from outlay.server import IngestCounts, ServerSettings, StoreUnavailableError
+from outlay.server._http.byte_budget import ByteBudget
 from outlay.server._http.router import Request, Response, Route, Router
+from outlay.server._services.auth import ANONYMOUS
 from outlay.server._services.telemetry import ServerTelemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pytest
-    from starlette.types import Message
+    from starlette.types import Message, Receive
 
     from outlay.server._core import ServerCore
 
@@ -90,3 +92,37 @@ def test_a_body_that_ends_early_is_refused() -> None:
 
     assert status == 400
     assert "ended early" in body["message"]
+
+
+def test_a_middleware_that_repeats_the_body_tells_nothing_of_the_client() -> None:
+    """The handler waits for the client, and must not keep the loop busy."""
+
+    async def repeat() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    assert not asyncio.run(_leaves(repeat))
+
+
+def test_a_client_that_leaves_is_noticed() -> None:
+    """A query whose result nobody reads is stopped."""
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"", "more_body": True},
+        {"type": "http.request", "body": b"", "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    assert asyncio.run(_leaves(receive))
+
+
+async def _leaves(receive: Receive) -> bool:
+    """Return whether a client was noticed to leave, after a few turns of the loop."""
+    request = Request({}, receive, {}, ANONYMOUS, "", budget=ByteBudget(1))
+    leaving = asyncio.create_task(request.disconnected())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    left = leaving.done()
+    leaving.cancel()
+    return left

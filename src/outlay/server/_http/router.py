@@ -6,6 +6,7 @@ the third place. Two dictionary look-ups find the route.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -152,8 +153,14 @@ class Request:
 
     async def disconnected(self) -> None:
         """Wait until the client is gone. Only a request without a body may wait."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        message = await self._receive()
+        while message.get("more_body", False):
+            message = await self._receive()
+        if message["type"] == "http.request":
+            message = await self._receive()
+        if message["type"] != "http.disconnect":
+            # A middleware repeats the body, and does not tell of the client.
+            await asyncio.Event().wait()
 
     async def model(self, model: type[Model], limit: int) -> Model:
         """Return the JSON body as ``model``, with exact numbers.

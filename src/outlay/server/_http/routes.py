@@ -251,7 +251,7 @@ ROUTES: Final = (
         201,
         CostResponse,
         body=CostCreate,
-        errors=(*_BODY_ERRORS, 404),
+        errors=(*_BODY_ERRORS, 404, 409),
     ),
     # Readers expect it before "/v0/costs/{id}". The router finds a full path first.
     Route(
@@ -273,7 +273,7 @@ ROUTES: Final = (
         201,
         CostResponse,
         body=CostMetricCreate,
-        errors=_BODY_ERRORS,
+        errors=(*_BODY_ERRORS, 409),
     ),
     *_cost_routes("/v0/costMetrics", "costMetrics:write"),
     Route(

@@ -25,6 +25,9 @@ _FIXED_WINDOWS: Final = {
     Window.HOUR: 60 * _MINUTE,
     Window.DAY: 24 * 60 * _MINUTE,
 }
+MAX_GROUPS: Final = 100_000
+"""The most groups or windows of one response. Each takes some 1 kB of memory."""
+
 _NAMES_LISTED: Final = 20  # so that no message grows with the number of dimensions
 
 
@@ -111,6 +114,16 @@ def unknown_dimension(field: str, name: str, names: Iterable[str]) -> HttpProble
                 "UNKNOWN_DIMENSION",
             )
         ]
+    )
+
+
+def too_many_groups(most: int) -> HttpProblem:
+    """Return the 400 for a query with over ``most`` groups or windows."""
+    return HttpProblem(
+        400,
+        f"there are over {most:,} groups or windows; ask for a shorter period or "
+        "longer windows, add a filter, or group by a dimension with fewer values",
+        code="TOO_MANY_GROUPS",
     )
 
 

@@ -12,7 +12,12 @@ from outlay.server._metering.decimals import format_plain
 from outlay.server._records import ApiKey, CostMetric, Product
 from outlay.server._services.default_metrics import is_untouched_default
 from outlay.server._storage.store import Page, Reader, Store
-from outlay.server._wire.problems import FieldError, invalid_fields, not_found
+from outlay.server._wire.problems import (
+    FieldError,
+    HttpProblem,
+    invalid_fields,
+    not_found,
+)
 from outlay.server._wire.request_models import (
     CostCreate,
     CostListQuery,
@@ -40,6 +45,9 @@ if TYPE_CHECKING:
 
 DEFAULT_PRODUCT: Final = "prod_default"
 """The product of a cost metric in the older form, which cannot name one."""
+
+MAX_METRICS_OF_TYPE: Final = 50
+"""The most metrics that count events of one type. Each makes posts slower."""
 
 _ID_BYTES: Final = 12
 
@@ -84,7 +92,7 @@ class CostService:
             now,
             now,
         )
-        await self._commits.run(lambda: self._store.add_cost(cost, _untouched_defaults))
+        await self._commits.run(lambda: self._store.add_cost(cost, _replaced_defaults))
         return cost_response(cost)
 
     def overlapping(self, cost: CostResponse) -> list[str]:
@@ -210,9 +218,21 @@ class CostService:
         )
 
 
-def _untouched_defaults(others: Sequence[CostMetric]) -> list[str]:
-    """Return the untouched default metrics, which would count the same events."""
-    return [other.id for other in others if is_untouched_default(other)]
+def _replaced_defaults(others: Sequence[CostMetric]) -> list[str]:
+    """Return the untouched default metrics, which would count the same events.
+
+    Raises:
+        HttpProblem: 409, because too many other metrics count these events.
+    """
+    replaced = [other.id for other in others if is_untouched_default(other)]
+    if len(others) - len(replaced) >= MAX_METRICS_OF_TYPE:
+        raise HttpProblem(
+            409,
+            f"{MAX_METRICS_OF_TYPE} metrics count events of type "
+            f"{others[0].event_type!r} already; delete or change one of them",
+            code="TOO_MANY_METRICS",
+        )
+    return replaced
 
 
 def get_cost(reader: Reader, key: ApiKey, cost_id: str) -> CostMetric:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from outlay.server._metering.decimals import ZERO, add, format_plain, percentage
-from outlay.server._services.breakdown import TimeWindow, window_at
+from outlay.server._services.breakdown import MAX_GROUPS, TimeWindow, window_at
 from outlay.server._services.gross import has_corrections
 from outlay.server._services.ranking import (
     OTHER,
@@ -76,10 +76,14 @@ class ReportService:
     Args:
         store: The store of costs and events.
         default_currency: The currency of a report without any cost.
+        max_groups: The most groups of a report, of which it shows a page.
     """
 
-    def __init__(self, store: Views, default_currency: str) -> None:
+    def __init__(
+        self, store: Views, default_currency: str, max_groups: int = MAX_GROUPS
+    ) -> None:
         self._store = store
+        self._max_groups = max_groups
         self._default_currency = default_currency
 
     def report(
@@ -104,7 +108,7 @@ class ReportService:
                 self._default_currency,
                 across_costs=across_costs,
             )
-            return _ReportBuilder(reader, query, scope).response()
+            return _ReportBuilder(reader, query, scope, self._max_groups).response()
 
 
 class _CostTotals(NamedTuple):
@@ -129,8 +133,15 @@ class _CostTotals(NamedTuple):
 class _ReportBuilder:
     """Builds one report from one consistent view."""
 
-    def __init__(self, reader: Reader, query: ReportQuery, scope: ReportScope) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        query: ReportQuery,
+        scope: ReportScope,
+        max_groups: int,
+    ) -> None:
         self._reader = reader
+        self._max_groups = max_groups
         self._query = query
         self._scope = scope
 
@@ -220,6 +231,7 @@ class _ReportBuilder:
                         as_of=self._query.as_of,
                     ),
                     metric.group_of,
+                    self._max_groups,
                 ),
             )
             for metric in self._scope.metrics
@@ -291,6 +303,7 @@ class _ReportBuilder:
         accumulators = metric.accumulate(
             self._contributions(metric, metric.names, metric.where, window),
             _window_and_key(metric, window, shown_keys),
+            self._max_groups,
         )
         for (at, key), accumulator in accumulators.items():
             yield at, key, metric.amount(accumulator).cost
@@ -312,10 +325,12 @@ class _ReportBuilder:
         totals = metric.accumulate(
             self._contributions(metric, frozenset(), metric.where, window),
             lambda one: window_at(window, one.bucket_at),
+            self._max_groups,
         )
         parts = metric.accumulate(
             self._contributions(metric, metric.names, only, window),
             lambda one: (window_at(window, one.bucket_at), metric.group_of(one)),
+            self._max_groups,
         )
         left = {
             at: (total.events, metric.amount(total).cost)

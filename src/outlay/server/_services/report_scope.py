@@ -16,6 +16,7 @@ from outlay.server._services.breakdown import (
     event_filter,
     seam_names,
     select_dimensions,
+    too_many_groups,
     unknown_dimension,
 )
 from outlay.server._services.ranking import ZERO_AMOUNT, Amount
@@ -61,8 +62,13 @@ class ReportMetric:
         self,
         contributions: Iterable[Contribution],
         key_of: Callable[[Contribution], K | None],
+        most: int,
     ) -> dict[K, Accumulator]:
-        """Accumulate contributions by key. The key None leaves a contribution out."""
+        """Accumulate contributions by key. The key None leaves a contribution out.
+
+        Raises:
+            HttpProblem: 400, because there are over ``most`` keys.
+        """
         accumulators: dict[K, Accumulator] = {}
         for contribution in contributions:
             key = key_of(contribution)
@@ -70,6 +76,8 @@ class ReportMetric:
                 continue
             accumulator = accumulators.get(key)
             if accumulator is None:
+                if len(accumulators) >= most:
+                    raise too_many_groups(most)
                 accumulator = accumulators[key] = self.metric.new_accumulator()
             accumulator.add(contribution)
         return accumulators

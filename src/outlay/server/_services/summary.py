@@ -12,10 +12,12 @@ from outlay.server._metering.metric import (
     compile_metric,
 )
 from outlay.server._services.breakdown import (
+    MAX_GROUPS,
     TimeWindow,
     event_filter,
     seam_names,
     select_dimensions,
+    too_many_groups,
     window_at,
 )
 from outlay.server._services.costs import get_cost
@@ -42,10 +44,16 @@ K = TypeVar("K", bound=tuple[object, ...])
 
 
 class SummaryService:
-    """Computes summaries. Thread safety: any thread. A call may take seconds."""
+    """Computes summaries. Thread safety: any thread. A call may take seconds.
 
-    def __init__(self, store: Views) -> None:
+    Args:
+        store: The store of costs and events.
+        max_groups: The most groups or windows of a summary.
+    """
+
+    def __init__(self, store: Views, max_groups: int = MAX_GROUPS) -> None:
         self._store = store
+        self._max_groups = max_groups
 
     def summarize(
         self, key: ApiKey, cost_id: str, query: SummaryQuery
@@ -53,23 +61,29 @@ class SummaryService:
         """Return the summary of a cost over a period.
 
         Raises:
-            HttpProblem: The cost or a dimension does not exist.
+            HttpProblem: The cost or a dimension does not exist, or there are too many
+                groups or windows.
         """
         with self._store.reading() as reader:
             cost = get_cost(reader, key, cost_id)
             metric = compile_metric(cost)
             if metric is None:
                 return _empty_summary(cost)
-            return _SummaryBuilder(reader, metric, query).response()
+            return _SummaryBuilder(reader, metric, query, self._max_groups).response()
 
 
 class _SummaryBuilder:
     """Builds one summary from one consistent view."""
 
     def __init__(
-        self, reader: Reader, metric: CompiledMetric, query: SummaryQuery
+        self,
+        reader: Reader,
+        metric: CompiledMetric,
+        query: SummaryQuery,
+        max_groups: int,
     ) -> None:
         self._reader = reader
+        self._max_groups = max_groups
         self._metric = metric
         self._query = query
         self._where = event_filter(metric, query.filter_group_by, query.subject)
@@ -111,6 +125,8 @@ class _SummaryBuilder:
     ) -> None:
         accumulator = accumulators.get(key)
         if accumulator is None:
+            if len(accumulators) >= self._max_groups:
+                raise too_many_groups(self._max_groups)
             accumulator = accumulators[key] = self._metric.new_accumulator()
         accumulator.add(contribution)
 

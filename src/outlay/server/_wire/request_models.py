@@ -39,6 +39,7 @@ MAX_LIST: Final = 100  # the contract's largest page
 
 # The contract's limits of a report.
 MAX_TOP: Final = 25
+MAX_DIMENSIONS: Final = 50  # of a metric; each makes posts slower
 MAX_FILTER_CHARS: Final = 4096
 MAX_FILTER_KEYS: Final = 5
 
@@ -126,7 +127,10 @@ UnitCost: TypeAlias = Annotated[
     Field(ge=0),
     WithJsonSchema({"type": "number", "minimum": 0}),
 ]
-GroupBy: TypeAlias = dict[Annotated[Text, AfterValidator(_dimension_name)], JsonPath]
+GroupBy: TypeAlias = Annotated[
+    dict[Annotated[Text, AfterValidator(_dimension_name)], JsonPath],
+    Field(max_length=MAX_DIMENSIONS),
+]
 ProductId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^prod_[a-zA-Z0-9]+$")]
 Instant: TypeAlias = Annotated[
     int,

@@ -392,7 +392,7 @@ def test_a_stream_that_is_left_in_asynchronous_code_has_no_price(
     assert [one.is_complete for one in seen] == [False]
 
 
-HELPERS: Final = {
+HELPERS: Final[dict[str, dict[str, Any]]] = {
     "batch_completion": {"model": "gpt-4o", "messages": [MESSAGES] * 2},
     "batch_completion_models": {"models": ["gpt-4o"] * 2, "messages": MESSAGES},
     "batch_completion_models_all_responses": {

@@ -484,7 +484,11 @@ def _pool_patches(module: ModuleType, _scope: InstrumentedClients) -> Iterable[P
 
     All of them look ``litellm.completion`` up, and submit it to a pool.
     """
-    yield Patch(module, "litellm", lambda package: BoundFunction(package, "completion"))
+
+    def bind_completion(package: Any) -> Any:
+        return BoundFunction(package, "completion")
+
+    yield Patch(module, "litellm", bind_completion)
 
 
 LIBRARY: Final = _LiteLLM(

@@ -14,6 +14,7 @@ from tests.faults import (
     handlers,
     hops,
     kills,
+    servers,
     siblings,
     steps,
     storms,
@@ -32,4 +33,5 @@ SCENARIOS: Final = (
     *hops.SCENARIOS,
     *clocks.SCENARIOS,
     *steps.SCENARIOS,
+    *servers.SCENARIOS,
 )

@@ -52,12 +52,14 @@ def empty() -> Iterator[tuple[BackgroundServer, ManualClock]]:
 def api(server: BackgroundServer) -> httpx.Client:
     """Return a client of the API."""
     headers = {"authorization": f"Bearer {server.api_key}"}
-    return httpx.Client(base_url=server.url, headers=headers, trust_env=False)
+    return httpx.Client(
+        base_url=server.url, headers=headers, trust_env=False, timeout=30
+    )
 
 
 def browser(server: BackgroundServer) -> httpx.Client:
     """Return a client without a key, which keeps cookies and follows no redirect."""
-    return httpx.Client(base_url=server.url, trust_env=False)
+    return httpx.Client(base_url=server.url, trust_env=False, timeout=30)
 
 
 def sign_in(client: httpx.Client, key: str, **fields: str) -> httpx.Response:
@@ -180,7 +182,9 @@ def test_a_forged_cookie_is_no_session(server: BackgroundServer) -> None:
         cookie = client.cookies["outlay_session"]
         for forged in ("", "x", cookie[:-1], cookie.replace("~", "~0", 1)):
             headers = {"cookie": f"outlay_session={forged}"}
-            response = httpx.get(server.url, headers=headers, trust_env=False)
+            response = httpx.get(
+                server.url, headers=headers, trust_env=False, timeout=30
+            )
             assert response.status_code == 303
 
 

@@ -32,7 +32,7 @@ class Person:
     """A signed-in person, who looks at pages and sends their forms."""
 
     def __init__(self, server: BackgroundServer, key: str) -> None:
-        self.http = httpx.Client(base_url=server.url, trust_env=False)
+        self.http = httpx.Client(base_url=server.url, trust_env=False, timeout=30)
         response = self.http.post("/sign-in", data={"key": key})
         assert response.status_code == 303, response.text
 
@@ -69,7 +69,9 @@ def person(server: BackgroundServer) -> Iterator[Person]:
 def api(server: BackgroundServer) -> Iterator[httpx.Client]:
     """A client of the API with all permissions."""
     headers = {"authorization": f"Bearer {server.api_key}"}
-    with httpx.Client(base_url=server.url, headers=headers, trust_env=False) as client:
+    with httpx.Client(
+        base_url=server.url, headers=headers, trust_env=False, timeout=30
+    ) as client:
         yield client
 
 
@@ -196,7 +198,9 @@ def test_a_key_is_created_shown_once_rotated_and_revoked(
     response = person.send("/api-keys", {"action": "revoke", "id": created["id"]})
     assert "The key was revoked" in person.look(response.headers["location"])
     headers = {"authorization": f"Bearer {key}"}
-    response = httpx.get(f"{server.url}/v0/costs", headers=headers, trust_env=False)
+    response = httpx.get(
+        f"{server.url}/v0/costs", headers=headers, trust_env=False, timeout=30
+    )
     assert response.status_code == 401
 
 

@@ -41,7 +41,7 @@ def test_the_link_signs_in_once_and_is_in_no_command_line(tmp_path: Path) -> Non
     try:
         printed = (_LINK.search(line) for line in process.stdout)
         link = next(found[0] for found in printed if found)
-        with httpx.Client(trust_env=False) as client:
+        with httpx.Client(trust_env=False, timeout=30) as client:
             response = client.get(link)
             assert response.status_code == 200
             assert 'content="0; url=/"' in response.text
@@ -64,7 +64,7 @@ def test_a_server_for_development_needs_no_sign_in() -> None:
     settings = ServerSettings(port=0, database=":memory:", dev=True)
     with (
         BackgroundServer(settings) as server,
-        httpx.Client(base_url=server.url, trust_env=False) as client,
+        httpx.Client(base_url=server.url, trust_env=False, timeout=30) as client,
     ):
         page = client.get("/cost-metrics?new=")
         assert page.status_code == 200

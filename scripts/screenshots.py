@@ -1,7 +1,7 @@
 """Take pictures of the dashboard for ``docs/screenshots/``.
 
 Run it from the repository's root, with Chromium and the font Inter installed
-(``scripts/install_chromium.sh``)::
+(``scripts/install_programs.sh``)::
 
     python -m scripts.screenshots
 
@@ -68,7 +68,7 @@ def main() -> int:
     """Take all pictures, and say how large each is."""
     browser_path = shutil.which("chromium")
     if browser_path is None:
-        print("there is no chromium; run: sh scripts/install_chromium.sh")
+        print("there is no chromium; run: sh scripts/install_programs.sh")
         return 1
     FOLDER.mkdir(exist_ok=True)
     too_large = []

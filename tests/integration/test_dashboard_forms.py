@@ -301,3 +301,33 @@ def test_an_event_is_shown_with_its_price_and_all_digits(
     assert "0.00150000000000000001" in page
     assert "3.000000000000000000001" in page
     assert 'Provenance of the amount</th><td class="">priced' in page
+
+
+def test_an_event_is_shown_with_its_corrections(
+    person: Person, api: httpx.Client
+) -> None:
+    """Who corrected it, why, and by how much."""
+    person.send("/cost-metrics", {"action": "create", **METRIC})
+    [cost] = api.get("/v0/costs").json()["data"]
+    identifier = post_event(api, str(METRIC["event_type"]), pages=10).json()["id"]
+    assert "Corrections" not in person.look(f"/event?event={identifier}")
+    body = {
+        "costId": cost["id"],
+        "delta": "-2.5",
+        "reason": "two pages were blank",
+        "idempotencyKey": "adjust-1",
+    }
+    response = api.post(f"/v0/events/{identifier}/adjust", json=body)
+    assert response.status_code in {200, 201}, response.text
+    page = person.look(f"/event?event={identifier}")
+    assert "two pages were blank" in page
+    assert '<data value="-2.5" class="neg">−2.50' in page
+    assert api.get("/v0/corrections").json()["data"][0]["createdBy"] in page
+
+
+def test_a_closed_month_is_marked(person: Person, api: httpx.Client) -> None:
+    """Its figures no longer change."""
+    response = api.post("/v0/closedPeriods", json={"period": "2025-12"})
+    assert response.status_code in {200, 201}, response.text
+    assert "closed by first start" in person.look("/?month=2025-12")
+    assert "closed by" not in person.look("/?month=2025-11")

@@ -107,8 +107,14 @@ def period_controls(visit: Visit) -> dict[str, Any]:
     if period.is_running:
         prior += ", the same part of the period before"
     zone = period.zone.key
+    closed = [
+        one
+        for one in visit.closed_periods
+        if one.start <= period.start and period.end <= one.end
+    ]
     return {
         "period": {
+            "closed": f"closed by {closed[0].closed_by}" if closed else "",
             "label": period.label,
             "days": period.days,
             "note": f"{period.days}, {zone}. {prior}."

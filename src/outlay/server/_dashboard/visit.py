@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from outlay.server._core import ServerCore
-    from outlay.server._records import ApiKey, CostMetric
+    from outlay.server._records import ApiKey, ClosedPeriod, CostMetric
 
 WHERE: Final = "where."
 """The prefix of a filter's parameter: ``where.provider=openai``."""
@@ -70,6 +70,12 @@ class Visit:
         """The display names of customers, by id."""
         with self.core.store.reading() as reader:
             return reader.customer_names(self.key.namespace)
+
+    @cached_property
+    def closed_periods(self) -> Sequence[ClosedPeriod]:
+        """The closed periods of the organization."""
+        with self.core.store.reading() as reader:
+            return reader.closed_periods(self.key.namespace)
 
     @cached_property
     def has_events(self) -> bool:

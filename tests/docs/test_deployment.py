@@ -43,6 +43,20 @@ def instruction(name: str) -> str:
     return str(arguments)
 
 
+def containers() -> list[dict[str, Any]]:
+    """Return the containers of the manifests on the page about Kubernetes."""
+    page = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text("utf-8")
+    pods = [
+        yaml.safe_load(manifest)["spec"]["template"]["spec"]
+        for manifest in re.findall(r"^```yaml\n(.*?)^```$", page, re.M | re.S)
+    ]
+    return [
+        container
+        for pod in pods
+        for container in (*pod["containers"], *pod.get("initContainers", ()))
+    ]
+
+
 def image_variables() -> dict[str, str]:
     """Return the variables that the image sets."""
     pairs = (word.partition("=") for word in shlex.split(instruction("ENV")))
@@ -77,6 +91,17 @@ def test_each_command_is_understood(words: list[str]) -> None:
     command, *arguments = words
 
     all_parsers()[command].parse_args(arguments)
+
+
+@pytest.mark.parametrize("container", containers(), ids=lambda each: str(each["name"]))
+def test_each_container_of_the_kubernetes_page_is_understood(
+    container: dict[str, Any],
+) -> None:
+    """Readers copy the manifests, and change the image's name only."""
+    assert {each["name"] for each in container["env"]} <= VARIABLES
+    if "args" in container:
+        command, *arguments = container["args"]
+        all_parsers()[command].parse_args(arguments)
 
 
 def test_what_the_image_installs_exists() -> None:

@@ -9,7 +9,9 @@ from bench import (
     integrations,
     pending,
     pricing,
+    server_contention,
     server_ingest,
+    server_queries,
     shipping,
     spans,
     tracers,
@@ -30,4 +32,6 @@ transport.main()
 shipping.main()
 agent.main()
 server_ingest.main()
+server_contention.main()
+server_queries.main()
 spans.main()

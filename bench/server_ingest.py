@@ -2,7 +2,8 @@
 
 The server runs in a process of its own, with a durable database on disk and one cost
 metric with three dimensions. The client is this process. It uses raw sockets and
-ready-made requests, so that it needs little time beside the server.
+ready-made requests, so that it needs little time beside the server. The floors keep the
+same rows in a bare SQLite table, without keys, rollups or HTTP.
 
 Run it with ``python -m bench.server_ingest``.
 """
@@ -14,6 +15,7 @@ import contextlib
 import itertools
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -27,7 +29,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_KEY: Final = "sk_test_bench"
+API_KEY: Final = "sk_test_bench"
 _CUSTOMERS: Final = 500
 _PROVIDERS: Final = ("anthropic", "openai", "bedrock")
 _REGIONS: Final = ("us-east-1", "eu-west-1", "ap-south-1", "eu-north-1")
@@ -46,14 +48,21 @@ def main() -> None:
     print(f"{'path':<34}{'events':>9}{'seconds':>9}{'events/s':>11}")
     for name, requests, connections, events in _loads():
         seconds = _measure(requests, connections)
-        print(f"{name:<34}{events:>9,}{seconds:>9.2f}{events / seconds:>11,.0f}")
+        _print_row(name, events, seconds)
+    for size, events in ((1000, 200_000), (1, 5000)):
+        name = f"floor: bare SQLite, {size} in a commit"
+        _print_row(name, events, _insert_bare(events, size))
+
+
+def _print_row(name: str, events: int, seconds: float) -> None:
+    print(f"{name:<34}{events:>9,}{seconds:>9.2f}{events / seconds:>11,.0f}")
 
 
 def _loads() -> Iterator[tuple[str, list[bytes], int, int]]:
-    batches = [_batch(number, 1000) for number in range(200)]
+    batches = [batch(number, 1000) for number in range(200)]
     for connections in (1, 4):
         yield f"batches of 1000, {connections} at a time", batches, connections, 200_000
-    singles = [_single(number) for number in range(20_000)]
+    singles = [single(number) for number in range(20_000)]
     for connections in (1, 8, 32):
         yield f"single posts, {connections} at a time", singles, connections, 20_000
 
@@ -76,36 +85,74 @@ def _event(number: int) -> bytes:
     )
 
 
-def _batch(number: int, size: int) -> bytes:
+def batch(number: int, size: int) -> bytes:
+    """Return a request that posts ``size`` events of their own keys."""
     events = b",".join(_event(number * size + offset) for offset in range(size))
     return _request("/v0/events/batch", b'{"events":[%b]}' % events)
 
 
-def _single(number: int) -> bytes:
+def single(number: int) -> bytes:
+    """Return a request that posts one event."""
     return _request("/v0/events", _event(number))
 
 
 def _request(path: str, body: bytes) -> bytes:
     head = (
-        f"POST {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {_KEY}\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+        f"authorization: Bearer {API_KEY}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 
 
 def _measure(requests: Sequence[bytes], connections: int) -> float:
-    with _server() as url:
+    with running_server() as url:
         _create_cost(url)
         start = time.perf_counter()
         asyncio.run(_post_all(url, requests, connections))
         return time.perf_counter() - start
 
 
+def _insert_bare(events: int, size: int) -> float:
+    """Return the seconds that SQLite takes to keep the same rows, synced."""
+    rows = [
+        (
+            number,
+            f"evt_{number:024x}",
+            "org_local",
+            f"ok1_{number:040x}",
+            f"cus_{number % _CUSTOMERS}",
+            _event(number).decode(),
+        )
+        for number in range(events)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        connection = sqlite3.connect(Path(folder) / "bare.db", isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(
+            "CREATE TABLE events (seq INTEGER PRIMARY KEY, id TEXT, namespace TEXT,"
+            " key TEXT, subject TEXT, data TEXT)"
+        )
+        start = time.perf_counter()
+        for first in range(0, events, size):
+            connection.execute("BEGIN")
+            connection.executemany(
+                "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)",
+                rows[first : first + size],
+            )
+            connection.execute("COMMIT")
+        seconds = time.perf_counter() - start
+        connection.close()
+    return seconds
+
+
 @contextlib.contextmanager
-def _server() -> Iterator[str]:
+def running_server() -> Iterator[str]:
+    """Run a server in a process of its own, and return its URL."""
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER, str(Path(folder) / "bench.db"), _KEY],
+            [sys.executable, "-c", _SERVER, str(Path(folder) / "bench.db"), API_KEY],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -132,7 +179,7 @@ def _create_cost(url: str) -> None:
     request = urllib.request.Request(  # noqa: S310 - our own loopback address
         f"{url}/v0/costMetrics",
         msgspec.json.encode(cost),
-        {"authorization": f"Bearer {_KEY}", "content-type": "application/json"},
+        {"authorization": f"Bearer {API_KEY}", "content-type": "application/json"},
     )
     urllib.request.urlopen(request).close()  # noqa: S310 - our own loopback address
 

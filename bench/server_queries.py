@@ -43,7 +43,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("events", type=int, nargs="*", default=[100_000])
     parser.add_argument("--keep", type=Path, help="a folder that keeps the databases")
-    options = parser.parse_args()
+    # `python -m bench` runs all benchmarks, without options.
+    options = parser.parse_args(None if __name__ == "__main__" else [])
     for count in options.events:
         with tempfile.TemporaryDirectory() as folder:
             _measure_all(count, options.keep or Path(folder))

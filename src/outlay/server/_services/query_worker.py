@@ -1,4 +1,4 @@
-"""Run queries in a process of their own: ``python -m`` this module.
+"""Run queries in a process of their own.
 
 A query that computes for seconds in Python would hold up every other thread of the
 server. So the server gives it to this process, which has a lower priority. Both speak
@@ -95,7 +95,7 @@ class QueryProcess:
             return self._process
         self.close()
         self._process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-c", f"from {__name__} import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -160,7 +160,3 @@ def main() -> None:
         os.fdopen(results, "wb") as writing,
     ):
         _serve(reading, writing)
-
-
-if __name__ == "__main__":
-    main()

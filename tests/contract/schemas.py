@@ -220,3 +220,70 @@ INVALID: Final = _object(
 
 ANYTHING: Final[Schema] = {"type": "object"}
 """For what the contract does not know, such as the description of the API itself."""
+
+BILLABLE: Final = _object(
+    {
+        "object": _constant("billableMetric"),
+        "id": _identifier("bm"),
+        "name": TEXT,
+        "description": {"type": "string"},
+        "unit": TEXT,
+        "merchantId": TEXT,
+        "aggregation": TEXT,
+        "productId": _identifier("prod"),
+        "itemId": {"type": ["string", "null"]},  # required, and null without an item
+        "createdAt": INSTANT,
+        "updatedAt": INSTANT,
+    },
+    {
+        "eventType": TEXT,
+        "valueProperty": TEXT,
+        "groupBy": TEXTS_BY_NAME,
+        "eventFrom": INSTANT,
+    },
+)
+BILLABLES: Final = _object(
+    {
+        "object": _constant("list"),
+        "data": _list_of(BILLABLE),
+        "pagination": _object({"limit": COUNT, "offset": COUNT, "total": COUNT}),
+    }
+)
+METER: Final = _object(
+    {
+        "object": _constant("meter"),
+        "billableMetricId": _identifier("bm"),
+        "totalValue": NUMBER,
+    },
+    {
+        "windowedValues": _list_of(
+            _object({"windowStart": INSTANT, "windowEnd": INSTANT, "value": NUMBER})
+        ),
+        "groupedValues": _list_of(
+            _object({"groupBy": TEXTS_BY_NAME, "value": NUMBER}, {"eventCount": COUNT})
+        ),
+        "groupCount": COUNT,
+    },
+)
+METER_EVENTS: Final = _object(
+    {
+        "object": _constant("list"),
+        "billableMetricId": _identifier("bm"),
+        "events": _list_of(
+            _object(
+                {
+                    "object": _constant("meterEvent"),
+                    "id": TEXT,
+                    "type": TEXT,
+                    "source": TEXT,
+                    "subject": {"type": "string"},
+                    "time": INSTANT,
+                    "idempotencyKey": TEXT,
+                    "data": {"type": "object"},
+                },
+                {"externalId": EXTERNAL_ID, "externalSubject": EXTERNAL_ID},
+            )
+        ),
+        "pagination": _object({"limit": COUNT, "offset": COUNT, "total": COUNT}),
+    }
+)

@@ -107,6 +107,16 @@ METRIC: Final = {
     "currency": "USD",
 }
 PRODUCT: Final = {"name": "Summaries", "description": "", "merchantId": "{org}"}
+_BILLABLE_PATH: Final = "/v0/billableMetrics"
+BILLABLE: Final = {
+    "name": "Tokens",
+    "description": "",
+    "unit": "token",
+    "merchantId": "{org}",
+    "eventType": EVENT_TYPE,
+    "aggregation": "SUM",
+    "valueProperty": "$.amount",
+}
 NEW_KEY: Final = {"name": "reader", "permissions": ["costs:read"]}
 TEXT_HEADER: Final = {"content-type": "text/plain"}
 NO_KEY: Final = {"authorization": ""}
@@ -268,6 +278,40 @@ EXCHANGES: Final = {
         "/v0/costMetrics/{cost}/summary",
         query={**JANUARY, "groupBy": "provider"},
     ),
+    # Billable metrics.
+    "billable": Exchange(
+        201, schemas.BILLABLE, "POST", "/v0/billableMetrics", BILLABLE
+    ),
+    "billable-invalid": Exchange(400, schemas.INVALID, "POST", _BILLABLE_PATH, {}),
+    "billables": Exchange(
+        200, schemas.BILLABLES, "GET", _BILLABLE_PATH, query={"merchantId": "{org}"}
+    ),
+    "billables-of-nobody": Exchange(400, schemas.INVALID, "GET", _BILLABLE_PATH),
+    "billable-read": Exchange(
+        200, schemas.BILLABLE, "GET", f"{_BILLABLE_PATH}/{{billable}}"
+    ),
+    "billable-missing": Exchange(404, schemas.ERROR, "GET", f"{_BILLABLE_PATH}/bm_1"),
+    "billable-changed": Exchange(
+        200,
+        schemas.BILLABLE,
+        "PATCH",
+        f"{_BILLABLE_PATH}/{{billable}}",
+        {"itemId": "itm_1"},
+    ),
+    "meter": Exchange(
+        200,
+        schemas.METER,
+        "GET",
+        f"{_BILLABLE_PATH}/{{billable}}/meter",
+        query={**JANUARY, "groupBy": "subject", "windowSize": "DAY"},
+    ),
+    "meter-events": Exchange(
+        200,
+        schemas.METER_EVENTS,
+        "GET",
+        f"{_BILLABLE_PATH}/{{billable}}/events",
+        query=JANUARY,
+    ),
     # Single events, an extension.
     "events": Exchange(
         200, schemas.ANYTHING, "GET", "/v0/events", query={"limit": "2"}
@@ -353,6 +397,13 @@ def create_key(http: httpx.Client) -> str:
     return identifier
 
 
+def create_billable(http: httpx.Client, organization: str) -> str:
+    """Create a billable metric, and return its id."""
+    body = {**BILLABLE, "merchantId": organization}
+    identifier: str = http.post(_BILLABLE_PATH, json=body).json()["id"]
+    return identifier
+
+
 class World:
     """An organization in which every exchange makes sense, and its answers.
 
@@ -375,6 +426,7 @@ class World:
             "inert": create_cost(http, eventType="cost.inert"),
             "huge": create_cost(http, eventType="cost.huge", unitCost=1000),
             "key": create_key(http),
+            "billable": create_billable(http, tenant.organization),
         }
         self._spend()
         [newest] = http.get("/v0/events", params={"limit": "1"}).json()["data"]
@@ -538,13 +590,17 @@ def test_the_body_has_the_fields_and_types_of_the_contract(
 def test_absent_fields_are_absent_and_not_null(
     world: World, name: str, slash: str
 ) -> None:
-    """Only figures that cannot be computed are null; Node refuses any other."""
+    """Only figures that cannot be computed are null; Node refuses any other.
+
+    The contract demands the item of a billable metric, and null without one.
+    """
     answer = world.answer(name, slash)
 
     # The API's description is about null in places, and no client parses it.
     if answer.content and name != "description":
         places = {place for place in nulls(answer.json()) if not is_margin(place)}
-        assert places <= {"$.totalCost", "$.totalQuantity"}
+        items = {place for place in places if place.endswith(".itemId")}
+        assert places - items <= {"$.totalCost", "$.totalQuantity"}
 
 
 @with_and_without_slash

@@ -166,7 +166,8 @@ class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter):
         """Delete a cost."""
         del now
         with self._writing() as tables:
-            if _cost(tables, namespace, cost_id) is None:
+            cost = _cost(tables, namespace, cost_id)
+            if cost is None or cost.billable is not None:
                 return False
             del tables.costs[cost_id]
             return True
@@ -234,7 +235,7 @@ class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter):
     def has_metric_for(self, namespace: str, event_type: str) -> bool:
         """Return whether some cost reads events of this type."""
         with self._lock:
-            costs = _costs_of_type(self._tables, namespace, event_type)
+            costs = _metrics_of_type(self._tables, namespace, event_type)
         return any(cost.aggregation is not None for cost in costs)
 
     def stored_bytes(self) -> int:
@@ -303,7 +304,26 @@ class MemoryReader(MemoryRevenueReader, MemoryCorrectionReader):
 
     def cost(self, namespace: str, cost_id: str) -> CostMetric | None:
         """Return a cost that is not deleted."""
-        return _cost(self._tables, namespace, cost_id)
+        cost = _cost(self._tables, namespace, cost_id)
+        return None if cost is None or cost.billable else cost
+
+    def billable_metric(self, namespace: str, metric_id: str) -> CostMetric | None:
+        """Return a billable metric."""
+        metric = _cost(self._tables, namespace, metric_id)
+        return metric if metric is not None and metric.billable else None
+
+    def billable_metrics(
+        self, namespace: str, product_id: str | None, page: Page
+    ) -> tuple[list[CostMetric], int]:
+        """Return a page of billable metrics, oldest first, and the number of all."""
+        found = [
+            metric
+            for metric in self._tables.costs.values()
+            if metric.namespace == namespace
+            and product_id in {None, metric.product_id}
+            and metric.billable is not None
+        ]
+        return found[page.offset : page.offset + page.limit], len(found)
 
     def costs(
         self, namespace: str, product_id: str | None, page: Page
@@ -312,7 +332,9 @@ class MemoryReader(MemoryRevenueReader, MemoryCorrectionReader):
         found = [
             cost
             for cost in self._tables.costs.values()
-            if cost.namespace == namespace and product_id in {None, cost.product_id}
+            if cost.namespace == namespace
+            and product_id in {None, cost.product_id}
+            and cost.billable is None
         ]
         return found[page.offset : page.offset + page.limit], len(found)
 
@@ -440,6 +462,14 @@ class MemoryReader(MemoryRevenueReader, MemoryCorrectionReader):
         place = self._tables.first.get((namespace, key))
         return None if place is None else ReceivedEvent(*self._tables.events[place])
 
+    def count_events(self, namespace: str, where: EventFilter) -> int:
+        """Return the number of wanted events."""
+        matches = event_matcher(where)
+        return sum(
+            event.namespace == namespace and matches(event)
+            for event, _ in self._tables.events
+        )
+
     def events(
         self, namespace: str, where: EventFilter, limit: int, cursor: str | None
     ) -> EventPage:
@@ -492,6 +522,13 @@ def _cost(tables: Tables, namespace: str, cost_id: str) -> CostMetric | None:
 
 
 def _costs_of_type(
+    tables: Tables, namespace: str, event_type: str | None
+) -> list[CostMetric]:
+    metrics = _metrics_of_type(tables, namespace, event_type)
+    return [metric for metric in metrics if metric.billable is None]
+
+
+def _metrics_of_type(
     tables: Tables, namespace: str, event_type: str | None
 ) -> list[CostMetric]:
     return [

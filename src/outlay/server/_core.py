@@ -16,6 +16,7 @@ from outlay.server._services.auth import (
     key_record,
     new_key,
 )
+from outlay.server._services.billable_metrics import BillableMetricService
 from outlay.server._services.correcting import CorrectionService
 from outlay.server._services.costs import DEFAULT_PRODUCT, CostService
 from outlay.server._services.default_metrics import default_metrics
@@ -98,6 +99,9 @@ class ServerCore:
         )
         self.costs = CostService(
             self.store, self.commits, self.auth, settings, self.now
+        )
+        self.billable = BillableMetricService(
+            self.store, self.commits, self.auth, self.costs, self.now
         )
         services = QueryServices(self.store, settings.default_currency)
         self.summaries, self.reports = services.summaries, services.reports

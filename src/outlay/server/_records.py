@@ -79,8 +79,25 @@ class IngestResult(msgspec.Struct, frozen=True, gc=False):
     conflict: bool = False
 
 
+class BillableFields(msgspec.Struct, frozen=True):
+    """The fields of a billable metric that a cost does not have.
+
+    Attributes:
+        item_id: The item that is billed, or None.
+        event_from: The first instant whose events count, in microseconds since 1970.
+            If None, all events count.
+    """
+
+    description: str
+    item_id: str | None = None
+    event_from: int | None = None
+
+
 class CostMetric(msgspec.Struct, frozen=True):
     """A cost metric: which events count, and what they cost.
+
+    A billable metric has the same definition, but no price. Its unit cost is 1, and its
+    currency is empty.
 
     Attributes:
         unit_cost: The price of one unit of quantity, in major units of ``currency``.
@@ -90,6 +107,7 @@ class CostMetric(msgspec.Struct, frozen=True):
         group_by: The JSONPath of each dimension, by the dimension's name.
         created_at: The time of creation, in microseconds since 1970.
         updated_at: The time of the last change, in microseconds since 1970.
+        billable: The other fields of a billable metric. None for a cost.
     """
 
     id: str
@@ -105,6 +123,7 @@ class CostMetric(msgspec.Struct, frozen=True):
     unit: str | None
     created_at: int
     updated_at: int
+    billable: BillableFields | None = None
 
     def has_same_quantities(self, other: CostMetric) -> bool:
         """Return whether both have the same quantities, whatever their prices."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from outlay.server._records import Aggregation, CostMetric, Product
+from outlay.server._records import Aggregation, BillableFields, CostMetric, Product
 from outlay.server._storage.store import ALL, Page
 from tests.support.stores import (
     START,
@@ -332,3 +332,27 @@ def test_a_product_is_stored_once(store: Store) -> None:
         assert reader.products("org_a", Page(10, 0)) == ([first], 1)
         assert reader.products("org_a", Page(10, 1)) == ([], 1)
         assert reader.product("org_a", "prod_2") is None
+
+
+def test_a_billable_metric_is_stored_beside_the_costs(lane: StoreLane) -> None:
+    """It reads events as a cost does, and is in no list of costs."""
+    metric = make_cost("bm_1", currency="", billable=BillableFields("d", "itm_1", 5))
+    store = lane.open()
+    store.add_cost(metric)
+    store.add_cost(make_cost("cst_1"))
+    store.append([make_event("k", data='{"amount":2,"currency":"EUR"}')], START)
+
+    assert quantity(store, metric) == 2
+    store = lane.open()
+    assert store.has_metric_for("org_a", "cost.ai")
+    with store.reading() as reader:
+        assert reader.billable_metric("org_a", "bm_1") == metric
+        assert reader.billable_metrics("org_a", None, ALL) == ([metric], 1)
+        assert reader.billable_metrics("org_a", "prod_none", ALL) == ([], 0)
+        assert reader.billable_metric("org_a", "cst_1") is None
+        assert reader.cost("org_a", "bm_1") is None
+        costs, count = reader.costs("org_a", None, ALL)
+        assert ([cost.id for cost in costs], count) == (["cst_1"], 1)
+        [cost] = reader.costs_of_type("org_a", "cost.ai")
+        assert cost.id == "cst_1"
+    assert not store.delete_cost("org_a", "bm_1", START)

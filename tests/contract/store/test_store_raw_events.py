@@ -147,3 +147,24 @@ def test_a_wrong_cursor_is_refused(store: Store, cursor: str) -> None:
 
     with store.reading() as reader, pytest.raises(CursorError, match="nextCursor"):
         reader.events("org_a", EVERY, 2, cursor)
+
+
+def test_wanted_events_are_counted_without_their_data(store: Store) -> None:
+    """A page of the contract names the number of all."""
+    store.append([*described(), make_event("z", namespace="org_b")], START)
+
+    with store.reading() as reader:
+        counts = [
+            reader.count_events("org_a", where)
+            for where in (
+                EVERY,
+                EventFilter(types=frozenset(["cost.ocr"])),
+                EventFilter(customers=frozenset(["cus_1", "ext"])),
+                EventFilter(start=START + 1, end=START + 11),
+                EventFilter(key="a"),
+                EventFilter(external_subject="ext"),
+                EventFilter(external_id="none"),
+            )
+        ]
+
+    assert counts == [4, 1, 3, 1, 1, 1, 0]

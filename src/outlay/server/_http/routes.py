@@ -6,6 +6,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
+from outlay.server._http.billable_routes import BILLABLE_ROUTES
 from outlay.server._http.correction_routes import CORRECTION_ROUTES
 from outlay.server._http.erasure_routes import ERASURE_ROUTES
 from outlay.server._http.event_routes import EVENT_ROUTES
@@ -306,6 +307,7 @@ ROUTES: Final = (
         errors=(404,),
     ),
     *ERASURE_ROUTES,
+    *BILLABLE_ROUTES,
     *EVENT_ROUTES,
     *KEY_ROUTES,
     *REVENUE_ROUTES,

@@ -216,7 +216,7 @@ class CompiledMetric:
         self.aggregation = aggregation
         self.names = tuple(sorted(cost.group_by))
         self._readers = [compile_path(cost.group_by[name]) for name in self.names]
-        self._adds_money = aggregation not in _COUNTS
+        self._adds_money = aggregation not in _COUNTS and cost.billable is None
         self._read_value = _value_reader(aggregation, cost.value_property)
 
     @property

@@ -11,7 +11,8 @@ import msgspec
 from outlay.server._metering.decimals import format_plain
 from outlay.server._records import ApiKey, CostMetric, Product
 from outlay.server._services.default_metrics import is_untouched_default
-from outlay.server._storage.store import Page, Reader, Store
+from outlay.server._services.writing import WritingService
+from outlay.server._storage.store import Page, Reader
 from outlay.server._wire.problems import (
     FieldError,
     HttpProblem,
@@ -37,11 +38,8 @@ from outlay.server._wire.response_models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from outlay.server._services.auth import Authenticator
-    from outlay.server._settings import ServerSettings
-    from outlay.server._storage.commit_thread import CommitThread
 
 DEFAULT_PRODUCT: Final = "prod_default"
 """The product of a cost metric in the older form, which cannot name one."""
@@ -52,30 +50,16 @@ MAX_METRICS_OF_TYPE: Final = 50
 _ID_BYTES: Final = 12
 
 
-class CostService:
+class CostService(WritingService):
     """Creates, lists, changes and deletes costs and products.
 
     Thread safety: the event loop's thread.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        commits: CommitThread,
-        auth: Authenticator,
-        settings: ServerSettings,
-        now: Callable[[], int],
-    ) -> None:
-        self._store = store
-        self._commits = commits
-        self._auth = auth
-        self._settings = settings
-        self._now = now
-
     async def create(self, key: ApiKey, body: CostCreate) -> CostResponse:
         """Store a new cost. Earlier events count as well."""
         self._auth.check_namespace(key, "merchantId", body.merchant_id)
-        await self._ensure_product(key, body.product_id)
+        await self.ensure_product(key, body.product_id)
         now = self._now()
         cost = CostMetric(
             "cst_" + secrets.token_hex(_ID_BYTES),
@@ -141,6 +125,8 @@ class CostService:
         """Change a cost. A new price applies to earlier events as well."""
 
         def changed(old: CostMetric) -> CostMetric:
+            if old.billable is not None:
+                raise not_found("cost", cost_id)
             new = msgspec.structs.replace(
                 old, **patch.changes(), updated_at=self._now()
             )
@@ -195,7 +181,12 @@ class CostService:
             Pagination(query.limit, query.offset, total),
         )
 
-    async def _ensure_product(self, key: ApiKey, product_id: str) -> None:
+    async def ensure_product(self, key: ApiKey, product_id: str) -> None:
+        """Register a product that does not exist, unless the settings forbid it.
+
+        Raises:
+            HttpProblem: 404, because the product does not exist.
+        """
         with self._store.reading() as reader:
             if reader.product(key.namespace, product_id) is not None:
                 return

@@ -130,7 +130,12 @@ def _filter(reader: Reader, key: ApiKey, query: EventQuery) -> EventFilter:
     if query.provenance:
         _add(values, _PROVENANCE_PATH, frozenset(query.provenance))
     return EventFilter(
-        types, customers, query.start, query.end, query.idempotency_key, values
+        types,
+        customers,
+        query.start,
+        query.end,
+        query.idempotency_key,
+        values=values,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._records import ApiKey, Event, IngestResult
@@ -19,6 +20,7 @@ from outlay.server._services.event_checks import (
     key_of,
 )
 from outlay.server._services.ingest_activity import ActivityLog
+from outlay.server._services.writing import WritingService
 from outlay.server._wire.problems import (
     HttpProblem,
     malformed_body,
@@ -35,14 +37,10 @@ from outlay.server._wire.response_models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import msgspec
 
-    from outlay.server._services.auth import Authenticator
-    from outlay.server._settings import ServerSettings
-    from outlay.server._storage.commit_thread import CommitThread
-    from outlay.server._storage.store import Store
 
 log = logging.getLogger("outlay.server")
 
@@ -67,24 +65,18 @@ class IngestCounts:
     refused: int = 0
 
 
-class IngestService:
+class IngestService(WritingService):
     """Accepts events. Thread safety: the event loop's thread."""
 
-    def __init__(
-        self,
-        store: Store,
-        commits: CommitThread,
-        auth: Authenticator,
-        settings: ServerSettings,
-        now: Callable[[], int],
-    ) -> None:
-        self._store = store
-        self._commits = commits
-        self._auth = auth
-        self._settings = settings
-        self._now = now
-        self.counts = IngestCounts()
-        self.activity = ActivityLog(now)
+    @cached_property
+    def counts(self) -> IngestCounts:
+        """The counts since the start."""
+        return IngestCounts()
+
+    @cached_property
+    def activity(self) -> ActivityLog:
+        """The newest refusals of each organization."""
+        return ActivityLog(self._now)
 
     async def ingest_event(
         self, key: ApiKey, body: bytes

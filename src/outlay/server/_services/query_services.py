@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from outlay.server._services.meters import MeterService
 from outlay.server._services.report import ReportService
 from outlay.server._services.summary import SummaryService
 from outlay.server._wire.response_models import encode
@@ -15,6 +16,8 @@ from outlay.server._wire.response_models import encode
 if TYPE_CHECKING:
     from outlay.server._records import ApiKey
     from outlay.server._storage.store import Views
+    from outlay.server._wire.billable_models import MeterQuery
+    from outlay.server._wire.event_models import MeterEventQuery
     from outlay.server._wire.request_models import ReportQuery, SummaryQuery
 
 
@@ -31,6 +34,7 @@ class QueryServices:
         self.default_currency = default_currency
         self.summaries = SummaryService(views)
         self.reports = ReportService(views, default_currency)
+        self.meters = MeterService(views)
 
 
 def summary(
@@ -43,3 +47,17 @@ def summary(
 def report(services: QueryServices, key: ApiKey, query: ReportQuery) -> bytes:
     """Return the report of an organization."""
     return encode(services.reports.report(key, query))
+
+
+def meter(
+    services: QueryServices, key: ApiKey, metric_id: str, query: MeterQuery
+) -> bytes:
+    """Return the meter of a billable metric."""
+    return encode(services.meters.meter(key, metric_id, query))
+
+
+def meter_events(
+    services: QueryServices, key: ApiKey, metric_id: str, query: MeterEventQuery
+) -> bytes:
+    """Return raw events of a billable metric."""
+    return encode(services.meters.events(key, metric_id, query))

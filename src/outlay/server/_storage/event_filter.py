@@ -27,7 +27,9 @@ def event_matcher(where: EventFilter) -> Callable[[Event], bool]:
             and (where.customers is None or event.customer in where.customers)
             and (where.start is None or event.at >= where.start)
             and (where.end is None or event.at < where.end)
-            and (where.key is None or event.key == where.key)
+            and where.key in {None, event.key}
+            and where.external_id in {None, event.external_id}
+            and where.external_subject in {None, event.external_subject}
             and has_values(event)
         )
 

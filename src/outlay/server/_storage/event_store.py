@@ -21,6 +21,8 @@ class EventFilter(NamedTuple):
         start: The first instant that counts, in microseconds since 1970.
         end: The first instant that no longer counts, in the same unit.
         key: The idempotency key.
+        external_id: The caller's own id of the event.
+        external_subject: The caller's own id of the customer.
         values: The allowed texts of values in the data, by JSONPath.
     """
 
@@ -29,6 +31,8 @@ class EventFilter(NamedTuple):
     start: int | None = None
     end: int | None = None
     key: str | None = None
+    external_id: str | None = None
+    external_subject: str | None = None
     values: Mapping[str, frozenset[str]] = _ANY
 
 
@@ -61,6 +65,10 @@ class EventReader(Protocol):
         A store may forget a key when the dedupe window of its event has ended. `events`
         still finds the event.
         """
+        ...
+
+    def count_events(self, namespace: str, where: EventFilter) -> int:
+        """Return the number of wanted events. The filter must name no values."""
         ...
 
     def events(

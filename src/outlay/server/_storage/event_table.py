@@ -10,6 +10,8 @@ import heapq
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
+
 from outlay.server._records import Event, ReceivedEvent
 from outlay.server._storage.event_filter import event_matcher
 from outlay.server._storage.event_store import CursorError, EventFilter, EventPage
@@ -25,6 +27,9 @@ SCANNED_ROWS: Final = 20_000
 EVENT_COLUMNS: Final = (
     "id, namespace, key, type, source, subject, external_subject, external_id, at, data"
 )
+CUSTOMER_COLUMN: Final = "coalesce(subject, external_subject, '')"
+"""The customer of an event, as `Event.customer`."""
+
 _CURSOR: Final = re.compile(r"(-?\d{1,20})_(\d{1,20})", re.ASCII)
 _COLUMNS: Final = f"seq, received_at, {EVENT_COLUMNS}"
 
@@ -80,6 +85,35 @@ class SqliteEventReader:
             namespace,
             key,
         )
+
+    def count_events(self, namespace: str, where: EventFilter) -> int:
+        """Return the number of wanted events."""
+        if where.values:
+            raise NotImplementedError("values are in the data, which is not read here")
+        conditions = ["namespace = ?"]
+        wanted: list[str | int] = [namespace]
+        for column, allowed in (
+            ("type", where.types),
+            (CUSTOMER_COLUMN, where.customers),
+        ):
+            if allowed is not None:
+                conditions.append(f"{column} IN (SELECT value FROM json_each(?))")  # noqa: S608 - constants of this function
+                wanted.append(msgspec.json.encode(sorted(allowed)).decode())
+        for condition, value in (
+            ("at >= ?", where.start),
+            ("at < ?", where.end),
+            ("key = ?", where.key),
+            ("external_id = ?", where.external_id),
+            ("external_subject = ?", where.external_subject),
+        ):
+            if value is not None:
+                conditions.append(condition)
+                wanted.append(value)
+        (count,) = self._connection.execute(
+            f"SELECT count(*) FROM events WHERE {' AND '.join(conditions)}",  # noqa: S608 - constants of this function
+            wanted,
+        ).fetchone()
+        return int(count)
 
     def events(
         self, namespace: str, where: EventFilter, limit: int, cursor: str | None

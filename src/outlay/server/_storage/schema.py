@@ -183,6 +183,10 @@ _MIGRATIONS: Final = (
     """,
     correction_tables.TABLES,
     erasing.TABLES,
+    """
+    -- The other fields of a billable metric, as JSON. NULL for a cost.
+    ALTER TABLE costs ADD COLUMN billable TEXT;
+    """,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

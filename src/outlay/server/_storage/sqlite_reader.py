@@ -13,6 +13,7 @@ from outlay.server._metering.metric import CompiledMetric, Contribution
 from outlay.server._records import (
     MICROSECONDS_PER_HOUR,
     Aggregation,
+    BillableFields,
     CostMetric,
     Product,
 )
@@ -21,7 +22,7 @@ from outlay.server._storage.buckets import ranges_between
 from outlay.server._storage.correction_tables import SqliteCorrectionReader
 from outlay.server._storage.erasing import running_erasures
 from outlay.server._storage.event_filter import contribution_matcher
-from outlay.server._storage.event_table import SqliteEventReader
+from outlay.server._storage.event_table import CUSTOMER_COLUMN, SqliteEventReader
 from outlay.server._storage.revenue_tables import SqliteRevenueReader
 from outlay.server._storage.rollup_query import RollupQuery
 from outlay.server._storage.rollups import decode_dimensions
@@ -44,19 +45,20 @@ if TYPE_CHECKING:
     from outlay.server._records import ApiKey, Erasure
     from outlay.server._storage.store import Page
 
-_CUSTOMER: Final = "coalesce(subject, external_subject, '')"  # as Event.customer
-READING_COLUMNS: Final = f"seq, at, {_CUSTOMER}, data"
+READING_COLUMNS: Final = f"seq, at, {CUSTOMER_COLUMN}, data"
 """The columns of an event that a metric reads."""
 
 COST_COLUMNS: Final = (
     "id, namespace, name, unit_cost, currency, product_id, event_type, aggregation,"
-    " value_property, group_by, unit, created_at, updated_at"
+    " value_property, group_by, unit, created_at, updated_at,"
+    " billable"
 )
 _PRODUCT_COLUMNS: Final = (
     "id, namespace, name, description, metadata, created_at, updated_at"
 )
 
 _decode_json: Final = msgspec.json.decode
+_decode_billable: Final = msgspec.json.Decoder(BillableFields).decode
 
 
 def contributions_from_rows(
@@ -83,6 +85,7 @@ def cost_of(row: Sequence[Any]) -> CostMetric:
         unit,
         created_at,
         updated_at,
+        billable,
     ) = row
     return CostMetric(
         cost_id,
@@ -98,6 +101,7 @@ def cost_of(row: Sequence[Any]) -> CostMetric:
         unit,
         created_at,
         updated_at,
+        None if billable is None else _decode_billable(billable),
     )
 
 
@@ -117,6 +121,7 @@ def row_of_cost(cost: CostMetric) -> tuple[Any, ...]:
         cost.unit,
         cost.created_at,
         cost.updated_at,
+        cost.billable and msgspec.json.encode(cost.billable).decode(),
     )
 
 
@@ -127,7 +132,7 @@ def costs_of_type(
     rows = connection.execute(
         f"SELECT {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
         " WHERE namespace = ? AND event_type = ? AND deleted_at IS NULL"
-        " ORDER BY number",
+        " AND billable IS NULL ORDER BY number",
         (namespace, event_type),
     )
     return [cost_of(row) for row in rows]
@@ -165,7 +170,8 @@ class SqliteReader(SqliteRevenueReader, SqliteEventReader, SqliteCorrectionReade
         """Return a cost that is not deleted."""
         row = self._connection.execute(
             f"SELECT {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
-            " WHERE id = ? AND namespace = ? AND deleted_at IS NULL",
+            " WHERE id = ? AND namespace = ? AND deleted_at IS NULL"
+            " AND billable IS NULL",
             (cost_id, namespace),
         ).fetchone()
         return None if row is None else cost_of(row)
@@ -174,8 +180,29 @@ class SqliteReader(SqliteRevenueReader, SqliteEventReader, SqliteCorrectionReade
         self, namespace: str, product_id: str | None, page: Page
     ) -> tuple[list[CostMetric], int]:
         """Return a page of costs, oldest first, and the number of all."""
+        return self._page_of_costs("billable IS NULL", namespace, product_id, page)
+
+    def billable_metric(self, namespace: str, metric_id: str) -> CostMetric | None:
+        """Return a billable metric."""
+        row = self._connection.execute(
+            f"SELECT {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
+            " WHERE id = ? AND namespace = ? AND billable IS NOT NULL",
+            (metric_id, namespace),
+        ).fetchone()
+        return None if row is None else cost_of(row)
+
+    def billable_metrics(
+        self, namespace: str, product_id: str | None, page: Page
+    ) -> tuple[list[CostMetric], int]:
+        """Return a page of billable metrics, oldest first, and the number of all."""
+        return self._page_of_costs("billable IS NOT NULL", namespace, product_id, page)
+
+    def _page_of_costs(
+        self, kind: str, namespace: str, product_id: str | None, page: Page
+    ) -> tuple[list[CostMetric], int]:
         where = (
-            " FROM costs WHERE namespace = :namespace AND deleted_at IS NULL"
+            f" FROM costs WHERE namespace = :namespace AND {kind}"
+            " AND deleted_at IS NULL"
             " AND (:product_id IS NULL OR product_id = :product_id)"
         )
         wanted = {"namespace": namespace, "product_id": product_id}

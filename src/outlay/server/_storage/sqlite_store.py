@@ -363,7 +363,7 @@ class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter):
             definition, old = found
             new = change(old)
             self._connection.execute(
-                f"UPDATE costs SET ({COST_COLUMNS}) = (?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - a constant
+                f"UPDATE costs SET ({COST_COLUMNS}) = (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - a constant
                 " WHERE definition = ?",
                 (*row_of_cost(new), definition),
             )
@@ -382,7 +382,7 @@ class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter):
         """Delete a cost. Its events stay."""
         with self._transaction():
             found = self._find_cost(namespace, cost_id)
-            if found is None:
+            if found is None or found[1].billable is not None:
                 return False
             self._delete_cost(cost_id, now)
         self._load_costs(namespace, found[1].event_type)
@@ -391,7 +391,7 @@ class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter):
     def _insert_cost(self, cost: CostMetric) -> None:
         self._connection.execute(
             f"INSERT INTO costs ({COST_COLUMNS}, folded_seq, definition)"  # noqa: S608 - a constant
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,0,?)",
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,?)",
             (*row_of_cost(cost), self._new_definition()),
         )
 

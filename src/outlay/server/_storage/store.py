@@ -61,7 +61,7 @@ class Reader(EventReader, RevenueReader, CorrectionReader, Protocol):
     """One consistent view of the store, for the thread that opened it."""
 
     def cost(self, namespace: str, cost_id: str) -> CostMetric | None:
-        """Return a cost that is not deleted."""
+        """Return a cost that is not deleted. A billable metric is none."""
         ...
 
     def costs(
@@ -72,6 +72,16 @@ class Reader(EventReader, RevenueReader, CorrectionReader, Protocol):
 
     def costs_of_type(self, namespace: str, event_type: str) -> list[CostMetric]:
         """Return the costs that read events of this type, oldest first."""
+        ...
+
+    def billable_metric(self, namespace: str, metric_id: str) -> CostMetric | None:
+        """Return a billable metric."""
+        ...
+
+    def billable_metrics(
+        self, namespace: str, product_id: str | None, page: Page
+    ) -> tuple[list[CostMetric], int]:
+        """Return a page of billable metrics, oldest first, and the number of all."""
         ...
 
     def unmatched_types(self, namespace: str, start: int, end: int) -> dict[str, int]:
@@ -253,7 +263,7 @@ class Store(Views, RevenueWriter, CorrectionWriter, Protocol):
         ...
 
     def add_cost(self, cost: CostMetric, review: Review = keep_all) -> None:
-        """Store a new cost. It reads earlier events as well.
+        """Store a new cost or billable metric. It reads earlier events as well.
 
         Args:
             cost: The new cost.
@@ -272,7 +282,7 @@ class Store(Views, RevenueWriter, CorrectionWriter, Protocol):
     def change_cost(
         self, namespace: str, cost_id: str, change: Change
     ) -> CostMetric | None:
-        """Change a cost, and return it as changed.
+        """Change a cost or a billable metric, and return it as changed.
 
         Readers that are opened later have the new definition for earlier events too.
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final, TypeAlias
+from typing import Annotated, Final
 
 from pydantic import (
-    BeforeValidator,
     Field,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
 )
 
 from outlay.server._wire.request_models import (
     FilterGroupBy,
     Instant,
+    Names,
     RequestModel,
     Text,
     check_end,
-    split_names,
 )
 from outlay.server._wire.response_models import (
     JsonObject,
@@ -28,11 +26,8 @@ from outlay.server._wire.response_models import (
 )
 
 MAX_PAGE: Final = 200  # the contract's largest page of events
+MAX_OFFSET: Final = 10_000  # events that are read and left out
 _MAX_CURSOR_CHARS: Final = 100
-
-Names: TypeAlias = Annotated[
-    tuple[str, ...], BeforeValidator(split_names), WithJsonSchema({"type": "string"})
-]
 
 
 class _Period(RequestModel):
@@ -125,16 +120,21 @@ class EventDetail(ResponseModel, tag_field="object", tag="eventDetail"):
     price: JsonObject | None = None
 
 
-class MeterEventQuery(_Period):
+class MeterEventQuery(RequestModel):
     """The wanted raw events of a billable metric, and the page."""
 
-    other_names: ClassVar[tuple[str, ...]] = ()
-
+    start: Annotated[Instant, Field(alias="from")]
+    end: Annotated[Instant, Field(alias="to")]
     subject: Text | None = None
     external_id: Text | None = None
     external_subject: Text | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 20
-    offset: Annotated[int, Field(ge=0, le=10_000)] = 0
+    offset: Annotated[int, Field(ge=0, le=MAX_OFFSET)] = 0
+
+    @field_validator("end")
+    @classmethod
+    def _runs_forward(cls, end: int, others: ValidationInfo) -> int:
+        return check_end(end, others)
 
 
 class MeterEvent(ResponseModel, tag_field="object", tag="meterEvent"):

@@ -156,9 +156,8 @@ def other_organization(field: str, namespace: str) -> HttpProblem:
 
 def not_found(what: str, identifier: str) -> HttpProblem:
     """Return the 404 for an object that does not exist, or no longer exists."""
-    return HttpProblem(
-        404, f"{what} {identifier} does not exist", code=f"{what.upper()}_NOT_FOUND"
-    )
+    code = what.upper().replace(" ", "_") + "_NOT_FOUND"
+    return HttpProblem(404, f"{what} {identifier} does not exist", code=code)
 
 
 def forbidden_page() -> HttpProblem:

@@ -47,7 +47,8 @@ _PATH_PATTERN: Final = r"^\$(\.[a-zA-Z0-9_]+)+$"
 _SPACE_BEFORE_OFFSET: Final = re.compile(r" (\d\d:\d\d)$")
 
 
-def _upper(value: object) -> object:
+def upper(value: object) -> object:
+    """Return text in capitals, and other values as they are."""
     return value.upper() if isinstance(value, str) else value
 
 
@@ -100,6 +101,7 @@ Text: TypeAlias = Annotated[
     str,
     StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$"),
 ]
+LongText: TypeAlias = Annotated[str, StringConstraints(max_length=10_000)]
 EventType: TypeAlias = Annotated[Text, AfterValidator(_event_type)]
 JsonPath: TypeAlias = Annotated[
     str,
@@ -116,11 +118,11 @@ JsonPath: TypeAlias = Annotated[
 OptionalPath: TypeAlias = Annotated[JsonPath | None, Field(validate_default=True)]
 Currency: TypeAlias = Annotated[
     str,
-    BeforeValidator(_upper),
+    BeforeValidator(upper),
     StringConstraints(pattern=r"^[A-Z]{3}$"),
     WithJsonSchema({"type": "string", "pattern": "^[A-Za-z]{3}$"}),
 ]
-AnyCaseAggregation: TypeAlias = Annotated[Aggregation, BeforeValidator(_upper)]
+AnyCaseAggregation: TypeAlias = Annotated[Aggregation, BeforeValidator(upper)]
 UnitCost: TypeAlias = Annotated[
     Decimal,
     BeforeValidator(exact_number),
@@ -211,7 +213,7 @@ class ProductCreate(RequestModel):
     """A new product."""
 
     name: Text
-    description: Annotated[str, StringConstraints(max_length=10_000)]
+    description: LongText
     merchant_id: Text | None = None
     metadata: dict[str, str] = {}
 
@@ -239,11 +241,17 @@ class Window(StrEnum):
     MONTH = "MONTH"
 
 
-def split_names(value: object) -> object:
+def _split_names(value: object) -> object:
     """Split a comma-separated list."""
     if isinstance(value, str):
         return tuple(name for name in value.split(",") if name)
     return value
+
+
+Names: TypeAlias = Annotated[
+    tuple[str, ...], BeforeValidator(_split_names), WithJsonSchema({"type": "string"})
+]
+"""Names that are separated by commas."""
 
 
 def _parse_filter(value: object) -> object:
@@ -277,12 +285,8 @@ class SummaryQuery(RequestModel):
     start: Annotated[Instant, Field(alias="from")]
     end: Annotated[Instant, Field(alias="to")]
     subject: Text | None = None
-    group_by: Annotated[
-        tuple[str, ...],
-        BeforeValidator(split_names),
-        WithJsonSchema({"type": "string"}),
-    ] = ()
-    window: Annotated[Window | None, BeforeValidator(_upper)] = None
+    group_by: Names = ()
+    window: Annotated[Window | None, BeforeValidator(upper)] = None
     filter_group_by: FilterGroupBy = {}
     as_of: Instant | None = None
 
@@ -351,7 +355,7 @@ class ReportQuery(RequestModel):
     compare_prior_period: bool = False
     exclude_empty: bool = False
     window_size: Annotated[
-        Literal["HOUR", "DAY", "MONTH"] | None, BeforeValidator(_upper)
+        Literal["HOUR", "DAY", "MONTH"] | None, BeforeValidator(upper)
     ] = None
     sort: ReportSort = ReportSort.TOTAL_COST
     sort_dir: SortDirection = SortDirection.DESC

@@ -5,6 +5,7 @@ The usual environment does not have their packages, so the blocks are marked the
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -15,23 +16,27 @@ from tests.docs.blocks import Block, blocks
 from tests.frameworks.fake_providers import gpt_4o
 
 _PAGES: Final = Path(__file__).parents[2] / "docs" / "integrations"
-_NAMES: Final = ("langchain", "openai-agents")
+_TOTALS: Final = {
+    "langchain": gpt_4o(1),
+    "mcp": Decimal("0.0015"),
+    "openai-agents": gpt_4o(1),
+}
 
 
 @pytest.mark.parametrize(
-    "block",
+    ("block", "total"),
     [
-        pytest.param(block, id=block.name)
-        for name in _NAMES
+        pytest.param(block, total, id=block.name)
+        for name, total in _TOTALS.items()
         for block in blocks(_PAGES / f"{name}.md")
         if block.language == "python"
     ],
 )
 @pytest.mark.usefixtures("providers")
-def test_the_code_on_a_page_runs(block: Block) -> None:
+def test_the_code_on_a_page_runs(block: Block, total: Decimal) -> None:
     """Readers copy what they see."""
     with recording() as costs:
         exec(compile(block.text, block.name, "exec"), {"__name__": "__main__"})  # noqa: S102 - a page of ours
 
-    costs.assert_total(gpt_4o(1), customer="cus_123")
+    costs.assert_total(total, customer="cus_123")
     assert not costs.unpriced

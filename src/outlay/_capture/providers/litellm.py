@@ -14,12 +14,13 @@ import contextvars
 import functools
 import importlib.metadata
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from outlay._capture import event_types
+from outlay._capture.context.attribution import set_customer
 from outlay._capture.extraction.fields import read_fields, to_amount, to_builtin
 from outlay._capture.extraction.registry import Call, Endpoint, provider_of
 from outlay._capture.guard import guarded
@@ -259,6 +260,7 @@ class _Callbacks:
 
     def __init__(self, scope: InstrumentedClients) -> None:
         self._scope = scope
+        self.customer_of: Callable[[Response], str | None] | None = None
         # Contexts by LiteLLM's id. None marks a finished call. Streams that are never
         # read do not end, so the number is bounded.
         self._started: BoundedDict[str, contextvars.Context | None] = BoundedDict(
@@ -267,6 +269,10 @@ class _Callbacks:
 
     def on_start(self, kwargs: Response) -> None:
         """Remember the context that a call starts in."""
+        customer = self.customer_of and guarded("litellm", self.customer_of, kwargs)
+        if customer:
+            # In the task of the request: a captured client inside sees it, too.
+            set_customer(customer)
         self._started[kwargs["litellm_call_id"]] = contextvars.copy_context()
 
     def on_failure(self, kwargs: Response) -> None:
@@ -369,6 +375,18 @@ class _LiteLLM(Library):
         """The functions that run around the calls of captured programs."""
         return _Callbacks(self.scope)
 
+    def proxy_callback(self, customer_of: Callable[[Response], str | None]) -> Any:
+        """Return the callback, for a proxy that takes it from its configuration.
+
+        The library is captured. So the callback exists, and a call that both observe is
+        counted once.
+
+        Args:
+            customer_of: Returns the customer of a call, given the callback's arguments.
+        """
+        self.callbacks.customer_of = customer_of
+        return self._callback
+
     def _patch_module(self, module: str) -> None:
         super()._patch_module(module)
         if module != self.module:
@@ -393,6 +411,7 @@ class _LiteLLM(Library):
                 if isinstance(each, list):
                     each[:] = [one for one in each if one is not self._callback]
             self._callback = None
+            self.callbacks.customer_of = None
 
 
 def _reject_single_client(client: object) -> Iterable[object]:

@@ -531,3 +531,14 @@ def test_an_empty_server_shows_the_next_command(
         page = client.get("/").text
     assert f"export OUTLAY_BASE_URL={server.url}" in page
     assert "outlay track cost.ai.inference" in page
+
+
+def test_a_page_that_takes_too_long_says_so() -> None:
+    """The deadline of queries is that of pages."""
+    settings = ServerSettings(
+        port=0, database=":memory:", default_metrics=True, query_timeout=1e-9
+    )
+    with BackgroundServer(settings) as server, api(server) as client:
+        response = client.get("/")
+    assert response.status_code == 503
+    assert "choose a shorter period" in response.text

@@ -35,9 +35,10 @@ from outlay.server._dashboard.sign_in import (
     sign_in_address,
 )
 from outlay.server._dashboard.visit import Visit
-from outlay.server._errors import StoreUnavailableError
+from outlay.server._errors import QueryStoppedError, StoreUnavailableError
 from outlay.server._services.auth import require_permission
 from outlay.server._services.sessions import AttemptLimit
+from outlay.server._storage.query_limit import QueryLimit, limited
 from outlay.server._wire.problems import HttpProblem
 
 if TYPE_CHECKING:
@@ -94,6 +95,9 @@ class Dashboard:
             response = await self._respond(request, path)
         except HttpProblem as problem:
             response = problem_page(request, problem)
+        except QueryStoppedError:
+            problem = HttpProblem(503, "this took too long; choose a shorter period")
+            response = problem_page(request, problem)
         except StoreUnavailableError as error:
             log.error("%s %s: %s", request.method, path, error)  # noqa: TRY400 - no bug
             response = problem_page(request, HttpProblem(503, str(error)))
@@ -126,7 +130,7 @@ class Dashboard:
         if request.method == "POST":
             page = await self._act(request, sign_in, session, visit)
         elif request.method in {"GET", "HEAD"} and visit.path in _PAGES:
-            page = await asyncio.to_thread(_PAGES[visit.path], visit)
+            page = await asyncio.to_thread(self._compute, visit)
         else:
             raise HttpProblem(405, f"{visit.path} does not support {request.method}")
         if isinstance(page, Redirect):
@@ -135,6 +139,11 @@ class Dashboard:
         if renewed is not None:
             sign_in.set_cookie(request, response, renewed)
         return response
+
+    def _compute(self, visit: Visit) -> Page | Redirect:
+        """Return a page, computed in this thread until the deadline of a query."""
+        with limited(QueryLimit(self._core.settings.query_timeout)):
+            return _PAGES[visit.path](visit)
 
     def _visit(
         self,

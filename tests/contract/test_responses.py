@@ -429,6 +429,7 @@ class World:
             "billable": create_billable(http, tenant.organization),
         }
         self._spend()
+        http.put("/v0/customers/cus_2", json={"name": "Globex"})
         [newest] = http.get("/v0/events", params={"limit": "1"}).json()["data"]
         self._names["event"] = newest["id"]
         self._names |= corrected_names(http, self._names["cost"], EVENT_TYPE)

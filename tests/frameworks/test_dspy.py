@@ -15,6 +15,7 @@ from tests.frameworks.fake_providers import gpt_4o
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from outlay.testing import Costs
     from tests.frameworks.fake_providers import FakeProviders
@@ -96,3 +97,21 @@ def test_a_server_that_nobody_knows(
     logged = [each for each in caplog.messages if "127.0.0.1 was not captured" in each]
     assert len(logged) == 1
     assert not costs.events
+
+
+def test_no_text_of_a_call_is_kept(
+    address: str, providers: FakeProviders, tmp_path: Path
+) -> None:
+    """The journal holds numbers and names."""
+    providers.texts = ["zqx-response"]
+    with outlay.Client(shipping="none", journal_dir=tmp_path) as client:
+        outlay.instrument("dspy", provider="openai", client=client)
+        model = dspy.LM("openai/gpt-4o", api_base=address, api_key="zqx", cache=False)
+        with outlay.attribute(customer_id="cus_1"):
+            model("zqx-prompt")
+        outlay.uninstrument("dspy")
+        files = [each for each in tmp_path.rglob("*") if each.is_file()]
+        kept = b"".join(each.read_bytes() for each in files)
+
+    assert b"cost.ai.inference" in kept
+    assert b"zqx" not in kept

@@ -11,14 +11,18 @@ from tests.frameworks.concurrently import assert_each_paid, in_tasks
 from tests.frameworks.fake_providers import gpt_4o
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from outlay.testing import Costs
     from tests.frameworks.fake_providers import FakeProviders
 
 
 @pytest.fixture(autouse=True)
-def _no_tracing() -> None:
+def _no_tracing() -> Iterator[None]:
     """Send no traces. They would be requests of their own."""
     set_tracing_disabled(disabled=True)
+    yield
+    set_tracing_disabled(disabled=False)
 
 
 def test_runs_in_tasks(providers: FakeProviders, costs: Costs) -> None:

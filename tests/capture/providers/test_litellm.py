@@ -370,6 +370,7 @@ def test_a_stream_that_is_left_has_no_price(
     [one] = seen
     assert (one.provider, one.model, one.is_complete) == ("openai", "gpt-4o", False)
     assert one.operation_id is not None
+    assert PROMPT not in repr(one)
 
 
 def test_a_stream_that_is_left_in_asynchronous_code_has_no_price(

@@ -24,7 +24,6 @@ from outlay.server._services.erasures import ErasureService
 from outlay.server._services.events import EventService
 from outlay.server._services.ingest import IngestService
 from outlay.server._services.keys import KeyService
-from outlay.server._services.profitability import ProfitabilityService
 from outlay.server._services.query_pool import QueryPool
 from outlay.server._services.query_services import QueryServices
 from outlay.server._services.rate_limit import RateLimit
@@ -112,7 +111,7 @@ class ServerCore:
         )
         self.corrections = CorrectionService(self.store, self.commits, self.now)
         self.revenue = RevenueService(self.store, self.commits, self.now)
-        self.profitability = ProfitabilityService(self.store, settings.default_currency)
+        self.profitability = services.profitability
         self.sessions = Sessions(self.now)
         self.events = EventService(
             self.store, settings.dedupe_window // timedelta(microseconds=1)

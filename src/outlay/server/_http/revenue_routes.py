@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._http.router import Request, Response, Route
-from outlay.server._services.margin_responses import (
-    margin_query,
-    profitability_response,
-)
+from outlay.server._services import query_services
 from outlay.server._wire.request_models import ListQuery
 from outlay.server._wire.response_models import encode
 from outlay.server._wire.revenue_models import (
@@ -93,13 +89,13 @@ async def profitability(core: ServerCore, request: Request) -> Response:
     query = request.query(ProfitabilityQuery)
     core.auth.check_namespace(request.key, "merchantId", query.merchant_id)
 
-    def compute() -> bytes:
-        asked = margin_query(query)
-        found = core.profitability.margins(request.key.namespace, asked)
-        return encode(profitability_response(asked, found))
-
-    # In a thread, because posts must not wait for a long query.
-    return Response(200, await asyncio.to_thread(compute))
+    body = await core.queries.run(
+        request.disconnected,
+        query_services.profitability,
+        request.key.namespace,
+        query,
+    )
+    return Response(200, body)
 
 
 REVENUE_ROUTES: Final = (

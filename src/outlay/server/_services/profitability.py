@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from outlay.server._metering.metric import Contribution
     from outlay.server._records import CostMetric, Rate, RevenueLine
-    from outlay.server._storage.store import Reader, Store
+    from outlay.server._storage.store import Reader, Views
 
 K = TypeVar("K", bound="Hashable")
 
@@ -185,7 +185,7 @@ class ProfitabilityService:
         default_currency: The currency of a result that could have several.
     """
 
-    def __init__(self, store: Store, default_currency: str) -> None:
+    def __init__(self, store: Views, default_currency: str) -> None:
         self._store = store
         self._default_currency = default_currency
 

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from outlay.server._services.margin_responses import (
+    margin_query,
+    profitability_response,
+)
 from outlay.server._services.meters import MeterService
+from outlay.server._services.profitability import ProfitabilityService
 from outlay.server._services.report import ReportService
 from outlay.server._services.summary import SummaryService
 from outlay.server._wire.response_models import encode
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
     from outlay.server._wire.billable_models import MeterQuery
     from outlay.server._wire.event_models import MeterEventQuery
     from outlay.server._wire.request_models import ReportQuery, SummaryQuery
+    from outlay.server._wire.revenue_models import ProfitabilityQuery
 
 
 class QueryServices:
@@ -35,6 +41,7 @@ class QueryServices:
         self.summaries = SummaryService(views)
         self.reports = ReportService(views, default_currency)
         self.meters = MeterService(views)
+        self.profitability = ProfitabilityService(views, default_currency)
 
 
 def summary(
@@ -61,3 +68,12 @@ def meter_events(
 ) -> bytes:
     """Return raw events of a billable metric."""
     return encode(services.meters.events(key, metric_id, query))
+
+
+def profitability(
+    services: QueryServices, namespace: str, query: ProfitabilityQuery
+) -> bytes:
+    """Return the comparison of an organization's revenue and cost."""
+    asked = margin_query(query)
+    found = services.profitability.margins(namespace, asked)
+    return encode(profitability_response(asked, found))

@@ -360,7 +360,14 @@ EXCHANGES: Final = {
     "key-revoked": Exchange(204, None, "DELETE", "/v0/apiKeys/{doomed_key}"),
     **REVENUE_EXCHANGES,
     **CORRECTION_EXCHANGES,
-    # Erasures, an extension.
+    # Retention and erasures, extensions.
+    "retention": Exchange(200, schemas.ANYTHING, "GET", "/v0/retention"),
+    "retention-set": Exchange(
+        200, schemas.ANYTHING, "PUT", "/v0/retention", {"eventDays": 36_500}
+    ),
+    "retention-invalid": Exchange(
+        400, schemas.INVALID, "PUT", "/v0/retention", {"eventDays": 1}
+    ),
     "erasure": Exchange(
         202, schemas.ANYTHING, "POST", "/v0/erasures", {"customer": "cus_gone"}
     ),

@@ -48,6 +48,7 @@ COMMANDS: Final = (
     "metrics list",
     "backup",
     "erase",
+    "retention",
     "restore",
     "keys",
     "keys create",

@@ -373,7 +373,7 @@ def test_headers_within_the_limit_are_read_in_any_pieces(
     """A limit on the head must not count the body, nor the next request."""
     body = b'{"x":"%s"}' % (b"y" * 2 * MAX_HEAD_BYTES)
     request = (
-        b"POST /v0/events HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n"
+        b"POST /v0/events HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n"
         b"content-type: application/json\r\nx-pad: %s\r\n\r\n%s"
         % (len(body), b"z" * (MAX_HEAD_BYTES - 1000), body)
     )

@@ -277,7 +277,7 @@ def test_a_background_server_leaves_no_files_of_a_database_in_memory() -> None:
     with BackgroundServer(
         ServerSettings(port=0, database=":memory:", api_key=KEY)
     ) as server:
-        folder = server._core._folder
+        folder = vars(server._core.store)["_folder"]
         assert folder is not None
         assert Path(folder.name).is_dir()
 

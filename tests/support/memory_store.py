@@ -24,6 +24,7 @@ from outlay.server._records import (
     IngestResult,
     Product,
     ReceivedEvent,
+    Retention,
 )
 from outlay.server._storage.event_filter import contribution_matcher, event_matcher
 from outlay.server._storage.event_store import CursorError, EventFilter, EventPage
@@ -82,6 +83,7 @@ class Tables:
     keys: dict[bytes, ApiKey] = field(default_factory=dict)
     revenue: RevenueTables = field(default_factory=RevenueTables)
     corrections: CorrectionTables = field(default_factory=CorrectionTables)
+    retention: dict[str, Retention] = field(default_factory=dict)
     had_costs: bool = False
     commits: int = 0
 
@@ -223,6 +225,11 @@ class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter):
             ]
             tables.revenue.rename(namespace, customer, pseudonym)
         return pseudonym
+
+    def set_retention(self, namespace: str, keep: int | None) -> None:
+        """Set how long events are kept. They may be deleted, and need not be."""
+        with self._writing() as tables:
+            tables.retention[namespace] = Retention(keep)
 
     def note_key_uses(self, digests: Collection[bytes], now: int) -> None:
         """Note that the keys with these SHA-256 were used."""
@@ -392,6 +399,10 @@ class MemoryReader(MemoryRevenueReader, MemoryCorrectionReader):
         """Return no erasure, because none is deferred."""
         del namespace
         return []
+
+    def retention(self, namespace: str) -> Retention:
+        """Return how long an organization's events are kept."""
+        return self._tables.retention.get(namespace, Retention())
 
     def namespaces(self) -> set[str]:
         """Return the organizations that have a key."""

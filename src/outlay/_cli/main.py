@@ -46,6 +46,7 @@ _COMMANDS: Final = {
     "keys": "create, list, rotate and revoke API keys of a server",
     "events": "list events on the server, or show one",
     "erase": "replace a customer's id on a server, everywhere and for good",
+    "retention": "show or set how long a server keeps events",
     "backup": "copy a server's database, also while it serves",
     "restore": "put a backup in the place of a server's database",
     "journal": "list, ship, resend, export and delete events in the journal",

@@ -27,6 +27,7 @@ from outlay.server._services.keys import KeyService
 from outlay.server._services.query_pool import QueryPool
 from outlay.server._services.query_services import QueryServices
 from outlay.server._services.rate_limit import RateLimit
+from outlay.server._services.retention import RetentionService
 from outlay.server._services.revenue import RevenueService
 from outlay.server._services.sessions import Sessions
 from outlay.server._services.telemetry import ServerTelemetry
@@ -92,6 +93,7 @@ class ServerCore:
         self.auth = Authenticator(self.store, settings, self.now)
         self.rates = RateLimit(settings.rate_limit, self._clock.monotonic)
         self.erasures = ErasureService(self.store, self.commits, self.now)
+        self.retention = RetentionService(self.store, self.commits)
         self.keys = KeyService(self.store, self.commits, self.auth, self.now)
         self.ingest = IngestService(
             self.store, self.commits, self.auth, settings, self.now

@@ -160,6 +160,19 @@ class Erasure(msgspec.Struct, frozen=True):
     started_at: int
 
 
+class Retention(msgspec.Struct, frozen=True):
+    """How long an organization's events are kept.
+
+    Attributes:
+        keep: The time in microseconds. None keeps them without a limit.
+        deleted_before: The time before which events may be gone, in microseconds since
+            1970. None if none is.
+    """
+
+    keep: int | None = None
+    deleted_before: int | None = None
+
+
 class ApiKey(msgspec.Struct, frozen=True):
     """An API key's permissions. Only the SHA-256 of the key is stored.
 

@@ -13,6 +13,7 @@ from outlay.server._http.event_routes import EVENT_ROUTES
 from outlay.server._http.key_routes import KEY_ROUTES
 from outlay.server._http.openapi import document
 from outlay.server._http.ops_routes import OPS_ROUTES
+from outlay.server._http.retention_routes import RETENTION_ROUTES
 from outlay.server._http.revenue_routes import REVENUE_ROUTES
 from outlay.server._http.router import (
     BATCH_PATH,
@@ -310,6 +311,7 @@ ROUTES: Final = (
     *BILLABLE_ROUTES,
     *EVENT_ROUTES,
     *KEY_ROUTES,
+    *RETENTION_ROUTES,
     *REVENUE_ROUTES,
     *CORRECTION_ROUTES,
     *UNMATCHED_ROUTES,

@@ -37,6 +37,7 @@ PERMISSIONS: Final = frozenset(
         "events:correct",
         "periods:close",
         "customers:erase",
+        "retention:write",
         "revenue:read",
         "revenue:write",
     }

@@ -12,7 +12,12 @@ from outlay.server._errors import (
     DatabaseError,
     NewerDatabaseError,
 )
-from outlay.server._storage import correction_tables, erasing, revenue_tables
+from outlay.server._storage import (
+    correction_tables,
+    erasing,
+    retention,
+    revenue_tables,
+)
 from outlay.server._storage.file_lock import private_opener
 
 if TYPE_CHECKING:
@@ -187,6 +192,7 @@ _MIGRATIONS: Final = (
     -- The other fields of a billable metric, as JSON. NULL for a cost.
     ALTER TABLE costs ADD COLUMN billable TEXT;
     """,
+    retention.TABLES,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

@@ -18,14 +18,19 @@ from outlay.server._records import (
     Product,
 )
 from outlay.server._storage import key_table
-from outlay.server._storage.buckets import ranges_between
+from outlay.server._storage.buckets import Grain, ranges_between
 from outlay.server._storage.correction_tables import SqliteCorrectionReader
 from outlay.server._storage.erasing import running_erasures
 from outlay.server._storage.event_filter import contribution_matcher
 from outlay.server._storage.event_table import CUSTOMER_COLUMN, SqliteEventReader
+from outlay.server._storage.retention import (
+    deleted_before,
+    events_deleted,
+    retention_of,
+)
 from outlay.server._storage.revenue_tables import SqliteRevenueReader
 from outlay.server._storage.rollup_query import RollupQuery
-from outlay.server._storage.rollups import decode_dimensions
+from outlay.server._storage.rollups import TOTAL, decode_dimensions
 from outlay.server._storage.store import NO_FILTER
 from outlay.server._storage.unmatched_events import unmatched_types
 from outlay.server._wire.request_models import Window
@@ -42,7 +47,7 @@ if TYPE_CHECKING:
         Sequence,
     )
 
-    from outlay.server._records import ApiKey, Erasure
+    from outlay.server._records import ApiKey, Erasure, Retention
     from outlay.server._storage.store import Page
 
 READING_COLUMNS: Final = f"seq, at, {CUSTOMER_COLUMN}, data"
@@ -256,6 +261,10 @@ class SqliteReader(SqliteRevenueReader, SqliteEventReader, SqliteCorrectionReade
         """Return the running erasures of an organization, oldest first."""
         return running_erasures(self._connection, namespace)
 
+    def retention(self, namespace: str) -> Retention:
+        """Return how long an organization's events are kept."""
+        return retention_of(self._connection, namespace)
+
     def namespaces(self) -> set[str]:
         """Return the organizations that have a key."""
         rows = self._connection.execute("SELECT DISTINCT namespace FROM api_keys")
@@ -312,6 +321,18 @@ class SqliteReader(SqliteRevenueReader, SqliteEventReader, SqliteCorrectionReade
             f"SELECT (SELECT min(at) {where}), (SELECT max(at) {where})",
             {"namespace": metric.cost.namespace, "type": metric.cost.event_type},
         ).fetchone()
+        if deleted_before(
+            self._connection, metric.cost.namespace, metric.cost.event_type
+        ):
+            (hour,) = self._connection.execute(
+                "SELECT min(bucket) FROM rollups WHERE metric ="
+                " (SELECT definition FROM costs WHERE id = ?) AND cube = ?"
+                " AND grain = ?",
+                (metric.cost.id, TOTAL, Grain.HOUR),
+            ).fetchone()
+            if hour is not None:
+                at = hour * MICROSECONDS_PER_HOUR
+                first, last = min(first or at, at), max(last or at, at)
         return None if first is None else (first, last)
 
     def _wide_sums(
@@ -348,6 +369,10 @@ class SqliteReader(SqliteRevenueReader, SqliteEventReader, SqliteCorrectionReade
         """
         if start >= end:
             return iter(())
+        cost = metric.cost
+        deleted = deleted_before(self._connection, cost.namespace, cost.event_type)
+        if deleted is not None and start < deleted[0] and (after or 0) < deleted[1]:
+            raise events_deleted(deleted[0])
         # The few newest events are found by their order of receipt. The index by time
         # would find all of the period.
         source = "events" if after is None else "events NOT INDEXED"

@@ -34,6 +34,11 @@ from outlay.server._storage.event_table import EVENT_COLUMNS
 from outlay.server._storage.file_lock import FileLock
 from outlay.server._storage.idempotency_index import WRITE_BATCH, IdempotencyIndex
 from outlay.server._storage.pending_rollups import PendingRollups
+from outlay.server._storage.retention import (
+    EventRetention,
+    deleted_before,
+    events_deleted,
+)
 from outlay.server._storage.revenue_tables import SqliteRevenueWriter
 from outlay.server._storage.rollups import STAGING, add_to_rollups, combine
 from outlay.server._storage.sqlite_reader import (
@@ -128,6 +133,7 @@ class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter):
         self._pending = PendingRollups()
         self._pending_since = 0
         self._erasures = Erasures(self._connection, self._transaction)
+        self._retention = EventRetention(self._connection, self._transaction)
         self._load_all_costs()
         self._load_closed()
         self._read_pending()
@@ -249,9 +255,21 @@ class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter):
         if self._lagging:
             self._catch_up(*next(iter(self._lagging.items())))
             return True
-        if self._delete_ended() or self._erasures.step():
+        received_before = now - self._dedupe_window
+        if (
+            self._delete_ended()
+            or self._erasures.step()
+            or self._index.expire(received_before)
+        ):
             return True
-        return self._index.expire(now - self._dedupe_window)
+        # The last event stays, because the next one is numbered after it.
+        last = min(self._folded, self._seq - 1)
+        return self._retention.step(now, last, received_before, self._has_rollups)
+
+    def _has_rollups(self, namespace: str, event_type: str) -> bool:
+        """Return whether all metrics of a type have rollups."""
+        found = self._active.get((namespace, event_type), ())
+        return all(metric.can_roll_up for _, metric in found)
 
     def _write_folded(self) -> None:
         """Add all pending events to the rollups, in the caller's transaction."""
@@ -368,6 +386,7 @@ class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter):
                 (*row_of_cost(new), definition),
             )
             if not new.has_same_quantities(old):
+                self._check_events_are_left(old)
                 self._end_definition(definition)
                 self._connection.execute(
                     "UPDATE costs SET folded_seq = 0, definition = ?"
@@ -377,6 +396,12 @@ class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter):
         for event_type in dict.fromkeys((old.event_type, new.event_type)):
             self._load_costs(namespace, event_type)
         return new
+
+    def _check_events_are_left(self, cost: CostMetric) -> None:
+        """Refuse to compute quantities again whose events are deleted."""
+        found = deleted_before(self._connection, cost.namespace, cost.event_type)
+        if found is not None:
+            raise events_deleted(found[0])
 
     def delete_cost(self, namespace: str, cost_id: str, now: int) -> bool:
         """Delete a cost. Its events stay."""
@@ -477,6 +502,11 @@ class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter):
         self._forget_pending()
         self._erasures.committed()
         return used
+
+    def set_retention(self, namespace: str, keep: int | None) -> None:
+        """Set how long an organization's events are kept."""
+        with self._transaction():
+            self._retention.set(namespace, keep)
 
     def note_key_uses(self, digests: Collection[bytes], now: int) -> None:
         """Note the last use of keys."""

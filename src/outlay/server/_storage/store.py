@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Event,
         IngestResult,
         Product,
+        Retention,
     )
     from outlay.server._wire.request_models import Window
 
@@ -119,6 +120,10 @@ class Reader(EventReader, RevenueReader, CorrectionReader, Protocol):
 
     def erasures(self, namespace: str) -> list[Erasure]:
         """Return the running erasures of an organization, oldest first."""
+        ...
+
+    def retention(self, namespace: str) -> Retention:
+        """Return how long an organization's events are kept."""
         ...
 
     def namespaces(self) -> set[str]:
@@ -367,6 +372,18 @@ class Store(Views, RevenueWriter, CorrectionWriter, Protocol):
 
         Returns:
             The pseudonym. If an erasure of the customer is running, it is that one's.
+        """
+        ...
+
+    def set_retention(self, namespace: str, keep: int | None) -> None:
+        """Set how long an organization's events are kept.
+
+        Older events may be deleted, by deferred work. Quantities over full hours stay
+        as they are. Events that some quantity cannot do without stay as well.
+
+        Args:
+            namespace: The organization.
+            keep: The time in microseconds. None keeps them without a limit.
         """
         ...
 

@@ -1,0 +1,91 @@
+"""``outlay retention``: how long a server keeps the events of an organization."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
+from outlay._cli.exit_codes import ExitCode
+from outlay._cli.options import add_connection_options, connection_settings
+from outlay._cli.output import pluralize
+from outlay._cli.requests import ServerRequests
+
+if TYPE_CHECKING:
+    import httpx
+
+_DESCRIPTION: Final = """\
+Show or set how long the server keeps the events of the key's organization. It deletes
+older ones in the background. Totals over full hours stay as they are.
+"""
+
+_EPILOG: Final = """\
+examples:
+  outlay retention
+  outlay retention --keep-events 400
+  outlay retention --keep-events forever
+"""
+
+_PATH: Final = "/v0/retention"
+_FOREVER: Final = "forever"
+
+
+class _Retention(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    event_days: int | None = None
+    deleted_before: str | None = None
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the description, the arguments and examples."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    parser.add_argument(
+        "--keep-events",
+        type=_days,
+        metavar="DAYS",
+        help="days for which events are kept, 2 or more, or 'forever'",
+    )
+    add_connection_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Set the rule if one is given, and show it."""
+    with ServerRequests(connection_settings(arguments)) as server:
+        if arguments.keep_events is None:
+            response = server.send("GET", _PATH)
+        else:
+            days = arguments.keep_events or None
+            response = server.send("PUT", _PATH, {"eventDays": days})
+        _show(_rule(server, response))
+    return ExitCode.DONE
+
+
+def _rule(server: ServerRequests, response: httpx.Response) -> _Retention:
+    try:
+        return _Retention.model_validate_json(response.content)
+    except ValidationError as error:
+        raise server.unexpected(response) from error
+
+
+def _show(rule: _Retention) -> None:
+    if rule.event_days is None:
+        print("events are kept without a limit")
+    else:
+        print(f"events are kept for {pluralize(rule.event_days, 'day')}")
+    if rule.deleted_before is not None:
+        print(
+            f"events before {rule.deleted_before} may be gone; totals by hour are not"
+        )
+
+
+def _days(text: str) -> int:
+    """Return the days, or 0 for ``forever``."""
+    if text == _FOREVER:
+        return 0
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days; pass 400")
+    return int(text)

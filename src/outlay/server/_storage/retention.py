@@ -1,0 +1,184 @@
+"""Delete old events, slice by slice. Their rollups stay, and so does each total.
+
+An event is deleted only if nothing needs it any more: its rollups hold it, its key is
+forgotten, all metrics of its type have rollups, and its organization has no corrections
+and no closed periods, which read events again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from outlay.server._records import MICROSECONDS_PER_HOUR, Retention
+from outlay.server._wire.problems import HttpProblem
+from outlay.server._wire.response_models import format_instant
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+TABLES: Final = """
+    -- How long events are kept, in microseconds.
+    CREATE TABLE retention (
+        namespace TEXT PRIMARY KEY,
+        keep INTEGER NOT NULL
+    );
+
+    -- Events of a type before deleted_before may be gone, up to deleted_seq.
+    CREATE TABLE deleted_events (
+        namespace TEXT NOT NULL,
+        type TEXT NOT NULL,
+        deleted_before INTEGER NOT NULL,
+        deleted_seq INTEGER NOT NULL,
+        PRIMARY KEY (namespace, type)
+    ) WITHOUT ROWID;
+    """
+
+_BATCH: Final = 2000  # events of one slice: some 20 ms
+_PAUSE: Final = MICROSECONDS_PER_HOUR // 60  # between two looks for old events
+
+_TYPES: Final = """
+    SELECT DISTINCT event_type FROM costs
+    WHERE namespace = ? AND event_type IS NOT NULL AND deleted_at IS NULL
+"""
+_IS_CORRECTED: Final = """
+    SELECT EXISTS (SELECT 1 FROM entries WHERE namespace = :namespace)
+    OR EXISTS (SELECT 1 FROM closed_periods WHERE namespace = :namespace)
+"""
+_OLD: Final = """
+    SELECT seq FROM events WHERE namespace = ? AND type = ? AND at < ?
+    AND seq <= ? AND received_at <= ? ORDER BY at LIMIT ?
+"""
+
+
+class EventRetention:
+    """Deletes the events that no rule keeps. Thread safety: the commit thread.
+
+    Args:
+        connection: The writing connection.
+        transaction: A context manager that commits, or rolls back and raises.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        transaction: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._connection = connection
+        self._transaction = transaction
+        self._next_at = 0
+
+    def set(self, namespace: str, keep: int | None) -> None:
+        """Set how long an organization's events are kept, in a transaction.
+
+        Args:
+            namespace: The organization.
+            keep: The time in microseconds. None keeps them without a limit.
+        """
+        if keep is None:
+            self._connection.execute(
+                "DELETE FROM retention WHERE namespace = ?", (namespace,)
+            )
+        else:
+            self._connection.execute(
+                "INSERT INTO retention VALUES (?,?)"
+                " ON CONFLICT DO UPDATE SET keep = excluded.keep",
+                (namespace, keep),
+            )
+        self._next_at = 0
+
+    def step(
+        self,
+        now: int,
+        last_seq: int,
+        received_before: int,
+        has_rollups: Callable[[str, str], bool],
+    ) -> bool:
+        """Delete a slice. Return whether there may be more.
+
+        Args:
+            now: The time, in microseconds since 1970.
+            last_seq: The last event that the rollups hold.
+            received_before: The last time of receipt of an event whose key is
+                forgotten, in microseconds since 1970.
+            has_rollups: A function that returns whether all metrics of an organization
+                and type have rollups.
+        """
+        if now < self._next_at:
+            return False
+        for namespace, keep in self._connection.execute(
+            "SELECT namespace, keep FROM retention"
+        ).fetchall():
+            (is_corrected,) = self._connection.execute(
+                _IS_CORRECTED, {"namespace": namespace}
+            ).fetchone()
+            if is_corrected:
+                continue
+            before = (now - keep) // MICROSECONDS_PER_HOUR * MICROSECONDS_PER_HOUR
+            for (event_type,) in self._connection.execute(
+                _TYPES, (namespace,)
+            ).fetchall():
+                if has_rollups(namespace, event_type) and self._delete(
+                    namespace, event_type, before, last_seq, received_before
+                ):
+                    return True
+        self._next_at = now + _PAUSE
+        return False
+
+    def _delete(
+        self,
+        namespace: str,
+        event_type: str,
+        before: int,
+        last_seq: int,
+        received_before: int,
+    ) -> bool:
+        old = self._connection.execute(
+            _OLD, (namespace, event_type, before, last_seq, received_before, _BATCH)
+        ).fetchall()
+        if not old:
+            return False
+        with self._transaction():
+            self._connection.execute(
+                "INSERT INTO deleted_events VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET"
+                " deleted_before = max(deleted_before, excluded.deleted_before),"
+                " deleted_seq = max(deleted_seq, excluded.deleted_seq)",
+                (namespace, event_type, before, max(seq for (seq,) in old)),
+            )
+            self._connection.executemany("DELETE FROM events WHERE seq = ?", old)
+        return True
+
+
+def deleted_before(
+    connection: sqlite3.Connection, namespace: str, event_type: str | None
+) -> tuple[int, int] | None:
+    """Return the time before which, and the order up to which, events may be gone."""
+    row = connection.execute(
+        "SELECT deleted_before, deleted_seq FROM deleted_events"
+        " WHERE namespace = ? AND type = ?",
+        (namespace, event_type),
+    ).fetchone()
+    return None if row is None else (row[0], row[1])
+
+
+def retention_of(connection: sqlite3.Connection, namespace: str) -> Retention:
+    """Return an organization's rule, and the time before which events may be gone."""
+    keep, before = connection.execute(
+        "SELECT (SELECT keep FROM retention WHERE namespace = :namespace),"
+        " (SELECT max(deleted_before) FROM deleted_events"
+        " WHERE namespace = :namespace)",
+        {"namespace": namespace},
+    ).fetchone()
+    return Retention(keep, before)
+
+
+def events_deleted(before: int) -> HttpProblem:
+    """Return the 409 for a quantity that needs events that are deleted."""
+    return HttpProblem(
+        409,
+        f"events before {format_instant(before)} are deleted, and totals by the hour "
+        "are left; let the period start and end on full hours, in windows of an hour "
+        "or more",
+        code="EVENTS_DELETED",
+    )

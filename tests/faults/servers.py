@@ -275,7 +275,7 @@ def on_a_full_disk(chance: random.Random, size: int) -> Tally:
 
 
 def begin_erasure(made: Site) -> None:
-    """Ask the server to erase a person, whatever comes of it."""
+    """Ask the server to erase a person. It may be killed before it responds."""
     with made.client() as http:
         try:
             http.post("/v0/erasures", json={"customer": PERSON})

@@ -116,7 +116,7 @@ def certificate(authority: trustme.CA, tmp_path: Path) -> dict[str, Path]:
 def test_tls_serves_who_trusts_the_certificate(
     authority: trustme.CA, certificate: dict[str, Path]
 ) -> None:
-    """And nobody over plain HTTP."""
+    """And no client over plain HTTP."""
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     with running(**certificate) as server:

@@ -172,7 +172,7 @@ def test_more_headers_than_any_client_sends() -> None:
 
 
 def test_slow_heads() -> None:
-    """They would hold their connections for ever."""
+    """They would hold their connections without end."""
     with attacked(head_timeout=1) as target, contextlib.ExitStack() as stack:
         slow = [stack.enter_context(target.connect()) for _ in range(100)]
         for connection in slow:

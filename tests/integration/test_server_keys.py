@@ -242,7 +242,7 @@ def test_keys_of_another_organization_do_not_exist(site: Site) -> None:
 
 
 def test_the_last_use_is_known_and_outlives_the_server(tmp_path: Path) -> None:
-    """It tells which keys nobody would miss."""
+    """It tells which keys no program needs."""
     database = tmp_path / "outlay.db"
     with running(database=database) as site:
         used, unused = site.create("costs:read"), site.create("costs:read")

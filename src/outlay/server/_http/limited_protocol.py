@@ -1,7 +1,7 @@
 """Limit what a client can take of the server, before anything of it is trusted.
 
-The parser alone would collect headers without limit, and wait for ever. All limits here
-hold for clients without a key.
+The parser alone would collect headers without limit, and wait without end. The limits
+here hold for clients without a key.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_HEADERS: Final = 100
 
 _FREE_HEAD_BYTES: Final = 8 * 1024  # of each connection; larger heads share a budget
 _MAX_PIPELINED: Final = 16  # requests that wait behind another on one connection
-_MAX_UNREAD_BYTES: Final = 32 * 1024 * 1024  # of a body that nobody reads any more
+_MAX_UNREAD_BYTES: Final = 32 * 1024 * 1024  # of a body after its response
 _LINGER_SECONDS: Final = 5.0  # for the last bytes of a refusal to arrive
 
 
@@ -117,7 +117,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(_TOO_SLOW)
 
     def evict(self) -> None:
-        """Close at once."""
+        """Close without waiting for the client."""
         self.transport.abort()
 
     def _is_idle(self) -> bool:

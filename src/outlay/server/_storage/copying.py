@@ -1,4 +1,4 @@
-"""Copy a database file as a whole, check the copy, and put one in its place."""
+"""Copy a database file as a whole, check the copy, and exchange one for another."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Renaming:
 
     Args:
         customer: The id.
-        pseudonym: The text in its place.
+        pseudonym: The text that replaces it.
 
     Attributes:
         spellings: The ways in which JSON can spell the id as a string.

@@ -104,7 +104,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     _add_secret_options(rotate)
     _add_common_options(rotate)
-    revoke = add_subcommand(actions, "revoke", _revoke, "revoke an API key at once")
+    revoke = add_subcommand(actions, "revoke", _revoke, "revoke an API key")
     revoke.epilog = _REVOKE_EPILOG
     revoke.add_argument("id", metavar="ID", help="the id of the key, key_…")
     _add_common_options(revoke)

@@ -331,3 +331,26 @@ def test_a_closed_month_is_marked(person: Person, api: httpx.Client) -> None:
     assert response.status_code in {200, 201}, response.text
     assert "closed by first start" in person.look("/?month=2025-12")
     assert "closed by" not in person.look("/?month=2025-11")
+
+
+def test_the_margin_of_averages_is_that_of_the_api(
+    person: Person, api: httpx.Client
+) -> None:
+    """Each customer has an average of its own, and the total adds them up."""
+    average = {**METRIC, "aggregation": "AVG", "unit_cost": "1"}
+    person.send("/cost-metrics", {"action": "create", **average})
+    for customer, pages in (("cus_1", 2), ("cus_1", 4), ("cus_2", 10)):
+        event = {"type": METRIC["event_type"], "source": "test", "subject": customer}
+        body = {**event, "timestamp": "2026-01-01T10:00:00Z", "data": {"pages": pages}}
+        assert api.post("/v0/events", json=body).status_code == 202
+    line = {"customerId": "cus_1", "period": "2025-12", "amount": "9"}
+    lines = [
+        {**line, "currency": "USD"},
+        {**line, "currency": "USD", "period": "2026-01"},
+    ]
+    revenue = {"source": "test", "lines": lines}
+    assert api.put("/v0/revenue", json=revenue).status_code == 200
+    query = {"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T13:00:00Z"}
+    total = api.get("/v0/profitability", params=query).json()["total"]
+    assert total["totalCostExact"] == "13"
+    assert f'<data value="{total["profitExact"]}"' in person.look("/?month=2026-01")

@@ -96,8 +96,8 @@ class Dashboard:
         except HttpProblem as problem:
             response = problem_page(request, problem)
         except QueryStoppedError:
-            problem = HttpProblem(503, "this took too long; choose a shorter period")
-            response = problem_page(request, problem)
+            late = HttpProblem(503, "this took too long; choose a shorter period")
+            response = problem_page(request, late)
         except StoreUnavailableError as error:
             log.error("%s %s: %s", request.method, path, error)  # noqa: TRY400 - no bug
             response = problem_page(request, HttpProblem(503, str(error)))

@@ -52,6 +52,7 @@ def ask(
     offset: int = 0,
     customer: str | None = None,
     trend: bool = False,
+    totals_only: bool = False,
 ) -> Money | None:
     """Return revenue beside cost, or None on a page that cannot have any.
 
@@ -65,6 +66,7 @@ def ask(
         offset: The number of customers before the first one.
         customer: The only customer. If None, all count.
         trend: Whether each customer has a trend of its profit by day.
+        totals_only: Whether no customer is told apart.
     """
     if visit.where or visit.metric is not None or not visit.may(_READ):
         return None
@@ -79,6 +81,7 @@ def ask(
         BucketWidth.DAY if trend and period.grain == "day" else None,
         TimeWindow(period.prior.start, period.prior.end),
         customer=customer,
+        totals_only=totals_only or customer is not None,
     )
     try:
         found = visit.core.profitability.margins(visit.key.namespace, query)

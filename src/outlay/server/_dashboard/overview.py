@@ -37,7 +37,7 @@ def overview(visit: Visit) -> Page:
     by = visit.by(BY_COST, BY_CUSTOMER)
     found = break_down(visit, scope, by)
     counts = event_counts(visit, scope)
-    money = margins.ask(visit)
+    money = margins.ask(visit, totals_only=True)
     groupings = [BY_COST, BY_CUSTOMER, *visit.dimensions]
     return Page(
         "overview.html",

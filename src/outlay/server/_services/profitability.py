@@ -129,6 +129,7 @@ class MarginQuery(NamedTuple):
         prior: The prior period. If None, it has the same length, and ends at the start.
         as_of: The instant whose state is read. If None, it is the current state.
         customer: The only customer. If None, all customers count.
+        totals_only: Whether all customers are one row, which is faster.
     """
 
     start: int
@@ -141,6 +142,7 @@ class MarginQuery(NamedTuple):
     prior: TimeWindow | None = None
     as_of: int | None = None
     customer: str | None = None
+    totals_only: bool = False
 
     @property
     def prior_period(self) -> TimeWindow:
@@ -351,12 +353,12 @@ class _Comparison:
                 metric, start, end, lambda one: one.customer, where=where
             )
             for customer, cost in costs:
-                margins[customer] = margins.get(customer, NO_MARGIN) + Margin(
-                    cost, ZERO
-                )
+                row = "" if self._query.totals_only else customer
+                margins[row] = margins.get(row, NO_MARGIN) + Margin(cost, ZERO)
         for line in lines:
             revenue = Margin(ZERO, self._share(line, start, end))
-            margins[line.customer] = margins.get(line.customer, NO_MARGIN) + revenue
+            row = "" if self._query.totals_only else line.customer
+            margins[row] = margins.get(row, NO_MARGIN) + revenue
         return margins
 
     def _costs(
@@ -377,13 +379,16 @@ class _Comparison:
         else:
             # Its amounts of several periods cannot be added.
             periods = [self._converter.period_at_end(currency, start, end)]
+        # Amounts that can be added need no customers for their total.
+        is_total = self._query.totals_only and metric.aggregation in _ADDITIVE
+        names = frozenset[str]() if is_total else frozenset([CUSTOMER_NAME])
         for period in periods:
             accumulators: dict[K, Accumulator] = {}
             for one in self._reader.contributions(
                 metric,
                 period.start,
                 period.end,
-                names=frozenset([CUSTOMER_NAME]),
+                names=names,
                 where=where,
                 window=window,
                 gross=gross,

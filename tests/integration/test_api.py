@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
+import httpx
 import pytest
 
 from outlay import Client
@@ -146,7 +147,9 @@ def test_events_are_found_page_by_page(
     detail = api.event(newest.id)
     assert detail.event == newest
     assert detail.receipt.received_at < detail.receipt.key_ends_at
-    assert [(use.cost_id, use.cost) for use in detail.counts] == [(metric.id, 12)]
+    assert [(use.cost_id, use.cost) for use in detail.counts] == [
+        (metric.id, Decimal(12))
+    ]
     some = api.events(
         event_types=["cost.ai"],
         provenance=["manual", "priced"],
@@ -182,6 +185,39 @@ def test_a_report_ranks_customers(
     [point] = report.time_series
     assert exact_sum(point.groups.values()) == report.total
     assert report.available_dimensions == ("model",)
+
+
+def test_profitability_compares_revenue_and_cost(
+    server: BackgroundServer, api: Api, tmp_path: Path
+) -> None:
+    """The margin of each customer, and nobody is left out."""
+    api.create_metric("ai", "cost.ai")
+    track(server, tmp_path)
+    line = {
+        "key": "inv-1",
+        "customerId": "cus_1",
+        "amount": "49",
+        "currency": "USD",
+        "period": "2026-11",
+    }
+    answer = httpx.put(
+        f"{server.url}/v0/revenue",
+        json={"source": "billing", "lines": [line]},
+        headers={"authorization": f"Bearer {KEY}"},
+    )
+    assert answer.status_code == 200, answer.text
+
+    result = api.profitability(NOVEMBER, DECEMBER, bucket_width="week")
+
+    first, second = result.rows
+    assert (first.customer_id, first.revenue) == ("cus_1", Decimal(49))
+    assert first.cost == Decimal(f"0.1{TINY[3:]}")
+    assert exact_sum([first.profit, first.cost]) == first.revenue
+    assert first.trend is not None
+    assert (second.customer_id, second.profit) == ("cus_2", Decimal(-12))
+    assert (second.margin_percent, second.is_other) == (None, False)
+    [only, others] = api.profitability(NOVEMBER, DECEMBER, top=1).rows
+    assert (only.customer_id, others.is_other) == ("cus_1", True)
 
 
 def test_products_can_be_created_for_metrics(api: Api) -> None:

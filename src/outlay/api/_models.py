@@ -371,8 +371,9 @@ class ProfitabilityRow(_Response):
     """The revenue, cost and profit of one customer.
 
     Attributes:
-        customer_id: The customer. ``other`` stands for all customers after the first.
+        customer_id: The customer. The live service names the last row ``other``.
         margin_percent: The profit in percent of the revenue. None without revenue.
+        is_other: Whether it stands for all customers after the first ones.
     """
 
     customer_id: str
@@ -382,6 +383,7 @@ class ProfitabilityRow(_Response):
     profit: Annotated[Decimal, exact("profit")]
     margin_percent: Annotated[Decimal | None, Field(alias="marginPct")] = None
     trend: Trend | None = None
+    is_other: bool = False
 
 
 class Profitability(_Response):

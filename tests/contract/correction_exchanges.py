@@ -100,6 +100,7 @@ CORRECTION_EXCHANGES: Final = {
     "period-not-over": _post(
         "/v0/closedPeriods", 409, schemas.ERROR, {"period": "9998-01"}
     ),
+    "export-invalid": Exchange(400, schemas.INVALID, "GET", "/v0/export"),
     "periods": Exchange(200, _LIST, "GET", "/v0/closedPeriods"),
 }
 

@@ -383,7 +383,7 @@ EXCHANGES: Final = {
     "description": Exchange(200, schemas.ANYTHING, "GET", "/openapi.json"),
 }
 
-NOT_JSON: Final = {("expose_metrics", "200")}
+NOT_JSON: Final = {("expose_metrics", "200"), ("export", "200")}
 """Operations whose bodies are another text. Tests of their own read them."""
 
 # Not in the server's description, because there is nothing to describe.

@@ -38,6 +38,7 @@ _COMMANDS: Final = {
     "costs": "show totals by customer, dimension or time",
     "margins": "show revenue beside cost, by customer",
     "revenue": "import revenue from a CSV file",
+    "export": "export events, totals or FOCUS rows to a file",
     "void": "let events count nothing",
     "adjust": "add an amount to what events count",
     "corrections": "list and revert corrections of events",

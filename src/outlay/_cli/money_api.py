@@ -6,10 +6,11 @@ import secrets
 from decimal import Decimal
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import msgspec
+import tenacity
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
@@ -18,7 +19,7 @@ from outlay.api import Api
 from outlay.api._calls import Call, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from outlay._model.settings import Settings
@@ -157,6 +158,13 @@ class ClosedPeriods(_Wire):
     data: tuple[ClosedPeriod, ...]
 
 
+class ExportPage(NamedTuple):
+    """A page of an export, and the cursor of the next one or None."""
+
+    body: bytes
+    cursor: str | None
+
+
 class MoneyApi(Api):
     """Imports revenue, reads margins, corrects events. Use as a context manager."""
 
@@ -282,6 +290,28 @@ class MoneyApi(Api):
     def closed_months(self) -> ClosedPeriods:
         """Return all closed months."""
         return self._get("/v0/closedPeriods", ClosedPeriods, {})
+
+    def export(
+        self, query: Mapping[str, str], cursor: str | None
+    ) -> Iterator[ExportPage]:
+        """Yield the pages of an export, from a cursor on."""
+        while True:
+            more = {} if cursor is None else {"cursor": cursor}
+            call = Call("GET", "/v0/export", bytes, {**query, **more})
+            page = self._export_page(call)
+            yield page
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def _export_page(self, call: Call[bytes]) -> ExportPage:
+        for attempt in tenacity.Retrying(**self._connection.retrying(call)):
+            with attempt:
+                response = self._request(call)
+                number = attempt.retry_state.attempt_number
+                body = self._connection.result(call, response, number)
+                return ExportPage(body, response.headers.get("outlay-next-cursor"))
+        raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
     def _post(self, path: str, model: type[ModelT], body: Mapping[str, Any]) -> ModelT:
         return self._send(Call("POST", path, _reader(model), body=_encode(body)))

@@ -10,6 +10,7 @@ from outlay.server._http.billable_routes import BILLABLE_ROUTES
 from outlay.server._http.correction_routes import CORRECTION_ROUTES
 from outlay.server._http.erasure_routes import ERASURE_ROUTES
 from outlay.server._http.event_routes import EVENT_ROUTES
+from outlay.server._http.export_routes import EXPORT_ROUTES
 from outlay.server._http.key_routes import KEY_ROUTES
 from outlay.server._http.openapi import document
 from outlay.server._http.ops_routes import OPS_ROUTES
@@ -314,6 +315,7 @@ ROUTES: Final = (
     *RETENTION_ROUTES,
     *REVENUE_ROUTES,
     *CORRECTION_ROUTES,
+    *EXPORT_ROUTES,
     *UNMATCHED_ROUTES,
     *OPS_ROUTES,
     Route("GET", "/openapi.json", describe, None, 200),

@@ -1,0 +1,89 @@
+"""Export events and totals as text, page by page."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from outlay.server._services.export_rows import (
+    EVENT_COLUMNS,
+    TOTAL_COLUMNS,
+    encode_json,
+    event_page,
+    total_page,
+    total_rows,
+)
+from outlay.server._services.focus import FOCUS_COLUMNS, FOCUS_DIMENSIONS, focus_rows
+from outlay.server._storage.event_store import CursorError
+from outlay.server._wire.export_models import ExportDataset, ExportFormat
+from outlay.server._wire.problems import FieldError, invalid_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from outlay.server._services.export_rows import Row, RowPage
+    from outlay.server._storage.store import Reader, Views
+    from outlay.server._wire.export_models import ExportQuery
+
+_COLUMNS: Final = {
+    ExportDataset.EVENTS: EVENT_COLUMNS,
+    ExportDataset.TOTALS: TOTAL_COLUMNS,
+    ExportDataset.FOCUS: FOCUS_COLUMNS,
+}
+
+
+class ExportPage(NamedTuple):
+    """A page of an export, as text, and the cursor of the next one or None."""
+
+    body: bytes
+    cursor: str | None
+
+
+class ExportService:
+    """Exports events and totals. Thread safety: any thread.
+
+    Memory is bounded by the page, whatever the size of the export.
+    """
+
+    def __init__(self, store: Views) -> None:
+        self._store = store
+
+    def page(self, namespace: str, query: ExportQuery) -> ExportPage:
+        """Return a page of an export.
+
+        Raises:
+            HttpProblem: 400, because the cursor is not one of this export.
+        """
+        try:
+            with self._store.reading() as reader:
+                page = _rows(reader, namespace, query)
+        except CursorError as error:
+            raise invalid_fields(
+                [FieldError("cursor", str(error), "INVALID_CURSOR")]
+            ) from None
+        columns = _COLUMNS[query.dataset]
+        if query.format is ExportFormat.CSV:
+            header = [columns] if query.cursor is None else []
+            return ExportPage(_csv([*header, *page.rows]), page.cursor)
+        return ExportPage(_json_lines(columns, page.rows), page.cursor)
+
+
+def _rows(reader: Reader, namespace: str, query: ExportQuery) -> RowPage:
+    if query.dataset is ExportDataset.EVENTS:
+        return event_page(reader, namespace, query)
+    if query.dataset is ExportDataset.FOCUS:
+        return total_page(reader, namespace, query, focus_rows, FOCUS_DIMENSIONS)
+    return total_page(reader, namespace, query, total_rows, {})
+
+
+def _csv(rows: Sequence[Row]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def _json_lines(columns: Sequence[str], rows: Sequence[Row]) -> bytes:
+    return b"".join(
+        encode_json(dict(zip(columns, row, strict=True))) + b"\n" for row in rows
+    )

@@ -1,0 +1,280 @@
+"""Turn events and totals into the rows of exports, page by page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from outlay.server._metering.decimals import ZERO, add, format_plain, multiply
+from outlay.server._metering.metric import CompiledMetric, compile_metric
+from outlay.server._services.gross import has_corrections
+from outlay.server._storage.event_store import CursorError, EventFilter
+from outlay.server._storage.store import ALL, CUSTOMER_NAME, NO_FILTER
+from outlay.server._wire.request_models import Window
+from outlay.server._wire.response_models import format_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from decimal import Decimal
+
+    from outlay.server._metering.metric import Accumulator
+    from outlay.server._records import ReceivedEvent
+    from outlay.server._storage.store import Reader
+    from outlay.server._wire.export_models import ExportQuery
+
+Row: TypeAlias = Sequence[str | None]
+"""The values of a row. Every amount is a text with all of its digits."""
+
+DAY: Final = 86_400_000_000  # microseconds
+_CURSOR: Final = re.compile(r"(cst_[a-zA-Z0-9]+)_(-?\d{1,9})", re.ASCII)
+
+encode_json: Final = msgspec.json.Encoder().encode
+
+
+class RowPage(NamedTuple):
+    """A page of rows, and the cursor of the next page or None."""
+
+    rows: list[Row]
+    cursor: str | None
+
+
+class GroupTotal(NamedTuple):
+    """What one customer and set of dimensions cost in a metric on one day.
+
+    Attributes:
+        day: The start of the day in UTC, in microseconds since 1970.
+        customer: The customer's id.
+        dimensions: The values of the metric's dimensions, by name.
+        events: The number of events, net.
+        quantity: The net quantity.
+        cost: The net cost.
+        gross: The cost without corrections.
+    """
+
+    metric: CompiledMetric
+    day: int
+    customer: str
+    dimensions: Mapping[str, str]
+    events: int
+    quantity: Decimal
+    cost: Decimal
+    gross: Decimal
+
+    @property
+    def corrections(self) -> Decimal:
+        """The net cost minus the gross cost."""
+        return add(self.cost, self.gross.copy_negate())
+
+
+EVENT_COLUMNS: Final = (
+    "id",
+    "timestamp",
+    "receivedAt",
+    "type",
+    "source",
+    "customerId",
+    "externalId",
+    "idempotencyKey",
+    "data",
+)
+TOTAL_COLUMNS: Final = (
+    "costId",
+    "costName",
+    "day",
+    "customerId",
+    "dimensions",
+    "events",
+    "quantity",
+    "unit",
+    "cost",
+    "grossCost",
+    "corrections",
+    "currency",
+)
+
+
+def event_page(reader: Reader, namespace: str, query: ExportQuery) -> RowPage:
+    """Return a page of events, the newest first.
+
+    Raises:
+        CursorError: The cursor is not one of this store.
+    """
+    where = EventFilter(
+        customers=None if query.subject is None else frozenset([query.subject]),
+        start=query.start,
+        end=query.end,
+    )
+    page = reader.events(namespace, where, query.limit, query.cursor)
+    return RowPage([_event_row(one) for one in page.events], page.cursor)
+
+
+def _event_row(received: ReceivedEvent) -> Row:
+    event = received.event
+    return (
+        event.id,
+        format_instant(event.at),
+        format_instant(received.received_at),
+        event.type,
+        event.source,
+        event.customer,
+        event.external_id,
+        event.key,
+        event.data,
+    )
+
+
+def total_page(
+    reader: Reader,
+    namespace: str,
+    query: ExportQuery,
+    rows_of: Callable[[GroupTotal], Sequence[Row]],
+    more_dimensions: Mapping[str, str],
+) -> RowPage:
+    """Return a page of totals by metric, day, customer and dimensions.
+
+    It ends with a whole day of a metric, so that it may have some more rows.
+
+    Args:
+        reader: The view of the store.
+        namespace: The organization.
+        query: The period and the page.
+        rows_of: A function that returns the rows of a total.
+        more_dimensions: The JSONPath of dimensions that metrics do not have, by name.
+            With any, the events are read instead of the rollups.
+
+    Raises:
+        CursorError: The cursor is not one of this export.
+    """
+    rows: list[Row] = []
+    is_corrected = has_corrections(reader, namespace)
+    window = Window.MINUTE if more_dimensions else Window.DAY
+    for metric, day in _days(reader, namespace, query, more_dimensions):
+        if len(rows) >= query.limit:
+            return RowPage(rows, f"{metric.cost.id}_{day}")
+        source = _Source(reader, metric, query, window)
+        for total in _totals(source, day, is_corrected=is_corrected):
+            rows += rows_of(total)
+    return RowPage(rows, None)
+
+
+def total_rows(total: GroupTotal) -> Sequence[Row]:
+    """Return the row of a total."""
+    cost = total.metric.cost
+    return (
+        (
+            cost.id,
+            cost.name,
+            format_instant(total.day)[:10],
+            total.customer,
+            encode_json(total.dimensions).decode(),
+            str(total.events),
+            format_plain(total.quantity),
+            cost.unit,
+            format_plain(total.cost),
+            format_plain(total.gross),
+            format_plain(total.corrections),
+            cost.currency,
+        ),
+    )
+
+
+def _days(
+    reader: Reader,
+    namespace: str,
+    query: ExportQuery,
+    more_dimensions: Mapping[str, str],
+) -> Iterator[tuple[CompiledMetric, int]]:
+    """Yield each metric and day that may have rows, from the cursor on."""
+    costs, _ = reader.costs(namespace, None, ALL)
+    after = _place(query.cursor)
+    is_after = after is None
+    detailed = [
+        msgspec.structs.replace(cost, group_by={**cost.group_by, **more_dimensions})
+        for cost in costs
+    ]
+    for metric in filter(None, map(compile_metric, detailed)):
+        if after is not None and metric.cost.id == after[0]:
+            is_after = True
+        times = reader.time_range(metric)
+        if not is_after or times is None:
+            continue
+        # A correction of an earlier event may count up to now.
+        first = max(query.start, times[0]) // DAY
+        if after is not None and metric.cost.id == after[0]:
+            first = max(first, after[1])
+        for day in range(first, -(-query.end // DAY)):
+            yield metric, day
+
+
+def _place(cursor: str | None) -> tuple[str, int] | None:
+    if cursor is None:
+        return None
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
+        raise CursorError("pass the Outlay-Next-Cursor of the page before")
+    return found[1], int(found[2])
+
+
+class _Source(NamedTuple):
+    """The source of the totals of one metric."""
+
+    reader: Reader
+    metric: CompiledMetric
+    query: ExportQuery
+    window: Window
+
+
+def _totals(source: _Source, day: int, *, is_corrected: bool) -> Iterator[GroupTotal]:
+    """Yield the totals of a day, by customer and dimensions."""
+    metric = source.metric
+    net = _groups(source, day, gross=False)
+    gross = _groups(source, day, gross=True) if is_corrected else net
+    for key in sorted({**net, **gross}):
+        customer, *values = key
+        total, before = net.get(key), gross.get(key)
+        quantity = _quantity(total)
+        yield GroupTotal(
+            metric,
+            day * DAY,
+            customer,
+            dict(zip(metric.names, values, strict=True)),
+            0 if total is None else total.events,
+            quantity,
+            multiply(quantity, metric.cost.unit_cost),
+            multiply(_quantity(before), metric.cost.unit_cost),
+        )
+
+
+def _groups(
+    source: _Source, day: int, *, gross: bool
+) -> dict[tuple[str, ...], Accumulator]:
+    metric, query = source.metric, source.query
+    groups: dict[tuple[str, ...], Accumulator] = {}
+    where = (
+        NO_FILTER
+        if query.subject is None
+        else {CUSTOMER_NAME: frozenset([query.subject])}
+    )
+    for one in source.reader.contributions(
+        metric,
+        max(query.start, day * DAY),
+        min(query.end, (day + 1) * DAY),
+        names=frozenset([CUSTOMER_NAME, *metric.names]),
+        where=where,
+        window=source.window,
+        gross=gross,
+    ):
+        key = (one.customer, *one.dimensions)
+        accumulator = groups.get(key)
+        if accumulator is None:
+            accumulator = groups[key] = metric.new_accumulator()
+        accumulator.add(one)
+    return groups
+
+
+def _quantity(accumulator: Accumulator | None) -> Decimal:
+    found = None if accumulator is None else accumulator.result()
+    return ZERO if found is None else found

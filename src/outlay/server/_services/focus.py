@@ -1,0 +1,177 @@
+"""Write totals in the columns of FOCUS 1.2.
+
+FOCUS is the FinOps Open Cost and Usage Specification (focus.finops.org, version 1.2).
+A row is the cost of one metric, customer and set of dimensions on one day. Corrections
+are rows of their own.
+
+``InvoiceId`` is null, because no charge belongs to an invoice before it is reconciled.
+So is ``ChargeClass``, because only a charge of an invoice can be a ``Correction``.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from outlay.server._metering.decimals import format_plain
+from outlay.server._services.export_rows import DAY, encode_json
+from outlay.server._wire.response_models import (
+    from_microseconds,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from decimal import Decimal
+
+    from outlay.server._services.export_rows import GroupTotal, Row
+
+FOCUS_COLUMNS: Final = (
+    "BilledCost",
+    "BillingAccountId",
+    "BillingAccountName",
+    "BillingCurrency",
+    "BillingPeriodEnd",
+    "BillingPeriodStart",
+    "ChargeCategory",
+    "ChargeClass",
+    "ChargeDescription",
+    "ChargeFrequency",
+    "ChargePeriodEnd",
+    "ChargePeriodStart",
+    "CommitmentDiscountStatus",
+    "ConsumedQuantity",
+    "ConsumedUnit",
+    "ContractedCost",
+    "EffectiveCost",
+    "InvoiceId",
+    "InvoiceIssuerName",
+    "ListCost",
+    "PricingQuantity",
+    "PricingUnit",
+    "ProviderName",
+    "PublisherName",
+    "ServiceCategory",
+    "ServiceName",
+    "ServiceSubcategory",
+    "Tags",
+    "x_AmountStatus",
+    "x_CostMetricId",
+    "x_CustomerId",
+)
+
+_STATUS: Final = "x_AmountStatus"
+FOCUS_DIMENSIONS: Final = {_STATUS: "$.provenance"}
+"""The dimension that FOCUS rows have beside those of the metric."""
+
+# Categories and subcategories of FOCUS 1.2, by the start of the event type.
+_SERVICES: Final = (
+    ("cost.ai.", "AI and Machine Learning", "Generative AI"),
+    ("cost.documents.", "AI and Machine Learning", "Other (AI and Machine Learning)"),
+    ("cost.messaging", "Other", "Other (Other)"),
+)
+_OTHER: Final = ("Other", "Other (Other)")
+_DEFAULT_STATUS: Final = {True: "reported", False: "manual"}
+_UNKNOWN: Final = "unknown"
+_EVENTS_UNIT: Final = "Requests"
+
+
+def focus_rows(total: GroupTotal) -> Sequence[Row]:
+    """Return the usage of a total, and its corrections if there are any.
+
+    Only quantities that add up have rows: the cost of a maximum has no parts.
+    """
+    if not total.metric.can_subtract or total.metric.aggregation == "AVG":
+        return ()
+    rows: list[Row] = []
+    if total.gross or total.events > 0:
+        rows.append(_row(total, total.gross, is_usage=True))
+    if total.corrections:
+        rows.append(_row(total, total.corrections, is_usage=False))
+    return rows
+
+
+def _row(total: GroupTotal, amount: Decimal, *, is_usage: bool) -> Row:
+    cost = total.metric.cost
+    text = format_plain(amount)
+    start, end = _month(total.day)
+    provider = total.dimensions.get("provider") or _UNKNOWN
+    category, subcategory = _service(cost.event_type or "")
+    quantity, unit = _usage(total) if is_usage else ("", "")
+    tags = {
+        name: value
+        for name, value in total.dimensions.items()
+        if value and name != _STATUS
+    }
+    values = {
+        "BilledCost": text,
+        "BillingAccountId": cost.namespace,
+        "BillingAccountName": cost.namespace,
+        "BillingCurrency": cost.currency,
+        "BillingPeriodStart": start,
+        "BillingPeriodEnd": end,
+        "ChargeCategory": "Usage" if is_usage else "Adjustment",
+        "ChargeClass": "",
+        "ChargeDescription": f"{cost.name} of {provider}"
+        if is_usage
+        else f"Corrections of {cost.name} of {provider}",
+        "ChargeFrequency": "Usage-Based" if is_usage else "One-Time",
+        "ChargePeriodStart": _instant(total.day),
+        "ChargePeriodEnd": _instant(total.day + DAY),
+        # Null, because there are no commitments. Rules about quantities read it.
+        "CommitmentDiscountStatus": "",
+        "ConsumedQuantity": quantity,
+        "ConsumedUnit": unit,
+        "ContractedCost": text,
+        "EffectiveCost": text,
+        "InvoiceId": "",
+        "InvoiceIssuerName": provider,
+        "ListCost": text,
+        "PricingQuantity": quantity,
+        "PricingUnit": unit,
+        "ProviderName": provider,
+        "PublisherName": provider,
+        "ServiceCategory": category,
+        "ServiceName": cost.name,
+        "ServiceSubcategory": subcategory,
+        "Tags": encode_json({**tags, "customer": total.customer}).decode(),
+        # An event of another client than outlay's does not say it.
+        _STATUS: (is_usage and total.dimensions[_STATUS]) or _DEFAULT_STATUS[is_usage],
+        "x_CostMetricId": cost.id,
+        "x_CustomerId": total.customer,
+    }
+    return [values[name] for name in FOCUS_COLUMNS]
+
+
+def _usage(total: GroupTotal) -> tuple[str, str]:
+    """Return the quantity and the unit of a usage.
+
+    A metric whose value is money has no unit. Its usage is the number of events.
+    """
+    unit = total.metric.cost.unit
+    quantity = format_plain(total.quantity) if unit else str(max(total.events, 0))
+    # Readers take a column without any decimal point for integers, which FOCUS refuses.
+    return quantity if "." in quantity else f"{quantity}.0", unit or _EVENTS_UNIT
+
+
+def _service(event_type: str) -> tuple[str, str]:
+    for start, category, subcategory in _SERVICES:
+        if event_type.startswith(start):
+            return category, subcategory
+    return _OTHER
+
+
+def _month(at: int) -> tuple[str, str]:
+    """Return the start and the end of the month of an instant."""
+    day = from_microseconds(at)
+    start = datetime(day.year, day.month, 1, tzinfo=UTC)
+    year, month = divmod(day.year * 12 + day.month, 12)
+    return _text(start), _text(datetime(year, month + 1, 1, tzinfo=UTC))
+
+
+def _instant(at: int) -> str:
+    return _text(from_microseconds(at))
+
+
+def _text(moment: datetime) -> str:
+    """Return the form of FOCUS: UTC, in seconds."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

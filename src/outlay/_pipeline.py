@@ -19,7 +19,7 @@ from outlay._model.rate_limited_log import RateLimitedLog
 from outlay._model.stats import FlushResult, Stats
 from outlay._shipping.agent_shipper import AgentShipper
 from outlay._shipping.http_transport import HttpTransport
-from outlay._shipping.shipper import EventShipper, Shipper
+from outlay._shipping.shipper import Shipper
 from outlay._telemetry import ClientTelemetry
 from outlay._unattributed import UnattributedPolicy
 from outlay.errors import ConfigError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
 
     from outlay._model.settings import Settings
+    from outlay._shipping.event_shipper import EventShipper
     from outlay._shipping.transport import Transport
     from outlay._shipping.user_client import HttpClientSource
 

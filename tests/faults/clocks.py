@@ -29,10 +29,10 @@ _DOUBTFUL: Final = ("answer lost", "request lost", "500 after taking")
 
 def _leave_in_doubt(chance: random.Random, scene: Bench, process: Process) -> None:
     """Make a request, if there is one to make, that gets no answer."""
-    fate = FATES[chance.choice(_DOUBTFUL)]
+    outcome = FATES[chance.choice(_DOUBTFUL)]
     job = process.plan()
     if not isinstance(job, float):
-        process.perform(job, lambda path, body: fate(scene.service, path, body))
+        process.perform(job, lambda path, body: outcome(scene.service, path, body))
 
 
 def _stepped(chance: random.Random, size: int, *, step: float) -> Tally:

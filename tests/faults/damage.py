@@ -65,10 +65,10 @@ class Bench:
 
     def inherit(self) -> None:
         """Deliver what all processes left behind."""
-        heir = self.start()
-        heir.adopt()
-        self.ship(heir)
-        stats = heir.client.close(0).stats
+        adopter = self.start()
+        adopter.adopt()
+        self.ship(adopter)
+        stats = adopter.client.close(0).stats
         assert (stats.pending, stats.parked) == (0, 0), stats
 
     def books(self) -> Books:
@@ -81,7 +81,7 @@ class Bench:
 def bench() -> Iterator[Bench]:
     """Hold a trial on a fresh folder."""
     with tempfile.TemporaryDirectory(prefix="outlay-faults-") as folder:
-        yield Bench(Path(folder) / "spill")
+        yield Bench(Path(folder) / "journal")
 
 
 def _torn(_: random.Random, size: int, *, cut: bool) -> Tally:
@@ -172,11 +172,11 @@ def _truncated(chance: random.Random, size: int, *, sealed: bool) -> Tally:
         events = [*iter_unsettled(bytearray(segment.read_bytes()))]
         cut = chance.randrange(SEGMENT_HEADER_BYTES, events[-1].end)
         os.truncate(segment, cut)
-        heir = scene.start()
-        heir.adopt()
-        scene.ship(heir)
-        assert heir.client.stats().damaged == 1
-        heir.client.close(0)
+        adopter = scene.start()
+        adopter.adopt()
+        scene.ship(adopter)
+        assert adopter.client.stats().damaged == 1
+        adopter.client.close(0)
         [aside] = scene.journal_dir.glob("*/dead/*.damaged")
         assert aside.stat().st_size <= cut
         gone = {

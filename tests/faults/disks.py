@@ -39,7 +39,7 @@ def _judging_on_small_disk() -> Iterator[tuple[Judge, Path]]:
         small_disk(Path(folder) / "disk") as disk,
         ScriptedServer() as server,
     ):
-        yield Judge(server, disk / "spill"), disk
+        yield Judge(server, disk / "journal"), disk
 
 
 def _fill(tell: Teller, settings: SettingsInput, first: int, count: int) -> None:
@@ -58,7 +58,7 @@ def _fill(tell: Teller, settings: SettingsInput, first: int, count: int) -> None
 
 
 def _full(chance: random.Random, size: int, *, shipping: bool) -> Tally:
-    """Fill the disk, kill who did it, and make room for the heir."""
+    """Fill the disk, kill who did it, and make room for the adopter."""
     with _judging_on_small_disk() as (judge, disk):
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(chance.randrange(950) * KIB))

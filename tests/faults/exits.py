@@ -53,7 +53,7 @@ _HANDLED: Final = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
 
 
 def _ended(chance: random.Random, size: int, *, program: str) -> Tally:
-    """Let an interpreter end; the server may be up, or down until the heir comes."""
+    """Let an interpreter end; the server may be up, or down until the adopter comes."""
     with judging() as judge:
         if down := chance.random() < 0.4:
             judge.server.stop()

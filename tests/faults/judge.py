@@ -121,8 +121,8 @@ class Judge:
             self._inherit(others)
 
     def _inherit(self, others: SettingsInput) -> None:
-        with self.client(**others) as heir:
-            report = heir.flush(DEADLINE)
+        with self.client(**others) as adopter:
+            report = adopter.flush(DEADLINE)
         assert report.complete, report
         assert_conserved(report.stats)
 
@@ -168,4 +168,4 @@ def judging() -> Iterator[Judge]:
         tempfile.TemporaryDirectory(prefix="outlay-faults-") as folder,
         ScriptedServer() as server,
     ):
-        yield Judge(server, Path(folder) / "spill")
+        yield Judge(server, Path(folder) / "journal")

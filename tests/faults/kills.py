@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Final
 from outlay import Client
 from outlay._journal.admin.edit import ResendResult, resend
 from outlay._journal.admin.inspect import DestinationView
-from outlay._journal.folders import destination_name
 from outlay._journal.merging import MERGE_FROM
-from outlay._journal.segment_opener import Destination
 from outlay._model.clock import SystemClock
 from outlay.transport import HttpTransport
 from tests.faults.children import Child, die, wait_to_be_killed
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from outlay._client_options import SettingsInput
-    from outlay._model.settings import Settings
     from tests.faults.children import Teller
     from tests.faults.judge import Judge
     from tests.faults.scenario import Tally
@@ -79,7 +76,7 @@ def _track_on(tell: Teller, settings: SettingsInput, first: int, count: int) -> 
 def _at_random(
     chance: random.Random, size: int, *, shipping: bool, batching: bool
 ) -> Tally:
-    """Kill three processes in a row; each is the heir of those before it."""
+    """Kill three processes in a row; each is the adopter of those before it."""
     with judging() as judge:
         settings = judge.settings(
             shipping="thread" if shipping else "none",
@@ -107,7 +104,7 @@ def _ship_on(_: Teller, settings: SettingsInput) -> None:
     wait_to_be_killed()
 
 
-def _heirs(chance: random.Random, size: int) -> Tally:
+def _adopters(chance: random.Random, size: int) -> Tally:
     """Kill those who adopt and ship what another left, again and again."""
     with judging() as judge:
         settings = judge.settings(batching=chance.choice(["never", "always"]))
@@ -185,12 +182,11 @@ def _resending(client: Client, tell: Teller, _: SettingsInput) -> Step:
         tell.track(client, number)
     process = Process(client, SystemClock())
     process.ship(lambda *_: refused(400, "bad_request"))
-    return lambda: _resend_all(client.settings)
+    return lambda: _resend_all(client)
 
 
-def _resend_all(settings: Settings) -> ResendResult:
-    key = Destination.from_settings(settings)
-    view = DestinationView(settings.journal_dir / destination_name(*key))
+def _resend_all(client: Client) -> ResendResult:
+    view = DestinationView(client._pipeline.journal.folder.path)
     now_ms = SystemClock().now_ms()
     return resend(view, lambda _: True, now_ms=now_ms, max_journal_bytes=_GIB)
 
@@ -247,7 +243,7 @@ def _resend_between_steps(chance: random.Random, _: int) -> Tally:
         _struck(judge, _resending, chance.randrange(count), refusing=False)
         judge.told.pop("instructions", None)  # it took another path, and lived
         judge.inherit()
-        _resend_all(judge.client(shipping="none").settings)
+        _resend_all(judge.client(shipping="none"))
         judge.inherit()
         tally = judge.tally()
         left = tally.events - len(judge.server.amounts)
@@ -284,7 +280,7 @@ SCENARIOS: Final = (
             ("shipping batches", True, True),
         )
     ),
-    Scenario("SIGKILL of heirs, again and again", _heirs, trials=60, size=60),
+    Scenario("SIGKILL of adopters, again and again", _adopters, trials=60, size=60),
     _steps("append", _appending),
     _steps("opening the first segment", _opening),
     _steps("rotate", _rotating),

@@ -66,20 +66,20 @@ def test_a_full_disk_degrades_to_memory_and_every_event_arrives(
 @needs_root
 def test_a_disk_without_room_for_the_first_file_is_left_clean(small_disk: Path) -> None:
     """A client tries every second: what it leaves each time would add up."""
-    (small_disk / "spill").mkdir()
+    (small_disk / "journal").mkdir()
     for folder in ("", "/dead"):
-        (small_disk / f"spill/d{folder}").mkdir()
+        (small_disk / f"journal/d{folder}").mkdir()
     ballast = (small_disk / "ballast").open("wb", buffering=0)
     with ballast, contextlib.suppress(OSError):
         while True:
             ballast.write(bytes(512))
 
     with pytest.raises(OSError, match="No space left"):
-        DestinationFolder(small_disk / "spill" / "d").prepare(
+        DestinationFolder(small_disk / "journal" / "d").prepare(
             base_url="http://127.0.0.1:1", namespace=None, now_ms=0
         )
 
-    assert [path.name for path in (small_disk / "spill/d").iterdir()] == ["dead"]
+    assert [path.name for path in (small_disk / "journal/d").iterdir()] == ["dead"]
 
 
 @needs_root
@@ -115,7 +115,7 @@ def test_a_read_only_disk_degrades_to_memory(small_disk: Path) -> None:
     disks.remount(small_disk, "ro")
 
     with ScriptedServer() as server:
-        client = _client(server, small_disk / "spill")
+        client = _client(server, small_disk / "journal")
         track(client, 1)
         report = client.close(20)
 
@@ -140,7 +140,7 @@ def test_a_folder_that_belongs_to_somebody_else_degrades_to_memory(
     tmp_path: Path, *, exists: bool
 ) -> None:
     """A job ran as root once; now it runs as the application's user."""
-    journal_dir = tmp_path / "spill"
+    journal_dir = tmp_path / "journal"
     if exists:
         journal_dir.mkdir(mode=0o700)
 
@@ -214,10 +214,10 @@ def test_a_folder_deleted_under_a_shipping_client_loses_nothing_that_is_delivere
 ) -> None:
     """The mapping outlives the name: what was being read is still delivered."""
     with ScriptedServer() as server:
-        client = _client(server, tmp_path / "spill")
+        client = _client(server, tmp_path / "journal")
         track(client, 1)
         assert client.flush(20).complete
-        shutil.rmtree(tmp_path / "spill")
+        shutil.rmtree(tmp_path / "journal")
         for number in range(2, 1500):
             track(client, number)
         report = client.close(30)
@@ -294,7 +294,7 @@ def test_what_is_in_memory_at_the_end_goes_to_a_disk_that_is_back(
 ) -> None:
     """Nobody tracks any more, the server is away, and the disk has room again."""
     with ScriptedServer(lambda _: Fault.RESET) as server:
-        in_the_way = tmp_path / "spill"
+        in_the_way = tmp_path / "journal"
         in_the_way.touch()
         clock = ManualClock()
         client = Client(
@@ -311,11 +311,11 @@ def test_what_is_in_memory_at_the_end_goes_to_a_disk_that_is_back(
         in_the_way.unlink()
         report = client.close(0.1)
         attempted = bool(server.requests)
-        (destination,) = inspection.destinations(tmp_path / "spill")
+        (destination,) = inspection.destinations(tmp_path / "journal")
         kept = [*destination.events(lambda _: None)]
         server.respond = server.accept
-        heir = _client(server, tmp_path / "spill")
-        complete = heir.close(20).complete
+        adopter = _client(server, tmp_path / "journal")
+        complete = adopter.close(20).complete
 
     assert not report.complete
     assert (report.stats.pending, report.stats.dropped) == (5, {})
@@ -335,7 +335,7 @@ def test_what_no_disk_takes_at_the_end_is_dropped_counted_and_reported(
     durability: Literal["process", "memory"],
 ) -> None:
     """It ends with the process; that must not go unnoticed."""
-    in_the_way = tmp_path / "spill"
+    in_the_way = tmp_path / "journal"
     in_the_way.touch()
     told = []
     client = Client(

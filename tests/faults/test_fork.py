@@ -178,7 +178,7 @@ report("parent")
 
     said = run(program, settings_for(server.url, tmp_path, linger=30))
 
-    assert said == "0\nparent True 10 0 10\n", "a living parent has no heir"
+    assert said == "0\nparent True 10 0 10\n", "a living parent has no adopter"
     assert server.total == total_of(range(10))
 
 
@@ -198,7 +198,7 @@ fork(child)
 threading.Event().wait(60)
 """
     )
-    said = _said_by_the_heir(program, settings)
+    said = _said_by_the_adopter(program, settings)
 
     assert said == "10\n"
     assert server.total == total_of(range(10))
@@ -225,7 +225,7 @@ if os.fork() == 0:
     child()
 threading.Event().wait(60)
 """
-    said = _said_by_the_heir(program, settings)
+    said = _said_by_the_adopter(program, settings)
 
     assert said == "10\n"
     assert server.total == total_of(range(10))
@@ -325,8 +325,8 @@ def _kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def _said_by_the_heir(program: str, settings: dict[str, object]) -> str:
-    """Kill a program whose child lives on; return how many events its heir recovers."""
+def _said_by_the_adopter(program: str, settings: dict[str, object]) -> str:
+    """Kill a program whose child lives on; return what its adopter recovers."""
     parent = start(program, settings)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
@@ -373,7 +373,7 @@ def report(who):
 
 def _delivered_later(server: ScriptedServer, journal_dir: Path) -> str:
     """Return what the next process reports."""
-    return run(_ALONE + "report('heir')", settings_for(server.url, journal_dir))
+    return run(_ALONE + "report('adopter')", settings_for(server.url, journal_dir))
 
 
 def test_a_child_that_python_knows_nothing_of_writes_over_no_event(
@@ -392,7 +392,7 @@ for pid in children:
     )
     run(program, settings_for(server.url, tmp_path, shipping="none"))
 
-    assert _delivered_later(server, tmp_path) == "heir True 0 200 200\n"
+    assert _delivered_later(server, tmp_path) == "adopter True 0 200 200\n"
     assert server.total == total_of(
         [*range(50), *range(100, 150), *range(200, 250), *range(300, 350)]
     )
@@ -425,7 +425,7 @@ track_all(range(10, 20))
     said = run(program, settings_for(server.url, tmp_path, shipping="none"))
 
     assert said == "0\n"
-    assert _delivered_later(server, tmp_path) == "heir True 0 20 20\n"
+    assert _delivered_later(server, tmp_path) == "adopter True 0 20 20\n"
     assert server.total == total_of(range(20))
     assert server.duplicates == 0
 

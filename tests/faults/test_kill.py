@@ -33,7 +33,7 @@ def server() -> Iterator[ScriptedServer]:
         yield running
 
 
-# Each trial is a process of its own, and the heir of the trials before it.
+# Each trial is a process of its own, and the adopter of the trials before it.
 _DIE_AGAIN_AND_AGAIN = f"""
 for trial in range({_TRIALS}):
     pid = os.fork()
@@ -180,16 +180,16 @@ def test_of_many_processes_that_adopt_at_once_one_inherits(
     settings = settings_for(server.url, tmp_path)
     run(_LEAVE, {**settings, "OUTLAY_SHIPPING": "none"}, code=-9)
     program = "say('ready')\nsys.stdin.readline()\n" + _SHIP
-    heirs = [start(program, settings) for _ in range(4)]
+    adopters = [start(program, settings) for _ in range(4)]
 
-    for heir in heirs:
-        assert heir.stdout is not None
-        assert heir.stdout.readline() == "ready\n"
-    for heir in heirs:
-        assert heir.stdin is not None
-        heir.stdin.write("go\n")
-        heir.stdin.flush()
-    recovered = [int(finish(heir).split()[1]) for heir in heirs]
+    for adopter in adopters:
+        assert adopter.stdout is not None
+        assert adopter.stdout.readline() == "ready\n"
+    for adopter in adopters:
+        assert adopter.stdin is not None
+        adopter.stdin.write("go\n")
+        adopter.stdin.flush()
+    recovered = [int(finish(adopter).split()[1]) for adopter in adopters]
 
     assert sum(recovered) == 200
     assert recovered.count(0) == 3
@@ -216,7 +216,7 @@ def test_a_living_sibling_inherits_at_its_next_look(
     assert server.total == total_of([1000, *range(200)])
 
 
-def test_an_heir_that_is_killed_has_an_heir(
+def test_an_adopter_that_is_killed_has_an_adopter(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
     """Killed while it adopts and ships what another left, again and again."""
@@ -224,10 +224,10 @@ def test_an_heir_that_is_killed_has_an_heir(
     run(_LEAVE, {**settings, "OUTLAY_SHIPPING": "none"}, code=-9)
 
     for _ in range(4):
-        heir = start("outlay.default_client()\nthreading.Event().wait(60)", settings)
+        adopter = start("outlay.default_client()\nthreading.Event().wait(60)", settings)
         server.wait_for_requests(len(server.requests) + 10)
-        heir.kill()
-        finish(heir, code=-signal.SIGKILL)
+        adopter.kill()
+        finish(adopter, code=-signal.SIGKILL)
     said = run(_SHIP, settings)
 
     assert said.startswith("True")

@@ -39,7 +39,7 @@ def _writer(folder: Path) -> Client:
     return Client(journal_dir=folder, shipping="none", segment_bytes=64 * 1024)
 
 
-def _heir(folder: Path) -> Client:
+def _adopter(folder: Path) -> Client:
     return Client(transport=ScriptedTransport, journal_dir=folder, linger=0.0)
 
 
@@ -64,8 +64,8 @@ def test_tracking_from_a_handler_loses_nothing_wherever_it_strikes(
             break
         assert stats.tracked == (2 if first else 3), at
         if at % 20 == 0:
-            with _heir(tmp_path / str(at)) as heir:
-                assert heir.flush(20).stats.delivered == stats.tracked, at
+            with _adopter(tmp_path / str(at)) as adopter:
+                assert adopter.flush(20).stats.delivered == stats.tracked, at
     assert at > 100, "the watched code was not found"
 
 
@@ -90,8 +90,8 @@ def test_closing_from_a_handler_loses_nothing_wherever_it_strikes(
             client.close(0)
             break
         client._pipeline.journal.close()  # as the end of the process does
-        with _heir(tmp_path / str(at)) as heir:
-            assert heir.flush(20).stats.delivered == kept, at
+        with _adopter(tmp_path / str(at)) as adopter:
+            assert adopter.flush(20).stats.delivered == kept, at
     assert at > 50, "the watched code was not found"
 
 
@@ -100,7 +100,7 @@ def test_a_handler_may_track_and_flush_while_a_flush_is_under_way(
 ) -> None:
     """Shutdown code flushes; it may interrupt another flush anywhere."""
     for at in itertools.count():
-        client = _heir(tmp_path)
+        client = _adopter(tmp_path)
 
         def strike(client: Client = client) -> None:
             track(client, 2)

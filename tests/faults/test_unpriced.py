@@ -38,7 +38,7 @@ def test_a_full_disk_costs_no_cost(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What no disk takes is in memory, said so, and on disk as soon as that works."""
-    journal_dir = small_disk / "spill"
+    journal_dir = small_disk / "journal"
     with client_in(journal_dir) as client:
         record(client, 1)
         ballast = fill(small_disk)
@@ -61,7 +61,7 @@ def test_a_disk_that_has_room_at_the_end_gets_what_was_in_memory(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is lost that need not be."""
-    journal_dir = small_disk / "spill"
+    journal_dir = small_disk / "journal"
     with client_in(journal_dir) as client:
         record(client, 1)
         ballast = fill(small_disk)
@@ -79,7 +79,7 @@ def test_a_read_only_disk_disturbs_no_call(
     """The loss at the end is said, with its number; capture itself did not fail."""
     before = capture_errors.snapshot()
     disks.remount(small_disk, "ro")
-    with client_in(small_disk / "spill") as client:
+    with client_in(small_disk / "journal") as client:
         for number in range(3):
             record(client, number)
         assert client.stats().unpriced == 3

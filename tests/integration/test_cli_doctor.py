@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from outlay import Client
-from outlay._cli.commands.doctor import checks
 from outlay._cli.commands.doctor.file_systems import (
     file_system_type,
     file_system_warning,
@@ -56,7 +55,7 @@ def journal_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     """Give each test a private folder, and no settings but that."""
     for name in [name for name in os.environ if name.startswith("OUTLAY_")]:
         monkeypatch.delenv(name)
-    folder = tmp_path / "spill"
+    folder = tmp_path / "journal"
     folder.mkdir(mode=0o700)
     monkeypatch.setenv("OUTLAY_JOURNAL_DIR", str(folder))
     yield folder
@@ -201,7 +200,7 @@ def test_settings_that_lose_events_are_warned_about(
 
 def test_a_folder_that_is_not_there_yet_is_fine(tmp_path: Path) -> None:
     """The first event makes it, not the doctor."""
-    folder = tmp_path / "deep" / "spill"
+    folder = tmp_path / "deep" / "journal"
 
     found = examine("--journal-dir", str(folder))["folder"]
 
@@ -213,7 +212,7 @@ def test_a_folder_that_cannot_be_made_fails(tmp_path: Path) -> None:
     """Here it is said before the first event is kept in memory only."""
     (tmp_path / "file").write_text("I was here first")
 
-    for folder in (tmp_path / "file", tmp_path / "file" / "spill"):
+    for folder in (tmp_path / "file", tmp_path / "file" / "journal"):
         ((level, text),) = examine("--journal-dir", str(folder))["folder"]
         assert (level, "OUTLAY_JOURNAL_DIR" in text) == ("fail", True)
 
@@ -362,7 +361,7 @@ def test_a_link_that_leads_nowhere_is_no_folder_that_is_to_be_made(
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
 
-    for folder in (tmp_path / "a", tmp_path / "a" / "spill"):
+    for folder in (tmp_path / "a", tmp_path / "a" / "journal"):
         ((level, text),) = examine("--journal-dir", str(folder))["folder"]
         assert (level, "leads nowhere" in text) == ("fail", True)
 
@@ -392,7 +391,7 @@ def test_an_agent_that_cannot_follow_all_writers_is_warned_about(
     clients = [Client(base_url=server.url, api_key=KEY) for _ in range(4)]
     for number, client in enumerate(clients):
         track(client, number)
-    monkeypatch.setattr(checks.resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
 
     findings = examine(*reaching(server))["descriptors"]
 

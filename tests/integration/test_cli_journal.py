@@ -213,7 +213,7 @@ def test_status_shows_the_oldest_timestamp_of_each_kind() -> None:
 
 
 def test_status_tells_living_writers_from_dead_ones(journal_dir: Path) -> None:
-    """Events of the dead wait for an heir; those of the living are being shipped."""
+    """Events of the dead wait for an adopter; those of the living are being shipped."""
     leave(NOWHERE, 1)
     settings = processes.settings_for(NOWHERE, journal_dir, shipping="none")
     program = "track(outlay.default_client(), 2); say('ready'); sys.stdin.read()"

@@ -136,9 +136,9 @@ def test_the_next_process_delivers_without_tracking_anything_itself(
         run(_TRACK + "die()", settings, code=-9)
 
         program = "outlay.default_client()\nsys.stdin.readline()"
-        heir = start(program, settings_for(server.url, tmp_path))
+        adopter = start(program, settings_for(server.url, tmp_path))
         server.wait_for(lambda: len(server.amounts) == 5)
-        heir.kill()
-        finish(heir, code=-9)
+        adopter.kill()
+        finish(adopter, code=-9)
 
         assert server.total == total_of(range(5))

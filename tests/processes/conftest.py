@@ -16,5 +16,5 @@ if TYPE_CHECKING:
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """Return a fresh reference server on loopback, and a fresh folder for events."""
-    with keeping(tmp_path / "spill") as running:
+    with keeping(tmp_path / "journal") as running:
         yield running

@@ -110,8 +110,8 @@ class Ledger:
             journal_dir=self.journal_dir,
             linger=0.0,
             exit_timeout=0.0,
-        ) as heir:
-            report = heir.flush(DEADLINE)
+        ) as adopter:
+            report = adopter.flush(DEADLINE)
         assert report.complete, report
         assert_conserved(report.stats)
         assert segment_files(self.journal_dir) == []

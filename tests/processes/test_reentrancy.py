@@ -141,8 +141,8 @@ def test_a_dead_letter_hook_may_track_flush_and_close(tmp_path: Path) -> None:
 
     assert_conserved(stats)
     assert (stats.dead, stats.delivered + stats.pending) == (1, 1)
-    with Client(transport=ScriptedTransport, journal_dir=tmp_path) as heir:
-        assert heir.flush(20).stats.delivered == stats.pending
+    with Client(transport=ScriptedTransport, journal_dir=tmp_path) as adopter:
+        assert adopter.flush(20).stats.delivered == stats.pending
 
 
 def test_a_log_handler_may_track_what_outlays_own_lines_cost(
@@ -249,8 +249,8 @@ _TRACKING: Final = (
 def _inherited(folder: Path) -> set[bytes]:
     """Return the events that another client finds in the folder, and delivers."""
     transport = ScriptedTransport()
-    with Client(transport=lambda: transport, journal_dir=folder, linger=0.0) as heir:
-        assert heir.flush(20).complete
+    with Client(transport=lambda: transport, journal_dir=folder, linger=0.0) as adopter:
+        assert adopter.flush(20).complete
     return {body for _, body in transport.posts}
 
 
@@ -365,8 +365,8 @@ def test_closing_in_a_handler_ends_a_flush_that_hangs(tmp_path: Path) -> None:
         base_url=server.url,
         api_key="sk_test_1",
         journal_dir=tmp_path,
-    ) as heir:
-        assert heir.flush(20).stats.delivered == 1
+    ) as adopter:
+        assert adopter.flush(20).stats.delivered == 1
 
 
 # The first call in unusual places.

@@ -67,8 +67,8 @@ def _inherit(server: ScriptedServer, folder: Path) -> Stats:
         api_key="sk_test_1",
         journal_dir=folder,
         batching="always",
-    ) as heir:
-        report = heir.flush(_DEADLINE)
+    ) as adopter:
+        report = adopter.flush(_DEADLINE)
     assert report.complete
     assert_conserved(report.stats)
     return report.stats

@@ -99,7 +99,7 @@ class Books(RuleBasedStateMachine):
         self.durable: set[str] = set()  # keys that are on the disk
         self.fragile: defaultdict[str, set[Process]] = defaultdict(set)  # in memory
         self.forgone = 0  # appends that died in the memory of a process, as announced
-        self.ended: Counter[str] = Counter()  # fates decided by processes that ended
+        self.ended: Counter[str] = Counter()  # outcomes decided by processes that ended
         self.corrupted: dict[str, int] = {}  # how many of its frames, by key
         self.rerun: set[str] = set()
         self.excused: set[str] = set()
@@ -209,27 +209,27 @@ class Books(RuleBasedStateMachine):
             self.durable.add(key)
 
     @precondition(lambda self: self.processes)
-    @rule(data=st.data(), fates=st.lists(st.sampled_from(sorted(FATES)), max_size=6))
-    def ship(self, data: st.DataObject, fates: list[str]) -> None:
-        """Make some requests, each with a fate of its own; then all goes well."""
+    @rule(data=st.data(), outcomes=st.lists(st.sampled_from(sorted(FATES)), max_size=6))
+    def ship(self, data: st.DataObject, outcomes: list[str]) -> None:
+        """Make some requests, each with a outcome of its own; then all goes well."""
         process = self._one(data)
-        for name in (*fates, "taken"):
+        for name in (*outcomes, "taken"):
             self._ship_one(process, FATES[name])
 
     @precondition(lambda self: self.processes)
     @rule(
         data=st.data(),
         hours=st.lists(st.sampled_from([0, 7, 22, 30]), min_size=1, max_size=3),
-        fate=st.sampled_from(["answer lost", "request lost", "500 after taking"]),
+        outcome=st.sampled_from(["answer lost", "request lost", "500 after taking"]),
         restarts=st.booleans(),
     )
     def be_out(
-        self, data: st.DataObject, hours: list[int], fate: str, *, restarts: bool
+        self, data: st.DataObject, hours: list[int], outcome: str, *, restarts: bool
     ) -> None:
         """Leave requests in doubt for as long as the server is out; then ship."""
         process = self._one(data)
         for each in hours:
-            self._ship_one(process, FATES[fate])
+            self._ship_one(process, FATES[outcome])
             self.clock.advance(each * HOUR)
             if restarts:
                 self._end(process)
@@ -272,7 +272,7 @@ class Books(RuleBasedStateMachine):
         data=st.data(), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7)
     )
     def corrupt(self, data: st.DataObject, place: float, bit: int) -> None:
-        """Flip a bit of an event that has not met its fate, header or payload."""
+        """Flip a bit of an event that has not met its outcome, header or payload."""
         waiting = list(self._frames_on_disk())
         if not waiting:
             return
@@ -404,15 +404,15 @@ class Books(RuleBasedStateMachine):
         self.processes.remove(process)
 
     def _wire(
-        self, process: Process, fate: Fate
+        self, process: Process, outcome: Fate
     ) -> Callable[[str, bytes], TransportResponse]:
         service = self.services[process.credential]
-        return lambda path, body: fate(service, path, body)
+        return lambda path, body: outcome(service, path, body)
 
-    def _ship_one(self, process: Process, fate: Fate) -> None:
+    def _ship_one(self, process: Process, outcome: Fate) -> None:
         job = process.plan()
         if not isinstance(job, float):
-            process.perform(job, self._wire(process, fate))
+            process.perform(job, self._wire(process, outcome))
 
     def _track(self, process: Process, operation: Operation, *, large: bool) -> None:
         self.clock.advance(_TICK)
@@ -433,7 +433,7 @@ class Books(RuleBasedStateMachine):
 
 
 def _settled(process: Process) -> Counter[str]:
-    """Return how many events have met their fate in ``process``."""
+    """Return how many events have met their outcome in ``process``."""
     stats = process.client.stats()
     return Counter(
         delivered=stats.delivered, dead=stats.dead, quarantined=stats.quarantined
@@ -495,7 +495,7 @@ def _flip(path: Path, offset: int, bit: int) -> None:
 
 
 def _frames_in(folder: Path) -> Iterator[tuple[Path, Frame]]:
-    """Yield the events in a destination's segments that have not met their fate."""
+    """Yield the events in a destination's segments that have not met their outcome."""
     for path in sorted(folder.glob("*/*.seg")):
         for frame in iter_unsettled(bytearray(path.read_bytes())):
             yield path, frame

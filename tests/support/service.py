@@ -1,6 +1,6 @@
 """Model the service: it remembers a key for a day, and sums exactly.
 
-A fate is a function that decides about a request. It may lose the request or the
+An outcome is a function that decides about a request. It may lose the request or the
 response, or refuse some of the events.
 """
 
@@ -95,17 +95,17 @@ def _refuse(status: int, error: str = "") -> Fate:
 
 
 def _fail_after_taking(status: int) -> Fate:
-    def fate(service: Service, path: str, body: bytes) -> TransportResponse:
+    def outcome(service: Service, path: str, body: bytes) -> TransportResponse:
         take_all(service, path, body)
         return refused(status)
 
-    return fate
+    return outcome
 
 
 def _take_some(status: int, error: str = "") -> Fate:
     """Store every other event of a batch, and refuse the rest and single events."""
 
-    def fate(service: Service, path: str, body: bytes) -> TransportResponse:
+    def outcome(service: Service, path: str, body: bytes) -> TransportResponse:
         if path != BATCH_PATH:
             return refused(status, error)
         payloads = payloads_of(path, body)
@@ -113,7 +113,7 @@ def _take_some(status: int, error: str = "") -> Fate:
         known = sum(service.take(payload) for payload in payloads[1::2])
         return stored(len(payloads), failed, known)
 
-    return fate
+    return outcome
 
 
 def _answer_as_a_proxy(*_: object) -> TransportResponse:
@@ -138,4 +138,4 @@ FATES: Final[dict[str, Fate]] = {
     "some of an unmatched type": _take_some(422, "invalid_event_type"),
     "a proxy's page": _answer_as_a_proxy,
 }
-"""The possible fates of a request, by name."""
+"""The possible outcomes of a request, by name."""

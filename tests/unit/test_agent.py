@@ -84,7 +84,7 @@ def test_a_flush_that_finds_no_agent_gives_up_early(client: Client) -> None:
     assert not reports[0].complete
 
 
-def test_every_fate_is_counted_by_the_application_too(client: Client) -> None:
+def test_every_outcome_is_counted_by_the_application_too(client: Client) -> None:
     """It reads them where the agent has written them."""
     script = (
         refused(400),
@@ -107,7 +107,7 @@ def test_every_fate_is_counted_by_the_application_too(client: Client) -> None:
 def test_the_books_balance_while_the_agent_ships_and_segments_come_and_go(
     client: Client, tmp_path: Path
 ) -> None:
-    """At any moment, though another process writes the fates and deletes the files."""
+    """At any moment, though another process writes the outcomes and deletes files."""
     done = threading.Event()
 
     def work() -> None:
@@ -202,7 +202,7 @@ def test_events_kept_in_memory_move_to_the_disk_when_it_is_back(
     tmp_path: Path,
 ) -> None:
     """No agent sees the memory of this process; and none of them counts twice."""
-    in_the_way = tmp_path / "spill"
+    in_the_way = tmp_path / "journal"
     in_the_way.write_text("no folder")
     clock = ManualClock()
     with Client(journal_dir=in_the_way, shipping="agent", clock=clock) as client:
@@ -226,7 +226,7 @@ def test_events_that_only_memory_holds_at_the_end_are_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """They end with the process: the last chance to hear of them."""
-    in_the_way = tmp_path / "spill"
+    in_the_way = tmp_path / "journal"
     in_the_way.write_text("no folder")
     client = Client(journal_dir=in_the_way, shipping="agent")
     track(client, 1)

@@ -68,7 +68,7 @@ class _Clients:
 @pytest.fixture
 def clients(tmp_path: Path) -> Iterator[_Clients]:
     """Return a maker of clients; each still open at the end is closed."""
-    maker = _Clients(tmp_path / "spill")
+    maker = _Clients(tmp_path / "journal")
     yield maker
     for client in maker.made:
         client.close(0)
@@ -181,10 +181,10 @@ def test_flush_after_close_answers_at_once_and_adopts_nothing(
     left_behind.close()
 
     report = closed.flush(30)
-    heir = clients()
+    adopter = clients()
 
     assert report.stats.pending == 0
-    assert heir.close().stats.recovered == 1
+    assert adopter.close().stats.recovered == 1
 
 
 def test_a_client_is_a_context_manager(clients: _Clients) -> None:
@@ -249,7 +249,7 @@ def test_settings_can_be_given_at_once_or_one_by_one(tmp_path: Path) -> None:
 # Counts.
 
 
-def test_every_fate_is_counted_and_the_books_balance(clients: _Clients) -> None:
+def test_every_outcome_is_counted_and_the_books_balance(clients: _Clients) -> None:
     """No event is in two places, or in none, at any moment."""
     client = clients(
         accepted(),
@@ -277,9 +277,9 @@ def test_recovered_events_are_counted_as_such(clients: _Clients) -> None:
         track(earlier, number)
     left = earlier.close()
 
-    heir = clients()
-    track(heir, 9)
-    stats = heir.close().stats
+    adopter = clients()
+    track(adopter, 9)
+    stats = adopter.close().stats
 
     assert not left.complete
     assert left.stats.pending == 3
@@ -367,7 +367,7 @@ def _spoil_last(segment: Path, at: str) -> bytes:
 def test_an_event_that_goes_bad_between_two_processes_is_counted(
     clients: _Clients,
 ) -> None:
-    """The heir found three events, and can deliver two."""
+    """The adopter found three events, and can deliver two."""
     earlier = clients(shipping="none")
     for number in range(3):
         track(earlier, number)
@@ -656,11 +656,11 @@ def test_a_transport_that_cannot_be_made_keeps_everything(
     client = Client(transport=fail, journal_dir=clients.folder, linger=0.0)
     track(client, 1)
     report = client.close(0.2)
-    heir = clients()
+    adopter = clients()
 
     assert not report.complete
     assert "no certificates" in caplog.text
-    assert heir.close().stats.delivered == 1
+    assert adopter.close().stats.delivered == 1
 
 
 def test_a_transport_that_can_be_made_later_ships_then(clients: _Clients) -> None:
@@ -766,8 +766,8 @@ def test_a_sender_that_comes_late_touches_nothing_after_close(tmp_path: Path) ->
     closed.set()
     shipping_thread.join(10)
 
-    with Client(transport=ScriptedTransport, journal_dir=tmp_path) as heir:
-        assert heir.flush().stats.recovered == 1
+    with Client(transport=ScriptedTransport, journal_dir=tmp_path) as adopter:
+        assert adopter.flush().stats.recovered == 1
     assert len(transport.posts) == 1
 
 
@@ -796,8 +796,8 @@ def test_an_answer_that_comes_after_close_is_ignored(
     assert not shipping_thread.is_alive()
     assert (report.complete, client.stats().pending) == (False, 1)
     assert "stopped" not in caplog.text
-    with Client(transport=ScriptedTransport, journal_dir=tmp_path) as heir:
-        assert heir.flush(20).stats.delivered == 1
+    with Client(transport=ScriptedTransport, journal_dir=tmp_path) as adopter:
+        assert adopter.flush(20).stats.delivered == 1
 
 
 def test_every_sender_keeps_its_requests_out_of_the_applications_traces(

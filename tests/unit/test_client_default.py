@@ -25,7 +25,7 @@ def _no_default_client(
     """Begin and end without one, and keep it off the network and the home folder."""
     for name in ("OUTLAY_API_KEY", "OUTLAY_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OUTLAY_JOURNAL_DIR", str(tmp_path / "spill"))
+    monkeypatch.setenv("OUTLAY_JOURNAL_DIR", str(tmp_path / "journal"))
     monkeypatch.setenv("OUTLAY_SHIPPING", "none")
     outlay.close()
     yield
@@ -45,7 +45,7 @@ def test_the_first_use_makes_a_client_from_the_environment(tmp_path: Path) -> No
     _track(1)
 
     assert outlay.stats().tracked == 1
-    assert outlay.default_client().settings.journal_dir == tmp_path / "spill"
+    assert outlay.default_client().settings.journal_dir == tmp_path / "journal"
 
 
 def test_configure_replaces_the_client_and_closes_the_earlier_one() -> None:

@@ -57,7 +57,7 @@ def test_a_receipt_survives_pickling(client: Client, operation_id: str | None) -
 
 
 def test_a_receipt_shows_its_key(client: Client) -> None:
-    """It is what the server's answer and the spill commands name."""
+    """It is what the server's answer and the journal commands name."""
     receipt = track(client)
 
     assert repr(receipt) == (

@@ -97,7 +97,7 @@ class _Clients:
 @pytest.fixture
 def clients(tmp_path: Path) -> Iterator[_Clients]:
     """Return a maker of observed clients."""
-    maker = _Clients(tmp_path / "spill")
+    maker = _Clients(tmp_path / "journal")
     yield maker
     for client in list(maker.made):
         client.close(0)

@@ -14,7 +14,7 @@ import queue
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from outlay._shipping.flush_waiters import FlushWaiters
 from outlay._shipping.http_transport import HttpTransport
@@ -41,53 +41,8 @@ _PREPARE_SECONDS: Final = 5.0  # between attempts to prepare; no flush waits for
 OnDeliveries: TypeAlias = Callable[[Deliveries], None]
 
 
-class EventShipper(Protocol):
-    """Brings a client's pending events to the server, itself or through an agent.
-
-    Thread safety: any thread may call any method. `wake` is re-entrant, too.
-
-    Attributes:
-        needs_wake: Whether `wake` must be called after an event was appended.
-    """
-
-    needs_wake: bool
-
-    def wake(self) -> None:
-        """Note that an event was appended."""
-        ...
-
-    def flush(self, timeout: float, *, outage_timeout: float | None = None) -> bool:
-        """Wait until all events that are pending now are settled or parked.
-
-        Args:
-            timeout: The longest wait, in seconds.
-            outage_timeout: The longest wait while the server is known to be down, in
-                seconds. If None, the wait is ``timeout``. Defaults to None.
-
-        Returns:
-            Whether that was done in time.
-        """
-        ...
-
-    def stop(self, timeout: float) -> None:
-        """Stop shipping, waiting at most ``timeout`` seconds for requests in flight."""
-        ...
-
-    def counts(self) -> Counter[str]:
-        """Return how many events were delivered, dead, quarantined, and so on."""
-        ...
-
-    def oldest(self) -> list[bytes]:
-        """Return payloads of pending events, the oldest among them."""
-        ...
-
-    def reset_after_fork(self) -> None:
-        """Start over in a forked child."""
-        ...
-
-
 class Shipper:
-    """Ships the journal's events on threads of this process. See `EventShipper`.
+    """Ships the journal's events on threads of this process. It is an `EventShipper`.
 
     Thread safety: any thread may call any public method. `wake` is re-entrant, too.
 

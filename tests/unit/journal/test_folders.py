@@ -121,8 +121,8 @@ def test_a_segment_that_was_never_written_is_removed_with_its_dead_writer(
     writer.segment_path(2).write_bytes(bytes(64))
     writer.close()
 
-    heir = WriterFolder.adopt(writer.path)
+    adopter = WriterFolder.adopt(writer.path)
 
-    assert heir is not None
-    assert heir.segment_paths() == [writer.segment_path(2)]
-    heir.close()
+    assert adopter is not None
+    assert adopter.segment_paths() == [writer.segment_path(2)]
+    adopter.close()

@@ -26,10 +26,10 @@ def test_each_format_is_shipped_as_it_was_tracked(tmp_path: Path, version: str) 
     written = bytes.fromhex(FORMATS[version]["segment"])
     segment.write_bytes(written.ljust(segment.stat().st_size, b"\0"))
 
-    heir = make_journal(tmp_path)
-    heir.adopt_orphans()
+    adopter = make_journal(tmp_path)
+    adopter.adopt_orphans()
 
-    sent = [payload.decode() for payload in payloads(take_all(heir))]
+    sent = [payload.decode() for payload in payloads(take_all(adopter))]
     assert sent == FORMATS[version]["bodies"]
 
 

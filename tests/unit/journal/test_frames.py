@@ -87,7 +87,7 @@ def test_any_payloads_round_trip(payloads: list[bytes]) -> None:
 
 
 def test_any_two_states_differ_in_at_least_four_bits() -> None:
-    """One or two flipped bits cannot turn one fate into another; see `State`."""
+    """One or two flipped bits cannot turn one outcome into another; see `State`."""
     distances = [
         (one ^ other).bit_count()
         for one, other in itertools.combinations(FrameState, 2)
@@ -134,7 +134,7 @@ def test_a_frame_that_was_never_published_is_not_an_event() -> None:
 
 
 @pytest.mark.parametrize("final", [True, False], ids=["dead writer", "live writer"])
-def test_a_flipped_bit_never_changes_an_event_or_its_fate(*, final: bool) -> None:
+def test_a_flipped_bit_never_changes_an_event_or_its_outcome(*, final: bool) -> None:
     """Wrong money is worse than none: damage is found, wherever it is.
 
     Per flipped bit, the event that it hits is whole and as it was, or whole with an

@@ -45,7 +45,7 @@ def _blocked(folder: Path) -> Path:
 
 def test_nothing_is_written_before_the_first_event(tmp_path: Path) -> None:
     """Importing and configuring must work on a read-only machine."""
-    journal = make_journal(tmp_path / "spill")
+    journal = make_journal(tmp_path / "journal")
 
     journal.adopt_orphans()
     journal.close()
@@ -69,7 +69,7 @@ def test_a_clean_close_leaves_no_writer_behind(tmp_path: Path) -> None:
 
 def test_folders_are_private_and_so_are_files(tmp_path: Path) -> None:
     """Cost events name customers."""
-    journal_dir = tmp_path / "deep" / "spill"
+    journal_dir = tmp_path / "deep" / "journal"
     journal = make_journal(journal_dir)
     journal.append(payload(1))
     (event,) = take_all(journal)
@@ -154,12 +154,12 @@ def test_two_destinations_never_meet(tmp_path: Path, other: object) -> None:
 def test_the_events_of_a_dead_writer_are_adopted(tmp_path: Path) -> None:
     """The next process delivers what the last one could not."""
     _left_behind(tmp_path, 1, 2)
-    heir = make_journal(tmp_path)
+    adopter = make_journal(tmp_path)
 
-    assert heir.has_orphans()
-    assert heir.adopt_orphans() == 1
-    assert payloads(take_all(heir)) == [payload(1), payload(2)]
-    assert heir.reader.recovered_count == 2
+    assert adopter.has_orphans()
+    assert adopter.adopt_orphans() == 1
+    assert payloads(take_all(adopter)) == [payload(1), payload(2)]
+    assert adopter.reader.recovered_count == 2
 
 
 def test_the_events_of_a_living_writer_are_not_adopted(tmp_path: Path) -> None:
@@ -172,8 +172,8 @@ def test_the_events_of_a_living_writer_are_not_adopted(tmp_path: Path) -> None:
     assert take_all(sibling) == []
 
 
-def test_an_orphan_has_one_heir(tmp_path: Path) -> None:
-    """Two shippers of one segment would race about its fates."""
+def test_an_orphan_has_one_adopter(tmp_path: Path) -> None:
+    """Two shippers of one segment would race about its outcomes."""
     _left_behind(tmp_path, 1)
     one, other = make_journal(tmp_path), make_journal(tmp_path)
 
@@ -183,31 +183,31 @@ def test_an_orphan_has_one_heir(tmp_path: Path) -> None:
     assert payloads(take_all(one) + take_all(other)) == [payload(1)]
 
 
-def test_an_heir_that_ends_passes_the_rest_on(tmp_path: Path) -> None:
+def test_an_adopter_that_ends_passes_the_rest_on(tmp_path: Path) -> None:
     """Recovery is the normal start, however often it is interrupted."""
     _left_behind(tmp_path, 1, 2)
-    heir = make_journal(tmp_path)
-    heir.adopt_orphans()
-    delivered, _ = take_all(heir)
-    heir.reader.settle(delivered, FrameState.DELIVERED)
-    heir.close()
+    adopter = make_journal(tmp_path)
+    adopter.adopt_orphans()
+    delivered, _ = take_all(adopter)
+    adopter.reader.settle(delivered, FrameState.DELIVERED)
+    adopter.close()
 
-    next_heir = make_journal(tmp_path)
-    next_heir.adopt_orphans()
+    next_adopter = make_journal(tmp_path)
+    next_adopter.adopt_orphans()
 
-    assert payloads(take_all(next_heir)) == [payload(2)]
+    assert payloads(take_all(next_adopter)) == [payload(2)]
 
 
 def test_an_adopted_folder_goes_when_its_last_event_is_settled(tmp_path: Path) -> None:
     """Nothing of a dead process is left but its dead letters."""
     _left_behind(tmp_path, 1)
-    heir = make_journal(tmp_path)
-    heir.adopt_orphans()
-    for event in take_all(heir):
-        heir.reader.settle(event, FrameState.DELIVERED)
-    assert take_all(heir) == []
+    adopter = make_journal(tmp_path)
+    adopter.adopt_orphans()
+    for event in take_all(adopter):
+        adopter.reader.settle(event, FrameState.DELIVERED)
+    assert take_all(adopter) == []
 
-    assert list(heir.folder.writers()) == []
+    assert list(adopter.folder.writers()) == []
 
 
 def test_what_does_not_belong_into_the_folder_holds_up_no_adoption(
@@ -219,10 +219,10 @@ def test_what_does_not_belong_into_the_folder_holds_up_no_adoption(
     (destination / "000-note.txt").write_text("checked by hand")
     (destination / "0000-odd" / "writer.lock").mkdir(parents=True)
 
-    heir = make_journal(tmp_path)
-    heir.adopt_orphans()
+    adopter = make_journal(tmp_path)
+    adopter.adopt_orphans()
 
-    assert payloads(take_all(heir)) == [payload(1)]
+    assert payloads(take_all(adopter)) == [payload(1)]
 
 
 # Trouble with the disk.
@@ -232,7 +232,7 @@ def test_without_a_usable_folder_events_are_kept_in_memory_loudly(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A broken disk must not stop the application, and must not go unnoticed."""
-    journal = make_journal(_blocked(tmp_path / "spill"))
+    journal = make_journal(_blocked(tmp_path / "journal"))
 
     durable = [journal.append(payload(1)), journal.append(payload(2))]
 
@@ -244,7 +244,7 @@ def test_without_a_usable_folder_events_are_kept_in_memory_loudly(
 def test_the_disk_is_used_again_as_soon_as_it_can_be(tmp_path: Path) -> None:
     """Every event that waits in memory is one that a crash loses."""
     clock = ManualClock()
-    journal_dir = _blocked(tmp_path / "spill")
+    journal_dir = _blocked(tmp_path / "journal")
     journal = make_journal(journal_dir, clock=clock)
     assert not journal.append(payload(1))
 
@@ -263,7 +263,7 @@ def test_a_disk_that_stays_broken_costs_no_new_memory_for_each_try(
 ) -> None:
     """Trying again every second must not use up the buffer that holds the events."""
     clock = ManualClock()
-    journal = make_journal(_blocked(tmp_path / "spill"), clock=clock)
+    journal = make_journal(_blocked(tmp_path / "journal"), clock=clock)
 
     for number in range(100):
         journal.append(payload(number))
@@ -310,17 +310,17 @@ def test_memory_mode_writes_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_deleted_under_us_is_made_again(tmp_path: Path) -> None:
     """Somebody cleans up /tmp while the application runs."""
-    journal = make_journal(tmp_path / "spill")
+    journal = make_journal(tmp_path / "journal")
     journal.append(payload(1, padding=60_000))
 
-    shutil.rmtree(tmp_path / "spill")
+    shutil.rmtree(tmp_path / "journal")
     durable = journal.append(payload(2, padding=60_000))
     journal.close()
-    heir = make_journal(tmp_path / "spill")
-    heir.adopt_orphans()
+    adopter = make_journal(tmp_path / "journal")
+    adopter.adopt_orphans()
 
     assert durable
-    assert payload(2, padding=60_000) in payloads(take_all(heir))
+    assert payload(2, padding=60_000) in payloads(take_all(adopter))
 
 
 # Dead letters.

@@ -103,9 +103,9 @@ def test_thousands_of_short_processes_leave_few_folders(tmp_path: Path) -> None:
     assert len(_writers(tmp_path)) < MERGE_FROM + count * 500 // SMALL_BYTES + 2
     used = _folder(tmp_path).used_bytes()
     assert used < 16 * 3 * 4 * KIB + 2 * count * len(payload(0))
-    heir = make_journal(tmp_path, clock=clock)
-    assert _ship_all(heir) == [payload(number) for number in range(count)]
-    assert heir.reader.recovered_count == count
+    adopter = make_journal(tmp_path, clock=clock)
+    assert _ship_all(adopter) == [payload(number) for number in range(count)]
+    assert adopter.reader.recovered_count == count
     assert segment_files(tmp_path) == []
     assert _writers(tmp_path) == []
 
@@ -135,9 +135,9 @@ def test_attempts_and_their_times_are_merged_too(tmp_path: Path) -> None:
     _kill(journal)
     _leave(tmp_path, clock, *range(3, _SOME))
 
-    heir = make_journal(tmp_path, clock=clock)
-    heir.scan()
-    events = take_all(heir)
+    adopter = make_journal(tmp_path, clock=clock)
+    adopter.scan()
+    events = take_all(adopter)
 
     assert len(_writers(tmp_path)) == 1
     assert payloads(events) == [payload(number) for number in range(_SOME)]
@@ -281,10 +281,10 @@ def test_a_kill_at_any_instruction_leaves_each_event_in_one_place(
         struck = os.waitstatus_to_exitcode(status) == 9
 
         assert sorted(_seen(folder)) == sorted(expected), at
-        heir = make_journal(folder, clock=clock)
-        shipped = _ship_all(heir)
+        adopter = make_journal(folder, clock=clock)
+        shipped = _ship_all(adopter)
         assert sorted(shipped) == sorted(expected), at
-        assert heir.reader.recovered_count == MERGE_FROM, at
+        assert adopter.reader.recovered_count == MERGE_FROM, at
         assert _writers(folder) == [], at
         assert _folder(folder).merging() == [], at
         close_journals()

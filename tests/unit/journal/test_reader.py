@@ -1,4 +1,4 @@
-"""Reading pending events back, and writing their fates next to them."""
+"""Reading pending events back, and writing their outcomes next to them."""
 
 from __future__ import annotations
 
@@ -114,16 +114,16 @@ def test_an_unsealed_segment_stays_when_all_of_its_events_are_settled(
 
 
 def test_settled_events_are_not_read_again_by_the_next_process(tmp_path: Path) -> None:
-    """A fate is written into the segment: a restart must not send it again."""
+    """A outcome is written into the segment: a restart must not send it again."""
     journal = _filled(tmp_path)
-    fates = [
+    outcomes = [
         FrameState.DELIVERED,
         FrameState.DEAD,
         FrameState.QUARANTINED,
         FrameState.PARKED,
     ]
-    for event, fate in zip(take_all(journal), fates, strict=False):
-        journal.reader.settle(event, fate)
+    for event, outcome in zip(take_all(journal), outcomes, strict=False):
+        journal.reader.settle(event, outcome)
     journal.close()
 
     left = payloads(take_all(_recovered(tmp_path)))
@@ -238,15 +238,15 @@ def test_an_event_that_is_parked_while_others_are_unparked_counts_once(
     assert journal.reader.parked_count() == 0
 
 
-def test_every_mix_of_fates_leaves_exactly_the_unsettled(tmp_path: Path) -> None:
+def test_every_mix_of_outcomes_leaves_exactly_the_unsettled(tmp_path: Path) -> None:
     """The same law whatever happened: pending and parked stay, the rest is done."""
-    fates = [None, FrameState.DELIVERED, FrameState.PARKED]
+    outcomes = [None, FrameState.DELIVERED, FrameState.PARKED]
 
-    for at, mix in enumerate(itertools.product(fates, repeat=4)):
+    for at, mix in enumerate(itertools.product(outcomes, repeat=4)):
         journal = _filled(tmp_path / str(at), len(mix))
-        for event, fate in zip(take_all(journal), mix, strict=True):
-            if fate is not None:
-                journal.reader.settle(event, fate)
+        for event, outcome in zip(take_all(journal), mix, strict=True):
+            if outcome is not None:
+                journal.reader.settle(event, outcome)
         journal.seal()
         journal.close()
 
@@ -296,7 +296,7 @@ def test_the_newest_event_that_goes_bad_anywhere_holds_up_nobody(
         journal.append(payload(2))
         next_one = _deliver_all(journal)
 
-        # Only its fate was hit, or bytes that mean nothing: it is whole.
+        # Only its outcome was hit, or bytes that mean nothing: it is whole.
         assert settled[-1] == payload(0), at
         assert whole in ([], [payload(1)]), at
         assert reader.damaged_count == before + (not whole), at

@@ -114,21 +114,21 @@ def test_a_finished_segment_of_a_living_writer_is_deleted_and_accounted_for(
     assert writer.agent_progress.counts() == {"delivered": 7}
 
 
-def test_every_fate_is_seen_by_the_writer_while_the_segment_is_there(
+def test_every_outcome_is_seen_by_the_writer_while_the_segment_is_there(
     writer: Journal, agent: Journal
 ) -> None:
     """It stands in the frames."""
     for number in range(6):
         writer.append(payload(number))
     agent.scan()
-    fates = [
+    outcomes = [
         FrameState.DELIVERED,
         FrameState.PARKED,
         FrameState.DEAD,
         FrameState.QUARANTINED,
     ]
-    for event, fate in zip(take_all(agent), fates, strict=False):
-        agent.reader.settle(event, fate)
+    for event, outcome in zip(take_all(agent), outcomes, strict=False):
+        agent.reader.settle(event, outcome)
 
     counts = writer.agent_progress.counts()
 
@@ -557,7 +557,7 @@ def test_an_agent_killed_at_any_instruction_loses_and_doubles_nothing(
         settled, struck = _ship_and_die(folder, at)
         settled += _ship(make_journal(folder, role=ShippingRole.AGENT))
 
-        # It may be killed between the store of a fate and its telling of it.
+        # It may be killed between the store of a outcome and its telling of it.
         assert count - struck <= settled <= count, at
         if not writer_dies:
             assert +writer.agent_progress.counts() == {"delivered": count}, at
@@ -784,15 +784,15 @@ def test_a_short_process_costs_no_whole_segment(
         else:
             journal.close_when_idle()
 
-    heir = make_journal(tmp_path)
-    heir.adopt_orphans()
-    assert heir.journal_bytes() <= 100 * 3 * mmap.PAGESIZE
+    adopter = make_journal(tmp_path)
+    adopter.adopt_orphans()
+    assert adopter.journal_bytes() <= 100 * 3 * mmap.PAGESIZE
     shipped = []
-    while events := take_all(heir):
+    while events := take_all(adopter):
         shipped += payloads(events)
         for event in events:
-            heir.reader.settle(event, FrameState.DELIVERED)
-        heir.scan()
+            adopter.reader.settle(event, FrameState.DELIVERED)
+        adopter.scan()
     assert shipped == [payload(number) for number in range(100)]
 
 
@@ -822,18 +822,18 @@ def test_an_old_event_of_a_restored_folder_may_have_been_counted(
     shutil.copytree(tmp_path / "original", tmp_path / "restored")
     journal.close()
 
-    original, restored = _heirs(tmp_path, "original", "restored")
+    original, restored = _adopters(tmp_path, "original", "restored")
 
     assert original.first_attempt_ms == 0
     assert restored.payload == payload(1)
     assert restored.first_attempt_ms == NOON_MS, "when it was tracked"
 
 
-def _heirs(tmp_path: Path, *names: str) -> Iterator[PendingEvent]:
+def _adopters(tmp_path: Path, *names: str) -> Iterator[PendingEvent]:
     for name in names:
-        heir = make_journal(tmp_path / name)
-        heir.adopt_orphans()
-        yield from take_all(heir)
+        adopter = make_journal(tmp_path / name)
+        adopter.adopt_orphans()
+        yield from take_all(adopter)
 
 
 # Locks that do not exclude.

@@ -1,4 +1,4 @@
-"""From pending to a fate: every path that an event can take, step by step."""
+"""From pending to a outcome: every path that an event can take, step by step."""
 
 from __future__ import annotations
 
@@ -838,7 +838,7 @@ def test_a_small_step_of_the_clock_quarantines_nothing(
     assert bench.counts == {"delivered": 1}
 
 
-def test_an_event_whose_fate_the_disk_lost_is_quarantined(tmp_path: Path) -> None:
+def test_an_event_whose_outcome_the_disk_lost_is_quarantined(tmp_path: Path) -> None:
     """It may have been delivered: neither lost nor silently sent twice."""
     bench = Bench(tmp_path)
     bench.track(1, 2)
@@ -932,7 +932,7 @@ def test_an_error_answer_advertises_batches_too(tmp_path: Path) -> None:
     assert bench.counts == {"delivered": 10}
 
 
-def test_each_event_of_a_batch_meets_its_own_fate(tmp_path: Path) -> None:
+def test_each_event_of_a_batch_meets_its_own_outcome(tmp_path: Path) -> None:
     """A half-delivered batch is normal."""
     failed = {1: (400, "bad"), 2: (422, "invalid_event_type"), 3: (500, "internal")}
     bench = _batches(tmp_path, [stored(5, failed), stored(1)])
@@ -1190,7 +1190,7 @@ _ANSWERS: Final = [
     batching=st.sampled_from(["never", "always"]),
     restart_after=st.integers(0, 4),
 )
-def test_whatever_the_server_says_every_event_has_one_fate(
+def test_whatever_the_server_says_every_event_has_one_outcome(
     tmp_path_factory: pytest.TempPathFactory,
     script: list[Line],
     batching: Batching,

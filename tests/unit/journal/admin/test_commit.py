@@ -31,7 +31,7 @@ CHARGE: Final = PricedAmount(Decimal("0.05"), "USD", "priced", {"list": "test"})
 @pytest.fixture
 def journal_dir(tmp_path: Path) -> Path:
     """Return a folder in which a process that has ended left unpriced costs."""
-    folder = tmp_path / "spill"
+    folder = tmp_path / "journal"
     with client_in(folder) as client:
         for number in range(COSTS):
             record(client, number)
@@ -128,7 +128,7 @@ def test_two_commands_do_not_work_at_once(journal_dir: Path) -> None:
 
 def test_the_file_of_a_living_process_stays(journal_dir: Path, tmp_path: Path) -> None:
     """It may write another cost at any moment."""
-    with client_in(tmp_path / "spill") as client:
+    with client_in(tmp_path / "journal") as client:
         record(client, 100)
         settle(journal_dir)
         edit.remove_settled_unpriced(view_of(journal_dir))

@@ -491,8 +491,8 @@ def test_the_file_of_a_dead_writer_goes_while_others_live(tmp_path: Path) -> Non
     assert _delete(_view(tmp_path)) == PurgeResult(letters=1, files=1, busy=0)
 
 
-def test_the_file_of_an_heir_stays_while_any_writer_lives(tmp_path: Path) -> None:
-    """An heir without a folder of its own is known by those that it holds."""
+def test_the_file_of_an_adopter_stays_while_any_writer_lives(tmp_path: Path) -> None:
+    """An adopter without a folder of its own is known by those that it holds."""
     _letters(tmp_path, "adopted-1-0a1b2c3d", 1)
     view = _view(tmp_path)
     journal = make_journal(tmp_path)
@@ -573,9 +573,9 @@ def test_what_dead_writers_left_moves_with_all_of_its_history(tmp_path: Path) ->
         ("pending", payload(2)),
         ("quarantined", payload(1)),
     ]
-    heir = make_journal(tmp_path, destination=_ROTATED)
-    heir.adopt_orphans()
-    (event,) = take_all(heir)
+    adopter = make_journal(tmp_path, destination=_ROTATED)
+    adopter.adopt_orphans()
+    (event,) = take_all(adopter)
     assert (event.payload, event.first_attempt_ms) == (payload(2), NOON_MS)
 
 

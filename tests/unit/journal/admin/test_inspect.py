@@ -59,12 +59,12 @@ def _look(journal_dir: Path) -> tuple[list[StoredEvent], list[UnreadableItem]]:
     return list(_view(journal_dir).events(problems.append)), problems
 
 
-def _fates(journal_dir: Path) -> list[tuple[str, str, bytes]]:
+def _outcomes(journal_dir: Path) -> list[tuple[str, str, bytes]]:
     return [(each.state, each.reason, each.payload) for each in _look(journal_dir)[0]]
 
 
 def _ended_in_every_way(journal_dir: Path) -> Journal:
-    """Return a journal with an event for each fate, in the order of their numbers."""
+    """Return a journal with an event for each outcome, in the order of numbers."""
     journal = make_journal(journal_dir)
     for number in range(7):
         journal.append(payload(number))
@@ -84,7 +84,7 @@ def test_every_undelivered_event_is_seen_where_it_is(tmp_path: Path) -> None:
     """What outlay keeps is money: whoever looks must find all of it, and why."""
     _ended_in_every_way(tmp_path)
 
-    assert _fates(tmp_path) == [
+    assert _outcomes(tmp_path) == [
         ("pending", "new", payload(0)),
         ("pending", "not_counted", payload(1)),
         ("pending", "in_doubt", payload(2)),
@@ -130,15 +130,15 @@ def _picture(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def test_looking_holds_no_lock(tmp_path: Path) -> None:
-    """An heir that came by at this moment would be turned away."""
+    """An adopter that came by at this moment would be turned away."""
     segment = _left_behind(tmp_path, 1, 2)
     events = _view(tmp_path).events(lambda _: None)
     next(events)
 
-    heir = WriterFolder.adopt(segment.parent)
+    adopter = WriterFolder.adopt(segment.parent)
 
-    assert heir is not None
-    heir.close()
+    assert adopter is not None
+    adopter.close()
     assert len(list(events)) == 1
 
 
@@ -186,18 +186,18 @@ def test_an_event_that_a_crash_left_in_two_places_is_seen_once(tmp_path: Path) -
     content[event.offset + STATE_AT] = FrameState.PENDING
     segment.write_bytes(content)
 
-    assert _fates(tmp_path) == [("pending", "new", payload(1))]
+    assert _outcomes(tmp_path) == [("pending", "new", payload(1))]
 
 
 def test_two_letters_of_one_event_are_one_event(tmp_path: Path) -> None:
     """A crash between burying and settling ends in a second line, not a second cost."""
     _ended_in_every_way(tmp_path).close()
     (letters,) = _view(tmp_path).letter_files()
-    before = _fates(tmp_path)
+    before = _outcomes(tmp_path)
 
     letters.write_bytes(letters.read_bytes() * 2)
 
-    assert _fates(tmp_path) == before
+    assert _outcomes(tmp_path) == before
 
 
 def test_damage_is_reported_and_the_rest_is_seen(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_damaged_stamp_is_an_unknown_age(tmp_path: Path) -> None:
     content[SEGMENT_HEADER_BYTES + 16] ^= 0xFF
     segment.write_bytes(content)
 
-    assert _fates(tmp_path) == [("pending", "age_unknown", payload(1))]
+    assert _outcomes(tmp_path) == [("pending", "age_unknown", payload(1))]
 
 
 @pytest.mark.parametrize(

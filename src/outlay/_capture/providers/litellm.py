@@ -432,7 +432,7 @@ class _StreamEnd:
 
     def feed(self, item: Any) -> None:
         """Remember the id that every part of the response has."""
-        self._response_id = item.id
+        self._response_id = getattr(item, "id", None) or self._response_id
 
     def finish(self, *, exhausted: bool) -> None:
         """End. LiteLLM's own callbacks end a stream that was read."""

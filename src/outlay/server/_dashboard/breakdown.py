@@ -269,11 +269,12 @@ def choices(visit: Visit, by: str, names: Sequence[str]) -> list[dict[str, Any]]
 def chart_note(visit: Visit, points: Sequence[Point]) -> str:
     """Return the sentence below the title of a chart."""
     grain = visit.period.grain
-    note = f"{visit.currency} a {grain}"
+    article = "an" if grain == "hour" else "a"
+    note = f"{visit.currency} {article} {grain}"
     if any(
         p.costs and p.bucket.start <= visit.period.now < p.bucket.end for p in points
     ):
         note += f". The pale {grain} is not over yet"
     if any(not p.costs and p.bucket.end <= visit.period.now for p in points):
-        note += f". A gap is a {grain} without events"
+        note += f". A gap is {article} {grain} without events"
     return note + "."

@@ -20,6 +20,7 @@ _TOTALS: Final = {
     "langchain": gpt_4o(1),
     "mcp": Decimal("0.0015"),
     "openai-agents": gpt_4o(1),
+    "pydantic-ai": gpt_4o(1),
 }
 
 

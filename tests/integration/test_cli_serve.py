@@ -271,9 +271,11 @@ def test_arguments_win_over_variables() -> None:
     """What was typed just now is what was meant."""
     parser = argparse.ArgumentParser()
     _serve.configure(parser)
+    given = vars(parser.parse_args(["--port", "1"]))
+    del given["open"]  # it is no setting
 
     settings = ServeSettings.resolve(
-        vars(parser.parse_args(["--port", "1"])),
+        given,
         environ={
             "OUTLAY_SERVER_PORT": "2",
             "OUTLAY_SERVER_HOST": "::1",
@@ -294,7 +296,7 @@ def test_every_option_is_a_setting_and_help_tells_its_default() -> None:
     """The defaults are written in two places, which must not drift apart."""
     parser = argparse.ArgumentParser()
     _serve.configure(parser)
-    options = set(vars(parser.parse_args([])))
+    options = set(vars(parser.parse_args([]))) - {"open"}  # it is no setting
     shown = command_line.call("serve", "--help").out
     defaults = ServerSettings()
 

@@ -230,6 +230,63 @@ def test_metrics_that_count_the_same_events_are_named_in_each_row(
     assert found["overlaps"] == {"cost.ocr": ["ocr", "again"]}
 
 
+@pytest.fixture
+def september(october: BackgroundServer, client: Client) -> BackgroundServer:
+    """The same server, with costs of the month before."""
+    for customer, amount in (("cus_2", "12.4"), ("cus_3", "7")):
+        client.track_cost(
+            "cost.ai",
+            amount,
+            customer_id=customer,
+            operation_id=f"september-{customer}",
+            timestamp=datetime(2026, 9, 30, 23, 59, tzinfo=UTC),
+        )
+    assert client.flush(20).complete
+    return october
+
+
+def test_a_month_stands_beside_the_month_before(september: BackgroundServer) -> None:
+    """A customer who cost nothing in one of the two has a row as well."""
+    shown = """\
+2026-10-01 to 2026-11-01, beside 2026-09-01 to 2026-10-01, UTC
+ customer total before change
+ cus_1 0.100000000000000000000000000000000001 - - USD
+ cus_2 15.5 12.4 +25.00 % USD
+ cus_3 - 7 -100.00 % USD
+ all 15.600000000000000000000000000000000001 19.4 -19.59 % USD
+"""
+    words = ("--month", "2026-10", "--by", "customer", "--compare")
+
+    assert shows(squeezed(shown), squeezed(table(costs(september, *words))))
+    assert table(costs(september, *words, "--csv")) == (
+        "customer,total,before,currency\n"
+        "cus_1,0.100000000000000000000000000000000001,,USD\n"
+        "cus_2,15.5,12.4,USD\n"
+        "cus_3,,7,USD\n"
+    )
+    assert document(costs(september, *words, "--json"))["before"]["totals"] == {
+        "USD": "19.4"
+    }
+
+
+def test_the_others_of_both_periods_are_compared(september: BackgroundServer) -> None:
+    """Who is not among the largest now may have been before."""
+    words = ("--month", "2026-10", "--by", "customer", "--top", "1", "--compare")
+
+    shown = squeezed(table(costs(september, *words)))
+
+    assert "\ncus_2 15.5 12.4 +25.00 % USD\n" in shown
+    assert "\n(other) 0.100000000000000000000000000000000001 7 -98.57 % USD" in shown
+
+
+def test_windows_are_not_compared(october: BackgroundServer) -> None:
+    """A table of windows shows the change by itself."""
+    ran = costs(october, "--window", "DAY", "--compare")
+
+    assert (ran.code, ran.out) == (ExitCode.USAGE, "")
+    assert "pass --compare or --window" in ran.err
+
+
 def squeezed(text: str) -> str:
     """Return ``text`` with single blanks, where the layout is not the point."""
     lines = (" ".join(line.split()) for line in text.splitlines() if "─" not in line)
@@ -481,7 +538,7 @@ def test_lists_longer_than_a_page_are_whole(server: BackgroundServer) -> None:
     settings = Settings.resolve({"base_url": server.url, "api_key": KEY}, environ={})
     with Api(settings) as api:
         for number in range(101):
-            api.create_metric(f"m{number}", "cost.ai")
+            api.create_metric(f"m{number}", f"cost.ai{number}")
 
     assert len(document(metrics(server, "list", "--json"))) == 101
 

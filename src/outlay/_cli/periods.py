@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import argparse
 
 _INSTANT: Final = timedelta(microseconds=1)
+_HOUR: Final = timedelta(hours=1)
 _OVER_A_MONTH: Final = timedelta(days=31)  # from a first: in the next month
 
 
@@ -73,6 +74,24 @@ def period_of(arguments: argparse.Namespace) -> Period:
             f"--from {short_time(start)} is not before --to {short_time(end)}"
         )
     return Period(start, end)
+
+
+def period_before(period: Period) -> Period:
+    """Return the period to compare with.
+
+    That is the month before a month, and the same length of time before another period.
+    If the period is not over, only its part up to now counts, in whole hours.
+    """
+    start, end = period
+    if start == first_of_month(start) and end == first_of_month(start + _OVER_A_MONTH):
+        before = Period(first_of_month(start - _INSTANT), start)
+    else:
+        before = Period(start - (end - start), start)
+    elapsed = from_ms(SystemClock().now_ms()) - start
+    if timedelta() < elapsed < end - start:
+        hours = -(-elapsed // _HOUR)
+        before = before._replace(end=min(before.start + hours * _HOUR, before.end))
+    return before
 
 
 def first_of_month(moment: datetime) -> datetime:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlay._cli.commands.costs.totals import (
     COST,
+    Change,
     Result,
     Row,
     WindowTotals,
+    changes,
     csv_rows,
     find_overlaps,
     largest,
@@ -33,7 +36,13 @@ from outlay._cli.output import (
     print_data,
     print_table,
 )
-from outlay._cli.periods import Period, add_period_options, period_of, short_time
+from outlay._cli.periods import (
+    Period,
+    add_period_options,
+    period_before,
+    period_of,
+    short_time,
+)
 from outlay.errors import RejectedError
 
 if TYPE_CHECKING:
@@ -56,6 +65,7 @@ _EPILOG: Final = """\
 examples:
   outlay costs
   outlay costs --by customer,provider --month 2026-10 --top 10
+  outlay costs --by customer --compare
   outlay costs --cost inference --window DAY --where customer=cus_123
 """
 
@@ -92,6 +102,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="show the largest totals, and the sum of all others as one",
     )
     add(
+        "--compare",
+        action="store_true",
+        help="show the period before beside it; of a running period, the same part",
+    )
+    add(
         "--where",
         type=condition,
         action="append",
@@ -105,47 +120,111 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_connection_options(parser)
 
 
+class _Costs(NamedTuple):
+    """What the server says.
+
+    Attributes:
+        metrics: The cost metrics that the arguments select.
+        results: Their totals.
+        earlier: Their totals of the period before, if periods are compared.
+        unmatched: The event types that no metric counts.
+    """
+
+    metrics: Sequence[CostMetric]
+    results: Sequence[Result]
+    earlier: Sequence[Result]
+    unmatched: Sequence[UnmatchedType]
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Read the totals from the server, and show them."""
+    if arguments.compare and arguments.window:
+        raise UsageError("pass --compare or --window, but not both")
     period = period_of(arguments)
+    before = period_before(period) if arguments.compare else None
     by = arguments.by or (() if arguments.window else (COST,))
+    costs = _read(arguments, period, before, by)
+    # Metrics without events would hide the others among rows of zeros.
+    shown = [
+        each
+        for each in costs.results
+        if each.summary.events != 0 or each.summary.excluded
+    ] or costs.results
+    overlaps = find_overlaps(shown)
+    if overlaps and COST not in by and not arguments.format:
+        by = (*by, COST)
+    columns, totals = _totals(arguments, by, shown)
+    compared = changes(totals, totals_by_labels(costs.earlier, by)) if before else None
+    if arguments.format:
+        document = totals_json(period, costs.results, overlaps, costs.unmatched)
+        if before:
+            document["before"] = totals_json(before, costs.earlier, {}, ())
+        print_data(arguments.format, document, csv_rows(columns, totals, compared))
+        return ExitCode.DONE
+    if not costs.metrics:
+        print("no cost metric yet; type: outlay metrics create --defaults")
+    elif before and compared is not None:
+        _print_changes((period, before), columns, compared, (shown, costs.earlier))
+    else:
+        _print_result(period, columns, totals, shown)
+    _print_notes(shown, overlaps)
+    _print_unmatched(costs.unmatched)
+    return ExitCode.DONE
+
+
+def _read(
+    arguments: argparse.Namespace,
+    period: Period,
+    before: Period | None,
+    by: Sequence[str],
+) -> _Costs:
+    """Ask the server."""
     where = _conditions(arguments)
     with open_api(connection_settings(arguments)) as api:
         metrics = _selected(api.metrics(), arguments.cost)
         _check_dimensions(metrics, [*(set(by) - {COST}), *where])
-        results = [
-            _result(api, metric, period, by=by, window=arguments.window, where=where)
-            for metric in metrics
-            # No event of a metric without the dimension can have the value.
-            if len(metric.dimensions_among(where)) == len(where)
-        ]
-        unmatched = () if arguments.cost else _unmatched(api, period)
-    # Metrics without events would hide the others among rows of zeros.
-    shown = [
-        each for each in results if each.summary.events != 0 or each.summary.excluded
-    ] or results
-    overlaps = find_overlaps(shown)
-    if overlaps and COST not in by and not arguments.format:
-        by = (*by, COST)
+        read = partial(
+            _results, api, metrics, by=by, window=arguments.window, where=where
+        )
+        return _Costs(
+            metrics,
+            read(period),
+            read(before) if before else (),
+            () if arguments.cost else _unmatched(api, period),
+        )
+
+
+def _totals(
+    arguments: argparse.Namespace, by: Sequence[str], results: Sequence[Result]
+) -> tuple[tuple[str, ...], dict[Row, Decimal]]:
+    """Return the columns of the labels, and the totals."""
     if arguments.window:
         columns: tuple[str, ...] = ("from", *by)
-        totals = totals_by_window(shown, by)
+        totals = totals_by_window(results, by)
     else:
-        columns = by
-        totals = totals_by_labels(shown, by)
+        columns = tuple(by)
+        totals = totals_by_labels(results, by)
     if arguments.top is not None:
         totals = largest(totals, arguments.top, skip=len(columns) - len(by))
-    if arguments.format:
-        document = totals_json(period, results, overlaps, unmatched)
-        print_data(arguments.format, document, csv_rows(columns, totals))
-        return ExitCode.DONE
-    if metrics:
-        _print_result(period, columns, totals, shown)
-        _print_notes(shown, overlaps)
-    else:
-        print("no cost metric yet; type: outlay metrics create --defaults")
-    _print_unmatched(unmatched)
-    return ExitCode.DONE
+    return columns, totals
+
+
+def _results(
+    api: Api,
+    metrics: Iterable[CostMetric],
+    period: Period,
+    *,
+    by: Sequence[str],
+    window: Window | None,
+    where: Mapping[str, Sequence[str]],
+) -> list[Result]:
+    """Return the totals of the metrics that can have the wanted values."""
+    return [
+        _result(api, metric, period, by=by, window=window, where=where)
+        for metric in metrics
+        # No event of a metric without the dimension can have the value.
+        if len(metric.dimensions_among(where)) == len(where)
+    ]
 
 
 def _result(
@@ -245,6 +324,36 @@ def _print_result(
             [
                 ("all", *blank, amount, currency)
                 for currency, amount in sums_by_currency(results).items()
+            ],
+        )
+    )
+
+
+def _print_changes(
+    periods: tuple[Period, Period],
+    columns: Sequence[str],
+    compared: Mapping[Row, Change],
+    results: tuple[Sequence[Result], Sequence[Result]],
+) -> None:
+    """Print the totals of two periods as a table."""
+    period, before = periods
+    now, earlier = (sums_by_currency(each) for each in results)
+    blank = ("",) * (len(columns) - 1)
+    print(
+        f"{short_time(period.start)} to {short_time(period.end)}, beside "
+        f"{short_time(before.start)} to {short_time(before.end)}, UTC"
+    )
+    print_table(
+        Table(
+            (*columns, "total", "before", "change", ""),
+            [
+                (*row.labels, *each, str(each), row.currency)
+                for row, each in compared.items()
+            ],
+            [
+                ("all", *blank, *each, str(each), currency)
+                for currency in sorted({*now, *earlier})
+                for each in [Change(now.get(currency), earlier.get(currency))]
             ],
         )
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from decimal import Decimal
+from decimal import MAX_PREC, ROUND_HALF_EVEN, Decimal, localcontext
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from outlay._cli.output import plain, plain_or_none
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 COST: Final = "cost"
 """A dimension of every metric: the metric's name."""
+
+
+OTHERS: Final = "(other)"
+"""The label of all rows after the largest ones."""
 
 
 class Result(NamedTuple):
@@ -113,10 +117,47 @@ def largest(
     shown: dict[tuple[tuple[str, ...], int, Row], list[Decimal]] = defaultdict(list)
     for (labels, currency), amount in totals.items():
         rank = min(ranks[currency].index(Row(labels[skip:], currency)), count)
-        kept = labels[skip:] if rank < count else ("(other)",) * len(labels[skip:])
+        kept = labels[skip:] if rank < count else (OTHERS,) * len(labels[skip:])
         row = Row((*labels[:skip], *kept), currency)
         shown[labels[:skip], rank, row].append(amount)
     return {key[-1]: exact_sum(shown[key]) for key in sorted(shown)}
+
+
+class Change(NamedTuple):
+    """A total beside that of the period before. None stands for no costs."""
+
+    total: Decimal | None
+    before: Decimal | None
+
+    def __str__(self) -> str:
+        """Return the change in percent, such as ``+12.50 %``, or "-"."""
+        if not self.before:
+            return "-"
+        with localcontext(prec=MAX_PREC):
+            parts = ((self.total or 0) - self.before) * 10_000
+        # Two decimals are for reading. The amounts beside it have all digits.
+        percent = (parts / abs(self.before)).quantize(1, ROUND_HALF_EVEN).scaleb(-2)
+        return f"{percent:+,.2f} %"
+
+
+def changes(
+    totals: Mapping[Row, Decimal], before: Mapping[Row, Decimal]
+) -> dict[Row, Change]:
+    """Return each total beside the one before. A row of either period has a row.
+
+    If ``totals`` has a row for all others, the rows that only ``before`` has are in it.
+    """
+    earlier: dict[Row, list[Decimal]] = defaultdict(list)
+    for row, amount in before.items():
+        others = Row((OTHERS,) * len(row.labels), row.currency)
+        hidden = row not in totals and others in totals
+        earlier[others if hidden else row].append(amount)
+    return {
+        row: Change(
+            totals.get(row), exact_sum(earlier[row]) if row in earlier else None
+        )
+        for row in (*totals, *(row for row in sorted(earlier) if row not in totals))
+    }
 
 
 def sums_by_currency(results: Iterable[Result]) -> dict[str, Decimal]:
@@ -141,8 +182,21 @@ def find_overlaps(results: Iterable[Result]) -> dict[str, list[str]]:
 
 
 def csv_rows(
-    columns: Sequence[str], totals: Mapping[Row, Decimal]
+    columns: Sequence[str],
+    totals: Mapping[Row, Decimal],
+    compared: Mapping[Row, Change] | None = None,
 ) -> list[dict[str, object]]:
+    """Return the rows of the CSV table, with a column more if periods are compared."""
+    if compared is not None:
+        return [
+            {
+                **dict(zip(columns, row.labels, strict=True)),
+                "total": plain_or_none(change.total),
+                "before": plain_or_none(change.before),
+                "currency": row.currency,
+            }
+            for row, change in compared.items()
+        ]
     return [
         {
             **dict(zip(columns, row.labels, strict=True)),

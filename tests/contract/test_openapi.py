@@ -98,7 +98,7 @@ def test_every_operation_has_what_readers_need(name: str) -> None:
     derandomize=True,
     database=None,
     deadline=None,
-    max_examples=5,
+    max_examples=3,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

@@ -61,7 +61,7 @@ class CorrectionsBody(RequestModel):
     customer_ids: Sequence[Text] | None = None
     start: Annotated[Instant | None, Field(alias="from")] = None
     end: Annotated[Instant | None, Field(alias="to")] = None
-    filter_by: FilterGroupBy = {}  # noqa: RUF012 - pydantic copies it
+    filter_by: FilterGroupBy = Field(default_factory=dict)
     cost_id: Text | None = None
     delta: Money | None = None
     dry_run: bool = False

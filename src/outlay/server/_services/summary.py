@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from outlay.server._metering.decimals import add, format_plain, multiply
@@ -193,10 +194,12 @@ class _SummaryBuilder:
         ]
 
     def _series_points(self, window: Window) -> list[SummaryPoint]:
+        # The end of a window is mostly the start of the next one.
+        text_of = cache(format_instant)
         return [
             SummaryPoint(
-                format_instant(at.start),
-                format_instant(at.end),
+                text_of(at.start),
+                text_of(at.end),
                 json_number(quantity),
                 json_number(cost),
                 format_plain(cost),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import socket
 import tempfile
@@ -23,7 +24,6 @@ from outlay.server import ServerSettings, ServerStarted, serve
 from outlay.server._logs import formatter
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
 PREFIX: Final = "OUTLAY_SERVER_"
@@ -33,13 +33,14 @@ Run the reference server until Ctrl-C or SIGTERM. It stores everything in one fi
 first start creates the file, the default cost metrics and an API key, and shows the
 key once.
 
-Each option has a variable: {PREFIX}PORT for --port, {PREFIX}DATABASE for
---db, {PREFIX}API_KEY for the key itself, and so on.
+Each option but --open has a variable: {PREFIX}PORT for --port,
+{PREFIX}DATABASE for --db, {PREFIX}API_KEY for the key itself, and so on.
 """
 
 _EPILOG: Final = """\
 examples:
   outlay serve --dev
+  outlay serve --open
   outlay serve --port 4600 --db costs.db
   outlay serve --db :memory: --api-key-file /run/secrets/outlay
 """
@@ -106,6 +107,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--open",
         action="store_true",
+        default=argparse.SUPPRESS,  # all other arguments are settings
         help="open the dashboard in a browser, signed in by a link that works once",
     )
     add("--host", help="address to listen on (default: 127.0.0.1)")
@@ -181,7 +183,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     def announce(started: ServerStarted) -> None:
         print(banner(started, settings), flush=True)
-        if arguments.open:
+        if "open" in arguments:
             link = _reachable_url(started.url) + started.sign_in_path
             print(f"\nThe dashboard, for one sign-in:\n\n  {link}", flush=True)
             files.enter_context(opened_in_browser(link))

@@ -112,7 +112,7 @@ class ServerCore:
             timeout=settings.query_timeout,
             reopen=self.store.reopener(),
         )
-        self.exports = ExportService(self.store)
+        self.exports = ExportService(self.store, self.now)
         self.corrections = CorrectionService(self.store, self.commits, self.now)
         self.revenue = RevenueService(self.store, self.commits, self.now)
         self.profitability = services.profitability

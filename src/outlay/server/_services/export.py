@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from outlay.server._services.export_rows import (
     EVENT_COLUMNS,
     TOTAL_COLUMNS,
+    TotalKind,
     encode_json,
     event_page,
     total_page,
@@ -20,7 +21,7 @@ from outlay.server._wire.export_models import ExportDataset, ExportFormat
 from outlay.server._wire.problems import FieldError, invalid_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from outlay.server._services.export_rows import Row, RowPage
     from outlay.server._storage.store import Reader, Views
@@ -46,8 +47,9 @@ class ExportService:
     Memory is bounded by the page, whatever the size of the export.
     """
 
-    def __init__(self, store: Views) -> None:
+    def __init__(self, store: Views, now: Callable[[], int]) -> None:
         self._store = store
+        self._now = now
 
     def page(self, namespace: str, query: ExportQuery) -> ExportPage:
         """Return a page of an export.
@@ -57,7 +59,7 @@ class ExportService:
         """
         try:
             with self._store.reading() as reader:
-                page = _rows(reader, namespace, query)
+                page = _rows(reader, namespace, query, self._now())
         except CursorError as error:
             raise invalid_fields(
                 [FieldError("cursor", str(error), "INVALID_CURSOR")]
@@ -69,12 +71,14 @@ class ExportService:
         return ExportPage(_json_lines(columns, page.rows), page.cursor)
 
 
-def _rows(reader: Reader, namespace: str, query: ExportQuery) -> RowPage:
+def _rows(reader: Reader, namespace: str, query: ExportQuery, now: int) -> RowPage:
     if query.dataset is ExportDataset.EVENTS:
         return event_page(reader, namespace, query)
     if query.dataset is ExportDataset.FOCUS:
-        return total_page(reader, namespace, query, focus_rows, FOCUS_DIMENSIONS)
-    return total_page(reader, namespace, query, total_rows, {})
+        kind = TotalKind(focus_rows, FOCUS_DIMENSIONS)
+    else:
+        kind = TotalKind(total_rows, {})
+    return total_page(reader, namespace, query, kind, now)
 
 
 def _csv(rows: Sequence[Row]) -> bytes:

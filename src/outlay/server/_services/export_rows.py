@@ -69,6 +69,19 @@ class GroupTotal(NamedTuple):
         return add(self.cost, self.gross.copy_negate())
 
 
+class TotalKind(NamedTuple):
+    """A kind of rows of totals.
+
+    Attributes:
+        rows_of: A function that returns the rows of a total.
+        more_dimensions: The JSONPath of dimensions that metrics do not have, by name.
+            With any, the events are read instead of the rollups.
+    """
+
+    rows_of: Callable[[GroupTotal], Sequence[Row]]
+    more_dimensions: Mapping[str, str]
+
+
 EVENT_COLUMNS: Final = (
     "id",
     "timestamp",
@@ -130,8 +143,8 @@ def total_page(
     reader: Reader,
     namespace: str,
     query: ExportQuery,
-    rows_of: Callable[[GroupTotal], Sequence[Row]],
-    more_dimensions: Mapping[str, str],
+    kind: TotalKind,
+    now: int,
 ) -> RowPage:
     """Return a page of totals by metric, day, customer and dimensions.
 
@@ -141,22 +154,22 @@ def total_page(
         reader: The view of the store.
         namespace: The organization.
         query: The period and the page.
-        rows_of: A function that returns the rows of a total.
-        more_dimensions: The JSONPath of dimensions that metrics do not have, by name.
-            With any, the events are read instead of the rollups.
+        kind: The kind of the rows.
+        now: The time, in microseconds since 1970. No correction counts after it.
 
     Raises:
         CursorError: The cursor is not one of this export.
     """
     rows: list[Row] = []
     is_corrected = has_corrections(reader, namespace)
-    window = Window.MINUTE if more_dimensions else Window.DAY
-    for metric, day in _days(reader, namespace, query, more_dimensions):
+    window = Window.MINUTE if kind.more_dimensions else Window.DAY
+    last = now if is_corrected else None
+    for metric, day in _days(reader, namespace, query, kind.more_dimensions, last):
         if len(rows) >= query.limit:
             return RowPage(rows, f"{metric.cost.id}_{day}")
         source = _Source(reader, metric, query, window)
         for total in _totals(source, day, is_corrected=is_corrected):
-            rows += rows_of(total)
+            rows += kind.rows_of(total)
     return RowPage(rows, None)
 
 
@@ -186,6 +199,7 @@ def _days(
     namespace: str,
     query: ExportQuery,
     more_dimensions: Mapping[str, str],
+    last: int | None,
 ) -> Iterator[tuple[CompiledMetric, int]]:
     """Yield each metric and day that may have rows, from the cursor on."""
     costs, _ = reader.costs(namespace, None, ALL)
@@ -201,11 +215,12 @@ def _days(
         times = reader.time_range(metric)
         if not is_after or times is None:
             continue
-        # A correction of an earlier event may count up to now.
+        # A correction may count up to now, long after the last event.
+        end = min(query.end, max(times[1], last or times[1]) + 1)
         first = max(query.start, times[0]) // DAY
         if after is not None and metric.cost.id == after[0]:
             first = max(first, after[1])
-        for day in range(first, -(-query.end // DAY)):
+        for day in range(first, -(-end // DAY)):
             yield metric, day
 
 

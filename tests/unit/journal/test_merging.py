@@ -89,7 +89,7 @@ def _seen(journal_dir: Path) -> list[bytes]:
 
 
 @pytest.mark.slow
-def test_thousands_of_short_processes_leave_few_folders(tmp_path: Path) -> None:
+def test_hundreds_of_short_processes_leave_few_folders(tmp_path: Path) -> None:
     """During an outage, each cron job tracks one event, and adopts before it ends."""
     clock = ManualClock()
     count = 300
@@ -256,7 +256,7 @@ _CODE: Final = (
     "_journal/folders.py",
     "_journal/admin/commit.py",
 )
-_STRIDE: Final = 29  # prime, so that every part of a loop is struck in some round
+_STRIDE: Final = 97  # prime, so that every part of a loop is struck in some round
 
 
 @pytest.mark.slow
@@ -292,7 +292,7 @@ def test_a_kill_at_any_instruction_leaves_each_event_in_one_place(
         if not struck:
             break
         merged += 1
-    assert merged > 50, "the watched code was not found"
+    assert merged > 20, "the watched code was not found"
 
 
 def _merge(journal_dir: Path) -> None:

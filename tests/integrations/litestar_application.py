@@ -10,7 +10,8 @@ import os
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import litestar
-from litestar.di import NamedDependency, Provide
+import litestar.di
+from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
 from litestar.response import Stream
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from outlay.integrations.asgi import ASGIApp
+
+# Earlier releases know a dependency by its name alone.
+_Session: Any = getattr(litestar.di, "NamedDependency", {None: None})[None]
 
 WAYS = ("async", "sync", "yield", "async-stream")
 
@@ -57,7 +61,7 @@ def _authenticate(request: LitestarRequest) -> Iterator[None]:
     media_type="text/plain",
     dependencies={"session": Provide(_authenticate)},
 )
-async def _session(request: LitestarRequest, session: NamedDependency[None]) -> str:  # noqa: ARG001 - a dependency
+async def _session(request: LitestarRequest, session: _Session) -> str:  # type: ignore[valid-type]  # noqa: ARG001 - a dependency
     spend(request.path_params["number"])
     return str(os.getpid())
 

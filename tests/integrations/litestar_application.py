@@ -61,7 +61,7 @@ def _authenticate(request: LitestarRequest) -> Iterator[None]:
     media_type="text/plain",
     dependencies={"session": Provide(_authenticate)},
 )
-async def _session(request: LitestarRequest, session: _Session) -> str:  # type: ignore[valid-type]  # noqa: ARG001 - a dependency
+async def _session(request: LitestarRequest, session: _Session) -> str:  # noqa: ARG001 - a dependency
     spend(request.path_params["number"])
     return str(os.getpid())
 

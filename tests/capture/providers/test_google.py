@@ -542,7 +542,8 @@ def test_embeddings_of_vertex_are_added_up(capture: Capture) -> None:
     }
     client = vertex(ProviderApi(Scripted(body)))
     with capture(LIBRARY, client) as seen:
-        client.models.embed_content(model="text-embedding-005", contents=[WORDS, WORDS])
+        texts: list[Any] = [WORDS, WORDS]
+        client.models.embed_content(model="text-embedding-005", contents=texts)
 
     assert seen == [
         observed(

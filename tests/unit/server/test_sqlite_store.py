@@ -196,10 +196,10 @@ def test_the_rollups_of_an_ended_definition_are_deleted(
     path = tmp_path / "outlay.db"
     assert count_rows(path, "rollups") > 9000
 
+    by_tokens = make_cost(value_property="$.tokens", group_by={})
     if end == "delete":
         store.delete_cost("org_a", "cst_1", START)
     else:
-        by_tokens = make_cost(value_property="$.tokens", group_by={})
         changed = store.change_cost("org_a", "cst_1", lambda _: by_tokens)
         assert changed == by_tokens
     at_once = count_rows(path, "rollups")

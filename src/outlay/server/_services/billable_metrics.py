@@ -85,7 +85,7 @@ class BillableMetricService:
     async def change(
         self, key: ApiKey, metric_id: str, patch: BillableMetricPatch
     ) -> BillableMetricResponse:
-        """Change a billable metric. Earlier events count anew."""
+        """Change a billable metric. The change counts for earlier events, too."""
 
         def changed(old: CostMetric) -> CostMetric:
             return _changed(old, patch.changes(), self._now())

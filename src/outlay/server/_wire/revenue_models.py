@@ -11,6 +11,7 @@ from typing import Annotated, Final, Self, TypeAlias
 
 import msgspec
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     StringConstraints,
@@ -57,7 +58,17 @@ Money: TypeAlias = Annotated[
 DayOrInstant: TypeAlias = Annotated[Instant, BeforeValidator(_at_midnight)]
 """An instant, or a date, which stands for its midnight in UTC."""
 
-Month: TypeAlias = Annotated[str, StringConstraints(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]
+
+def _known_month(value: str) -> str:
+    month_bounds(value)
+    return value
+
+
+Month: TypeAlias = Annotated[
+    str,
+    StringConstraints(pattern=r"^\d{4}-(0[1-9]|1[0-2])$"),
+    AfterValidator(_known_month),
+]
 ImportId: TypeAlias = Annotated[Text, StringConstraints(max_length=255)]
 
 

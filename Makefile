@@ -35,14 +35,11 @@ demo: $(VENV)/.server  ## server, real traffic, a killed worker, an outage, exac
 unit: $(VENV)/.test  ## run the quick unit tests, in parallel
 	$(PYTEST) $(PARALLEL) -m 'not serial and not slow' tests/unit
 
-# Coverage is checked where tests run in this process: tracing each child process
-# as well would double the time. The tests that need the machine for themselves run
-# last, one after the other.
-MEASURED := tests/unit tests/property tests/contract tests/capture
-
+# Coverage counts what runs in the tests' own process: tracing each child process as
+# well would double the time. The tests that need the machine for themselves run last,
+# one after the other.
 test: $(VENV)/.test-providers programs  ## run all tests, and check branch coverage
-	$(PYTEST) $(PARALLEL) -m 'not serial' --cov --cov-report=term $(MEASURED)
-	$(PYTEST) $(PARALLEL) -m 'not serial' $(MEASURED:%=--ignore=%)
+	$(PYTEST) $(PARALLEL) -m 'not serial' --cov --cov-report=term
 	$(PYTEST) -m serial
 
 programs:  ## install the programs that tests need: Chromium, Redis

@@ -299,6 +299,7 @@ def test_a_report_is_as_the_server_describes_it(shop: Shop) -> None:
         *JANUARY,
         *DEFAULTS,
         "groupBy",
+        "asOf",
         "merchantId",
         "costId",
         "subject",

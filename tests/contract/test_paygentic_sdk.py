@@ -711,7 +711,7 @@ def test_a_bad_query_is_a_400(spent: Shop, query: dict[str, str]) -> None:
 
 def test_a_period_that_runs_backwards_is_a_400(spent: Shop) -> None:
     """The usual cause is two arguments the wrong way round."""
-    with pytest.raises(errors.BadRequest, match="before"):
+    with pytest.raises(errors.BadRequest, match="must be after"):
         spent.sdk.costs.get_cost_summary(id=spent.cost.id, from_=TO, to=FROM)
 
 

@@ -115,7 +115,7 @@ def drawn(text: str) -> list[str]:
 def test_the_outline_in_the_module_is_the_real_tree() -> None:
     """The outline is the documentation; a wrong one is worse than none."""
     assert errors.__doc__ is not None
-    outline_text = errors.__doc__.partition("\n\n")[2]  # all of it is indented alike
+    outline_text = errors.__doc__.partition("::\n\n")[2]  # all is indented alike
     outline_text = outline_text.partition("\n\n")[0] + "\n\n"
     assert drawn(textwrap.dedent(outline_text)) == outline(OutlayError)
 

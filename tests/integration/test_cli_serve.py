@@ -272,7 +272,6 @@ def test_arguments_win_over_variables() -> None:
     parser = argparse.ArgumentParser()
     _serve.configure(parser)
     given = vars(parser.parse_args(["--port", "1"]))
-    del given["open"]  # it is no setting
 
     settings = ServeSettings.resolve(
         given,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from tests.processes.ledger import DEADLINE
 
@@ -67,12 +68,30 @@ class Site(NamedTuple):
         return logged
 
     def kill(self) -> None:
-        """Kill the master and all workers."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)  # a session of its own
-        self.process.wait(DEADLINE)
+        """Kill the master and all workers, and wait until they hold no lock.
+
+        A killed worker holds its locks for some milliseconds longer than its master.
+        """
+        with contextlib.ExitStack() as members:
+            ends = [members.enter_context(end) for end in _ends(self.process.pid)]
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # a session of its own
+            self.process.wait(DEADLINE)
+            for end in ends:
+                assert select.select([end], [], [], DEADLINE)[0], "it outlives SIGKILL"
         if self.process.stdout is not None:
             self.process.stdout.close()
+
+
+def _ends(group: int) -> Iterator[IO[bytes]]:
+    """Yield a file for each process of a group. It is readable when the process ended.
+
+    Source: pidfd_open(2).
+    """
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(int(path.name)) == group:
+                yield os.fdopen(os.pidfd_open(int(path.name)), "rb", buffering=0)
 
 
 class Visits(NamedTuple):

@@ -65,7 +65,7 @@ def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=path,
-            # Containers run tests as root, for whom Chromium has no sandbox.
+            # Containers run tests as root, and Chromium has no sandbox for root.
             args=["--no-sandbox", "--disable-dev-shm-usage"],
         )
         yield browser

@@ -87,7 +87,7 @@ def test_each_variable_is_a_setting(name: str) -> None:
     [service["command"] for service in SERVICES.values() if "command" in service],
 )
 def test_each_command_is_understood(words: list[str]) -> None:
-    """A container that prints its usage is restarted for ever."""
+    """A container that prints its usage is restarted without end."""
     command, *arguments = words
 
     all_parsers()[command].parse_args(arguments)

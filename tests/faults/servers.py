@@ -1,6 +1,6 @@
 """The reference server: killed, stopped and out of disk, while clients post to it.
 
-A client is told that an event is tracked by its 202. After the fault a new server opens
+A 202 tells a client that its event is stored. After the fault a new server opens
 the file. It must have each of these events once, and its total must be their sum, to
 the last digit. Then all of them are posted again, and must be known.
 """

@@ -60,7 +60,7 @@ def test_the_link_signs_in_once_and_is_in_no_command_line(tmp_path: Path) -> Non
 
 
 def test_a_server_for_development_needs_no_sign_in() -> None:
-    """Its forms have a token all the same, because web pages could send forms."""
+    """Its forms still have a token, because web pages could send forms."""
     settings = ServerSettings(port=0, database=":memory:", dev=True)
     with (
         BackgroundServer(settings) as server,

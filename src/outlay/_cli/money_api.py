@@ -235,7 +235,7 @@ class MoneyApi(Api):
             )
             rows += [row for row in page.rows if not row.is_other]
             rest = [row for row in page.rows if row.is_other]
-            # A page of a server that ignores the offset would repeat for ever.
+            # A page of a server that ignores the offset would repeat without end.
             is_last = not rest or len(rows) == top
             if is_last or len(rows) >= page.pagination.total:
                 return page.model_copy(update={"rows": (*rows, *rest)})

@@ -111,7 +111,7 @@ class ServerSettings(BaseModel):
     """The most seconds for a summary or report. A longer one is refused with 503."""
 
     shutdown_timeout: Annotated[float, Field(ge=0)] = 10.0
-    """The seconds that requests in flight have when the server is told to stop."""
+    """The seconds that requests in flight have when the server stops."""
 
     public_metrics: bool = False
     """Serve ``/metrics`` without a key. By default it needs the permission

@@ -66,7 +66,7 @@ def ask(
         offset: The number of customers before the first one.
         customer: The only customer. If None, all count.
         trend: Whether each customer has a trend of its profit by day.
-        totals_only: Whether no customer is told apart.
+        totals_only: Whether all customers count together.
     """
     if visit.where or visit.metric is not None or not visit.may(_READ):
         return None

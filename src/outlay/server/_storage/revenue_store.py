@@ -22,7 +22,7 @@ class RevenuePart(NamedTuple):
         import_id: The id of the import, unique within the organization.
         number: The number of the part, from 0.
         is_last: Whether the part completes the import. No line counts before.
-        digest: A digest of the part's lines, by which a retry is told from an error.
+        digest: A digest of the part's lines, which separates a retry from an error.
         lines: The lines. No two have the same source and key.
     """
 

@@ -367,7 +367,7 @@ class Store(Views, RevenueWriter, CorrectionWriter, Protocol):
         Args:
             namespace: The organization.
             customer: The id.
-            pseudonym: The text in its place.
+            pseudonym: The text that replaces it.
             now: The time, in microseconds since 1970.
 
         Returns:

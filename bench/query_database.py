@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from outlay.server._records import Aggregation, CostMetric
 from outlay.server._storage.buckets import Grain, buckets_of
-from outlay.server._storage.rollups import CUSTOMER, DETAIL, LABELS, TOTAL
-from outlay.server._storage.sqlite_store import SqliteStore
+from outlay.server._storage.sqlite.rollups import CUSTOMER, DETAIL, LABELS, TOTAL
+from outlay.server._storage.sqlite.store import SqliteStore
 from outlay.server._wire.response_models import to_microseconds
 
 if TYPE_CHECKING:

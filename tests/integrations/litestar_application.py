@@ -79,6 +79,11 @@ async def _stream(request: LitestarRequest) -> Stream:
 
 
 _costs = DefineMiddleware(OutlayMiddleware, customer=customer_of_request)
-app = litestar.Litestar([_coroutine, _thread, _session, _stream], middleware=[_costs])
+# Without a configuration of logging: the root logger belongs to the tests.
+app = litestar.Litestar(
+    [_coroutine, _thread, _session, _stream],
+    middleware=[_costs],
+    logging_config=None,
+)
 
 site = by_number(cast("ASGIApp", app), WAYS)

@@ -18,7 +18,7 @@ from outlay.server._records import (
     Event,
 )
 from outlay.server._storage.opening import open_store
-from outlay.server._storage.sqlite_store import SqliteStore
+from outlay.server._storage.sqlite.store import SqliteStore
 from outlay.server._wire.response_models import decode_data
 from tests.support.memory_store import MemoryStore, Tables
 

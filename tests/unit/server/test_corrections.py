@@ -12,7 +12,7 @@ import pytest
 
 from outlay.server._records import Aggregation, CorrectionKind
 from outlay.server._services.corrections import Order, decide
-from outlay.server._storage.sqlite_store import SqliteStore
+from outlay.server._storage.sqlite.store import SqliteStore
 from outlay.server._wire.problems import HttpProblem
 from tests.support.stores import (
     DEDUPE_WINDOW,

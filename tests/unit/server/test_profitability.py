@@ -32,7 +32,7 @@ from outlay.server._services.profitability import (
     ProfitabilityService,
 )
 from outlay.server._storage.revenue_store import RevenuePart
-from outlay.server._storage.sqlite_store import SqliteStore
+from outlay.server._storage.sqlite.store import SqliteStore
 from outlay.server._wire.problems import HttpProblem
 from outlay.server._wire.response_models import decode_data
 from outlay.server._wire.revenue_models import BucketWidth, MarginSort

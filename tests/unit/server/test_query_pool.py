@@ -15,8 +15,8 @@ from outlay.server._errors import QueryStoppedError, StoreUnavailableError
 from outlay.server._services.query_pool import QueryPool
 from outlay.server._services.query_services import QueryServices
 from outlay.server._storage.query_limit import QueryLimit, current_limit, limited
-from outlay.server._storage.sqlite_store import SqliteStore
-from outlay.server._storage.sqlite_views import SqliteViews
+from outlay.server._storage.sqlite.store import SqliteStore
+from outlay.server._storage.sqlite.views import SqliteViews
 from outlay.server._wire.problems import FieldError, HttpProblem
 from tests.support.queries import (
     die,

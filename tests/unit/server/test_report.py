@@ -27,7 +27,7 @@ from outlay.server._records import (
 )
 from outlay.server._services.ranking import OTHER, Amount, Group, page_of, rank
 from outlay.server._services.report import ReportService
-from outlay.server._storage.sqlite_store import SqliteStore
+from outlay.server._storage.sqlite.store import SqliteStore
 from outlay.server._wire.request_models import ReportQuery, ReportSort, SortDirection
 from outlay.server._wire.response_models import decode_data, encode, format_instant
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlay._cli.exit_codes import ExitCode
 from outlay._cli.output import pluralize
-from outlay.server._storage.copying import copy_database
+from outlay.server._storage.sqlite.copying import copy_database
 
 if TYPE_CHECKING:
     import argparse

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from outlay._cli.exit_codes import ExitCode, UsageError
-from outlay.server._storage.copying import restore_database
+from outlay.server._storage.sqlite.copying import restore_database
 
 if TYPE_CHECKING:
     import argparse

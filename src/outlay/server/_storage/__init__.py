@@ -1,1 +1,1 @@
-"""Store events and rollups in one SQLite file."""
+"""Store events and rollups: the seam, and the engines behind it."""

@@ -10,7 +10,7 @@ from outlay._cli.commands.keys.keys import ApiKey
 from outlay._cli.exit_codes import CommandFailedError, UsageError
 from outlay.server._services.auth import key_record, new_key
 from outlay.server._services.keys import key_response, rotated
-from outlay.server._storage.key_file import KeyFile
+from outlay.server._storage.sqlite.key_file import KeyFile
 from outlay.server._wire.response_models import encode, to_microseconds
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from outlay.server._errors import QueryStoppedError, StoreUnavailableError
 from outlay.server._storage.query_limit import current_limit
-from outlay.server._storage.schema import DAMAGE_REMEDY, is_damage, open_reader
-from outlay.server._storage.sqlite_reader import SqliteReader
+from outlay.server._storage.sqlite.reader import SqliteReader
+from outlay.server._storage.sqlite.schema import DAMAGE_REMEDY, is_damage, open_reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from outlay.server._records import Erasure
 from outlay.server._storage.renaming import Renaming
-from outlay.server._storage.rollups import (
+from outlay.server._storage.sqlite.rollups import (
     DETAIL,
     LABELS,
     ON_CONFLICT,

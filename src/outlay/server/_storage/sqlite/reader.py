@@ -17,22 +17,22 @@ from outlay.server._records import (
     CostMetric,
     Product,
 )
-from outlay.server._storage import key_table
 from outlay.server._storage.buckets import Grain, ranges_between
-from outlay.server._storage.correction_tables import SqliteCorrectionReader
-from outlay.server._storage.erasing import running_erasures
 from outlay.server._storage.event_filter import contribution_matcher
-from outlay.server._storage.event_table import CUSTOMER_COLUMN, SqliteEventReader
-from outlay.server._storage.retention import (
+from outlay.server._storage.sqlite import key_table
+from outlay.server._storage.sqlite.correction_tables import SqliteCorrectionReader
+from outlay.server._storage.sqlite.erasing import running_erasures
+from outlay.server._storage.sqlite.event_table import CUSTOMER_COLUMN, SqliteEventReader
+from outlay.server._storage.sqlite.retention import (
     deleted_before,
     events_deleted,
     retention_of,
 )
-from outlay.server._storage.revenue_tables import SqliteRevenueReader
-from outlay.server._storage.rollup_query import RollupQuery
-from outlay.server._storage.rollups import TOTAL, decode_dimensions
+from outlay.server._storage.sqlite.revenue_tables import SqliteRevenueReader
+from outlay.server._storage.sqlite.rollup_query import RollupQuery
+from outlay.server._storage.sqlite.rollups import TOTAL, decode_dimensions
+from outlay.server._storage.sqlite.unmatched_events import unmatched_types
 from outlay.server._storage.store import NO_FILTER
-from outlay.server._storage.unmatched_events import unmatched_types
 from outlay.server._wire.request_models import Window
 from outlay.server._wire.response_models import FIRST_INSTANT, decode_data
 

@@ -22,8 +22,8 @@ from outlay.server._storage.correction_store import (
     EventHistory,
 )
 from outlay.server._storage.event_filter import contribution_matcher
-from outlay.server._storage.event_table import EVENT_COLUMNS
-from outlay.server._storage.rollups import TOTAL
+from outlay.server._storage.sqlite.event_table import EVENT_COLUMNS
+from outlay.server._storage.sqlite.rollups import TOTAL
 from outlay.server._storage.store import NO_FILTER
 from outlay.server._wire.problems import events_removed
 from outlay.server._wire.response_models import decode_data

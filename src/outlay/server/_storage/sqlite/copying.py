@@ -9,8 +9,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._errors import DamagedDatabaseError, DatabaseError
-from outlay.server._storage.file_lock import FileLock, private_opener
-from outlay.server._storage.schema import open_beside, unusable
+from outlay.server._storage.sqlite.file_lock import FileLock, private_opener
+from outlay.server._storage.sqlite.schema import open_beside, unusable
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,29 +26,32 @@ from outlay.server._records import (
     IngestResult,
     Product,
 )
-from outlay.server._storage import key_table
-from outlay.server._storage import schema as _schema
-from outlay.server._storage.correction_tables import SqliteCorrectionWriter
-from outlay.server._storage.erasing import Erasures
-from outlay.server._storage.event_table import EVENT_COLUMNS
-from outlay.server._storage.file_lock import FileLock
-from outlay.server._storage.idempotency_index import WRITE_BATCH, IdempotencyIndex
-from outlay.server._storage.pending_rollups import PendingRollups
-from outlay.server._storage.retention import (
-    EventRetention,
-    deleted_before,
-    events_deleted,
+from outlay.server._storage.sqlite import key_table
+from outlay.server._storage.sqlite import schema as _schema
+from outlay.server._storage.sqlite.correction_tables import SqliteCorrectionWriter
+from outlay.server._storage.sqlite.erasing import Erasures
+from outlay.server._storage.sqlite.event_table import EVENT_COLUMNS
+from outlay.server._storage.sqlite.file_lock import FileLock
+from outlay.server._storage.sqlite.idempotency_index import (
+    WRITE_BATCH,
+    IdempotencyIndex,
 )
-from outlay.server._storage.revenue_tables import SqliteRevenueWriter
-from outlay.server._storage.rollups import STAGING, add_to_rollups, combine
-from outlay.server._storage.sqlite_reader import (
+from outlay.server._storage.sqlite.pending_rollups import PendingRollups
+from outlay.server._storage.sqlite.reader import (
     COST_COLUMNS,
     READING_COLUMNS,
     cost_of,
     costs_of_type,
     row_of_cost,
 )
-from outlay.server._storage.sqlite_views import SqliteViews
+from outlay.server._storage.sqlite.retention import (
+    EventRetention,
+    deleted_before,
+    events_deleted,
+)
+from outlay.server._storage.sqlite.revenue_tables import SqliteRevenueWriter
+from outlay.server._storage.sqlite.rollups import STAGING, add_to_rollups, combine
+from outlay.server._storage.sqlite.views import SqliteViews
 from outlay.server._storage.store import keep_all
 from outlay.server._wire.response_models import decode_data
 
@@ -57,8 +60,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from outlay.server._storage.rollups import Combined, MeteredEvent
-    from outlay.server._storage.sqlite_reader import SqliteReader
+    from outlay.server._storage.sqlite.reader import SqliteReader
+    from outlay.server._storage.sqlite.rollups import Combined, MeteredEvent
     from outlay.server._storage.store import Change, Review, Views
 
 _CATCH_UP_BATCH: Final = 500  # events; some 15 ms, for which posts can wait

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from outlay.server._metering.parts import join, sort_key, split
 from outlay.server._storage.buckets import Grain, ranges_between, start_of
-from outlay.server._storage.sqlite_store import SqliteStore
+from outlay.server._storage.sqlite.store import SqliteStore
 from outlay.server._storage.store import ALL, CUSTOMER_NAME
 from outlay.server._wire.request_models import Window
 from outlay.server._wire.response_models import to_microseconds

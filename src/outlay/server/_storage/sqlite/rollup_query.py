@@ -12,7 +12,7 @@ from outlay.server._metering.metric import CompiledMetric, Contribution, Instant
 from outlay.server._metering.parts import join
 from outlay.server._records import Aggregation
 from outlay.server._storage.buckets import BucketRange, start_of
-from outlay.server._storage.rollups import (
+from outlay.server._storage.sqlite.rollups import (
     ADDED,
     CHOSEN,
     CUSTOMER,

@@ -12,13 +12,13 @@ from outlay.server._errors import (
     DatabaseError,
     NewerDatabaseError,
 )
-from outlay.server._storage import (
+from outlay.server._storage.sqlite import (
     correction_tables,
     erasing,
     retention,
     revenue_tables,
 )
-from outlay.server._storage.file_lock import private_opener
+from outlay.server._storage.sqlite.file_lock import private_opener
 
 if TYPE_CHECKING:
     from pathlib import Path

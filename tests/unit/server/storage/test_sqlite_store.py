@@ -13,7 +13,7 @@ import pytest
 
 from outlay.server import DatabaseBusyError, DatabaseError, NewerDatabaseError
 from outlay.server._errors import StoreUnavailableError
-from outlay.server._storage.sqlite_store import SqliteStore
+from outlay.server._storage.sqlite.store import SqliteStore
 from tests.support.stores import DEDUPE_WINDOW as WINDOW
 from tests.support.stores import (
     IDLE,

@@ -1,0 +1,1 @@
+"""Store events and rollups in one SQLite file."""

@@ -1,0 +1,1 @@
+"""Store everything in PostgreSQL, which any number of servers share."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Final
 
+from outlay._tables.csv_table import TableError
 from outlay.errors import JournalError, OutlayError, RejectedError, UnavailableError
 
 
@@ -33,6 +34,7 @@ class OutputError(OutlayError, OSError):
 _BY_ERROR: Final = (
     (OutputError, ExitCode.REFUSED),
     (CommandFailedError, ExitCode.REFUSED),
+    (TableError, ExitCode.REFUSED),
     (RejectedError, ExitCode.REFUSED),
     (JournalError, ExitCode.REFUSED),
     (UnavailableError, ExitCode.UNREACHABLE),

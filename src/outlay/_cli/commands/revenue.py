@@ -8,9 +8,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from outlay._cli.commands.revenue.csv_file import FIELDS, CsvOptions, RevenueFile
 from outlay._cli.connection import print_warning
-from outlay._cli.exit_codes import ExitCode, UsageError
+from outlay._cli.exit_codes import CommandFailedError, ExitCode, UsageError
 from outlay._cli.money_api import MoneyApi
 from outlay._cli.options import (
     add_connection_options,
@@ -20,10 +19,14 @@ from outlay._cli.options import (
 )
 from outlay._cli.output import Table, plain, pluralize, print_data, print_table
 from outlay._cli.periods import short_time
+from outlay._tables.csv_table import CsvTable, TableError
+from outlay._tables.revenue_file import FIELDS, RevenueFile, RevenueOptions
 
 if TYPE_CHECKING:
-    from outlay._cli.commands.revenue.csv_file import Checked
+    from collections.abc import Sequence
+
     from outlay._cli.money_api import ImportResult, Replacement
+    from outlay._tables.revenue_file import Checked
 
 _DESCRIPTION: Final = """\
 Revenue stands beside cost in margins. Lines that were imported before are left as they
@@ -39,6 +42,7 @@ examples:
 """
 
 _SHOWN: Final = 20  # replaced lines in the table
+_MOST_ERRORS: Final = 10  # in one run
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -119,18 +123,21 @@ def _import(arguments: argparse.Namespace) -> None:
     for name, value in arguments.where:
         where[name].add(value)
     file = RevenueFile(
-        arguments.file,
-        CsvOptions(
+        CsvTable(
+            str(arguments.file), lambda: arguments.file.open("rb"), arguments.encoding
+        ),
+        RevenueOptions(
             dict(arguments.columns),
             arguments.currency,
             None if arguments.month is None else arguments.month.strftime("%Y-%m"),
             arguments.decimal,
             arguments.minor_units,
             {name: frozenset(values) for name, values in where.items()},
-            arguments.encoding,
         ),
     )
-    checked = file.check()
+    checked = file.check(_MOST_ERRORS)
+    if checked.errors:
+        raise _nothing_imported(checked.errors)
     if not checked.lines:
         raise UsageError(f"{arguments.file} has no line to import")
     if arguments.dry_run:
@@ -141,6 +148,13 @@ def _import(arguments: argparse.Namespace) -> None:
     for warning in result.warnings:
         print_warning(warning)
     _print_result(arguments, checked, result)
+
+
+def _nothing_imported(errors: Sequence[TableError]) -> CommandFailedError:
+    text = "\n".join(map(str, errors))
+    if len(errors) == _MOST_ERRORS:
+        text += "\nThe check ended here"
+    return CommandFailedError(f"{text}. Nothing was imported")
 
 
 def _print_checked(arguments: argparse.Namespace, checked: Checked) -> None:

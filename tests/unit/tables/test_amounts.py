@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outlay._cli.commands.revenue.numbers import (
+from outlay._tables.amounts import (
     NotANumberError,
     decimal_mark,
     from_minor_units,

@@ -82,6 +82,12 @@ def from_minor_units(amount: Decimal, currency: str) -> Decimal:
     return EXACT.scaleb(amount, -3 if currency in _WITH_THOUSANDTHS else -2)
 
 
+def format_amount(amount: Decimal) -> str:
+    """Return all digits of ``amount``, without an exponent or zeros at the end."""
+    text = format(amount, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def _bare(text: str) -> str:
     """Return the digits and marks of an amount, without sign and spaces."""
     bare = _SPACES.sub("", text)

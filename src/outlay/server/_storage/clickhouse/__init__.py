@@ -1,0 +1,1 @@
+"""Keep whole days of events in ClickHouse, beside the ledger in PostgreSQL."""

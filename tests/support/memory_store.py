@@ -31,6 +31,11 @@ from outlay.server._storage.event_store import CursorError, EventFilter, EventPa
 from outlay.server._storage.query_limit import current_limit
 from outlay.server._storage.renaming import Renaming
 from outlay.server._storage.store import NO_FILTER, keep_all
+from tests.support.memory_budgets import (
+    BudgetTables,
+    MemoryBudgetReader,
+    MemoryBudgetWriter,
+)
 from tests.support.memory_corrections import (
     CorrectionTables,
     MemoryCorrectionReader,
@@ -83,6 +88,7 @@ class Tables:
     keys: dict[bytes, ApiKey] = field(default_factory=dict)
     revenue: RevenueTables = field(default_factory=RevenueTables)
     corrections: CorrectionTables = field(default_factory=CorrectionTables)
+    budgets: BudgetTables = field(default_factory=BudgetTables)
     retention: dict[str, Retention] = field(default_factory=dict)
     had_costs: bool = False
     commits: int = 0
@@ -96,10 +102,11 @@ class Tables:
         view.keys = {**self.keys}
         view.revenue = self.revenue.copy()
         view.corrections = self.corrections.copy()
+        view.budgets = self.budgets.copy()
         return view
 
 
-class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter):
+class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter, MemoryBudgetWriter):
     """Stores everything in `Tables`. Thread safety: as `Store`.
 
     Args:
@@ -224,6 +231,7 @@ class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter):
                 for one in tables.events
             ]
             tables.revenue.rename(namespace, customer, pseudonym)
+            tables.budgets.delete_of(namespace, customer)
         return pseudonym
 
     def set_retention(self, namespace: str, keep: int | None) -> None:
@@ -280,6 +288,11 @@ class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter):
             )
 
     @contextmanager
+    def _writing_budgets(self) -> Iterator[BudgetTables]:
+        with self._writing() as tables:
+            yield tables.budgets
+
+    @contextmanager
     def _writing_revenue(self) -> Iterator[RevenueTables]:
         with self._writing() as tables:
             yield tables.revenue
@@ -297,7 +310,7 @@ class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter):
             self._tables.commits += 1
 
 
-class MemoryReader(MemoryRevenueReader, MemoryCorrectionReader):
+class MemoryReader(MemoryRevenueReader, MemoryCorrectionReader, MemoryBudgetReader):
     """One view of the tables."""
 
     def __init__(self, tables: Tables) -> None:
@@ -308,6 +321,9 @@ class MemoryReader(MemoryRevenueReader, MemoryCorrectionReader):
 
     def _books(self) -> RevenueTables:
         return self._tables.revenue
+
+    def _budgets(self) -> BudgetTables:
+        return self._tables.budgets
 
     def cost(self, namespace: str, cost_id: str) -> CostMetric | None:
         """Return a cost that is not deleted."""

@@ -329,3 +329,126 @@ class ClosedPeriod(msgspec.Struct, frozen=True, gc=False):
     end: int
     closed_at: int
     closed_by: str
+
+
+class BudgetPeriod(StrEnum):
+    """The length of a budget's periods, in its time zone. A week starts on Monday."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """A limit for the costs of a period, as information: nothing is refused.
+
+    Attributes:
+        amount: The limit, in major units of ``currency``.
+        zone: The IANA name of the time zone in which periods begin.
+        customer: The customer whose costs count. If None, those of all count.
+        dimensions: The value that a cost must have, by the dimension's name.
+        thresholds: The percentages of the limit that are reported, ascending.
+        revision: A text that changes with the limit, the period or the costs that
+            count. Each threshold is reported once for each revision and period.
+        revised_at: The time of the last such change, in microseconds since 1970.
+        created_at: The time of creation, in the same unit.
+        updated_at: The time of the last change, in the same unit.
+    """
+
+    id: str
+    namespace: str
+    name: str
+    amount: Decimal
+    currency: str
+    period: BudgetPeriod
+    zone: str
+    customer: str | None
+    dimensions: Mapping[str, str]
+    thresholds: tuple[int, ...]
+    revision: str
+    revised_at: int
+    created_at: int
+    updated_at: int
+
+    def has_same_limit(self, other: Budget) -> bool:
+        """Return whether both have the same limit for the same costs and periods."""
+        return (
+            self.amount == other.amount
+            and self.currency == other.currency
+            and self.period == other.period
+            and self.zone == other.zone
+            and self.customer == other.customer
+            and dict(self.dimensions) == dict(other.dimensions)
+        )
+
+
+class PassedThreshold(msgspec.Struct, frozen=True):
+    """The record that the costs of a budget reached a threshold in a period.
+
+    Attributes:
+        revision: The revision of the budget.
+        start: The start of the period, in microseconds since 1970.
+        percent: The threshold.
+        spent: The costs of the period at that time.
+        passed_at: The time at which the server found it, in microseconds since 1970.
+        message_id: The id of the message about it, ``msg_…``.
+        message: The body of the message.
+    """
+
+    namespace: str
+    budget_id: str
+    revision: str
+    start: int
+    percent: int
+    spent: Decimal
+    passed_at: int
+    message_id: str
+    message: str
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """An address that receives messages, and the state of its deliveries.
+
+    Attributes:
+        secret: The key of the signatures. It is in no log and in no error.
+        failures: The number of failed attempts since the last success.
+        last_error: The reason of the last failure. '' after a success.
+        failing_since: The time of the first of these failures, in microseconds since
+            1970. None without failures.
+        delivered_at: The time of the last success, in the same unit. None without one.
+        attempt_at: The earliest time of the next attempt, in the same unit.
+        disabled_at: The time from which nothing is sent, in the same unit. None while
+            messages are sent.
+    """
+
+    id: str
+    namespace: str
+    url: str
+    secret: bytes
+    created_at: int
+    failures: int = 0
+    last_error: str = ""
+    failing_since: int | None = None
+    delivered_at: int | None = None
+    attempt_at: int = 0
+    disabled_at: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Webhook(id={self.id!r})"  # never the secret
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A message that waits for its delivery to one webhook.
+
+    Attributes:
+        message_id: The id of the message. Each attempt has the same one.
+        message: The body.
+        attempts: The number of failed attempts.
+        created_at: The time of the message, in microseconds since 1970.
+    """
+
+    message_id: str
+    message: str
+    webhook: Webhook
+    attempts: int
+    created_at: int

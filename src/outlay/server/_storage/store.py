@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
+from outlay.server._storage.budget_store import BudgetReader, BudgetWriter
 from outlay.server._storage.correction_store import (
     CorrectionReader,
     CorrectionWriter,
@@ -58,7 +59,7 @@ ALL: Final = Page(2**53, 0)
 """The page with all items."""
 
 
-class Reader(EventReader, RevenueReader, CorrectionReader, Protocol):
+class Reader(EventReader, RevenueReader, CorrectionReader, BudgetReader, Protocol):
     """One consistent view of the store, for the thread that opened it."""
 
     def cost(self, namespace: str, cost_id: str) -> CostMetric | None:
@@ -226,7 +227,7 @@ def keep_all(_: Sequence[CostMetric]) -> Iterable[str]:
     return ()
 
 
-class Store(Views, RevenueWriter, CorrectionWriter, Protocol):
+class Store(Views, RevenueWriter, CorrectionWriter, BudgetWriter, Protocol):
     """Stores events, costs, products and keys.
 
     Each method is one step: it happens as a whole or not at all, and no other write
@@ -360,7 +361,8 @@ class Store(Views, RevenueWriter, CorrectionWriter, Protocol):
         pseudonym then: as subject, external subject and external id, and in its data as
         each string that equals the id. So has each total by customer or dimension. All
         other totals are the same before, meanwhile and afterwards. The customer's name
-        is deleted. Idempotency keys stay.
+        is deleted, and so is each budget that names the customer. Idempotency keys
+        stay.
 
         The work is deferred. It is done when `Reader.erasures` lists it no more.
 

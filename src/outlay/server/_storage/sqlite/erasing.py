@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from outlay.server._records import Erasure
 from outlay.server._storage.renaming import Renaming
+from outlay.server._storage.sqlite.budget_tables import delete_budgets_of
 from outlay.server._storage.sqlite.rollups import (
     DETAIL,
     LABELS,
@@ -117,6 +118,7 @@ class Erasures:
             "DELETE FROM customers WHERE namespace = ? AND id = ?",
             (namespace, customer),
         )
+        delete_budgets_of(self._connection, namespace, customer)
         return str(used)
 
     def committed(self) -> None:

@@ -20,6 +20,7 @@ from outlay.server._records import (
 from outlay.server._storage.buckets import Grain, ranges_between
 from outlay.server._storage.event_filter import contribution_matcher
 from outlay.server._storage.sqlite import key_table
+from outlay.server._storage.sqlite.budget_tables import SqliteBudgetReader
 from outlay.server._storage.sqlite.correction_tables import SqliteCorrectionReader
 from outlay.server._storage.sqlite.erasing import running_erasures
 from outlay.server._storage.sqlite.event_table import CUSTOMER_COLUMN, SqliteEventReader
@@ -143,7 +144,9 @@ def costs_of_type(
     return [cost_of(row) for row in rows]
 
 
-class SqliteReader(SqliteRevenueReader, SqliteEventReader, SqliteCorrectionReader):
+class SqliteReader(
+    SqliteRevenueReader, SqliteEventReader, SqliteCorrectionReader, SqliteBudgetReader
+):
     """One reading connection. Thread safety: one thread at a time."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:

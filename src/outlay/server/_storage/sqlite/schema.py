@@ -13,6 +13,7 @@ from outlay.server._errors import (
     NewerDatabaseError,
 )
 from outlay.server._storage.sqlite import (
+    budget_tables,
     correction_tables,
     erasing,
     retention,
@@ -193,6 +194,7 @@ _MIGRATIONS: Final = (
     ALTER TABLE costs ADD COLUMN billable TEXT;
     """,
     retention.TABLES,
+    budget_tables.TABLES,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

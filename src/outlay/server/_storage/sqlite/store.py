@@ -28,6 +28,7 @@ from outlay.server._records import (
 )
 from outlay.server._storage.sqlite import key_table
 from outlay.server._storage.sqlite import schema as _schema
+from outlay.server._storage.sqlite.budget_tables import SqliteBudgetWriter
 from outlay.server._storage.sqlite.correction_tables import SqliteCorrectionWriter
 from outlay.server._storage.sqlite.erasing import Erasures
 from outlay.server._storage.sqlite.event_table import EVENT_COLUMNS
@@ -82,7 +83,7 @@ class _ActiveMetric(NamedTuple):
     metric: CompiledMetric
 
 
-class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter):
+class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter, SqliteBudgetWriter):
     """Stores everything in one SQLite file.
 
     Thread safety: as `_storage.store.Store`. Another process may read the file. A

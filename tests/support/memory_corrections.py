@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from outlay.server._records import ClosedPeriod, Correction, Entry, Event
 from outlay.server._storage.correction_store import Decision, EventHistory
-from outlay.server._storage.sqlite.correction_tables import (
+from outlay.server._storage.net_quantities import (
     entry_contribution,
     late_entries,
     period_at,

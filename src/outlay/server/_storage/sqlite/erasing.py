@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from outlay.server._records import Erasure
 from outlay.server._storage.renaming import Renaming
-from outlay.server._storage.sqlite.budget_tables import delete_budgets_of
+from outlay.server._storage.sql.budgets import delete_budgets_of
 from outlay.server._storage.sqlite.rollups import (
     DETAIL,
     LABELS,

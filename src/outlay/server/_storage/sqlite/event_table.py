@@ -15,6 +15,7 @@ import msgspec
 from outlay.server._records import Event, ReceivedEvent
 from outlay.server._storage.event_filter import event_matcher
 from outlay.server._storage.event_store import CursorError, EventFilter, EventPage
+from outlay.server._storage.sql.events import CUSTOMER_COLUMN, EVENT_COLUMNS
 from outlay.server._wire.response_models import FIRST_INSTANT, LAST_INSTANT
 
 if TYPE_CHECKING:
@@ -23,12 +24,6 @@ if TYPE_CHECKING:
 
 SCANNED_ROWS: Final = 20_000
 """The most rows that one page reads: some 0.1 s."""
-
-EVENT_COLUMNS: Final = (
-    "id, namespace, key, type, source, subject, external_subject, external_id, at, data"
-)
-CUSTOMER_COLUMN: Final = "coalesce(subject, external_subject, '')"
-"""The customer of an event, as `Event.customer`."""
 
 _CURSOR: Final = re.compile(r"(-?\d{1,20})_(\d{1,20})", re.ASCII)
 _COLUMNS: Final = f"seq, received_at, {EVENT_COLUMNS}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import msgspec
 
 from outlay.server._records import Event
-from outlay.server._storage.sqlite.event_table import EVENT_COLUMNS
+from outlay.server._storage.sql.events import EVENT_COLUMNS
 
 if TYPE_CHECKING:
     import sqlite3

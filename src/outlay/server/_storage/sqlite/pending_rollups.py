@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from outlay.server._storage.sqlite.rollups import Combined, add_to_rollups, combine
+from outlay.server._storage.combining import Combined, combine
+from outlay.server._storage.sqlite.rollups import add_to_rollups
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
     from outlay.server._metering.metric import CompiledMetric
-    from outlay.server._storage.sqlite.rollups import MeteredEvent
+    from outlay.server._storage.combining import MeteredEvent
 
 MAX_ROWS: Final = 2000
 """The most detailed rows of a fold. It takes some 40 ms, for which posts wait."""

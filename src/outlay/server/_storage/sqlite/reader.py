@@ -4,150 +4,57 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from outlay.server._metering.decimals import format_plain
 from outlay.server._metering.metric import CompiledMetric, Contribution
 from outlay.server._records import (
     MICROSECONDS_PER_HOUR,
-    Aggregation,
-    BillableFields,
-    CostMetric,
-    Product,
 )
 from outlay.server._storage.buckets import Grain, ranges_between
 from outlay.server._storage.event_filter import contribution_matcher
-from outlay.server._storage.sqlite import key_table
-from outlay.server._storage.sqlite.budget_tables import SqliteBudgetReader
-from outlay.server._storage.sqlite.correction_tables import SqliteCorrectionReader
+from outlay.server._storage.net_quantities import contributions_from_rows
+from outlay.server._storage.sql.budgets import SqlBudgetReader
+from outlay.server._storage.sql.catalog import SqlCatalogReader
+from outlay.server._storage.sql.corrections import SqlCorrectionReader
+from outlay.server._storage.sql.events import READING_COLUMNS
+from outlay.server._storage.sql.revenue import SqlRevenueReader
 from outlay.server._storage.sqlite.erasing import running_erasures
-from outlay.server._storage.sqlite.event_table import CUSTOMER_COLUMN, SqliteEventReader
+from outlay.server._storage.sqlite.event_table import SqliteEventReader
 from outlay.server._storage.sqlite.retention import (
     deleted_before,
     events_deleted,
     retention_of,
 )
-from outlay.server._storage.sqlite.revenue_tables import SqliteRevenueReader
 from outlay.server._storage.sqlite.rollup_query import RollupQuery
 from outlay.server._storage.sqlite.rollups import TOTAL, decode_dimensions
 from outlay.server._storage.sqlite.unmatched_events import unmatched_types
 from outlay.server._storage.store import NO_FILTER
 from outlay.server._wire.request_models import Window
-from outlay.server._wire.response_models import FIRST_INSTANT, decode_data
+from outlay.server._wire.response_models import FIRST_INSTANT
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import (
         Callable,
         Collection,
-        Iterable,
         Iterator,
         Mapping,
-        Sequence,
     )
 
-    from outlay.server._records import ApiKey, Erasure, Retention
-    from outlay.server._storage.store import Page
-
-READING_COLUMNS: Final = f"seq, at, {CUSTOMER_COLUMN}, data"
-"""The columns of an event that a metric reads."""
-
-COST_COLUMNS: Final = (
-    "id, namespace, name, unit_cost, currency, product_id, event_type, aggregation,"
-    " value_property, group_by, unit, created_at, updated_at,"
-    " billable"
-)
-_PRODUCT_COLUMNS: Final = (
-    "id, namespace, name, description, metadata, created_at, updated_at"
-)
-
-_decode_json: Final = msgspec.json.decode
-_decode_billable: Final = msgspec.json.Decoder(BillableFields).decode
-
-
-def contributions_from_rows(
-    metric: CompiledMetric, rows: Iterable[Sequence[Any]]
-) -> Iterator[Contribution]:
-    """Yield the contribution of each event, from rows of `READING_COLUMNS`."""
-    for seq, at, customer, data in rows:
-        yield metric.contribution(seq, at, customer, decode_data(data))
-
-
-def cost_of(row: Sequence[Any]) -> CostMetric:
-    """Return the cost of a row of `COST_COLUMNS`."""
-    (
-        cost_id,
-        namespace,
-        name,
-        unit_cost,
-        currency,
-        product_id,
-        event_type,
-        aggregation,
-        value_property,
-        group_by,
-        unit,
-        created_at,
-        updated_at,
-        billable,
-    ) = row
-    return CostMetric(
-        cost_id,
-        namespace,
-        name,
-        Decimal(unit_cost),
-        currency,
-        product_id,
-        event_type,
-        None if aggregation is None else Aggregation(aggregation),
-        value_property,
-        _decode_json(group_by),
-        unit,
-        created_at,
-        updated_at,
-        None if billable is None else _decode_billable(billable),
-    )
-
-
-def row_of_cost(cost: CostMetric) -> tuple[Any, ...]:
-    """Return the row of `COST_COLUMNS` for a cost."""
-    return (
-        cost.id,
-        cost.namespace,
-        cost.name,
-        format_plain(cost.unit_cost),
-        cost.currency,
-        cost.product_id,
-        cost.event_type,
-        cost.aggregation,
-        cost.value_property,
-        msgspec.json.encode(cost.group_by).decode(),
-        cost.unit,
-        cost.created_at,
-        cost.updated_at,
-        cost.billable and msgspec.json.encode(cost.billable).decode(),
-    )
-
-
-def costs_of_type(
-    connection: sqlite3.Connection, namespace: str, event_type: str
-) -> list[CostMetric]:
-    """Return the costs that read events of this type, oldest first."""
-    rows = connection.execute(
-        f"SELECT {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
-        " WHERE namespace = ? AND event_type = ? AND deleted_at IS NULL"
-        " AND billable IS NULL ORDER BY number",
-        (namespace, event_type),
-    )
-    return [cost_of(row) for row in rows]
+    from outlay.server._records import Erasure, Retention
 
 
 class SqliteReader(
-    SqliteRevenueReader, SqliteEventReader, SqliteCorrectionReader, SqliteBudgetReader
+    SqlCatalogReader,
+    SqlRevenueReader,
+    SqliteEventReader,
+    SqlCorrectionReader,
+    SqlBudgetReader,
 ):
     """One reading connection. Thread safety: one thread at a time."""
+
+    _connection: sqlite3.Connection
+    _product_order = "rowid"
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -174,91 +81,9 @@ class SqliteReader(
         finally:
             self._connection.execute("ROLLBACK")
 
-    def cost(self, namespace: str, cost_id: str) -> CostMetric | None:
-        """Return a cost that is not deleted."""
-        row = self._connection.execute(
-            f"SELECT {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
-            " WHERE id = ? AND namespace = ? AND deleted_at IS NULL"
-            " AND billable IS NULL",
-            (cost_id, namespace),
-        ).fetchone()
-        return None if row is None else cost_of(row)
-
-    def costs(
-        self, namespace: str, product_id: str | None, page: Page
-    ) -> tuple[list[CostMetric], int]:
-        """Return a page of costs, oldest first, and the number of all."""
-        return self._page_of_costs("billable IS NULL", namespace, product_id, page)
-
-    def billable_metric(self, namespace: str, metric_id: str) -> CostMetric | None:
-        """Return a billable metric."""
-        row = self._connection.execute(
-            f"SELECT {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
-            " WHERE id = ? AND namespace = ? AND billable IS NOT NULL",
-            (metric_id, namespace),
-        ).fetchone()
-        return None if row is None else cost_of(row)
-
-    def billable_metrics(
-        self, namespace: str, product_id: str | None, page: Page
-    ) -> tuple[list[CostMetric], int]:
-        """Return a page of billable metrics, oldest first, and the number of all."""
-        return self._page_of_costs("billable IS NOT NULL", namespace, product_id, page)
-
-    def _page_of_costs(
-        self, kind: str, namespace: str, product_id: str | None, page: Page
-    ) -> tuple[list[CostMetric], int]:
-        where = (
-            f" FROM costs WHERE namespace = :namespace AND {kind}"
-            " AND deleted_at IS NULL"
-            " AND (:product_id IS NULL OR product_id = :product_id)"
-        )
-        wanted = {"namespace": namespace, "product_id": product_id}
-        rows = self._connection.execute(
-            f"SELECT {COST_COLUMNS}{where} ORDER BY number LIMIT :limit OFFSET :offset",
-            {**wanted, **page._asdict()},
-        )
-        return [cost_of(row) for row in rows], self._count(where, wanted)
-
-    def costs_of_type(self, namespace: str, event_type: str) -> list[CostMetric]:
-        """Return the costs that read events of this type, oldest first."""
-        return costs_of_type(self._connection, namespace, event_type)
-
     def unmatched_types(self, namespace: str, start: int, end: int) -> dict[str, int]:
         """Return the number of events by type that no cost reads."""
         return unmatched_types(self._connection, namespace, start, end)
-
-    def product(self, namespace: str, product_id: str) -> Product | None:
-        """Return a product."""
-        row = self._connection.execute(
-            f"SELECT {_PRODUCT_COLUMNS} FROM products"  # noqa: S608 - a constant
-            " WHERE namespace = ? AND id = ?",
-            (namespace, product_id),
-        ).fetchone()
-        return None if row is None else _product_of(row)
-
-    def products(self, namespace: str, page: Page) -> tuple[list[Product], int]:
-        """Return a page of products, oldest first, and the number of all."""
-        where = " FROM products WHERE namespace = :namespace"
-        wanted = {"namespace": namespace}
-        rows = self._connection.execute(
-            f"SELECT {_PRODUCT_COLUMNS}{where}"
-            " ORDER BY rowid LIMIT :limit OFFSET :offset",
-            {**wanted, **page._asdict()},
-        )
-        return [_product_of(row) for row in rows], self._count(where, wanted)
-
-    def key(self, digest: bytes) -> ApiKey | None:
-        """Return the API key with this SHA-256."""
-        return key_table.key_with_digest(self._connection, digest)
-
-    def key_with_id(self, namespace: str, key_id: str) -> ApiKey | None:
-        """Return the API key of an organization with this id."""
-        return key_table.key_with_id(self._connection, namespace, key_id)
-
-    def keys(self, namespace: str, page: Page) -> tuple[list[ApiKey], int]:
-        """Return a page of an organization's keys, newest first, and their number."""
-        return key_table.page_of_keys(self._connection, namespace, page)
 
     def erasures(self, namespace: str) -> list[Erasure]:
         """Return the running erasures of an organization, oldest first."""
@@ -267,11 +92,6 @@ class SqliteReader(
     def retention(self, namespace: str) -> Retention:
         """Return how long an organization's events are kept."""
         return retention_of(self._connection, namespace)
-
-    def namespaces(self) -> set[str]:
-        """Return the organizations that have a key."""
-        rows = self._connection.execute("SELECT DISTINCT namespace FROM api_keys")
-        return {namespace for (namespace,) in rows}
 
     def _gross_contributions(
         self,
@@ -393,21 +213,47 @@ class SqliteReader(
         )
         return contributions_from_rows(metric, rows)
 
-    def _count(self, where: str, parameters: Mapping[str, str | None]) -> int:
-        (count,) = self._connection.execute(
-            f"SELECT count(*){where}", parameters
+    def _received_later(
+        self, metric: CompiledMetric, start: int, end: int, as_of: int
+    ) -> Iterator[Contribution]:
+        """Yield the contribution of each event that was received after ``as_of``."""
+        return self._from_events(metric, start, end, after=self._last_seq(as_of))
+
+    def _received_until(
+        self, metric: CompiledMetric, start: int, end: int, as_of: int
+    ) -> Iterator[Contribution]:
+        """Yield the contribution of each other event."""
+        last = self._last_seq(as_of)
+        events = self._from_events(metric, start, end)
+        return (one for one in events if one.at[1] <= last)
+
+    def _rolled_up(self, metric: CompiledMetric, first: int, last: int) -> int:
+        """Return the number of events in the rollups of ``first <= hour < last``."""
+        (events,) = self._connection.execute(
+            "SELECT coalesce(sum(events), 0) FROM rollups"
+            " JOIN costs ON costs.definition = rollups.metric"
+            " WHERE costs.id = ? AND cube = ? AND grain = 0"
+            " AND bucket >= ? AND bucket < ?",
+            (metric.cost.id, TOTAL, first, last),
         ).fetchone()
-        return int(count)
+        return int(events)
 
-
-def _product_of(row: Sequence[Any]) -> Product:
-    product_id, namespace, name, description, metadata, created_at, updated_at = row
-    return Product(
-        product_id,
-        namespace,
-        name,
-        description,
-        _decode_json(metadata),
-        created_at,
-        updated_at,
-    )
+    def _last_seq(self, as_of: int) -> int:
+        """Return the order of receipt of the last event that ``as_of`` knew."""
+        low = 0
+        (high,) = self._connection.execute(
+            "SELECT coalesce(max(seq), 0) FROM events"
+        ).fetchone()
+        # Times of receipt grow with the order of receipt.
+        while low < high:
+            middle = (low + high + 1) // 2
+            row = self._connection.execute(
+                "SELECT seq, received_at FROM events WHERE seq <= ?"
+                " ORDER BY seq DESC LIMIT 1",
+                (middle,),
+            ).fetchone()
+            if row is None or row[1] <= as_of:
+                low = middle
+            else:
+                high = row[0] - 1
+        return int(low)

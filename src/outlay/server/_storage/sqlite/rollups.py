@@ -16,24 +16,24 @@ exact integers (`_metering.parts`).
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from outlay.server._metering.metric import (
-    CompiledMetric,
-    Dimensions,
-    Instant,
-    NumberAccumulator,
-)
 from outlay.server._metering.parts import NO_PARTS, Parts, sort_key, split
-from outlay.server._records import MICROSECONDS_PER_HOUR, Aggregation
+from outlay.server._records import Aggregation
 from outlay.server._storage.buckets import Grain, buckets_of
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
     from decimal import Decimal
+
+    from outlay.server._metering.metric import (
+        CompiledMetric,
+        Dimensions,
+        Instant,
+    )
+    from outlay.server._storage.combining import Combined
 
 TOTAL: Final = 0
 CUSTOMER: Final = 1
@@ -113,38 +113,6 @@ _encode_json: Final = msgspec.json.Encoder().encode
 _decode_texts: Final = msgspec.json.Decoder(tuple[str, ...]).decode
 
 _NO_RANK: Final = b""
-
-Combined: TypeAlias = dict[tuple[int, str, Dimensions], NumberAccumulator]
-"""The accumulators of events, by hour, customer and dimensions."""
-
-MeteredEvent: TypeAlias = tuple[int, int, str, dict[str, Any]]
-"""The parts of an event that a metric reads: order of receipt, time, customer, data."""
-
-
-def combine(
-    metric: CompiledMetric, combined: Combined, events: Iterable[MeteredEvent]
-) -> None:
-    """Add events to the accumulators of their hour, customer and set of dimensions.
-
-    Args:
-        metric: The metric. It must be able to roll up.
-        combined: The accumulators, to which new ones are added.
-        events: The events of the metric's type.
-    """
-    measure, aggregation = metric.measure, metric.aggregation
-    for seq, at, customer, fields in events:
-        value, dimensions, other_currency = measure(fields)
-        key = (at // MICROSECONDS_PER_HOUR, customer, dimensions)
-        accumulator = combined.get(key)
-        if accumulator is None:
-            accumulator = combined[key] = NumberAccumulator(aggregation)
-        # Only a metric that cannot roll up reads texts.
-        accumulator.add_event(
-            value,  # type: ignore[arg-type]
-            at,
-            seq,
-            other_currency=other_currency,
-        )
 
 
 def add_to_rollups(

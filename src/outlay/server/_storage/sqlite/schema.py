@@ -12,13 +12,8 @@ from outlay.server._errors import (
     DatabaseError,
     NewerDatabaseError,
 )
-from outlay.server._storage.sqlite import (
-    budget_tables,
-    correction_tables,
-    erasing,
-    retention,
-    revenue_tables,
-)
+from outlay.server._storage.sql import budgets, corrections, revenue
+from outlay.server._storage.sqlite import erasing, retention
 from outlay.server._storage.sqlite.file_lock import private_opener
 
 if TYPE_CHECKING:
@@ -172,7 +167,7 @@ _MIGRATIONS: Final = (
     -- A new cost looks at the others of its event type only.
     CREATE INDEX costs_by_type ON costs (namespace, event_type);
     """,
-    revenue_tables.TABLES,
+    revenue.TABLES,
     """
     -- definition: the number under which a cost has its rollups. A changed cost gets
     -- the next one, so that its old rollups can be deleted slice by slice.
@@ -187,14 +182,14 @@ _MIGRATIONS: Final = (
     -- New ids begin with their time, so that this index grows at its end.
     CREATE INDEX events_by_id ON events (id);
     """,
-    correction_tables.TABLES,
+    corrections.TABLES,
     erasing.TABLES,
     """
     -- The other fields of a billable metric, as JSON. NULL for a cost.
     ALTER TABLE costs ADD COLUMN billable TEXT;
     """,
     retention.TABLES,
-    budget_tables.TABLES,
+    budgets.TABLES,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

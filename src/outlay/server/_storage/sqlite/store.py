@@ -26,32 +26,34 @@ from outlay.server._records import (
     IngestResult,
     Product,
 )
-from outlay.server._storage.sqlite import key_table
+from outlay.server._storage.combining import combine
+from outlay.server._storage.deduping import ingest_result
+from outlay.server._storage.sql import keys as key_table
+from outlay.server._storage.sql.budgets import SqlBudgetWriter
+from outlay.server._storage.sql.catalog import (
+    COST_COLUMNS,
+    cost_of,
+    costs_of_type,
+    insert_product,
+    row_of_cost,
+)
+from outlay.server._storage.sql.corrections import SqlCorrectionWriter
+from outlay.server._storage.sql.events import EVENT_COLUMNS, READING_COLUMNS
+from outlay.server._storage.sql.revenue import SqlRevenueWriter
 from outlay.server._storage.sqlite import schema as _schema
-from outlay.server._storage.sqlite.budget_tables import SqliteBudgetWriter
-from outlay.server._storage.sqlite.correction_tables import SqliteCorrectionWriter
 from outlay.server._storage.sqlite.erasing import Erasures
-from outlay.server._storage.sqlite.event_table import EVENT_COLUMNS
 from outlay.server._storage.sqlite.file_lock import FileLock
 from outlay.server._storage.sqlite.idempotency_index import (
     WRITE_BATCH,
     IdempotencyIndex,
 )
 from outlay.server._storage.sqlite.pending_rollups import PendingRollups
-from outlay.server._storage.sqlite.reader import (
-    COST_COLUMNS,
-    READING_COLUMNS,
-    cost_of,
-    costs_of_type,
-    row_of_cost,
-)
 from outlay.server._storage.sqlite.retention import (
     EventRetention,
     deleted_before,
     events_deleted,
 )
-from outlay.server._storage.sqlite.revenue_tables import SqliteRevenueWriter
-from outlay.server._storage.sqlite.rollups import STAGING, add_to_rollups, combine
+from outlay.server._storage.sqlite.rollups import STAGING, add_to_rollups
 from outlay.server._storage.sqlite.views import SqliteViews
 from outlay.server._storage.store import keep_all
 from outlay.server._wire.response_models import decode_data
@@ -61,8 +63,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from outlay.server._storage.combining import Combined, MeteredEvent
     from outlay.server._storage.sqlite.reader import SqliteReader
-    from outlay.server._storage.sqlite.rollups import Combined, MeteredEvent
     from outlay.server._storage.store import Change, Review, Views
 
 _CATCH_UP_BATCH: Final = 500  # events; some 15 ms, for which posts can wait
@@ -83,7 +85,7 @@ class _ActiveMetric(NamedTuple):
     metric: CompiledMetric
 
 
-class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter, SqliteBudgetWriter):
+class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
     """Stores everything in one SQLite file.
 
     Thread safety: as `_storage.store.Store`. Another process may read the file. A
@@ -99,6 +101,8 @@ class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter, SqliteBudgetWrite
     Raises:
         DatabaseError: The file cannot be used. The message says what to do.
     """
+
+    _connection: sqlite3.Connection
 
     def __init__(
         self,
@@ -188,10 +192,10 @@ class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter, SqliteBudgetWrite
         try:
             with self._transaction():
                 first = self._index.find_first(events, now - self._dedupe_window)
-                results = [_result(first, event) for event in events]
+                results = [ingest_result(first, event) for event in events]
                 fresh = [result.event for result in results if not result.duplicate]
                 self._insert(fresh, start, now)
-                self._insert_late(fresh, start, now)
+                self._insert_late(enumerate(fresh, start), now)
                 self._add_pending(fresh, start, now)
         except BaseException:
             self._pending_is_valid = False
@@ -455,20 +459,7 @@ class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter, SqliteBudgetWrite
     def add_product(self, product: Product) -> None:
         """Store a product, unless its id exists."""
         with self._transaction():
-            self._connection.execute(
-                "INSERT INTO products (id, namespace, name, description, metadata,"
-                " created_at, updated_at) VALUES (?,?,?,?,?,?,?)"
-                " ON CONFLICT DO NOTHING",
-                (
-                    product.id,
-                    product.namespace,
-                    product.name,
-                    product.description,
-                    _encode_json(product.metadata).decode(),
-                    product.created_at,
-                    product.updated_at,
-                ),
-            )
+            insert_product(self._connection, product)
 
     def add_key(self, key: ApiKey) -> None:
         """Store an API key."""
@@ -566,6 +557,10 @@ class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter, SqliteBudgetWrite
 
     # -- plumbing
 
+    def _redefining(self) -> AbstractContextManager[None]:
+        """Return a transaction. There is no other writer."""
+        return self._transaction()
+
     def _one(self, query: str) -> int:
         [(value,)] = self._connection.execute(query).fetchall()
         return int(value)
@@ -590,24 +585,3 @@ class SqliteStore(SqliteRevenueWriter, SqliteCorrectionWriter, SqliteBudgetWrite
                     f"was accepted; {remedy}"
                 ) from error
             raise
-
-
-def _result(first: dict[tuple[str, str], Event], event: Event) -> IngestResult:
-    """Return the result of ``event``, and add it to ``first`` if its key is new."""
-    earlier = first.setdefault((event.namespace, event.key), event)
-    if earlier is event:
-        return IngestResult(event)
-    return IngestResult(
-        earlier, duplicate=True, conflict=not _is_same_event(earlier, event)
-    )
-
-
-def _is_same_event(left: Event, right: Event) -> bool:
-    """Compare what the caller sent. The id, and a default time, are the server's."""
-    return (
-        left.type == right.type
-        and left.source == right.source
-        and left.subject == right.subject
-        and left.external_subject == right.external_subject
-        and left.data == right.data
-    )

@@ -1,12 +1,10 @@
-"""Store corrections and closed periods in SQLite, and add them to quantities."""
+"""Store corrections and closed periods, and add them to quantities."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Final
 
 from outlay.server._metering.decimals import format_plain
 from outlay.server._records import (
@@ -22,14 +20,21 @@ from outlay.server._storage.correction_store import (
     EventHistory,
 )
 from outlay.server._storage.event_filter import contribution_matcher
-from outlay.server._storage.sqlite.event_table import EVENT_COLUMNS
-from outlay.server._storage.sqlite.rollups import TOTAL
+from outlay.server._storage.net_quantities import (
+    CountedEntry,
+    copied_contribution,
+    counted_contribution,
+    late_entries,
+    negated,
+    period_at,
+    presence,
+    segments,
+)
+from outlay.server._storage.sql.events import EVENT_COLUMNS
 from outlay.server._storage.store import NO_FILTER
 from outlay.server._wire.problems import events_removed
-from outlay.server._wire.response_models import decode_data
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import (
         Collection,
         Iterable,
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
 
     from outlay.server._metering.metric import CompiledMetric, Contribution
     from outlay.server._storage.correction_store import Decide, DecideClosing
+    from outlay.server._storage.sql.connection import Connection
     from outlay.server._storage.store import Page
     from outlay.server._wire.request_models import Window
 
@@ -109,20 +115,10 @@ _MOST_HOURS: Final = 500
 """The most hours to read again. Beyond it, all events of the period are read."""
 
 
-class _Counted(NamedTuple):
-    """An entry with the event that it belongs to."""
-
-    entry: Entry
-    seq: int
-    event_at: int
-    customer: str
-    data: str
-
-
-class SqliteCorrectionReader:
+class SqlCorrectionReader:
     """Reads corrections, and net quantities. It reads what a `SqliteReader` reads."""
 
-    _connection: sqlite3.Connection
+    _connection: Connection
 
     def _gross_contributions(
         self,
@@ -138,9 +134,25 @@ class SqliteCorrectionReader:
         raise NotImplementedError
 
     def _from_events(
-        self, metric: CompiledMetric, start: int, end: int, *, after: int | None = None
+        self, metric: CompiledMetric, start: int, end: int
     ) -> Iterator[Contribution]:
         """Yield the contribution of each event."""
+        raise NotImplementedError
+
+    def _received_later(
+        self, metric: CompiledMetric, start: int, end: int, as_of: int
+    ) -> Iterator[Contribution]:
+        """Yield the contribution of each event that was received after ``as_of``."""
+        raise NotImplementedError
+
+    def _received_until(
+        self, metric: CompiledMetric, start: int, end: int, as_of: int
+    ) -> Iterator[Contribution]:
+        """Yield the contribution of each other event."""
+        raise NotImplementedError
+
+    def _rolled_up(self, metric: CompiledMetric, first: int, last: int) -> int:
+        """Return the number of events in the rollups of ``first <= hour < last``."""
         raise NotImplementedError
 
     def correction(self, namespace: str, correction_id: str) -> Correction | None:
@@ -195,27 +207,26 @@ class SqliteCorrectionReader:
                 metric, start, end, names=names, where=where, window=window
             )
             if as_of is not None:
-                later = self._from_events(
-                    metric, start, end, after=self._last_seq(as_of)
-                )
+                later = self._received_later(metric, start, end, as_of)
                 yield from filter(matches, map(negated, later))
-            added = (_contribution(metric, one) for one in entries)
+            added = (counted_contribution(metric, one) for one in entries)
             yield from filter(matches, added)
             return
-        excluded, added_again = _presence(entries)
-        yield from filter(matches, (_copy(metric, one) for one in added_again))
+        excluded, added_again = presence(entries)
+        yield from filter(
+            matches, (copied_contribution(metric, one) for one in added_again)
+        )
         if as_of is not None or len(excluded) > _MOST_HOURS:
-            last = None if as_of is None else self._last_seq(as_of)
+            known = (
+                self._from_events(metric, start, end)
+                if as_of is None
+                else self._received_until(metric, start, end, as_of)
+            )
             yield from filter(
-                lambda one: (
-                    matches(one)
-                    and one.at[1] not in excluded
-                    and (last is None or one.at[1] <= last)
-                ),
-                self._from_events(metric, start, end),
+                lambda one: matches(one) and one.at[1] not in excluded, known
             )
             return
-        for part_start, part_end, is_affected in _segments(start, end, excluded):
+        for part_start, part_end, is_affected in segments(start, end, excluded):
             if is_affected:
                 self._check_complete(metric, part_start, part_end)
                 contributions = self._from_events(metric, part_start, part_end)
@@ -255,7 +266,7 @@ class SqliteCorrectionReader:
             closed = one.entry.closed_start
             if closed is None or one.entry.effective_at == one.event_at:
                 continue
-            contribution = _contribution(metric, one)
+            contribution = counted_contribution(metric, one)
             if matches(contribution):
                 yield closed, contribution
 
@@ -267,7 +278,7 @@ class SqliteCorrectionReader:
         *,
         gross: bool,
         as_of: int | None,
-    ) -> list[_Counted]:
+    ) -> list[CountedEntry]:
         """Return the entries that count in a period.
 
         Args:
@@ -291,30 +302,10 @@ class SqliteCorrectionReader:
                 "end": end,
                 "cost": metric.cost.id,
                 "as_of": as_of,
-                "gross": gross,
+                "gross": int(gross),
             },
         )
-        return [_Counted(_entry_of(row[:5]), *row[5:]) for row in rows]
-
-    def _last_seq(self, as_of: int) -> int:
-        """Return the order of receipt of the last event that ``as_of`` knew."""
-        low = 0
-        (high,) = self._connection.execute(
-            "SELECT coalesce(max(seq), 0) FROM events"
-        ).fetchone()
-        # Times of receipt grow with the order of receipt.
-        while low < high:
-            middle = (low + high + 1) // 2
-            row = self._connection.execute(
-                "SELECT seq, received_at FROM events WHERE seq <= ?"
-                " ORDER BY seq DESC LIMIT 1",
-                (middle,),
-            ).fetchone()
-            if row is None or row[1] <= as_of:
-                low = middle
-            else:
-                high = row[0] - 1
-        return int(low)
+        return [CountedEntry(_entry_of(row[:5]), *row[5:]) for row in rows]
 
     def _check_complete(self, metric: CompiledMetric, start: int, end: int) -> None:
         """Check that all events of some whole hours are still stored.
@@ -324,13 +315,7 @@ class SqliteCorrectionReader:
         """
         first = -(-start // MICROSECONDS_PER_HOUR)
         last = end // MICROSECONDS_PER_HOUR
-        (rolled_up,) = self._connection.execute(
-            "SELECT coalesce(sum(events), 0) FROM rollups"
-            " JOIN costs ON costs.definition = rollups.metric"
-            " WHERE costs.id = ? AND cube = ? AND grain = 0"
-            " AND bucket >= ? AND bucket < ?",
-            (metric.cost.id, TOTAL, first, last),
-        ).fetchone()
+        rolled_up = self._rolled_up(metric, first, last)
         if not rolled_up:
             return
         (stored,) = self._connection.execute(
@@ -347,22 +332,26 @@ class SqliteCorrectionReader:
             raise events_removed(metric.cost.name)
 
 
-class SqliteCorrectionWriter:
+class SqlCorrectionWriter:
     """Writes corrections in the commit thread of a `SqliteStore`."""
 
-    _connection: sqlite3.Connection
+    _connection: Connection
 
     def _transaction(self) -> AbstractContextManager[None]:
         """Return the store's transaction, which commits or rolls back."""
+        raise NotImplementedError
+
+    def _redefining(self) -> AbstractContextManager[None]:
+        """Return a transaction between whose reads and writes no event is stored."""
         raise NotImplementedError
 
     def correct(
         self, namespace: str, event_ids: Sequence[str], decide: Decide, now: int
     ) -> list[Correction | None]:
         """Decide about events, and store the new corrections, all or none."""
-        closed = _closed_periods(self._connection, namespace)
         results: list[Correction | None] = []
         with self._transaction():
+            closed = _closed_periods(self._connection, namespace)
             for event_id in event_ids:
                 row = self._connection.execute(
                     f"SELECT seq, {EVENT_COLUMNS} FROM events"  # noqa: S608 - a constant
@@ -406,8 +395,9 @@ class SqliteCorrectionWriter:
         self, seq: int, event: Event, decision: Decision, now: int
     ) -> None:
         one = decision.correction
-        cursor = self._connection.execute(
-            f"INSERT INTO corrections ({_CORRECTION}) VALUES (?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608 - a constant
+        (number,) = self._connection.execute(
+            f"INSERT INTO corrections ({_CORRECTION}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - a constant
+            " RETURNING number",
             (
                 one.id,
                 one.namespace,
@@ -421,8 +411,8 @@ class SqliteCorrectionWriter:
                 None if one.delta is None else format_plain(one.delta),
                 one.reverts,
             ),
-        )
-        self._insert_entries(cursor.lastrowid, seq, event, decision.entries, now)
+        ).fetchone()
+        self._insert_entries(number, seq, event, decision.entries, now)
 
     def _insert_entries(
         self,
@@ -457,7 +447,7 @@ class SqliteCorrectionWriter:
 
     def close_period(self, namespace: str, decide: DecideClosing) -> None:
         """Close a period, from the next event and the next correction on."""
-        with self._transaction():
+        with self._redefining():
             closed = decide(_closed_periods(self._connection, namespace))
             if closed is not None:
                 self._connection.execute(
@@ -482,108 +472,23 @@ class SqliteCorrectionWriter:
             closed[namespace].append(ClosedPeriod(*row))
         self._closed = dict(closed)
 
-    def _insert_late(self, events: Sequence[Event], start: int, now: int) -> None:
+    def _insert_late(self, events: Iterable[tuple[int, Event]], now: int) -> None:
         """Store the entries of new events that belong to closed periods.
 
         Args:
-            events: The new events, in order of receipt.
-            start: The order of receipt of the first one.
+            events: The new events with their order of receipt.
             now: The time of receipt, in microseconds since 1970.
         """
         if not self._closed:
             return
-        for seq, event in enumerate(events, start):
+        for seq, event in events:
             closed = period_at(self._closed.get(event.namespace, ()), event.at)
             if closed is not None:
                 entries = late_entries(event.at, now, closed)
                 self._insert_entries(None, seq, event, entries, now)
 
 
-def period_at(closed: Iterable[ClosedPeriod], at: int) -> ClosedPeriod | None:
-    """Return the closed period that contains an instant, or None."""
-    return next((one for one in closed if one.start <= at < one.end), None)
-
-
-def late_entries(at: int, now: int, closed: ClosedPeriod) -> list[Entry]:
-    """Return the entries of an event that arrives after its period was closed."""
-    return [
-        Entry(at, -1, closed_start=closed.start),
-        Entry(now, 1, closed_start=closed.start),
-    ]
-
-
-def negated(one: Contribution) -> Contribution:
-    """Return the contribution that takes another one back."""
-    value = one.value
-    return msgspec.structs.replace(
-        one,
-        events=-one.events,
-        skipped=-one.skipped,
-        other_currency=-one.other_currency,
-        value=value.copy_negate() if isinstance(value, Decimal) else value,
-    )
-
-
-def entry_contribution(
-    metric: CompiledMetric, entry: Entry, seq: int, customer: str, data: str
-) -> Contribution:
-    """Return what an entry adds to a metric whose values can be subtracted."""
-    one = metric.contribution(seq, entry.effective_at, customer, decode_data(data))
-    if entry.delta is not None:
-        return msgspec.structs.replace(
-            one, events=0, skipped=0, other_currency=0, value=entry.delta
-        )
-    return one if entry.sign > 0 else negated(one)
-
-
-def _contribution(metric: CompiledMetric, one: _Counted) -> Contribution:
-    return entry_contribution(metric, one.entry, one.seq, one.customer, one.data)
-
-
-def _copy(metric: CompiledMetric, one: _Counted) -> Contribution:
-    """Return the contribution of an event at the time of an entry."""
-    data = decode_data(one.data)
-    return metric.contribution(one.seq, one.entry.effective_at, one.customer, data)
-
-
-def _presence(entries: Iterable[_Counted]) -> tuple[dict[int, int], list[_Counted]]:
-    """Return the events that do not count at their time, and those at another one.
-
-    The first are times of events by order of receipt.
-    """
-    signs: defaultdict[tuple[int, int], int] = defaultdict(int)
-    last: dict[tuple[int, int], _Counted] = {}
-    for one in entries:
-        place = (one.seq, one.entry.effective_at)
-        signs[place] += one.entry.sign
-        last[place] = one
-    excluded = {
-        seq: at
-        for (seq, at), sign in signs.items()
-        if sign < 0 and at == last[seq, at].event_at
-    }
-    added = [last[place] for place, sign in signs.items() if sign > 0]
-    return excluded, added
-
-
-def _segments(
-    start: int, end: int, excluded: Mapping[int, int]
-) -> Iterator[tuple[int, int, bool]]:
-    """Split a period into hours with excluded events, and the parts between them."""
-    for hour in sorted({at // MICROSECONDS_PER_HOUR for at in excluded.values()}):
-        first = max(start, hour * MICROSECONDS_PER_HOUR)
-        last = min(end, (hour + 1) * MICROSECONDS_PER_HOUR)
-        if start < first:
-            yield start, first, False
-        yield first, last, True
-        start = last
-    if start < end:
-        yield start, end, False
-
-
-def _closed_periods(
-    connection: sqlite3.Connection, namespace: str
-) -> list[ClosedPeriod]:
+def _closed_periods(connection: Connection, namespace: str) -> list[ClosedPeriod]:
     rows = connection.execute(
         "SELECT start_at, end_at, closed_at, closed_by FROM closed_periods"
         " WHERE namespace = ? ORDER BY start_at",

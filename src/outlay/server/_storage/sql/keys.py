@@ -13,9 +13,9 @@ import msgspec
 from outlay.server._records import ApiKey
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterable, Sequence
 
+    from outlay.server._storage.sql.connection import Connection
     from outlay.server._storage.store import Page
 
 _COLUMNS: Final = (
@@ -26,7 +26,7 @@ _decode_texts: Final = msgspec.json.Decoder(frozenset[str]).decode
 _encode_json: Final = msgspec.json.Encoder().encode
 
 
-def insert_key(connection: sqlite3.Connection, key: ApiKey) -> None:
+def insert_key(connection: Connection, key: ApiKey) -> None:
     """Store a new key."""
     connection.execute(
         f"INSERT INTO api_keys ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)",  # noqa: S608 - a constant
@@ -45,7 +45,7 @@ def insert_key(connection: sqlite3.Connection, key: ApiKey) -> None:
     )
 
 
-def set_revoked(connection: sqlite3.Connection, key_id: str, now: int) -> None:
+def set_revoked(connection: Connection, key_id: str, now: int) -> None:
     """Revoke a key. The time of an earlier revocation stays."""
     connection.execute(
         "UPDATE api_keys SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?",
@@ -53,18 +53,16 @@ def set_revoked(connection: sqlite3.Connection, key_id: str, now: int) -> None:
     )
 
 
-def shorten_life(connection: sqlite3.Connection, key_id: str, expires_at: int) -> None:
+def shorten_life(connection: Connection, key_id: str, expires_at: int) -> None:
     """Let a key expire at ``expires_at``, unless it expires earlier."""
     connection.execute(
-        "UPDATE api_keys SET expires_at = min(coalesce(expires_at, :at), :at)"
-        " WHERE id = :id",
+        "UPDATE api_keys SET expires_at = :at"
+        " WHERE id = :id AND coalesce(expires_at, :at) >= :at",
         {"at": expires_at, "id": key_id},
     )
 
 
-def set_used(
-    connection: sqlite3.Connection, digests: Iterable[bytes], now: int
-) -> None:
+def set_used(connection: Connection, digests: Iterable[bytes], now: int) -> None:
     """Note the last use of keys."""
     connection.executemany(
         "UPDATE api_keys SET last_used_at = ? WHERE digest = ?",
@@ -72,7 +70,7 @@ def set_used(
     )
 
 
-def key_with_digest(connection: sqlite3.Connection, digest: bytes) -> ApiKey | None:
+def key_with_digest(connection: Connection, digest: bytes) -> ApiKey | None:
     """Return the key with this SHA-256."""
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM api_keys WHERE digest = ?",  # noqa: S608 - a constant
@@ -81,9 +79,7 @@ def key_with_digest(connection: sqlite3.Connection, digest: bytes) -> ApiKey | N
     return None if row is None else _key_of(row)
 
 
-def key_with_id(
-    connection: sqlite3.Connection, namespace: str, key_id: str
-) -> ApiKey | None:
+def key_with_id(connection: Connection, namespace: str, key_id: str) -> ApiKey | None:
     """Return the key of an organization with this id."""
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM api_keys WHERE namespace = ? AND id = ?",  # noqa: S608 - a constant
@@ -93,7 +89,7 @@ def key_with_id(
 
 
 def page_of_keys(
-    connection: sqlite3.Connection, namespace: str, page: Page
+    connection: Connection, namespace: str, page: Page
 ) -> tuple[list[ApiKey], int]:
     """Return a page of an organization's keys, newest first, and their number."""
     rows = connection.execute(

@@ -1,4 +1,4 @@
-"""Store budgets, passed thresholds, webhooks and waiting messages in SQLite."""
+"""Store budgets, passed thresholds, webhooks and waiting messages."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from outlay.server._records import (
 from outlay.server._storage.budget_store import KEEP_PASSED
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from outlay.server._storage.budget_store import Attempt
+    from outlay.server._storage.sql.connection import Connection
     from outlay.server._storage.store import Page
 
 TABLES: Final = """
@@ -96,6 +96,7 @@ _BUDGET: Final = (
     "id, namespace, name, amount, currency, period, zone, customer, dimensions,"
     " thresholds, revision, revised_at, created_at, updated_at"
 )
+_REPLACE: Final = ", ".join(f"{one} = excluded.{one}" for one in _BUDGET.split(", "))
 _PASSED: Final = (
     "namespace, budget, revision, start_at, percent, spent, passed_at, message_id,"
     " message"
@@ -110,10 +111,10 @@ _decode_dimensions: Final = msgspec.json.Decoder(dict[str, str]).decode
 _decode_thresholds: Final = msgspec.json.Decoder(tuple[int, ...]).decode
 
 
-class SqliteBudgetReader:
-    """Reads from the connection of a `SqliteReader`."""
+class SqlBudgetReader:
+    """reads from one view."""
 
-    _connection: sqlite3.Connection
+    _connection: Connection
 
     def budget(self, namespace: str, budget_id: str) -> Budget | None:
         """Return a budget."""
@@ -206,10 +207,10 @@ class SqliteBudgetReader:
         return dict(rows.fetchall())
 
 
-class SqliteBudgetWriter:
-    """Writes to the connection of a `SqliteStore`, in the commit thread."""
+class SqlBudgetWriter:
+    """Writes in the thread of the store."""
 
-    _connection: sqlite3.Connection
+    _connection: Connection
 
     def _transaction(self) -> AbstractContextManager[None]:
         """Return the store's transaction, which commits or rolls back."""
@@ -228,8 +229,9 @@ class SqliteBudgetWriter:
                     revised_at=kept.revised_at,
                 )
             self._connection.execute(
-                f"INSERT OR REPLACE INTO budgets ({_BUDGET})"  # noqa: S608 - a constant
-                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                f"INSERT INTO budgets ({_BUDGET})"  # noqa: S608 - constants
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+                f" ON CONFLICT (namespace, id) DO UPDATE SET {_REPLACE}",
                 _row_of(budget),
             )
         return budget, old is None
@@ -252,9 +254,10 @@ class SqliteBudgetWriter:
             (*budget, one.passed_at - KEEP_PASSED),
         )
         is_new = self._connection.execute(
-            f"INSERT OR IGNORE INTO passed_thresholds ({_PASSED})"  # noqa: S608 - a constant
+            f"INSERT INTO passed_thresholds ({_PASSED})"  # noqa: S608 - a constant
             " SELECT ?,?,?,?,?,?,?,?,? WHERE EXISTS (SELECT 1 FROM budgets"
-            " WHERE namespace = ? AND id = ? AND revision = ?)",
+            " WHERE namespace = ? AND id = ? AND revision = ?)"
+            " ON CONFLICT DO NOTHING",
             (
                 *budget,
                 one.revision,
@@ -395,25 +398,22 @@ class SqliteBudgetWriter:
         )
 
 
-def delete_budgets_of(
-    connection: sqlite3.Connection, namespace: str, customer: str
-) -> None:
+def delete_budgets_of(connection: Connection, namespace: str, customer: str) -> None:
     """Delete the budgets that name a customer, in the caller's transaction.
 
     A budget names the customer as such, or as the value of a dimension.
     """
     rows = connection.execute(
-        "SELECT id FROM budgets WHERE namespace = ? AND (customer = ? OR EXISTS"
-        " (SELECT 1 FROM json_each(dimensions) WHERE value = ?))",
-        (namespace, customer, customer),
+        "SELECT id, customer, dimensions FROM budgets WHERE namespace = ?",
+        (namespace,),
     ).fetchall()
-    for (budget_id,) in rows:
-        _delete_budget(connection, namespace, budget_id)
+    for budget_id, of_customer, dimensions in rows:
+        values = _decode_dimensions(dimensions).values()
+        if customer == of_customer or customer in values:
+            _delete_budget(connection, namespace, budget_id)
 
 
-def _delete_budget(
-    connection: sqlite3.Connection, namespace: str, budget_id: str
-) -> bool:
+def _delete_budget(connection: Connection, namespace: str, budget_id: str) -> bool:
     for statement in (
         "DELETE FROM webhook_messages WHERE namespace = ? AND budget = ?",
         "DELETE FROM passed_thresholds WHERE namespace = ? AND budget = ?",
@@ -426,7 +426,7 @@ def _delete_budget(
 
 
 def _find_budget(
-    connection: sqlite3.Connection, namespace: str, budget_id: str
+    connection: Connection, namespace: str, budget_id: str
 ) -> Budget | None:
     row = connection.execute(
         f"SELECT {_BUDGET} FROM budgets WHERE namespace = ? AND id = ?",  # noqa: S608 - a constant

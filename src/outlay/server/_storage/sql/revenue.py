@@ -1,4 +1,4 @@
-"""Store revenue, rates and customers in SQLite."""
+"""Store revenue, rates and customers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from outlay.server._storage.revenue_store import (
 )
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from outlay.server._storage.sql.connection import Connection
     from outlay.server._storage.store import Page
 
 TABLES: Final = """
@@ -102,10 +102,10 @@ _OF_PERIOD: Final = (
 )
 
 
-class SqliteRevenueReader:
-    """Reads from the connection of a `SqliteReader`."""
+class SqlRevenueReader:
+    """reads from one view."""
 
-    _connection: sqlite3.Connection
+    _connection: Connection
 
     def revenue(
         self, namespace: str, start: int, end: int, *, as_of: int | None = None
@@ -148,16 +148,17 @@ class SqliteRevenueReader:
 
     def rates(self, namespace: str, *, as_of: int | None = None) -> list[Rate]:
         """Return the current rates, ordered by pair and first valid instant."""
-        # The bare columns beside max() are those of the row with the greatest number.
         rows = self._connection.execute(
-            "SELECT from_currency, to_currency, rate, valid_from, source, max(number)"
-            " FROM rates WHERE namespace = ? AND received_at <= ?"
-            " GROUP BY from_currency, to_currency, valid_from",
+            "SELECT from_currency, to_currency, rate, valid_from, source FROM rates"
+            " WHERE number IN (SELECT max(number) FROM rates"
+            " WHERE namespace = ? AND received_at <= ?"
+            " GROUP BY from_currency, to_currency, valid_from)"
+            " ORDER BY from_currency, to_currency, valid_from",
             (namespace, _FOREVER if as_of is None else as_of),
         )
         return [
             Rate(from_currency, to_currency, Decimal(rate), valid_from, source)
-            for from_currency, to_currency, rate, valid_from, source, _ in rows
+            for from_currency, to_currency, rate, valid_from, source in rows
         ]
 
     def customer_names(self, namespace: str) -> Mapping[str, str]:
@@ -185,10 +186,10 @@ class SqliteRevenueReader:
         return _customer(self._connection, namespace, customer_id)
 
 
-class SqliteRevenueWriter:
-    """Writes to the connection of a `SqliteStore`, in the commit thread."""
+class SqlRevenueWriter:
+    """Writes in the thread of the store."""
 
-    _connection: sqlite3.Connection
+    _connection: Connection
 
     def _transaction(self) -> AbstractContextManager[None]:
         """Return the store's transaction, which commits or rolls back."""
@@ -237,13 +238,13 @@ class SqliteRevenueWriter:
             number, next_part, digest, is_complete = found
             return number, next_part, digest, bool(is_complete)
         self._delete_abandoned(now)
-        cursor = self._connection.execute(
+        (number,) = self._connection.execute(
             "INSERT INTO revenue_imports (namespace, id, started_at, received_by,"
             " next_part, digest, added, replaced, unchanged)"
-            " VALUES (?,?,?,?,0,x'',0,0,0)",
-            (part.namespace, part.import_id, now, by),
-        )
-        return int(cursor.lastrowid or 0), 0, b"", False
+            " VALUES (?,?,?,?,0,?,0,0,0) RETURNING number",
+            (part.namespace, part.import_id, now, by, b""),
+        ).fetchone()
+        return number, 0, b"", False
 
     def _delete_abandoned(self, now: int) -> None:
         """Delete imports that were never completed. Their lines never counted."""
@@ -348,9 +349,9 @@ class SqliteRevenueWriter:
         with self._transaction():
             self._connection.executemany(
                 "INSERT INTO customers (namespace, id, name, created_at, updated_at)"
-                " VALUES (?,?,?,?,?) ON CONFLICT DO UPDATE"
+                " VALUES (?,?,?,?,?) ON CONFLICT (namespace, id) DO UPDATE"
                 " SET name = excluded.name, updated_at = excluded.updated_at"
-                " WHERE name <> excluded.name",
+                " WHERE customers.name <> excluded.name",
                 [(namespace, one, name, now, now) for one, name in names.items()],
             )
             found = [_customer(self._connection, namespace, one) for one in names]
@@ -389,7 +390,7 @@ def _row_of(line: RevenueLine) -> tuple[Any, ...]:
 
 
 def _customer(
-    connection: sqlite3.Connection, namespace: str, customer_id: str
+    connection: Connection, namespace: str, customer_id: str
 ) -> Customer | None:
     row = connection.execute(
         "SELECT id, name, created_at, updated_at FROM customers"

@@ -1,0 +1,1 @@
+"""The statements that SQLite and PostgreSQL both understand."""

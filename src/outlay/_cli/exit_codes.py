@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Final
 
+from outlay._reconcile.values import BillError
 from outlay._tables.csv_table import TableError
 from outlay.errors import JournalError, OutlayError, RejectedError, UnavailableError
 
@@ -16,6 +17,7 @@ class ExitCode(enum.IntEnum):
     REFUSED = 1  # The server or the journal refused, or the demo's totals differ.
     USAGE = 2  # A wrong argument or setting. argparse uses the same code.
     UNREACHABLE = 3  # No response, or "later". Another try may help.
+    DIFFERENT = 4  # A bill and the tracked costs differ by more than the tolerance.
     INTERRUPTED = 130  # 128 + SIGINT, as in shells.
 
 
@@ -35,6 +37,7 @@ _BY_ERROR: Final = (
     (OutputError, ExitCode.REFUSED),
     (CommandFailedError, ExitCode.REFUSED),
     (TableError, ExitCode.REFUSED),
+    (BillError, ExitCode.REFUSED),
     (RejectedError, ExitCode.REFUSED),
     (JournalError, ExitCode.REFUSED),
     (UnavailableError, ExitCode.UNREACHABLE),

@@ -39,6 +39,7 @@ _COMMANDS: Final = {
     "margins": "show revenue beside cost, by customer",
     "revenue": "import revenue from a CSV file",
     "export": "export events, totals or FOCUS rows to a file",
+    "reconcile": "compare a provider's bill with the tracked costs",
     "void": "let events count nothing",
     "adjust": "add an amount to what events count",
     "corrections": "list and revert corrections of events",
@@ -72,9 +73,11 @@ _DESCRIPTION: Final = "Track what every customer really costs: exactly, and once
 _EPILOG: Final = """\
 exit codes:
   0    done
-  1    the server or the journal refused; demo: the totals differ
+  1    the server or the journal refused, or a file cannot be read; demo: the
+       totals differ
   2    wrong usage or setting
   3    the server cannot be reached, or asks to come back later
+  4    a bill and the tracked costs differ
   130  interrupted
 
 environment:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 LINES_A_PART: Final = 5000
-_PAGE: Final = 100  # the most rows of profitability
+_PAGE: Final = 100  # the most rows of a page
 _ATTEMPTS: Final = 3  # a part of an import may be sent again
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -290,6 +290,17 @@ class MoneyApi(Api):
     def closed_months(self) -> ClosedPeriods:
         """Return all closed months."""
         return self._get("/v0/closedPeriods", ClosedPeriods, {})
+
+    def all_corrections(self) -> Iterator[Correction]:
+        """Yield the corrections of all events, newest first."""
+        offset = 0
+        while True:
+            query = {"limit": str(_PAGE), "offset": str(offset)}
+            page = self._get("/v0/corrections", CorrectionPage, query)
+            yield from page.data
+            offset += len(page.data)
+            if not page.data or offset >= page.pagination.total:
+                return
 
     def export(
         self, query: Mapping[str, str], cursor: str | None

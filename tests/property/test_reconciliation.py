@@ -1,0 +1,137 @@
+"""Every cent of a bill and of the costs is in exactly one category."""
+
+from __future__ import annotations
+
+import csv
+import io
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outlay._reconcile.bill_formats import BillFormat, Columns
+from outlay._reconcile.values import Category, total
+from tests.support.bills import bill_of, cost_of, reconcile
+
+if TYPE_CHECKING:
+    from outlay._reconcile.values import Result
+
+MAPPING: Final = BillFormat(
+    columns=Columns(
+        time="time",
+        amount="amount",
+        currency="currency",
+        model="model",
+        unit="unit",
+        quantity="quantity",
+        operation="operation",
+    ),
+    provider="openai",
+    decimal=".",
+)
+DAYS: Final = ("2026-10-12", "2026-10-13", "2026-10-14")
+MODELS: Final = ("gpt-5", "GPT 5", "gpt-5-2026-01-01", "o4", "")
+UNITS: Final = ("input_tokens", "output_tokens", "page", "what is this", "")
+
+amounts = st.decimals("-50", "50", places=6) | st.decimals("0", "5", places=2)
+quantities = st.none() | st.integers(1, 5)
+operations = st.sampled_from(("", "", "op-1", "op-2", "op-3"))
+charges = st.lists(
+    st.tuples(
+        st.sampled_from(DAYS),
+        st.sampled_from(MODELS),
+        st.sampled_from(UNITS),
+        operations,
+        amounts,
+        quantities,
+    ),
+    min_size=1,
+    max_size=12,
+)
+costs = st.lists(
+    st.tuples(
+        st.sampled_from(DAYS),
+        st.sampled_from(MODELS),
+        st.sampled_from(UNITS),
+        operations,
+        amounts,
+        quantities,
+        st.integers(0, 23),
+    ),
+    max_size=12,
+)
+
+
+@given(charges=charges, costs=costs)
+def test_the_sums_of_all_categories_are_the_totals(
+    charges: list[tuple[str, str, str, str, Decimal, int | None]],
+    costs: list[tuple[str, str, str, str, Decimal, int | None, int]],
+) -> None:
+    """No cent is lost, and none is counted twice, whatever was billed and tracked."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(
+        ["time", "model", "unit", "operation", "amount", "quantity", "currency"]
+    )
+    for day, model, unit, operation, amount, quantity in charges:
+        writer.writerow([day, model, unit, operation, amount, quantity, "USD"])
+    tracked = [
+        cost_of(
+            f"{day}T{hour:02}:30:00",
+            str(amount),
+            model=model,
+            operationId=operation,
+            usage={} if quantity is None else {unit or "page": quantity},
+        )
+        for day, model, unit, operation, amount, quantity, hour in costs
+    ]
+
+    result = reconcile(bill_of(text.getvalue(), mapping=MAPPING), tracked)
+
+    days = {day for day, *_ in charges}
+    counted = [one for one in costs if min(days) <= one[0] <= max(days)]
+    assert result.bill_total == sum((one[4] for one in charges), Decimal())
+    assert result.our_total == sum((one[4] for one in counted), Decimal())
+    assert sum_of(result, "bill") == result.bill_total
+    assert sum_of(result, "ours") == result.our_total
+    for row in result.rows:
+        assert row.category is not Category.MATCHED or row.bill == row.ours
+        assert row.category is not Category.OURS_ONLY or not row.bill
+        assert row.category is not Category.BILL_ONLY or not row.ours
+    assert len({row.key for row in result.rows}) == len(result.rows)
+
+
+def sum_of(result: Result, side: str) -> Decimal:
+    """Return the sum over all categories."""
+    return total(
+        total(getattr(row, side) for row in result.of(category))
+        for category in Category
+    )
+
+
+@given(costs=costs)
+def test_a_bill_of_the_costs_themselves_matches(
+    costs: list[tuple[str, str, str, str, Decimal, int | None, int]],
+) -> None:
+    """What was tracked and is billed the same differs in nothing."""
+    text = "time,model,amount,currency\n2026-10-12,,0,USD\n2026-10-14,,0,USD\n"
+    tracked = []
+    for day, model, _, operation, amount, _, hour in costs:
+        text += f"{day},{model},{amount},USD\n"
+        tracked.append(
+            cost_of(f"{day}T{hour:02}:30:00", str(amount), model=model, operationId="")
+        )
+        assert operation is not None
+    mapping = BillFormat(
+        columns=Columns(
+            time="time", amount="amount", currency="currency", model="model"
+        ),
+        provider="openai",
+        decimal=".",
+    )
+
+    result = reconcile(bill_of(text, mapping=mapping), tracked)
+
+    assert {row.category for row in result.rows} <= {Category.MATCHED}
+    assert result.unexplained == 0

@@ -50,6 +50,7 @@ _COMMANDS: Final = {
     "erase": "replace a customer's id on a server, everywhere and for good",
     "retention": "show or set how long a server keeps events",
     "backup": "copy a server's database, also while it serves",
+    "store": "copy a server's data to another kind of store",
     "restore": "put a backup in the place of a server's database",
     "journal": "list, ship, resend, export and delete events in the journal",
     "unpriced": "list or discard captured costs that have no price yet",
@@ -65,6 +66,7 @@ _EXTRAS: Final = {
     "demo": "server",
     "restore": "server",
     "serve": "server",
+    "store": "server",
 }
 """The extras that commands need."""
 

@@ -7,11 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from outlay.server._errors import DatabaseError
 from outlay.server._storage.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
     from outlay.server._settings import ServerSettings
     from outlay.server._storage.store import Store
+    from outlay.server._storage.store_copy import CopiedStore
 
 
 def open_store(settings: ServerSettings) -> Store:
@@ -24,6 +26,35 @@ def open_store(settings: ServerSettings) -> Store:
     if settings.database == ":memory:":
         return _TemporaryStore(window)
     return SqliteStore(Path(settings.database), dedupe_window=window)
+
+
+def is_postgres_url(name: str) -> bool:
+    """Return whether a store's name is the URL of a PostgreSQL database."""
+    return name.startswith(("postgresql://", "postgres://"))
+
+
+def open_copied(
+    name: str, dedupe_window: timedelta, *, must_exist: bool = False
+) -> CopiedStore:
+    """Open a store that is copied, or copied to.
+
+    Args:
+        name: A SQLite file, or the URL of a PostgreSQL database.
+        dedupe_window: The time for which a key is remembered.
+        must_exist: Whether a missing file is refused. Defaults to no.
+
+    Raises:
+        DatabaseError: The store cannot be used. The message says what to do.
+    """
+    window = dedupe_window // timedelta(microseconds=1)
+    if is_postgres_url(name):
+        raise DatabaseError(
+            "this version copies SQLite files only; name a file instead of a URL"
+        )
+    path = Path(name)
+    if must_exist and not path.is_file():
+        raise DatabaseError(f"there is no database {path}; name another file")
+    return SqliteStore(path, dedupe_window=window)
 
 
 class _TemporaryStore(SqliteStore):

@@ -18,6 +18,7 @@ from outlay.server._storage.sql.catalog import SqlCatalogReader
 from outlay.server._storage.sql.corrections import SqlCorrectionReader
 from outlay.server._storage.sql.events import READING_COLUMNS
 from outlay.server._storage.sql.revenue import SqlRevenueReader
+from outlay.server._storage.sqlite.copy_tables import SqliteCopyReader
 from outlay.server._storage.sqlite.erasing import running_erasures
 from outlay.server._storage.sqlite.event_table import SqliteEventReader
 from outlay.server._storage.sqlite.retention import (
@@ -50,6 +51,7 @@ class SqliteReader(
     SqliteEventReader,
     SqlCorrectionReader,
     SqlBudgetReader,
+    SqliteCopyReader,
 ):
     """One reading connection. Thread safety: one thread at a time."""
 

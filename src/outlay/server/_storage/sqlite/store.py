@@ -25,6 +25,7 @@ from outlay.server._records import (
     Event,
     IngestResult,
     Product,
+    ReceivedEvent,
 )
 from outlay.server._storage.combining import combine
 from outlay.server._storage.deduping import ingest_result
@@ -40,6 +41,7 @@ from outlay.server._storage.sql.catalog import (
 from outlay.server._storage.sql.corrections import SqlCorrectionWriter
 from outlay.server._storage.sql.events import EVENT_COLUMNS, READING_COLUMNS
 from outlay.server._storage.sql.revenue import SqlRevenueWriter
+from outlay.server._storage.sqlite import copy_tables
 from outlay.server._storage.sqlite import schema as _schema
 from outlay.server._storage.sqlite.erasing import Erasures
 from outlay.server._storage.sqlite.file_lock import FileLock
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from outlay.server._storage.combining import Combined, MeteredEvent
+    from outlay.server._storage.copy_store import Row
     from outlay.server._storage.sqlite.reader import SqliteReader
     from outlay.server._storage.store import Change, Review, Views
 
@@ -203,6 +206,28 @@ class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         self._seq += len(fresh)
         self._index.add(fresh, start)
         return results
+
+    def import_events(self, events: Sequence[ReceivedEvent]) -> None:
+        """Store events that another store received, after all others."""
+        self._ensure_pending()
+        plain = [one.event for one in events]
+        start = self._seq + 1
+        try:
+            with self._transaction():
+                copy_tables.insert_events(self._connection, events, start)
+                self._add_pending(plain, start, events[0].received_at if events else 0)
+        except BaseException:
+            self._pending_is_valid = False
+            raise
+        self._seq += len(events)
+        self._index.add(plain, start)
+
+    def import_records(self, records: Iterable[tuple[str, Row]]) -> None:
+        """Store the records of another store, all or none."""
+        with self._transaction():
+            copy_tables.insert_records(self._connection, records)
+        self._load_all_costs()
+        self._load_closed()
 
     def _insert(self, events: list[Event], start: int, now: int) -> None:
         self._connection.executemany(

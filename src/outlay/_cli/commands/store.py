@@ -1,0 +1,129 @@
+"""``outlay store``: copy the data of a server to another kind of store."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import closing
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from outlay._cli.exit_codes import ExitCode, UsageError
+from outlay._cli.options import add_subcommand
+from outlay._cli.output import pluralize
+from outlay.server._storage.opening import open_copied
+from outlay.server._storage.store_copy import copy_store
+
+if TYPE_CHECKING:
+    import argparse
+
+    from outlay.server._storage.store_copy import CopyResult
+
+_DESCRIPTION: Final = """\
+Move a server from one store to another: from a SQLite file to PostgreSQL, back, or to a
+new file.
+"""
+
+_COPY: Final = """\
+Copy all that a server stored to an empty store, and compare both to the last digit:
+each event, each record, and the totals of each metric and customer. Stop the servers of
+both stores first. Events keep their ids, keys, times and order of receipt. A copy that
+was interrupted goes on where it was. The source is not changed.
+
+A store is a SQLite file, or the URL of a PostgreSQL database without its password. That
+comes from PGPASSWORD, or from a password file.
+"""
+
+_EPILOG: Final = """\
+examples:
+  outlay store copy outlay.db postgresql://outlay@db.internal/outlay
+  outlay store copy postgresql://outlay@db.internal/outlay outlay.db
+"""
+
+_DAY: Final = 86_400.0
+_REDRAW_SECONDS: Final = 0.1
+_BAR: Final = 30  # characters
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    copy = add_subcommand(actions, "copy", _copy, "copy all data, and compare")
+    copy.description = _COPY
+    copy.epilog = _EPILOG
+    copy.add_argument("source", metavar="FROM", help="the store that is read")
+    copy.add_argument("target", metavar="TO", help="an empty store, or a new file")
+    copy.add_argument(
+        "--dedupe-window",
+        type=float,
+        default=_DAY,
+        metavar="SECONDS",
+        help="the servers' own setting: how long a key is remembered (default: 86400)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the subcommand."""
+    arguments.action(arguments)
+    return ExitCode.DONE
+
+
+def _copy(arguments: argparse.Namespace) -> None:
+    if arguments.source == arguments.target:
+        raise UsageError("the source and the target are the same; name another target")
+    window = timedelta(seconds=arguments.dedupe_window)
+    now = time.time_ns() // 1000
+    bar = ProgressBar()
+    with (
+        closing(open_copied(arguments.source, window, must_exist=True)) as source,
+        closing(open_copied(arguments.target, window)) as target,
+    ):
+        try:
+            result = copy_store(source, target, now, bar.show)
+        finally:
+            bar.end()
+    _print(result)
+
+
+def _print(result: CopyResult) -> None:
+    print(f"copied {pluralize(result.events, 'event')}; each is equal")
+    for kind, count in result.records.items():
+        if count:
+            print(f"  {kind.replace('_', ' '):<18} {count:>9,}")
+    print(f"compared {pluralize(result.totals, 'total')}; all are equal, to the digit")
+
+
+class ProgressBar:
+    """Shows the progress of a work on a terminal. It prints nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._is_shown = sys.stderr.isatty()
+        self._work = ""
+        self._next_at = 0.0
+
+    def show(self, work: str, done: int, total: int) -> None:
+        """Show how much of a work is done.
+
+        Args:
+            work: The name of the work.
+            done: The number of items that are done.
+            total: The number of all items. 0 if it is not known.
+        """
+        now = time.monotonic()
+        if not self._is_shown or (work == self._work and now < self._next_at):
+            return
+        self._work, self._next_at = work, now + _REDRAW_SECONDS
+        line = f"{work:<9} {done:,}"
+        if total:
+            filled = _BAR * done // total
+            line = f"{work:<9} [{'#' * filled:<{_BAR}}] {done:,} of {total:,}"
+        sys.stderr.write(f"\r\x1b[K{line}")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Remove the bar."""
+        if self._work:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

@@ -10,7 +10,12 @@ import msgspec
 
 from outlay.server._errors import DatabaseError
 from outlay.server._metering.metric import compile_metric
-from outlay.server._records import Aggregation, BillableFields, CostMetric
+from outlay.server._records import (
+    MICROSECONDS_PER_HOUR,
+    Aggregation,
+    BillableFields,
+    CostMetric,
+)
 from outlay.server._storage.copy_store import RECORDS, CopyReader, CopyWriter
 from outlay.server._storage.store import CUSTOMER_NAME, Reader, Store
 from outlay.server._wire.response_models import FIRST_INSTANT, LAST_INSTANT
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
     from outlay.server._storage.copy_store import Row
 
 _BATCH: Final = 5000  # events of one step
+_END: Final = LAST_INSTANT // MICROSECONDS_PER_HOUR * MICROSECONDS_PER_HOUR
+"""The start of the last hour that a calendar has. It ends no period."""
 
 
 class CopiedReader(Reader, CopyReader, Protocol):
@@ -219,7 +226,7 @@ def _totals(
     """Return a metric's totals of all time by customer."""
     found = defaultdict(metric.new_accumulator)
     for one in reader.contributions(
-        metric, FIRST_INSTANT, LAST_INSTANT + 1, names=(CUSTOMER_NAME,), gross=gross
+        metric, FIRST_INSTANT, _END, names=(CUSTOMER_NAME,), gross=gross
     ):
         found[one.customer].add(one)
     return {

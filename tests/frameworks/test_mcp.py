@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from mcp.server.fastmcp import Context, FastMCP
-from mcp.shared.memory import create_connected_server_and_client_session
-
 import outlay
 from outlay.integrations import mcp
 from outlay.testing import recording
 
+try:
+    from mcp import Client as connect  # noqa: N813 - as the first version has it
+    from mcp.server.mcpserver import Context, MCPServer
+except ImportError:  # version 1 of the package
+    from mcp.server.fastmcp import Context
+    from mcp.server.fastmcp import FastMCP as MCPServer
+    from mcp.shared.memory import create_connected_server_and_client_session as connect
+
 if TYPE_CHECKING:
     from outlay.testing import Costs
 
-server = FastMCP("documents")
+server = MCPServer("documents")
 
 
 @server.tool()
@@ -38,7 +43,7 @@ def test_a_tool_belongs_to_the_customer_of_its_client() -> None:
     """Several at the same time, over one session; and nobody's without metadata."""
 
     async def call() -> None:
-        async with create_connected_server_and_client_session(server) as session:
+        async with connect(server) as session:
 
             async def ask(number: int) -> None:
                 with outlay.attribute(customer_id=f"cus_{number}"):
@@ -60,7 +65,7 @@ def test_a_server_that_does_not_extract_trusts_nobody() -> None:
     """Anyone could name any customer."""
 
     async def call() -> None:
-        async with create_connected_server_and_client_session(server) as session:
+        async with connect(server) as session:
             with outlay.attribute(customer_id="cus_victim"):
                 meta = mcp.meta()
             await session.call_tool("ocr", {"page": 1, "trusted": False}, meta=meta)

@@ -41,13 +41,13 @@ def read_fields(response: object, names: Iterable[str] | None) -> dict[str, Any]
         return whole if isinstance(whole, dict) else {}
     found = {}
     fields = _fields_of(response)
-    for name, path in _paths(tuple(names)):
+    for name, path, below in _paths(tuple(names)):
         if fields is None:
             value = _value_at(response, path)
         else:
             value = fields.get(path[0])
-            if len(path) > 1:
-                value = _value_at(value, path[1:])
+            if below and value is not None:
+                value = _value_at(value, below)
         if value is not None:
             is_plain = type(value) in _PLAIN_EXACTLY
             found[name] = value if is_plain else to_builtin(value)
@@ -55,8 +55,12 @@ def read_fields(response: object, names: Iterable[str] | None) -> dict[str, Any]
 
 
 @functools.lru_cache(maxsize=256)
-def _paths(names: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return tuple((name, tuple(name.split("."))) for name in names)
+def _paths(
+    names: tuple[str, ...],
+) -> tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]:
+    """Return each name, its parts, and its parts after the first."""
+    paths = {name: tuple(name.split(".")) for name in names}
+    return tuple((name, path, path[1:]) for name, path in paths.items())
 
 
 def read_json_fields(body: bytes, names: Iterable[str] | None) -> dict[str, Any]:
@@ -163,15 +167,18 @@ def _fields_of(value: object) -> Mapping[Any, Any] | None:
     """
     if type(value) is dict:
         return value
-    if is_model(value):
+    if hasattr(type(value), _MODEL_MARK):
         extra: dict[str, Any] | None = value.__pydantic_extra__  # type: ignore[attr-defined]
         return {**vars(value), **extra} if extra else vars(value)
     return value if isinstance(value, Mapping) else None
 
 
+_MODEL_MARK: Final = "__pydantic_fields__"
+
+
 def is_model(value: object) -> bool:
     """Return whether ``value`` is a pydantic model."""
-    return hasattr(type(value), "__pydantic_fields__")
+    return hasattr(type(value), _MODEL_MARK)
 
 
 def only_numbers(value: object) -> Any:
@@ -180,25 +187,23 @@ def only_numbers(value: object) -> Any:
     Usage consists of counts, amounts, and objects and lists of them. The kind of a
     count, such as its ``modality``, stays with it.
     """
-    if type(value) in _NUMBERS_EXACTLY:
-        return value
-    if type(value) is dict or isinstance(value, Mapping):
-        return _numbers_of(value)
-    if isinstance(value, list):
-        return [item for item in map(only_numbers, value) if item is not None] or None
-    is_number = isinstance(value, _NUMBERS) and not isinstance(value, bool)
-    return value if is_number else None
-
-
-def _numbers_of(value: Mapping[Any, Any]) -> dict[str, Any] | None:
+    if type(value) is not dict and not isinstance(value, Mapping):
+        return _number_or_list(value)
     counts = {}
     for name, item in value.items():
         count = item if type(item) in _NUMBERS_EXACTLY else only_numbers(item)
         if count is not None:
             counts[name] = count
-    if counts and not _ALLOWED_TEXT.keys().isdisjoint(value):
+    if counts and not _KINDS.isdisjoint(value):
         return {**_kinds(value), **counts}
     return counts or None
+
+
+def _number_or_list(value: object) -> Any:
+    if isinstance(value, list):
+        return [item for item in map(only_numbers, value) if item is not None] or None
+    is_number = isinstance(value, _NUMBERS) and not isinstance(value, bool)
+    return value if is_number else None
 
 
 _ALLOWED_TEXT: Final = {
@@ -206,6 +211,7 @@ _ALLOWED_TEXT: Final = {
     "modality": {"TEXT", "IMAGE", "AUDIO", "VIDEO", "DOCUMENT"},
     "ttl": {"5m", "1h"},
 }
+_KINDS: Final = frozenset(_ALLOWED_TEXT)
 
 
 def _kinds(value: Mapping[Any, Any]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ unit, and prices that change within a day.
 
 from __future__ import annotations
 
+import functools
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeAlias
 
 from genai_prices.decompose import is_descendant_or_self
 from genai_prices.types import ArrayMatch, ModelInfo, ModelPrice, TieredPrices
@@ -37,12 +38,15 @@ class UsageReader:
     def __init__(self, extractor: UsageExtractor) -> None:
         root = [extractor.root] if isinstance(extractor.root, str) else extractor.root
         self._root = tuple(root[1:])  # an observation begins below the first name
-        self._fields = tuple(
-            (path[0], tuple(path[1:]), mapping.dest, mapping.required)
-            for mapping in extractor.mappings
-            for path in [
-                [mapping.path] if isinstance(mapping.path, str) else mapping.path
-            ]
+        # By the first name, which many fields share.
+        groups: dict[Any, list[_UsageField]] = {}
+        for mapping in extractor.mappings:
+            path = [mapping.path] if isinstance(mapping.path, str) else mapping.path
+            field = (tuple(path[1:]), mapping.dest, mapping.required)
+            groups.setdefault(path[0], []).append(field)
+        self._groups = tuple(
+            (name, tuple(fields), any(required for _, _, required in fields))
+            for name, fields in groups.items()
         )
 
     def read(self, usage: Mapping[str, object]) -> dict[str, int] | None:
@@ -51,26 +55,30 @@ class UsageReader:
         That is so if a count is missing, negative, a fraction or no number. Then
         genai-prices raises its own errors.
         """
-        found: object = usage
-        for name in self._root:
-            found = _step(found, name)
+        found = functools.reduce(_step, self._root, usage) if self._root else usage
         if type(found) is not dict:
             return None
         counts: dict[str, int] = {}
-        for first, rest, unit, required in self._fields:
-            value = found.get(first)
-            for name in rest:
-                if value is None:
-                    break
-                value = _step(value, name)
-            if type(value) is int and value >= 0:
-                counts[unit] = counts.get(unit, 0) + value
-            elif required or value is not None:
-                return None
+        for first, fields, is_required in self._groups:
+            group = found.get(first)
+            if group is None and not is_required:
+                continue
+            for rest, unit, required in fields:
+                count: Any = group
+                for name in rest:
+                    count = _step(count, name)
+                if type(count) is int and count >= 0:
+                    counts[unit] = counts.get(unit, 0) + count
+                elif required or count is not None:
+                    return None
         return counts or None
 
 
-def _step(value: object, name: object) -> object:
+_UsageField: TypeAlias = tuple[tuple[Any, ...], str, bool]
+"""The path below the first name, the unit, and whether it must be there."""
+
+
+def _step(value: Any, name: Any) -> Any:
     if type(value) is dict:
         return value.get(name)
     if type(value) is list and isinstance(name, ArrayMatch):

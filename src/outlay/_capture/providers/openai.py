@@ -275,8 +275,7 @@ def _tokens(
 ) -> Iterator[Observation]:
     """Yield the cost of tokens, with the provider's own amount where it reports one."""
     report = only_numbers(usage or response.get("usage")) or {}
-    counts = {name: n for name, n in report.items() if not name.startswith("cost")}
-    counts, contradiction = _reconciled(call.provider, counts)
+    counts, contradiction = _reconciled(call.provider, _without_amounts(report))
     flavor = _SHAPES.get(call.provider, {shape: shape}).get(shape)
     endpoint, region = _endpoint_of(call)
     tokens = Observation(
@@ -298,6 +297,13 @@ def _tokens(
     upstream = _upstream(call.provider, report, response.get("usage"))
     if upstream:
         yield replace(tokens, line="upstream", usage={}, flavor=None, amount=upstream)
+
+
+def _without_amounts(report: dict[str, Any]) -> dict[str, Any]:
+    """Return the counts of a report, without the amounts that `_reported` reads."""
+    if _AMOUNTS.isdisjoint(report):
+        return report
+    return {name: n for name, n in report.items() if name not in _AMOUNTS}
 
 
 def _endpoint_of(call: Call) -> tuple[str | None, str | None]:
@@ -452,6 +458,7 @@ def _reported(report: Mapping[str, Any], call: Call) -> Decimal | None:
     return to_amount(call.headers.get("x-litellm-response-cost")) or None
 
 
+_AMOUNTS: Final = frozenset({"cost", "cost_details", "cost_in_usd_ticks"})
 _TICK_PLACES: Final = 10
 _EXACT: Final = Context(prec=100)  # whatever the application's context is
 

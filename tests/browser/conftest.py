@@ -112,7 +112,7 @@ def visit(server: BackgroundServer, chromium: Browser, cookies: Any) -> Visit:  
 
 
 def _listening(context: BrowserContext, tell: Callable[[str], None]) -> Page:
-    """Return a page whose errors are told, violations of the policy included."""
+    """Return a page that reports its errors, violations of the policy included."""
     page = context.new_page()
     page.set_default_timeout(20_000)
     page.on("console", lambda message: tell(f"{message.type}: {message.text}"))

@@ -37,7 +37,7 @@ _TOTALS: Final = {
 def test_the_code_on_a_page_runs(block: Block, total: Decimal) -> None:
     """Readers copy what they see."""
     with recording() as costs:
-        exec(compile(block.text, block.name, "exec"), {"__name__": "__main__"})  # noqa: S102 - a page of ours
+        exec(compile(block.text, block.name, "exec"), {"__name__": "__main__"})  # noqa: S102 - the page is in this repository
 
     costs.assert_total(total, customer="cus_123")
     assert not costs.unpriced

@@ -85,7 +85,7 @@ def test_the_code_on_the_page_runs() -> None:
     dispatcher: Any = get_dispatcher()
 
     with recording() as costs:
-        exec(compile(block.text, block.name, "exec"), {"__name__": "__main__"})  # noqa: S102 - a page of ours
+        exec(compile(block.text, block.name, "exec"), {"__name__": "__main__"})  # noqa: S102 - the page is in this repository
     dispatcher.event_handlers.pop()
 
     costs.assert_total(gpt_4o(1), customer="cus_123")

@@ -35,7 +35,7 @@ class RevenuePart(NamedTuple):
 
 
 class Replacement(NamedTuple):
-    """A line that an import replaced, and the line in its place."""
+    """A line that an import replaced, and the line that replaced it."""
 
     old: RevenueLine
     new: RevenueLine

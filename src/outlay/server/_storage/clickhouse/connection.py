@@ -1,0 +1,180 @@
+"""Talk to ClickHouse over HTTP, and say in a sentence what went wrong."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+
+from outlay.server._errors import DatabaseError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from clickhouse_connect.driver.client import Client
+
+_SCHEME: Final = "clickhouse"
+_PORT: Final = 8123
+_TLS_PORT: Final = 8443
+_CONNECT_SECONDS: Final = 3
+_RESPONSE_SECONDS: Final = 120
+_NAME: Final = re.compile(r"\w{1,64}", re.ASCII)
+
+# Codes of ClickHouse (src/Common/ErrorCodes.cpp, 2026-11).
+_REFUSED_USER: Final = {192, 193, 194, 516}
+_REFUSED_ACT: Final = {164, 497}
+_NO_SPACE: Final = 243
+
+# The library logs each failed attempt with a traceback. The caller logs it once.
+logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+
+
+class HistoryUnavailableError(StoreUnavailableError):
+    """ClickHouse does not respond. Recent days are in PostgreSQL, and not concerned."""
+
+
+class Connection:
+    """A connection to one database, opened at its first use. Thread safety: any thread.
+
+    Args:
+        url: Such as ``clickhouse://user@host:8123/outlay?secure=true``. The password
+            may be in the variable ``CLICKHOUSE_PASSWORD`` instead.
+
+    Raises:
+        DatabaseError: The URL has a mistake.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.database: Final = parts.path.strip("/") or "default"
+        if parts.scheme != _SCHEME or not parts.hostname:
+            raise DatabaseError(
+                "the history must be a URL such as clickhouse://user@host:8123/outlay"
+            )
+        if not _NAME.fullmatch(self.database):
+            raise DatabaseError(
+                f"{self.database!r} is no name of a database; use letters, digits and _"
+            )
+        self.is_secure: Final = parse_qs(parts.query).get("secure", [""])[-1] in {
+            "1",
+            "true",
+        }
+        self._host: Final = parts.hostname
+        self._port: Final = parts.port or (_TLS_PORT if self.is_secure else _PORT)
+        self._user: Final = unquote(parts.username or "default")
+        password = unquote(parts.password or "")
+        self._password: Final = password or os.environ.get("CLICKHOUSE_PASSWORD", "")
+        self._lock: Final = threading.Lock()
+        self._client: Client | None = None  # guarded by _lock
+
+    def __str__(self) -> str:
+        """Return the place, without the user and the password."""
+        return f"{_SCHEME}://{self._host}:{self._port}/{self.database}"
+
+    def command(self, statement: str) -> None:
+        """Execute a statement without rows.
+
+        Raises:
+            DatabaseError: ClickHouse refuses the user or the statement.
+            HistoryUnavailableError: ClickHouse does not respond, or is full.
+        """
+        try:
+            self._open().command(statement)
+        except ClickHouseError as error:
+            raise self._failed(error) from error
+
+    def rows(self, query: str) -> list[Sequence[Any]]:
+        """Return all rows of a query. It raises as `command` does."""
+        try:
+            return list(self._open().query(query).result_rows)
+        except ClickHouseError as error:
+            raise self._failed(error) from error
+
+    def stream(self, query: str) -> Iterator[Sequence[Any]]:
+        """Yield the rows of a query block by block. It raises as `command` does."""
+        try:
+            with self._open().query_rows_stream(query) as rows:
+                yield from rows
+        except ClickHouseError as error:
+            raise self._failed(error) from error
+
+    def insert(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Insert rows in one step. It raises as `command` does."""
+        try:
+            self._open().insert(
+                table, rows, column_names=columns, database=self.database
+            )
+        except ClickHouseError as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Close the connection. No thread may use it."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _open(self) -> Client:
+        with self._lock:
+            if self._client is None:
+                self._client = clickhouse_connect.get_client(
+                    host=self._host,
+                    port=self._port,
+                    username=self._user,
+                    password=self._password,
+                    secure=self.is_secure,
+                    # The database may not exist yet. Statements name it.
+                    database="__default__",
+                    # Without a session, several threads can ask at the same time.
+                    autogenerate_session_id=False,
+                    connect_timeout=_CONNECT_SECONDS,
+                    send_receive_timeout=_RESPONSE_SECONDS,
+                    compress="lz4",
+                )
+            return self._client
+
+    def _failed(self, error: ClickHouseError) -> DatabaseError | StoreUnavailableError:
+        code = getattr(error, "code", None)
+        if code is None and isinstance(error, OperationalError):
+            return HistoryUnavailableError(
+                f"ClickHouse at {self} does not respond; recent days are answered, "
+                "older ones when it is back; check that it runs, and its address"
+            )
+        if code in _REFUSED_USER:
+            return DatabaseError(
+                f"ClickHouse at {self} refuses the user {self._user!r}; check the "
+                "name, and the password in CLICKHOUSE_PASSWORD"
+            )
+        if code in _REFUSED_ACT:
+            return DatabaseError(
+                f"the user {self._user!r} may not write to {self}; grant it ALL on the "
+                "database"
+            )
+        if code == _NO_SPACE:
+            return HistoryUnavailableError(
+                f"the disk of ClickHouse at {self} is full; days stay in PostgreSQL "
+                "until it has room; free some"
+            )
+        first_line = str(error).splitlines()[0]
+        return HistoryUnavailableError(f"ClickHouse at {self} failed: {first_line}")
+
+
+_ESCAPES: Final = str.maketrans({"\\": "\\\\", "'": "\\'", "\0": "\\0"})
+
+
+def text(value: str) -> str:
+    """Return a text as a literal of SQL."""
+    return f"'{value.translate(_ESCAPES)}'"
+
+
+def texts(values: Iterable[str]) -> str:
+    """Return texts as a list for ``IN``. An empty list contains nothing."""
+    return f"({', '.join(map(text, sorted(values)))})" if values else "(NULL)"

@@ -17,6 +17,9 @@ from outlay.server._services.auth import (
     new_key,
 )
 from outlay.server._services.billable_metrics import BillableMetricService
+from outlay.server._services.budget_telemetry import budget_metrics
+from outlay.server._services.budget_watch import BudgetWatch
+from outlay.server._services.budgets import BudgetService
 from outlay.server._services.correcting import CorrectionService
 from outlay.server._services.costs import DEFAULT_PRODUCT, CostService
 from outlay.server._services.default_metrics import default_metrics
@@ -32,6 +35,8 @@ from outlay.server._services.retention import RetentionService
 from outlay.server._services.revenue import RevenueService
 from outlay.server._services.sessions import Sessions
 from outlay.server._services.telemetry import ServerTelemetry
+from outlay.server._services.webhook_sender import WebhookSender
+from outlay.server._services.webhooks import WebhookService
 from outlay.server._storage.commit_thread import CommitThread
 from outlay.server._storage.opening import open_store
 from outlay.server._wire.problems import unavailable
@@ -123,20 +128,46 @@ class ServerCore:
         self.telemetry = ServerTelemetry(
             self.ingest.counts, self.commits.waiting_events, self.store.stored_bytes
         )
+        self._open_budgets()
         self._opened = True
         self._ensure_default_metrics()
         self._ensure_key()
+
+    def _open_budgets(self) -> None:
+        self.sender = WebhookSender(
+            self.settings.webhook_networks,
+            self.now,
+            seconds=self.settings.webhook_timeout,
+        )
+        self.webhooks = WebhookService(self.store, self.commits, self.sender, self.now)
+        self.budget_watch = BudgetWatch(
+            self.store, self.commits, self.queries, self.now, self.webhooks.wake
+        )
+        self.budgets = BudgetService(
+            self.store, self.commits, self.now, self.budget_watch.note_all
+        )
+        self.ingest.stored.append(self.budget_watch.note)
+        self.telemetry.add(lambda: budget_metrics(self.budget_watch, self.webhooks))
 
     async def start(self) -> None:
         """Start the commit thread, on the running event loop."""
         self.open()
         self.commits.start()
-        self._key_uses = asyncio.create_task(self._write_key_uses())
+        self._tasks = [
+            asyncio.create_task(task)
+            for task in (
+                self._write_key_uses(),
+                self.budget_watch.run(),
+                self.webhooks.run(),
+            )
+        ]
         log.info("started: database=%s", self.settings.database)
 
     async def stop(self) -> None:
         """Commit every waiting event, and close the database."""
-        self._key_uses.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         with suppress(StoreUnavailableError):  # The time of a use is worth no failure.
             await self.keys.write_uses()
         await self.queries.stop()
@@ -157,6 +188,7 @@ class ServerCore:
             return
         self._opened = False
         self.queries.close()
+        self.sender.close()
         self.store.close()
 
     def now(self) -> int:

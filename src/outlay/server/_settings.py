@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import timedelta
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -109,6 +109,13 @@ class ServerSettings(BaseModel):
 
     query_timeout: Annotated[float, Field(gt=0)] = 30.0
     """The most seconds for a summary or report. A longer one is refused with 503."""
+
+    webhook_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """The networks that webhooks may reach although they are not public, such as
+    ``10.0.0.0/8``. Only there may a URL of a webhook be plain HTTP."""
+
+    webhook_timeout: Annotated[float, Field(gt=0, le=25)] = 10.0
+    """The seconds that an attempt to deliver a message to a webhook may take."""
 
     shutdown_timeout: Annotated[float, Field(ge=0)] = 10.0
     """The seconds that requests in flight have when the server stops."""

@@ -75,7 +75,7 @@ class ServeSettings(EnvironmentSettings, ServerSettings):
                 return float(value)
         return value
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "webhook_networks", mode="before")
     @classmethod
     def _names(cls, value: object) -> object:
         """Read a variable as names that are separated by commas."""

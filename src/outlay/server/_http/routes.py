@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._http.billable_routes import BILLABLE_ROUTES
+from outlay.server._http.budget_routes import BUDGET_ROUTES
 from outlay.server._http.correction_routes import CORRECTION_ROUTES
 from outlay.server._http.erasure_routes import ERASURE_ROUTES
 from outlay.server._http.event_routes import EVENT_ROUTES
@@ -315,6 +316,7 @@ ROUTES: Final = (
     *RETENTION_ROUTES,
     *REVENUE_ROUTES,
     *CORRECTION_ROUTES,
+    *BUDGET_ROUTES,
     *EXPORT_ROUTES,
     *UNMATCHED_ROUTES,
     *OPS_ROUTES,

@@ -40,6 +40,8 @@ PERMISSIONS: Final = frozenset(
         "retention:write",
         "revenue:read",
         "revenue:write",
+        "budgets:read",
+        "budgets:write",
     }
 )
 """All permissions. The contract names only the first ones that create or write."""

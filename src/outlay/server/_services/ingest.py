@@ -37,7 +37,7 @@ from outlay.server._wire.response_models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import msgspec
 
@@ -77,6 +77,11 @@ class IngestService(WritingService):
     def activity(self) -> ActivityLog:
         """The newest refusals of each organization."""
         return ActivityLog(self._now)
+
+    @cached_property
+    def stored(self) -> list[Callable[[str, Iterable[Event]], None]]:
+        """The functions that are called with an organization and its new events."""
+        return []
 
     async def ingest_event(
         self, key: ApiKey, body: bytes
@@ -198,6 +203,10 @@ class IngestService(WritingService):
                     result.event.key,
                     result.event.id,
                 )
+        if self.stored and len(duplicates) < len(results):
+            fresh = [result.event for result in results if not result.duplicate]
+            for tell in self.stored:
+                tell(key.namespace, fresh)
         return len(duplicates)
 
 

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client.metrics_core import Metric
 
@@ -42,6 +42,7 @@ class ServerTelemetry:
         self._counts = counts
         self._waiting_events = waiting_events
         self._stored_bytes = stored_bytes
+        self._more: list[Callable[[], Iterable[Metric]]] = []
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -54,6 +55,10 @@ class ServerTelemetry:
         )
         # Finding a child by its labels takes longer than everything else.
         self._children: dict[tuple[str, str, int], Histogram] = {}
+
+    def add(self, more: Callable[[], Iterable[Metric]]) -> None:
+        """Add a function that returns more metrics, whenever they are asked for."""
+        self._more.append(more)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request.
@@ -103,3 +108,5 @@ class ServerTelemetry:
             "The database and its log on disk.",
             self._stored_bytes(),
         )
+        for more in self._more:
+            yield from more()

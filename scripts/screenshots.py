@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import httpx
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import FilePayload, sync_playwright
 
 from tests.support.showcase import (
     API_KEY,
+    openai_bill,
     send_events,
     send_odd_events,
     send_revenue,
@@ -35,16 +36,22 @@ FOLDER: Final = Path(__file__).parent.parent / "docs" / "screenshots"
 COLORS: Final = 192
 MAX_BYTES: Final = 150_000
 MONTH: Final = "month=2026-10"
+A_DAY: Final = 60
+"""The number of events of a working day."""
 
 
 class Picture(NamedTuple):
-    """One picture: the page, the theme, and the size of the window in pixels."""
+    """One picture: the page, the theme, and the size of the window in pixels.
+
+    With ``bill``, it shows the result of a bill that was chosen on the page.
+    """
 
     name: str
     path: str
     theme: str = "light"
     width: int = 1200
     height: int = 1060
+    bill: bool = False
 
 
 PICTURES: Final = (
@@ -60,6 +67,8 @@ PICTURES: Final = (
     Picture("metric-form", f"/cost-metrics?{MONTH}&new=", height=760),
     Picture("health", f"/data-health?{MONTH}", height=900),
     Picture("keys", "/api-keys", height=640),
+    Picture("reconciliation-form", "/reconciliation", height=640),
+    Picture("reconciliation", "/reconciliation", height=1000, bill=True),
     Picture("sign-in", "/sign-in", height=560),
 )
 
@@ -81,7 +90,7 @@ def main() -> int:
         ) as client,
         sync_playwright() as playwright,
     ):
-        send_events(client, a_day=60)
+        send_events(client, a_day=A_DAY)
         send_revenue(client)
         send_odd_events(client)
         server.create_key("billing-worker", {"events:create"})
@@ -113,6 +122,13 @@ def take(browser: Browser, url: str, picture: Picture) -> int:
         page.get_by_label("API key").fill(API_KEY)
         page.get_by_role("button", name="Sign in").click()
     page.goto(picture.path)
+    if picture.bill:
+        bill = FilePayload(
+            name="costs.csv", mimeType="text/csv", buffer=openai_bill(A_DAY).encode()
+        )
+        page.get_by_label("Bill or cost report").set_input_files(bill)
+        page.get_by_role("button", name="Reconcile").click()
+        page.get_by_role("heading", name="Every cent").wait_for()
     page.mouse.move(0, 0)
     body = page.screenshot(animations="disabled")
     context.close()

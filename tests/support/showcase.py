@@ -153,6 +153,42 @@ def send_revenue(client: httpx.Client) -> None:
     assert response.status_code == 200, response.text
 
 
+_BILLED_BESIDE: Final = {
+    ("2026-10-07", "gpt-5.1"): Decimal("3.2041"),
+    ("2026-10-09", "gpt-5.1"): Decimal(-1),
+}
+"""What the bill has more than the events, by day and model."""
+
+
+def openai_bill(a_day: int) -> str:
+    """Return OpenAI's export of costs for two weeks of October, beside the events.
+
+    One model costs less than its list price, some calls were never tracked, and one
+    event is on no bill.
+    """
+    sums: dict[tuple[str, str], Decimal] = {}
+    for event in showcase_events(a_day):
+        data, day = event["data"], event["timestamp"][:10]
+        if data["provider"] == "openai" and "2026-10-01" <= day <= "2026-10-14":
+            key = day, data["model"]
+            sums[key] = sums.get(key, Decimal()) + Decimal(data["amount"])
+    lines = ["start_time,end_time,amount_value,amount_currency,line_item"]
+    for (day, model), tracked in sorted(sums.items()):
+        amount = tracked * Decimal("0.8") if model == "gpt-5-mini" else tracked
+        amount += _BILLED_BESIDE.get((day, model), Decimal())
+        lines.append(_bill_line(day, amount, model))
+    lines += [
+        _bill_line(day, Decimal("0.0213"), "text-embedding-3-small, input")
+        for day in ("2026-10-06", "2026-10-08")
+    ]
+    return "\n".join(lines)
+
+
+def _bill_line(day: str, amount: Decimal, item: str) -> str:
+    start = int(datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp())
+    return f'{start},{start + 86_400},{amount:f},usd,"{item}"'
+
+
 def showcase_events(a_day: int) -> Iterator[dict[str, Any]]:
     """Yield the same events in every run."""
     numbers = random.Random(20261029)  # noqa: S311 - no secret

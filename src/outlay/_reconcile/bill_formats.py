@@ -228,7 +228,8 @@ def choose_format(
     """
     candidates = [one for one in known_formats() if bool(one.lists) is is_json]
     if provider is not None:
-        own = [one for one in candidates if one.provider in {provider, ""}]
+        names_of = {provider.casefold(), ""}
+        own = [one for one in candidates if one.provider in names_of]
         candidates = own or candidates
     fitting = [one for one in candidates if not one.missing_columns(names)]
     if fitting:

@@ -109,7 +109,7 @@ class CostReader(NamedTuple):
             data: The event's data.
         """
         provider = data.get("provider")
-        if not isinstance(provider, str) or provider.casefold() != self.provider:
+        if provider != self.provider:
             return None
         currency = data.get("currency") or self.default_currency
         if currency != self.currency:

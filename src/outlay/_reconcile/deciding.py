@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 _DIVIDING: Final = Context(prec=60)
 _PLACES: Final = Decimal("1e-12")
 _NOISE: Final = Decimal("1e-10")
-_PROOF: Final = 2  # days that must show the same factor
+PROOF: Final = 2
+"""The number of days that prove a factor, or that a price is right."""
 _NO_PROOF: Final = (
     "The quantities are not known, so a price cannot be told from calls that are "
     "missing. Pass the provider's usage report as a second file."
@@ -42,11 +43,13 @@ class Evidence(NamedTuple):
     Attributes:
         step: The smallest unit of the bill's amounts.
         is_price: Whether the same factor lies between bill and costs on all days.
+        is_right_price: Whether the same model matches on other days.
         is_other_day: Whether the cell matches with the days of another time zone.
     """
 
     step: Decimal
     is_price: bool = False
+    is_right_price: bool = False
     is_other_day: bool = False
 
 
@@ -72,7 +75,7 @@ def has_one_factor(cells: Sequence[Cell], step: Decimal) -> bool:
 
     A price that differs does so every day. Missing calls differ from day to day.
     """
-    if len(cells) < _PROOF:
+    if len(cells) < PROOF:
         return False
     units = set(cells[0].bill_amounts) - {""}
     if units and all(
@@ -148,11 +151,17 @@ class _Splitter:
             self._take_ours(Cause.NOT_BILLED, min(our_part, self.ours))
             if self._is_settled():
                 return
-            self._add(Category.PRICE, Cause.NONE, self.bill, self.ours)
+            self._add_price("The quantities agree.")
         elif self.evidence.is_price:
-            self._add(Category.PRICE, Cause.NONE, self.bill, self.ours)
+            self._add_price("The factor is the same on all days.")
+        elif self.evidence.is_right_price:
+            is_more = self.bill > self.ours
+            self._take_excess(Cause.NOT_CAPTURED if is_more else Cause.NOT_BILLED)
         else:
             self._take_excess(Cause.UNCLEAR)
+
+    def _add_price(self, note: str) -> None:
+        self._add(Category.PRICE, Cause.NONE, self.bill, self.ours, note)
 
     def _without_noise(
         self, bill_part: Decimal, our_part: Decimal
@@ -203,11 +212,17 @@ class _Splitter:
             self._add(Category.OURS_ONLY, cause, ZERO, amount)
 
     def _add(
-        self, category: Category, cause: Cause, bill: Decimal, ours: Decimal
+        self,
+        category: Category,
+        cause: Cause,
+        bill: Decimal,
+        ours: Decimal,
+        note: str = "",
     ) -> None:
         self.bill = subtract(self.bill, bill)
         self.ours = subtract(self.ours, ours)
-        note = _NO_PROOF if cause is Cause.UNCLEAR else ""
+        if cause is Cause.UNCLEAR:
+            note = _NO_PROOF
         self.rows.append(
             Row(
                 category,

@@ -23,6 +23,7 @@ from outlay._reconcile.advice import probable_source
 from outlay._reconcile.cells import FEW, Cell, Key
 from outlay._reconcile.days import OtherDays, find_other_days
 from outlay._reconcile.deciding import (
+    PROOF,
     Evidence,
     decide,
     has_one_factor,
@@ -135,7 +136,7 @@ class Reconciliation:
             raise BillError(
                 f"{self._format.name} does not say whose bill it is; pass --provider"
             )
-        return self._format.provider.casefold()
+        return self._format.provider
 
     @property
     def currency(self) -> str:
@@ -296,10 +297,14 @@ class Reconciliation:
             self._settle(key, cell, Evidence(step), rows, fixes)
         cells = self._joined_cells()
         other_days = self._other_days(cells)
-        proven = _keys_of_one_factor(cells, step)
+        factors = _keys_of_one_factor(cells, step)
+        right_prices = _models_with_right_prices(cells)
         for key, cell in cells.items():
             evidence = Evidence(
-                step, key in proven, other_days is not None and key in other_days.keys
+                step,
+                is_price=key in factors,
+                is_right_price=(key.model, key.kind) in right_prices,
+                is_other_day=other_days is not None and key in other_days.keys,
             )
             self._settle(key, cell, evidence, rows, fixes)
         found = rows.all()
@@ -319,6 +324,7 @@ class Reconciliation:
             found,
             tuple(fixes.all()),
             tuple(self._hints(found, other_days)),
+            self._format.columns.service is not None,
         )
 
     def _settle(
@@ -553,6 +559,16 @@ def _join_unknown_kinds(cells: dict[Key, Cell]) -> None:
             merged.add_cell(cells.pop(key))
         kinds = sorted(filter(None, (key.kind for key in tracked)))
         cells[Key(*keys[0][:2], kinds[0] if len(kinds) == 1 else "")] = merged
+
+
+def _models_with_right_prices(cells: Mapping[Key, Cell]) -> set[tuple[str, str]]:
+    """Return the models and kinds of unit that match to the last digit on some days."""
+    days = Counter(
+        (key.model, key.kind)
+        for key, cell in cells.items()
+        if cell.charges and cell.bill and cell.bill == cell.ours
+    )
+    return {place for place, count in days.items() if count >= PROOF}
 
 
 def _keys_of_one_factor(cells: Mapping[Key, Cell], step: Decimal) -> set[Key]:

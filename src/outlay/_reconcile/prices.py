@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 _DIVIDING: Final = Context(prec=40)
 _MILLION: Final = 1_000_000
 _MOST_PLACES: Final = 12
+_FACTOR_PLACES: Final = Decimal("0.0001")
 _EXACT_ENOUGH: Final = Decimal("1e-9")  # of the bill
 _MANUAL: Final = (
     "The amount was passed to outlay.track_cost, so no price book changes it. Correct "
     "it in the program."
 )
 _UNKNOWN: Final = (
-    "The bill does not say for how many units it is. Pass the provider's usage report "
-    "as a second file, and the entry can be computed."
+    "The bill has {factor} times the tracked amounts. Pass the provider's usage report "
+    "as a second file, and the price book entry can be computed."
 )
 _PASTE: Final = (
     "Paste it into your price book. Add the prices of other units that the model uses, "
@@ -67,7 +68,7 @@ class PriceFixes:
         for place in order:
             cell = self._cells[place]
             prices = self._prices(cell)
-            entry, note = "", _UNKNOWN
+            entry, note = "", _UNKNOWN.format(factor=_factor(cell))
             if cell.provenances == {"manual"}:
                 note = _MANUAL
             elif prices:
@@ -122,6 +123,11 @@ class PriceFixes:
             f"source = {json.dumps(f'bill {self._bill}, {kind or model}')}",
         ]
         return "\n".join(lines)
+
+
+def _factor(cell: Cell) -> str:
+    factor = _DIVIDING.divide(cell.bill, cell.ours) if cell.ours else ZERO
+    return plain(factor.quantize(_FACTOR_PLACES, context=_DIVIDING))
 
 
 def _pattern(model: str, cell: Cell) -> str:

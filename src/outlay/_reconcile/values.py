@@ -188,6 +188,7 @@ class Result(NamedTuple):
         rows: The rows. Their sums are the totals.
         fixes: The price book entries that would remove price differences.
         hints: What to look at, as sentences.
+        has_services: Whether the bill names services instead of models.
     """
 
     provider: str
@@ -204,6 +205,7 @@ class Result(NamedTuple):
     rows: tuple[Row, ...]
     fixes: tuple[PriceFix, ...]
     hints: tuple[str, ...]
+    has_services: bool = False
 
     @property
     def unexplained(self) -> Decimal:

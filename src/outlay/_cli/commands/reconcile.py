@@ -91,7 +91,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--provider",
-        type=str.casefold,
         metavar="NAME",
         help="the provider, as events name it, such as openai (default: the one of "
         "the bill's format)",

@@ -20,6 +20,7 @@ from outlay.server._dashboard.events import event, events
 from outlay.server._dashboard.forms import read_form
 from outlay.server._dashboard.overview import overview
 from outlay.server._dashboard.pages import Page, Redirect
+from outlay.server._dashboard.reconciliation import reconcile, reconciliation
 from outlay.server._dashboard.responses import (
     STATIC_PREFIX,
     html,
@@ -34,6 +35,7 @@ from outlay.server._dashboard.sign_in import (
     SignIn,
     sign_in_address,
 )
+from outlay.server._dashboard.uploads import read_upload
 from outlay.server._dashboard.visit import Visit
 from outlay.server._errors import QueryStoppedError, StoreUnavailableError
 from outlay.server._services.auth import require_permission
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from outlay.server._core import ServerCore
+    from outlay.server._dashboard.uploads import Posted
     from outlay.server._records import ApiKey
     from outlay.server._services.sessions import Session
 
@@ -62,6 +65,7 @@ _PAGES: Final[Mapping[str, Callable[[Visit], Page | Redirect]]] = {
     "/cost-metrics": cost_metrics,
     "/api-keys": api_keys,
     "/data-health": data_health,
+    "/reconciliation": reconciliation,
 }
 """The pages. Each is computed in a thread, because posts must not wait for it."""
 
@@ -69,6 +73,11 @@ _ACTIONS: Final[
     Mapping[str, Callable[[Visit, Mapping[str, str]], Awaitable[Page | Redirect]]]
 ] = {"/cost-metrics": change_metrics, "/api-keys": change_keys}
 """The forms. Each is carried out on the event loop."""
+
+_UPLOADS: Final[Mapping[str, Callable[[Visit, Posted], Page]]] = {
+    "/reconciliation": reconcile
+}
+"""The forms with files. Each is computed in a thread, like a page."""
 
 
 class Dashboard:
@@ -83,6 +92,7 @@ class Dashboard:
         self._core = core
         self._api = api
         self._attempts = AttemptLimit(core.now)
+        self._uploading = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a page, or pass the request on."""
@@ -169,14 +179,40 @@ class Dashboard:
         session: Session | None,
         visit: Visit,
     ) -> Page | Redirect:
+        upload = _UPLOADS.get(visit.path)
+        if upload is not None:
+            posted = await read_upload(request)
+            self._check(sign_in, session, posted.fields)
+            return await self._compute_upload(upload, visit, posted)
         action = _ACTIONS.get(visit.path)
         if action is None:
             raise HttpProblem(405, f"{visit.path} does not support POST")
         form = await read_form(request)
+        self._check(sign_in, session, form)
+        return await action(visit, form)
+
+    def _check(
+        self, sign_in: SignIn, session: Session | None, fields: Mapping[str, str]
+    ) -> None:
+        """Refuse a form that is not of a page of the session."""
         if session is None:
             raise HttpProblem(403, "open the page in a browser, then send its form")
-        sign_in.check_form(session, form)
-        return await action(visit, form)
+        sign_in.check_form(session, fields)
+
+    async def _compute_upload(
+        self, upload: Callable[[Visit, Posted], Page], visit: Visit, posted: Posted
+    ) -> Page:
+        """Return the page of a form with files. One is computed at a time."""
+        if self._uploading.locked():
+            raise HttpProblem(503, "another file is being read; send this one again")
+        async with self._uploading:
+            return await asyncio.to_thread(self._limited, upload, visit, posted)
+
+    def _limited(
+        self, upload: Callable[[Visit, Posted], Page], visit: Visit, posted: Posted
+    ) -> Page:
+        with limited(QueryLimit(self._core.settings.query_timeout)):
+            return upload(visit, posted)
 
 
 def _is_ours(path: str) -> bool:

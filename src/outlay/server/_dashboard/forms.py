@@ -23,15 +23,10 @@ _MEDIA_TYPE: Final = "application/x-www-form-urlencoded"
 async def read_form(request: Request) -> dict[str, str]:
     """Return the fields of a posted form. Several values of a name are lines.
 
-    Browsers send ``Origin`` with each form. The cookie is ``SameSite=Strict`` and a
-    form has a token, so this check is a third lock. The sign-in form has only this one.
-
     Raises:
         HttpProblem: The form is from another site, too large, or of another type.
     """
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        raise HttpProblem(403, "this form came from another site; open it here")
+    check_origin(request)
     if request.headers.get("content-type", "").partition(";")[0] != _MEDIA_TYPE:
         raise HttpProblem(415, "send the form as a browser does")
     body = bytearray()
@@ -47,6 +42,20 @@ async def read_form(request: Request) -> dict[str, str]:
     for name, value in pairs:
         fields[name] = f"{fields[name]}\n{value}" if name in fields else value
     return fields
+
+
+def check_origin(request: Request) -> None:
+    """Refuse a form of another site.
+
+    Browsers send ``Origin`` with each form. The cookie is ``SameSite=Strict`` and a
+    form has a token, so this check is a third lock. The sign-in form has only this one.
+
+    Raises:
+        HttpProblem: 403, because the form is from another site.
+    """
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise HttpProblem(403, "this form came from another site; open it here")
 
 
 def read_fields(model: type[Model], values: Mapping[str, object]) -> Model:

@@ -68,6 +68,7 @@ _NAVIGATION: Final = (
     ("/events", "Events", ("/events", "/event")),
     ("/cost-metrics", "Metrics", ("/cost-metrics",)),
     ("/data-health", "Data health", ("/data-health",)),
+    ("/reconciliation", "Reconciliation", ("/reconciliation",)),
     ("/api-keys", "API keys", ("/api-keys",)),
 )
 

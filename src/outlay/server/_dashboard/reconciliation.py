@@ -1,0 +1,267 @@
+"""The page of reconciliation: a bill of a provider beside the tracked costs."""
+
+from __future__ import annotations
+
+import re
+from calendar import monthrange
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+from outlay._reconcile.bill_formats import read_mapping
+from outlay._reconcile.documents import (
+    CATEGORY_WORDS,
+    differences,
+    sums_by_category,
+)
+from outlay._reconcile.joining import Reconciliation
+from outlay._reconcile.reading import BillOptions, open_bill
+from outlay._reconcile.values import BillError, Category, subtract
+from outlay._tables.csv_table import TableError
+from outlay.server._dashboard.amounts import amount, count, tail_class
+from outlay.server._dashboard.pages import Kpi, Message, Page, frame
+from outlay.server._dashboard.uploads import MAX_BYTES
+from outlay.server._dashboard.visit import WHERE
+from outlay.server._services.auth import require_permission
+from outlay.server._services.tracked_costs import tracked_costs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from decimal import Decimal
+
+    from outlay._reconcile.bill_formats import BillFormat
+    from outlay._reconcile.documents import Difference, Sums
+    from outlay._reconcile.reading import Bill
+    from outlay._reconcile.values import Result, Row
+    from outlay.server._dashboard.amounts import Amount
+    from outlay.server._dashboard.uploads import Posted, PostedFile
+    from outlay.server._dashboard.visit import Visit
+
+READ: Final = "events:read"
+_MOST_ROWS: Final = 200
+_MONTH: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])", re.ASCII)
+_FIELDS: Final = ("provider", "month", "timezone", "currency")
+_NOTES: Final[Mapping[Category, str]] = {
+    Category.MATCHED: "Both sides have the same amount.",
+    Category.ROUNDING: "Less than one unit of the last digit for each charge.",
+    Category.PRICE: "The quantities agree, the amounts do not.",
+    Category.OURS_ONLY: "Tracked, and not on the bill.",
+    Category.BILL_ONLY: "On the bill, and not tracked.",
+}
+
+
+def reconciliation(visit: Visit) -> Page:
+    """Return the page ``/reconciliation``: the form that takes a bill."""
+    require_permission(visit.key, READ)
+    return _form(visit, dict.fromkeys(_FIELDS, ""))
+
+
+def reconcile(visit: Visit, posted: Posted) -> Page:
+    """Return the result of a posted bill. Nothing is stored."""
+    require_permission(visit.key, READ)
+    fields = {name: posted.fields.get(name, "").strip() for name in _FIELDS}
+    try:
+        bill, usage = _bills(posted.files, fields)
+        with Reconciliation(bill, usage, _span(fields["month"])) as found:
+            for cost in tracked_costs(
+                visit.core.store,
+                visit.key.namespace,
+                visit.core.settings.default_currency,
+                found,
+            ):
+                found.add_cost(cost)
+            result = found.result()
+    except (BillError, TableError) as error:
+        return _form(visit, fields, str(error))
+    return _result(visit, bill.name, result)
+
+
+def _form(visit: Visit, fields: Mapping[str, str], error: str = "") -> Page:
+    messages = [Message("bad", f"{error}.")] if error else []
+    return Page(
+        "reconciliation.html",
+        {
+            **frame(visit, "Reconciliation"),
+            "messages": messages,
+            "fields": fields,
+            "most": MAX_BYTES >> 20,
+        },
+        400 if error else 200,
+    )
+
+
+def _bills(
+    files: Mapping[str, PostedFile], fields: Mapping[str, str]
+) -> tuple[Bill, Sequence[Bill]]:
+    if "bill" not in files:
+        raise BillError("no file was chosen; choose the bill of a provider")
+    options = BillOptions(
+        provider=fields["provider"] or None,
+        timezone=fields["timezone"] or None,
+        currency=fields["currency"].upper() or None,
+    )
+    bill = _open(files["bill"], options, _mapping(files.get("mapping")))
+    if "usage" not in files:
+        return bill, ()
+    usage = _open(files["usage"], options, None)
+    if not usage.format.is_usage:
+        raise BillError(
+            f"{usage.name} is a bill ({usage.format.name}); choose it as the bill, or "
+            "choose a usage report"
+        )
+    return bill, (usage,)
+
+
+def _open(file: PostedFile, options: BillOptions, mapping: BillFormat | None) -> Bill:
+    return open_bill(file.name, file.open, options, mapping)
+
+
+def _mapping(file: PostedFile | None) -> BillFormat | None:
+    if file is None:
+        return None
+    try:
+        return read_mapping(file.content.decode(), file.name)
+    except UnicodeDecodeError as error:
+        raise BillError(f"{file.name} is not UTF-8; save it as UTF-8") from error
+
+
+def _span(month: str) -> tuple[str, str] | None:
+    if not month:
+        return None
+    if not _MONTH.fullmatch(month):
+        raise BillError(f"{month!r} is no month; write it as 2026-10")
+    days = monthrange(int(month[:4]), int(month[5:]))[1]
+    return f"{month}-01", f"{month}-{days}"
+
+
+# -- the result
+
+
+def _result(visit: Visit, name: str, result: Result) -> Page:
+    found = differences(result)
+    shown = [row for row in result.rows if row.category is not Category.MATCHED]
+    sums = sums_by_category(result)
+    difference = subtract(result.bill_total, result.our_total)
+    return Page(
+        "reconciled.html",
+        {
+            **frame(visit, f"Reconciliation of {name}"),
+            "currency": result.currency,
+            "again": visit.link("/reconciliation"),
+            "result": result,
+            "kpis": _kpis(result),
+            "sums": [_sums(one) for one in sums],
+            "totals": {
+                "bill": amount(result.bill_total),
+                "ours": amount(result.our_total),
+                "difference": amount(difference),
+            },
+            "tails": {
+                "bill": _tail([*(one.bill for one in sums), result.bill_total]),
+                "ours": _tail([*(one.ours for one in sums), result.our_total]),
+                "difference": _tail([*(one.difference for one in sums), difference]),
+            },
+            "left_out": [
+                f"{reason}: {count(one.charges)} charges, "
+                f"{amount(one.amount).text} {result.currency}"
+                for reason, one in result.left_out.items()
+            ],
+            "differences": [_difference(visit, result, one) for one in found],
+            "tail": _tail(one.difference for one in found),
+            "rows": [_row(visit, result, row) for row in shown[:_MOST_ROWS]],
+            "more": count(max(0, len(shown) - _MOST_ROWS)),
+            "fixes": result.fixes,
+        },
+    )
+
+
+def _sums(one: Sums) -> dict[str, Any]:
+    return {
+        "name": CATEGORY_WORDS[one.category],
+        "note": _NOTES[one.category],
+        "bill": amount(one.bill),
+        "ours": amount(one.ours),
+        "difference": amount(one.difference),
+    }
+
+
+def _tail(values: Iterable[Decimal]) -> str:
+    return tail_class([amount(one) for one in values])
+
+
+def _kpis(result: Result) -> list[Kpi]:
+    return [
+        Kpi("Bill", f"{count(result.charges)} charges", amount(result.bill_total)),
+        Kpi("Tracked", f"{count(result.events)} events", amount(result.our_total)),
+        Kpi(
+            "Unexplained",
+            "all differences, without their signs",
+            amount(result.unexplained),
+        ),
+        Kpi(
+            "Difference",
+            "the bill minus the tracked costs",
+            amount(subtract(result.bill_total, result.our_total)),
+        ),
+    ]
+
+
+def _difference(visit: Visit, result: Result, one: Difference) -> dict[str, Any]:
+    days = sorted(one.days)
+    first = days[0] if len(days) == 1 else f"{len(days)} from {days[0]}"
+    return {
+        "words": one.words,
+        "kind": _kind(one.category),
+        "model": one.model,
+        "unit": one.unit,
+        "days": first,
+        "amount": amount(one.difference),
+        "notes": one.notes,
+        "operations": one.operations,
+        "href": _events(visit, result, one.model, days[0], days[-1])
+        if _has_events(one.category)
+        else "",
+    }
+
+
+def _row(visit: Visit, result: Result, row: Row) -> dict[str, Any]:
+    return {
+        "day": row.day,
+        "category": CATEGORY_WORDS[row.category],
+        "model": row.model,
+        "unit": row.unit,
+        "bill": _shown(row.category is not Category.OURS_ONLY, row.bill),
+        "ours": _shown(row.category is not Category.BILL_ONLY, row.ours),
+        "difference": amount(row.difference),
+        "href": _events(visit, result, row.model, row.day, row.day)
+        if row.events
+        else "",
+    }
+
+
+def _shown(is_there: bool, value: Any) -> Amount | None:  # noqa: ANN401, FBT001
+    return amount(value) if is_there else None
+
+
+def _has_events(category: Category) -> bool:
+    return category is not Category.BILL_ONLY
+
+
+def _kind(category: Category) -> str:
+    return "bad" if category is Category.BILL_ONLY else "warn"
+
+
+def _events(visit: Visit, result: Result, model: str, first: str, last: str) -> str:
+    """Return the page of the events of a model on some days of the bill."""
+    if len(first) == len("2026-10"):
+        days = monthrange(int(last[:4]), int(last[5:]))[1]
+        first, last = f"{first}-01", f"{last}-{days}"
+    query = {"from": first, "to": last}
+    if result.timezone != "UTC":
+        query["tz"] = result.timezone
+    wanted = {"provider": result.provider}
+    if model and not result.has_services:
+        wanted["model"] = model
+    for name, value in wanted.items():
+        if name in visit.dimensions:
+            query[WHERE + name] = value
+    return f"/events?{urlencode(query)}"

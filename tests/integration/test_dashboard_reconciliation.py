@@ -1,0 +1,156 @@
+"""The page of reconciliation over real HTTP: files, and who may send them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Final
+
+import httpx
+import pytest
+
+from outlay.server import BackgroundServer, ServerSettings
+from tests.support import command_line
+from tests.support.bills import OPENAI_CSV
+from tests.support.command_line import KEY, reaching
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PAGE: Final = "/reconciliation"
+BILL: Final = {"bill": ("costs.csv", OPENAI_CSV.encode(), "text/csv")}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[BackgroundServer]:
+    """A server with a voided event and three that count."""
+    settings = ServerSettings(port=0, database=":memory:", api_key=KEY)
+    with BackgroundServer(settings) as server, client(server) as http:
+        http.headers["authorization"] = f"Bearer {KEY}"
+        metric = {
+            "name": "AI",
+            "eventType": "cost.ai.inference",
+            "valueProperty": "$.amount",
+            "currency": "USD",
+            "groupBy": {"provider": "$.provider", "model": "$.model"},
+        }
+        assert http.post("/v0/costMetrics", json=metric).status_code == 201
+        ids = [
+            http.post("/v0/events", json=event(number, amount)).json()["id"]
+            for number, amount in enumerate(("2.5", "0.4000000001", "9", "0.5"))
+        ]
+        void = http.post(f"/v0/events/{ids[2]}/void", json={"reason": "test"})
+        assert void.status_code == 200, void.text
+        yield server
+
+
+def event(number: int, amount: str) -> dict[str, object]:
+    """Return an event of OpenAI."""
+    return {
+        "type": "cost.ai.inference",
+        "source": "tests",
+        "subject": "cus_1",
+        "timestamp": f"2026-10-12T0{number}:00:00Z",
+        "data": {
+            "amount": amount,
+            "provider": "openai",
+            "model": "gpt-4o-2024-08-06",
+        },
+    }
+
+
+def client(server: BackgroundServer) -> httpx.Client:
+    """Return a client of the server."""
+    return httpx.Client(base_url=server.url, trust_env=False, timeout=30)
+
+
+@pytest.fixture
+def person(server: BackgroundServer) -> Iterator[httpx.Client]:
+    """A signed-in person."""
+    with client(server) as http:
+        assert http.post("/sign-in", data={"key": KEY}).status_code == 303
+        yield http
+
+
+def token(person: httpx.Client) -> str:
+    """Return the token of the form."""
+    found = re.search(r'name="csrf" value="([0-9a-f]+)"', person.get(PAGE).text)
+    assert found is not None
+    return found[1]
+
+
+def test_the_page_has_the_figures_of_the_command_line(
+    person: httpx.Client, server: BackgroundServer, tmp_path: Path
+) -> None:
+    """Both share one core: every figure has the same digits."""
+    path = tmp_path / "costs.csv"
+    path.write_text(OPENAI_CSV, encoding="utf-8")
+    ran = command_line.call("reconcile", str(path), "--json", *reaching(server))
+    told = json.loads(ran.out)
+
+    page = person.post(PAGE, data={"csrf": token(person)}, files=BILL)
+
+    assert page.status_code == 200, page.text
+    shown = set(re.findall(r'<data value="([^"]+)"', page.text))
+    assert {told["billTotal"], told["trackedTotal"], told["unexplained"]} <= shown
+    assert told["unexplained"] == "0.0999999999"
+    for one in told["categories"].values():
+        assert {*one.values()} <= shown
+
+
+@pytest.mark.parametrize(
+    ("fields", "files", "status", "text"),
+    [
+        ({"csrf": "0" * 64}, BILL, 403, "this form is too old"),
+        ({}, {}, 400, "no file was chosen"),
+        ({"month": "October"}, BILL, 400, "is no month; write it as 2026-10"),
+        ({"timezone": "Mars"}, BILL, 400, "is no time zone"),
+        (
+            {},
+            {"bill": ("x.csv", b"a" * (17 << 20), "text/csv")},
+            413,
+            "have more than 16 MB; use the command line",
+        ),
+        (
+            {},
+            {**BILL, "usage": ("costs.csv", OPENAI_CSV.encode(), "text/csv")},
+            400,
+            "costs.csv is a bill",
+        ),
+        (
+            {},
+            {**BILL, "mapping": ("m.toml", b"[columns]\ntime = 1", "text/plain")},
+            400,
+            "m.toml: ",
+        ),
+    ],
+)
+def test_a_form_that_cannot_be_carried_out_says_why(
+    person: httpx.Client,
+    fields: dict[str, str],
+    files: dict[str, tuple[str, bytes, str]],
+    status: int,
+    text: str,
+) -> None:
+    """And what to do instead."""
+    posted = {"csrf": token(person), **fields}
+    # A browser sends the files that were not chosen, too.
+    page = person.post(PAGE, data=posted, files=files or {"bill": ("", b"")})
+
+    assert page.status_code == status
+    assert text in page.text
+
+
+def test_other_sites_and_strangers_are_refused(
+    person: httpx.Client, server: BackgroundServer
+) -> None:
+    """A page elsewhere must not make a browser upload anything."""
+    data = {"csrf": token(person)}
+    foreign = person.post(
+        PAGE, data=data, files=BILL, headers={"origin": "https://evil.example"}
+    )
+    assert foreign.status_code == 403
+    assert person.post(PAGE, data=data).status_code == 415
+    with client(server) as stranger:
+        assert stranger.post(PAGE, data=data, files=BILL).status_code == 303

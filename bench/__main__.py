@@ -3,6 +3,7 @@
 from bench import (
     agent,
     capture,
+    dashboard,
     disk,
     functions,
     imports,
@@ -34,4 +35,5 @@ agent.main()
 server_ingest.main()
 server_contention.main()
 server_queries.main()
+dashboard.main()
 spans.main()

@@ -30,7 +30,6 @@ from outlay.server._dashboard.figures import (
     prior_costs,
     report,
     series,
-    window_of,
 )
 from outlay.server._dashboard.visit import dimension_label
 from outlay.server._metering.decimals import ZERO
@@ -112,12 +111,10 @@ class Breakdown(NamedTuple):
 def break_down(visit: Visit, scope: Scope, by: str) -> Breakdown:
     """Return the costs of the visit's period by ``by``."""
     period = visit.period
-    response = report(
-        visit, scope, period.start, period.end, by, window=window_of(period)
-    )
+    response = report(visit, scope, period.start, period.end, by, in_buckets=True)
     named = [group for group in response.groups if not group.is_other]
     keys = [group.key for group in named]
-    points = series(visit, scope, by, keys, response)
+    points = series(period, response)
     prior = prior_costs(visit, scope, period.prior, by, keys)
     legend = _legend(visit, by, response.groups)
     return Breakdown(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlay.server._dashboard.periods import UTC_NAME, Bucket, Period, Span
 from outlay.server._metering.decimals import ZERO, add
-from outlay.server._records import MICROSECONDS_PER_HOUR
+from outlay.server._services.breakdown import TimeWindow
 from outlay.server._services.ranking import OTHER
 from outlay.server._services.report_scope import BY_COST
 from outlay.server._wire.request_models import ReportQuery, SortDirection, SummaryQuery
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from outlay.server._dashboard.visit import Visit
     from outlay.server._records import CostMetric
-    from outlay.server._wire.response_models import ReportPoint, ReportResponse
+    from outlay.server._wire.response_models import ReportResponse
 
 CHART_GROUPS: Final = 9
 """The groups of a chart with a colour of their own. The rest is "Other"."""
@@ -73,7 +73,7 @@ def report(
     offset: int = 0,
     ascending: bool = False,
     only: Iterable[str] | None = None,
-    window: str | None = None,
+    in_buckets: bool = False,
 ) -> ReportResponse:
     """Return the report of a period, as ``GET /v0/costs/report`` has it.
 
@@ -87,12 +87,14 @@ def report(
         offset: The number of groups before the first one.
         ascending: Whether the cheapest groups come first.
         only: The only values of the dimension ``by`` that count. Defaults to all.
-        window: The length of the windows. If None, there is no time series.
+        in_buckets: Whether there is a time series of the buckets of the visit's period.
     """
     where = {name: frozenset([value]) for name, value in scope.where.items()}
     if only is not None:
         name = "subject" if by == "customer" else by
         where[name] = where.get(name, frozenset(only)) & frozenset(only)
+    # The server's own windows are hours, days and months in UTC.
+    is_utc = visit.period.zone.key == UTC_NAME
     query = ReportQuery.model_construct(
         start=start,
         end=end,
@@ -101,13 +103,19 @@ def report(
         subject=scope.customer,
         filter_group_by=where,
         exclude_empty=True,
-        window_size=window,
+        window_size=visit.period.grain.upper() if in_buckets and is_utc else None,
         sort_dir=SortDirection.ASC if ascending else SortDirection.DESC,
         offset=offset,
         limit=limit,
         currency=visit.currency,
     )
-    return visit.core.reports.report(visit.key, query, across_costs=True)
+    windows = [
+        TimeWindow(one.start, one.end)
+        for one in (visit.period.buckets() if in_buckets and not is_utc else ())
+    ]
+    return visit.core.reports.report(
+        visit.key, query, across_costs=True, windows=windows
+    )
 
 
 def prior_costs(
@@ -126,49 +134,12 @@ def prior_costs(
     }
 
 
-def series(
-    visit: Visit, scope: Scope, by: str, shown: Sequence[str], response: ReportResponse
-) -> list[Point]:
-    """Return the costs of each bucket of the period.
-
-    Args:
-        visit: The request of the page.
-        scope: The costs and events that count.
-        by: The grouping.
-        shown: The keys of the groups with a name of their own.
-        response: The report of the period, with the windows of `window_of`.
-    """
-    period = visit.period
+def series(period: Period, response: ReportResponse) -> list[Point]:
+    """Return the costs of each bucket of a period, from a report in its buckets."""
     buckets = period.buckets()
-    if window_of(period) is None:
-        return [
-            Point(bucket, _bucket_costs(visit, scope, by, set(shown), bucket))
-            for bucket in buckets
-        ]
-    return _regrouped(buckets, response.time_series)
-
-
-def window_of(period: Period) -> str | None:
-    """Return the windows that add up to the period's buckets, or None.
-
-    The server's windows are hours, days and months in UTC. Local days are sums of
-    hours, unless the zone's offset has a fraction of an hour.
-    """
-    if period.zone.key == UTC_NAME:
-        return period.grain.upper()
-    if period.grain == "month":
-        return None  # thousands of hours; one report for each month is faster
-    is_whole = all(
-        bucket.start % MICROSECONDS_PER_HOUR == 0 for bucket in period.buckets()
-    )
-    return "HOUR" if is_whole else None
-
-
-def _regrouped(buckets: Sequence[Bucket], points: Iterable[ReportPoint]) -> list[Point]:
-    """Return the sum of the windows in each bucket."""
     starts = [bucket.start for bucket in buckets]
     costs: list[dict[str, Decimal]] = [{} for _ in buckets]
-    for point in points:
+    for point in response.time_series:
         at = to_microseconds(parse_instant(point.window_start))
         # The first month's window may start before a period of days does.
         found = costs[max(bisect_right(starts, at) - 1, 0)]
@@ -176,17 +147,6 @@ def _regrouped(buckets: Sequence[Bucket], points: Iterable[ReportPoint]) -> list
             value = Decimal(bytes(cost).decode())
             found[key] = add(found.get(key, ZERO), value)
     return [Point(*pair) for pair in zip(buckets, costs, strict=True)]
-
-
-def _bucket_costs(
-    visit: Visit, scope: Scope, by: str, shown: set[str], bucket: Bucket
-) -> dict[str, Decimal]:
-    found = report(visit, scope, bucket.start, bucket.end, by, limit=_ALL_GROUPS)
-    costs: dict[str, Decimal] = {}
-    for group in found.groups:
-        key = group.key if group.key in shown else OTHER
-        costs[key] = add(costs.get(key, ZERO), Decimal(group.total_cost_exact))
-    return costs
 
 
 class EventCounts(NamedTuple):

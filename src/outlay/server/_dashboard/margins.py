@@ -35,12 +35,12 @@ class Money(NamedTuple):
 
     Attributes:
         margins: The margins. None if they cannot be told.
-        query: The question that the margins answer.
+        windows: The windows of `Margins.window_revenue`, one for each bucket.
         warnings: The facts that a reader must know.
     """
 
     margins: Margins | None
-    query: MarginQuery
+    windows: Sequence[TimeWindow]
     warnings: Sequence[str]
 
 
@@ -71,6 +71,12 @@ def ask(
     if visit.where or visit.metric is not None or not visit.may(_READ):
         return None
     period = visit.period
+    windows = []
+    if totals_only or customer is not None:
+        windows = [
+            TimeWindow(min(one.start, period.until), min(one.end, period.until))
+            for one in period.buckets()
+        ]
     query = MarginQuery(
         period.start,
         period.until,
@@ -82,18 +88,19 @@ def ask(
         TimeWindow(period.prior.start, period.prior.end),
         customer=customer,
         totals_only=totals_only or customer is not None,
+        windows=windows,
     )
     try:
         found = visit.core.profitability.margins(visit.key.namespace, query)
     except HttpProblem as problem:
-        return Money(None, query, [f"There is no margin: {problem}."])
+        return Money(None, windows, [f"There is no margin: {problem}."])
     rates = [
         f"Converted at {format_plain(rate.rate)} {rate.to_currency} for 1 "
         f"{rate.from_currency}, valid from {format_instant(rate.valid_from)[:10]} "
         f"({rate.source})."
         for rate in found.rates
     ]
-    return Money(found, query, [*found.warnings, *rates])
+    return Money(found, windows, [*found.warnings, *rates])
 
 
 def margin_kpis(
@@ -108,7 +115,7 @@ def margin_kpis(
             Kpi("Margin %", "needs revenue", text="–"),
         ]
     total, prior, versus = found.total, found.prior, visit.period.prior.label
-    series = _series(visit, money, costs)
+    series = _series(money.windows, found, costs)
     unfinished = visit.period.is_running
     grain = visit.period.grain
 
@@ -155,21 +162,17 @@ def _points_note(total: Margin, prior: Margin | None, versus: str) -> str:
     return f"{points(difference)} vs {versus}"
 
 
-def _series(visit: Visit, money: Money, costs: Sequence[Point]) -> list[Margin | None]:
+def _series(
+    windows: Sequence[TimeWindow], found: Margins, costs: Sequence[Point]
+) -> list[Margin | None]:
     """Return the margin of each bucket. None is a bucket without cost and revenue."""
-    query = money.query
-    windows = [
-        TimeWindow(min(point.bucket.start, query.end), min(point.bucket.end, query.end))
-        for point in costs
-    ]
-    revenue = visit.core.profitability.revenue_by_window(
-        visit.key.namespace, query, windows
-    )
     return [
         None
         if window.start == window.end or (point.total is None and not earned)
         else Margin(point.total or ZERO, earned)
-        for window, point, earned in zip(windows, costs, revenue, strict=True)
+        for window, point, earned in zip(
+            windows, costs, found.window_revenue, strict=True
+        )
     ]
 
 

@@ -60,6 +60,7 @@ _WIDTHS: Final = {
     BucketWidth.WEEK: _WEEK,
 }
 _ADDITIVE: Final = {Aggregation.SUM, Aggregation.COUNT}
+_BY_CUSTOMER: Final = frozenset([CUSTOMER_NAME])
 
 
 class Margin(NamedTuple):
@@ -93,7 +94,8 @@ class CustomerMargin(NamedTuple):
         customer: The customer's id. '' stands for unattributed costs.
         name: The display name, or ''.
         current: The margin in the period.
-        prior: The margin in the prior period. None if it needs a missing rate.
+        prior: The margin in the prior period. None if it needs a missing rate, and
+            for the rest of all customers.
         trend: The profit of each bucket. None if it was not requested.
     """
 
@@ -130,6 +132,7 @@ class MarginQuery(NamedTuple):
         as_of: The instant whose state is read. If None, it is the current state.
         customer: The only customer. If None, all customers count.
         totals_only: Whether all customers are one row, which is faster.
+        windows: The windows whose revenue is wanted, inside of the period.
     """
 
     start: int
@@ -143,6 +146,7 @@ class MarginQuery(NamedTuple):
     as_of: int | None = None
     customer: str | None = None
     totals_only: bool = False
+    windows: Sequence[TimeWindow] = ()
 
     @property
     def prior_period(self) -> TimeWindow:
@@ -166,6 +170,9 @@ class Margins(NamedTuple):
             that is missing. A warning says so.
         rates: The rates that converted an amount.
         warnings: The facts that a reader of the amounts must know.
+        window_revenue: The revenue of each window of the query. Lines of one period are
+            added first. So the sum of the windows may differ from the revenue of the
+            period in the twelfth decimal place.
     """
 
     currency: str
@@ -177,6 +184,7 @@ class Margins(NamedTuple):
     prior: Margin | None
     rates: Sequence[Rate]
     warnings: Sequence[str]
+    window_revenue: Sequence[Decimal] = ()
 
 
 class ProfitabilityService:
@@ -206,20 +214,12 @@ class ProfitabilityService:
                 reader, namespace, query, self._default_currency
             ).margins()
 
-    def revenue_by_window(
-        self, namespace: str, query: MarginQuery, windows: Sequence[TimeWindow]
-    ) -> list[Decimal]:
-        """Return the revenue of each window inside of the period of ``query``.
 
-        Lines of one period are added first. So the sum of the windows may differ from
-        the revenue of the period in the twelfth decimal place.
+class _Prior(NamedTuple):
+    """The margins of the prior period: of shown customers, and of all together."""
 
-        Raises:
-            HttpProblem: 400, because a rate between two currencies is missing.
-        """
-        with self._store.reading() as reader:
-            comparison = _Comparison(reader, namespace, query, self._default_currency)
-            return comparison.revenue_by_window(windows)
+    rows: Mapping[str, Margin]
+    total: Margin
 
 
 class _Comparison:
@@ -251,10 +251,10 @@ class _Comparison:
         query = self._query
         current = self._by_customer(query.start, query.end, self._lines)
         excluded = self._exclusions()
-        prior, lacking = self._prior()
         ranking = _rank(current, query.sort)
         page = ranking[query.offset : query.offset + query.limit]
         after = ranking[query.offset + query.limit :]
+        prior, lacking = self._prior(page)
         trends, refused = self._trends(page)
         names = self._reader.customer_names(self._namespace)
         total = _sum(current.values())
@@ -263,7 +263,7 @@ class _Comparison:
                 customer,
                 names.get(customer, ""),
                 current[customer],
-                None if prior is None else prior.get(customer, NO_MARGIN),
+                None if prior is None else prior.rows.get(customer, NO_MARGIN),
                 trends.get(customer),
             )
             for customer in page
@@ -271,12 +271,7 @@ class _Comparison:
         rest = None
         if after:
             rest = CustomerMargin(
-                "other",
-                "Other",
-                _sum(current[customer] for customer in after),
-                None
-                if prior is None
-                else _sum(prior.get(customer, NO_MARGIN) for customer in after),
+                "other", "Other", _sum(current[customer] for customer in after), None
             )
         return Margins(
             self._converter.currency,
@@ -285,9 +280,10 @@ class _Comparison:
             len(ranking),
             total,
             self._gross_cost(total.cost),
-            None if prior is None else _sum(prior.values()),
+            None if prior is None else prior.total,
             self._converter.used,
             [*self._warnings(), *excluded, *lacking, *refused],
+            self._window_revenue(),
         )
 
     # -- amounts
@@ -333,33 +329,71 @@ class _Comparison:
                 total = add(total, cost)
         return total
 
-    def _prior(self) -> tuple[dict[str, Margin] | None, list[str]]:
-        """Return the margins of the prior period, or the reason why there are none."""
+    def _prior(self, page: Sequence[str]) -> tuple[_Prior | None, list[str]]:
+        """Return the margins of the prior period, or the reason why there are none.
+
+        Only the customers of the page are read apart, where the total needs no others.
+        """
+        period, lines = self._query.prior_period, self._prior_lines
         try:
-            margins = self._by_customer(*self._query.prior_period, self._prior_lines)
+            if not all(metric.aggregation in _ADDITIVE for metric in self._metrics):
+                margins = self._by_customer(*period, lines)
+                return _Prior(margins, _sum(margins.values())), []
+            total = self._by_customer(*period, lines, is_total=True)
+            rows: Mapping[str, Margin] = total
+            if not self._query.totals_only:
+                shown = frozenset(page)
+                lines = [line for line in lines if line.customer in shown]
+                rows = self._by_customer(*period, lines, only=shown)
         except HttpProblem as problem:
             return None, [f"the prior period is left out; {problem}"]
-        return margins, []
+        return _Prior(rows, _sum(total.values())), []
 
     def _by_customer(
-        self, start: int, end: int, lines: Iterable[RevenueLine]
+        self,
+        start: int,
+        end: int,
+        lines: Iterable[RevenueLine],
+        *,
+        only: frozenset[str] | None = None,
+        is_total: bool = False,
     ) -> dict[str, Margin]:
-        """Return the margin of each customer in ``start <= t < end``."""
-        margins: dict[str, Margin] = {}
-        only = self._query.customer
-        where = NO_FILTER if only is None else {CUSTOMER_NAME: frozenset([only])}
+        """Return the margin of each customer in ``start <= t < end``.
+
+        Args:
+            start: The start, in microseconds since 1970.
+            end: The first instant after it, in the same unit.
+            lines: The lines of revenue.
+            only: The customers whose costs count. If None, those of the query.
+            is_total: Whether all customers are one row, with the id ''.
+        """
+        is_total = is_total or self._query.totals_only
+        if only is None and self._query.customer is not None:
+            only = frozenset([self._query.customer])
+        where = NO_FILTER if only is None else {CUSTOMER_NAME: only}
+        costs: dict[str, Decimal] = {}
         for metric in self._metrics:
-            costs = self._costs(
-                metric, start, end, lambda one: one.customer, where=where
-            )
-            for customer, cost in costs:
-                row = "" if self._query.totals_only else customer
-                margins[row] = margins.get(row, NO_MARGIN) + Margin(cost, ZERO)
+            # Amounts that can be added need no customers for their total.
+            is_sum = is_total and metric.aggregation in _ADDITIVE
+            for customer, cost in self._costs(
+                metric,
+                start,
+                end,
+                lambda one: one.customer,
+                names=frozenset() if is_sum else _BY_CUSTOMER,
+                where=where,
+            ):
+                row = "" if is_total else customer
+                costs[row] = add(costs.get(row, ZERO), cost)
+        revenue: dict[str, Decimal] = {}
         for line in lines:
-            revenue = Margin(ZERO, self._share(line, start, end))
-            row = "" if self._query.totals_only else line.customer
-            margins[row] = margins.get(row, NO_MARGIN) + revenue
-        return margins
+            row = "" if is_total else line.customer
+            share = self._share(line, start, end)
+            revenue[row] = add(revenue.get(row, ZERO), share)
+        return {
+            customer: Margin(costs.get(customer, ZERO), revenue.get(customer, ZERO))
+            for customer in {**costs, **revenue}
+        }
 
     def _costs(
         self,
@@ -368,6 +402,7 @@ class _Comparison:
         end: int,
         key_of: Callable[[Contribution], K],
         *,
+        names: frozenset[str] = _BY_CUSTOMER,
         where: Mapping[str, frozenset[str]] = NO_FILTER,
         window: Window | None = None,
         gross: bool = False,
@@ -379,9 +414,6 @@ class _Comparison:
         else:
             # Its amounts of several periods cannot be added.
             periods = [self._converter.period_at_end(currency, start, end)]
-        # Amounts that can be added need no customers for their total.
-        is_total = self._query.totals_only and metric.aggregation in _ADDITIVE
-        names = frozenset[str]() if is_total else frozenset([CUSTOMER_NAME])
         for period in periods:
             accumulators: dict[K, Accumulator] = {}
             for one in self._reader.contributions(
@@ -412,26 +444,27 @@ class _Comparison:
     def _share(self, line: RevenueLine, start: int, end: int) -> Decimal:
         """Return the converted revenue of a line in ``start <= t < end``."""
         start, end = max(start, line.start), min(end, line.end)
+        if start >= end:
+            return ZERO
+        if line.currency == self._converter.currency:
+            return _earned_between(line, start, end)
         share = ZERO
-        if start < end:
-            for period in self._converter.periods(line.currency, start, end):
-                until = _earned(line, period.end)
-                amount = add(until, _earned(line, period.start).copy_negate())
-                share = add(share, self._converter.convert(amount, period))
+        for period in self._converter.periods(line.currency, start, end):
+            amount = _earned_between(line, period.start, period.end)
+            share = add(share, self._converter.convert(amount, period))
         return share
 
-    def revenue_by_window(self, windows: Sequence[TimeWindow]) -> list[Decimal]:
-        """Return the converted revenue of each window."""
+    def _window_revenue(self) -> list[Decimal]:
+        """Return the converted revenue of each window of the query."""
         together: dict[tuple[int, int, str], RevenueLine] = {}
-        for line in self._lines:
+        for line in self._lines if self._query.windows else ():
             key = (line.start, line.end, line.currency)
             first = together.get(key)
             together[key] = line if first is None else _joined(first, line)
-        sums = [ZERO for _ in windows]
-        for place, window in enumerate(windows):
-            for line in together.values():
-                sums[place] = add(sums[place], self._share(line, *window))
-        return sums
+        return [
+            _sum_of(self._share(line, *window) for line in together.values())
+            for window in self._query.windows
+        ]
 
     # -- trends
 
@@ -452,9 +485,9 @@ class _Comparison:
                 f"there are no trends; pass a longer one, for at most {_MOST_BUCKETS}"
             )
             return {}, [warning]
-        margins: defaultdict[str, list[Margin]]
-        margins = defaultdict(lambda: [NO_MARGIN] * buckets)
-        where = {CUSTOMER_NAME: frozenset(customers)}
+        profits: dict[str, list[Decimal]] = {
+            customer: [ZERO] * buckets for customer in customers
+        }
         window = Window.HOUR if query.trend is BucketWidth.HOUR else Window.DAY
         for metric in self._metrics:
             for (customer, bucket), cost in self._costs(
@@ -462,24 +495,20 @@ class _Comparison:
                 query.start,
                 query.end,
                 lambda one: (one.customer, (one.bucket_at - offset) // width - first),
-                where=where,
+                where={CUSTOMER_NAME: frozenset(customers)},
                 window=window,
             ):
-                margins[customer][bucket] += Margin(cost, ZERO)
+                profit = profits[customer][bucket]
+                profits[customer][bucket] = add(profit, cost.copy_negate())
         for line in self._lines:
-            if line.customer not in where[CUSTOMER_NAME]:
-                continue
-            series = margins[line.customer]
-            for bucket in range(buckets):
+            series = profits.get(line.customer, [])
+            for bucket, profit in enumerate(series):
                 at = offset + (first + bucket) * width
                 share = self._share(
                     line, max(at, query.start), min(at + width, query.end)
                 )
-                series[bucket] += Margin(ZERO, share)
-        return {
-            customer: [one.profit for one in margins[customer]]
-            for customer in customers
-        }, []
+                series[bucket] = add(profit, share)
+        return profits, []
 
     # -- warnings
 
@@ -528,10 +557,16 @@ class _Comparison:
         return warnings
 
 
+def _earned_between(line: RevenueLine, start: int, end: int) -> Decimal:
+    """Return the part of a line's amount that is earned in ``start <= t < end``."""
+    until = _earned(line, end)
+    return (
+        add(until, _earned(line, start).copy_negate()) if start > line.start else until
+    )
+
+
 def _earned(line: RevenueLine, at: int) -> Decimal:
     """Return the part of a line's amount that is earned before ``at``."""
-    if at <= line.start:
-        return ZERO
     if at >= line.end:
         return line.amount
     return proportion(line.amount, at - line.start, line.end - line.start)
@@ -544,9 +579,17 @@ def _joined(first: RevenueLine, second: RevenueLine) -> RevenueLine:
 
 
 def _sum(margins: Iterable[Margin]) -> Margin:
-    total = NO_MARGIN
-    for margin in margins:
-        total = total + margin
+    all_margins = [*margins]
+    return Margin(
+        _sum_of(margin.cost for margin in all_margins),
+        _sum_of(margin.revenue for margin in all_margins),
+    )
+
+
+def _sum_of(amounts: Iterable[Decimal]) -> Decimal:
+    total = ZERO
+    for amount in amounts:
+        total = add(total, amount)
     return total
 
 

@@ -58,7 +58,7 @@ from outlay.server._wire.response_models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from decimal import Decimal
 
     from outlay.server._metering.metric import Accumulator, Contribution
@@ -87,7 +87,12 @@ class ReportService:
         self._default_currency = default_currency
 
     def report(
-        self, key: ApiKey, query: ReportQuery, *, across_costs: bool = False
+        self,
+        key: ApiKey,
+        query: ReportQuery,
+        *,
+        across_costs: bool = False,
+        windows: Sequence[TimeWindow] = (),
     ) -> ReportResponse:
         """Return the totals of costs over a period, by group.
 
@@ -96,6 +101,8 @@ class ReportService:
             query: The query.
             across_costs: Whether several costs may be grouped by a dimension, which
                 the contract does not allow. See `resolve_scope`.
+            windows: The windows of the time series, inside of the period, for a query
+                without a size of windows.
 
         Raises:
             HttpProblem: 400, with the parameter and its allowed values.
@@ -108,7 +115,9 @@ class ReportService:
                 self._default_currency,
                 across_costs=across_costs,
             )
-            return _ReportBuilder(reader, query, scope, self._max_groups).response()
+            return _ReportBuilder(
+                reader, query, scope, self._max_groups, windows
+            ).response()
 
 
 class _CostTotals(NamedTuple):
@@ -139,11 +148,13 @@ class _ReportBuilder:
         query: ReportQuery,
         scope: ReportScope,
         max_groups: int,
+        windows: Sequence[TimeWindow],
     ) -> None:
         self._reader = reader
         self._max_groups = max_groups
         self._query = query
         self._scope = scope
+        self._windows = windows
 
     def response(self) -> ReportResponse:
         """Return the report."""
@@ -183,20 +194,42 @@ class _ReportBuilder:
 
     # -- reading
 
-    def _contributions(
+    def _in_windows(
         self,
         metric: ReportMetric,
         names: frozenset[str],
         where: Mapping[str, frozenset[str]],
-        window: Window,
+    ) -> Iterator[tuple[TimeWindow, Contribution]]:
+        """Yield the contributions of the time series, each with its window."""
+        query = self._query
+        if query.window_size is None:
+            for at in self._windows:
+                for one in self._contributions(metric, at, names, where):
+                    yield at, one
+            return
+        period = TimeWindow(query.start, query.end)
+        window = Window(query.window_size)
+        for one in self._contributions(metric, period, names, where, window=window):
+            yield window_at(window, one.bucket_at), one
+
+    def _contributions(
+        self,
+        metric: ReportMetric,
+        period: TimeWindow,
+        names: frozenset[str],
+        where: Mapping[str, frozenset[str]],
+        *,
+        window: Window | None = None,
+        gross: bool = False,
     ) -> Iterator[Contribution]:
         return self._reader.contributions(
             metric.metric,
-            self._query.start,
-            self._query.end,
+            period.start,
+            period.end,
             names=names,
             where=where,
             window=window,
+            gross=gross,
             as_of=self._query.as_of,
         )
 
@@ -217,25 +250,16 @@ class _ReportBuilder:
     def _totals(
         self, start: int, end: int, *, gross: bool = False
     ) -> list[_CostTotals]:
-        return [
-            _CostTotals(
-                metric,
-                metric.accumulate(
-                    self._reader.contributions(
-                        metric.metric,
-                        start,
-                        end,
-                        names=metric.names,
-                        where=metric.where,
-                        gross=gross,
-                        as_of=self._query.as_of,
-                    ),
-                    metric.group_of,
-                    self._max_groups,
-                ),
+        period = TimeWindow(start, end)
+        totals = []
+        for metric in self._scope.metrics:
+            found = self._contributions(
+                metric, period, metric.names, metric.where, gross=gross
             )
-            for metric in self._scope.metrics
-        ]
+            by_group = ((metric.group_of(one), one) for one in found)
+            groups = metric.accumulate(by_group, self._max_groups)
+            totals.append(_CostTotals(metric, groups))
+        return totals
 
     def _groups(self, totals: Sequence[_CostTotals]) -> list[Group]:
         """Return all groups, unordered, with their current and prior amounts."""
@@ -269,9 +293,8 @@ class _ReportBuilder:
         The contributions are read a second time. So only the groups of the page take
         up memory, and not every customer in every window.
         """
-        if self._query.window_size is None:
+        if self._query.window_size is None and not self._windows:
             return []
-        window = Window(self._query.window_size)
         windows: defaultdict[TimeWindow, dict[str, Decimal]] = defaultdict(dict)
         # All groups but those that are shown as "other".
         apart = frozenset(
@@ -280,9 +303,9 @@ class _ReportBuilder:
         for metric in self._scope.metrics:
             is_few = len(apart) * _FEW < len(groups)
             if metric.is_additive and metric.names and is_few:
-                found = self._series_by_difference(metric, window, shown_keys, apart)
+                found = self._series_by_difference(metric, shown_keys, apart)
             else:
-                found = self._series_by_group(metric, window, shown_keys)
+                found = self._series_by_group(metric, shown_keys)
             for at, key, cost in found:
                 shown = shown_keys.get(key, OTHER)
                 costs = windows[at]
@@ -297,21 +320,28 @@ class _ReportBuilder:
         ]
 
     def _series_by_group(
-        self, metric: ReportMetric, window: Window, shown_keys: Mapping[str, str]
+        self, metric: ReportMetric, shown_keys: Mapping[str, str]
     ) -> Iterator[tuple[TimeWindow, str, Decimal]]:
-        """Yield the cost of each window and group, from all groups."""
-        accumulators = metric.accumulate(
-            self._contributions(metric, metric.names, metric.where, window),
-            _window_and_key(metric, window, shown_keys),
-            self._max_groups,
-        )
+        """Yield the cost of each window and group, from all groups.
+
+        Amounts that are not additive are accumulated by group, like the total of the
+        rest. The caller adds them up.
+        """
+
+        def placed() -> Iterator[tuple[tuple[TimeWindow, str], Contribution]]:
+            for at, one in self._in_windows(metric, metric.names, metric.where):
+                group = metric.group_of(one)
+                shown = shown_keys.get(group)
+                if shown is not None:
+                    yield (at, shown if metric.is_additive else group), one
+
+        accumulators = metric.accumulate(placed(), self._max_groups)
         for (at, key), accumulator in accumulators.items():
             yield at, key, metric.amount(accumulator).cost
 
     def _series_by_difference(
         self,
         metric: ReportMetric,
-        window: Window,
         shown_keys: Mapping[str, str],
         apart: frozenset[str],
     ) -> Iterator[tuple[TimeWindow, str, Decimal]]:
@@ -323,15 +353,11 @@ class _ReportBuilder:
         [name] = metric.names
         only = {**metric.where, name: metric.where.get(name, apart) & apart}
         totals = metric.accumulate(
-            self._contributions(metric, frozenset(), metric.where, window),
-            lambda one: window_at(window, one.bucket_at),
-            self._max_groups,
+            self._in_windows(metric, frozenset(), metric.where), self._max_groups
         )
-        parts = metric.accumulate(
-            self._contributions(metric, metric.names, only, window),
-            lambda one: (window_at(window, one.bucket_at), metric.group_of(one)),
-            self._max_groups,
-        )
+        found = self._in_windows(metric, metric.names, only)
+        by_group = (((at, metric.group_of(one)), one) for at, one in found)
+        parts = metric.accumulate(by_group, self._max_groups)
         left = {
             at: (total.events, metric.amount(total).cost)
             for at, total in totals.items()
@@ -439,26 +465,6 @@ def _totals_by_group(totals: Sequence[_CostTotals]) -> dict[str, Amount]:
         for key, accumulator in groups.items():
             amounts[key] = amounts.get(key, ZERO_AMOUNT) + metric.amount(accumulator)
     return amounts
-
-
-def _window_and_key(
-    metric: ReportMetric, window: Window, shown_keys: Mapping[str, str]
-) -> Callable[[Contribution], tuple[TimeWindow, str] | None]:
-    """Return a function that returns a contribution's window and shown key.
-
-    Contributions that are not additive keep the key of their group. They are
-    accumulated by group, like the total of the rest.
-    """
-
-    def key_of(contribution: Contribution) -> tuple[TimeWindow, str] | None:
-        group = metric.group_of(contribution)
-        shown = shown_keys.get(group)
-        if shown is None:
-            return None
-        at = window_at(window, contribution.bucket_at)
-        return at, shown if metric.is_additive else group
-
-    return key_of
 
 
 def _prior_period(group: Group) -> PriorPeriod:

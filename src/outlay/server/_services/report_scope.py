@@ -59,21 +59,15 @@ class ReportMetric:
         self.where = event_filter(metric, query.filter_group_by, query.subject)
 
     def accumulate(
-        self,
-        contributions: Iterable[Contribution],
-        key_of: Callable[[Contribution], K | None],
-        most: int,
+        self, contributions: Iterable[tuple[K, Contribution]], most: int
     ) -> dict[K, Accumulator]:
-        """Accumulate contributions by key. The key None leaves a contribution out.
+        """Accumulate contributions by the key beside each.
 
         Raises:
             HttpProblem: 400, because there are over ``most`` keys.
         """
         accumulators: dict[K, Accumulator] = {}
-        for contribution in contributions:
-            key = key_of(contribution)
-            if key is None:
-                continue
+        for key, contribution in contributions:
             accumulator = accumulators.get(key)
             if accumulator is None:
                 if len(accumulators) >= most:

@@ -1,7 +1,7 @@
 """Read single events from SQLite, by id, by key, and page by page.
 
 A page is read backwards in the index by type and time. The events of several types are
-merged. So a page reads a bounded number of rows, however many events there are.
+merged. A page reads a bounded number of rows, even if few of many events are wanted.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ from outlay.server._wire.response_models import FIRST_INSTANT, LAST_INSTANT
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 SCANNED_ROWS: Final = 20_000
 """The most rows that one page reads: some 0.1 s."""
 
 _CURSOR: Final = re.compile(r"(-?\d{1,20})_(\d{1,20})", re.ASCII)
 _COLUMNS: Final = f"seq, received_at, {EVENT_COLUMNS}"
+_NEWEST_FIRST: Final = " ORDER BY at DESC, seq DESC"
+_IN_PERIOD: Final = (
+    "FROM events WHERE namespace = ? AND type = ? AND at >= ? AND (at, seq) < (?, ?)"
+)
 
 # Jumps from type to type in the index, instead of reading all of an organization.
 _TYPES: Final = """
@@ -46,6 +50,14 @@ class _Place(NamedTuple):
 
     at: int
     seq: int
+
+
+class _Period(NamedTuple):
+    """The part of an organization's events that a page is in."""
+
+    namespace: str
+    start: int
+    before: _Place
 
 
 class _Row(NamedTuple):
@@ -117,40 +129,64 @@ class SqliteEventReader:
         before = _Place(LAST_INSTANT + 1 if where.end is None else where.end, 0)
         if cursor is not None:
             before = min(before, _place(cursor))
-        matches = event_matcher(where)
-        events: list[ReceivedEvent] = []
-        rows = self._rows(namespace, where, before)
-        for number, row in enumerate(rows, 1):
-            if matches(row.received.event):
-                events.append(row.received)
-            if len(events) == limit or number == SCANNED_ROWS:
-                more = next(rows, None) is not None
-                return EventPage(events, _cursor(row.place) if more else None)
-        return EventPage(events, None)
-
-    def _rows(
-        self, namespace: str, where: EventFilter, before: _Place
-    ) -> Iterator[_Row]:
-        """Return the rows before a place, the newest first, of all wanted types."""
-        types: Iterable[str] | None = where.types
-        if types is None:
-            found = self._connection.execute(_TYPES, {"namespace": namespace})
-            types = [event_type for (event_type,) in found]
         start = FIRST_INSTANT if where.start is None else where.start
-        return heapq.merge(
-            *(self._of_type(namespace, each, start, before) for each in types),
+        period = _Period(namespace, start, before)
+        types = self._types(namespace) if where.types is None else [*where.types]
+        last = self._last_scanned(period, types) if _is_narrow(where) else None
+        rows = heapq.merge(
+            *(self._of_type(period, each, last, where.customers) for each in types),
             key=lambda row: row.place,
             reverse=True,
         )
+        matches = event_matcher(where)
+        events: list[ReceivedEvent] = []
+        for row in rows:
+            if matches(row.received.event):
+                events.append(row.received)
+            if len(events) == limit:
+                is_more = last is not None or next(rows, None) is not None
+                return EventPage(events, _cursor(row.place) if is_more else None)
+        return EventPage(events, None if last is None else _cursor(last))
+
+    def _types(self, namespace: str) -> list[str]:
+        rows = self._connection.execute(_TYPES, {"namespace": namespace})
+        return [event_type for (event_type,) in rows]
+
+    def _last_scanned(self, period: _Period, types: Sequence[str]) -> _Place | None:
+        """Return the place of the oldest row that a page reads. None means all rows.
+
+        It is found in the index alone. All types are read up to the same place, so
+        that the next page begins there.
+        """
+        share = max(SCANNED_ROWS // max(len(types), 1), 1)
+        places = [
+            _Place(*row)
+            for each in types
+            for row in self._connection.execute(
+                f"SELECT at, seq {_IN_PERIOD}{_NEWEST_FIRST} LIMIT 1 OFFSET ?",
+                (period.namespace, each, period.start, *period.before, share - 1),
+            )
+        ]
+        return max(places, default=None)
 
     def _of_type(
-        self, namespace: str, event_type: str, start: int, before: _Place
+        self,
+        period: _Period,
+        event_type: str,
+        last: _Place | None,
+        customers: frozenset[str] | None,
     ) -> Iterator[_Row]:
+        """Return the rows of a type, the newest first, down to the place ``last``."""
+        # SQLite finds the first row of a time in the index, but not that of a place.
+        oldest = last or _Place(period.start, 0)
+        wanted: list[str | int] = [*oldest]
+        conditions = " AND (at, seq) >= (?, ?)"
+        if customers is not None:
+            conditions += f" AND {CUSTOMER_COLUMN} IN (SELECT value FROM json_each(?))"  # noqa: S608 - a constant
+            wanted.append(msgspec.json.encode(sorted(customers)).decode())
         rows = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM events"  # noqa: S608 - constants
-            " WHERE namespace = ? AND type = ? AND at >= ? AND (at, seq) < (?, ?)"
-            " ORDER BY at DESC, seq DESC",
-            (namespace, event_type, start, *before),
+            f"SELECT {_COLUMNS} {_IN_PERIOD}{conditions}{_NEWEST_FIRST}",
+            (period.namespace, event_type, oldest.at, *period.before, *wanted),
         )
         return map(_row, rows)
 
@@ -166,6 +202,11 @@ def _row(row: Sequence[Any]) -> _Row:
     seq, received_at, *columns = row
     event = Event(*columns)
     return _Row(_Place(event.at, seq), ReceivedEvent(event, received_at))
+
+
+def _is_narrow(where: EventFilter) -> bool:
+    """Return whether a filter may match few of many rows."""
+    return where.customers is not None or bool(where.values)
 
 
 def _cursor(place: _Place) -> str:

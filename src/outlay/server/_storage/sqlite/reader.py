@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from outlay.server._metering.metric import CompiledMetric, Contribution
 from outlay.server._records import (
     MICROSECONDS_PER_HOUR,
 )
-from outlay.server._storage.buckets import Grain, ranges_between
+from outlay.server._storage.buckets import Grain, buckets_of, ranges_between, start_of
 from outlay.server._storage.event_filter import contribution_matcher
 from outlay.server._storage.net_quantities import contributions_from_rows
 from outlay.server._storage.sql.budgets import SqlBudgetReader
@@ -31,7 +31,7 @@ from outlay.server._storage.sqlite.rollups import TOTAL, decode_dimensions
 from outlay.server._storage.sqlite.unmatched_events import unmatched_types
 from outlay.server._storage.store import NO_FILTER
 from outlay.server._wire.request_models import Window
-from outlay.server._wire.response_models import FIRST_INSTANT
+from outlay.server._wire.response_models import FIRST_INSTANT, LAST_INSTANT
 
 if TYPE_CHECKING:
     import sqlite3
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     )
 
     from outlay.server._records import Erasure, Retention
+
+_LONGEST_MONTH: Final = 31 * 24 * MICROSECONDS_PER_HOUR
 
 
 class SqliteReader(
@@ -121,6 +123,9 @@ class SqliteReader(
         ):
             yield from filter(is_wanted, self._from_events(metric, start, end))
             return
+        if window is None:
+            end = self._end_of_month_if_quiet(metric, end)
+            whole_end = end // MICROSECONDS_PER_HOUR * MICROSECONDS_PER_HOUR
         number, folded = self._connection.execute(
             "SELECT definition, coalesce(costs.folded_seq, progress.folded_seq)"
             " FROM costs, progress WHERE id = ?",
@@ -137,6 +142,27 @@ class SqliteReader(
         ranges = ranges_between(first_hour, last_hour, window)
         rollups = RollupQuery(self._connection, metric, number, ranges, where)
         yield from filter(is_wanted, rollups.contributions(names, window))
+
+    def _end_of_month_if_quiet(self, metric: CompiledMetric, end: int) -> int:
+        """Return the end of the month of ``end``, if no later event of it exists.
+
+        The result is the same, and one rollup of the month is read instead of all of
+        its days and hours. This is the case for a month that is not over.
+        """
+        if end > LAST_INSTANT - _LONGEST_MONTH:
+            return end
+        last_hour = (end - 1) // MICROSECONDS_PER_HOUR
+        month_end = start_of(Grain.MONTH, buckets_of(last_hour).month + 1)
+        cost = metric.cost
+        deleted = deleted_before(self._connection, cost.namespace, cost.event_type)
+        if deleted is not None and deleted[0] > end:
+            return end  # Only the rollups still have the later events.
+        found = self._connection.execute(
+            "SELECT 1 FROM events WHERE namespace = ? AND type = ?"
+            " AND at >= ? AND at < ? LIMIT 1",
+            (cost.namespace, cost.event_type, end, month_end),
+        ).fetchone()
+        return end if found else month_end
 
     def time_range(self, metric: CompiledMetric) -> tuple[int, int] | None:
         """Return the times of the first and of the last event that a cost reads."""

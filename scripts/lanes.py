@@ -111,12 +111,20 @@ def run(lane: Lane) -> Result:
         packages.append("import-linter")  # brings rich, so not where `cli` is missing
     for command in (
         [lane.python, "-m", "venv", str(venv)],
-        [python, "-m", "pip", "install", "--quiet", *packages],
+        [*_installer(python), "--quiet", *packages],
     ):
         if subprocess.run(command, cwd=ROOT, check=False).returncode:
             seconds = time.monotonic() - started
             return Result(lane.name, "cannot be installed", seconds, failed=True)
     return _tested(lane, python, started)
+
+
+def _installer(python: str) -> list[str]:
+    """Return the command that installs for an interpreter: uv, or pip without it."""
+    uv = Path(sys.executable).with_name("uv")
+    if uv.exists():
+        return [str(uv), "pip", "install", "--python", python]
+    return [python, "-m", "pip", "install"]
 
 
 def _tested(lane: Lane, python: str, started: float) -> Result:

@@ -92,6 +92,7 @@ def test_every_operation_has_what_readers_need(name: str) -> None:
         assert "default" not in parameter["schema"] or not parameter["required"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)  # some hundred requests for each of forty operations
 @api.parametrize()
 @settings(

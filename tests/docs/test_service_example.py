@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.processes import environment
 
+pytestmark = pytest.mark.slow
+
 PROGRAM: Final = Path(__file__).parents[2] / "examples" / "service" / "run.py"
 
 

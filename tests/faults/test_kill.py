@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tests.support.events import Batching
     from tests.support.servers import Request
 
+pytestmark = pytest.mark.slow
+
 _TRIALS = 60
 
 

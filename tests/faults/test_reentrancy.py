@@ -15,6 +15,8 @@ from tests.support.transports import ScriptedTransport
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 _TRACKING: Final = (
     "outlay/_client.py",
     "outlay/_client_hooks.py",

@@ -219,6 +219,7 @@ def test_slow_bodies() -> None:
     assert {refusal[:13] for refusal in refusals} == {b"HTTP/1.1 408 "}
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 def test_batches_of_millions_of_values(*, packed: bool) -> None:
@@ -274,6 +275,7 @@ def test_a_body_after_its_refusal() -> None:
 # -- connections
 
 
+@pytest.mark.slow
 @linux
 def test_idle_connections() -> None:
     """As many as the system gives this test, up to 10,000."""
@@ -293,6 +295,7 @@ def test_idle_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_address"])
 def test_an_idle_connection_makes_room_and_a_working_one_stays(limit: str) -> None:
     """Of two clients, the one in the middle of a request is worth more."""
@@ -324,6 +327,7 @@ def test_more_working_connections_than_allowed() -> None:
     assert b"retry-after: 1\r\n" in refusal
 
 
+@pytest.mark.slow
 def test_hundreds_of_requests_at_once_on_one_connection() -> None:
     """No client of today does it, and each waits in memory."""
     with attacked() as target, target.connect() as connection:
@@ -334,6 +338,7 @@ def test_hundreds_of_requests_at_once_on_one_connection() -> None:
         assert target.serves_a_neighbour()
 
 
+@pytest.mark.slow
 @linux
 def test_responses_that_are_not_read() -> None:
     """They would wait in the server's memory."""

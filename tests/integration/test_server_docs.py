@@ -66,6 +66,7 @@ def test_only_known_files_are_served(server: BackgroundServer) -> None:
     assert posted.status_code == 404
 
 
+@pytest.mark.slow
 def test_without_the_package_the_page_names_the_extra() -> None:
     """The server runs without it."""
     program = """

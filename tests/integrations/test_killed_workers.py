@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from tests.processes.ledger import Ledger
 
+pytestmark = pytest.mark.slow
+
 _REQUESTS: Final = range(1, 81)
 _KILL_AFTER: Final = frozenset({40})
 

@@ -104,6 +104,7 @@ def _wait_for_redis(socket: Path) -> None:
                 return
 
 
+@pytest.mark.slow
 def test_celery_tasks_keep_their_customers_though_workers_are_killed(
     ledger: Ledger, tmp_path: Path
 ) -> None:
@@ -121,6 +122,7 @@ def test_celery_tasks_keep_their_customers_though_workers_are_killed(
     assert _ran_twice(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("queue", _WITH_REDIS, ids=lambda queue: queue.name)
 def test_tasks_keep_their_customers_though_workers_are_killed(
     ledger: Ledger, tmp_path: Path, redis_socket: Path, queue: _Queue

@@ -98,6 +98,7 @@ say(outlay.close().stats.pending >= 0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["1"])
 def test_agents_killed_at_random_lose_nothing_and_double_nothing(
     ledger: Ledger, seed: str
@@ -391,6 +392,7 @@ def _may_unshare() -> bool:
     return subprocess.run(words, check=False, capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not _may_unshare(), reason="this user may make no pid namespace")
 def test_an_agent_in_another_pid_namespace_is_the_same_to_the_locks(
     ledger: Ledger,

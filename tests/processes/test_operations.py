@@ -36,6 +36,7 @@ outlay.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", ["early", "late"])
 def test_what_was_added_before_a_kill_counts_once_after_a_re_run(
     ledger: Ledger, last: str

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.processes.ledger import Ledger
 
+pytestmark = pytest.mark.slow
+
 _ROOT: Final = Path(__file__).parents[2]
 _TASKS: Final = 20
 _CELERY: Final = "tests.processes.celery_application"  # importing it configures outlay

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from tests.processes.ledger import Ledger
 
+pytestmark = pytest.mark.slow
+
 _BEFORE: Final = range(1, 61)
 _AFTER: Final = range(61, 81)  # and on, until both workers have answered
 _WORKERS: Final = 2

@@ -254,6 +254,7 @@ def _inherited(folder: Path) -> set[bytes]:
     return {body for _, body in transport.posts}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False], ids=["first event", "later event"])
 def test_a_handler_that_replaces_the_client_loses_nothing_wherever_it_strikes(
     tmp_path: Path, *, first: bool

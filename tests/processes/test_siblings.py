@@ -66,6 +66,7 @@ class _Connections:
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["1", "2"])
 def test_writers_that_die_at_random_are_inherited_once_each(
     tmp_path: Path, seed: str

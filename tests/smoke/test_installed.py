@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from outlay.testing import Costs
 
+pytestmark = pytest.mark.slow
+
 _GIVEN: Final = os.environ.get("OUTLAY_TEST_EXTRAS")
 EXTRAS: Final = frozenset(
     ("cli otel pricing server" if _GIVEN is None else _GIVEN).split()

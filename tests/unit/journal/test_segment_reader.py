@@ -59,6 +59,7 @@ def kept_aside(journal_dir: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(journal_dir.glob("*/dead/*.damaged"))]
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_instruction_of_an_append_is_no_damage(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

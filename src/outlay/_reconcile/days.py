@@ -10,7 +10,7 @@ from outlay._reconcile.cells import Key
 from outlay._reconcile.values import ZERO, add, multiply, subtract, total
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from outlay._reconcile.cells import Cell
 
@@ -23,7 +23,7 @@ class OtherDays(NamedTuple):
     """The days of another time zone, with which bill and costs agree better.
 
     Attributes:
-        name: The offset, such as ``UTC-07:00``.
+        name: The offset or offsets, such as ``UTC-08:00 to UTC-06:00``.
         difference: The sum of the differences with these days.
         present: The sum of the differences with the present ones.
         keys: The keys whose difference the other days explain.
@@ -57,6 +57,7 @@ def find_other_days(
         subtract(cell.bill, cell.ours).copy_abs() for cell in differing.values()
     )
     best: OtherDays | None = None
+    fitting: list[int] = []
     for offset in _OFFSETS:
         sums = _by_day(hours, offset, ends)
         differences = {
@@ -73,10 +74,13 @@ def find_other_days(
                 if differences[key].copy_abs()
                 <= multiply(step, Decimal(max(cell.charges, 1)))
             )
-            best = OtherDays(_name(offset), difference, present, explained)
+            best = OtherDays("", difference, present, explained)
+            fitting = [offset]
+        elif difference == best.difference:
+            fitting.append(offset)
     if best is None or multiply(best.difference, Decimal(_MUCH)) > present:
         return None
-    return best if best.keys else None
+    return best._replace(name=_names(fitting)) if best.keys else None
 
 
 def _by_day(
@@ -94,6 +98,12 @@ def _by_day(
                 key = Key(day, model, kind)
                 sums[key] = add(sums.get(key, ZERO), amount)
     return sums
+
+
+def _names(offsets: Sequence[int]) -> str:
+    """Return the name of the offsets, of which several may fit equally well."""
+    first, last = _name(offsets[0]), _name(offsets[-1])
+    return first if first == last else f"{first} to {last}"
 
 
 def _name(offset: int) -> str:

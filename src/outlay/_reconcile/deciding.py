@@ -205,7 +205,7 @@ class _Splitter:
     def _take_ours(self, cause: Cause, most: Decimal) -> None:
         amount = most
         if cause in {Cause.DUPLICATE, Cause.REFUND}:
-            amount = min(most, subtract(self.ours, self.bill))
+            amount = min(most, self.ours, subtract(self.ours, self.bill))
             if amount <= 0:
                 return
         if amount:

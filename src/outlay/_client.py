@@ -17,6 +17,7 @@ from outlay._model.attribution import UNATTRIBUTED, current_attribution
 from outlay._model.settings import Settings
 from outlay._pipeline import Pipeline, transport_maker
 from outlay._receipt import Receipt
+from outlay._shipping.budgets import BudgetCache
 from outlay.errors import JournalFullError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from outlay._model.events import Json, OperationId, Provenance
     from outlay._model.money import Amount
     from outlay._model.stats import FlushResult, Stats
+    from outlay._shipping.budgets import BudgetStatus
     from outlay._shipping.transport import Transport
     from outlay._shipping.user_client import HttpClientSource
 
@@ -128,6 +130,7 @@ class Client:
         self._compose = pipeline.composer.compose
         self._shipper = pipeline.shipper
         self._append = pipeline.journal.append
+        self._budgets = BudgetCache(pipeline.settings)
         live_clients.add(self)
         if pipeline.telemetry is not None:
             pipeline.telemetry.start()
@@ -244,6 +247,40 @@ class Client:
         """
         return self._pipeline.hasher.subject_for(customer_id)
 
+    def budget(
+        self,
+        customer_id: str,
+        *,
+        timeout: float = 0.0,
+        max_age: float = 60.0,
+        strict: bool = False,
+    ) -> BudgetStatus | None:
+        """Return how much of a customer's budget is spent, from memory.
+
+        A background thread asks the server, and remembers its response. `track_cost`
+        never does. It needs outlay's own server, and a key with ``budgets:read``.
+
+        Args:
+            customer_id: The customer.
+            timeout: The longest wait in seconds, if the status is not known or too old.
+                Defaults to 0: the call returns what is known.
+            max_age: The age in seconds from which the status is read again. Defaults to
+                60.
+            strict: Whether an unknown status raises an error. Defaults to no.
+
+        Returns:
+            The status of the customer's budget. Of several, it is the one with the
+            largest share. None means that there is none, or that it is not known yet.
+
+        Raises:
+            UnavailableError: With ``strict``, the server has not responded.
+            RejectedError: With ``strict``, the server refused the request.
+        """
+        ensure_forked_state()
+        return self._budgets.status(
+            self.subject_for(customer_id), timeout, max_age, strict=strict
+        )
+
     def flush(self, timeout: float = 5.0) -> FlushResult:
         """Wait until every event that was tracked before the call has an outcome.
 
@@ -331,6 +368,7 @@ class Client:
     def _reset_after_fork(self) -> None:
         self._pipeline.reset_after_fork()
         self._append = self._pipeline.journal.append
+        self._budgets = BudgetCache(self.settings)
 
 
 async def in_thread(

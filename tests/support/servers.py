@@ -210,8 +210,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         super().setup()
         self._owner.opened(self.connection)
 
+    def do_GET(self) -> None:
+        self.do_POST()
+
     def do_POST(self) -> None:
-        length = int(self.headers["content-length"])
+        length = int(self.headers.get("content-length", 0))
         headers = {name.lower(): text for name, text in self.headers.items()}
         answer = self._owner.answer(
             Request(self.path, headers, self.rfile.read(length))

@@ -37,6 +37,7 @@ _COMMANDS: Final = {
     "track": "track one cost event and wait for its delivery",
     "costs": "show totals by customer, dimension or time",
     "margins": "show revenue beside cost, by customer",
+    "budgets": "list, set, delete and test limits for costs",
     "revenue": "import revenue from a CSV file",
     "export": "export events, totals or FOCUS rows to a file",
     "reconcile": "compare a provider's bill with the tracked costs",

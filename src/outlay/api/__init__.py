@@ -4,17 +4,24 @@
 the reference server and with the live service. Amounts are exact `Decimal`.
 
 Extensions of the reference server, which the live service does not have: the window
-MONTH of a summary, several values of one dimension in ``where``, and `Api.unmatched`.
+MONTH of a summary, several values of one dimension in ``where``, `Api.unmatched`, and
+budgets.
 """
 
 from __future__ import annotations
 
+from outlay._shipping.budgets import BudgetStatus
 from outlay.api._async import AsyncApi
 from outlay.api._connection import EnsuredMetric
 from outlay.api._models import (
     CUSTOMER,
     DEFAULT_PRODUCT,
     BucketWidth,
+    Budget,
+    BudgetFields,
+    BudgetPeriod,
+    BudgetState,
+    BudgetWindow,
     CostMetric,
     EventDetail,
     EventFilters,
@@ -38,8 +45,11 @@ from outlay.api._models import (
     SummaryGroup,
     SummaryOptions,
     SummaryWindow,
+    ThresholdPassed,
     Trend,
     UnmatchedType,
+    Webhook,
+    WebhookTest,
     Window,
 )
 from outlay.api._sync import Api
@@ -50,6 +60,12 @@ __all__ = (
     "Api",
     "AsyncApi",
     "BucketWidth",
+    "Budget",
+    "BudgetFields",
+    "BudgetPeriod",
+    "BudgetState",
+    "BudgetStatus",
+    "BudgetWindow",
     "CostMetric",
     "EnsuredMetric",
     "EventDetail",
@@ -74,7 +90,10 @@ __all__ = (
     "SummaryGroup",
     "SummaryOptions",
     "SummaryWindow",
+    "ThresholdPassed",
     "Trend",
     "UnmatchedType",
+    "Webhook",
+    "WebhookTest",
     "Window",
 )

@@ -13,6 +13,7 @@ from outlay.api._connection import Connection, EnsuredMetric, existing
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from datetime import datetime
+    from decimal import Decimal
     from types import TracebackType
     from typing import Unpack
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from outlay.api._calls import Call
     from outlay.api._models import (
         BucketWidth,
+        Budget,
+        BudgetFields,
+        BudgetPage,
         CostMetric,
         EventDetail,
         EventFilters,
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
         Summary,
         SummaryOptions,
         UnmatchedType,
+        Webhook,
+        WebhookTest,
     )
 
 T = TypeVar("T")
@@ -231,6 +237,68 @@ class AsyncApi:
     ) -> tuple[UnmatchedType, ...]:
         """Return the event types of a period that no metric counts."""
         return (await self._send(self._build.unmatched(start, end))).data
+
+    # -- budgets, an extension of the reference server
+
+    async def budgets(self, *, customer_id: str | None = None) -> list[Budget]:
+        """Return all budgets with their states, in order of their ids.
+
+        Args:
+            customer_id: The customer whose own budgets are wanted. Defaults to all.
+        """
+        budgets: list[Budget] = []
+        while True:
+            page: BudgetPage = await self._send(
+                self._build.budgets(customer_id, len(budgets))
+            )
+            budgets += page.data
+            if not page.data or len(budgets) >= page.pagination.total:
+                return budgets
+
+    async def budget(self, budget_id: str) -> Budget:
+        """Return the budget with this id, and its state.
+
+        Raises:
+            NotFoundError: It does not exist.
+        """
+        return await self._send(self._build.budget(budget_id))
+
+    async def set_budget(
+        self,
+        budget_id: str,
+        name: str,
+        limit: Decimal | int | str,
+        **fields: Unpack[BudgetFields],
+    ) -> Budget:
+        """Create a budget, or replace the one with this id.
+
+        Args:
+            budget_id: An id of yours.
+            name: A name for people.
+            limit: The limit of the costs of a period, exact.
+            **fields: The optional fields; see `BudgetFields`.
+        """
+        return await self._send(self._build.set_budget(budget_id, name, limit, fields))
+
+    async def delete_budget(self, budget_id: str) -> None:
+        """Delete a budget."""
+        await self._send(self._build.delete_budget(budget_id))
+
+    async def webhooks(self) -> tuple[Webhook, ...]:
+        """Return all webhooks, with the states of their deliveries."""
+        return (await self._send(self._build.webhooks())).data
+
+    async def add_webhook(self, url: str) -> Webhook:
+        """Add an address for messages. The result has its secret, once."""
+        return await self._send(self._build.add_webhook(url))
+
+    async def delete_webhook(self, webhook_id: str) -> None:
+        """Delete a webhook, and the messages that wait for it."""
+        await self._send(self._build.delete_webhook(webhook_id))
+
+    async def test_webhook(self, webhook_id: str) -> WebhookTest:
+        """Let the server send a test message now. A success enables the webhook."""
+        return await self._send(self._build.test_webhook(webhook_id))
 
     async def _send(self, call: Call[T]) -> T:
         async for attempt in tenacity.AsyncRetrying(**self._connection.retrying(call)):

@@ -14,12 +14,15 @@ from urllib.parse import quote
 
 import msgspec
 from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 
 from outlay._model.money import to_exact_decimal
 from outlay.api._models import (
     CUSTOMER,
     DEFAULT_PRODUCT,
     SUBJECT,
+    Budget,
+    BudgetPage,
     CostMetric,
     EventDetail,
     MetricPage,
@@ -30,6 +33,9 @@ from outlay.api._models import (
     StoredEventPage,
     Summary,
     UnmatchedTypes,
+    Webhook,
+    WebhookList,
+    WebhookTest,
     paths_of,
 )
 from outlay.errors import ConfigError
@@ -41,6 +47,7 @@ if TYPE_CHECKING:
     from outlay._model.settings import Settings
     from outlay.api._models import (
         BucketWidth,
+        BudgetFields,
         EventFilters,
         MetricChanges,
         MetricFields,
@@ -55,9 +62,11 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 PAGE: Final = 100  # items a request, the most that the service allows
 
+_BUDGETS: Final = "/v0/budgets"
 _COSTS: Final = "/v0/costs"
 _EVENTS: Final = "/v0/events"
 _PRODUCTS: Final = "/v0/products"
+_WEBHOOKS: Final = "/v0/webhooks"
 
 # Numbers keep all of their digits in both directions.
 decode: Final = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
@@ -257,6 +266,54 @@ class CallBuilder:
         query = _query(**_bounds(start, end))
         return Call("GET", "/v0/unmatchedEvents", _reader(UnmatchedTypes), query)
 
+    # -- budgets, an extension of the reference server
+
+    def budgets(self, customer_id: str | None, offset: int) -> Call[BudgetPage]:
+        """Return the call that lists budgets from ``offset`` on."""
+        query = {**self._page(offset), **_query(customerId=customer_id)}
+        return Call("GET", _BUDGETS, _reader(BudgetPage), query)
+
+    def budget(self, budget_id: str) -> Call[Budget]:
+        """Return the call that reads a budget."""
+        return Call("GET", _path(_BUDGETS, budget_id), _reader(Budget))
+
+    def set_budget(
+        self,
+        budget_id: str,
+        name: str,
+        limit: Decimal | int | str,
+        fields: BudgetFields,
+    ) -> Call[Budget]:
+        """Return the call that creates or replaces a budget."""
+        exact = to_exact_decimal(limit, allow_credits=True, field="limit")
+        body = {"currency": self._currency, **fields, "name": name, "limit": exact}
+        on_the_wire = {
+            to_camel(key): value for key, value in body.items() if value is not None
+        }
+        path = _path(_BUDGETS, budget_id)
+        return Call("PUT", path, _reader(Budget), body=_encode(on_the_wire))
+
+    def delete_budget(self, budget_id: str) -> Call[None]:
+        """Return the call that deletes a budget."""
+        return Call("DELETE", _path(_BUDGETS, budget_id), _read_nothing)
+
+    def webhooks(self) -> Call[WebhookList]:
+        """Return the call that lists webhooks."""
+        return Call("GET", _WEBHOOKS, _reader(WebhookList))
+
+    def add_webhook(self, url: str) -> Call[Webhook]:
+        """Return the call that adds a webhook."""
+        return Call("POST", _WEBHOOKS, _reader(Webhook), body=_encode({"url": url}))
+
+    def delete_webhook(self, webhook_id: str) -> Call[None]:
+        """Return the call that deletes a webhook."""
+        return Call("DELETE", _path(_WEBHOOKS, webhook_id), _read_nothing)
+
+    def test_webhook(self, webhook_id: str) -> Call[WebhookTest]:
+        """Return the call that sends a test message."""
+        path = f"{_path(_WEBHOOKS, webhook_id)}/test"
+        return Call("POST", path, _reader(WebhookTest), body=b"{}")
+
     def _page(self, offset: int) -> Query:
         return _query(limit=PAGE, offset=offset, merchantId=self._namespace)
 
@@ -282,7 +339,11 @@ def wire_name(metric: CostMetric | str | None, dimension: str) -> str:
 
 
 def _metric_path(identifier: str) -> str:
-    return f"{_COSTS}/{quote(identifier, safe='')}"
+    return _path(_COSTS, identifier)
+
+
+def _path(collection: str, identifier: str) -> str:
+    return f"{collection}/{quote(identifier, safe='')}"
 
 
 def _query(**parameters: object) -> Query:

@@ -492,6 +492,124 @@ class EventDetail(_Response):
     price: dict[str, Any] | None = None
 
 
+BudgetPeriod: TypeAlias = Literal["day", "week", "month"]
+"""The length of the periods of a budget."""
+
+
+class BudgetFields(TypedDict, total=False):
+    """The optional fields of a budget.
+
+    Attributes:
+        currency: The currency of the costs that count. Defaults to the setting
+            ``currency``.
+        period: Defaults to ``month``. A week begins on Monday.
+        time_zone: The IANA name of the zone in which periods begin. Defaults to UTC.
+        customer_id: The customer whose costs count. Defaults to all.
+        dimensions: The value that a cost must have, by dimension. Defaults to none.
+        thresholds: The percentages of the limit that are reported. Defaults to 80 and
+            100.
+    """
+
+    currency: str
+    period: BudgetPeriod
+    time_zone: str
+    customer_id: str | None
+    dimensions: Mapping[str, str]
+    thresholds: Sequence[int]
+
+
+class BudgetWindow(_Response):
+    """The period of a budget's state. The end itself does not count."""
+
+    start: Annotated[AwareDatetime, Field(alias="from")]
+    end: Annotated[AwareDatetime, Field(alias="to")]
+
+
+class ThresholdPassed(_Response):
+    """A threshold that the costs reached, when, and the costs at that time."""
+
+    percent: int
+    passed_at: AwareDatetime
+    spent: Decimal
+
+
+class BudgetState(_Response):
+    """The costs of a budget in its current period.
+
+    Attributes:
+        share: The costs in percent of the limit, rounded to hundredths.
+        passed: The thresholds that were passed in the period.
+        warnings: The cost metrics that do not count, and why.
+    """
+
+    period: BudgetWindow
+    spent: Decimal
+    remaining: Decimal
+    share: Annotated[Decimal, Field(alias="sharePct")]
+    passed: tuple[ThresholdPassed, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class Budget(_Response):
+    """A limit for the costs of a period, and its state."""
+
+    id: str
+    name: str
+    limit: Decimal
+    currency: str
+    period: BudgetPeriod
+    time_zone: str
+    customer_id: str | None = None
+    dimensions: Mapping[str, str]
+    thresholds: tuple[int, ...]
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    state: BudgetState
+
+
+class BudgetPage(_Response):
+    """A page of budgets."""
+
+    data: tuple[Budget, ...]
+    pagination: Pagination
+
+
+class Webhook(_Response):
+    """An address that receives messages about budgets.
+
+    Attributes:
+        status: ``ok``, ``failing`` or ``disabled``.
+        secret: The secret of the signatures. Only a new webhook shows it.
+    """
+
+    id: str
+    url: str
+    status: str
+    waiting_messages: int = 0
+    failures: int = 0
+    created_at: AwareDatetime
+    last_error: str | None = None
+    failing_since: AwareDatetime | None = None
+    delivered_at: AwareDatetime | None = None
+    next_attempt_at: AwareDatetime | None = None
+    disabled_at: AwareDatetime | None = None
+    secret: Annotated[str | None, Field(repr=False)] = None
+
+
+class WebhookList(_Response):
+    """All webhooks, oldest first."""
+
+    data: tuple[Webhook, ...]
+
+
+class WebhookTest(_Response):
+    """The outcome of a test message."""
+
+    message_id: str
+    delivered: bool
+    error: str | None = None
+
+
 def paths_of(group_by: Mapping[str, str] | Iterable[str] | None) -> dict[str, str]:
     """Return the JSONPath of each dimension."""
     if group_by is None:

@@ -201,3 +201,31 @@ def test_contributions_name_customer_and_dimensions(store: Store) -> None:
         ("cus_2", "1.50", ""): 4,
         ("ext", "", ""): 8,
     }
+
+
+@pytest.mark.parametrize("start", [10, 40])
+@pytest.mark.parametrize("days", [1, 20, 40])
+def test_a_group_outside_of_the_period_is_not_named(
+    store: Store, start: int, days: int
+) -> None:
+    """Whichever larger buckets a store takes it off from, it must not be left empty."""
+    minute = HOUR // 60
+    store.add_cost(make_cost())
+    store.append(
+        [
+            make_simple_event("before", at=START + 5 * minute, subject="early"),
+            make_simple_event("in", at=START + 50 * minute, subject="in"),
+            make_simple_event("day", at=START + 30 * HOUR, subject="in"),
+            make_simple_event("after", at=START + days * 24 * HOUR, subject="late"),
+        ],
+        START,
+    )
+    finish_background_work(store)
+
+    period = (START + start * minute, START + days * 24 * HOUR)
+    with store.reading() as reader:
+        names = frozenset([CUSTOMER_NAME])
+        found = reader.contributions(compiled(make_cost()), *period, names=names)
+        customers = {one.customer for one in found}
+
+    assert customers == {"in"}

@@ -34,10 +34,11 @@ ZERO_AMOUNT: Final = Amount(ZERO, ZERO)
 
 def total_of(amounts: Iterable[Amount]) -> Amount:
     """Return the exact sum of ``amounts``."""
-    total = ZERO_AMOUNT
-    for amount in amounts:
-        total = total + amount
-    return total
+    cost = quantity = ZERO
+    for one in amounts:
+        if one is not ZERO_AMOUNT:
+            cost, quantity = add(cost, one.cost), add(quantity, one.quantity)
+    return Amount(cost, quantity)
 
 
 class Group(NamedTuple):

@@ -463,7 +463,8 @@ def _totals_by_group(totals: Sequence[_CostTotals]) -> dict[str, Amount]:
     amounts: dict[str, Amount] = {}
     for metric, groups in totals:
         for key, accumulator in groups.items():
-            amounts[key] = amounts.get(key, ZERO_AMOUNT) + metric.amount(accumulator)
+            amount = metric.amount(accumulator)
+            amounts[key] = amounts[key] + amount if key in amounts else amount
     return amounts
 
 

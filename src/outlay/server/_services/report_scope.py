@@ -81,7 +81,9 @@ class ReportMetric:
         quantity = accumulator.result()
         if quantity is None:
             return ZERO_AMOUNT
-        return Amount(multiply(quantity, self.cost.unit_cost), quantity)
+        unit_cost = self.cost.unit_cost
+        cost = quantity if unit_cost == 1 else multiply(quantity, unit_cost)
+        return Amount(cost, quantity)
 
 
 class ReportScope(NamedTuple):

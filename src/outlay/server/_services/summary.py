@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
+
 from outlay.server._metering.decimals import add, format_plain, multiply
 from outlay.server._metering.metric import (
     Accumulator,
@@ -196,25 +198,31 @@ class _SummaryBuilder:
     def _series_points(self, window: Window) -> list[SummaryPoint]:
         # The end of a window is mostly the start of the next one.
         text_of = cache(format_instant)
-        return [
-            SummaryPoint(
-                text_of(at.start),
-                text_of(at.end),
-                json_number(quantity),
-                json_number(cost),
-                format_plain(cost),
+        points = []
+        for at, quantity, cost in self._priced(self._series(window)):
+            text = format_plain(cost)
+            number = msgspec.Raw(text.encode())
+            points.append(
+                SummaryPoint(
+                    text_of(at.start),
+                    text_of(at.end),
+                    number if quantity is cost else json_number(quantity),
+                    number,
+                    text,
+                )
             )
-            for at, quantity, cost in self._priced(self._series(window))
-        ]
+        return points
 
     def _priced(
         self, accumulators: Mapping[K, Accumulator]
     ) -> Iterator[tuple[K, Decimal, Decimal]]:
         """Yield each key that has a quantity, its quantity and its cost, in order."""
+        unit_cost = self._metric.cost.unit_cost
         for key in sorted(accumulators):
             quantity = accumulators[key].result()
             if quantity is not None:
-                yield key, quantity, multiply(quantity, self._metric.cost.unit_cost)
+                cost = quantity if unit_cost == 1 else multiply(quantity, unit_cost)
+                yield key, quantity, cost
 
 
 def _empty_summary(cost: CostMetric) -> SummaryResponse:

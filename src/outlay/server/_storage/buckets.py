@@ -30,11 +30,15 @@ class Grain(IntEnum):
 
 
 class BucketRange(NamedTuple):
-    """The buckets ``first <= number < last`` of one grain."""
+    """The buckets ``first <= number < last`` of one grain.
+
+    The sign is -1 if they are taken off from larger buckets.
+    """
 
     grain: Grain
     first: int
     last: int
+    sign: int = 1
 
 
 class Buckets(NamedTuple):
@@ -52,6 +56,7 @@ def buckets_of(hour: int) -> Buckets:
     return Buckets(hour, day, _month_of(day))
 
 
+@lru_cache(maxsize=4096)
 def start_of(grain: int, number: int) -> int:
     """Return the start of a bucket, in microseconds since 1970."""
     if grain == Grain.MONTH:
@@ -93,6 +98,49 @@ def _ranges(first: int, last: int, window: Window | None) -> Iterator[BucketRang
     yield BucketRange(Grain.DAY, first_day, _first_day_of(first_month))
     yield BucketRange(Grain.DAY, _first_day_of(last_month), last_day)
     yield BucketRange(Grain.MONTH, first_month, last_month)
+
+
+def signed_ranges_between(first_hour: int, last_hour: int) -> list[BucketRange]:
+    """Return the fewest buckets that add up to ``first <= hour < last``.
+
+    Buckets at the edges are added to the larger buckets inside of the period, or taken
+    off from one that reaches beyond it.
+    """
+    first_day, last_day = _nearest_day(first_hour), _nearest_day(last_hour)
+    if first_day == last_day:
+        return ranges_between(first_hour, last_hour, Window.HOUR)
+    ranges = [
+        *_edge(Grain.HOUR, first_hour, first_day * _HOURS),
+        *_edge(Grain.HOUR, last_day * _HOURS, last_hour),
+    ]
+    first_month, last_month = _nearest_month(first_day), _nearest_month(last_day)
+    if first_month == last_month:
+        return [*ranges, BucketRange(Grain.DAY, first_day, last_day)]
+    return [
+        *ranges,
+        *_edge(Grain.DAY, first_day, _first_day_of(first_month)),
+        *_edge(Grain.DAY, _first_day_of(last_month), last_day),
+        BucketRange(Grain.MONTH, first_month, last_month),
+    ]
+
+
+def _edge(grain: Grain, first: int, last: int) -> Iterator[BucketRange]:
+    """Yield the buckets from ``first`` to ``last``, negative if they lie in reverse."""
+    if first < last:
+        yield BucketRange(grain, first, last)
+    elif first > last:
+        yield BucketRange(grain, last, first, -1)
+
+
+def _nearest_day(hour: int) -> int:
+    return (hour + _HOURS // 2) // _HOURS
+
+
+def _nearest_month(day: int) -> int:
+    """Return the month whose start is nearest to a day."""
+    month = _month_of(day)
+    before, after = _first_day_of(month), _first_day_of(month + 1)
+    return month if day - before <= after - day else month + 1
 
 
 def _month_of(day: int) -> int:

@@ -18,6 +18,7 @@ from outlay.server._metering.decimals import format_plain, parse_number
 if TYPE_CHECKING:
     from decimal import Decimal
 
+_NAIVE_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - its text is followed by "Z"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TOO_FINE: Final = re.compile(r"(\.\d{6})\d+")
 _LEAP_SECOND: Final = re.compile(r"([Tt ]\d\d:\d\d):60(?:\.\d+)?")
@@ -387,4 +388,6 @@ def format_instant(at: int) -> str:
     lose digits.
     """
     timespec = "microseconds" if at % 1000 else "milliseconds"
-    return from_microseconds(at).replace(tzinfo=None).isoformat(timespec=timespec) + "Z"
+    return (_NAIVE_EPOCH + timedelta(microseconds=at)).isoformat(
+        timespec=timespec
+    ) + "Z"

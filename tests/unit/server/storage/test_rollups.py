@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from pathlib import Path
@@ -14,7 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlay.server._metering.parts import join, sort_key, split
-from outlay.server._storage.buckets import Grain, ranges_between, start_of
+from outlay.server._storage.buckets import (
+    Grain,
+    ranges_between,
+    signed_ranges_between,
+    start_of,
+)
 from outlay.server._storage.sqlite.store import SqliteStore
 from outlay.server._storage.store import ALL, CUSTOMER_NAME
 from outlay.server._wire.request_models import Window
@@ -73,12 +79,30 @@ def test_ranges_cover_a_period_without_gap_or_overlap(
 
     spans = sorted(
         (start_of(grain, start), start_of(grain, end))
-        for grain, start, end in ranges_between(first, last, window)
+        for grain, start, end, _ in ranges_between(first, last, window)
     )
 
     assert spans[0][0] == start_of(Grain.HOUR, first)
     assert spans[-1][1] == start_of(Grain.HOUR, last)
     assert all(end == start for (_, end), (start, _) in itertools.pairwise(spans))
+
+
+@given(st.integers(-17_259_888, 70_000_000), st.integers(1, 100_000))
+def test_signed_ranges_add_up_to_a_period(first: int, length: int) -> None:
+    """Taken off and added up, each hour of the period counts once, and no other."""
+    last = first + length
+    changes: Counter[int] = Counter()
+    ranges = signed_ranges_between(first, last)
+    for grain, start, end, sign in ranges:
+        changes[start_of(grain, start)] += sign
+        changes[start_of(grain, end)] -= sign
+
+    assert {at: change for at, change in changes.items() if change} == {
+        start_of(Grain.HOUR, first): 1,
+        start_of(Grain.HOUR, last): -1,
+    }
+    edges = [one for one in ranges if one.grain != Grain.MONTH]
+    assert sum(one.last - one.first for one in edges) <= 2 * (12 + 16)
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from decimal import Decimal
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._metering.metric import CompiledMetric, Contribution
 from outlay.server._records import (
     MICROSECONDS_PER_HOUR,
 )
-from outlay.server._storage.buckets import Grain, buckets_of, ranges_between, start_of
+from outlay.server._storage.buckets import (
+    Grain,
+    buckets_of,
+    ranges_between,
+    signed_ranges_between,
+    start_of,
+)
 from outlay.server._storage.event_filter import contribution_matcher
-from outlay.server._storage.net_quantities import contributions_from_rows
+from outlay.server._storage.net_quantities import contributions_from_rows, negated
+from outlay.server._storage.netting import netted
 from outlay.server._storage.sql.budgets import SqlBudgetReader
 from outlay.server._storage.sql.catalog import SqlCatalogReader
 from outlay.server._storage.sql.corrections import SqlCorrectionReader
@@ -38,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import (
         Callable,
         Collection,
+        Iterable,
         Iterator,
         Mapping,
     )
@@ -112,36 +121,69 @@ class SqliteReader(
         Rollups stand for whole hours. The events themselves stand for the rest of the
         period, and for what the rollups do not hold yet.
         """
-        start = max(start, FIRST_INSTANT)  # a prior period may start before time does
-        whole_start = -(-start // MICROSECONDS_PER_HOUR) * MICROSECONDS_PER_HOUR
-        whole_end = end // MICROSECONDS_PER_HOUR * MICROSECONDS_PER_HOUR
+        start = max(start, FIRST_INSTANT)  # a prior"); b=s.index("    def time_range(self")
+s=s[:a]+'''        start = max(start, FIRST_INSTANT)  # a prior period may start before time does
+        can_take_off = (
+            window is None and metric.can_subtract and self._is_whole(metric, end)
+        )
+        # Events of a part of an hour are taken off from the whole, if they are fewer.
+        slack = MICROSECONDS_PER_HOUR // 2 if can_take_off else 0
+        first_hour = -((slack - start) // MICROSECONDS_PER_HOUR)
+        last_hour = (end + slack) // MICROSECONDS_PER_HOUR
         is_wanted = contribution_matcher(metric, where)
         if (
             window is Window.MINUTE
             or not metric.can_roll_up
-            or whole_start >= whole_end
+            or first_hour >= last_hour
         ):
             yield from filter(is_wanted, self._from_events(metric, start, end))
             return
         if window is None:
             end = self._end_of_month_if_quiet(metric, end)
-            whole_end = end // MICROSECONDS_PER_HOUR * MICROSECONDS_PER_HOUR
+            last_hour = (end + slack) // MICROSECONDS_PER_HOUR
+        whole_start = first_hour * MICROSECONDS_PER_HOUR
+        whole_end = last_hour * MICROSECONDS_PER_HOUR
         number, folded = self._connection.execute(
             "SELECT definition, coalesce(costs.folded_seq, progress.folded_seq)"
             " FROM costs, progress WHERE id = ?",
             (metric.cost.id,),
         ).fetchone()
-        yield from filter(is_wanted, self._from_events(metric, start, whole_start))
-        yield from filter(is_wanted, self._from_events(metric, whole_end, end))
-        rest = self._from_events(metric, whole_start, whole_end, after=folded)
-        yield from filter(is_wanted, rest)
-        first_hour = whole_start // MICROSECONDS_PER_HOUR
-        last_hour = whole_end // MICROSECONDS_PER_HOUR
-        wide = self._wide_sums(number, first_hour, last_hour)
-        yield from filter(is_wanted, wide)
-        ranges = ranges_between(first_hour, last_hour, window)
+        ranges = (
+            signed_ranges_between(first_hour, last_hour)
+            if can_take_off
+            else ranges_between(first_hour, last_hour, window)
+        )
         rollups = RollupQuery(self._connection, metric, number, ranges, where)
-        yield from filter(is_wanted, rollups.contributions(names, window))
+        contributions: Iterable[Contribution] = chain(
+            self._from_events(metric, start, whole_start),
+            self._from_events(metric, whole_end, end),
+            self._from_events(metric, whole_start, whole_end, after=folded),
+            self._wide_sums(number, first_hour, last_hour),
+            rollups.contributions(start, names, window),
+        )
+        if whole_start < start or end < whole_end:
+            taken = chain(
+                self._from_events(metric, whole_start, start),
+                self._from_events(metric, end, whole_end),
+            )
+            contributions = chain(contributions, map(negated, taken))
+        if where:
+            contributions = filter(is_wanted, contributions)
+        if whole_start < start or end < whole_end:
+            contributions = netted(metric, names, start, contributions)
+        yield from contributions
+
+    def _is_whole(self, metric: CompiledMetric, end: int) -> bool:
+        """Return whether small rollups may be taken off from larger ones.
+
+        While an id is replaced, some rollups have the old id, and some the new one. The
+        last month of all time has no next month.
+        """
+        (is_renaming,) = self._connection.execute(
+            "SELECT EXISTS (SELECT 1 FROM erasures WHERE namespace = ?)",
+            (metric.cost.namespace,),
+        ).fetchone()
+        return not is_renaming and end < LAST_INSTANT - _LONGEST_MONTH
 
     def _end_of_month_if_quiet(self, metric: CompiledMetric, end: int) -> int:
         """Return the end of the month of ``end``, if no later event of it exists.

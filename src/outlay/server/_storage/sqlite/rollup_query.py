@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
@@ -27,7 +27,7 @@ from outlay.server._storage.store import CUSTOMER_NAME
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from outlay.server._wire.request_models import Window
 
@@ -41,6 +41,12 @@ _KEYS: Final = {
 _MOST_LOOKUPS: Final = 5000
 """The most single rows to look up. Beyond it, a scan of whole buckets is faster."""
 
+_NEVER_NEGATIVE: Final = ("skipped", "other_currency", "ones", "nano", "atto")
+"""Columns that are 0 in each row if their sum is."""
+
+_Sums: TypeAlias = tuple[int, int, int, Decimal | None, Instant]
+"""As `Contribution` has them: events, skipped, other_currency, value, at."""
+
 _encode_json: Final = msgspec.json.Encoder().encode
 
 
@@ -51,7 +57,7 @@ class RollupQuery:
         connection: The reading connection.
         metric: The metric.
         number: The metric's row number.
-        ranges: The buckets to read.
+        ranges: The buckets to read. Only a metric that can subtract has negative ones.
         where: The allowed values of dimensions, by name.
     """
 
@@ -68,52 +74,94 @@ class RollupQuery:
         self._number = number
         self._where = where
         self._ranges = ranges
+        self._is_signed = any(one.sign < 0 for one in ranges)
         # Integers only, so that they can be a part of the statement.
         values = ",".join(
-            f"({grain:d},{first:d},{last:d})" for grain, first, last in ranges
+            f"({grain:d},{first:d},{last:d},{sign:d})"
+            for grain, first, last, sign in ranges
         )
-        self._with = f"WITH ranges (grain, first, last) AS (VALUES {values})"
+        self._with = f"WITH ranges (grain, first, last, sign) AS (VALUES {values})"
 
     def contributions(
-        self, names: Collection[str], window: Window | None
+        self, start: int, names: Collection[str], window: Window | None
     ) -> Iterator[Contribution]:
         """Yield contributions that have the dimensions ``names`` and of ``where``.
 
         Those of other values than ``where`` allows may be among them.
 
         Args:
+            start: The start of the period, in microseconds since 1970.
             names: The dimensions that each contribution needs.
             window: The windows of which each contribution lies in one. If None, all
                 buckets are in one window.
         """
         cube = _cube_for(self._metric, {*names, *self._where})
         key = _KEYS.get(cube, "dimensions")
+        bucket = ""
+        if window is not None:
+            bucket = "grain, bucket, "
         rows = self._select(
             cube,
-            f"grain, bucket, customer, dimensions, {self._sums()}",
-            key if window is None else f"grain, bucket, {key}",
+            f"{bucket}customer, dimensions, {self._sums(cube)}",
+            bucket + key,
             self._filters(cube),
         )
-        for grain, bucket, customer, dimensions, *sums in rows:
-            yield Contribution(
-                start_of(grain, bucket),
-                customer,
-                self._dimensions_of(cube, dimensions),
-                *self._sums_of(*sums),
-            )
+        dimensions_of, sums_of = self._dimensions_reader(cube), self._sums_reader()
+        for row in rows:
+            if window is None:
+                customer, dimensions, *sums = row
+            else:
+                grain, number, customer, dimensions, *sums = row
+                start = start_of(grain, number)
+            events, skipped, other_currency, value, at = sums_of(*sums)
+            # Without events, all of them were taken off again.
+            if events:
+                yield Contribution(
+                    start,
+                    customer,
+                    dimensions_of(dimensions),
+                    events,
+                    skipped,
+                    value,
+                    at,
+                    other_currency,
+                )
 
-    def _sums(self) -> str:
+    def _sums(self, cube: int) -> str:
         """Return the columns that the aggregation needs, and nothing in the others.
 
         SQLite sorts the rows with all columns that it reads.
         """
-        counts = "sum(events), sum(skipped), sum(other_currency)"
-        if self._metric.aggregation in ADDED:
-            return f"{counts}, sum(giga), sum(ones), sum(nano), sum(atto), x'', NULL"
-        if self._metric.aggregation in CHOSEN:
+        aggregation = self._metric.aggregation
+        read = ["events", "skipped", "other_currency"]
+        if aggregation in ADDED:
+            read += ["giga", "ones", "nano", "atto"]
+        zeros = set() if cube == TOTAL else self._zeros()
+        sums = [
+            "0"
+            if column in zeros
+            else f"sum(sign * {column})"
+            if self._is_signed
+            else f"sum({column})"
+            for column in read
+        ]
+        if aggregation in CHOSEN:
             # A bare column beside one max() has the value of the greatest row.
-            return f"{counts}, 0, 0, 0, 0, max(rank), value"
-        return f"{counts}, 0, 0, 0, 0, x'', NULL"
+            sums += ["max(rank)", "value"]
+        return ", ".join(sums)
+
+    def _zeros(self) -> set[str]:
+        """Return the columns that have nothing in any row of the ranges.
+
+        The few rows of the total tell it.
+        """
+        sums = ", ".join(f"sum({column})" for column in _NEVER_NEGATIVE)
+        [row] = self._select(TOTAL, sums, "metric", {}).fetchall() or [()]
+        return {
+            column
+            for column, total in zip(_NEVER_NEGATIVE, row, strict=False)
+            if not total
+        }
 
     def _filters(self, cube: int) -> dict[str, frozenset[str]]:
         """Return the texts that the columns of the cube may have."""
@@ -162,12 +210,12 @@ class RollupQuery:
             "metric = :metric AND cube = :cube AND bucket >= first AND bucket < last"
         )
         first = next(iter(filters.values()), frozenset())
-        lookups = len(first) * sum(last - first for _, first, last in self._ranges)
+        lookups = len(first) * sum(one.last - one.first for one in self._ranges)
         if filters and lookups <= _MOST_LOOKUPS:
             # One look-up for each bucket and value of the first column of the key.
             tables += (
-                ", buckets (grain, bucket, last) AS ("
-                "SELECT * FROM ranges UNION ALL SELECT grain, bucket + 1, last"
+                ", buckets (grain, bucket, last, sign) AS ("
+                "SELECT * FROM ranges UNION ALL SELECT grain, bucket + 1, last, sign"
                 " FROM buckets WHERE bucket + 1 < last)"
             )
             source = "buckets CROSS JOIN rollups USING (grain, bucket)"
@@ -189,36 +237,48 @@ class RollupQuery:
             },
         )
 
-    def _dimensions_of(self, cube: int, text: str) -> tuple[str, ...]:
+    def _dimensions_reader(self, cube: int) -> Callable[[str], tuple[str, ...]]:
+        """Return a function that returns the dimensions of a row's text."""
         if cube in {LABELS, DETAIL}:
-            return decode_dimensions(text)
-        dimensions = [""] * len(self._metric.names)
-        if cube >= LABEL:
-            dimensions[cube - LABEL] = text
-        return tuple(dimensions)
+            return decode_dimensions
+        before = ("",) * (cube - LABEL if cube >= LABEL else len(self._metric.names))
+        if cube < LABEL:
+            return lambda _: before
+        after = ("",) * (len(self._metric.names) - len(before) - 1)
+        return lambda text: (*before, text, *after)
 
-    def _sums_of(  # noqa: PLR0917 - the columns of a row
-        self,
-        events: int,
-        skipped: int,
-        other_currency: int,
-        giga: int,
-        ones: int,
-        nano: int,
-        atto: int,
-        rank: bytes,
-        value: str | None,
-    ) -> tuple[int, int, Decimal | None, Instant, int]:
+    def _sums_reader(self) -> Callable[..., _Sums]:
+        """Return a function that returns the sums of a row's columns."""
         aggregation = self._metric.aggregation
-        at = latest_at(rank) if rank and aggregation is Aggregation.LATEST else (0, 0)
-        number: Decimal | None = None
-        if aggregation in ADDED and events > skipped:
-            number = join(giga, ones, nano, atto)
-        elif aggregation is Aggregation.COUNT:
-            number = ZERO
-        elif value is not None:
-            number = Decimal(value)
-        return events, skipped, number, at, other_currency
+        if aggregation in ADDED:
+            return _added
+        if aggregation is Aggregation.COUNT:
+            return lambda events, skipped, other: (events, skipped, other, ZERO, (0, 0))
+        if aggregation is Aggregation.LATEST:
+            return lambda events, skipped, other, rank, value: (
+                events,
+                skipped,
+                other,
+                value and Decimal(value),
+                latest_at(rank) if rank else (0, 0),
+            )
+        return lambda events, skipped, other, _, value: (
+            events,
+            skipped,
+            other,
+            value and Decimal(value),
+            (0, 0),
+        )
+
+
+def _added(
+    events: int,
+    skipped: int,
+    other_currency: int,
+    *parts: int,
+) -> _Sums:
+    number = join(*parts) if events != skipped else None
+    return events, skipped, other_currency, number, (0, 0)
 
 
 def _cube_for(metric: CompiledMetric, needed: set[str]) -> int:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from contextlib import contextmanager
+import os
+import socket
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import httpx
 import msgspec
@@ -1132,11 +1139,67 @@ def test_a_query_over_its_deadline_is_refused(kind: str) -> None:
     """A refusal that says how to narrow the query is better than a silent client."""
     with running(open_store=OPENERS[kind], query_timeout=1e-6) as site:
         cost_id = site.create_cost()
-        answer = site.http.get(f"/v0/costs/{cost_id}/summary", params=PERIOD)
+        event_id = site.post().json()["id"]
+        answers = [
+            site.http.get(path, params=parameters)
+            for path, parameters in (
+                (f"/v0/costs/{cost_id}/summary", PERIOD),
+                ("/v0/costs/report", {**PERIOD, "groupBy": "cost"}),
+                ("/v0/profitability", PERIOD),
+                ("/v0/unmatchedEvents", PERIOD),
+                ("/v0/export", {**PERIOD, "dataset": "events"}),
+                ("/v0/events", {}),
+                (f"/v0/events/{event_id}", {}),
+            )
+        ]
 
-    assert answer.status_code == 503
-    assert answer.json()["code"] == "QUERY_TIMEOUT"
-    assert "ask for a shorter period" in answer.json()["message"]
+    for answer in answers:
+        assert answer.status_code == 503, answer.text
+        assert answer.json()["code"] == "QUERY_TIMEOUT"
+        assert "ask for a shorter period" in answer.json()["message"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_a_query_ends_when_its_connection_is_closed() -> None:
+    """A person who closes the page must not leave a process that computes on."""
+    with running(query_timeout=3600.0) as site:
+        cost_id = site.create_cost(
+            aggregation="UNIQUE_COUNT", valueProperty="$.provider"
+        )
+        for number in range(20):
+            site.post_batch(
+                *[event(idempotencyKey=f"{number}-{at}") for at in range(1000)]
+            )
+        url = httpx.URL(site.server.url)
+        with socket.create_connection((url.host, url.port or 80)) as connection:
+            connection.sendall(
+                f"GET /v0/costs/{cost_id}/summary?{urlencode(PERIOD)} HTTP/1.1\r\n"
+                f"host: {url.host}\r\nauthorization: Bearer {KEY}\r\n\r\n".encode()
+            )
+            wait_for(lambda: len(query_processes()) == 1)
+        # A process whose query is answered waits for the next query, and stays.
+        wait_for(lambda: not query_processes())
+        assert site.http.get("/v0/events?limit=1").status_code == 200
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds. Only a fault takes 20 seconds."""
+    ends_at = time.monotonic() + 20
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < ends_at, "it never came"
+        pause.wait(0.01)
+
+
+def query_processes() -> list[str]:
+    """Return the processes of long queries that this process started."""
+    children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    found = []
+    for child in " ".join(one.read_text() for one in children).split():
+        with suppress(OSError):
+            if b"query_worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+    return found
 
 
 # -- limits

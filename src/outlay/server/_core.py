@@ -25,7 +25,6 @@ from outlay.server._services.costs import DEFAULT_PRODUCT, CostService
 from outlay.server._services.default_metrics import default_metrics
 from outlay.server._services.erasures import ErasureService
 from outlay.server._services.events import EventService
-from outlay.server._services.export import ExportService
 from outlay.server._services.ingest import IngestService
 from outlay.server._services.keys import KeyService
 from outlay.server._services.query_pool import QueryPool
@@ -117,7 +116,6 @@ class ServerCore:
             timeout=settings.query_timeout,
             reopen=self.store.reopener(),
         )
-        self.exports = ExportService(self.store, self.now)
         self.corrections = CorrectionService(self.store, self.commits, self.now)
         self.revenue = RevenueService(self.store, self.commits, self.now)
         self.profitability = services.profitability

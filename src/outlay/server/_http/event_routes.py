@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._http.router import EVENTS_PATH, Request, Response, Route
+from outlay.server._services import query_services
 from outlay.server._wire.event_models import EventDetail, EventPageResponse, EventQuery
-from outlay.server._wire.response_models import encode
 
 if TYPE_CHECKING:
     from outlay.server._core import ServerCore
@@ -19,20 +18,26 @@ async def list_events(core: ServerCore, request: Request) -> Response:
     """List events, the newest first, by type, customer, time, dimension or key."""
     query = request.query(EventQuery)
 
-    def find() -> bytes:
-        return encode(core.events.list(request.key, query))
-
-    # In a thread, because posts must not wait for it.
-    return Response(200, await asyncio.to_thread(find))
+    body = await core.queries.run(
+        request.disconnected,
+        query_services.events,
+        request.key,
+        query,
+        core.events.dedupe_window,
+    )
+    return Response(200, body)
 
 
 async def get_event(core: ServerCore, request: Request) -> Response:
     """Get an event with its receipt, the origin of its price, and what it counts."""
-
-    def find() -> bytes:
-        return encode(core.events.get(request.key, request.identifier))
-
-    return Response(200, await asyncio.to_thread(find))
+    body = await core.queries.run(
+        request.disconnected,
+        query_services.event,
+        request.key,
+        request.identifier,
+        core.events.dedupe_window,
+    )
+    return Response(200, body)
 
 
 EVENT_ROUTES: Final = (

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._http.router import Request, Response, Route
+from outlay.server._services import query_services
 from outlay.server._wire.export_models import ExportFormat, ExportQuery
 
 if TYPE_CHECKING:
@@ -20,8 +20,13 @@ _TYPES: Final = {
 async def export(core: ServerCore, request: Request) -> Response:
     """Export events or totals as CSV or JSON Lines, a page at a time."""
     query = request.query(ExportQuery)
-    # In a thread, because posts must not wait for it.
-    page = await asyncio.to_thread(core.exports.page, request.key.namespace, query)
+    page = await core.queries.run(
+        request.disconnected,
+        query_services.export,
+        request.key.namespace,
+        query,
+        core.now(),
+    )
     headers = [(b"content-type", _TYPES[query.format])]
     if page.cursor is not None:
         headers.append((b"outlay-next-cursor", page.cursor.encode()))

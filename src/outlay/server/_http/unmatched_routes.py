@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._http.router import Request, Response, Route
-from outlay.server._wire.response_models import encode
-from outlay.server._wire.unmatched_models import (
-    UnmatchedList,
-    UnmatchedQuery,
-    UnmatchedType,
-)
+from outlay.server._services import query_services
+from outlay.server._wire.unmatched_models import UnmatchedList, UnmatchedQuery
 
 if TYPE_CHECKING:
     from outlay.server._core import ServerCore
@@ -21,14 +16,10 @@ async def list_unmatched(core: ServerCore, request: Request) -> Response:
     """List the event types of a period that no cost metric counts."""
     query = request.query(UnmatchedQuery)
 
-    def compute() -> dict[str, int]:
-        with core.store.reading() as reader:
-            return reader.unmatched_types(request.key.namespace, query.start, query.end)
-
-    # In a thread, because posts must not wait for it.
-    found = await asyncio.to_thread(compute)
-    types = [UnmatchedType(name, events) for name, events in found.items()]
-    return Response(200, encode(UnmatchedList(types)))
+    body = await core.queries.run(
+        request.disconnected, query_services.unmatched, request.key.namespace, query
+    )
+    return Response(200, body)
 
 
 UNMATCHED_ROUTES: Final = (

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from outlay.server._metering.metric import CompiledMetric
     from outlay.server._records import ApiKey, CostMetric, Event, ReceivedEvent
-    from outlay.server._storage.store import Reader, Store
+    from outlay.server._storage.store import Reader, Views
     from outlay.server._wire.event_models import EventQuery
 
 _ADDITIVE: Final = {Aggregation.SUM, Aggregation.COUNT}
@@ -45,13 +45,13 @@ class EventService:
     """Finds events. Thread safety: any thread. A page may take a tenth of a second.
 
     Args:
-        store: The store of events.
+        store: The store of events, for reading.
         dedupe_window: The time for which a key is remembered, in microseconds.
     """
 
-    def __init__(self, store: Store, dedupe_window: int) -> None:
+    def __init__(self, store: Views, dedupe_window: int) -> None:
         self._store = store
-        self._dedupe_window = dedupe_window
+        self.dedupe_window = dedupe_window
 
     def list(self, key: ApiKey, query: EventQuery) -> EventPageResponse:
         """Return a page of events, the newest first.
@@ -99,7 +99,7 @@ class EventService:
             EventReceipt(
                 event.key,
                 record.received_at,
-                format_instant(found.received_at + self._dedupe_window),
+                format_instant(found.received_at + self.dedupe_window),
             ),
             [_use(metric, event, fields) for metric in metrics],
             record.provenance,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from outlay.server._services.events import EventService
+from outlay.server._services.export import ExportPage, ExportService
 from outlay.server._services.margin_responses import (
     margin_query,
     profitability_response,
@@ -17,14 +19,17 @@ from outlay.server._services.profitability import ProfitabilityService
 from outlay.server._services.report import ReportService
 from outlay.server._services.summary import SummaryService
 from outlay.server._wire.response_models import encode
+from outlay.server._wire.unmatched_models import UnmatchedList, UnmatchedType
 
 if TYPE_CHECKING:
     from outlay.server._records import ApiKey
     from outlay.server._storage.store import Views
     from outlay.server._wire.billable_models import MeterQuery
-    from outlay.server._wire.event_models import MeterEventQuery
+    from outlay.server._wire.event_models import EventQuery, MeterEventQuery
+    from outlay.server._wire.export_models import ExportQuery
     from outlay.server._wire.request_models import ReportQuery, SummaryQuery
     from outlay.server._wire.revenue_models import ProfitabilityQuery
+    from outlay.server._wire.unmatched_models import UnmatchedQuery
 
 
 class QueryServices:
@@ -77,3 +82,32 @@ def profitability(
     asked = margin_query(query)
     found = services.profitability.margins(namespace, asked)
     return encode(profitability_response(asked, found))
+
+
+def events(
+    services: QueryServices, key: ApiKey, query: EventQuery, dedupe_window: int
+) -> bytes:
+    """Return a page of events."""
+    return encode(EventService(services.views, dedupe_window).list(key, query))
+
+
+def event(
+    services: QueryServices, key: ApiKey, event_id: str, dedupe_window: int
+) -> bytes:
+    """Return one event, its receipt, and what it counts for."""
+    return encode(EventService(services.views, dedupe_window).get(key, event_id))
+
+
+def export(
+    services: QueryServices, namespace: str, query: ExportQuery, now: int
+) -> ExportPage:
+    """Return a page of an export, as of ``now`` in microseconds since 1970."""
+    return ExportService(services.views, lambda: now).page(namespace, query)
+
+
+def unmatched(services: QueryServices, namespace: str, query: UnmatchedQuery) -> bytes:
+    """Return the event types of a period that no cost metric counts."""
+    with services.views.reading() as reader:
+        found = reader.unmatched_types(namespace, query.start, query.end)
+    types = [UnmatchedType(name, number) for name, number in found.items()]
+    return encode(UnmatchedList(types))

@@ -121,8 +121,7 @@ class SqliteReader(
         Rollups stand for whole hours. The events themselves stand for the rest of the
         period, and for what the rollups do not hold yet.
         """
-        start = max(start, FIRST_INSTANT)  # a prior"); b=s.index("    def time_range(self")
-s=s[:a]+'''        start = max(start, FIRST_INSTANT)  # a prior period may start before time does
+        start = max(start, FIRST_INSTANT)  # a prior period may start before time does
         can_take_off = (
             window is None and metric.can_subtract and self._is_whole(metric, end)
         )
@@ -131,11 +130,7 @@ s=s[:a]+'''        start = max(start, FIRST_INSTANT)  # a prior period may start
         first_hour = -((slack - start) // MICROSECONDS_PER_HOUR)
         last_hour = (end + slack) // MICROSECONDS_PER_HOUR
         is_wanted = contribution_matcher(metric, where)
-        if (
-            window is Window.MINUTE
-            or not metric.can_roll_up
-            or first_hour >= last_hour
-        ):
+        if window is Window.MINUTE or not metric.can_roll_up or first_hour >= last_hour:
             yield from filter(is_wanted, self._from_events(metric, start, end))
             return
         if window is None:

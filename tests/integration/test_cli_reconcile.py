@@ -5,6 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -17,6 +22,7 @@ from outlay.pricing import Observation, Price, PriceBook
 from tests.support import command_line
 from tests.support.bills import OPENAI_CSV, openai_costs
 from tests.support.command_line import KEY, Ran, reaching
+from tests.support.processes import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -353,3 +359,52 @@ def test_a_usage_report_proves_missing_calls(
         ("bill_only", "not_captured", "1.25"),
     ]
     assert "outlay.instrument('openai')" in result["rows"][1]["note"]
+
+
+def test_outlays_own_focus_export_matches(
+    server: BackgroundServer, write: Callable[..., str]
+) -> None:
+    """Two independent ways to the same totals: the rollups, and the events."""
+    for amount in ("0.1", "0.0000000000000000000000000000000000001", "2"):
+        spend(server, amount)
+    spend(server, "7", at="2026-10-14T00:00:00Z")
+    export = write("", "focus.csv")
+    words = ("export", "focus", "--month", "2026-10", "--output", export)
+    assert command_line.call(*words, *reaching(server)).code == ExitCode.DONE
+
+    ran = run(server, export, "--provider", "openai", "--json")
+
+    assert ran.code == ExitCode.DONE, ran.out + ran.err
+    assert json.loads(ran.out)["billTotal"] == "9.1000000000000000000000000000000000001"
+
+
+def test_the_table_fits_a_terminal(
+    server: BackgroundServer, write: Callable[..., str]
+) -> None:
+    """80 columns, with long names and amounts of many digits."""
+    spend(server, "12345.678901234", model="gpt-5")
+    bill = OPENAI_CSV.replace("gpt-4o-2024-08-06", "computer-use-preview-2025-03-11")
+
+    shown = on_a_terminal("reconcile", write(bill), *reaching(server))
+
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "12345.678901234" in shown
+    assert "computer-use-preview-2025-03-11" in shown
+
+
+def on_a_terminal(*words: str) -> str:
+    """Return what ``outlay`` writes to a terminal of 80 columns."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "outlay", *words],
+        env=environment({"COLUMNS": "80", "NO_COLOR": "1", "PYTHONUTF8": "1"}),
+        stdout=theirs,
+        stderr=theirs,
+    ):
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # Linux ends a terminal whose program is gone so
+            while part := os.read(ours, 65_536):
+                shown += part
+        os.close(ours)
+    return shown.decode()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlay._reconcile.bill_formats import BillFormat, Columns
-from outlay._reconcile.values import Category, total
+from outlay._reconcile.values import BillError, Category, total
+from outlay._tables.csv_table import TableError
 from tests.support.bills import bill_of, cost_of, reconcile
 
 if TYPE_CHECKING:
@@ -29,6 +32,10 @@ MAPPING: Final = BillFormat(
     ),
     provider="openai",
     decimal=".",
+)
+NAMES: Final = (
+    *("start_time", "end_time", "results", "amount", "value", "currency"),
+    *("line_item", "quantity", "starting_at", "ending_at", "model", "token_type"),
 )
 DAYS: Final = ("2026-10-12", "2026-10-13", "2026-10-14")
 MODELS: Final = ("gpt-5", "GPT 5", "gpt-5-2026-01-01", "o4", "")
@@ -135,3 +142,55 @@ def test_a_bill_of_the_costs_themselves_matches(
 
     assert {row.category for row in result.rows} <= {Category.MATCHED}
     assert result.unexplained == 0
+
+
+cells = st.one_of(
+    st.sampled_from(
+        ("", "2026-10-12", "1791763200", "1.5", "1,5", "usd", "-", "1e999")
+    ),
+    st.text(max_size=12),
+    st.decimals(allow_nan=True).map(str),
+)
+
+
+@given(lines=st.lists(st.lists(cells, min_size=6, max_size=6), max_size=4))
+def test_any_text_is_read_or_refused_with_a_message(lines: list[list[str]]) -> None:
+    """A file of another program must not end in a traceback."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["time", "model", "unit", "operation", "amount", "quantity"])
+    writer.writerows(lines)
+    mapping = BillFormat(
+        columns=Columns(
+            time="time",
+            amount="amount",
+            model="model",
+            unit="unit",
+            quantity="quantity",
+            operation="operation",
+        ),
+        provider="openai",
+        currency="USD",
+    )
+    with contextlib.suppress(BillError, TableError):
+        reconcile(
+            bill_of(text.getvalue().encode("utf-8", "replace"), mapping=mapping),
+            [cost_of("2026-10-12", "1.5", model="gpt-5")],
+        )
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.floats(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+
+
+@given(value=values)
+def test_any_json_is_read_or_refused_with_a_message(value: object) -> None:
+    """So must a report of another version."""
+    with contextlib.suppress(BillError, TableError):
+        reconcile(bill_of(json.dumps({"data": [value]})), [])

@@ -211,6 +211,7 @@ def read_mapping(text: str, name: str) -> BillFormat:
             f'{name} names no column for amount; add amount = "COLUMN" to [columns]'
         )
     found.zone()
+    _check_encoding(found.encoding, name)
     return found if found.name != BillFormat.name else _named(found, name)
 
 
@@ -248,6 +249,21 @@ def choose_format(
         f"{file} is no bill that outlay knows. {nearest.name} needs {missing}; the "
         f"file has {shown}. Name its columns with --mapping FILE"
     )
+
+
+def _check_encoding(encoding: str, name: str) -> None:
+    """Refuse an encoding that is none of text.
+
+    Raises:
+        BillError: There is no such encoding.
+    """
+    try:
+        b"".decode(encoding)
+    except (LookupError, ValueError):
+        raise BillError(
+            f"{name}: {encoding!r} is no encoding of text; name one such as utf-8 or "
+            "cp1252"
+        ) from None
 
 
 def _likeness(candidate: BillFormat, names: Sequence[str]) -> tuple[int, bool, int]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from outlay._reconcile.cells import Cell, Key
 
-_DIVIDING: Final = Context(prec=60)
+_DIVIDING: Final = Context(prec=1000)
 _PLACES: Final = Decimal("1e-12")
 _NOISE: Final = Decimal("1e-10")
 PROOF: Final = 2

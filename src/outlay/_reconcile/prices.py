@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from outlay._reconcile.cells import Key
     from outlay._reconcile.values import Row
 
-_DIVIDING: Final = Context(prec=40)
+_DIVIDING: Final = Context(prec=1000)
 _MILLION: Final = 1_000_000
 _MOST_PLACES: Final = 12
 _FACTOR_PLACES: Final = Decimal("0.0001")

@@ -33,6 +33,9 @@ _OVER_A_DAY: Final = timedelta(hours=25)  # the longest day has 25 hours
 _LONGEST: Final = 300  # characters of a text that the result shows
 _PEEKED: Final = 1024  # bytes that tell JSON from CSV
 _WIDE: Final = Context(prec=1000)
+_MAX_EXPONENT: Final = 60
+_MAX_DIGITS: Final = 100
+_YEARS: Final = range(1970, 9000)
 
 
 class BillOptions(NamedTuple):
@@ -249,6 +252,8 @@ class Bill:
                 f"{text!r} is no date such as 2026-10-31; name its form in the "
                 'mapping, such as time_format = "%m/%d/%Y"'
             )
+        if moment.year not in _YEARS:
+            raise ValueError(f"{text!r} is in the year {moment.year}")
         if moment.tzinfo is None:
             return moment.replace(tzinfo=self._zone)
         return moment.astimezone(self._zone)
@@ -301,12 +306,16 @@ def parse_number(text: str, mark: str) -> Decimal:
     """Return the number of a text, also in the notation 1.5e-05 of programs.
 
     Raises:
-        ValueError: The text is no number.
+        ValueError: The text is no number, or one that is no amount of anything.
     """
     digits, e, exponent = text.casefold().partition("e")
     if e and re.fullmatch(r"[+-]?\d{1,3}", exponent, re.ASCII):
-        return parse_amount(digits, mark).scaleb(int(exponent), _WIDE)
-    return parse_amount(text.removeprefix("$"), mark)
+        number = parse_amount(digits, mark).scaleb(int(exponent), _WIDE)
+    else:
+        number = parse_amount(text.removeprefix("$"), mark)
+    if abs(number.adjusted()) > _MAX_EXPONENT or len(text) > _MAX_DIGITS:
+        raise ValueError(f"{text[:_MAX_DIGITS]!r} is too large or too small")
+    return number
 
 
 def _without_cached(

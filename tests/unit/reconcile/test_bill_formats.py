@@ -297,7 +297,7 @@ def test_a_time_is_on_the_day_of_the_bills_time_zone(when: str, day: str) -> Non
 def test_a_wrong_line_is_named_with_a_remedy(
     content: str | bytes, message: str
 ) -> None:
-    """Whoever reads the message can correct the file or the mapping."""
+    """A reader of the message can correct the file or the mapping."""
     with pytest.raises((BillError, TableError)) as refused:
         read(content)
 
@@ -312,6 +312,7 @@ def test_a_wrong_line_is_named_with_a_remedy(
         ("colour = 1\n[columns]\ntime = 'x'", "unknown field `colour`"),
         ("[columns]\ntime = 'x'", "names no column for amount"),
         ("timezone = 'Mars'\n[columns]\ntime = 'x'\namount = 'y'", "is no time zone"),
+        ("encoding = 'zip'\n[columns]\ntime = 'x'\namount = 'y'", "no encoding of"),
         ("period = 'year'\n[columns]\ntime = 'x'\namount = 'y'", "'year'"),
     ],
 )

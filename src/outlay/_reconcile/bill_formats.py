@@ -258,7 +258,7 @@ def _check_encoding(encoding: str, name: str) -> None:
         BillError: There is no such encoding.
     """
     try:
-        b"".decode(encoding)
+        "a".encode(encoding)
     except (LookupError, ValueError):
         raise BillError(
             f"{name}: {encoding!r} is no encoding of text; name one such as utf-8 or "

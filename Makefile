@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 INSTALL := $(if $(filter uv,$(INSTALLER)),$(UV),$(PIP))
 
-.PHONY: help setup demo service unit programs test test-all faults lanes frameworks lint \
+.PHONY: help setup demo service unit stores programs test test-all faults lanes frameworks lint \
 	format types typing sizes bench first-hour serve wheel docs sbom changelog clean
 
 help:  ## show this help
@@ -47,7 +47,11 @@ test: $(VENV)/.test-providers programs  ## run the tests, and check branch cover
 	$(PYTEST) $(PARALLEL) -m 'not serial and not slow' --cov --cov-report=term
 	$(PYTEST) -m 'serial and not slow'
 
-programs:  ## install the programs that tests need: Chromium, Redis
+stores: $(VENV)/.test programs  ## run the tests of the server over PostgreSQL
+	OUTLAY_TEST_STORES=1 $(PYTEST) $(PARALLEL) -k postgres tests/contract/store \
+		tests/integration/test_server_http.py tests/integration/test_server_report.py
+
+programs:  ## install the programs that tests need: Chromium, PostgreSQL, Redis
 	@sh scripts/install_programs.sh
 
 test-all: $(VENV)/.dev programs  ## run all that can be checked, and write docs/test-results.md

@@ -12,6 +12,7 @@ import functools
 import itertools
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import subprocess
@@ -225,6 +226,31 @@ def shared_server() -> PostgresServer:
 def cluster_url() -> str:
     """Return the URL of the cluster that the tests create their databases in."""
     return os.environ.get(CLUSTER_VARIABLE) or shared_server().url
+
+
+def new_database() -> str:
+    """Create an empty database in the cluster of the tests, and return its URL."""
+    return create_database(cluster_url(), f"outlay_{secrets.token_hex(8)}")
+
+
+_EMPTY: Final = """
+DO $$ DECLARE name text; has_rows boolean; BEGIN
+    FOR name IN SELECT relname FROM pg_class
+        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+        AND relname <> 'outlay_state'
+    LOOP
+        EXECUTE format('SELECT EXISTS (SELECT 1 FROM %I)', name) INTO has_rows;
+        IF has_rows THEN EXECUTE format('DELETE FROM %I', name); END IF;
+    END LOOP;
+    UPDATE outlay_state SET registry = registry + 1, keys = keys + 1, epoch_since = 0;
+END $$
+"""
+
+
+def empty_database(url: str) -> None:
+    """Delete all that a store wrote. It takes less time than a new database."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(_EMPTY.encode())
 
 
 def create_database(cluster: str, name: str) -> str:

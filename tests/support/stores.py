@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,9 +19,11 @@ from outlay.server._records import (
     Event,
 )
 from outlay.server._storage.opening import open_store
+from outlay.server._storage.postgres.store import PostgresStore
 from outlay.server._storage.sqlite.store import SqliteStore
 from outlay.server._wire.response_models import decode_data
 from tests.support.memory_store import MemoryStore, Tables
+from tests.support.postgres_server import empty_database, new_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from outlay.server._wire.request_models import Window
 
 HOUR: Final = MICROSECONDS_PER_HOUR
+STORES_VARIABLE: Final = "OUTLAY_TEST_STORES"
+"""The variable that lets the tests of the server run over PostgreSQL as well."""
+
 DEDUPE_WINDOW: Final = 24 * HOUR
 START: Final = 490_000 * HOUR  # some hour of 2025
 IDLE: Final = 1_000_000  # microseconds without an append, after which all is folded
@@ -84,11 +90,60 @@ class MemoryLane:
         self._tables = Tables()
 
 
+_spare_databases: Final[list[str]] = []
+
+
+def new_or_spare_database() -> str:
+    """Return the URL of an empty database."""
+    return _spare_databases.pop() if _spare_databases else new_database()
+
+
+class _EmptiedStore(PostgresStore):
+    """A store whose database is emptied when it is closed, for a later test."""
+
+    def close(self) -> None:
+        """Close the store, and delete the data."""
+        super().close()
+        empty_database(self._url)
+        _spare_databases.append(self._url)
+
+
+class PostgresLane:
+    """PostgreSQL, in a database of its own, which a later test gets emptied."""
+
+    def __init__(self) -> None:
+        self._url = new_or_spare_database()
+        self._store: PostgresStore | None = None
+
+    def open(self) -> Store:
+        """Open the database."""
+        if self._store is not None:
+            self._store.close()
+        self._store = PostgresStore(self._url, dedupe_window=DEDUPE_WINDOW)
+        return self._store
+
+    def close(self) -> None:
+        """Close the store, and empty the database."""
+        if self._store is not None:
+            self._store.close()
+            empty_database(self._url)
+        _spare_databases.append(self._url)
+
+
 LANES: Final[dict[str, Callable[[], StoreLane]]] = {
     "sqlite": SqliteLane,
     "memory": MemoryLane,
+    "postgres": PostgresLane,
 }
 """Each kind of store, by name. Another engine adds its lane here."""
+
+EMBEDDED: Final = ("sqlite", "memory")
+"""The kinds that a test can open a hundred times in a second."""
+
+
+def _open_postgres(settings: ServerSettings) -> Store:
+    window = settings.dedupe_window // timedelta(microseconds=1)
+    return _EmptiedStore(new_or_spare_database(), dedupe_window=window)
 
 
 OPENERS: Final[dict[str, Callable[[ServerSettings], Store]]] = {
@@ -96,6 +151,7 @@ OPENERS: Final[dict[str, Callable[[ServerSettings], Store]]] = {
     "memory": lambda settings: MemoryStore(
         Tables(), dedupe_window=settings.dedupe_window // timedelta(microseconds=1)
     ),
+    **({"postgres": _open_postgres} if STORES_VARIABLE in os.environ else {}),
 }
 """The function that opens each kind of store for a server, by name."""
 

@@ -159,7 +159,7 @@ class ServerCore:
                 self.webhooks.run(),
             )
         ]
-        log.info("started: database=%s", self.settings.database)
+        log.info("started: store=%s", self.settings.store_place)
 
     async def stop(self) -> None:
         """Commit every waiting event, and close the database."""

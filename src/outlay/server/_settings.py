@@ -7,6 +7,7 @@ from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -45,6 +46,10 @@ class ServerSettings(BaseModel):
     database: Path | Literal[":memory:"] = Path("outlay.db")
     """The SQLite file, created on first use. ``:memory:`` is a temporary file that is
     deleted when the server stops."""
+
+    store: Annotated[str | None, Field(pattern=r"^postgres(ql)?://", repr=False)] = None
+    """The URL of a PostgreSQL database, which any number of servers share. It may have
+    a password. If None, the server stores everything in ``database``."""
 
     api_key: Annotated[str | None, Field(min_length=1, repr=False)] = None
     """A fixed key with all permissions. If None, the keys in the database are valid,
@@ -144,6 +149,14 @@ class ServerSettings(BaseModel):
         if self.tls_key is not None and self.tls_cert is None:
             raise ValueError("tls_key needs tls_cert; set both")
         return self
+
+    @property
+    def store_place(self) -> str:
+        """The place of all data, for logs and people. It has no user or password."""
+        if self.store is None:
+            return str(self.database)
+        url = urlsplit(self.store)
+        return f"postgresql://{url.netloc.rpartition('@')[2]}{url.path}"
 
     @property
     def listens_everywhere(self) -> bool:

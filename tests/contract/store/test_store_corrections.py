@@ -24,8 +24,8 @@ from outlay.server._storage.store import CUSTOMER_NAME, Page
 from outlay.server._wire.problems import HttpProblem
 from outlay.server._wire.request_models import Window
 from tests.support.stores import (
+    EMBEDDED,
     HOUR,
-    LANES,
     START,
     compiled,
     finish_background_work,
@@ -260,7 +260,7 @@ class Player:
         return None if event in self.ledger.void else event
 
 
-@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("lane", EMBEDDED)
 @settings(max_examples=40, deadline=None)
 @given(steps=_steps)
 def test_every_day_is_what_the_plain_model_says_at_every_moment(
@@ -292,7 +292,7 @@ def test_every_day_is_what_the_plain_model_says_at_every_moment(
             assert found == days
 
 
-@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("lane", EMBEDDED)
 @pytest.mark.parametrize(
     "aggregation",
     [

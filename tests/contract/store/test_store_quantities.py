@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from decimal import Decimal, localcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +25,7 @@ from tests.support.questions import (
 )
 from tests.support.questions import START as FIRST
 from tests.support.stores import (
+    EMBEDDED,
     HOUR,
     LANES,
     START,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("lane", EMBEDDED)
 @settings(max_examples=150, deadline=None)
 @given(
     rows=events,
@@ -94,7 +95,7 @@ rows = st.lists(
 )
 
 
-@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("lane", EMBEDDED)
 @settings(max_examples=60, deadline=None)
 @given(
     rows=rows,
@@ -229,3 +230,30 @@ def test_a_group_outside_of_the_period_is_not_named(
         customers = {one.customer for one in found}
 
     assert customers == {"in"}
+
+
+# PostgreSQL answers the same questions. Each takes it longer than the embedded stores,
+# so that there are fewer.
+_FEW = settings(max_examples=8, deadline=None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("lane", sorted({*LANES} - {*EMBEDDED}))
+@_FEW
+@given(
+    rows=events,
+    early=st.integers(0, 40),
+    folded=st.booleans(),
+    aggregation=st.sampled_from(Aggregation),
+    names=st.sampled_from([(), ("provider",), ("provider", "region")]),
+    questions=st.lists(questions, min_size=1, max_size=4),
+)
+def test_a_server_answers_any_question_like_the_plain_model(
+    lane: str,
+    **question: Any,  # noqa: ANN401 - the arguments of the other test
+) -> None:
+    """Exact sums, extremes and counts, over any literals."""
+    test_any_question_equals_the_plain_model.hypothesis.inner_test(  # type: ignore[attr-defined]
+        lane, **question
+    )

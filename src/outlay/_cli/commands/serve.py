@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import socket
 import tempfile
 import threading
@@ -27,11 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PREFIX: Final = "OUTLAY_SERVER_"
+STORE_VARIABLE: Final = "OUTLAY_STORE"
 
 _DESCRIPTION: Final = f"""\
-Run the reference server until Ctrl-C or SIGTERM. It stores everything in one file. The
-first start creates the file, the default cost metrics and an API key, and shows the
-key once.
+Run the reference server until Ctrl-C or SIGTERM. It stores everything in one file, or
+in a PostgreSQL database. The first start creates the default cost metrics and an API
+key, and shows the key once.
 
 Each option but --open has a variable: {PREFIX}PORT for --port,
 {PREFIX}DATABASE for --db, {PREFIX}API_KEY for the key itself, and so on.
@@ -42,6 +44,7 @@ examples:
   outlay serve --dev
   outlay serve --open
   outlay serve --port 4600 --db costs.db
+  outlay serve --store postgresql://ledger.internal/outlay
   outlay serve --db :memory: --api-key-file /run/secrets/outlay
 """
 
@@ -120,6 +123,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "(default: outlay.db)",
     )
     add(
+        "--store",
+        type=_without_password,
+        metavar="URL",
+        help="PostgreSQL database that several servers share, instead of a file, as "
+        f"postgresql://host/name; set a URL with a password in {STORE_VARIABLE}",
+    )
+    add(
         "--api-key-file",
         dest="api_key",
         type=key_in_file,
@@ -170,6 +180,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal arrives."""
     given = {name: value for name, value in vars(arguments).items() if name != "open"}
+    if given["store"] is None:
+        given["store"] = os.environ.get(STORE_VARIABLE)
     settings = ServeSettings.resolve(given, prefix=PREFIX)
     if settings.dev and settings.api_key is not None:
         raise UsageError(
@@ -192,6 +204,16 @@ def run(arguments: argparse.Namespace) -> int:
         serve(settings, on_start=announce)
     print("stopped; all accepted events are stored")
     return ExitCode.DONE
+
+
+def _without_password(url: str) -> str:
+    """Return a URL, unless other users of the machine would see its password."""
+    if urlsplit(url).password is not None or "password=" in url:
+        raise argparse.ArgumentTypeError(
+            "other users can read the arguments of a program; set the URL with the "
+            f"password in {STORE_VARIABLE}, or keep the password in ~/.pgpass"
+        )
+    return url
 
 
 @contextmanager
@@ -219,11 +241,12 @@ def opened_in_browser(link: str) -> Iterator[None]:
 
 def banner(started: ServerStarted, settings: ServerSettings) -> str:
     """Return the address, the database and the settings of clients."""
-    place = settings.database
-    if place == ":memory:":
+    if settings.store is not None:
+        database = settings.store_place
+    elif settings.database == ":memory:":
         database = "temporary, deleted when the server stops"
     else:
-        database = str(place.absolute())
+        database = str(settings.database.absolute())
     url = _reachable_url(started.url)
     kind = " for development" if settings.dev else ""
     lines = [

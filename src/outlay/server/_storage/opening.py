@@ -23,9 +23,22 @@ def open_store(settings: ServerSettings) -> Store:
         DatabaseError: The database cannot be used. The message says what to do.
     """
     window = settings.dedupe_window // timedelta(microseconds=1)
+    if settings.store is not None:
+        return _open_postgres(settings.store, window)
     if settings.database == ":memory:":
         return _TemporaryStore(window)
     return SqliteStore(Path(settings.database), dedupe_window=window)
+
+
+def _open_postgres(url: str, window: int) -> Store:
+    try:
+        from outlay.server._storage.postgres.store import PostgresStore  # noqa: PLC0415 - an optional package
+    except ImportError as error:
+        raise DatabaseError(
+            f"a store in PostgreSQL needs more packages ({error}); install them with: "
+            "pip install 'outlay[postgres]'"
+        ) from error
+    return PostgresStore(url, dedupe_window=window, follows_clock=True)
 
 
 def is_postgres_url(name: str) -> bool:

@@ -24,19 +24,19 @@ from outlay.server._storage.netting import netted
 from outlay.server._storage.sql.budgets import SqlBudgetReader
 from outlay.server._storage.sql.catalog import SqlCatalogReader
 from outlay.server._storage.sql.corrections import SqlCorrectionReader
-from outlay.server._storage.sql.events import READING_COLUMNS
-from outlay.server._storage.sql.revenue import SqlRevenueReader
-from outlay.server._storage.sqlite.copy_tables import SqliteCopyReader
-from outlay.server._storage.sqlite.erasing import running_erasures
-from outlay.server._storage.sqlite.event_table import SqliteEventReader
-from outlay.server._storage.sqlite.retention import (
+from outlay.server._storage.sql.deleted_events import (
     deleted_before,
     events_deleted,
     retention_of,
 )
+from outlay.server._storage.sql.events import READING_COLUMNS
+from outlay.server._storage.sql.revenue import SqlRevenueReader
+from outlay.server._storage.sql.unmatched_events import unmatched_types
+from outlay.server._storage.sqlite.copy_tables import SqliteCopyReader
+from outlay.server._storage.sqlite.erasing import running_erasures
+from outlay.server._storage.sqlite.event_table import SqliteEventReader
 from outlay.server._storage.sqlite.rollup_query import RollupQuery
 from outlay.server._storage.sqlite.rollups import TOTAL, decode_dimensions
-from outlay.server._storage.sqlite.unmatched_events import unmatched_types
 from outlay.server._storage.store import NO_FILTER
 from outlay.server._wire.request_models import Window
 from outlay.server._wire.response_models import FIRST_INSTANT, LAST_INSTANT

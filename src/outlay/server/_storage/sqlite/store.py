@@ -39,6 +39,7 @@ from outlay.server._storage.sql.catalog import (
     row_of_cost,
 )
 from outlay.server._storage.sql.corrections import SqlCorrectionWriter
+from outlay.server._storage.sql.deleted_events import deleted_before, events_deleted
 from outlay.server._storage.sql.events import EVENT_COLUMNS, READING_COLUMNS
 from outlay.server._storage.sql.revenue import SqlRevenueWriter
 from outlay.server._storage.sqlite import copy_tables
@@ -50,11 +51,7 @@ from outlay.server._storage.sqlite.idempotency_index import (
     IdempotencyIndex,
 )
 from outlay.server._storage.sqlite.pending_rollups import PendingRollups
-from outlay.server._storage.sqlite.retention import (
-    EventRetention,
-    deleted_before,
-    events_deleted,
-)
+from outlay.server._storage.sqlite.retention import EventRetention
 from outlay.server._storage.sqlite.rollups import STAGING, add_to_rollups
 from outlay.server._storage.sqlite.views import SqliteViews
 from outlay.server._storage.store import keep_all

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    import sqlite3
+    from outlay.server._storage.sql.connection import Connection
 
 # The types are found one by one, by the index on namespace, type and time. So the query
 # reads no event that a metric counts.
@@ -34,7 +34,7 @@ _UNMATCHED: Final = """
 
 
 def unmatched_types(
-    connection: sqlite3.Connection, namespace: str, start: int, end: int
+    connection: Connection, namespace: str, start: int, end: int
 ) -> dict[str, int]:
     """Return the number of events in ``start <= at < end`` that no metric counts.
 

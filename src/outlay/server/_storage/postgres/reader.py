@@ -1,0 +1,234 @@
+"""Read one consistent view of a ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from outlay.server._records import MICROSECONDS_PER_HOUR
+from outlay.server._storage.event_filter import contribution_matcher
+from outlay.server._storage.net_quantities import contributions_from_rows
+from outlay.server._storage.postgres.erasing import running_erasures
+from outlay.server._storage.postgres.event_table import PostgresEventReader
+from outlay.server._storage.postgres.receipts import first_events, key_hash
+from outlay.server._storage.postgres.rollup_query import HourRange, contributions
+from outlay.server._storage.sql.budgets import SqlBudgetReader
+from outlay.server._storage.sql.catalog import SqlCatalogReader
+from outlay.server._storage.sql.corrections import SqlCorrectionReader
+from outlay.server._storage.sql.deleted_events import (
+    deleted_before,
+    events_deleted,
+    retention_of,
+)
+from outlay.server._storage.sql.events import READING_COLUMNS
+from outlay.server._storage.sql.revenue import SqlRevenueReader
+from outlay.server._storage.sql.unmatched_events import unmatched_types
+from outlay.server._storage.store import NO_FILTER
+from outlay.server._wire.request_models import Window
+from outlay.server._wire.response_models import FIRST_INSTANT
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from typing import Any
+
+    from outlay.server._metering.metric import CompiledMetric, Contribution
+    from outlay.server._records import Erasure, ReceivedEvent, Retention
+    from outlay.server._storage.postgres.connecting import PostgresConnection
+
+_OF_PERIOD: Final = (
+    f"SELECT {READING_COLUMNS} FROM events WHERE namespace = :namespace"
+    " AND type = :type AND at >= :start AND at < :end"
+)
+
+
+class PostgresReader(
+    SqlCatalogReader,
+    SqlRevenueReader,
+    PostgresEventReader,
+    SqlCorrectionReader,
+    SqlBudgetReader,
+):
+    """Reads in one transaction. Thread safety: one thread at a time."""
+
+    _connection: PostgresConnection
+    _product_order = "number"
+
+    def __init__(self, connection: PostgresConnection) -> None:
+        self._connection = connection
+
+    def database_bytes(self) -> int:
+        """Return the size of the database on the disk of PostgreSQL."""
+        (size,) = self._connection.execute(
+            "SELECT pg_database_size(current_database())"
+        ).fetchone()
+        return int(size)
+
+    def unmatched_types(self, namespace: str, start: int, end: int) -> dict[str, int]:
+        """Return the number of events by type that no cost reads."""
+        return unmatched_types(self._connection, namespace, start, end)
+
+    def erasures(self, namespace: str) -> list[Erasure]:
+        """Return the running erasures of an organization, oldest first."""
+        return running_erasures(self._connection, namespace)
+
+    def retention(self, namespace: str) -> Retention:
+        """Return how long an organization's events are kept."""
+        return retention_of(self._connection, namespace)
+
+    def event_of_key(self, namespace: str, key: str) -> ReceivedEvent | None:
+        """Return the event that an idempotency key stands for within its window."""
+        digest = key_hash(namespace, key)
+        # The newest of them, if an earlier one is still noted.
+        found = first_events(self._connection, [digest], 0).get(digest)
+        return None if found is None else self.event(namespace, found.id)
+
+    def time_range(self, metric: CompiledMetric) -> tuple[int, int] | None:
+        """Return the times of the first and of the last event that a cost reads."""
+        cost = metric.cost
+        first, last = self._connection.execute(
+            "SELECT min(at), max(at) FROM events WHERE namespace = ? AND type = ?",
+            (cost.namespace, cost.event_type),
+        ).fetchone()
+        if deleted_before(self._connection, cost.namespace, cost.event_type):
+            low, high = self._connection.execute(
+                "SELECT min(bucket), max(bucket) FROM hours WHERE definition ="
+                " (SELECT definition FROM costs WHERE id = ?)",
+                (cost.id,),
+            ).fetchone()
+            if low is not None:
+                low, high = (hour * MICROSECONDS_PER_HOUR for hour in (low, high))
+                first = low if first is None else min(first, low)
+                last = high if last is None else max(last, high)
+        return None if first is None else (first, last)
+
+    def _gross_contributions(
+        self,
+        metric: CompiledMetric,
+        start: int,
+        end: int,
+        *,
+        names: Collection[str] = (),
+        where: Mapping[str, frozenset[str]] = NO_FILTER,
+        window: Window | None = None,
+    ) -> Iterator[Contribution]:
+        """Yield the contributions of the events in ``start <= at < end``, unordered.
+
+        Rollups stand for whole hours. The events themselves stand for the rest of the
+        period, and for what the rollups do not hold yet.
+        """
+        start = max(start, FIRST_INSTANT)  # a prior period may start before time does
+        whole_start = -(-start // MICROSECONDS_PER_HOUR) * MICROSECONDS_PER_HOUR
+        whole_end = end // MICROSECONDS_PER_HOUR * MICROSECONDS_PER_HOUR
+        is_wanted = contribution_matcher(metric, where)
+        if (
+            window is Window.MINUTE
+            or not metric.can_roll_up
+            or whole_start >= whole_end
+        ):
+            yield from filter(is_wanted, self._from_events(metric, start, end))
+            return
+        definition, *rest = self._connection.execute(
+            "SELECT definition, cutoff, folded_day, folded_seq FROM costs WHERE id = ?",
+            (metric.cost.id,),
+        ).fetchone()
+        yield from filter(is_wanted, self._from_events(metric, start, whole_start))
+        yield from filter(is_wanted, self._from_events(metric, whole_end, end))
+        lagging = self._not_folded(metric, whole_start, whole_end, *rest)
+        yield from filter(is_wanted, lagging)
+        hours = HourRange(
+            whole_start // MICROSECONDS_PER_HOUR, whole_end // MICROSECONDS_PER_HOUR
+        )
+        yield from contributions(
+            self._connection,
+            metric,
+            definition,
+            hours,
+            names=names,
+            where=where,
+            window=window,
+        )
+
+    def _not_folded(  # noqa: PLR0917 - the columns of a cost
+        self,
+        metric: CompiledMetric,
+        start: int,
+        end: int,
+        cutoff: int,
+        day: int | None,
+        seq: int,
+    ) -> Iterator[Contribution]:
+        """Yield the earlier events that a new definition has not folded yet."""
+        if day is None:
+            return iter(())
+        self._check_stored(metric, start, folded=seq)
+        rows = self._connection.stream(
+            f"{_OF_PERIOD} AND seq <= :cutoff AND day >= :day"
+            " AND (day, seq) > (:day, :seq)",
+            {**_period(metric, start, end), "cutoff": cutoff, "day": day, "seq": seq},
+        )
+        return contributions_from_rows(metric, rows)
+
+    def _from_events(
+        self, metric: CompiledMetric, start: int, end: int
+    ) -> Iterator[Contribution]:
+        """Yield the contribution of each event."""
+        if start >= end:
+            return iter(())
+        self._check_stored(metric, start)
+        rows = self._connection.stream(_OF_PERIOD, _period(metric, start, end))
+        return contributions_from_rows(metric, rows)
+
+    def _received_later(
+        self, metric: CompiledMetric, start: int, end: int, as_of: int
+    ) -> Iterator[Contribution]:
+        """Yield the contribution of each event that was received after ``as_of``."""
+        return self._received(metric, start, end, "> :as_of", as_of)
+
+    def _received_until(
+        self, metric: CompiledMetric, start: int, end: int, as_of: int
+    ) -> Iterator[Contribution]:
+        """Yield the contribution of each other event."""
+        self._check_stored(metric, start)
+        return self._received(metric, start, end, "<= :as_of", as_of)
+
+    def _received(
+        self, metric: CompiledMetric, start: int, end: int, condition: str, as_of: int
+    ) -> Iterator[Contribution]:
+        rows = self._connection.stream(
+            f"{_OF_PERIOD} AND received_at {condition}",
+            {**_period(metric, start, end), "as_of": as_of},
+        )
+        return contributions_from_rows(metric, rows)
+
+    def _rolled_up(self, metric: CompiledMetric, first: int, last: int) -> int:
+        """Return the number of events in the rollups of ``first <= hour < last``."""
+        (events,) = self._connection.execute(
+            "SELECT coalesce(sum(events), 0)::bigint FROM ("
+            " SELECT definition, bucket AS hour, events FROM hours"
+            " UNION ALL SELECT definition, hour, events FROM deltas) t"
+            " WHERE definition = (SELECT definition FROM costs WHERE id = ?)"
+            " AND hour >= ? AND hour < ?",
+            (metric.cost.id, first, last),
+        ).fetchone()
+        return int(events)
+
+    def _check_stored(
+        self, metric: CompiledMetric, start: int, *, folded: int = 0
+    ) -> None:
+        """Check that no event of a period is deleted.
+
+        Raises:
+            HttpProblem: 409, because some may be.
+        """
+        cost = metric.cost
+        deleted = deleted_before(self._connection, cost.namespace, cost.event_type)
+        if deleted is not None and start < deleted[0] and folded < deleted[1]:
+            raise events_deleted(deleted[0])
+
+
+def _period(metric: CompiledMetric, start: int, end: int) -> dict[str, Any]:
+    return {
+        "namespace": metric.cost.namespace,
+        "type": metric.cost.event_type,
+        "start": start,
+        "end": end,
+    }

@@ -1,0 +1,736 @@
+"""Store everything in PostgreSQL: one ledger for any number of servers.
+
+A unique index decides whether a key is new, in the transaction that stores the event.
+So it does not matter which server an event reaches, or how often. A server keeps
+nothing that another one needs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from contextlib import contextmanager, suppress
+from functools import partial, wraps
+from typing import (
+    TYPE_CHECKING,
+    Concatenate,
+    Final,
+    NamedTuple,
+    ParamSpec,
+    TypeVar,
+)
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from outlay.server._errors import StoreUnavailableError
+from outlay.server._metering.metric import CompiledMetric, compile_metric
+from outlay.server._records import IngestResult
+from outlay.server._storage.combining import combine
+from outlay.server._storage.deduping import ingest_result
+from outlay.server._storage.postgres import (
+    connecting,
+    erasing,
+    partitions,
+    receipts,
+    rollups,
+)
+from outlay.server._storage.postgres.locks import Lock
+from outlay.server._storage.postgres.receipts import MICROSECONDS_PER_DAY, key_hash
+from outlay.server._storage.postgres.retention import delete_old_events
+from outlay.server._storage.postgres.schema import open_ledger
+from outlay.server._storage.postgres.texts import copy_field
+from outlay.server._storage.postgres.views import PostgresViews
+from outlay.server._storage.postgres.watching import Watcher
+from outlay.server._storage.sql import keys
+from outlay.server._storage.sql.budgets import SqlBudgetWriter
+from outlay.server._storage.sql.catalog import (
+    COST_COLUMNS,
+    cost_of,
+    costs_of_type,
+    insert_product,
+    row_of_cost,
+)
+from outlay.server._storage.sql.corrections import SqlCorrectionWriter
+from outlay.server._storage.sql.deleted_events import (
+    deleted_before,
+    events_deleted,
+    set_retention,
+)
+from outlay.server._storage.sql.events import READING_COLUMNS
+from outlay.server._storage.sql.revenue import SqlRevenueWriter
+from outlay.server._storage.store import keep_all
+from outlay.server._wire.response_models import decode_data
+
+if TYPE_CHECKING:
+    from collections.abc import (
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
+    from contextlib import AbstractContextManager
+
+    from outlay.server._records import ApiKey, CostMetric, Event, Product
+    from outlay.server._storage.combining import Combined, MeteredEvent
+    from outlay.server._storage.postgres.connecting import PostgresConnection
+    from outlay.server._storage.postgres.reader import PostgresReader
+    from outlay.server._storage.store import Change, Review, Views
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_PLACES: Final = 1 << 14
+"""The events of one batch number. Their order of receipt is batch << 14 | place."""
+
+_ATTEMPTS: Final = 5  # of a transaction that another one made fail
+_CATCH_UP_EVENTS: Final = 2000  # of one slice, for which posts to this server wait
+_STEP_MICROSECONDS: Final = 1_000_000  # between two looks for deferred work
+_SIZE_SECONDS: Final = 10.0  # for which the size of the database stays the same
+_SKEW_MICROSECONDS: Final = 1_000_000  # of a clock that is kept by NTP
+
+_COPY_EVENTS: Final = (
+    "COPY events (day, seq, at, received_at, id, namespace, key, type, source, subject,"
+    " external_subject, external_id, data) FROM STDIN"
+)
+# Nested loops find each key by one look into an index. The planner does not know how
+# many keys are new, and would read whole tables at times.
+_STATE: Final = """
+    SELECT registry, epoch, nextval('batches'),
+        set_config('enable_hashjoin', 'off', true),
+        set_config('enable_mergejoin', 'off', true),
+        set_config('enable_seqscan', 'off', true)
+    FROM outlay_state
+"""
+_LAST_SEQ: Final = (
+    f"SELECT CASE WHEN is_called THEN last_value * {_PLACES} + {_PLACES - 1} ELSE 0 END"
+    " FROM batches"
+)
+
+
+class _ActiveMetric(NamedTuple):
+    """A metric that is not deleted, and the number of its definition."""
+
+    definition: int
+    metric: CompiledMetric
+
+
+class _ConflictError(StoreUnavailableError):
+    """Another transaction is the reason. A retry helps."""
+
+
+def _retried(
+    step: Callable[Concatenate[PostgresStore, P], T],
+) -> Callable[Concatenate[PostgresStore, P], T]:
+    """Repeat a step that another transaction made fail."""
+
+    @wraps(step)
+    def repeated(store: PostgresStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return step(store, *args, **kwargs)
+            except _ConflictError:
+                continue
+        return step(store, *args, **kwargs)
+
+    return repeated
+
+
+class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
+    """Stores everything in one schema of a PostgreSQL database.
+
+    Thread safety: as `_storage.store.Store`. Any number of servers may use a database.
+
+    Args:
+        url: The URL of the database.
+        dedupe_window: The time for which a key is remembered, in microseconds. All
+            servers of a database need the same.
+        follows_clock: Whether the clock of the database decides about times of receipt,
+            if the server's differs by more than a second. Defaults to False.
+
+    Raises:
+        DatabaseError: The database cannot be used. The message says what to do.
+    """
+
+    def __init__(
+        self, url: str, *, dedupe_window: int, follows_clock: bool = False
+    ) -> None:
+        self._url = url
+        self._dedupe_window = dedupe_window
+        self._follows_clock = follows_clock
+        self._writer, self._locks = open_ledger(url)
+        self._watcher = Watcher(url)
+        self._views = PostgresViews(url)
+        self._registry = -1
+        self._days: set[int] = set()
+        self._active: Mapping[tuple[str, str], Sequence[_ActiveMetric]] = {}
+        self._erasures: Sequence[erasing.Job] = ()
+        self._offset = 0
+        self._stepped_at: int | None = None
+        self._has_more = False
+        self._size = (float("-inf"), 0)
+        try:
+            self._connected()
+            self._watcher.start()
+        except psycopg.Error as error:
+            self._writer.close()
+            raise connecting.unusable(url, error) from None
+
+    def close(self) -> None:
+        """Close all connections. No thread may be writing or reading."""
+        self._watcher.stop()
+        self._views.close()
+        self._writer.close()
+
+    # -- reading, from any thread
+
+    def has_metric_for(self, namespace: str, event_type: str) -> bool:
+        """Return whether some cost reads events of this type."""
+        return self._watcher.knows(namespace, event_type)
+
+    def stored_bytes(self) -> int:
+        """Return the bytes of the database. They are some seconds old."""
+        read_at, size = self._size
+        if time.monotonic() - read_at > _SIZE_SECONDS:
+            with self._views.reading() as reader:
+                size = reader.database_bytes()
+            self._size = (time.monotonic(), size)
+        return size
+
+    def version(self) -> int:
+        """Return a number that changes with each change of an API key."""
+        return hash(self._watcher.version)
+
+    def reading(self) -> AbstractContextManager[PostgresReader]:
+        """Open a consistent view. It contains everything that was stored before."""
+        return self._views.reading()
+
+    def reopener(self) -> Callable[[], Views]:
+        """Return a function that opens the ledger for reading, in another process."""
+        return partial(PostgresViews, self._url)
+
+    # -- events, in the commit thread
+
+    @_retried
+    def append(self, events: Sequence[Event], now: int) -> list[IngestResult]:
+        """Store ``events``, the first with each key, and return a result for each."""
+        if not events:
+            return []
+        now = self._received_at(now)
+        self._ensure_day(now // MICROSECONDS_PER_DAY)
+        with self._in_transaction():
+            connection = self._writer
+            self._locks.share(connection, Lock.APPENDS)
+            registry, epoch, batch, *_ = connection.execute(_STATE).fetchone()
+            if registry != self._registry:
+                self._read_registry(registry)
+            events = erasing.renamed(events, self._erasures)
+            claims = _Claims(connection, epoch, now - self._dedupe_window, now)
+            fresh = claims.make(events, batch)
+            self._write(fresh, now)
+            return claims.results(events)
+
+    def _write(self, fresh: Sequence[tuple[int, Event]], now: int) -> None:
+        """Store new events, with all that follows from them."""
+        if not fresh:
+            return
+        day = now // MICROSECONDS_PER_DAY
+        with self._writer.raw.cursor().copy(_COPY_EVENTS.encode()) as copy:
+            copy.write("".join(_event_lines(fresh, day, now)))
+        self._insert_late(fresh, now)
+        by_type: defaultdict[tuple[str, str], list[MeteredEvent]] = defaultdict(list)
+        for seq, event in fresh:
+            by_type[event.namespace, event.type].append(
+                (seq, event.at, event.customer, event.fields)
+            )
+        lines: list[str] = []
+        for key, metered in by_type.items():
+            for definition, metric in self._active.get(key, ()):
+                if metric.can_roll_up:
+                    combined: Combined = {}
+                    combine(metric, combined, metered)
+                    lines += rollups.delta_lines(day, definition, metric, combined)
+        rollups.write_deltas(self._writer, lines)
+
+    def _received_at(self, now: int) -> int:
+        """Return the time of the ledger, if this server's clock is wrong."""
+        return now + self._offset
+
+    def _ensure_day(self, day: int) -> None:
+        """Make the tables of a day, unless they exist."""
+        if day in self._days:
+            return
+        with self._in_transaction():
+            partitions.make_day(self._writer, self._locks, day)
+        self._days.add(day)
+
+    def _read_registry(self, registry: int) -> None:
+        """Read again what decides about arriving events, in a transaction."""
+        active: defaultdict[tuple[str, str], list[_ActiveMetric]] = defaultdict(list)
+        rows = self._writer.execute(
+            f"SELECT definition, {COST_COLUMNS} FROM costs"
+            " WHERE deleted_at IS NULL AND event_type IS NOT NULL ORDER BY number"
+        )
+        for definition, *columns in rows:
+            cost = cost_of(columns)
+            metric = compile_metric(cost)
+            if metric is not None and cost.event_type is not None:
+                key = cost.namespace, cost.event_type
+                active[key].append(_ActiveMetric(definition, metric))
+        self._active = dict(active)
+        self._erasures = erasing.running_jobs(self._writer)
+        SqlCorrectionWriter._load_closed(self)  # noqa: SLF001 - of this class
+        self._registry = registry
+
+    def _load_closed(self) -> None:
+        """Leave it to the next append, which reads all of the registry again."""
+
+    # -- deferred work, in the commit thread
+
+    def do_background_work(self, now: int) -> bool:
+        """Do one slice of the work that is due, the most urgent first."""
+        is_due = (
+            self._has_more
+            or self._stepped_at is None
+            or not 0 <= now - self._stepped_at < _STEP_MICROSECONDS
+        )
+        if not is_due:
+            return False
+        self._has_more = False
+        with self._in_transaction():
+            if self._locks.try_take(self._writer, Lock.UPKEEP):
+                self._has_more = self._step(self._received_at(now))
+        if not self._has_more:
+            self._stepped_at = now
+        return self._has_more
+
+    def _step(self, now: int) -> bool:
+        return (
+            self._turn_ring(now)
+            or rollups.fold(self._writer) > 0
+            or self._catch_up()
+            or self._delete_ended()
+            or self._erase()
+            or delete_old_events(self._writer, now, now - self._dedupe_window)
+        )
+
+    def _turn_ring(self, now: int) -> bool:
+        (since,) = self._writer.execute(
+            "SELECT epoch_since FROM outlay_state"
+        ).fetchone()
+        if since > now - self._dedupe_window // 4:
+            return False
+        self._locks.take(self._writer, Lock.APPENDS)
+        return receipts.turn(self._writer, self._dedupe_window, now)
+
+    def _catch_up(self) -> bool:
+        """Fold a slice of the events that a new definition lacks."""
+        row = self._writer.execute(
+            f"SELECT definition, cutoff, folded_day, folded_seq, {COST_COLUMNS}"
+            " FROM costs WHERE folded_day IS NOT NULL AND deleted_at IS NULL"
+            " ORDER BY number LIMIT 1"
+        ).fetchone()
+        if row is None:
+            return False
+        definition, cutoff, day, seq, *columns = row
+        metric = compile_metric(cost_of(columns))
+        (next_day,) = self._writer.execute(
+            "SELECT min(day) FROM events WHERE day >= ? AND (day, seq) > (?, ?)"
+            " AND seq <= ?",
+            (day, day, seq, cutoff),
+        ).fetchone()
+        if metric is None or not metric.can_roll_up or next_day is None:
+            self._writer.execute(
+                "UPDATE costs SET folded_day = NULL, folded_seq = NULL"
+                " WHERE definition = ?",
+                (definition,),
+            )
+            return True
+        after = seq if next_day == day else 0
+        upto = erasing.slice_end(
+            self._writer, next_day, after, cutoff, _CATCH_UP_EVENTS
+        )
+        rows = self._writer.execute(
+            f"SELECT {READING_COLUMNS} FROM events WHERE day = ? AND seq > ?"
+            " AND seq <= ? AND namespace = ? AND type = ?",
+            (next_day, after, upto, metric.cost.namespace, metric.cost.event_type),
+        )
+        combined: Combined = {}
+        combine(
+            metric,
+            combined,
+            ((found, at, name, decode_data(data)) for found, at, name, data in rows),
+        )
+        lines = rollups.delta_lines(next_day, definition, metric, combined)
+        rollups.write_deltas(self._writer, lines)
+        self._writer.execute(
+            "UPDATE costs SET folded_day = ?, folded_seq = ? WHERE definition = ?",
+            (next_day, upto, definition),
+        )
+        return True
+
+    def _delete_ended(self) -> bool:
+        """Delete the rollups of an ended definition."""
+        row = self._writer.execute(
+            "DELETE FROM ended_definitions WHERE definition ="
+            " (SELECT min(definition) FROM ended_definitions) RETURNING definition"
+        ).fetchone()
+        if row is None:
+            return False
+        for table in ("hours", "days", "groups", "deltas"):
+            self._writer.execute(f"DELETE FROM {table} WHERE definition = ?", row)
+        return True
+
+    def _erase(self) -> bool:
+        jobs = erasing.running_jobs(self._writer)
+        if not jobs:
+            return False
+        if erasing.step(self._writer, jobs[0]):
+            self._grow("registry")
+        return True
+
+    # -- costs, products and keys, in the commit thread
+
+    @_retried
+    def add_cost(self, cost: CostMetric, review: Review = keep_all) -> None:
+        """Store a new cost. It reads earlier events as well."""
+        with self._redefining():
+            others: Sequence[CostMetric] = ()
+            if cost.event_type is not None:
+                others = costs_of_type(self._writer, cost.namespace, cost.event_type)
+            for cost_id in [*review(others)]:
+                self._delete_cost(cost_id, cost.created_at)
+            self._insert_cost(cost)
+
+    @_retried
+    def add_first_costs(self, costs: Iterable[CostMetric]) -> bool:
+        """Store costs, unless the store ever had a cost or an event."""
+        costs = [*costs]
+        with self._redefining():
+            (has_any,) = self._writer.execute(
+                "SELECT EXISTS (SELECT 1 FROM costs) OR EXISTS (SELECT 1 FROM events)"
+            ).fetchone()
+            if not has_any:
+                for cost in costs:
+                    self._insert_cost(cost)
+        return not has_any
+
+    @_retried
+    def change_cost(
+        self, namespace: str, cost_id: str, change: Change
+    ) -> CostMetric | None:
+        """Change a cost. It is folded again only if its quantities change."""
+        with self._redefining():
+            found = self._find_cost(namespace, cost_id)
+            if found is None:
+                return None
+            definition, old = found
+            new = change(old)
+            marks = ",".join("?" * len(row_of_cost(new)))
+            self._writer.execute(
+                f"UPDATE costs SET ({COST_COLUMNS}) = ROW ({marks})"
+                " WHERE definition = ?",
+                (*row_of_cost(new), definition),
+            )
+            if not new.has_same_quantities(old):
+                deleted = deleted_before(self._writer, namespace, old.event_type)
+                if deleted is not None:
+                    raise events_deleted(deleted[0])
+                self._end_definition(definition)
+                self._writer.execute(
+                    "UPDATE costs SET definition = nextval('definitions'), cutoff = ?,"
+                    " folded_day = ?, folded_seq = ? WHERE definition = ?",
+                    (*self._place_of(new), definition),
+                )
+        return new
+
+    @_retried
+    def delete_cost(self, namespace: str, cost_id: str, now: int) -> bool:
+        """Delete a cost. Its events stay."""
+        with self._redefining():
+            found = self._find_cost(namespace, cost_id)
+            if found is None or found[1].billable is not None:
+                return False
+            self._delete_cost(cost_id, now)
+        return True
+
+    def _insert_cost(self, cost: CostMetric) -> None:
+        values = (*row_of_cost(cost), *self._place_of(cost))
+        self._writer.execute(
+            f"INSERT INTO costs ({COST_COLUMNS}, cutoff, folded_day, folded_seq)"
+            f" VALUES ({','.join('?' * len(values))})",
+            values,
+        )
+
+    def _place_of(self, cost: CostMetric) -> tuple[int, int | None, int | None]:
+        """Return the last event before a definition, and where its folding begins."""
+        (last,) = self._writer.execute(_LAST_SEQ).fetchone()
+        metric = compile_metric(cost)
+        (has_events,) = self._writer.execute(
+            "SELECT EXISTS (SELECT 1 FROM events WHERE namespace = ? AND type = ?)",
+            (cost.namespace, cost.event_type),
+        ).fetchone()
+        lags = has_events and metric is not None and metric.can_roll_up
+        return (last, 0, 0) if lags else (last, None, None)
+
+    def _delete_cost(self, cost_id: str, now: int) -> None:
+        (definition,) = self._writer.execute(
+            "UPDATE costs SET deleted_at = ? WHERE id = ? RETURNING definition",
+            (now, cost_id),
+        ).fetchone()
+        self._end_definition(definition)
+
+    def _end_definition(self, definition: int) -> None:
+        """Let deferred work delete the rollups of a definition."""
+        self._writer.execute("INSERT INTO ended_definitions VALUES (?)", (definition,))
+
+    def _find_cost(self, namespace: str, cost_id: str) -> tuple[int, CostMetric] | None:
+        """Return a cost that is not deleted, and its definition."""
+        row = self._writer.execute(
+            f"SELECT definition, {COST_COLUMNS} FROM costs"
+            " WHERE id = ? AND namespace = ? AND deleted_at IS NULL",
+            (cost_id, namespace),
+        ).fetchone()
+        return None if row is None else (row[0], cost_of(row[1:]))
+
+    @_retried
+    def add_product(self, product: Product) -> None:
+        """Store a product, unless its id exists."""
+        with self._transaction():
+            insert_product(self._writer, product)
+
+    @_retried
+    def add_key(self, key: ApiKey) -> None:
+        """Store an API key."""
+        with self._changing_keys():
+            keys.insert_key(self._writer, key)
+
+    @_retried
+    def add_first_key(self, key: ApiKey) -> bool:
+        """Store an API key, unless there is one already. Return whether it did."""
+        with self._changing_keys():
+            (has_any,) = self._writer.execute(
+                "SELECT EXISTS (SELECT 1 FROM api_keys)"
+            ).fetchone()
+            if not has_any:
+                keys.insert_key(self._writer, key)
+        return not has_any
+
+    @_retried
+    def revoke_key(self, key_id: str, now: int) -> None:
+        """Revoke an API key."""
+        with self._changing_keys():
+            keys.set_revoked(self._writer, key_id, now)
+
+    @_retried
+    def rotate_key(self, key_id: str, successor: ApiKey, expires_at: int) -> None:
+        """Store a key that replaces another, which expires then."""
+        with self._changing_keys():
+            keys.insert_key(self._writer, successor)
+            keys.shorten_life(self._writer, key_id, expires_at)
+
+    @_retried
+    def note_key_uses(self, digests: Collection[bytes], now: int) -> None:
+        """Note the last use of keys. A later use of another server stays."""
+        with self._transaction():
+            keys.set_used(self._writer, digests, now)
+
+    @_retried
+    def begin_erasure(
+        self, namespace: str, customer: str, pseudonym: str, now: int
+    ) -> str:
+        """Begin to replace a customer's id by a pseudonym."""
+        with self._redefining():
+            (last,) = self._writer.execute(_LAST_SEQ).fetchone()
+            return erasing.begin(
+                self._writer, namespace, customer, pseudonym, now=now, last_seq=last
+            )
+
+    @_retried
+    def set_retention(self, namespace: str, keep: int | None) -> None:
+        """Set how long an organization's events are kept."""
+        with self._transaction():
+            set_retention(self._writer, namespace, keep)
+
+    # Steps of the shared parts, which another transaction may make fail as well.
+    add_revenue = _retried(SqlRevenueWriter.add_revenue)
+    put_rates = _retried(SqlRevenueWriter.put_rates)
+    put_customers = _retried(SqlRevenueWriter.put_customers)
+    correct = _retried(SqlCorrectionWriter.correct)
+    close_period = _retried(SqlCorrectionWriter.close_period)
+
+    # -- transactions
+
+    @property
+    def _connection(self) -> PostgresConnection:  # type: ignore[override]
+        """The connection that writes."""
+        return self._writer
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Change records beside the events, one of all servers at a time."""
+        self._stepped_at = None
+        with self._in_transaction():
+            self._locks.take(self._writer, Lock.WRITES)
+            yield
+
+    @contextmanager
+    def _redefining(self) -> Iterator[None]:
+        """Change what decides about arriving events. No append is under way meanwhile.
+
+        Each append before is committed, and each one after reads the change.
+        """
+        with self._transaction():
+            self._locks.take(self._writer, Lock.APPENDS)
+            yield
+            self._grow("registry")
+        self._noticed()
+
+    @contextmanager
+    def _changing_keys(self) -> Iterator[None]:
+        with self._transaction():
+            yield
+            self._grow("keys")
+        self._noticed()
+
+    def _noticed(self) -> None:
+        """Let this server see its own change at once."""
+        self._watcher.changed_here()
+        with suppress(psycopg.Error):  # it is stored, and the watcher tries again
+            self._watcher.check()
+
+    def _grow(self, counter: str) -> None:
+        """Let all servers notice a change, in its transaction."""
+        self._writer.execute(f"UPDATE outlay_state SET {counter} = {counter} + 1")
+
+    @contextmanager
+    def _in_transaction(self) -> Iterator[None]:
+        """Commit at the end of the block, or roll back and raise its error."""
+        is_committing = False
+        try:
+            self._ensure_connected()
+            self._writer.execute("BEGIN")
+            yield
+            is_committing = True
+            self._writer.execute("COMMIT")
+        except BaseException as error:
+            is_broken = self._roll_back()
+            if isinstance(error, psycopg.Error):
+                is_known = not (is_committing and is_broken)
+                problem = connecting.unwritable(error, is_outcome_known=is_known)
+                if connecting.is_conflict(error):
+                    problem = _ConflictError(str(problem))
+                raise problem from error
+            raise
+
+    def _roll_back(self) -> bool:
+        """End a failed transaction. Return whether the connection is broken."""
+        raw = self._writer.raw
+        if raw.closed or raw.info.transaction_status == TransactionStatus.UNKNOWN:
+            return True
+        try:
+            self._writer.execute("ROLLBACK")
+        except psycopg.Error:
+            self._writer.close()
+            return True
+        return False
+
+    def _ensure_connected(self) -> None:
+        """Connect again, if PostgreSQL was restarted or another one took over."""
+        if self._writer.is_usable:
+            return
+        self._writer.close()
+        self._writer = connecting.connect(self._url)
+        self._connected()
+
+    def _connected(self) -> None:
+        """Forget what may differ in another database with the same URL."""
+        self._registry = -1
+        self._days = partitions.existing_days(self._writer)
+        self._offset = 0
+        if self._follows_clock:
+            self._offset = _clock_offset(self._writer)
+
+
+class _Claims:
+    """The keys of one append."""
+
+    def __init__(
+        self, connection: PostgresConnection, epoch: int, cutoff: int, now: int
+    ) -> None:
+        self._connection = connection
+        self._epoch = epoch
+        self._cutoff = cutoff
+        self._now = now
+        self._known: dict[str, tuple[str, str]] = {}
+
+    def make(self, events: Sequence[Event], batch: int) -> list[tuple[int, Event]]:
+        """Claim all keys. Return the new events with their order of receipt."""
+        distinct = {(one.namespace, one.key): one for one in reversed(events)}
+        hashes = {key_hash(*key): key for key in reversed(distinct)}
+        ordered = [*hashes]
+        fresh: list[tuple[int, Event]] = []
+        for start in range(0, len(ordered), _PLACES - 1):
+            if start:
+                (batch,) = self._connection.execute(
+                    "SELECT nextval('batches')"
+                ).fetchone()
+            part = ordered[start : start + _PLACES - 1]
+            new = receipts.claim(
+                self._connection,
+                part,
+                batch * _PLACES,
+                epoch=self._epoch,
+                cutoff=self._cutoff,
+                now=self._now,
+            )
+            fresh += [
+                (batch * _PLACES + place, distinct[hashes[one]])
+                for place, one in enumerate(part, 1)
+                if one in new
+            ]
+            self._known |= {one: hashes[one] for one in part if one not in new}
+        return fresh
+
+    def results(self, events: Sequence[Event]) -> list[IngestResult]:
+        """Return the result of each event."""
+        found = receipts.first_events(self._connection, [*self._known], self._cutoff)
+        first = {self._known[one]: event for one, event in found.items()}
+        lost = {*self._known.values()} - {*first}
+        return [
+            # The first event was deleted by hand. The key still says that it came.
+            IngestResult(event, duplicate=True)
+            if lost and (event.namespace, event.key) in lost
+            else ingest_result(first, event)
+            for event in events
+        ]
+
+
+def _event_lines(
+    events: Sequence[tuple[int, Event]], day: int, now: int
+) -> Iterator[str]:
+    """Yield new events as rows of COPY."""
+    for seq, event in events:
+        yield (
+            f"{day}\t{seq}\t{event.at}\t{now}\t{event.id}"
+            f"\t{copy_field(event.namespace)}\t{copy_field(event.key)}"
+            f"\t{copy_field(event.type)}\t{copy_field(event.source)}"
+            f"\t{copy_field(event.subject)}\t{copy_field(event.external_subject)}"
+            f"\t{copy_field(event.external_id)}\t{copy_field(event.data)}\n"
+        )
+
+
+def _clock_offset(connection: PostgresConnection) -> int:
+    """Return the microseconds by which the database is ahead of this machine.
+
+    A difference that NTP allows counts as none.
+    """
+    before = time.time()
+    (there,) = connection.execute(
+        "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+    ).fetchone()
+    here = (before + time.time()) / 2 * 1_000_000
+    offset = int(there - here)
+    return offset if abs(offset) > _SKEW_MICROSECONDS else 0

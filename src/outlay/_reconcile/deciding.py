@@ -151,9 +151,9 @@ class _Splitter:
             self._take_ours(Cause.NOT_BILLED, min(our_part, self.ours))
             if self._is_settled():
                 return
-            self._add_price("The quantities agree.")
+            self._add_price("The quantities agree, so the price differs.")
         elif self.evidence.is_price:
-            self._add_price("The factor is the same on all days.")
+            self._add_price("The factor is the same on all days, so the price differs.")
         elif self.evidence.is_right_price:
             is_more = self.bill > self.ours
             self._take_excess(Cause.NOT_CAPTURED if is_more else Cause.NOT_BILLED)

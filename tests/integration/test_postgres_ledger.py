@@ -1,0 +1,267 @@
+"""Many servers on one ledger: each key counts once, whatever is killed meanwhile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from outlay.server._errors import (
+    DatabaseError,
+    NewerDatabaseError,
+    StoreUnavailableError,
+)
+from outlay.server._storage.event_store import EventFilter
+from outlay.server._storage.postgres.connecting import connect
+from outlay.server._storage.postgres.store import PostgresStore
+from tests.support.ledger_writer import URL_VARIABLE
+from tests.support.postgres_server import PostgresServer, drop_database, new_database
+from tests.support.stores import (
+    DEDUPE_WINDOW,
+    START,
+    compiled,
+    finish_background_work,
+    make_cost,
+    make_event,
+    make_key,
+    quantity,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ROOT: Final = Path(__file__).parents[2]
+COST: Final = make_cost()
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """Return the URL of an empty database."""
+    url = new_database()
+    yield url
+    drop_database(url)
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    """Return a PostgreSQL that the test may kill."""
+    server = PostgresServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+def opened(url: str) -> PostgresStore:
+    """Open the ledger, as one server does."""
+    return PostgresStore(url, dedupe_window=DEDUPE_WINDOW)
+
+
+def start_writer(url: str, name: str, prefix: str, count: int) -> subprocess.Popen[str]:
+    """Start a process that stores events."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.support.ledger_writer", name, prefix, str(count)],
+        cwd=_ROOT,
+        env={**os.environ, URL_VARIABLE: url},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def acknowledged(writer: subprocess.Popen[str]) -> dict[str, str]:
+    """Return the first id of each acknowledged key, when the process has ended."""
+    output, _ = writer.communicate(timeout=50)
+    lines = output.splitlines() if output.endswith("\n") else output.splitlines()[:-1]
+    return dict(line.split() for line in lines)
+
+
+def stored_ids(store: PostgresStore) -> list[str]:
+    """Return the ids of all events."""
+    with store.reading() as reader:
+        page = reader.events("org_a", EventFilter(), 1000, None)
+        events = [*page.events]
+        while page.cursor is not None:
+            page = reader.events("org_a", EventFilter(), 1000, page.cursor)
+            events += page.events
+    return [one.event.id for one in events]
+
+
+@pytest.mark.slow
+def test_four_writers_of_the_same_keys_are_told_the_same_first_event(url: str) -> None:
+    """A client may send the same event to several servers at once."""
+    store = opened(url)
+    store.add_cost(COST)
+    writers = [start_writer(url, f"w{n}", "k", 400) for n in range(4)]
+    told = [acknowledged(writer) for writer in writers]
+
+    assert all(one == told[0] for one in told)
+    assert len(told[0]) == 400
+    assert sorted(stored_ids(store)) == sorted(told[0].values())
+    assert quantity(store, COST) == 400
+    finish_background_work(store)
+    assert quantity(store, COST) == 400
+    store.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_nothing_is_lost_or_doubled_when_writers_and_postgresql_are_killed(
+    server: PostgresServer,
+) -> None:
+    """What was acknowledged is stored, and what was sent again is stored once."""
+    url = server.create_database()
+    store = opened(url)
+    store.add_cost(COST)
+    store.close()
+    told: dict[str, str] = {}
+    for round_number in range(2):
+        writers = [start_writer(url, f"w{n}", f"p{n}_", 300) for n in range(2)]
+        for writer in writers:
+            assert writer.stdout is not None
+            writer.stdout.readline()  # it has begun
+        if round_number:
+            server.kill()
+            server.restart()
+        else:
+            writers[0].kill()
+        for writer in writers:
+            for key, first in acknowledged(writer).items():
+                assert told.setdefault(key, first) == first
+
+    store = opened(url)
+    assert len(stored_ids(store)) == 600
+    assert {*told.values()} <= {*stored_ids(store)}
+    assert quantity(store, COST) == 600
+    finish_background_work(store)
+    assert quantity(store, COST) == 600
+    store.close()
+
+
+def test_what_one_server_learns_another_knows_at_once(url: str) -> None:
+    """A new metric must not make the next server refuse its events."""
+    one, other = opened(url), opened(url)
+    assert not other.has_metric_for("org_a", "cost.ai")
+
+    one.add_cost(COST)
+    other.append([make_event("a")], START)
+
+    assert other.has_metric_for("org_a", "cost.ai")
+    assert quantity(one, COST) == 1
+    one.delete_cost("org_a", COST.id, START)
+    second = make_cost("cst_2")
+    one.add_cost(second)
+    other.append([make_event("b")], START)
+    assert quantity(one, second) == 2
+    one.close()
+    other.close()
+
+
+def test_a_revoked_key_is_noticed_by_the_other_server(url: str) -> None:
+    """Its cache of keys ends with the version, within a second."""
+    one, other = opened(url), opened(url)
+    one.add_key(make_key(1))
+    other.note_key_uses([], START)  # it is connected
+    before = other.version()
+    one.revoke_key("key_1", START)
+
+    deadline = 200
+    while other.version() == before and deadline:
+        deadline -= 1
+        other._watcher.check()
+    assert other.version() != before
+    one.close()
+    other.close()
+
+
+def test_a_dead_database_is_a_clear_error_and_comes_back(
+    server: PostgresServer,
+) -> None:
+    """Clients keep their events, and the server needs no restart."""
+    url = server.create_database()
+    store = opened(url)
+    store.add_cost(COST)
+    store.append([make_event("a")], START)
+    server.kill()
+
+    with pytest.raises(StoreUnavailableError, match="send it again"):
+        store.append([make_event("b")], START)
+    with pytest.raises(StoreUnavailableError, match="check that PostgreSQL runs"):
+        quantity(store, COST)
+    with pytest.raises(StoreUnavailableError):
+        store.has_metric_for("org_a", "cost.unknown")
+    server.restart()
+
+    store.append([make_event("a"), make_event("b")], START)
+    assert quantity(store, COST) == 2
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda url: url.replace("not-secret", "wrong"), "check the user and the pass"),
+        (lambda url: url + "_none", "check the names of the database and the user"),
+        (lambda url: url + "?sslmode=require", "use sslmode=disable"),
+        (lambda url: url.replace("127.0.0.1", "127.0.0.1:1/x?a="), "cannot be used"),
+    ],
+    ids=["password", "database", "tls", "url"],
+)
+def test_a_wrong_url_is_a_sentence_without_the_password(
+    url: str, change: object, message: str
+) -> None:
+    """A person must learn what to correct, and a log must not learn the password."""
+    assert callable(change)
+    with pytest.raises(DatabaseError, match=message) as refused:
+        opened(change(url))
+
+    assert "not-secret" not in str(refused.value)
+    assert "wrong" not in str(refused.value)
+
+
+def test_a_database_of_another_program_is_left_alone(url: str) -> None:
+    """Its tables must not get company."""
+    with_tables = connect(url)
+    with_tables.execute("CREATE TABLE orders (id int)")
+
+    with pytest.raises(DatabaseError, match="tables of another program"):
+        opened(url)
+    with_tables.execute("DROP TABLE orders")
+    opened(url).close()
+    with_tables.execute("UPDATE outlay_state SET schema_version = 999")
+    with pytest.raises(NewerDatabaseError, match="upgrade outlay"):
+        opened(url)
+    with_tables.close()
+
+
+def test_texts_with_any_character_come_back(url: str) -> None:
+    """PostgreSQL's texts cannot hold U+0000, and COPY has characters of its own."""
+    store = opened(url)
+    cost = make_cost(group_by={"provider": "$.provider"})
+    store.add_cost(cost)
+    odd = 'a\0b\x1ac\x1a0\\N\t\n\r"{},'
+    store.append(
+        [
+            make_event(
+                odd,
+                id="evt_odd",
+                subject=odd,
+                source=odd,
+                data='{"amount":1,"provider":"a\\u0000b\\u001a\\\\"}',
+            )
+        ],
+        START,
+    )
+    finish_background_work(store)
+    [again] = store.append([make_event(odd, subject=odd)], START + 1)
+
+    assert again.duplicate
+    assert (again.event.key, again.event.subject, again.event.source) == (odd,) * 3
+    with store.reading() as reader:
+        [one] = reader.contributions(
+            compiled(cost), START, START + 3_600_000_000, names=("provider",)
+        )
+    assert one.dimensions == ("a\0b\x1a\\",)
+    store.close()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PAGE: Final = "/reconciliation"
+DATA: Final = {"amount": "1", "provider": "openai", "model": "gpt-4o-2024-08-06"}
 BILL: Final = {"bill": ("costs.csv", OPENAI_CSV.encode(), "text/csv")}
 
 
@@ -52,11 +53,7 @@ def event(number: int, amount: str) -> dict[str, object]:
         "source": "tests",
         "subject": "cus_1",
         "timestamp": f"2026-10-12T0{number}:00:00Z",
-        "data": {
-            "amount": amount,
-            "provider": "openai",
-            "model": "gpt-4o-2024-08-06",
-        },
+        "data": {**DATA, "amount": amount},
     }
 
 
@@ -154,3 +151,26 @@ def test_other_sites_and_strangers_are_refused(
     assert person.post(PAGE, data=data).status_code == 415
     with client(server) as stranger:
         assert stranger.post(PAGE, data=data, files=BILL).status_code == 303
+
+
+def test_a_usage_report_gives_the_entry_of_a_price_book(
+    person: httpx.Client, server: BackgroundServer
+) -> None:
+    """It can be copied from the page as it is."""
+    # On a day of its own, because other tests compare the twelfth.
+    spent = {**event(4, "1"), "timestamp": "2026-10-20T00:00:00Z"}
+    spent["data"] = {**DATA, "model": "o4", "usage": {"input_tokens": 1_000_000}}
+    with client(server) as http:
+        http.headers["authorization"] = f"Bearer {KEY}"
+        assert http.post("/v0/events", json=spent).status_code == 202
+    head = "start_time,end_time,"
+    bill = head + "amount_value,amount_currency,line_item\n"
+    bill += '1792454400,1792540800,0.75,usd,"o4, input"\n'
+    usage = head + "model,input_tokens,input_cached_tokens,output_tokens\n"
+    usage += "1792454400,1792540800,o4,1000000,0,0\n"
+    files = {"bill": ("b.csv", bill.encode()), "usage": ("u.csv", usage.encode())}
+
+    page = person.post(PAGE, data={"csrf": token(person)}, files=files)
+
+    assert page.status_code == 200
+    assert "units = { input_tokens = 0.75 }" in page.text

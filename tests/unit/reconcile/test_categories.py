@@ -297,3 +297,60 @@ def test_usage_is_read_into_units_that_bills_have(
     found = read_quantities({"usage": data})
 
     assert found == quantities
+
+
+def test_a_bill_that_is_not_grouped_is_compared_by_day() -> None:
+    """Without line items, OpenAI's costs have neither models nor units."""
+    bill = openai_costs((DAY, "", "3", None), ("2026-10-13", "", "1", None))
+    costs = [
+        cost_of(DAY, "1", model="gpt-5", usage={"input_tokens": 5}),
+        cost_of(DAY, "2", model="o4", line="web_search", usage={"web_searches": 1}),
+        cost_of("2026-10-13", "1", model="o4"),
+    ]
+
+    assert rows(reconcile(bill_of(bill), costs)) == [
+        ("matched", "", "3", "3"),
+        ("matched", "", "1", "1"),
+    ]
+
+
+def test_searches_are_compared_apart_from_tokens() -> None:
+    """Each has a price of its own, so a missing search is no wrong price of tokens."""
+    model = "claude-haiku-4-5"
+    bill = anthropic_costs((DAY, model, "output_tokens", "100"))
+    search = {"cost_type": "web_search", "token_type": None, "amount": "1"}
+    results = bill["data"][0]["results"]
+    results.append({**results[0], **search})
+    tracked = cost_of(
+        DAY, "1", provider="anthropic", model=model, usage={"output_tokens": 9}
+    )
+
+    found = {row.unit: row for row in reconcile(bill_of(bill), [tracked]).rows}
+
+    assert found["tokens"].category == "matched"
+    assert found["web_searches"].category == "bill_only"
+    assert "Searches of /v1/messages" in found["web_searches"].note
+
+
+@pytest.mark.parametrize(
+    ("provenance", "entry", "note"),
+    [
+        ("reported", "override_reported = true", "price book"),
+        ("priced", 'model = "gpt-5"', "price book"),
+        ("manual", "", "passed to outlay.track_cost"),
+    ],
+)
+def test_the_fix_fits_the_origin_of_the_amount(
+    provenance: str, entry: str, note: str
+) -> None:
+    """A price book replaces reported amounts only if told, and manual ones never."""
+    bill = openai_costs((DAY, "gpt-5, input", "2", 1_000_000))
+    usage = {"input_tokens": 1_000_000}
+    cost = cost_of(DAY, "3", model="gpt-5", provenance=provenance, usage=usage)
+
+    [fix] = reconcile(bill_of(bill), [cost]).fixes
+
+    assert entry in fix.entry
+    assert bool(entry) is bool(fix.entry)
+    assert note in fix.note
+    assert ("override_reported" in fix.entry) is (provenance == "reported")

@@ -31,10 +31,17 @@ _PLACES: Final = Decimal("1e-12")
 _NOISE: Final = Decimal("1e-10")
 PROOF: Final = 2
 """The number of days that prove a factor, or that a price is right."""
-_NO_PROOF: Final = (
-    "The quantities are not known, so a price cannot be told from calls that are "
-    "missing. Pass the provider's usage report as a second file."
-)
+_NOTES: Final = {
+    Cause.DUPLICATE: "Several events have the same operation id, such as for two "
+    "customers. Void all but one with outlay void.",
+    Cause.REFUND: "The bill has a credit of this amount. Void or adjust the events.",
+    Cause.WRONG_DAY: "The other side has it on another day.",
+    Cause.NOT_BILLED: "No charge is for it. Look at calls with other keys or accounts, "
+    "and at costs that were tracked by hand.",
+    Cause.UNCLEAR: "The quantities are not known, so a price cannot be told from calls "
+    "that are missing. Pass the provider's usage report as a second file.",
+}
+"""What is probably behind each cause. `advice` says more of charges without events."""
 
 
 class Evidence(NamedTuple):
@@ -221,8 +228,7 @@ class _Splitter:
     ) -> None:
         self.bill = subtract(self.bill, bill)
         self.ours = subtract(self.ours, ours)
-        if cause is Cause.UNCLEAR:
-            note = _NO_PROOF
+        note = note or _NOTES.get(cause, "")
         self.rows.append(
             Row(
                 category,

@@ -14,7 +14,7 @@ class ExitCode(enum.IntEnum):
     """The exit codes that a script can rely on."""
 
     DONE = 0
-    REFUSED = 1  # The server or the journal refused, or the demo's totals differ.
+    REFUSED = 1  # The server or the journal refused, or a file cannot be read.
     USAGE = 2  # A wrong argument or setting. argparse uses the same code.
     UNREACHABLE = 3  # No response, or "later". Another try may help.
     DIFFERENT = 4  # A bill and the tracked costs differ by more than the tolerance.

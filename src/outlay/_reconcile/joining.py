@@ -8,7 +8,6 @@ of charges and events.
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections import Counter, defaultdict
 from datetime import date, datetime, timedelta
@@ -22,12 +21,12 @@ import msgspec
 from outlay._reconcile.advice import probable_source
 from outlay._reconcile.cells import FEW, Cell, Key
 from outlay._reconcile.days import OtherDays, find_other_days
-from outlay._reconcile.deciding import (
-    PROOF,
-    Evidence,
-    decide,
-    has_one_factor,
-    is_within_rounding,
+from outlay._reconcile.deciding import Evidence, decide, is_within_rounding
+from outlay._reconcile.matching import (
+    common_names,
+    join_unknown_kinds,
+    keys_of_one_factor,
+    models_with_right_prices,
 )
 from outlay._reconcile.prices import PriceFixes
 from outlay._reconcile.quantities import kind_of
@@ -57,8 +56,6 @@ _MOST_PER_OPERATION: Final = 10_000
 _LEAST_PLACES: Final = 2
 _MOST_PLACES: Final = 10
 _MARGIN: Final = timedelta(hours=14)  # the most that a time zone is off
-_DATED: Final = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})$", re.ASCII)
-_SEPARATORS: Final = re.compile(r"[\s._/:@]+")
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_charge: Final = msgspec.msgpack.Decoder(Charge).decode
@@ -223,6 +220,8 @@ class Reconciliation:
                 continue
             for unit, quantity in charge.quantities.items():
                 key = Key(charge.day, charge.model, kind_of(unit))
+                if len(self._usage) >= _MOST_CELLS:
+                    raise self._too_many(key)
                 sums = self._usage.setdefault(key, {})
                 sums[unit] = add(sums.get(unit, ZERO), quantity)
 
@@ -278,13 +277,15 @@ class Reconciliation:
         cell = self._cells.get(key)
         if cell is None:
             if len(self._cells) >= _MOST_CELLS:
-                raise BillError(
-                    f"there are more than {_MOST_CELLS:,} days, models and units; a "
-                    f"column is probably an id, such as {key.model!r}: name it as "
-                    "operation in the mapping"
-                )
+                raise self._too_many(key)
             cell = self._cells[key] = Cell()
         return cell
+
+    def _too_many(self, key: Key) -> BillError:
+        return BillError(
+            f"there are more than {_MOST_CELLS:,} days, models and units; a column is "
+            f"probably an id, such as {key.model!r}: map it as operation"
+        )
 
     # -- the result
 
@@ -297,8 +298,8 @@ class Reconciliation:
             self._settle(key, cell, Evidence(step), rows, fixes)
         cells = self._joined_cells()
         other_days = self._other_days(cells)
-        factors = _keys_of_one_factor(cells, step)
-        right_prices = _models_with_right_prices(cells)
+        factors = keys_of_one_factor(cells, step)
+        right_prices = models_with_right_prices(cells)
         for key, cell in cells.items():
             evidence = Evidence(
                 step,
@@ -413,7 +414,7 @@ class Reconciliation:
             sums = usage.setdefault(self._common_key(key, names), {})
             for unit, quantity in quantities.items():
                 sums[unit] = add(sums.get(unit, ZERO), quantity)
-        _join_unknown_kinds(joined)
+        join_unknown_kinds(joined)
         for key, quantities in usage.items():
             if key in joined:
                 joined[key].use_report(quantities)
@@ -424,33 +425,14 @@ class Reconciliation:
         return Key(key.day, model, key.kind if self._has_kinds else "")
 
     def _common_names(self) -> dict[str, str]:
-        """Return the names that bring the models of both sides together.
-
-        A bill may name ``Claude Haiku 4.5`` or ``gpt-4o`` where events have
-        ``claude-haiku-4-5-20251001`` or ``gpt-4o-2024-08-06``.
-        """
+        """Return the names that bring the models or services of both sides together."""
         billed = {key.model for key, cell in self._cells.items() if cell.charges}
         tracked = {key.model for key, cell in self._cells.items() if cell.events}
         if self._format.columns.service is not None:
             # Events know no services but those of the format.
             known = billed & {*self._format.services}
             return {} if known else dict.fromkeys(billed | tracked, "")
-        names: dict[str, str] = {}
-        by_folded: dict[str, list[str]] = defaultdict(list)
-        for name in sorted(tracked - billed):
-            by_folded[_folded(name)].append(name)
-        for name in sorted(billed - tracked):
-            found = by_folded.get(_folded(name), []) if name else []
-            if len(found) == 1:
-                names[name] = found[0]
-            else:
-                names.update(dict.fromkeys(found, name))
-        for key in self._usage:
-            if key.model not in billed | tracked and key.model:
-                found = by_folded.get(_folded(key.model), [])
-                if len(found) == 1:
-                    names[key.model] = found[0]
-        return names
+        return common_names(billed, tracked, {key.model for key in self._usage})
 
     # -- days of another time zone
 
@@ -541,59 +523,6 @@ def _duplicates(costs: Iterable[Cost]) -> Decimal:
     return total(
         multiply(amount, Decimal(count - 1)) for (*_, amount), count in same.items()
     )
-
-
-def _join_unknown_kinds(cells: dict[Key, Cell]) -> None:
-    """Join what only one side has, where that side or the other names no unit."""
-    lonely: dict[tuple[str, str], list[Key]] = defaultdict(list)
-    for key, cell in cells.items():
-        if not (cell.charges and cell.events):
-            lonely[key.day, key.model].append(key)
-    for keys in lonely.values():
-        billed = [key for key in keys if cells[key].charges]
-        tracked = [key for key in keys if cells[key].events]
-        if not billed or not tracked or all(key.kind for key in keys):
-            continue
-        merged = Cell()
-        for key in keys:
-            merged.add_cell(cells.pop(key))
-        kinds = sorted(filter(None, (key.kind for key in tracked)))
-        cells[Key(*keys[0][:2], kinds[0] if len(kinds) == 1 else "")] = merged
-
-
-def _models_with_right_prices(cells: Mapping[Key, Cell]) -> set[tuple[str, str]]:
-    """Return the models and kinds of unit that match to the last digit on some days."""
-    days = Counter(
-        (key.model, key.kind)
-        for key, cell in cells.items()
-        if cell.charges and cell.bill and cell.bill == cell.ours
-    )
-    return {place for place, count in days.items() if count >= PROOF}
-
-
-def _keys_of_one_factor(cells: Mapping[Key, Cell], step: Decimal) -> set[Key]:
-    """Return the keys of models whose bill and costs differ by one factor."""
-    differing: dict[tuple[str, str], list[Key]] = defaultdict(list)
-    for key, cell in cells.items():
-        if (
-            cell.charges
-            and cell.events
-            and cell.bill != cell.ours
-            and not is_within_rounding(cell, step)
-        ):
-            differing[key.model, key.kind].append(key)
-    return {
-        key
-        for keys in differing.values()
-        if has_one_factor([cells[key] for key in keys], step)
-        for key in keys
-    }
-
-
-def _folded(model: str) -> str:
-    """Return a model's name without its date, in small letters and hyphens."""
-    name = _SEPARATORS.sub("-", model.casefold())
-    return _DATED.sub("", name).removesuffix("-latest")
 
 
 def _first_day(day: str) -> date:

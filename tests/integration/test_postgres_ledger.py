@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import httpx
 import pytest
 
+from outlay._cli.main import main
+from outlay.server import BackgroundServer, ServerSettings
 from outlay.server._errors import (
     DatabaseError,
     NewerDatabaseError,
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ROOT: Final = Path(__file__).parents[2]
+_KEY: Final = "sk_test_0123456789abcdef"
 COST: Final = make_cost()
 
 
@@ -265,3 +269,69 @@ def test_texts_with_any_character_come_back(url: str) -> None:
         )
     assert one.dimensions == ("a\0b\x1a\\",)
     store.close()
+
+
+def serving(url: str) -> BackgroundServer:
+    """Return a server on the ledger, which a block starts and stops."""
+    return BackgroundServer(ServerSettings(port=0, store=url, api_key=_KEY))
+
+
+def test_two_servers_take_the_events_of_one_client(server: PostgresServer) -> None:
+    """Either may be restarted, and a client may send each event to both."""
+    url = server.create_database()
+    client = httpx.Client(headers={"authorization": f"Bearer {_KEY}"}, timeout=30)
+    with client, serving(url) as one, serving(url) as other:
+        metric = {
+            "name": "AI",
+            "type": "metered",
+            "eventType": "cost.ai",
+            "aggregation": "SUM",
+            "valueProperty": "$.amount",
+            "unitCost": 1,
+            "currency": "USD",
+            "productId": "prod_1",
+        }
+        cost = client.post(f"{one.url}/v0/costs", json=metric)
+        assert cost.status_code == 201, cost.text
+        event = {
+            "idempotencyKey": "k",
+            "type": "cost.ai",
+            "source": "tests",
+            "subject": "cus_1",
+            "data": {"amount": 2},
+        }
+        for place in (one, other, one):
+            accepted = client.post(f"{place.url}/v0/events", json=event)
+            assert accepted.status_code == 202, accepted.text
+        summary = client.get(
+            f"{other.url}/v0/costs/{cost.json()['id']}/summary",
+            params={"from": "2000-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"},
+        )
+        assert summary.json()["totalQuantity"] == 2, summary.text
+        metrics = client.get(f"{one.url}/metrics").text
+        assert 'outlay_store_info{engine="PostgreSQL"} 1' in metrics
+
+        server.kill()
+        ready = client.get(f"{one.url}/readyz")
+        refused = client.post(f"{other.url}/v0/events", json=event)
+        assert client.get(f"{one.url}/metrics").status_code == 200
+        server.restart()
+        again = client.post(f"{other.url}/v0/events", json=event)
+
+    assert ready.status_code == 503
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"]
+    assert "send it again" in refused.json()["message"]
+    assert again.status_code == 202
+
+
+def test_a_password_is_no_argument_of_serve(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Other users of the machine can read the arguments of a program."""
+    with pytest.raises(SystemExit):
+        main(["serve", "--store", "postgresql://outlay:hidden@localhost/outlay"])
+
+    shown = capsys.readouterr().err
+    assert "OUTLAY_STORE" in shown
+    assert "hidden" not in shown

@@ -9,11 +9,14 @@ import os
 import random
 import sys
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from outlay.server._errors import DatabaseError, StoreUnavailableError
 from outlay.server._storage.postgres.store import PostgresStore
 from tests.support.stores import DEDUPE_WINDOW, START, make_event
+
+if TYPE_CHECKING:
+    from outlay.server._records import Event, IngestResult
 
 URL_VARIABLE: Final = "LEDGER_URL"
 _BATCH: Final = 20
@@ -38,17 +41,22 @@ def write(url: str, writer: str, prefix: str, count: int) -> None:
             make_event(f"{prefix}{number}", id=f"evt_{writer}_{number}")
             for number in numbers[start : start + _BATCH]
         ]
-        while True:
-            try:
-                results = store.append(events, START)
-                store.do_background_work(START + start * 1_000_000)
-            except StoreUnavailableError:
-                threading.Event().wait(0.02)
-            else:
-                break
+        results = _stored(store, events, START + start * 1_000_000)
         text = "".join(f"{one.event.key} {one.event.id}\n" for one in results)
         os.write(1, text.encode())
     store.close()
+
+
+def _stored(store: PostgresStore, events: list[Event], now: int) -> list[IngestResult]:
+    """Append events until they are stored, and fold what is due."""
+    while True:
+        try:
+            results = store.append(events, START)
+            store.do_background_work(now)
+        except StoreUnavailableError:
+            threading.Event().wait(0.02)
+        else:
+            return results
 
 
 if __name__ == "__main__":

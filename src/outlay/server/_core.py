@@ -8,6 +8,8 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from prometheus_client.core import GaugeMetricFamily
+
 from outlay.server._errors import StoreUnavailableError
 from outlay.server._services.auth import (
     ALL_PERMISSIONS,
@@ -42,6 +44,8 @@ from outlay.server._wire.problems import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from prometheus_client import Metric
 
     from outlay._model.clock import Clock
     from outlay.server._settings import ServerSettings
@@ -126,6 +130,7 @@ class ServerCore:
         self.telemetry = ServerTelemetry(
             self.ingest.counts, self.commits.waiting_events, self.store.stored_bytes
         )
+        self.telemetry.add(self._store_metrics)
         self._open_budgets()
         self._opened = True
         self._ensure_default_metrics()
@@ -192,6 +197,13 @@ class ServerCore:
     def now(self) -> int:
         """Return wall time in microseconds since 1970."""
         return self._clock.now_ms() * 1000
+
+    def _store_metrics(self) -> Iterable[Metric]:
+        info = GaugeMetricFamily(
+            "outlay_store_info", "The kind of the store.", labels=("engine",)
+        )
+        info.add_metric((self.settings.engine,), 1)
+        yield info
 
     def check_database(self) -> None:
         """Read the database, and raise if that fails."""

@@ -151,6 +151,11 @@ class ServerSettings(BaseModel):
         return self
 
     @property
+    def engine(self) -> str:
+        """The kind of the store."""
+        return "SQLite" if self.store is None else "PostgreSQL"
+
+    @property
     def store_place(self) -> str:
         """The place of all data, for logs and people. It has no user or password."""
         if self.store is None:

@@ -254,6 +254,4 @@ def test_a_server_answers_any_question_like_the_plain_model(
     **question: Any,  # noqa: ANN401 - the arguments of the other test
 ) -> None:
     """Exact sums, extremes and counts, over any literals."""
-    test_any_question_equals_the_plain_model.hypothesis.inner_test(  # type: ignore[attr-defined]
-        lane, **question
-    )
+    test_any_question_equals_the_plain_model.hypothesis.inner_test(lane, **question)

@@ -45,6 +45,7 @@ def data_health(visit: Visit) -> Page:
             **frame(visit, "Data health"),
             **period_controls(visit),
             "since": f"{began.day} {began:%b %Y, %H:%M}",
+            "store": visit.core.settings.engine,
             "kpis": _kpis(activity, sum(rows.values())),
             "chart": chart,
             "rate_rows": [

@@ -191,10 +191,13 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         return self._watcher.knows(namespace, event_type)
 
     def stored_bytes(self) -> int:
-        """Return the bytes of the database. They are some seconds old."""
+        """Return the bytes of the database. They are some seconds old.
+
+        Metrics must be readable while PostgreSQL is down. They have the last size then.
+        """
         read_at, size = self._size
         if time.monotonic() - read_at > _SIZE_SECONDS:
-            with self._views.reading() as reader:
+            with suppress(StoreUnavailableError), self._views.reading() as reader:
                 size = reader.database_bytes()
             self._size = (time.monotonic(), size)
         return size

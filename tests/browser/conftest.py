@@ -12,6 +12,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.support.showcase import (
     API_KEY,
+    send_budgets,
     send_events,
     send_odd_events,
     send_revenue,
@@ -53,6 +54,7 @@ def server() -> Iterator[BackgroundServer]:
             send_events(client, a_day=20)
             send_revenue(client)
             send_odd_events(client)
+            send_budgets(client)
         yield server
 
 

@@ -31,6 +31,8 @@ PAGES: Final = (
     f"/events?{MONTH}",
     f"/cost-metrics?{MONTH}",
     "/cost-metrics?new=",
+    "/budgets",
+    "/budgets?new=",
     f"/data-health?{MONTH}",
     "/api-keys",
 )

@@ -153,6 +153,20 @@ def send_revenue(client: httpx.Client) -> None:
     assert response.status_code == 200, response.text
 
 
+def send_budgets(client: httpx.Client) -> None:
+    """Store budgets that are below and over their limits, and a webhook."""
+    budgets: dict[str, dict[str, object]] = {
+        "acme": {"name": "Acme GmbH", "limit": "45.5", "customerId": "cus_acme"},
+        "all": {"name": "Everything", "limit": "5000", "thresholds": [50, 90]},
+    }
+    for budget_id, fields in budgets.items():
+        body = {"currency": "USD", **fields}
+        response = client.put(f"/v0/budgets/{budget_id}", json=body)
+        assert response.status_code == 200, response.text
+    webhook = {"url": "http://127.0.0.1:9/hook"}  # fails at once: it is not public
+    assert client.post("/v0/webhooks", json=webhook).status_code == 201
+
+
 _BILLED_BESIDE: Final = {
     ("2026-10-07", "gpt-5.1"): Decimal("3.2041"),
     ("2026-10-09", "gpt-5.1"): Decimal(-1),

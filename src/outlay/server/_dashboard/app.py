@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 
 from outlay.server._dashboard.api_keys import api_keys, change_keys
+from outlay.server._dashboard.budgets import budgets, change_budgets
 from outlay.server._dashboard.cost_metrics import change_metrics, cost_metrics
 from outlay.server._dashboard.customers import customer, customers
 from outlay.server._dashboard.data_health import data_health
@@ -63,6 +64,7 @@ _PAGES: Final[Mapping[str, Callable[[Visit], Page | Redirect]]] = {
     "/events": events,
     "/event": event,
     "/cost-metrics": cost_metrics,
+    "/budgets": budgets,
     "/api-keys": api_keys,
     "/data-health": data_health,
     "/reconciliation": reconciliation,
@@ -71,7 +73,11 @@ _PAGES: Final[Mapping[str, Callable[[Visit], Page | Redirect]]] = {
 
 _ACTIONS: Final[
     Mapping[str, Callable[[Visit, Mapping[str, str]], Awaitable[Page | Redirect]]]
-] = {"/cost-metrics": change_metrics, "/api-keys": change_keys}
+] = {
+    "/cost-metrics": change_metrics,
+    "/budgets": change_budgets,
+    "/api-keys": change_keys,
+}
 """The forms. Each is carried out on the event loop."""
 
 _UPLOADS: Final[Mapping[str, Callable[[Visit, Posted], Page]]] = {

@@ -14,6 +14,7 @@ from outlay.server._dashboard.amounts import (
     tail_class,
 )
 from outlay.server._dashboard.breakdown import break_down, chart_note, choices
+from outlay.server._dashboard.budgets import budget_notice
 from outlay.server._dashboard.charts import bar_width
 from outlay.server._dashboard.events import few_events
 from outlay.server._dashboard.figures import (
@@ -202,6 +203,7 @@ def customer(visit: Visit) -> Page | Redirect:
                 *worth_saying(found.response.warnings or ()),
             ],
             "notes": worth_saying(money.warnings) if money else (),
+            "budget_notice": budget_notice(visit, identifier),
             "all_customers": visit.link("/customers"),
             "kpis": _kpis(visit, found, money, total),
             "chart": found.chart,

@@ -13,6 +13,7 @@ from outlay.server._dashboard.breakdown import (
     chart_note,
     choices,
 )
+from outlay.server._dashboard.budgets import budget_notice
 from outlay.server._dashboard.charts import sparkline
 from outlay.server._dashboard.events import READ as READ_EVENTS
 from outlay.server._dashboard.figures import EventCounts, Scope, event_counts, report
@@ -51,6 +52,7 @@ def overview(visit: Visit) -> Page:
                 *worth_saying(found.response.warnings or ()),
             ],
             "notes": worth_saying(money.warnings) if money else (),
+            "budget_notice": budget_notice(visit),
             "is_empty": not visit.has_events,
             "kpis": _kpis(visit, scope, found, money),
             "chart": found.chart,

@@ -67,6 +67,7 @@ _NAVIGATION: Final = (
     ("/customers", "Customers", ("/customers", "/customer")),
     ("/events", "Events", ("/events", "/event")),
     ("/cost-metrics", "Metrics", ("/cost-metrics",)),
+    ("/budgets", "Budgets", ("/budgets",)),
     ("/data-health", "Data health", ("/data-health",)),
     ("/reconciliation", "Reconciliation", ("/reconciliation",)),
     ("/api-keys", "API keys", ("/api-keys",)),

@@ -63,8 +63,9 @@ faults: $(VENV)/.test  ## thousands of kills, torn files and bad servers (SCALE=
 lanes: wheel  ## test the wheel: each extra, lowest versions, other Pythons (FULL=1)
 	$(BIN)/python -m scripts.lanes $(if $(FULL),--full)
 
-frameworks: wheel  ## test the wheel with the packages that call providers for others
+frameworks: wheel  ## test the wheel with frameworks, the newest and the lowest versions
 	$(BIN)/python -m scripts.lanes frameworks openai2 aiobotocore
+	$(BIN)/python -m scripts.lanes --lowest
 
 lint: $(VENV)/.dev  ## check style, types and import contracts
 	$(BIN)/ruff check .

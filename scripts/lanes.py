@@ -10,8 +10,11 @@ runs tests against the installed package:
 The last two run the smoke suite, and with ``--full`` the unit and property suites.
 
 Packages that do not fit into the usual environment have lanes with suites of their own:
-frameworks that call providers, and packages that need older versions of others. These
-lanes run with ``--full`` or by their names: ``make frameworks``.
+frameworks that call providers, and packages that need older versions of others. Other
+lanes test each integration with the lowest version of its framework that
+``pyproject.toml`` admits. The newest versions are in the usual environment, or in the
+lanes of frameworks. All these lanes run with ``--full`` or by their names: ``make
+frameworks``.
 """
 
 from __future__ import annotations
@@ -39,6 +42,12 @@ APART: Final = ("frameworks", "openai2", "aiobotocore")
 _NEWER_PYTHONS: Final = ("3.12", "3.13", "3.14")
 _SMOKE: Final = ("tests/smoke",)
 _FULL: Final = ("tests/smoke", "tests/unit", "tests/property")
+_CORE: Final = ""
+"""Stands for the dependencies of outlay without extras."""
+_WEB_AND_QUEUES: Final = (
+    *("arq", "celery", "django", "dramatiq", "fastapi", "flask", "litestar", "rq"),
+    "starlette",
+)
 
 
 class Lane(NamedTuple):
@@ -49,14 +58,18 @@ class Lane(NamedTuple):
         extras: The extras of outlay that are installed.
         tests: The folders of tests.
         python: The interpreter. Empty if this machine has none.
-        lowest: Whether the lowest admitted versions are installed.
+        lowest: The extras of which the lowest admitted versions are installed.
+        beside: More packages, such as those that fit to the lowest versions.
+        options: More arguments of pytest.
     """
 
     name: str
     extras: tuple[str, ...]
     tests: tuple[str, ...] = _SMOKE
     python: str = sys.executable
-    lowest: bool = False
+    lowest: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 class Result(NamedTuple):
@@ -81,18 +94,62 @@ def lanes(*, full: bool) -> list[Lane]:
     return [
         Lane("wheel", ()),
         *(Lane(f"wheel[{extra}]", (extra,)) for extra in _EXTRAS),
-        Lane("lowest versions", _EXTRAS, tests, lowest=True),
+        Lane("lowest versions", _EXTRAS, tests, lowest=(_CORE, *_EXTRAS)),
         *(
             Lane(f"Python {version}", _EXTRAS, tests, python=_python(version))
             for version in _NEWER_PYTHONS
         ),
-        *(_lanes_apart() if full else ()),
+        *((*_lanes_apart(), *_lowest_frameworks()) if full else ()),
     ]
 
 
 def _lanes_apart() -> Iterator[Lane]:
     for name in APART:
         yield Lane(name, ("otel", "pricing", f"test-{name}"), (f"tests/{name}",))
+
+
+def _lowest_frameworks() -> Iterator[Lane]:
+    """Yield the lanes of the integrations' lowest frameworks, in groups that fit."""
+    apart, openai2 = "tests/frameworks/test_{}.py", "tests/openai2/test_{}.py"
+    yield _lowest_lane(
+        _WEB_AND_QUEUES, "tests/integrations", beside=("granian>=2.5", "gunicorn>=23")
+    )
+    yield _lowest_lane(
+        ("langchain",),
+        apart.format("langchain_handler"),
+        beside=(
+            *("boto3", "langchain==1.0.0", "langchain-anthropic==1.0.0"),
+            *("langchain-openai==1.0.0", "langgraph==1.0.0"),
+        ),
+    )
+    yield _lowest_lane(
+        ("llama-index",),
+        openai2.format("llama_index_handler"),
+        beside=("boto3", "llama-index-llms-openai<0.6"),
+    )
+    yield _lowest_lane(
+        ("mcp", "openai-agents", "pydantic-ai"),
+        *map(
+            apart.format,
+            ("mcp", "openai_agents_processor", "pydantic_ai_capability"),
+        ),
+        beside=("boto3", "pydantic-ai-slim[anthropic,openai]"),
+    )
+    yield _lowest_lane(("litellm",), "tests/capture/providers/test_litellm_proxy.py")
+
+
+def _lowest_lane(
+    integrations: tuple[str, ...], *tests: str, beside: tuple[str, ...] = ()
+) -> Lane:
+    return Lane(
+        f"lowest {', '.join(integrations)}",
+        ("otel", "pricing", "server", *integrations),
+        tests,
+        lowest=integrations,
+        beside=beside,
+        # Earlier releases use what their newer dependencies deprecate.
+        options=("-W", "default::DeprecationWarning", "-W", "default::UserWarning"),
+    )
 
 
 def run(lane: Lane) -> Result:
@@ -106,7 +163,7 @@ def run(lane: Lane) -> Result:
     python = str(venv / "bin" / "python")
     extras = f"[{','.join(lane.extras)}]" if lane.extras else ""
     (wheel,) = (ROOT / "dist").glob("outlay-*.whl")
-    packages = [f"{wheel}{extras}", *_TOOLS, *(_lowest(lane) if lane.lowest else ())]
+    packages = [f"{wheel}{extras}", *_TOOLS, *lane.beside, *_lowest(lane)]
     if "tests/unit" in lane.tests:
         packages.append("import-linter")  # brings rich, so not where `cli` is missing
     for command in (
@@ -129,9 +186,10 @@ def _installer(python: str) -> list[str]:
 
 def _tested(lane: Lane, python: str, started: float) -> Result:
     workers = ["--numprocesses=2"] if len(lane.tests) > 1 else []
+    apart = (f"test-{Path(tests).parts[1]}" for tests in lane.tests)
     ran = pytest(
-        [python, "-m", "pytest", "-q", *workers, *lane.tests],
-        OUTLAY_TEST_EXTRAS=" ".join(lane.extras),
+        [python, "-m", "pytest", "-q", *workers, *lane.options, *lane.tests],
+        OUTLAY_TEST_EXTRAS=" ".join((*lane.extras, *apart)),
     )
     return ran._replace(name=lane.name, seconds=time.monotonic() - started)
 
@@ -175,10 +233,8 @@ def table(results: Sequence[Result]) -> str:
 def _lowest(lane: Lane) -> Iterator[str]:
     """Yield ``package==version`` for each lower bound of a lane's dependencies."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = list(project["dependencies"])
-    for extra in lane.extras:
-        wanted += project["optional-dependencies"][extra]
-    for requirement in wanted:
+    of_extra = {_CORE: project["dependencies"], **project["optional-dependencies"]}
+    for requirement in (each for extra in lane.lowest for each in of_extra[extra]):
         if found := re.match(r"([\w-]+)>=([\d.]+)", requirement):
             yield f"{found[1]}=={found[2]}"
 
@@ -208,12 +264,17 @@ def main() -> int:
     parser.add_argument(
         "--full", action="store_true", help="run the unit and property suites, too"
     )
+    parser.add_argument(
+        "--lowest", action="store_true", help="run the lowest frameworks only"
+    )
     parser.add_argument("name", nargs="*", help="run these lanes only")
     given = parser.parse_args()
     chosen = lanes(full=given.full)
     if given.name:
-        known = {lane.name: lane for lane in (*_lanes_apart(), *chosen)}
+        known = {lane.name: lane for lane in (*lanes(full=True), *chosen)}
         chosen = [known[name] for name in given.name]
+    if given.lowest:
+        chosen = [*_lowest_frameworks()]
     results = [run(lane) for lane in chosen]
     print(f"\n{table(results)}", end="")
     return int(any(each.failed for each in results))

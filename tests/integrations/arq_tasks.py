@@ -45,11 +45,10 @@ class WorkerSettings:
 
 
 async def _enqueue() -> None:
-    redis = await create_pool(_REDIS)
-    for number in TASKS:
-        with belonging(number):
-            await redis.enqueue_job("spend", number)
-    await redis.aclose()
+    async with await create_pool(_REDIS) as redis:
+        for number in TASKS:
+            with belonging(number):
+                await redis.enqueue_job("spend", number)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.integrations.customers import CUSTOMERS, totals
 from tests.integrations.queue_tasks import (
@@ -82,26 +82,23 @@ def redis_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if _REDIS is None:
         pytest.skip("redis-server is not on this machine: apt-get install redis-server")
     folder = tmp_path_factory.mktemp("redis")
-    socket = folder / "redis.sock"
-    options = ("--port", "0", "--unixsocket", socket, "--save", "", "--dir", folder)
+    path = folder / "redis.sock"
+    options = ("--port", "0", "--unixsocket", path, "--save", "", "--dir", folder)
     with subprocess.Popen([_REDIS, *options], stdout=subprocess.DEVNULL) as process:
         try:
-            _wait_for_redis(socket)
-            yield socket
+            _wait_for_redis(process, path)
+            yield path
         finally:
             process.terminate()
 
 
-def _wait_for_redis(socket: Path) -> None:
+def _wait_for_redis(process: subprocess.Popen[bytes], path: Path) -> None:
     until = time.monotonic() + DEADLINE
-    with Redis(unix_socket_path=str(socket)) as redis:
-        while True:
-            try:
-                redis.ping()
-            except RedisConnectionError:
-                assert time.monotonic() < until, "Redis does not start"
-            else:
-                return
+    with socket.socket(socket.AF_UNIX) as connection:
+        while connection.connect_ex(str(path)):
+            assert time.monotonic() < until, "Redis does not start"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                assert process.wait(0.02) is None, "Redis has ended"
 
 
 @pytest.mark.slow

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 from wsgiref.util import FileWrapper, setup_testing_defaults
 
 import pytest
 from flask import Flask
+from packaging.version import Version
 
 import outlay
 from outlay.integrations.flask import Outlay
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from outlay.testing import Costs
 
 _REQUESTS: Final = range(1, 61)
+
+# Earlier releases of Flask let a body of `stream_with_context` keep its request on the
+# thread until it is read, and fail if another request began there in between.
+_BODIES_OVERLAP: Final = Version(version("flask")) >= Version("3.1.2")
 
 
 def _call(app: Any, number: int, **environ: object) -> Iterable[bytes]:  # noqa: ANN401 - any WSGI application
@@ -48,7 +54,8 @@ def test_flask_requests_at_the_same_time_belong_to_their_own_customers(
     """
 
     def visit(numbers: range) -> None:
-        for body in [_call(flask_application.app, number) for number in numbers]:
+        bodies = (_call(flask_application.app, number) for number in numbers)
+        for body in [*bodies] if _BODIES_OVERLAP else bodies:
             assert _read(body).strip().isdigit()
 
     with ThreadPoolExecutor(4) as threads:

@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import outlay
 from outlay._capture.spans import processor as module
 from outlay._model.attribution import Attribution, current_attribution
+from outlay.errors import ConfigError
 from outlay.otel import (
     ATTR_AMOUNT,
     ATTR_CURRENCY,
@@ -65,6 +66,41 @@ def as_customer(customer: str) -> contextvars.Context:
 def span_of(tracer: Tracer, attributes: dict[str, Any]) -> None:
     """Start and end a span."""
     tracer.start_span("call", attributes=attributes).end()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "customer"),
+    [
+        ({"user.id": "cus_user"}, "cus_user"),
+        ({"team": "cus_team", "user.id": "cus_user"}, "cus_team"),
+        ({"outlay.customer_id": "cus_own", "team": "cus_team"}, "cus_own"),
+        ({"team": "", "user.id": 7}, "cus_code"),
+        ({"enduser.id": "cus_stranger"}, "cus_code"),
+        ({"team": "x" * 5000, "user.id": "cus_user"}, "cus_user"),
+    ],
+)
+def test_only_named_attributes_are_the_customer(
+    attributes: dict[str, Any], customer: str
+) -> None:
+    """Other attributes may come from a stranger."""
+    with Recorded() as recorded:
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(
+            CostSpanProcessor(recorded.client, customer_attributes=["team", "user.id"])
+        )
+        as_customer("cus_code").run(
+            span_of, provider.get_tracer("test"), {**SEMCONV, **attributes}
+        )
+        provider.shutdown()
+
+    assert recorded.only().subject == customer
+
+
+@pytest.mark.parametrize("names", ["user.id", [""], [7]])
+def test_names_of_attributes_are_checked(names: Any) -> None:
+    """A text alone would be taken for its letters."""
+    with pytest.raises(ConfigError, match=r"\['user\.id'\]"):
+        CostSpanProcessor(customer_attributes=names)
 
 
 def test_a_billable_span_becomes_a_cost_event(traced: Traced) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from opentelemetry.sdk.trace import SpanProcessor
 
 from outlay._capture.extraction.registry import has_unique_ids
-from outlay._capture.guard import guarded
+from outlay._capture.guard import guarded, report_failure
 from outlay._capture.instrumentation.observed_call import ObservedCall
 from outlay._capture.operations.state import current_operation_state
 from outlay._capture.pricing.genai_package import load_genai_package
@@ -28,8 +28,12 @@ from outlay._capture.spans.dialects import (
 from outlay._model.attribution import current_attribution
 from outlay._model.bounded import BoundedDict
 from outlay._model.clock import NS_PER_MS, from_ms
+from outlay._model.event_rules import validate_text
+from outlay.errors import ConfigError, InvalidEventError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from opentelemetry import context as otel
     from opentelemetry.sdk.trace import ReadableSpan, Span
     from opentelemetry.trace import SpanContext
@@ -71,12 +75,26 @@ class CostSpanProcessor(SpanProcessor):
         >>> trace.set_tracer_provider(provider)
     """
 
-    def __init__(self, client: Client | None = None) -> None:
+    def __init__(
+        self, client: Client | None = None, *, customer_attributes: Sequence[str] = ()
+    ) -> None:
         """Create a processor.
 
         Args:
             client: The client that tracks the costs. If None, the default client.
+            customer_attributes: More attributes that contain the customer of a span,
+                such as ``user.id``, which Langfuse's ``propagate_attributes`` sets. The
+                first one that a span has is used, after ``outlay.customer_id``. Name
+                only attributes that your own program sets from what it has
+                authenticated. Defaults to none.
+
+        Raises:
+            ConfigError: ``customer_attributes`` is not a sequence of names.
         """
+        self._customer_attributes = (
+            ATTR_CUSTOMER_ID,
+            *_attribute_names(customer_attributes),
+        )
         load_genai_package()  # here, not in a call
         self._client = client
         # Single operations of a dict and a set need no lock.
@@ -157,7 +175,7 @@ class CostSpanProcessor(SpanProcessor):
         Context().run(
             self._record,
             _with_span_id(observation, span),
-            _owner(attributes, owner),
+            self._owner(attributes, owner),
             around,
             span,
         )
@@ -176,12 +194,33 @@ class CostSpanProcessor(SpanProcessor):
         at = None if ended is None else from_ms(ended // NS_PER_MS)
         Recorder.for_client(self._client).record(observation, owner, at)
 
+    def _owner(self, attributes: Attributes, owner: Attribution) -> Attribution:
+        """Return the attribution of a span. ``owner`` is that of its code."""
+        for name in self._customer_attributes:
+            customer = attributes.get(name)
+            if isinstance(customer, str) and customer:
+                try:
+                    valid = validate_text("customer_id", customer)
+                except InvalidEventError as error:
+                    report_failure("spans", error, f"{name} is no customer's id")
+                else:
+                    return owner._replace(customer_id=valid)
+        return owner
 
-def _owner(attributes: Attributes, owner: Attribution) -> Attribution:
-    customer = attributes.get(ATTR_CUSTOMER_ID)
-    if isinstance(customer, str) and customer:
-        return owner._replace(customer_id=customer)
-    return owner
+
+def _attribute_names(names: Sequence[str]) -> Sequence[str]:
+    """Return ``names``.
+
+    Raises:
+        ConfigError: They are not a sequence of names.
+    """
+    if isinstance(names, str) or not all(
+        isinstance(name, str) and name for name in names
+    ):
+        raise ConfigError(
+            "customer_attributes must be a sequence of names, such as ['user.id']"
+        )
+    return names
 
 
 def _with_span_id(observation: Observation, span: ReadableSpan) -> Observation:

@@ -116,11 +116,11 @@ def test_an_interrupted_copy_goes_on(
             raise KeyboardInterrupt
 
     interruptions = 0
-    while True:
+    result = None
+    while result is None:
         try:
             with closing(opened(first)) as one, closing(opened(second)) as other:
                 result = copy_store(one, other, NOW, interrupt)
-            break
         except KeyboardInterrupt:
             interruptions += 1
     assert interruptions > 6

@@ -25,6 +25,7 @@ from tests.support.stores import HOUR, START, make_cost, make_event, make_key
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from outlay.server._records import Correction
     from outlay.server._storage.store import Store
 
 DAY: Final = 24 * HOUR
@@ -114,19 +115,20 @@ def _correct(store: Store) -> None:
         "org_a", partial(decide_closing, day, day + DAY, "finance", START + 2 * DAY)
     )
     store.append([make_event("late", at=day + 5, data='{"amount":3}')], now)
-    adjust = {"cost": COSTS[0], "delta": Decimal("-0.000000000000000000000000000002")}
-    for kind, event, fields in (
-        (CorrectionKind.VOID, "evt_3_0", {}),
-        (CorrectionKind.ADJUST, "evt_2_0", adjust),
-        (CorrectionKind.VOID, "evt_40_1", {}),
-    ):
-        order = Order(kind, "test", None, "finance", now, **fields)
-        [done] = store.correct("org_a", [event], partial(decide, order), now)
-        assert done is not None
-    order = Order(
-        CorrectionKind.REVERT, "test", None, "finance", now + 1, reverts=done.id
-    )
-    store.correct("org_a", ["evt_40_1"], partial(decide, order), now + 1)
+    void = Order(CorrectionKind.VOID, "test", None, "finance", now)
+    delta = Decimal("-0.000000000000000000000000000002")
+    adjust = void._replace(kind=CorrectionKind.ADJUST, cost=COSTS[0], delta=delta)
+    _order(store, "evt_3_0", void)
+    _order(store, "evt_2_0", adjust)
+    voided = _order(store, "evt_40_1", void)
+    revert = void._replace(kind=CorrectionKind.REVERT, now=now + 1, reverts=voided.id)
+    _order(store, "evt_40_1", revert)
+
+
+def _order(store: Store, event_id: str, order: Order) -> Correction:
+    [done] = store.correct("org_a", [event_id], partial(decide, order), order.now)
+    assert done is not None
+    return done
 
 
 def _add_money(store: Store) -> None:

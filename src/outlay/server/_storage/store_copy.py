@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from decimal import Decimal
 
-    from outlay.server._metering.metric import CompiledMetric
+    from outlay.server._metering.metric import Accumulator, CompiledMetric
     from outlay.server._storage.copy_store import Row
 
 _BATCH: Final = 5000  # events of one step
@@ -224,7 +224,7 @@ def _totals(
     reader: Reader, metric: CompiledMetric, *, gross: bool
 ) -> dict[str, _Total]:
     """Return a metric's totals of all time by customer."""
-    found = defaultdict(metric.new_accumulator)
+    found: defaultdict[str, Accumulator] = defaultdict(metric.new_accumulator)
     for one in reader.contributions(
         metric, FIRST_INSTANT, _END, names=(CUSTOMER_NAME,), gross=gross
     ):

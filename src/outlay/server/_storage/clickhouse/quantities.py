@@ -194,11 +194,17 @@ class _Query:
             bucket_at = bucket * hours * MICROSECONDS_PER_HOUR
             for number, one in enumerate(values):
                 # The counts belong to the first of several values.
-                counts = (events, skipped) if not number else (0, 0)
+                is_first = number == 0
                 yield Contribution(
-                    bucket_at, customer, dimensions, *counts, one, tuple(at),
-                    0 if number else other,
-                )  # fmt: skip
+                    bucket_at,
+                    customer,
+                    dimensions,
+                    events if is_first else 0,
+                    skipped if is_first else 0,
+                    one,
+                    tuple(at),
+                    other if is_first else 0,
+                )
 
     def _values_of(self, value: Any, odd: list[str]) -> list[Decimal | None]:  # noqa: ANN401 - a column
         if self._metric.aggregation is Aggregation.COUNT:

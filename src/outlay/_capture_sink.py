@@ -39,7 +39,6 @@ class CaptureSink:
 
     def __init__(self, client: Client) -> None:
         self._client: Final = client
-        self._pipeline: Final = pipeline_of(client)
 
     def track_captured(
         self,
@@ -97,7 +96,7 @@ class CaptureSink:
             ClosedError: The client is closed. Nothing was stored.
         """
         ensure_forked_state()
-        pipeline = self._pipeline
+        pipeline = pipeline_of(self._client)
         payload = self._compose_without_amount(event_type, fields)
         if fields.get("customer_id") is None and not pipeline.unattributed.accepts(
             event_type, payload
@@ -118,7 +117,7 @@ class CaptureSink:
             return None
 
     def _compose_without_amount(self, event_type: str, fields: TrackFields) -> bytes:
-        pipeline = self._pipeline
+        pipeline = pipeline_of(self._client)
         customer_id = fields.get("customer_id")
         labels = (
             event_type,
@@ -161,4 +160,4 @@ class CaptureSink:
             command has tracked or discarded it, and there is nothing to track. It
             raises OSError if the disk cannot note the change.
         """
-        return self._pipeline.unpriced.replacing(stored)
+        return pipeline_of(self._client).unpriced.replacing(stored)

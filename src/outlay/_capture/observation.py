@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from outlay._model.event_rules import validate_text
+from outlay._model.event_rules import is_plain_text, validate_text
 from outlay.errors import InvalidEventError
 
 
@@ -87,7 +87,8 @@ def without_invalid_names(observation: Observation) -> Observation:
     invalid = [
         name
         for name in _NAMES
-        if (text := getattr(observation, name)) is not None and not _is_name(text)
+        if (text := getattr(observation, name)) is not None
+        and not (is_plain_text(text) or _is_name(text))
     ]
     if not invalid:
         return observation

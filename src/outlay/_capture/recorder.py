@@ -6,6 +6,7 @@ Every source of observations ends here: decorators, captured clients, spans, cal
 from __future__ import annotations
 
 import weakref
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from outlay._capture.observation import without_invalid_names
@@ -20,12 +21,10 @@ from outlay._capture.recording.decide import RecentCosts
 from outlay._capture.recording.hand_over import Handover
 from outlay._capture.span_attributes import stamp
 from outlay._default_client import default_client
-from outlay._model.clock import SystemClock, from_ms
 from outlay.errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from outlay._capture.observation import Observation
     from outlay._capture.pricing import PricedAmount, PriceLists, PriceUnknown
@@ -158,9 +157,8 @@ def _create(client: Client) -> Recorder:
             raise ClosedError("this client is gone; create another")
         return found
 
-    clock = SystemClock()
     return Recorder(
         living_client,
         configured_prices(client.settings),
-        now=lambda: from_ms(clock.now_ms()),
+        now=lambda: datetime.now(UTC),
     )

@@ -10,6 +10,7 @@ from outlay._model.clock import NS_PER_MS, Clock, format_rfc3339
 from outlay._model.event_rules import (
     LABEL_FIELDS,
     MAX_TEXT_CHARS,
+    SURELY_FITS,
     check_size,
     data_members,
     json_string,
@@ -155,7 +156,7 @@ class EventComposer:
         elif not start <= (now := now_ns()) < end:
             instant = self._current_instant(now)
         payload = f'{opening}{amount}{more}}},"timestamp":"{instant}{ending}}}'.encode()
-        if data:  # no other part can be large
+        if len(payload) > SURELY_FITS:  # only data can be large
             check_size(data, payload)
         return hasher, operation_id, payload
 

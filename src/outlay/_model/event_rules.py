@@ -21,7 +21,8 @@ MAX_EVENT_BYTES: Final = 256 * 1024
 """The largest event in bytes. A larger one is refused where it is tracked, because the
 caller can still act there. Servers accept 1 MiB. A batch's envelope fits, too."""
 
-_SURELY_FITS: Final = MAX_EVENT_BYTES - 1024  # whatever the length of its key
+SURELY_FITS: Final = MAX_EVENT_BYTES - 1024
+"""The bytes of an event without its key that fit, whatever the length of the key."""
 
 MAX_TEXT_CHARS: Final = 255
 """The longest type, source, customer or label. Servers apply the same limit."""
@@ -78,6 +79,16 @@ def validate_text(field: str, value: object, *, max_chars: int = MAX_TEXT_CHARS)
     return value
 
 
+def is_plain_text(value: object) -> bool:
+    """Return whether ``value`` surely passes `validate_text`. Most text does."""
+    return (
+        type(value) is str
+        and value.isprintable()
+        and value >= "!"  # neither empty nor blank
+        and len(value) <= MAX_TEXT_CHARS
+    )
+
+
 def operation_id_text(operation_id: OperationId) -> str:
     """Return an operation id as text.
 
@@ -125,7 +136,7 @@ def check_size(data: object, payload: bytes) -> None:
     Raises:
         InvalidEventError: It has more than `MAX_EVENT_BYTES`.
     """
-    size = len(add_key(payload)) if len(payload) > _SURELY_FITS else 0
+    size = len(add_key(payload))
     if size > MAX_EVENT_BYTES:
         raise InvalidEventError(
             "data",

@@ -29,7 +29,11 @@ import msgspec
 
 from outlay._fork import after_fork_in_child
 from outlay._model.bounded import BoundedDict
-from outlay._model.event_rules import MAX_OPERATION_ID_CHARS, validate_text
+from outlay._model.event_rules import (
+    MAX_OPERATION_ID_CHARS,
+    is_plain_text,
+    validate_text,
+)
 from outlay.errors import InvalidEventError
 
 if TYPE_CHECKING:
@@ -150,6 +154,10 @@ def operation_id_text(operation_id: object) -> str:
 
 
 def _valid_or_none(given: object) -> str | None:
+    if given is None:
+        return None
+    if type(given) is str and is_plain_text(given):
+        return given
     try:
         return operation_id_text(given)
     except InvalidEventError:  # a mistake of the provider or of an extractor

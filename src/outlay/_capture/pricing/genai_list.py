@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from datetime import UTC
 from decimal import Context, localcontext
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import genai_prices
 from genai_prices.data_snapshot import get_snapshot
@@ -58,12 +58,9 @@ _IMPLAUSIBLE: Final = PriceUnknown(
 _CONTEXT: Final = Context(prec=28)
 
 
-class _UsageShape(NamedTuple):
-    """The facts that select the price of a call, besides the counts."""
-
-    day: date
-    units: tuple[str, ...]
-    above_zero: tuple[bool, ...]
+_UsageShape: TypeAlias = "tuple[date, tuple[str, ...], tuple[bool, ...]]"
+"""The facts that select the price of a call, besides the counts: its day in UTC, the
+units, and which of them have a count above zero."""
 
 
 class _CachedRates(NamedTuple):
@@ -151,10 +148,11 @@ class _PricedModel:
     def price(self, usage: Mapping[str, Any], at: datetime) -> Price | PriceUnknown:
         """Return the price of ``usage`` at that time, or why it is unknown."""
         at = at.astimezone(UTC)
-        counts = self._counts(usage)
+        # None, if genai-prices itself must read them.
+        counts = self._units(usage) if self._read is None else self._read(usage)
         if counts is None or not self._constant:
             return self._calculate(usage, at)[0]
-        shape = _UsageShape(at.date(), tuple(counts), tuple(map(bool, counts.values())))
+        shape = (at.date(), tuple(counts), tuple(map(bool, counts.values())))
         entry = self._shapes.get(shape)
         if entry is None:
             price, entry = self._calculate(usage, at, counts)
@@ -167,10 +165,8 @@ class _PricedModel:
             return self._calculate(usage, at)[0]
         return Price(amount=strip_zeros(amount), data=entry.data)
 
-    def _counts(self, usage: Mapping[str, Any]) -> dict[str, int] | None:
-        """Return the counts by unit, or None if genai-prices itself must read them."""
-        if self._read is not None:
-            return self._read(usage)
+    def _units(self, usage: Mapping[str, Any]) -> dict[str, int] | None:
+        """Return usage that is in units already, if all counts are whole numbers."""
         if (
             self._flavor is not None
             or not usage.keys() <= genai_usage.UNITS.units.keys()

@@ -66,7 +66,8 @@ class UsageReader:
             for rest, unit, required in fields:
                 count: Any = group
                 for name in rest:
-                    count = _step(count, name)
+                    is_dict = type(count) is dict
+                    count = count.get(name) if is_dict else _step(count, name)
                 if type(count) is int and count >= 0:
                     counts[unit] = counts.get(unit, 0) + count
                 elif required or count is not None:

@@ -6,19 +6,20 @@ unpriced. That is neither zero nor a guess.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from outlay._capture.guard import guarded
+from outlay._model.events import Provenance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from outlay._capture.observation import Observation
-    from outlay._model.events import Provenance
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +76,7 @@ _FAILED: Final = PriceUnknown(
 NO_LIST: Final = PriceUnknown("no_price_list", "there is no price list to ask")
 
 
-class PricedAmount(NamedTuple):
+class PricedAmount(msgspec.Struct, frozen=True):
     """The amount of an operation, and its source.
 
     Attributes:
@@ -140,30 +141,28 @@ class PriceLists:
             observation: The observation.
             at: The time at which the cost arose, aware.
         """
-        amount = _given(observation)
-        if amount is not None and amount.provenance == "reported":
-            return self._override(observation, at) or amount
+        amount = observation.amount
+        if amount is not None and observation.provenance == "reported":
+            return self._override(observation, at) or _given(amount, observation)
         unknown = _unpriceable(observation)
         if unknown is not None:
             pending = unknown is PENDING
             return (pending and self._override(observation, at)) or unknown
-        price = _first_price(self._lists, observation, at)
-        return _priced(price) if isinstance(price, Price) else amount or price
+        price = _ask(self._lists, observation, at)
+        if isinstance(price, Price):
+            return _priced(price)
+        return price if amount is None else _given(amount, observation)
 
     def _override(self, observation: Observation, at: datetime) -> PricedAmount | None:
-        price = _first_price(self._overriding, observation, at)
+        price = _ask(self._overriding, observation, at)
         if isinstance(price, Price) and price.overrides_reported:
             return _priced(price)
         return None
 
 
-def _given(observation: Observation) -> PricedAmount | None:
-    """Return the amount that the provider or a tool gave, or None."""
-    if observation.amount is None:
-        return None
-    return PricedAmount(
-        observation.amount, observation.currency, observation.provenance, None
-    )
+def _given(amount: Decimal, observation: Observation) -> PricedAmount:
+    """Return the amount that the provider or a tool gave."""
+    return PricedAmount(amount, observation.currency, observation.provenance, None)
 
 
 def _unpriceable(observation: Observation) -> PriceUnknown | None:
@@ -182,6 +181,16 @@ def _priced(price: Price) -> PricedAmount:
     return PricedAmount(price.amount, price.currency, "priced", price.data)
 
 
+def _ask(
+    lists: Sequence[PriceList], observation: Observation, at: datetime
+) -> Price | PriceUnknown:
+    """Return the first price. A list that fails on strange usage ends the search.
+
+    Its price may be the agreed one, so no later list may take its place.
+    """
+    return guarded("prices", _first_price, lists, observation, at) or _FAILED
+
+
 def _first_price(
     lists: Sequence[PriceList], observation: Observation, at: datetime
 ) -> Price | PriceUnknown:
@@ -192,8 +201,7 @@ def _first_price(
     """
     price: Price | PriceUnknown = NO_LIST
     for each in lists:
-        # A list that fails on strange usage must not lose the cost.
-        price = guarded("prices", each.price, observation, at) or _FAILED
+        price = each.price(observation, at)
         if isinstance(price, Price) or price.overrides_reported:
             break
     return price

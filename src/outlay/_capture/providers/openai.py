@@ -276,7 +276,8 @@ def _tokens(
     """Yield the cost of tokens, with the provider's own amount where it reports one."""
     report = only_numbers(usage or response.get("usage")) or {}
     counts, contradiction = _reconciled(call.provider, _without_amounts(report))
-    flavor = _SHAPES.get(call.provider, {shape: shape}).get(shape)
+    shapes = _SHAPES.get(call.provider)
+    flavor = shape if shapes is None else shapes.get(shape)
     endpoint, region = _endpoint_of(call)
     tokens = Observation(
         provider=call.provider,
@@ -294,9 +295,12 @@ def _tokens(
         contradiction=contradiction,
     )
     yield tokens
-    upstream = _upstream(call.provider, report, response.get("usage"))
-    if upstream:
-        yield replace(tokens, line="upstream", usage={}, flavor=None, amount=upstream)
+    if call.provider == "openrouter":
+        upstream = _upstream(report, response.get("usage"))
+        if upstream:
+            yield replace(
+                tokens, line="upstream", usage={}, flavor=None, amount=upstream
+            )
 
 
 def _without_amounts(report: dict[str, Any]) -> dict[str, Any]:
@@ -374,13 +378,13 @@ def _in_units(usage: Response) -> dict[str, Any]:
     return units
 
 
-def _upstream(provider: str, report: Response, usage: object) -> Decimal | None:
+def _upstream(report: Response, usage: object) -> Decimal | None:
     """Return the amount that the provider behind OpenRouter charges.
 
     With the user's own key, OpenRouter charges its fee, and the provider behind it
     charges the tokens: two bills.
     """
-    if provider != "openrouter" or not isinstance(usage, Mapping):
+    if not isinstance(usage, Mapping):
         return None
     details = report.get("cost_details")
     if usage.get("is_byok") is not True or not isinstance(details, Mapping):

@@ -94,6 +94,8 @@ def _track(
     sink: CaptureSink, cost: CapturedCost, price: PricedAmount, *, expected: str
 ) -> Receipt:
     observation = cost.observation
+    data = _data(observation, cost.attribution)
+    data.update(price_fields(price))
     return sink.track_captured(
         cost.attribution,
         event_type_for_currency(price.currency, observation.event_type, expected),
@@ -104,7 +106,7 @@ def _track(
         line=observation.line,
         provenance=price.provenance,
         timestamp=cost.at,
-        data={**_data(observation, cost.attribution), **price_fields(price)},
+        data=data,
     )
 
 
@@ -154,13 +156,14 @@ def price_fields(price: PricedAmount) -> dict[str, Any]:
 
 def _data(observation: Observation, attribution: Attribution) -> dict[str, Any]:
     """Return the data of an event, without its price."""
-    fields = {
-        "model": observation.model,
-        "serviceTier": observation.service_tier,
-        "usage": observation.usage,
-    }
-    known = {name: value for name, value in fields.items() if value}
-    return {**attribution.dimensions, **observation.data, **known}
+    data = {**attribution.dimensions, **observation.data}
+    if observation.model:
+        data["model"] = observation.model
+    if observation.service_tier:
+        data["serviceTier"] = observation.service_tier
+    if observation.usage:
+        data["usage"] = observation.usage
+    return data
 
 
 _NO_PROVIDER: Final = (

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import datetime
 
-if TYPE_CHECKING:
-    from datetime import datetime
+import msgspec
 
-    from outlay._capture.observation import Observation
-    from outlay._capture.pricing import PricedAmount, PriceUnknown
-    from outlay._journal.unpriced_store import StoredCost
-    from outlay._model.attribution import Attribution
-    from outlay._receipt import Receipt
+from outlay._capture.observation import Observation
+from outlay._capture.pricing import PricedAmount, PriceUnknown
+from outlay._journal.unpriced_store import StoredCost
+from outlay._model.attribution import Attribution
+from outlay._receipt import Receipt
 
 
-class CapturedCost(NamedTuple):
+class CapturedCost(msgspec.Struct, frozen=True):
     """An observation, and whose cost it is.
 
     Attributes:
@@ -37,7 +36,7 @@ class Action(enum.Enum):
     SKIP = enum.auto()
 
 
-class StoredUnpriced(NamedTuple):
+class StoredUnpriced(msgspec.Struct, frozen=True):
     """A cost that was stored without a price.
 
     Attributes:
@@ -49,7 +48,7 @@ class StoredUnpriced(NamedTuple):
     is_priceable: bool
 
 
-class Decision(NamedTuple):
+class Decision(msgspec.Struct, frozen=True):
     """A captured cost, its price, and what happens to it.
 
     Attributes:
@@ -68,7 +67,7 @@ class Decision(NamedTuple):
     replaces: StoredUnpriced | None = None
 
 
-class Outcome(NamedTuple):
+class Outcome(msgspec.Struct, frozen=True):
     """A decision that was carried out.
 
     Attributes:

@@ -258,7 +258,8 @@ class OpenCall:
             returned: The object that the caller gets.
             kept: The HTTP response behind it, if the library began to process one.
         """
-        response = _response_in(returned)
+        # Models are slow to answer for attributes that they do not have.
+        response = None if is_model(returned) else _response_in(returned)
         if response is None:
             self._finish_model(returned, getattr(kept, "headers", _NONE))
         else:
@@ -274,7 +275,8 @@ class OpenCall:
             self._observe(response, response)
 
     def _observe(self, returned: Any, response: Any) -> None:
-        call = self._answered(
+        call = replace(
+            self._call,
             headers=response.headers,
             status=response.status_code,
             request_id=request_id_in(response.headers),
@@ -295,9 +297,8 @@ class OpenCall:
 
     def _finish_model(self, model: object, headers: Mapping[str, str]) -> None:
         options, endpoint = self._options, self._endpoint
-        call = self._answered(
-            headers=headers, request_id=getattr(model, "_request_id", None)
-        )
+        request_id = getattr(model, "_request_id", None)
+        call = replace(self._call, headers=headers, request_id=request_id)
         if endpoint.is_json_lines and isinstance(model, str):
             reader = body_reader("", endpoint, self._finisher(call))
             reader.feed(model.encode())
@@ -310,9 +311,6 @@ class OpenCall:
             self._options.finish_call(self._endpoint, call, response, complete=complete)
 
         return finish
-
-    def _answered(self, **changes: Any) -> Call:
-        return replace(self._call, **changes)
 
 
 def _restart_line_decoder(returned: Any, response: Any) -> None:
@@ -331,9 +329,7 @@ _LINES_CHUNK: Final = 64  # bytes, the libraries' own chunk
 
 
 def _response_in(returned: Any) -> Any | None:
-    """Return the HTTP response that an object is or holds, or None if it is a model."""
-    if is_model(returned):
-        return None  # models are slow to answer for attributes that they do not have
+    """Return the HTTP response that an object is or holds, or None."""
     for name in ("http_response", "response"):
         response = getattr(returned, name, None)
         if hasattr(response, "iter_bytes"):

@@ -347,10 +347,14 @@ def test_a_call_that_is_told_of_twice_is_settled_once(capture: Capture) -> None:
 
 
 def collect_until(done: Callable[[], object]) -> None:
-    """Collect garbage: LiteLLM's threads hold a stream for some more moments."""
-    deadline = time.monotonic() + DEADLINE
+    """Collect garbage: LiteLLM's threads hold a stream for some more moments.
+
+    A collection holds the interpreter's lock. Between two of them, the threads go on.
+    """
+    deadline = time.monotonic() + 3 * DEADLINE
     while not done() and time.monotonic() < deadline:
         gc.collect()
+        time.sleep(0.05)  # noqa: TID251 - the end of a reference is no event
 
 
 @pytest.mark.parametrize("parts", [0, 1], ids=["unread", "begun"])

@@ -11,7 +11,7 @@ import re
 import socket
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 import chdb
@@ -19,6 +19,7 @@ import lz4.frame
 
 _CODE: Final = re.compile(r"Code: (\d+)")
 _PARAMETER: Final = "param_"
+_connect: Final[Any] = chdb.connect  # typed for text only, but takes bytes
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -30,7 +31,7 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         # One handle for each connection: the current database belongs to a handle.
-        self._engine = chdb.connect(self.folder)  # type: ignore[no-untyped-call]
+        self._engine = _connect(self.folder)
 
     def finish(self) -> None:
         self._engine.close()
@@ -106,7 +107,7 @@ def main(folder: str, port: str) -> None:
     """Serve a folder until the process is killed."""
     _Handler.folder = folder
     # It stays open, so that the engine does.
-    engine = chdb.connect(folder)  # type: ignore[no-untyped-call]
+    engine = _connect(folder)
     engine.query("CREATE DATABASE IF NOT EXISTS default")
     with _Server(("127.0.0.1", int(port)), _Handler) as server:
         server.serve_forever()

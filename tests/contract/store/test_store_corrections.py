@@ -26,6 +26,7 @@ from outlay.server._wire.request_models import Window
 from tests.support.stores import (
     EMBEDDED,
     HOUR,
+    LANES,
     START,
     compiled,
     finish_background_work,
@@ -290,6 +291,19 @@ def test_every_day_is_what_the_plain_model_says_at_every_moment(
                 for d in range(6)
             ]
             assert found == days
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lane", sorted({*LANES} - {*EMBEDDED}))
+@settings(max_examples=8, deadline=None)
+@given(steps=_steps)
+def test_a_server_says_of_every_day_what_the_plain_model_says(
+    lane: str, steps: list[tuple[str, int, str]]
+) -> None:
+    """With fewer examples, because each needs a database of its own."""
+    test_every_day_is_what_the_plain_model_says_at_every_moment.hypothesis.inner_test(
+        lane, steps
+    )
 
 
 @pytest.mark.parametrize("lane", EMBEDDED)

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import sys
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from outlay._cli.exit_codes import CommandFailedError, ExitCode, UsageError
 from outlay._cli.money_api import MoneyApi
 from outlay._cli.options import add_connection_options, connection_settings
+from outlay._cli.parquet import HAS_PARQUET, ParquetFile
 from outlay._cli.periods import add_period_options, period_of
 from outlay.errors import MissingExtraError, UnavailableError
-
-try:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-except ModuleNotFoundError:  # Parquet reports it: CSV and JSON Lines need no pyarrow.
-    _HAS_PARQUET = False
-else:
-    _HAS_PARQUET = True
 
 if TYPE_CHECKING:
     import argparse
@@ -78,7 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write all pages."""
     if arguments.format == "parquet":
-        if not _HAS_PARQUET:
+        if not HAS_PARQUET:
             raise MissingExtraError("'outlay export --format parquet'", "export")
         if arguments.output is None or arguments.resume is not None:
             raise UsageError("Parquet needs --output, and cannot be resumed")
@@ -128,7 +119,7 @@ def _target(arguments: argparse.Namespace) -> Iterator[_Target]:
     try:
         with open(arguments.output, mode, opener=_private_opener) as file:
             if arguments.format == "parquet":
-                with _ParquetFile(file) as target:
+                with ParquetFile(file) as target:
                     yield target
             else:
                 yield file
@@ -140,29 +131,3 @@ def _target(arguments: argparse.Namespace) -> Iterator[_Target]:
 
 def _private_opener(path: str, flags: int) -> int:
     return os.open(path, flags, _OWNER_ONLY)
-
-
-class _ParquetFile:
-    """Writes pages of CSV as row groups of a Parquet file. Every column is text."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._writer: Any = None
-
-    def __enter__(self) -> _ParquetFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-    def write(self, body: bytes, /) -> None:
-        rows = csv.reader(io.StringIO(body.decode(), newline=""))
-        if self._writer is None:
-            names = next(rows)
-            schema = pa.schema([(name, pa.string()) for name in names])
-            self._writer = pq.ParquetWriter(self._file, schema)
-        schema = self._writer.schema
-        columns = [*zip(*rows, strict=True)] or [()] * len(schema)
-        arrays = [pa.array(column, pa.string()) for column in columns]
-        self._writer.write_table(pa.Table.from_arrays(arrays, schema=schema))

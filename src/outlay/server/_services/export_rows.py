@@ -176,6 +176,9 @@ def total_page(
 def total_rows(total: GroupTotal) -> Sequence[Row]:
     """Return the row of a total."""
     cost = total.metric.cost
+    quantity = format_plain(total.quantity)
+    amount = quantity if total.cost is total.quantity else format_plain(total.cost)
+    is_gross = total.gross is total.cost
     return (
         (
             cost.id,
@@ -184,11 +187,11 @@ def total_rows(total: GroupTotal) -> Sequence[Row]:
             total.customer,
             encode_json(total.dimensions).decode(),
             str(total.events),
-            format_plain(total.quantity),
+            quantity,
             cost.unit,
-            format_plain(total.cost),
-            format_plain(total.gross),
-            format_plain(total.corrections),
+            amount,
+            amount if is_gross else format_plain(total.gross),
+            "0" if is_gross else format_plain(total.corrections),
             cost.currency,
         ),
     )
@@ -251,6 +254,11 @@ def _totals(source: _Source, day: int, *, is_corrected: bool) -> Iterator[GroupT
         customer, *values = key
         total, before = net.get(key), gross.get(key)
         quantity = _quantity(total)
+        cost = multiply(quantity, metric.cost.unit_cost)
+        if before is not total:
+            before_cost = multiply(_quantity(before), metric.cost.unit_cost)
+        else:
+            before_cost = cost
         yield GroupTotal(
             metric,
             day * DAY,
@@ -258,8 +266,8 @@ def _totals(source: _Source, day: int, *, is_corrected: bool) -> Iterator[GroupT
             dict(zip(metric.names, values, strict=True)),
             0 if total is None else total.events,
             quantity,
-            multiply(quantity, metric.cost.unit_cost),
-            multiply(_quantity(before), metric.cost.unit_cost),
+            cost,
+            before_cost,
         )
 
 

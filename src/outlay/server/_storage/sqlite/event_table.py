@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import heapq
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -20,11 +22,11 @@ from outlay.server._wire.response_models import FIRST_INSTANT, LAST_INSTANT
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
 
 SCANNED_ROWS: Final = 20_000
 """The most rows that one page reads: some 0.1 s."""
 
+_ALL: Final = EventFilter()
 _CURSOR: Final = re.compile(r"(-?\d{1,20})_(\d{1,20})", re.ASCII)
 _COLUMNS: Final = f"seq, received_at, {EVENT_COLUMNS}"
 _NEWEST_FIRST: Final = " ORDER BY at DESC, seq DESC"
@@ -60,11 +62,8 @@ class _Period(NamedTuple):
     before: _Place
 
 
-class _Row(NamedTuple):
-    """A row of an event."""
-
-    place: _Place
-    received: ReceivedEvent
+_Row: TypeAlias = Sequence[Any]
+"""A row of `_COLUMNS`."""
 
 
 class SqliteEventReader:
@@ -133,19 +132,19 @@ class SqliteEventReader:
         period = _Period(namespace, start, before)
         types = self._types(namespace) if where.types is None else [*where.types]
         last = self._last_scanned(period, types) if _is_narrow(where) else None
-        rows = heapq.merge(
-            *(self._of_type(period, each, last, where.customers) for each in types),
-            key=lambda row: row.place,
-            reverse=True,
-        )
-        matches = event_matcher(where)
+        sources = [self._of_type(period, each, last, where.customers) for each in types]
+        rows = _newest_first(sources)
+        matches = event_matcher(where) if _needs_event(where) else None
         events: list[ReceivedEvent] = []
         for row in rows:
-            if matches(row.received.event):
-                events.append(row.received)
-            if len(events) == limit:
-                is_more = last is not None or next(rows, None) is not None
-                return EventPage(events, _cursor(row.place) if is_more else None)
+            received = _received(row)
+            if matches is None or matches(received.event):
+                events.append(received)
+                if len(events) == limit:
+                    is_more = last is not None or next(rows, None) is not None
+                    return EventPage(
+                        events, _cursor(_place_of(row)) if is_more else None
+                    )
         return EventPage(events, None if last is None else _cursor(last))
 
     def _types(self, namespace: str) -> list[str]:
@@ -184,24 +183,40 @@ class SqliteEventReader:
         if customers is not None:
             conditions += f" AND {CUSTOMER_COLUMN} IN (SELECT value FROM json_each(?))"  # noqa: S608 - a constant
             wanted.append(msgspec.json.encode(sorted(customers)).decode())
-        rows = self._connection.execute(
+        return self._connection.execute(
             f"SELECT {_COLUMNS} {_IN_PERIOD}{conditions}{_NEWEST_FIRST}",
             (period.namespace, event_type, oldest.at, *period.before, *wanted),
         )
-        return map(_row, rows)
 
     def _first(self, query: str, *parameters: str) -> ReceivedEvent | None:
         row = self._connection.execute(
             f"SELECT {_COLUMNS} {query}",
             parameters,
         ).fetchone()
-        return None if row is None else _row(row).received
+        return None if row is None else _received(row)
 
 
-def _row(row: Sequence[Any]) -> _Row:
-    seq, received_at, *columns = row
-    event = Event(*columns)
-    return _Row(_Place(event.at, seq), ReceivedEvent(event, received_at))
+_place_values: Final = itemgetter(_COLUMNS.split(", ").index("at"), 0)
+
+
+def _place_of(row: _Row) -> _Place:
+    return _Place(*_place_values(row))
+
+
+def _received(row: _Row) -> ReceivedEvent:
+    return ReceivedEvent(Event(*row[2:]), row[1])
+
+
+def _newest_first(sources: Sequence[Iterator[_Row]]) -> Iterator[_Row]:
+    """Return the rows of all sources in the order of each, the newest first."""
+    if len(sources) == 1:
+        return sources[0]  # A merge would take half of the time of an export.
+    return heapq.merge(*sources, key=_place_values, reverse=True)
+
+
+def _needs_event(where: EventFilter) -> bool:
+    """Return whether a filter has a condition that the statement does not check."""
+    return where._replace(types=None, customers=None, start=None, end=None) != _ALL
 
 
 def _is_narrow(where: EventFilter) -> bool:

@@ -14,12 +14,24 @@ from typing import Any, Final
 from outlay._capture import event_types
 from outlay._capture.extraction.fields import to_quantity
 from outlay._capture.extraction.registry import Call, Endpoint, register
+from outlay._capture.instrumentation.uncaptured import uncaptured
 from outlay._capture.observation import Observation
-from outlay._capture.providers.generators.fern import library
+from outlay._capture.providers.generators.fern import http_client_of, library
 
 Response = Mapping[str, Any]
 
-LIBRARY: Final = library("deepgram")
+_SOCKETS: Final = ("listen.v1", "listen.v2", "speak.v1", "speak.v2", "agent.v1")
+
+LIBRARY: Final = library(
+    "deepgram",
+    extra_modules={
+        f"deepgram.{part}.{kind}client": uncaptured(
+            "Deepgram's WebSockets", "connect", http_client_of
+        )
+        for part in _SOCKETS
+        for kind in ("", "raw_")
+    },
+)
 
 
 def transcription(response: Response, call: Call) -> Iterator[Observation]:

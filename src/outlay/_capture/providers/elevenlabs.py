@@ -12,12 +12,30 @@ from typing import Any, Final
 from outlay._capture import event_types
 from outlay._capture.extraction.fields import to_quantity
 from outlay._capture.extraction.registry import Call, Endpoint, register
+from outlay._capture.instrumentation.uncaptured import uncaptured
 from outlay._capture.observation import Observation
-from outlay._capture.providers.generators.fern import library
+from outlay._capture.providers.generators.fern import http_client_of, library
 
 Response = Mapping[str, Any]
 
-LIBRARY: Final = library("elevenlabs")
+
+LIBRARY: Final = library(
+    "elevenlabs",
+    extra_modules={
+        "elevenlabs.realtime_tts": uncaptured(
+            "ElevenLabs' speech of streamed texts", "convert_realtime", http_client_of
+        ),
+        # It does not know its client. So there is a warning if all are captured.
+        "elevenlabs.realtime.scribe": uncaptured(
+            "ElevenLabs' realtime transcriptions", "connect", lambda _: None
+        ),
+        "elevenlabs.conversational_ai.conversation": uncaptured(
+            "ElevenLabs' conversations",
+            "start_session",
+            lambda conversation: http_client_of(conversation.client),
+        ),
+    },
+)
 
 
 def generation(_response: Response, call: Call) -> Observation:

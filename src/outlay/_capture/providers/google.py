@@ -37,6 +37,7 @@ from outlay._capture.instrumentation.streams import (
     observe_aiter,
     observe_iter,
 )
+from outlay._capture.instrumentation.uncaptured import uncaptured
 from outlay._capture.instrumentation.wrappers import observe_result, replace_result
 from outlay._capture.observation import Observation
 from outlay._capture.providers import openai
@@ -398,5 +399,10 @@ LIBRARY: Final = Library(
     _patches,
     module="google.genai",
     patched_objects=lambda client: (_shared_client(client),),
-    extra_modules={"google.genai._gaos.basesdk": _interaction_patches},
+    extra_modules={
+        "google.genai._gaos.basesdk": _interaction_patches,
+        "google.genai.live": uncaptured(
+            "google-genai's live sessions", "connect", _shared_client
+        ),
+    },
 )

@@ -13,9 +13,8 @@ import msgspec
 from outlay._capture.extraction.fields import read_json_fields
 from outlay._capture.extraction.registry import Call, Endpoint
 from outlay._capture.instrumentation.library import InstrumentedClients, Patch
+from outlay._capture.instrumentation.uncaptured import warn_uncaptured
 from outlay._capture.instrumentation.wrappers import observe_result
-from outlay._model.clock import SystemClock
-from outlay._model.rate_limited_log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,8 +28,6 @@ REALTIME_MODULE: Final = "openai.resources.realtime.realtime"
 _ENTRANCES: Final = ("__enter__", "__aenter__", "enter")
 _ENDS: Final = (b"response.completed", b"response.incomplete", b"response.failed")
 _CLIENT: Final = "_outlay_client"
-
-_log: Final = RateLimitedLog(SystemClock())
 
 
 class _Event(msgspec.Struct):
@@ -85,19 +82,11 @@ def websocket_patches(
 
 def realtime_patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
     """Return patches that warn once about realtime sessions, which are not captured."""
-
-    def on_connect(_connection: Any, manager: Any) -> None:
-        if scope.options_for(_client_of(manager)) is not None:
-            _log.warn_once(
-                "openai realtime",
-                "the costs of openai's realtime sessions are not captured; track them "
-                "with outlay.track_cost (said once)",
-            )
-
+    warning = warn_uncaptured("OpenAI's realtime sessions", scope, _client_of)
     for _, manager in _connections(module, "RealtimeConnection"):
         for name in _ENTRANCES:
             if name in vars(manager):
-                yield Patch(manager, name, observe_result("openai", on_connect))
+                yield Patch(manager, name, warning)
 
 
 def _connections(module: ModuleType, name: str) -> Iterable[tuple[Any, Any]]:

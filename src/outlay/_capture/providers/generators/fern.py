@@ -10,16 +10,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from outlay._capture.instrumentation.http_exchange import observe_httpx_response
-from outlay._capture.instrumentation.library import InstrumentedClients, Library, Patch
+from outlay._capture.instrumentation.library import (
+    NO_EXTRA_MODULES,
+    InstrumentedClients,
+    Library,
+    Patch,
+    PatchProvider,
+)
 from outlay._capture.instrumentation.wrappers import observe_context, observe_result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from types import ModuleType
 
 
-def library(name: str) -> Library:
-    """Return the description of a library that Fern generated, by its provider."""
+def library(
+    name: str, extra_modules: Mapping[str, PatchProvider] = NO_EXTRA_MODULES
+) -> Library:
+    """Return the description of a library that Fern generated.
+
+    Args:
+        name: The library's name, which is the provider's, too.
+        extra_modules: More modules that have patches, as in `Library`.
+    """
 
     def patches(package: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:
         core = import_module(f"{package.__name__}.core.http_client")
@@ -36,8 +49,14 @@ def library(name: str) -> Library:
             yield Patch(owner, "request", observe_result(name, on_response))
             yield Patch(owner, "stream", observe_context(name, on_response))
 
-    return Library(name, patches, patched_objects=_http_client)
+    return Library(
+        name,
+        patches,
+        patched_objects=lambda client: (http_client_of(client),),
+        extra_modules=extra_modules,
+    )
 
 
-def _http_client(client: Any) -> Iterable[object]:
-    return (client._client_wrapper.httpx_client,)  # noqa: SLF001 - the patches get it
+def http_client_of(client: Any) -> object:
+    """Return the HTTP client that a client and its parts share."""
+    return client._client_wrapper.httpx_client  # noqa: SLF001 - the patches get it

@@ -333,5 +333,5 @@ def test_a_password_is_no_argument_of_serve(
         main(["serve", "--store", "postgresql://outlay:hidden@localhost/outlay"])
 
     shown = capsys.readouterr().err
-    assert "OUTLAY_STORE" in shown
+    assert "OUTLAY_SERVER_STORE" in shown
     assert "hidden" not in shown

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import socket
 import tempfile
 import threading
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PREFIX: Final = "OUTLAY_SERVER_"
-STORE_VARIABLE: Final = "OUTLAY_STORE"
+STORE_VARIABLE: Final = f"{PREFIX}STORE"
 
 _DESCRIPTION: Final = f"""\
 Run the reference server until Ctrl-C or SIGTERM. It stores everything in one file, or
@@ -180,8 +179,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal arrives."""
     given = {name: value for name, value in vars(arguments).items() if name != "open"}
-    if given["store"] is None:
-        given["store"] = os.environ.get(STORE_VARIABLE)
     settings = ServeSettings.resolve(given, prefix=PREFIX)
     if settings.dev and settings.api_key is not None:
         raise UsageError(

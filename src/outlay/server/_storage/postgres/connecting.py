@@ -216,7 +216,7 @@ def remedy(error: psycopg.Error) -> str:
 def reason(error: psycopg.Error) -> str:
     """Return the first line of an error. It never has the password."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1] if lines[0].startswith("connection failed") else lines[0]
+    return lines[0].removeprefix("connection failed: ")
 
 
 def unusable(url: str, error: psycopg.Error) -> DatabaseError:

@@ -209,9 +209,11 @@ def test_a_dead_database_is_a_clear_error_and_comes_back(
         (lambda url: url.replace("not-secret", "wrong"), "check the user and the pass"),
         (lambda url: url + "_none", "check the names of the database and the user"),
         (lambda url: url + "?sslmode=require", "use sslmode=disable"),
-        (lambda url: url.replace("127.0.0.1", "127.0.0.1:1/x?a="), "Connection refused"),
+        (lambda url: url.replace("127.0.0.1", "127.0.0.1:1/x?a="), "correct the URL"),
+        (lambda url: url + "?port=1", "Connection refused.; check that PostgreSQL"),
+        (lambda url: url + "?host=no.invalid", "check the host in the URL"),
     ],
-    ids=["password", "database", "tls", "url"],
+    ids=["password", "database", "tls", "url", "port", "host"],
 )
 def test_a_wrong_url_is_a_sentence_without_the_password(
     url: str, change: object, message: str

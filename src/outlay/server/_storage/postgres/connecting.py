@@ -197,6 +197,8 @@ _CONNECT_REMEDIES: Final = (
     ("shutting down", "it stops; try again when it runs"),
     ("Connection refused", "check that PostgreSQL runs, and the host and port"),
     ("could not translate host name", "check the host in the URL"),
+    ("failed to resolve host", "check the host in the URL"),
+    ("invalid URI", "correct the URL, such as postgresql://host:5432/name"),
     ("timeout expired", "check the host and port, and the firewall"),
 )
 

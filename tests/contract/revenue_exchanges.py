@@ -21,46 +21,48 @@ from tests.contract.schemas import (
 
 _ANY_TEXT: Final[Schema] = {"type": "string"}
 _TWO_DECIMALS: Final[Schema] = {"type": "string", "pattern": r"^-?\d+\.\d\d$"}
-_EXACT: Final[Schema] = {"type": "string", "pattern": r"^-?(0|[1-9]\d*)(\.\d*[1-9])?$"}
+EXACT: Final[Schema] = {"type": "string", "pattern": r"^-?(0|[1-9]\d*)(\.\d*[1-9])?$"}
 _CODE: Final[Schema] = {"type": "string", "pattern": "^[A-Z]{3}$"}
 
 
-def _object(**fields: Schema) -> Schema:
+def make_object(**fields: Schema) -> Schema:
+    """Return the schema of an object that has all of the fields."""
     return {"type": "object", "required": sorted(fields), "properties": fields}
 
 
-def _list(item: Schema) -> Schema:
+def make_list(item: Schema) -> Schema:
+    """Return the schema of a list."""
     return {"type": "array", "items": item}
 
 
-_PERIOD: Final = _object(**{"from": INSTANT, "to": INSTANT})
+_PERIOD: Final = make_object(**{"from": INSTANT, "to": INSTANT})
 _AMOUNTS: Final = {
     "netRevenue": _TWO_DECIMALS,
     "totalCost": _TWO_DECIMALS,
     "profit": _TWO_DECIMALS,
     "marginPct": NUMBER_OR_NULL,
-    "netRevenueExact": _EXACT,
-    "totalCostExact": _EXACT,
-    "profitExact": _EXACT,
+    "netRevenueExact": EXACT,
+    "totalCostExact": EXACT,
+    "profitExact": EXACT,
 }
 _TREND: Final[Schema] = {
     "anyOf": [
         {"type": "null"},
-        _object(values=_list(_TWO_DECIMALS), periodChange=NUMBER_OR_NULL),
+        make_object(values=make_list(_TWO_DECIMALS), periodChange=NUMBER_OR_NULL),
     ]
 }
-_RATE: Final = _object(
+_RATE: Final = make_object(
     **{"from": _CODE, "to": _CODE},
-    rate=_EXACT,
+    rate=EXACT,
     validFrom=INSTANT,
     source=TEXT,
 )
-PROFITABILITY: Final = _object(
+PROFITABILITY: Final = make_object(
     object={"const": "profitability_summary"},
     currency=_CODE,
     rows={
-        **_list(
-            _object(
+        **make_list(
+            make_object(
                 customerId=_ANY_TEXT,
                 customerName=_ANY_TEXT,
                 trend=_TREND,
@@ -69,15 +71,15 @@ PROFITABILITY: Final = _object(
         ),
         "maxItems": 101,
     },
-    warnings=_list(TEXT),
+    warnings=make_list(TEXT),
     period=_PERIOD,
     priorPeriod=_PERIOD,
-    total=_object(**_AMOUNTS),
-    priorTotal=_object(**_AMOUNTS),
-    rates=_list(_RATE),
-    pagination=_object(limit=COUNT, offset=COUNT, total=COUNT),
+    total=make_object(**_AMOUNTS),
+    priorTotal=make_object(**_AMOUNTS),
+    rates=make_list(_RATE),
+    pagination=make_object(limit=COUNT, offset=COUNT, total=COUNT),
 )
-IMPORT: Final = _object(
+IMPORT: Final = make_object(
     object={"const": "revenueImport"},
     importId=TEXT,
     isComplete={"type": "boolean"},
@@ -85,36 +87,36 @@ IMPORT: Final = _object(
     added=COUNT,
     replaced=COUNT,
     unchanged=COUNT,
-    replacements=_list(
-        _object(
+    replacements=make_list(
+        make_object(
             key=TEXT,
             source=TEXT,
             customerId=TEXT,
             period=_PERIOD,
-            amount=_EXACT,
+            amount=EXACT,
             currency=_CODE,
-            replacedAmount=_EXACT,
+            replacedAmount=EXACT,
             replacedCurrency=_CODE,
             replacedCustomerId=TEXT,
             replacedPeriod=_PERIOD,
         )
     ),
-    warnings=_list(TEXT),
+    warnings=make_list(TEXT),
 )
-_LINE: Final = _object(
+_LINE: Final = make_object(
     object={"const": "revenueLine"},
     key=TEXT,
     source=TEXT,
     customerId=TEXT,
     period=_PERIOD,
-    amount=_EXACT,
+    amount=EXACT,
     currency=_CODE,
     importId=TEXT,
     receivedAt=INSTANT,
     receivedBy=TEXT,
     isCurrent={"type": "boolean"},
 )
-_CUSTOMER: Final = _object(
+_CUSTOMER: Final = make_object(
     object={"const": "customer"},
     id=TEXT,
     name=TEXT,
@@ -124,10 +126,10 @@ _CUSTOMER: Final = _object(
 
 
 def _page_of(item: Schema) -> Schema:
-    return _object(
+    return make_object(
         object={"const": "list"},
-        data=_list(item),
-        pagination=_object(limit=COUNT, offset=COUNT, total=COUNT),
+        data=make_list(item),
+        pagination=make_object(limit=COUNT, offset=COUNT, total=COUNT),
     )
 
 
@@ -150,7 +152,7 @@ def _margins(status: int, schema: Schema, **query: str) -> Exchange:
     return Exchange(status, schema, "GET", "/v0/profitability", query=asked)
 
 
-_RATES: Final = {
+RATES: Final = {
     "rates": [
         {
             "from": "EUR",
@@ -180,17 +182,20 @@ REVENUE_EXCHANGES: Final = {
     "rates": _put(
         "/v0/rates",
         200,
-        _object(object={"const": "rateUpdate"}, stored=COUNT, unchanged=COUNT),
-        _RATES,
+        make_object(object={"const": "rateUpdate"}, stored=COUNT, unchanged=COUNT),
+        RATES,
     ),
     "rates-invalid": _put("/v0/rates", 400, schemas.INVALID, {"rates": [{}]}),
     "rates-read": Exchange(
-        200, _object(object={"const": "list"}, data=_list(_RATE)), "GET", "/v0/rates"
+        200,
+        make_object(object={"const": "list"}, data=make_list(_RATE)),
+        "GET",
+        "/v0/rates",
     ),
     "customers": _put(
         "/v0/customers",
         200,
-        _object(object={"const": "customerUpdate"}, stored=COUNT),
+        make_object(object={"const": "customerUpdate"}, stored=COUNT),
         {"customers": [{"id": "cus_1", "name": "Acme"}]},
     ),
     "customers-read": Exchange(200, _page_of(_CUSTOMER), "GET", "/v0/customers"),

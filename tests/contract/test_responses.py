@@ -15,6 +15,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.contract import schemas
+from tests.contract.budget_exchanges import (
+    BUDGET_EXCHANGES,
+    create_budget,
+    create_webhook,
+)
 from tests.contract.correction_exchanges import CORRECTION_EXCHANGES, corrected_names
 from tests.contract.exchange import Exchange
 from tests.contract.reference import (
@@ -28,7 +33,7 @@ from tests.contract.reference import (
     tenant_of,
 )
 from tests.contract.report_schema import REPORT
-from tests.contract.revenue_exchanges import REVENUE_EXCHANGES
+from tests.contract.revenue_exchanges import RATES, REVENUE_EXCHANGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -360,6 +365,7 @@ EXCHANGES: Final = {
     "key-revoked": Exchange(204, None, "DELETE", "/v0/apiKeys/{doomed_key}"),
     **REVENUE_EXCHANGES,
     **CORRECTION_EXCHANGES,
+    **BUDGET_EXCHANGES,
     # Retention and erasures, extensions.
     "retention": Exchange(200, schemas.ANYTHING, "GET", "/v0/retention"),
     "retention-set": Exchange(
@@ -434,8 +440,12 @@ class World:
             "huge": create_cost(http, eventType="cost.huge", unitCost=1000),
             "key": create_key(http),
             "billable": create_billable(http, tenant.organization),
+            "budget": create_budget(http),
+            "webhook": create_webhook(http),
         }
         self._spend()
+        # Some exchanges create metrics in euros.
+        assert http.put("/v0/rates", json=RATES).status_code == 200
         http.put("/v0/customers/cus_2", json={"name": "Globex"})
         [newest] = http.get("/v0/events", params={"limit": "1"}).json()["data"]
         self._names["event"] = newest["id"]
@@ -466,6 +476,10 @@ class World:
             self._names["doomed"] = create_cost(self.http, name="Doomed")
         if "{doomed_key}" in exchange.path:
             self._names["doomed_key"] = create_key(self.http)
+        if "{doomed_budget}" in exchange.path:
+            self._names["doomed_budget"] = create_budget(self.http)
+        if "{doomed_webhook}" in exchange.path:
+            self._names["doomed_webhook"] = create_webhook(self.http)
         content = exchange.body
         if content is not None and not isinstance(content, bytes):
             content = self._filled(json.dumps(content)).encode()

@@ -134,6 +134,7 @@ say(client.close(20).stats.delivered)
 """
 
 
+@pytest.mark.slow
 @needs_root
 @pytest.mark.parametrize("exists", [True, False], ids=["ours", "missing"])
 def test_a_folder_that_belongs_to_somebody_else_degrades_to_memory(
@@ -158,6 +159,7 @@ outlay.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("home", ["file", "/proc/state", "/sys/state"])
 def test_without_a_usable_home_the_journal_moves_to_a_private_temporary_folder(
     tmp_path: Path, home: str

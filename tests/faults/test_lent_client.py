@@ -33,6 +33,7 @@ client.close()
 """
 
 
+@pytest.mark.slow
 def test_a_child_makes_a_client_of_its_own(tmp_path: Path) -> None:
     """A function is called again where the process is another."""
     with ScriptedServer() as server:
@@ -46,6 +47,7 @@ def test_a_child_makes_a_client_of_its_own(tmp_path: Path) -> None:
     assert server.duplicates == 0
 
 
+@pytest.mark.slow
 def test_a_child_never_writes_to_its_parents_connections(tmp_path: Path) -> None:
     """Two that write to one socket mix their requests; so the child waits, and says.
 

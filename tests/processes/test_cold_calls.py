@@ -101,6 +101,7 @@ def provider() -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("fake", "calls", "starts"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import pytest
+
 from tests.support.events import total_of
 from tests.support.processes import run, settings_for
 from tests.support.servers import ScriptedServer

@@ -315,12 +315,14 @@ def test_two_servers_take_the_events_of_one_client(server: PostgresServer) -> No
 
         server.kill()
         ready = client.get(f"{one.url}/readyz")
+        alive = client.get(f"{one.url}/healthz")
         refused = client.post(f"{other.url}/v0/events", json=event)
         assert client.get(f"{one.url}/metrics").status_code == 200
         server.restart()
         again = client.post(f"{other.url}/v0/events", json=event)
 
     assert ready.status_code == 503
+    assert alive.status_code == 200  # a restart of the server would help nobody
     assert refused.status_code == 503
     assert refused.headers["retry-after"]
     assert "send it again" in refused.json()["message"]

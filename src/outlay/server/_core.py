@@ -205,6 +205,15 @@ class ServerCore:
         info.add_metric((self.settings.engine,), 1)
         yield info
 
+    def check_alive(self) -> None:
+        """Check that a restart would help nobody, and raise if it may.
+
+        A server finds a PostgreSQL again that was away. A restart would only cost the
+        time of a start.
+        """
+        if self.settings.store is None:
+            self.check_database()
+
     def check_database(self) -> None:
         """Read the database, and raise if that fails."""
         with self.store.reading() as reader:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 async def health(core: ServerCore, request: Request) -> Response:
-    """Check that the server runs and can read its database."""
+    """Check that the server runs, and that its database is not damaged."""
     del request
-    core.check_database()
+    core.check_alive()
     return Response(200, encode(HealthResponse("ok")))
 
 

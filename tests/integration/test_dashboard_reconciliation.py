@@ -84,15 +84,19 @@ def test_the_page_has_the_figures_of_the_command_line(
     path = tmp_path / "costs.csv"
     path.write_text(OPENAI_CSV, encoding="utf-8")
     ran = command_line.call("reconcile", str(path), "--json", *reaching(server))
-    told = json.loads(ran.out)
+    printed = json.loads(ran.out)
 
     page = person.post(PAGE, data={"csrf": token(person)}, files=BILL)
 
     assert page.status_code == 200, page.text
     shown = set(re.findall(r'<data value="([^"]+)"', page.text))
-    assert {told["billTotal"], told["trackedTotal"], told["unexplained"]} <= shown
-    assert told["unexplained"] == "0.0999999999"
-    for one in told["categories"].values():
+    assert {
+        printed["billTotal"],
+        printed["trackedTotal"],
+        printed["unexplained"],
+    } <= shown
+    assert printed["unexplained"] == "0.0999999999"
+    for one in printed["categories"].values():
         assert {*one.values()} <= shown
 
 

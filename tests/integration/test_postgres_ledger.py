@@ -99,11 +99,11 @@ def test_four_writers_of_the_same_keys_are_told_the_same_first_event(url: str) -
     store = opened(url)
     store.add_cost(COST)
     writers = [start_writer(url, f"w{n}", "k", 400) for n in range(4)]
-    told = [acknowledged(writer) for writer in writers]
+    reported = [acknowledged(writer) for writer in writers]
 
-    assert all(one == told[0] for one in told)
-    assert len(told[0]) == 400
-    assert sorted(stored_ids(store)) == sorted(told[0].values())
+    assert all(one == reported[0] for one in reported)
+    assert len(reported[0]) == 400
+    assert sorted(stored_ids(store)) == sorted(reported[0].values())
     assert quantity(store, COST) == 400
     finish_background_work(store)
     assert quantity(store, COST) == 400
@@ -120,7 +120,7 @@ def test_nothing_is_lost_or_doubled_when_writers_and_postgresql_are_killed(
     store = opened(url)
     store.add_cost(COST)
     store.close()
-    told: dict[str, str] = {}
+    reported: dict[str, str] = {}
     for round_number in range(2):
         writers = [start_writer(url, f"w{n}", f"p{n}_", 300) for n in range(2)]
         for writer in writers:
@@ -133,11 +133,11 @@ def test_nothing_is_lost_or_doubled_when_writers_and_postgresql_are_killed(
             writers[0].kill()
         for writer in writers:
             for key, first in acknowledged(writer).items():
-                assert told.setdefault(key, first) == first
+                assert reported.setdefault(key, first) == first
 
     store = opened(url)
     assert len(stored_ids(store)) == 600
-    assert {*told.values()} <= {*stored_ids(store)}
+    assert {*reported.values()} <= {*stored_ids(store)}
     assert quantity(store, COST) == 600
     finish_background_work(store)
     assert quantity(store, COST) == 600
@@ -322,7 +322,7 @@ def test_two_servers_take_the_events_of_one_client(server: PostgresServer) -> No
         again = client.post(f"{other.url}/v0/events", json=event)
 
     assert ready.status_code == 503
-    assert alive.status_code == 200  # a restart of the server would help nobody
+    assert alive.status_code == 200  # a restart would not help
     assert refused.status_code == 503
     assert refused.headers["retry-after"]
     assert "send it again" in refused.json()["message"]

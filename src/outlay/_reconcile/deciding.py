@@ -38,8 +38,8 @@ _NOTES: Final = {
     Cause.WRONG_DAY: "The other side has it on another day.",
     Cause.NOT_BILLED: "No charge is for it. Look at calls with other keys or accounts, "
     "and at costs that were tracked by hand.",
-    Cause.UNCLEAR: "The quantities are not known, so a price cannot be told from calls "
-    "that are missing. Pass the provider's usage report as a second file.",
+    Cause.UNCLEAR: "The quantities are not known, so a wrong price looks like missing "
+    "calls. Pass the provider's usage report as a second file.",
 }
 """What is probably behind each cause. `advice` says more of charges without events."""
 

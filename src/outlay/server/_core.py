@@ -206,7 +206,7 @@ class ServerCore:
         yield info
 
     def check_alive(self) -> None:
-        """Check that a restart would help nobody, and raise if it may.
+        """Check the file that only a restart may make readable, and raise if it fails.
 
         A server finds a PostgreSQL again that was away. A restart would only cost the
         time of a start.

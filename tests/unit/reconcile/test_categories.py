@@ -343,7 +343,7 @@ def test_searches_are_compared_apart_from_tokens() -> None:
 def test_the_fix_fits_the_origin_of_the_amount(
     provenance: str, entry: str, note: str
 ) -> None:
-    """A price book replaces reported amounts only if told, and manual ones never."""
+    """A price book replaces reported amounts if it says so, and manual ones never."""
     bill = openai_costs((DAY, "gpt-5, input", "2", 1_000_000))
     usage = {"input_tokens": 1_000_000}
     cost = cost_of(DAY, "3", model="gpt-5", provenance=provenance, usage=usage)

@@ -70,7 +70,7 @@ class Names:
         self.asked = 0
 
     def __call__(self, host: str, port: int, **_: object) -> list[Any]:
-        """Return the next addresses, and the last ones for ever."""
+        """Return the next addresses, and then always the last ones."""
         assert host == "hooks.test"
         found = self.answers[min(self.asked, len(self.answers) - 1)]
         self.asked += 1

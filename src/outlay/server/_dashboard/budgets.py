@@ -1,4 +1,4 @@
-"""The page of budgets: how much of each limit is spent, and who is told."""
+"""The page of budgets: how much of each limit is spent, and the webhooks."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ def _attempt(delivery: Delivery, result: SendResult, now: int) -> Attempt:
     return Attempt(
         result.error,
         now + round(min(wait, _LONGEST_WAIT) * _SECOND),
-        # A webhook that takes other messages may refuse this one for ever.
+        # A webhook that takes other messages may always refuse this one.
         gives_up=result.is_gone or delivery.attempts + 1 >= _MOST_ATTEMPTS,
         disables=result.is_gone or is_dead,
     )

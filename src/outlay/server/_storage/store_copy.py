@@ -46,7 +46,7 @@ class CopiedStore(CopyWriter, Store, Protocol):
 
 
 Progress: TypeAlias = "Callable[[str, int, int], None]"
-"""A function that is told the work, the number of done items, and of all items."""
+"""A function that gets the work, the number of done items, and of all items."""
 
 
 class CopyError(DatabaseError):

@@ -216,9 +216,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = int(self.headers.get("content-length", 0))
         headers = {name.lower(): text for name, text in self.headers.items()}
-        answer = self._owner.answer(
-            Request(self.path, headers, self.rfile.read(length))
-        )
+        body = self.rfile.read(length)
+        if len(body) < length:  # the client went away while it sent
+            self.close_connection = True
+            return
+        answer = self._owner.answer(Request(self.path, headers, body))
         if answer is Fault.HANG:
             self._stopping.wait()
         if isinstance(answer, TransportResponse) and not self._stopping.is_set():

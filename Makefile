@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 SCALE ?= 1
+EVENTS ?= 100000
 # pip reads the settings of this machine. uv does not, but is several times as quick.
 INSTALLER ?= pip
 
@@ -17,7 +18,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 INSTALL := $(if $(filter uv,$(INSTALLER)),$(UV),$(PIP))
 
 .PHONY: help setup demo service unit stores programs test test-all faults lanes frameworks lint \
-	format types typing sizes bench first-hour serve wheel docs sbom changelog clean
+	format types typing sizes bench first-hour scale serve wheel docs sbom changelog clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -99,6 +100,9 @@ wheel: | $(BIN)/python  ## build the wheel in dist/
 
 service: $(VENV)/.test-providers  ## a whole product under load: kills, margins, equal totals
 	$(BIN)/python examples/service/run.py
+
+scale: $(VENV)/.test programs  ## two servers on PostgreSQL: kill -9, equal totals (EVENTS=100000)
+	$(BIN)/python -m scripts.scale --events $(EVENTS)
 
 typing: $(VENV)/.dev wheel  ## check what type checkers see of the package
 	$(BIN)/python -m scripts.typing_lane

@@ -70,7 +70,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            length = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(length)
+            if len(body) < length:
+                message = "the client went away while it sent"
+                raise ConnectionError(message)
+            return body
         chunks: list[bytes] = []
         while size := int(self.rfile.readline(), 16):
             chunks.append(self.rfile.read(size))

@@ -1,4 +1,4 @@
-"""Report a client's counts to OpenTelemetry. See docs/operating.md.
+"""Report a client's counts to OpenTelemetry. See docs/reference/metrics.md.
 
 It uses the API alone: without an SDK every instrument does nothing. Counts that a
 client keeps anyway are read when the application collects, so tracking pays nothing.

@@ -8,7 +8,7 @@ For example::
         extractors.price_from_header("x-price", event_type="cost.enrichment")
     )
 
-See docs/providers.md.
+See docs/how-to/own-provider.md.
 """
 
 from outlay._capture.extraction.registry import Call, extractor

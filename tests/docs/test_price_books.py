@@ -21,7 +21,9 @@ BOOKS: Final = [
     for block in blocks(page)
     if block.language == "toml" and "[[price]]" in block.text
 ]
-PROVIDERS: Final = [block for block in BOOKS if block.name.startswith("providers")]
+PROVIDERS: Final = [
+    block for block in BOOKS if block.name.startswith(("media", "messages-and-maps"))
+]
 NOW: Final = datetime(2026, 11, 20, tzinfo=UTC)
 
 

@@ -1,9 +1,10 @@
-"""docs/server.md names every setting and every request that the server has."""
+"""The reference names every setting, request and default metric of the server."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Final
 
 import httpx
 
@@ -11,12 +12,18 @@ from outlay._capture import event_types
 from outlay._cli.default_metrics import DEFAULT_METRICS
 from outlay.server import BackgroundServer, ServerSettings
 
-PAGE = (Path(__file__).parents[2] / "docs" / "server.md").read_text(encoding="utf-8")
+REFERENCE: Final = Path(__file__).parents[2] / "docs" / "reference"
+
+
+def page(name: str) -> str:
+    """Return the text of a page of the reference."""
+    return (REFERENCE / name).read_text(encoding="utf-8")
 
 
 def test_every_setting_is_on_the_page_with_its_variable() -> None:
     """A setting that nobody can find might as well not exist."""
-    rows = dict(re.findall(r"^\| `(\w+)` \| `(OUTLAY_SERVER_\w+)` \|", PAGE, re.M))
+    text = page("server-settings.md")
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(OUTLAY_SERVER_\w+)` \|", text, re.M))
 
     assert rows == {
         name: f"OUTLAY_SERVER_{name.upper()}" for name in ServerSettings.model_fields
@@ -28,14 +35,16 @@ def test_every_path_of_the_description_is_on_the_page() -> None:
     with BackgroundServer(ServerSettings(port=0, database=":memory:")) as server:
         paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
 
+    text = page("http.md")
     roots = {"/".join(path.split("/")[:3]) for path in paths}
     assert roots
-    assert [root for root in sorted(roots) if root not in PAGE] == []
+    assert [root for root in sorted(roots) if root not in text] == []
 
 
 def test_every_default_metric_is_on_the_page() -> None:
     """A newcomer must know which events count from the first day."""
-    rows = re.findall(r"^\| `([\w-]+)` \| `(cost\.[\w.]+)` \|", PAGE, re.M)
+    text = page("event-types.md")
+    rows = re.findall(r"^\| `([\w-]+)` \| `(cost\.[\w.]+)` \|", text, re.M)
 
     assert rows == [(name, event_type) for event_type, name in DEFAULT_METRICS.items()]
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from outlay._client_options import SettingsInput
     from tests.support.transports import Line
 
-_PAGE: Final = Path(__file__).parents[2] / "docs" / "operating.md"
+_PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 _SERVER: Final = {"server.address": "127.0.0.1", "server.port": 4600}
 
 

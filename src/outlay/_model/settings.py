@@ -282,7 +282,7 @@ class Settings(EnvironmentSettings):
     request. ``never``: one event a request."""
 
     metrics: bool = True
-    """Whether counts are reported to OpenTelemetry. See docs/operating.md."""
+    """Whether counts are reported to OpenTelemetry. See docs/reference/metrics.md."""
 
     compression: Literal["auto", "never", "always"] = "auto"
     """``auto``: large bodies, if the server has said that it accepts them and is not on

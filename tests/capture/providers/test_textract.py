@@ -168,7 +168,7 @@ def test_a_job_of_another_process_is_observed_without_its_features(
     assert seen == [observed("AnalyzeDocument", "job-elsewhere")]
 
 
-DOCS: Final = Path(__file__).parents[3] / "docs" / "providers.md"
+DOCS: Final = Path(__file__).parents[3] / "docs" / "how-to" / "amazon.md"
 
 
 @pytest.fixture

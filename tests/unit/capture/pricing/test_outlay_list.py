@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 def test_each_line_has_its_source_on_the_page() -> None:
     """A reader can check every fee at its provider."""
-    page = (Path(__file__).parents[4] / "docs" / "pricing.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "reference" / "fees.md").read_text()
     own = outlay_prices()
 
     sources = {

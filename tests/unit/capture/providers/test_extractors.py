@@ -104,7 +104,7 @@ def test_units_have_the_names_of_the_table(row: Recorded) -> None:
 
 def test_the_units_are_documented() -> None:
     """Whoever writes a price book looks for their names."""
-    page = (Path(__file__).parents[4] / "docs" / "providers.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "how-to" / "media.md").read_text()
 
     assert [unit for unit in OWN_UNITS if f"`{unit}`" not in page] == []
 

@@ -65,7 +65,7 @@ lanes: wheel  ## test the wheel: each extra, lowest versions, other Pythons (FUL
 	$(BIN)/python -m scripts.lanes $(if $(FULL),--full)
 
 frameworks: wheel  ## test the wheel with frameworks, the newest and the lowest versions
-	$(BIN)/python -m scripts.lanes frameworks openai2 aiobotocore
+	$(BIN)/python -m scripts.lanes frameworks openai2 aiobotocore tracing
 	$(BIN)/python -m scripts.lanes --lowest
 
 lint: $(VENV)/.dev  ## check style, types and import contracts

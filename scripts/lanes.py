@@ -37,8 +37,12 @@ ROOT: Final = Path(__file__).parents[1]
 _LANES: Final = ROOT / ".lanes"
 _TOOLS: Final = ("hypothesis", "pytest", "pytest-timeout", "pytest-xdist")
 _EXTRAS: Final = ("cli", "otel", "pricing", "server")
-APART: Final = ("frameworks", "openai2", "aiobotocore")
+APART: Final = ("frameworks", "openai2", "aiobotocore", "tracing")
 """Suites in ``tests/``, each with the extra ``test-NAME``."""
+_OPTIONS: Final = {
+    # Traceloop 0.62 imports with what pydantic deprecates.
+    "tracing": ("-W", "default::DeprecationWarning"),
+}
 _NEWER_PYTHONS: Final = ("3.12", "3.13", "3.14")
 _SMOKE: Final = ("tests/smoke",)
 _FULL: Final = ("tests/smoke", "tests/unit", "tests/property")
@@ -105,7 +109,8 @@ def lanes(*, full: bool) -> list[Lane]:
 
 def _lanes_apart() -> Iterator[Lane]:
     for name in APART:
-        yield Lane(name, ("otel", "pricing", f"test-{name}"), (f"tests/{name}",))
+        extras = ("otel", "pricing", f"test-{name}")
+        yield Lane(name, extras, (f"tests/{name}",), options=_OPTIONS.get(name, ()))
 
 
 def _lowest_frameworks() -> Iterator[Lane]:

@@ -182,6 +182,25 @@ def test_two_spans_of_one_response_are_one_call(traced: Traced) -> None:
     assert traced.recorded.total() == PRICE
 
 
+def test_two_providers_spans_of_one_call_are_one_call(traced: Traced) -> None:
+    """Also if the outer provider's processor finds another customer."""
+    other = TracerProvider(shutdown_on_exit=False)
+    other.add_span_processor(
+        CostSpanProcessor(traced.recorded.client, customer_attributes=["user.id"])
+    )
+    attributes = {**SEMCONV, "user.id": "cus_outer"}
+
+    def call() -> None:
+        tracer = other.get_tracer("outer")
+        with tracer.start_as_current_span("outer", attributes=attributes):
+            span_of(traced.tracer, SEMCONV)
+
+    as_customer("cus_1").run(call)
+    other.shutdown()
+
+    assert traced.recorded.only().subject == "cus_1"
+
+
 def test_siblings_are_different_calls(traced: Traced) -> None:
     """Without an id of the provider's, the span's own tells them apart."""
     anonymous = {k: v for k, v in OPENINFERENCE.items() if k != "output.value"}
@@ -278,7 +297,7 @@ def test_spans_that_nobody_ends_do_not_fill_the_memory(traced: Traced) -> None:
     with traced.tracer.start_as_current_span("call", attributes=SEMCONV):
         pass
 
-    assert len(traced.processor._open_spans) <= module._MAX_OPEN
+    assert len(traced.processor._spans.started) <= module._MAX_OPEN
     assert traced.recorded.total() == PRICE
 
 

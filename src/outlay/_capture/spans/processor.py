@@ -7,8 +7,9 @@ the id of the response where both know it, or else because an inner span was cou
 
 from __future__ import annotations
 
+import weakref
 from contextvars import Context
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
 from opentelemetry.sdk.trace import SpanProcessor
@@ -97,12 +98,8 @@ class CostSpanProcessor(SpanProcessor):
         )
         load_genai_package()  # here, not in a call
         self._client = client
-        # Single operations of a dict and a set need no lock.
-        self._open_spans: BoundedDict[
-            int, tuple[Attribution, OperationState | None, SpanContext | None]
-        ] = BoundedDict(_MAX_OPEN)
+        self._spans = _OpenSpans(client)
         self._shut = False
-        self._spans_with_counted_child: BoundedDict[int, bool] = BoundedDict(_MAX_OPEN)
 
     def on_start(self, span: Span, parent_context: otel.Context | None = None) -> None:
         """Remember the span's attribution. The span may end in another context."""
@@ -110,14 +107,14 @@ class CostSpanProcessor(SpanProcessor):
         if self._shut:
             return
         # A plain tuple and little work: every span of the application gets here.
-        self._open_spans[span.context.span_id] = (
+        self._spans.started[span.context.span_id] = (
             current_attribution.get(),
             current_operation_state.get(),
             span.parent,
         )
         if ObservedCall.current() is not None:
             # A captured client around the span counts its call.
-            self._spans_with_counted_child[span.context.span_id] = True
+            self._spans.with_counted_child[span.context.span_id] = True
 
     def on_end(self, span: ReadableSpan) -> None:
         """Track the cost in the span."""
@@ -125,11 +122,11 @@ class CostSpanProcessor(SpanProcessor):
         if context is None:
             return
         span_id = context.span_id
-        entry = self._open_spans.pop(span_id, None)
+        entry = self._spans.started.pop(span_id, None)
         if entry is None:
             return  # started before this processor existed, or forgotten
         owner, around, parent = entry
-        counted = self._spans_with_counted_child.pop(span_id, False)
+        counted = self._spans.with_counted_child.pop(span_id, False)
         if not counted:
             attributes = span.attributes
             if not attributes or _MARKER_ATTRIBUTES.isdisjoint(attributes):
@@ -137,8 +134,8 @@ class CostSpanProcessor(SpanProcessor):
             counted = bool(
                 guarded("spans", self._process, span, attributes, owner, around)
             )
-        if counted and parent is not None and parent.span_id in self._open_spans:
-            self._spans_with_counted_child[parent.span_id] = True
+        if counted and parent is not None:
+            self._spans.mark_counted_inside(parent.span_id)
 
     def shutdown(self) -> None:
         """Stop tracking. The client is closed by the code that created it, or at exit.
@@ -146,8 +143,8 @@ class CostSpanProcessor(SpanProcessor):
         Instrumentations that cannot be removed go on with their spans.
         """
         self._shut = True
-        self._open_spans.clear()
-        self._spans_with_counted_child.clear()
+        self._spans.started.clear()
+        self._spans.with_counted_child.clear()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Do nothing. Events are in the journal already; see `Client.flush`."""
@@ -206,6 +203,43 @@ class CostSpanProcessor(SpanProcessor):
                 else:
                     return owner._replace(customer_id=valid)
         return owner
+
+
+class _OpenSpans:
+    """The open spans of a processor, by their ids.
+
+    Single operations of a dictionary need no lock.
+
+    Attributes:
+        client: The client of the processor.
+        started: The attribution, the operation and the parent of each open span.
+        with_counted_child: The spans with a counted call inside.
+    """
+
+    _all: ClassVar[list[weakref.ref[_OpenSpans]]] = []
+
+    def __init__(self, client: Client | None) -> None:
+        self.client = client
+        self.started: BoundedDict[
+            int, tuple[Attribution, OperationState | None, SpanContext | None]
+        ] = BoundedDict(_MAX_OPEN)
+        self.with_counted_child: BoundedDict[int, bool] = BoundedDict(_MAX_OPEN)
+        self._all.append(weakref.ref(self, self._all.remove))
+
+    def mark_counted_inside(self, span_id: int) -> None:
+        """Note that a call inside a span is counted, if the span is open.
+
+        The span may be another provider's, such as Langfuse's around Traceloop's. Its
+        processor may read another customer from it, and so make another key.
+        """
+        for reference in tuple(self._all):
+            spans = reference()
+            if (
+                spans is not None
+                and spans.client is self.client
+                and span_id in spans.started
+            ):
+                spans.with_counted_child[span_id] = True
 
 
 def _attribute_names(names: Sequence[str]) -> Sequence[str]:

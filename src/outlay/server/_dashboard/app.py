@@ -29,6 +29,7 @@ from outlay.server._dashboard.responses import (
     redirect,
     static_file,
 )
+from outlay.server._dashboard.revenue import import_revenue, revenue
 from outlay.server._dashboard.sign_in import (
     READ,
     SIGN_IN,
@@ -68,6 +69,7 @@ _PAGES: Final[Mapping[str, Callable[[Visit], Page | Redirect]]] = {
     "/api-keys": api_keys,
     "/data-health": data_health,
     "/reconciliation": reconciliation,
+    "/revenue": revenue,
 }
 """The pages. Each is computed in a thread, because posts must not wait for it."""
 
@@ -80,10 +82,11 @@ _ACTIONS: Final[
 }
 """The forms. Each is carried out on the event loop."""
 
-_UPLOADS: Final[Mapping[str, Callable[[Visit, Posted], Page]]] = {
-    "/reconciliation": reconcile
+_UPLOADS: Final[Mapping[str, Callable[[Visit, Posted], Awaitable[Page]]]] = {
+    "/reconciliation": reconcile,
+    "/revenue": import_revenue,
 }
-"""The forms with files. Each is computed in a thread, like a page."""
+"""The forms with files. One is carried out at a time."""
 
 
 class Dashboard:
@@ -189,7 +192,11 @@ class Dashboard:
         if upload is not None:
             posted = await read_upload(request)
             self._check(sign_in, session, posted.fields)
-            return await self._compute_upload(upload, visit, posted)
+            if self._uploading.locked():
+                text = "another file is being read; send this one again"
+                raise HttpProblem(503, text)
+            async with self._uploading:
+                return await upload(visit, posted)
         action = _ACTIONS.get(visit.path)
         if action is None:
             raise HttpProblem(405, f"{visit.path} does not support POST")
@@ -204,21 +211,6 @@ class Dashboard:
         if session is None:
             raise HttpProblem(403, "open the page in a browser, then send its form")
         sign_in.check_form(session, fields)
-
-    async def _compute_upload(
-        self, upload: Callable[[Visit, Posted], Page], visit: Visit, posted: Posted
-    ) -> Page:
-        """Return the page of a form with files. One is computed at a time."""
-        if self._uploading.locked():
-            raise HttpProblem(503, "another file is being read; send this one again")
-        async with self._uploading:
-            return await asyncio.to_thread(self._limited, upload, visit, posted)
-
-    def _limited(
-        self, upload: Callable[[Visit, Posted], Page], visit: Visit, posted: Posted
-    ) -> Page:
-        with limited(QueryLimit(self._core.settings.query_timeout)):
-            return upload(visit, posted)
 
 
 def _is_ours(path: str) -> bool:

@@ -108,7 +108,7 @@ def margin_kpis(
 ) -> list[Kpi]:
     """Return revenue, margin and margin in percent, each beside the prior period's."""
     if not found.total.revenue and not (found.prior and found.prior.revenue):
-        hint = "none in this period; import it with: outlay revenue import"
+        hint = "none in this period; import it on the page Revenue"
         return [
             Kpi("Revenue", hint, text="–"),
             Kpi("Margin", "needs revenue", text="–"),

@@ -66,6 +66,7 @@ _NAVIGATION: Final = (
     ("/", "Overview", ("/",)),
     ("/customers", "Customers", ("/customers", "/customer")),
     ("/events", "Events", ("/events", "/event")),
+    ("/revenue", "Revenue", ("/revenue",)),
     ("/cost-metrics", "Metrics", ("/cost-metrics",)),
     ("/budgets", "Budgets", ("/budgets",)),
     ("/data-health", "Data health", ("/data-health",)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from calendar import monthrange
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,7 @@ from outlay.server._dashboard.uploads import MAX_BYTES
 from outlay.server._dashboard.visit import WHERE
 from outlay.server._services.auth import require_permission
 from outlay.server._services.tracked_costs import tracked_costs
+from outlay.server._storage.query_limit import QueryLimit, limited
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -55,13 +57,20 @@ def reconciliation(visit: Visit) -> Page:
     return _form(visit, dict.fromkeys(_FIELDS, ""))
 
 
-def reconcile(visit: Visit, posted: Posted) -> Page:
+async def reconcile(visit: Visit, posted: Posted) -> Page:
     """Return the result of a posted bill. Nothing is stored."""
     require_permission(visit.key, READ)
+    return await asyncio.to_thread(_reconcile, visit, posted)
+
+
+def _reconcile(visit: Visit, posted: Posted) -> Page:
     fields = {name: posted.fields.get(name, "").strip() for name in _FIELDS}
     try:
         bill, usage = _bills(posted.files, fields)
-        with Reconciliation(bill, usage, _span(fields["month"])) as found:
+        with (
+            limited(QueryLimit(visit.core.settings.query_timeout)),
+            Reconciliation(bill, usage, _span(fields["month"])) as found,
+        ):
             for cost in tracked_costs(
                 visit.core.store,
                 visit.key.namespace,

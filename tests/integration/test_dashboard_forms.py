@@ -268,6 +268,39 @@ def test_the_health_of_the_data_names_what_is_excluded(
     assert re.findall(r'<td class="num">(\d+)</td>', row[0]) == ["2", "1", "1"]
 
 
+def test_the_overview_shows_shares_and_links_to_where_they_are_explained(
+    person: Person, api: httpx.Client
+) -> None:
+    """Unpriced events, events in another currency, and duplicates."""
+    person.send("/cost-metrics", {"action": "create", **METRIC})
+    event_type = str(METRIC["event_type"])
+    for data in ({"pages": 1}, {"pages": "many"}, {"pages": 1, "currency": "EUR"}):
+        assert post_event(api, event_type, **data).status_code == 202
+    body = {"type": event_type, "source": "test", "subject": "c", "idempotencyKey": "k"}
+    for pages in (1, 1, 2):
+        assert api.post(
+            "/v0/events", json={**body, "data": {"pages": pages}}
+        ).is_success
+
+    page = person.look("/")
+    rows = re.findall(
+        r'<th scope="row"><a href="/data-health(#\w+)">([\w ]+)</a>.*?'
+        r'<td class="num">(\d+)</td><td class="num">(\S+)',
+        page,
+    )
+    assert rows == [
+        ("#unpriced", "Unpriced", "1", "25.00\N{NARROW NO-BREAK SPACE}%"),
+        ("#excluded", "Other currency", "1", "25.00\N{NARROW NO-BREAK SPACE}%"),
+        ("#duplicates", "Duplicates", "2", "33.33\N{NARROW NO-BREAK SPACE}%"),
+    ]
+    health = person.look("/data-health")
+    for place, *_ in rows:
+        assert f'id="{place[1:]}"' in health
+    assert "Stored events without an amount: 1." in health
+    repeated = health.partition("The repeated event has")[2]
+    assert re.findall(r'<td class="num">(\d+)</td>', repeated) == ["1", "1"]
+
+
 def test_another_organizations_counts_stay_its_own(
     server: BackgroundServer, api: httpx.Client
 ) -> None:

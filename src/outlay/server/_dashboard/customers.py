@@ -213,7 +213,7 @@ def customer(visit: Visit) -> Page | Redirect:
             "twin": found.twin,
             "dimensions": choices(visit, by, [BY_COST, *visit.dimensions]),
             "groups": found.ranking,
-            "quality": quality_rows(counts),
+            "quality": quality_rows(visit, counts),
             "events": few_events(visit, identifier),
             "events_href": "",
         },

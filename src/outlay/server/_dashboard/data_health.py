@@ -13,10 +13,12 @@ from outlay.server._dashboard.periods import local
 from outlay.server._services.ingest_activity import MINUTES, Activity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from outlay.server._dashboard.charts import StackedChart
+    from outlay.server._dashboard.figures import EventCounts
     from outlay.server._dashboard.visit import Visit
+    from outlay.server._records import CostMetric
 
 _MINUTE: Final = 60_000_000  # microseconds
 _ADVICE: Final = {
@@ -39,6 +41,7 @@ def data_health(visit: Visit) -> Page:
             visit.key.namespace, visit.period.start, visit.period.end
         )
     chart, rows = _rate(visit, activity)
+    counts = [*metric_counts(visit, Scope({}))]
     return Page(
         "health.html",
         {
@@ -66,7 +69,11 @@ def data_health(visit: Visit) -> Page:
                 }
                 for reason, number in activity.refusals.most_common()
             ],
-            "excluded": _excluded(visit),
+            "excluded": _excluded(visit, counts),
+            "unpriced": count(
+                sum(one.excluded - one.other_currency for _, one in counts)
+            ),
+            "duplicates": _duplicates(activity),
             "unmatched": [
                 {"type": event_type, "count": count(events)}
                 for event_type, events in unmatched.items()
@@ -117,10 +124,29 @@ def _rate(
     return (stacked_chart(buckets) if any(rows.values()) else None), rows
 
 
-def _excluded(visit: Visit) -> Sequence[dict[str, Any]]:
+def _duplicates(activity: Activity) -> list[dict[str, str]]:
+    """Return the rows about events whose key was received before."""
+    same = activity.duplicates - activity.conflicts
+    return [
+        {
+            "label": "the same content",
+            "count": count(same),
+            "note": "A sender repeated it. There is nothing to do.",
+        },
+        {
+            "label": "another content",
+            "count": count(activity.conflicts),
+            "note": "The first one counts. Give each operation a key of its own.",
+        },
+    ]
+
+
+def _excluded(
+    visit: Visit, found: Iterable[tuple[CostMetric, EventCounts]]
+) -> Sequence[dict[str, Any]]:
     """Return the metrics of the period with events that are in no total."""
     rows = []
-    for metric, counts in metric_counts(visit, Scope({})):
+    for metric, counts in found:
         if counts.excluded:
             rows.append(
                 {

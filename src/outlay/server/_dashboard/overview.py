@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from outlay.server._dashboard import margins
 from outlay.server._dashboard.amounts import amount, change, count, percent
@@ -26,6 +26,7 @@ from outlay.server._dashboard.pages import (
     period_controls,
     worth_saying,
 )
+from outlay.server._dashboard.periods import local
 from outlay.server._services.report_scope import BY_COST, BY_CUSTOMER
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def overview(visit: Visit) -> Page:
             "twin": found.twin,
             "dimensions": choices(visit, by, groupings),
             "groups": found.ranking,
-            "quality": quality_rows(counts),
+            "quality": [*quality_rows(visit, counts), duplicate_row(visit)],
             "events_href": visit.link_to_events(None) if visit.may(READ_EVENTS) else "",
         },
     )
@@ -96,19 +97,58 @@ def cost_kpi(visit: Visit, found: Breakdown) -> Kpi:
     )
 
 
-def quality_rows(counts: EventCounts) -> list[dict[str, str | None]]:
+class QualityRow(NamedTuple):
+    """A number of events behind the figures of a page, with the page about them."""
+
+    label: str
+    href: str
+    count: str
+    share: str | None
+    note: str
+
+
+def quality_rows(visit: Visit, counts: EventCounts) -> list[QualityRow]:
     """Return the rows about the events behind the figures of a page."""
     whole = Decimal(counts.events)
 
-    def row(label: str, events: int, note: str = "") -> dict[str, str | None]:
+    def row(label: str, events: int, note: str, place: str = "") -> QualityRow:
+        href = visit.link("/data-health") + place if place else ""
         share = percent(Decimal(events), whole)
-        return {"label": label, "count": count(events), "share": share, "note": note}
+        return QualityRow(label, href, count(events), share, note)
 
     no_value = counts.excluded - counts.other_currency
     return [
         row(
             "Counted", counts.events - counts.excluded, "their amounts are in the total"
         ),
-        row("Excluded: no amount", no_value, "the value is missing, or is no number"),
-        row("Excluded: other currency", counts.other_currency, "never added"),
+        row(
+            "Unpriced",
+            no_value,
+            "excluded: the amount is missing, or is no number",
+            "#unpriced",
+        ),
+        row(
+            "Other currency",
+            counts.other_currency,
+            "excluded: never added",
+            "#excluded",
+        ),
     ]
+
+
+def duplicate_row(visit: Visit) -> QualityRow:
+    """Return the row about events that arrived more than once.
+
+    A repeated event is not stored, so that no period has a number of them.
+    """
+    log = visit.core.ingest.activity
+    activity = log.of(visit.key.namespace)
+    stored = activity.accepted + activity.duplicates
+    began = local(log.started_at, visit.period.zone)
+    return QualityRow(
+        "Duplicates",
+        visit.link("/data-health") + "#duplicates",
+        count(activity.duplicates),
+        percent(Decimal(activity.duplicates), Decimal(stored)),
+        f"counted once; of all since {began.day} {began:%b, %H:%M}",
+    )

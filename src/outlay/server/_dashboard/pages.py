@@ -63,16 +63,17 @@ class Kpi(NamedTuple):
 
 
 _NAVIGATION: Final = (
-    ("/", "Overview", ("/",)),
-    ("/customers", "Customers", ("/customers", "/customer")),
-    ("/events", "Events", ("/events", "/event")),
-    ("/revenue", "Revenue", ("/revenue",)),
-    ("/cost-metrics", "Metrics", ("/cost-metrics",)),
-    ("/budgets", "Budgets", ("/budgets",)),
-    ("/data-health", "Data health", ("/data-health",)),
-    ("/reconciliation", "Reconciliation", ("/reconciliation",)),
-    ("/api-keys", "API keys", ("/api-keys",)),
+    ("/", "Overview", ("/",), "costs:read"),
+    ("/customers", "Customers", ("/customers", "/customer"), "costs:read"),
+    ("/events", "Events", ("/events", "/event"), "events:read"),
+    ("/revenue", "Revenue", ("/revenue",), "revenue:read"),
+    ("/cost-metrics", "Metrics", ("/cost-metrics",), "costs:read"),
+    ("/budgets", "Budgets", ("/budgets",), "budgets:read"),
+    ("/data-health", "Data health", ("/data-health",), "costs:read"),
+    ("/reconciliation", "Reconciliation", ("/reconciliation",), "events:read"),
+    ("/api-keys", "API keys", ("/api-keys",), "apiKeys:read"),
 )
+"""The pages: path, label, the paths of its pages, and the permission it needs."""
 
 
 def frame(visit: Visit, title: str) -> dict[str, Any]:
@@ -85,7 +86,8 @@ def frame(visit: Visit, title: str) -> dict[str, Any]:
                 "label": label,
                 "current": visit.path in paths,
             }
-            for path, label, paths in _NAVIGATION
+            for path, label, paths, permission in _NAVIGATION
+            if visit.may(permission)
         ],
         "who": visit.key.name,
         "csrf": visit.form_token,

@@ -41,6 +41,7 @@ def results() -> Iterator[Result]:
     for suite in sorted({*_SUITES, "unit"}):
         ran = pytest([sys.executable, "-m", "pytest", "-q", f"tests/{suite}"])
         yield ran._replace(name=f"tests/{suite}")
+    yield command("branch coverage, at least 94 %", "make", "coverage")
     yield command("faults, all", sys.executable, "-m", "tests.faults")
     yield command("wheel", "make", "wheel")
     for lane in lanes(full=True):

@@ -214,12 +214,12 @@ def test_threads_share_a_bounded_number_of_connections(
 
     The pool of httpx closes a connection under a request now and then, if threads share
     it (https://github.com/encode/httpcore/issues/1110); then it says that the request
-    may have arrived. Ours has no such pool, and httpx2 has mended its own.
+    may have arrived. Ours has no such pool, and httpx2 has corrected its own.
     """
     lost: list[bool] = []
     with (
         RawServer(_echo) as server,
-        transport_to(server.url, library, max_connections=4, timeout=1.0) as post,
+        transport_to(server.url, library, max_connections=4, timeout=20.0) as post,
     ):
 
         def send(first: int) -> None:

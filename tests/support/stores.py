@@ -98,6 +98,11 @@ def new_or_spare_database() -> str:
     return _spare_databases.pop() if _spare_databases else new_database()
 
 
+def spare_database(url: str) -> None:
+    """Leave an empty database to a later test."""
+    _spare_databases.append(url)
+
+
 class _EmptiedStore(PostgresStore):
     """A store whose database is emptied when it is closed, for a later test."""
 
@@ -105,7 +110,7 @@ class _EmptiedStore(PostgresStore):
         """Close the store, and delete the data."""
         super().close()
         empty_database(self._url)
-        _spare_databases.append(self._url)
+        spare_database(self._url)
 
 
 class PostgresLane:
@@ -127,7 +132,7 @@ class PostgresLane:
         if self._store is not None:
             self._store.close()
             empty_database(self._url)
-        _spare_databases.append(self._url)
+        spare_database(self._url)
 
 
 LANES: Final[dict[str, Callable[[], StoreLane]]] = {

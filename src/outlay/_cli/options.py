@@ -7,11 +7,20 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from outlay._model.settings import DEFAULT_BASE_URL, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+def has_password(url: str) -> bool:
+    """Return whether the URL of a database has a password, which no argument may have.
+
+    Other users of a machine can read the arguments of a program.
+    """
+    return urlsplit(url).password is not None or "password=" in url
 
 
 def add_subcommand(

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import field_validator
 
 from outlay._cli.exit_codes import ExitCode, UsageError
-from outlay._cli.options import key_in_file
+from outlay._cli.options import has_password, key_in_file
 from outlay._model.settings import DEFAULT_BASE_URL, EnvironmentSettings
 from outlay.server import ServerSettings, ServerStarted, serve
 from outlay.server._logs import formatter
@@ -205,7 +205,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _without_password(url: str) -> str:
     """Return a URL, unless other users of the machine would see its password."""
-    if urlsplit(url).password is not None or "password=" in url:
+    if has_password(url):
         raise argparse.ArgumentTypeError(
             "other users can read the arguments of a program; set the URL with the "
             f"password in {STORE_VARIABLE}, or keep the password in ~/.pgpass"

@@ -9,9 +9,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from outlay._cli.exit_codes import ExitCode, UsageError
-from outlay._cli.options import add_subcommand
+from outlay._cli.options import add_subcommand, has_password
 from outlay._cli.output import pluralize
-from outlay.server._storage.opening import open_copied
+from outlay.server._storage.opening import is_postgres_url, open_copied
 from outlay.server._storage.store_copy import copy_store
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ both stores first. Events keep their ids, keys, times and order of receipt. A co
 was interrupted goes on where it was. The source is not changed.
 
 A store is a SQLite file, or the URL of a PostgreSQL database without its password. That
-comes from PGPASSWORD, or from a password file.
+comes from PGPASSWORD, from ~/.pgpass, or from the file that ?passfile= names in the
+URL.
 """
 
 _EPILOG: Final = """\
@@ -73,6 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _copy(arguments: argparse.Namespace) -> None:
     if arguments.source == arguments.target:
         raise UsageError("the source and the target are the same; name another target")
+    for name in (arguments.source, arguments.target):
+        if is_postgres_url(name) and has_password(name):
+            raise UsageError(
+                "other users can read the arguments of a program; leave the password "
+                "out of the URL, and set PGPASSWORD, or keep it in ~/.pgpass"
+            )
     window = timedelta(seconds=arguments.dedupe_window)
     now = time.time_ns() // 1000
     bar = ProgressBar()

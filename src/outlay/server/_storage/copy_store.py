@@ -121,10 +121,11 @@ class CopyReader(Protocol):
 class CopyWriter(Protocol):
     """Writes what another store had. No server may use the store meanwhile."""
 
-    def import_events(self, events: Sequence[ReceivedEvent]) -> None:
+    def import_events(self, events: Sequence[ReceivedEvent], now: int) -> None:
         """Store events as they were received, after all others, in one step.
 
-        Keys and ids stay. No event is compared with earlier ones.
+        Keys and ids stay. No event is compared with earlier ones. A key that was
+        received within the dedupe window before ``now`` is remembered.
         """
         ...
 

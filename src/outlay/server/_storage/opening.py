@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from outlay.server._errors import DatabaseError
 from outlay.server._storage.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from outlay.server._settings import ServerSettings
     from outlay.server._storage.store import Store
     from outlay.server._storage.store_copy import CopiedStore
@@ -24,21 +27,28 @@ def open_store(settings: ServerSettings) -> Store:
     """
     window = settings.dedupe_window // timedelta(microseconds=1)
     if settings.store is not None:
-        return _open_postgres(settings.store, window)
+        with _optional_packages():
+            from outlay.server._storage.postgres.store import PostgresStore  # noqa: PLC0415 - an optional package
+        return PostgresStore(settings.store, dedupe_window=window, follows_clock=True)
     if settings.database == ":memory:":
         return _TemporaryStore(window)
     return SqliteStore(Path(settings.database), dedupe_window=window)
 
 
-def _open_postgres(url: str, window: int) -> Store:
+@contextmanager
+def _optional_packages() -> Iterator[None]:
+    """Say which packages to install, if an import in the block fails.
+
+    Raises:
+        DatabaseError: A package is missing.
+    """
     try:
-        from outlay.server._storage.postgres.store import PostgresStore  # noqa: PLC0415 - an optional package
+        yield
     except ImportError as error:
         raise DatabaseError(
             f"a store in PostgreSQL needs more packages ({error}); install them with: "
             "pip install 'outlay[postgres]'"
         ) from error
-    return PostgresStore(url, dedupe_window=window, follows_clock=True)
 
 
 def is_postgres_url(name: str) -> bool:
@@ -57,13 +67,14 @@ def open_copied(
         must_exist: Whether a missing file is refused. Defaults to no.
 
     Raises:
+        DatabaseBusyError: A server uses the store.
         DatabaseError: The store cannot be used. The message says what to do.
     """
     window = dedupe_window // timedelta(microseconds=1)
     if is_postgres_url(name):
-        raise DatabaseError(
-            "this version copies SQLite files only; name a file instead of a URL"
-        )
+        with _optional_packages():
+            from outlay.server._storage.postgres.copying import open_alone  # noqa: PLC0415 - an optional package
+        return open_alone(name, window)
     path = Path(name)
     if must_exist and not path.is_file():
         raise DatabaseError(f"there is no database {path}; name another file")

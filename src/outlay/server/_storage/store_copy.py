@@ -131,7 +131,7 @@ def _copy_events(
         last, done = copy.last_received(), copy.count_received()
     progress("events", done, total)
     while batch := view.received(last, _BATCH):
-        target.import_events(batch)
+        target.import_events(batch, now)
         while target.do_background_work(now):
             pass
         last, done = batch[-1].event.id, done + len(batch)

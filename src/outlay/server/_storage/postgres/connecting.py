@@ -18,13 +18,16 @@ from outlay.server._errors import (
 from outlay.server._storage.postgres.texts import convert_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from outlay.server._storage.query_limit import QueryLimit
     from outlay.server._storage.sql.connection import Parameters
 
 OLDEST_VERSION: Final = 15
 """The oldest major version of PostgreSQL that the tests run over."""
+
+APPLICATION_NAME: Final = "outlay"
+"""The name of a server's connections, as ``pg_stat_activity`` shows it."""
 
 # Seconds. A client waits 5 to 10 s for a response. libpq's names are explained at
 # postgresql.org/docs/current/libpq-connect.html (2026-11).
@@ -34,7 +37,7 @@ _PARAMETERS: Final = {
     "keepalives_idle": "10",
     "keepalives_interval": "5",
     "keepalives_count": "3",
-    "application_name": "outlay",
+    "application_name": APPLICATION_NAME,
     # Of several hosts, the one that takes writes.
     "target_session_attrs": "read-write",
 }
@@ -104,7 +107,7 @@ class PostgresConnection:
         # Not None, with which psycopg leaves doubled percent signs.
         return self.raw.execute(translated(query), parameters)
 
-    def executemany(self, query: str, parameters: Iterable[Sequence[Any]], /) -> None:
+    def executemany(self, query: str, parameters: Iterable[Parameters], /) -> None:
         """Execute a statement once for each element of ``parameters``."""
         rows = [*parameters]
         if rows:

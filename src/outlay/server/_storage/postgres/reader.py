@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from outlay.server._records import MICROSECONDS_PER_HOUR
 from outlay.server._storage.event_filter import contribution_matcher
 from outlay.server._storage.net_quantities import contributions_from_rows
+from outlay.server._storage.postgres.copy_tables import PostgresCopyReader
 from outlay.server._storage.postgres.erasing import running_erasures
 from outlay.server._storage.postgres.event_table import PostgresEventReader
 from outlay.server._storage.postgres.receipts import first_events, key_hash
@@ -46,6 +47,7 @@ class PostgresReader(
     PostgresEventReader,
     SqlCorrectionReader,
     SqlBudgetReader,
+    PostgresCopyReader,
 ):
     """Reads in one transaction. Thread safety: one thread at a time."""
 

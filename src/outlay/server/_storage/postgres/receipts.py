@@ -39,6 +39,13 @@ _CLAIM: Final = """
     WHERE r.received_at <= :cutoff
     RETURNING key_hash
 """
+_NOTE: Final = """
+    INSERT INTO receipts AS r (epoch, key_hash, received_at, seq)
+    SELECT :epoch, *
+    FROM unnest((:hashes)::uuid[], (:times)::bigint[], (:seqs)::bigint[])
+    ON CONFLICT (key_hash, epoch) DO UPDATE
+    SET received_at = excluded.received_at, seq = excluded.seq
+"""
 _EVENT: Final = ", ".join(f"e.{name}" for name in EVENT_COLUMNS.split(", "))
 _FIRST: Final = f"""
     SELECT r.key_hash, {_EVENT}
@@ -87,6 +94,32 @@ def claim(
         },
     )
     return {found.hex for (found,) in rows}
+
+
+def note(
+    connection: PostgresConnection,
+    received: Mapping[str, tuple[int, int]],
+    *,
+    epoch: int,
+) -> None:
+    """Note the receipt of keys that another store received.
+
+    Args:
+        connection: The connection, in a transaction that holds the lock of appends.
+        received: The time and the order of receipt of the last event, by the hash.
+        epoch: The current table.
+    """
+    if received:
+        times, seqs = zip(*received.values(), strict=True)
+        connection.execute(
+            _NOTE,
+            {
+                "epoch": epoch,
+                "hashes": _array([*received]),
+                "times": [*times],
+                "seqs": [*seqs],
+            },
+        )
 
 
 def first_events(

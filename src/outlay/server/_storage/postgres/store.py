@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from contextlib import contextmanager, suppress
 from functools import partial, wraps
+from itertools import groupby
 from typing import (
     TYPE_CHECKING,
     Concatenate,
@@ -30,6 +31,7 @@ from outlay.server._storage.combining import combine
 from outlay.server._storage.deduping import ingest_result
 from outlay.server._storage.postgres import (
     connecting,
+    copy_tables,
     erasing,
     partitions,
     receipts,
@@ -73,8 +75,15 @@ if TYPE_CHECKING:
     )
     from contextlib import AbstractContextManager
 
-    from outlay.server._records import ApiKey, CostMetric, Event, Product
+    from outlay.server._records import (
+        ApiKey,
+        CostMetric,
+        Event,
+        Product,
+        ReceivedEvent,
+    )
     from outlay.server._storage.combining import Combined, MeteredEvent
+    from outlay.server._storage.copy_store import Row
     from outlay.server._storage.postgres.connecting import PostgresConnection
     from outlay.server._storage.postgres.reader import PostgresReader
     from outlay.server._storage.store import Change, Review, Views
@@ -240,9 +249,17 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         if not fresh:
             return
         day = now // MICROSECONDS_PER_DAY
-        with self._writer.raw.cursor().copy(_COPY_EVENTS.encode()) as copy:
-            copy.write("".join(_event_lines(fresh, day, now)))
+        self._copy_events(_event_lines(fresh, day, now))
         self._insert_late(fresh, now)
+        self._write_deltas(fresh, day)
+
+    def _copy_events(self, lines: Iterable[str]) -> None:
+        """Store rows of `_event_lines`."""
+        with self._writer.raw.cursor().copy(_COPY_EVENTS.encode()) as copy:
+            copy.write("".join(lines))
+
+    def _write_deltas(self, fresh: Iterable[tuple[int, Event]], day: int) -> None:
+        """Store what events that were received on a day add to each metric."""
         by_type: defaultdict[tuple[str, str], list[MeteredEvent]] = defaultdict(list)
         for seq, event in fresh:
             by_type[event.namespace, event.type].append(
@@ -256,6 +273,51 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
                     combine(metric, combined, metered)
                     lines += rollups.delta_lines(day, definition, metric, combined)
         rollups.write_deltas(self._writer, lines)
+
+    # -- events and records of another store
+
+    @_retried
+    def import_events(self, events: Sequence[ReceivedEvent], now: int) -> None:
+        """Store events that another store received, after all others."""
+        for day in {_day_of(one) for one in events}:
+            self._ensure_day(day)
+        with self._in_transaction():
+            self._locks.share(self._writer, Lock.APPENDS)
+            registry, epoch, *_ = self._writer.execute(_STATE).fetchone()
+            if registry != self._registry:
+                self._read_registry(registry)
+            numbered = [*zip(self._new_places(len(events)), events, strict=True)]
+            self._copy_events(
+                line
+                for seq, one in numbered
+                for line in _event_lines(
+                    [(seq, one.event)], _day_of(one), one.received_at
+                )
+            )
+            for day, group in groupby(numbered, lambda pair: _day_of(pair[1])):
+                self._write_deltas(((seq, one.event) for seq, one in group), day)
+            # As the ring does, a quarter longer than the window.
+            since = now - self._dedupe_window * 5 // 4
+            remembered = {
+                key_hash(one.event.namespace, one.event.key): (one.received_at, seq)
+                for seq, one in numbered
+                if one.received_at > since
+            }
+            receipts.note(self._writer, remembered, epoch=epoch)
+
+    def _new_places(self, count: int) -> Iterator[int]:
+        """Yield the next orders of receipt."""
+        for start in range(0, count, _PLACES - 1):
+            (batch,) = self._writer.execute("SELECT nextval('batches')").fetchone()
+            for place in range(min(_PLACES - 1, count - start)):
+                yield batch * _PLACES + place + 1
+
+    def import_records(self, records: Iterable[tuple[str, Row]]) -> None:
+        """Store the records of another store, all or none."""
+        with self._redefining():
+            self._grow("keys")
+            (last,) = self._writer.execute(_LAST_SEQ).fetchone()
+            copy_tables.insert_records(self._writer, records, last)
 
     def _received_at(self, now: int) -> int:
         """Return the time of the ledger, if this server's clock is wrong."""
@@ -723,6 +785,11 @@ def _event_lines(
             f"\t{copy_field(event.subject)}\t{copy_field(event.external_subject)}"
             f"\t{copy_field(event.external_id)}\t{copy_field(event.data)}\n"
         )
+
+
+def _day_of(received: ReceivedEvent) -> int:
+    """Return the day of receipt, in days since 1970."""
+    return received.received_at // MICROSECONDS_PER_DAY
 
 
 def _clock_offset(connection: PostgresConnection) -> int:

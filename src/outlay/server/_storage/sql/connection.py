@@ -42,6 +42,6 @@ class Connection(Protocol):
         """Execute a statement."""
         ...
 
-    def executemany(self, query: str, parameters: Iterable[Sequence[Any]], /) -> object:
+    def executemany(self, query: str, parameters: Iterable[Parameters], /) -> object:
         """Execute a statement once for each element of ``parameters``."""
         ...

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from outlay.server import BackgroundServer, ServerSettings
-from outlay.server._run import _rare_garbage_collection
+from outlay.server._run import rare_garbage_collection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,9 +96,12 @@ def test_garbage_is_collected_seldom_while_a_server_owns_the_process() -> None:
     """And as before when it does not any more."""
     before = gc.get_threshold()
 
-    with _rare_garbage_collection():
+    with rare_garbage_collection():
         during = gc.get_threshold()
+        frozen = gc.get_freeze_count()
 
     assert during[0] > 10 * before[0]
+    assert frozen > 1000  # what existed before, such as modules
+    assert not gc.get_freeze_count()
     assert gc.isenabled()
     assert gc.get_threshold() == before

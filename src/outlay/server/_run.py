@@ -162,21 +162,26 @@ def serve(
                 on_start(started)
 
         _allow_many_files()
-        with _rare_garbage_collection():
+        with rare_garbage_collection():
             _run_until_stopped(_Server(core, middleware, ready), listener, core)
 
 
 @contextmanager
-def _rare_garbage_collection() -> Iterator[None]:
+def rare_garbage_collection() -> Iterator[None]:
     """Collect cyclic garbage rarely, because a batch creates thousands of objects.
 
-    None of them is cyclic. Only the server's own process changes this setting.
+    None of them is cyclic. What exists before, such as modules, stays until the end.
+    So no collection looks at it, which would stop all threads for some 80 ms. Only the
+    server's own process changes these settings.
     """
     before = gc.get_threshold()
     gc.set_threshold(_ALLOCATIONS, *before[1:])
+    gc.collect()
+    gc.freeze()
     try:
         yield
     finally:
+        gc.unfreeze()
         gc.set_threshold(*before)
 
 

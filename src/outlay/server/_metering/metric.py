@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
@@ -198,6 +199,14 @@ class CompiledMetric:
 
     Thread safety: any thread, because it does not change.
 
+    Attributes:
+        cost: The cost.
+        aggregation: The way in which values become one quantity.
+        names: The names of the dimensions, in order.
+        can_subtract: Whether a value can be taken back from the combined value of many.
+        can_roll_up: Whether rollups can stand for the events behind them.
+        new_accumulator: A function that returns an empty accumulator.
+
     Raises:
         PathError: A path of the cost is not a JSONPath.
     """
@@ -207,8 +216,11 @@ class CompiledMetric:
         "_read_value",
         "_readers",
         "aggregation",
+        "can_roll_up",
+        "can_subtract",
         "cost",
         "names",
+        "new_accumulator",
     )
 
     def __init__(self, cost: CostMetric, aggregation: Aggregation) -> None:
@@ -218,23 +230,12 @@ class CompiledMetric:
         self._readers = [compile_path(cost.group_by[name]) for name in self.names]
         self._adds_money = aggregation not in _COUNTS and cost.billable is None
         self._read_value = _value_reader(aggregation, cost.value_property)
-
-    @property
-    def can_subtract(self) -> bool:
-        """Whether a value can be taken back from the combined value of many."""
-        return self.aggregation in _SUBTRACTED
-
-    @property
-    def can_roll_up(self) -> bool:
-        """Whether rollups can stand for the events behind them."""
-        return self.aggregation is not Aggregation.UNIQUE_COUNT
-
-    def new_accumulator(self) -> Accumulator:
-        """Return an empty accumulator for this aggregation."""
-        return (
-            NumberAccumulator(self.aggregation)
+        self.can_subtract = aggregation in _SUBTRACTED
+        self.can_roll_up = aggregation is not Aggregation.UNIQUE_COUNT
+        self.new_accumulator: Callable[[], Accumulator] = (
+            partial(NumberAccumulator, aggregation)
             if self.can_roll_up
-            else DistinctAccumulator()
+            else DistinctAccumulator
         )
 
     def contribution(

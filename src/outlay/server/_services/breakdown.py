@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from datetime import MAXYEAR, datetime
-from typing import TYPE_CHECKING, Final, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from outlay.server._storage.store import CUSTOMER_NAME
 from outlay.server._wire.problems import FieldError, HttpProblem, invalid_fields
 from outlay.server._wire.request_models import CUSTOMER_DIMENSION, Window
 from outlay.server._wire.response_models import (
     LAST_INSTANT,
+    format_instant,
     from_microseconds,
     to_microseconds,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
-    from outlay.server._metering.metric import CompiledMetric, Contribution
+    from outlay.server._metering.metric import (
+        Accumulator,
+        CompiledMetric,
+        Contribution,
+    )
+
+K = TypeVar("K", bound="Hashable")
 
 _MINUTE: Final = 60_000_000  # microseconds
 _FIXED_WINDOWS: Final = {
@@ -29,6 +37,7 @@ MAX_GROUPS: Final = 100_000
 """The most groups or windows of one response. Each takes some 1 kB of memory."""
 
 _NAMES_LISTED: Final = 20  # so that no message grows with the number of dimensions
+_REMEMBERED: Final = 8192  # windows; charts of the same hours are drawn again and again
 
 
 class TimeWindow(NamedTuple):
@@ -38,6 +47,7 @@ class TimeWindow(NamedTuple):
     end: int
 
 
+@lru_cache(_REMEMBERED)
 def window_at(window: Window, at: int) -> TimeWindow:
     """Return the UTC-aligned window that contains ``at``."""
     if window is Window.MONTH:
@@ -45,6 +55,12 @@ def window_at(window: Window, at: int) -> TimeWindow:
     length = _FIXED_WINDOWS[window]
     start = at - at % length
     return TimeWindow(start, start + length)
+
+
+@lru_cache(_REMEMBERED)
+def boundary_text(at: int) -> str:
+    """Return the text of the start or end of a window."""
+    return format_instant(at)
 
 
 def _month_of(moment: datetime) -> TimeWindow:
@@ -115,6 +131,30 @@ def unknown_dimension(field: str, name: str, names: Iterable[str]) -> HttpProble
             )
         ]
     )
+
+
+def accumulate(
+    metric: CompiledMetric, contributions: Iterable[tuple[K, Contribution]], most: int
+) -> dict[K, Accumulator]:
+    """Accumulate contributions by the key beside each.
+
+    Args:
+        metric: The metric.
+        contributions: The contributions with their keys.
+        most: The most keys.
+
+    Raises:
+        HttpProblem: 400, because there are more keys.
+    """
+    accumulators: dict[K, Accumulator] = {}
+    for key, contribution in contributions:
+        accumulator = accumulators.get(key)
+        if accumulator is None:
+            if len(accumulators) >= most:
+                raise too_many_groups(most)
+            accumulator = accumulators[key] = metric.new_accumulator()
+        accumulator.add(contribution)
+    return accumulators
 
 
 def too_many_groups(most: int) -> HttpProblem:

@@ -5,6 +5,7 @@ Nothing here reads the store.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlay.server._metering.decimals import ZERO, add
@@ -105,15 +106,14 @@ def rank(
     A group that happens to have the key of the rest comes last. There it is a part of
     the rest, or no rest follows it. So the key never stands for two groups.
     """
-
-    def value(group: Group) -> Decimal:
-        by_cost = sort is ReportSort.TOTAL_COST
-        return group.current.cost if by_cost else group.current.quantity
-
-    in_order = sorted(groups, key=lambda group: group.key)
+    by_cost = sort is ReportSort.TOTAL_COST
+    value = attrgetter("current.cost" if by_cost else "current.quantity")
+    in_order = sorted(groups, key=attrgetter("key"))
     in_order.sort(key=value, reverse=direction is SortDirection.DESC)
-    in_order.sort(key=lambda group: group.key == OTHER)
-    return in_order
+    last = [group for group in in_order if group.key == OTHER]
+    return (
+        [group for group in in_order if group.key != OTHER] + last if last else in_order
+    )
 
 
 def page_of(ranking: Sequence[Group], offset: int, size: int) -> Page:

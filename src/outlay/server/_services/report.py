@@ -26,7 +26,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from outlay.server._metering.decimals import ZERO, add, format_plain, percentage
-from outlay.server._services.breakdown import MAX_GROUPS, TimeWindow, window_at
+from outlay.server._services.breakdown import (
+    MAX_GROUPS,
+    TimeWindow,
+    accumulate,
+    boundary_text,
+    window_at,
+)
 from outlay.server._services.gross import has_corrections
 from outlay.server._services.ranking import (
     OTHER,
@@ -257,7 +263,7 @@ class _ReportBuilder:
                 metric, period, metric.names, metric.where, gross=gross
             )
             by_group = ((metric.group_of(one), one) for one in found)
-            groups = metric.accumulate(by_group, self._max_groups)
+            groups = accumulate(metric.metric, by_group, self._max_groups)
             totals.append(_CostTotals(metric, groups))
         return totals
 
@@ -312,8 +318,8 @@ class _ReportBuilder:
                 costs[shown] = add(costs.get(shown, ZERO), cost)
         return [
             ReportPoint(
-                format_instant(at.start),
-                format_instant(at.end),
+                boundary_text(at.start),
+                boundary_text(at.end),
                 {key: json_number(cost) for key, cost in sorted(costs.items())},
             )
             for at, costs in sorted(windows.items())
@@ -335,7 +341,7 @@ class _ReportBuilder:
                 if shown is not None:
                     yield (at, shown if metric.is_additive else group), one
 
-        accumulators = metric.accumulate(placed(), self._max_groups)
+        accumulators = accumulate(metric.metric, placed(), self._max_groups)
         for (at, key), accumulator in accumulators.items():
             yield at, key, metric.amount(accumulator).cost
 
@@ -352,12 +358,14 @@ class _ReportBuilder:
         """
         [name] = metric.names
         only = {**metric.where, name: metric.where.get(name, apart) & apart}
-        totals = metric.accumulate(
-            self._in_windows(metric, frozenset(), metric.where), self._max_groups
+        totals = accumulate(
+            metric.metric,
+            self._in_windows(metric, frozenset(), metric.where),
+            self._max_groups,
         )
         found = self._in_windows(metric, metric.names, only)
         by_group = (((at, metric.group_of(one)), one) for at, one in found)
-        parts = metric.accumulate(by_group, self._max_groups)
+        parts = accumulate(metric.metric, by_group, self._max_groups)
         left = {
             at: (total.events, metric.amount(total).cost)
             for at, total in totals.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlay.server._metering.decimals import multiply
 from outlay.server._metering.metric import (
@@ -16,7 +16,6 @@ from outlay.server._services.breakdown import (
     event_filter,
     seam_names,
     select_dimensions,
-    too_many_groups,
     unknown_dimension,
 )
 from outlay.server._services.ranking import ZERO_AMOUNT, Amount
@@ -25,12 +24,10 @@ from outlay.server._wire.problems import FieldError, HttpProblem, invalid_fields
 from outlay.server._wire.request_models import CUSTOMER_DIMENSION, ReportQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from outlay.server._records import CostMetric
     from outlay.server._storage.store import Reader
-
-K = TypeVar("K", bound="Hashable")
 
 BY_COST: Final = "cost"
 BY_CUSTOMER: Final = "customer"
@@ -57,24 +54,6 @@ class ReportMetric:
         self.is_additive = metric.aggregation in _ADDITIVE
         self.names, self.group_of = _grouping(metric, query.group_by)
         self.where = event_filter(metric, query.filter_group_by, query.subject)
-
-    def accumulate(
-        self, contributions: Iterable[tuple[K, Contribution]], most: int
-    ) -> dict[K, Accumulator]:
-        """Accumulate contributions by the key beside each.
-
-        Raises:
-            HttpProblem: 400, because there are over ``most`` keys.
-        """
-        accumulators: dict[K, Accumulator] = {}
-        for key, contribution in contributions:
-            accumulator = accumulators.get(key)
-            if accumulator is None:
-                if len(accumulators) >= most:
-                    raise too_many_groups(most)
-                accumulator = accumulators[key] = self.metric.new_accumulator()
-            accumulator.add(contribution)
-        return accumulators
 
     def amount(self, accumulator: Accumulator) -> Amount:
         """Return the amount of an accumulator. Without a value it is zero."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -17,10 +16,11 @@ from outlay.server._metering.metric import (
 from outlay.server._services.breakdown import (
     MAX_GROUPS,
     TimeWindow,
+    accumulate,
+    boundary_text,
     event_filter,
     seam_names,
     select_dimensions,
-    too_many_groups,
     window_at,
 )
 from outlay.server._services.costs import get_cost
@@ -95,20 +95,22 @@ class _SummaryBuilder:
 
     def _groups(self) -> dict[tuple[str, ...], Accumulator]:
         """Return the groups, and accumulate the total."""
-        groups: dict[tuple[str, ...], Accumulator] = {}
         names = seam_names(self._metric, self._selection.names)
+        return accumulate(self._metric, self._by_group(names), self._max_groups)
+
+    def _by_group(
+        self, names: frozenset[str]
+    ) -> Iterator[tuple[tuple[str, ...], Contribution]]:
+        """Yield each contribution with its group, and accumulate the total."""
         for contribution in self._contributions(names=names):
             self._total.add(contribution)
-            self._add_to(groups, self._selection.values(contribution), contribution)
-        return groups
+            yield self._selection.values(contribution), contribution
 
     def _series(self, window: Window) -> dict[TimeWindow, Accumulator]:
         """Return the windows."""
-        series: dict[TimeWindow, Accumulator] = {}
-        for contribution in self._contributions(window=window):
-            at = window_at(window, contribution.bucket_at)
-            self._add_to(series, at, contribution)
-        return series
+        found = self._contributions(window=window)
+        by_window = ((window_at(window, one.bucket_at), one) for one in found)
+        return accumulate(self._metric, by_window, self._max_groups)
 
     def _contributions(
         self, names: frozenset[str] = frozenset(), window: Window | None = None
@@ -122,16 +124,6 @@ class _SummaryBuilder:
             window=window,
             as_of=self._query.as_of,
         )
-
-    def _add_to(
-        self, accumulators: dict[K, Accumulator], key: K, contribution: Contribution
-    ) -> None:
-        accumulator = accumulators.get(key)
-        if accumulator is None:
-            if len(accumulators) >= self._max_groups:
-                raise too_many_groups(self._max_groups)
-            accumulator = accumulators[key] = self._metric.new_accumulator()
-        accumulator.add(contribution)
 
     def response(self) -> SummaryResponse:
         """Return the summary."""
@@ -196,16 +188,14 @@ class _SummaryBuilder:
         ]
 
     def _series_points(self, window: Window) -> list[SummaryPoint]:
-        # The end of a window is mostly the start of the next one.
-        text_of = cache(format_instant)
         points = []
         for at, quantity, cost in self._priced(self._series(window)):
             text = format_plain(cost)
             number = msgspec.Raw(text.encode())
             points.append(
                 SummaryPoint(
-                    text_of(at.start),
-                    text_of(at.end),
+                    boundary_text(at.start),
+                    boundary_text(at.end),
                     number if quantity is cost else json_number(quantity),
                     number,
                     text,

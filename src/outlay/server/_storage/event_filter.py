@@ -55,6 +55,8 @@ def contribution_matcher(
         for name, values in where.items()
         if name != CUSTOMER_NAME
     ]
+    if customers is not None and not allowed:
+        return lambda one: one.customer in customers
     return lambda one: (
         (customers is None or one.customer in customers)
         and all(one.dimensions[position] in values for position, values in allowed)

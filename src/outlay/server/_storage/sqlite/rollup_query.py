@@ -96,16 +96,14 @@ class RollupQuery:
                 buckets are in one window.
         """
         cube = _cube_for(self._metric, {*names, *self._where})
-        key = _KEYS.get(cube, "dimensions")
-        bucket = ""
-        if window is not None:
-            bucket = "grain, bucket, "
-        rows = self._select(
-            cube,
-            f"{bucket}customer, dimensions, {self._sums(cube)}",
-            bucket + key,
-            self._filters(cube),
-        )
+        if window is None:
+            columns = f"customer, dimensions, {self._sums(cube)}"
+            group_by = _KEYS.get(cube, "dimensions")
+        else:
+            # Each row of the ranges has a bucket, and so a window, of its own.
+            columns = f"grain, bucket, customer, dimensions, {self._columns()}"
+            group_by = ""
+        rows = self._select(cube, columns, group_by, self._filters(cube))
         dimensions_of, sums_of = self._dimensions_reader(cube), self._sums_reader()
         for row in rows:
             if window is None:
@@ -133,9 +131,6 @@ class RollupQuery:
         SQLite sorts the rows with all columns that it reads.
         """
         aggregation = self._metric.aggregation
-        read = ["events", "skipped", "other_currency"]
-        if aggregation in ADDED:
-            read += ["giga", "ones", "nano", "atto"]
         zeros = set() if cube == TOTAL else self._zeros()
         sums = [
             "0"
@@ -143,12 +138,26 @@ class RollupQuery:
             else f"sum(sign * {column})"
             if self._is_signed
             else f"sum({column})"
-            for column in read
+            for column in self._added_columns()
         ]
         if aggregation in CHOSEN:
             # A bare column beside one max() has the value of the greatest row.
             sums += ["max(rank)", "value"]
         return ", ".join(sums)
+
+    def _added_columns(self) -> list[str]:
+        """Return the columns that are added."""
+        columns = ["events", "skipped", "other_currency"]
+        if self._metric.aggregation in ADDED:
+            columns += ["giga", "ones", "nano", "atto"]
+        return columns
+
+    def _columns(self) -> str:
+        """Return the same columns as `_sums`, of single rows."""
+        columns = self._added_columns()
+        if self._metric.aggregation in CHOSEN:
+            columns += ["rank", "value"]
+        return ", ".join(columns)
 
     def _zeros(self) -> set[str]:
         """Return the columns that have nothing in any row of the ranges.
@@ -224,9 +233,10 @@ class RollupQuery:
                 where += " AND customer = ''"
         for column in filters:
             where += f" AND {column} IN (SELECT value FROM json_each(:{column}))"  # noqa: S608 - a constant
+        if group_by:
+            where += f" GROUP BY {group_by}"
         return self._connection.execute(
-            f"{tables} SELECT {columns} FROM {source}"  # noqa: S608 - constants and integers
-            f" WHERE {where} GROUP BY {group_by}",
+            f"{tables} SELECT {columns} FROM {source} WHERE {where}",  # noqa: S608 - constants and integers
             {
                 "metric": self._number,
                 "cube": cube,

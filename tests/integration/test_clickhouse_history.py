@@ -3,48 +3,38 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from outlay.server._errors import DatabaseError, NewerDatabaseError
-from outlay.server._records import MICROSECONDS_PER_HOUR, Aggregation
-from outlay.server._storage.clickhouse import moving
+from outlay.server._records import MICROSECONDS_PER_HOUR
+from outlay.server._storage.clickhouse import days
 from outlay.server._storage.clickhouse.connection import (
     Connection,
     HistoryUnavailableError,
 )
+from outlay.server._storage.clickhouse.days import (
+    Contents,
+    DayDiffersError,
+    MovedEvent,
+)
 from outlay.server._storage.clickhouse.event_rows import MovedEvents
-from outlay.server._storage.clickhouse.moving import DayDiffersError, MovedEvent
-from outlay.server._storage.clickhouse.quantities import Moved, contributions
 from outlay.server._storage.clickhouse.schema import SCHEMA_VERSION, migrate
 from outlay.server._storage.event_filter import event_matcher
 from outlay.server._storage.event_store import EventFilter
-from outlay.server._storage.store import CUSTOMER_NAME
+from outlay.server._storage.postgres.history import Place
 from tests.support.clickhouse_server import (
     ClickHouseServer,
     new_database_url,
     shared_server,
 )
-from tests.support.questions import (
-    Question,
-    ask,
-    events,
-    make_event,
-    make_metric,
-    model,
-    questions,
-)
-from tests.support.stores import compiled
+from tests.support.questions import make_event
 from tests.support.stores import make_event as make_simple_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from outlay.server._metering.metric import CompiledMetric, Contribution
     from outlay.server._records import Event
 
 DAY: Final = 24 * MICROSECONDS_PER_HOUR
@@ -77,138 +67,35 @@ def received(made: Sequence[Event], start: int = 1) -> list[MovedEvent]:
     ]
 
 
-class Views:
-    """Answers questions to a view of moved days, as a store does."""
-
-    def __init__(self, connection: Connection, moved: Moved) -> None:
-        self._connection = connection
-        self._moved = moved
-
-    @contextmanager
-    def reading(self) -> Iterator[Views]:
-        """Return the view."""
-        yield self
-
-    def contributions(
-        self,
-        metric: CompiledMetric,
-        start: int,
-        end: int,
-        **options: Any,  # noqa: ANN401 - those of `contributions`
-    ) -> Iterator[Contribution]:
-        """Yield the contributions of moved days."""
-        return contributions(
-            self._connection, metric, self._moved, start, end, **options
-        )
-
-
-@pytest.mark.timeout(180)
-@settings(
-    max_examples=12,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(
-    rows=events,
-    cut=st.integers(0, 40),
-    loaded=st.sets(st.sampled_from([FIRST, FIRST + 1])),
-    aggregation=st.sampled_from(Aggregation),
-    names=st.sampled_from([(), ("provider",), ("provider", "region")]),
-    asked=st.lists(questions, min_size=1, max_size=4),
-)
-def test_any_question_equals_the_plain_model(  # noqa: PLR0917 - one drawn value each
-    history: Connection,
-    rows: list[tuple[str, int, str, str, str, str]],
-    cut: int,
-    loaded: set[int],
-    aggregation: Aggregation,
-    names: tuple[str, ...],
-    asked: Sequence[Question],
-) -> None:
-    """With rollups of each day, of one, or of none, as of a metric that came later."""
-    metric = make_metric(aggregation, *names)
-    made = [make_event(number, row) for number, row in enumerate(rows)]
-    moving.write_day(history, FIRST, received(made[:cut]))
-    moving.write_day(history, FIRST + 1, received(made[cut:], len(made[:cut]) + 1))
-    loads = {day: day * 10 for day in loaded} if compiled(metric).can_roll_up else {}
-    for day, load in loads.items():
-        moving.fold_day(history, compiled(metric), 7, day, load)
-    views: Any = Views(history, Moved(FIRST - 1, FIRST + 1, loads))
-    for one in asked:
-        known = {*names, CUSTOMER_NAME}
-        where = {key: some for key, some in one.where.items() if key in known}
-        question = one._replace(names=one.names & known, where=where)
-        assert ask(views, metric, question) == model(aggregation, names, made, question)
-
-
-AMOUNTS: Final = (
-    "1e90",
-    "-1e90",
-    "0.000000000000000000000000000000000000001",
-    "99999999999999999999.99999999999999999999999999999999999999",
-    "99999999999999999999.99999999999999999999999999999999999999",
-    "100000000000000000000",
-    "-0.00000000000000000000000000000000000001",
-    "1E+3",
-)
-
-
-@pytest.mark.parametrize(
-    "aggregation",
-    [Aggregation.SUM, Aggregation.MIN, Aggregation.MAX, Aggregation.LATEST],
-)
-def test_values_beyond_the_column_are_exact(
-    history: Connection, aggregation: Aggregation
-) -> None:
-    """A column of 76 digits would wrap or cut them without an error."""
-    made = [
-        make_event(number, (literal, number * 7, "ann", "x", "eu", ""))
-        for number, literal in enumerate(AMOUNTS)
-    ]
-    metric = make_metric(aggregation)
-    moving.write_day(history, FIRST, received(made))
-    moving.fold_day(history, compiled(metric), 7, FIRST, 1)
-    views: Any = Views(history, Moved(FIRST - 1, FIRST, {FIRST: 1}))
-    asked = Question(0, 2**52, frozenset(), {}, None)
-
-    assert ask(views, metric, asked) == model(aggregation, (), made, asked)
-
-
 def test_a_day_that_is_written_again_counts_once(history: Connection) -> None:
     """A mover that was killed begins again. What it left must not count."""
-    metric = make_metric(Aggregation.SUM)
     made = [make_event(n, ("1.5", n, "ann", "x", "eu", "")) for n in range(10)]
-    moving.write_day(history, FIRST, received(made[:7]))
-    moving.fold_day(history, compiled(metric), 7, FIRST, 1)
-    assert moving.write_day(history, FIRST, received(made)) == 10
-    moving.fold_day(history, compiled(metric), 7, FIRST, 2)  # it was killed
-    moving.fold_day(history, compiled(metric), 7, FIRST, 3)
-    views: Any = Views(history, Moved(FIRST - 1, FIRST, {FIRST: 3}))
-    asked = Question(0, 2**52, frozenset(), {}, None)
-    assert ask(views, metric, asked) == {(None,): Decimal(15)}
+    days.write_day(history, FIRST, received(made[:7]))
+    written = days.write_day(history, FIRST, received(made))
 
-    moving.drop_other_loads(history, FIRST, [3])
-    loads = history.rows(
-        "SELECT DISTINCT load FROM "  # noqa: S608 - a test's
-        f"{history.database}.hours WHERE day = {FIRST}"  # another test leaves its day
-    )
-    assert loads == [(3,)]
-    assert ask(views, metric, asked) == {(None,): Decimal(15)}
+    assert written == Contents(10, 55)
+    assert days.contents(history, FIRST, after=3, upto=8) == Contents(5, 30)
+    rest = received(made[:4], 7)
+    assert days.write_day(history, FIRST, rest, after=6) == Contents(4, 34)
+    assert days.contents(history, FIRST) == Contents(10, 55)
+    everything = MovedEvents(history, Place(FIRST + 1, 0))
+    assert everything.count("org_a", EventFilter()) == 10
+    assert MovedEvents(history, Place(FIRST, 4)).count("org_a", EventFilter()) == 4
 
 
 def test_a_day_that_lost_an_event_is_found(history: Connection) -> None:
     """The ledger must not forget a day that ClickHouse has only in part."""
     made = received([make_event(n, ("1", n, "", "", "", "")) for n in range(5)])
-    moving.write_day(history, FIRST, made)
+    days.write_day(history, FIRST, made)
     total = sum(one.seq for one in made)
-    moving.check_day(history, FIRST, 5, total)
+    days.check_day(history, FIRST, Contents(5, total))
     history.command(
         f"DELETE FROM {history.database}.events WHERE seq = 3"  # noqa: S608 - a test's
     )
     with pytest.raises(DayDiffersError, match=r"has 4 events .* the ledger has 5"):
-        moving.check_day(history, FIRST, 5, total)
+        days.check_day(history, FIRST, Contents(5, total))
     with pytest.raises(DayDiffersError):
-        moving.write_day(history, FIRST, [*made, made[-1]])
+        days.write_day(history, FIRST, [*made, made[-1]])
 
 
 def test_single_events_are_found_as_they_were(history: Connection) -> None:
@@ -225,15 +112,15 @@ def test_single_events_are_found_as_they_were(history: Connection) -> None:
         )
         for number in range(60)
     ]
-    moving.write_day(history, FIRST, received(made))
-    view = MovedEvents(history, FIRST - 1, FIRST)
+    days.write_day(history, FIRST, received(made))
+    view = MovedEvents(history, Place(FIRST + 1, 0))
     plain = [(one.id, one.subject, one.external_subject, one.data) for one in made]
 
-    found = view.event("org_a", made[7].id)
+    [found] = view.events("org_a", [made[7].id, "evt_none"])
     assert found is not None
     assert (found.seq, found.received_at) == (8, FIRST * DAY + 8)
     assert found.event.key == made[7].key
-    assert view.event("org_b", made[7].id) is None
+    assert view.events("org_b", [made[7].id]) == []
     everything = [one.event for one in view.before("org_a", EventFilter(), (2**60, 0))]
     assert [
         (one.id, one.subject, one.external_subject, one.data)
@@ -252,9 +139,7 @@ def test_single_events_are_found_as_they_were(history: Connection) -> None:
         pages = view.before("org_a", where, (2**60, 0))
         assert [one.event.id for one in pages] == wanted
         assert view.count("org_a", where) == len(wanted)
-    assert view.time_range("org_a", "cost.ai") == (0, 29 * DAY)
-    assert view.types("org_a", 0, DAY) == {"cost.ai": 2}
-    assert MovedEvents(history, FIRST, FIRST).count("org_a", EventFilter()) == 0
+    assert view.types("org_a", ["cost.ai"], 0, DAY) == {"cost.ai": 2}
 
 
 def test_a_killed_clickhouse_loses_no_day() -> None:
@@ -272,20 +157,20 @@ def test_a_killed_clickhouse_loses_no_day() -> None:
                 if one.seq == 1500:
                     server.kill()
 
-        moving.write_day(history, FIRST, received(made[:5]))
+        days.write_day(history, FIRST, received(made[:5]))
         with pytest.raises(HistoryUnavailableError, match="does not respond"):
-            moving.write_day(history, FIRST + 1, killing())
+            days.write_day(history, FIRST + 1, killing())
         with pytest.raises(HistoryUnavailableError, match="recent days are answered"):
-            MovedEvents(history, 0, FIRST).count("org_a", EventFilter())
+            MovedEvents(history, Place(FIRST, 9)).count("org_a", EventFilter())
         server.restart()
         total = sum(range(1, 2001))
-        moving.check_day(history, FIRST, 5, 15)
+        days.check_day(history, FIRST, Contents(5, 15))
         with pytest.raises(DayDiffersError):
-            moving.check_day(history, FIRST + 1, 2000, total)
-        assert moving.write_day(history, FIRST + 1, received(made)) == 2000
+            days.check_day(history, FIRST + 1, Contents(2000, total))
+        assert days.write_day(history, FIRST + 1, received(made)).events == 2000
         server.kill()
         server.restart()
-        moving.check_day(history, FIRST + 1, 2000, total)
+        days.check_day(history, FIRST + 1, Contents(2000, total))
         history.close()
     finally:
         server.remove()

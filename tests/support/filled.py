@@ -54,7 +54,7 @@ COSTS: Final = (
 )
 
 
-def fill(store: Store, count: int = 60) -> None:
+def fill(store: Store, count: int = 60, *, retention: bool = True) -> None:
     """Store events over four days of receipt, with corrections and all other records.
 
     Some keys are received again after their window. Two events are late.
@@ -105,7 +105,8 @@ def fill(store: Store, count: int = 60) -> None:
     _correct(store)
     _add_money(store)
     _add_budgets(store)
-    store.set_retention("org_a", 10_000 * DAY)
+    if retention:
+        store.set_retention("org_a", 10_000 * DAY)
 
 
 def _correct(store: Store) -> None:

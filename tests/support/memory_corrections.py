@@ -14,7 +14,7 @@ from outlay.server._storage.net_quantities import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from outlay.server._metering.metric import CompiledMetric, Contribution
@@ -125,6 +125,9 @@ class MemoryCorrectionWriter:
         self,
     ) -> AbstractContextManager[tuple[CorrectionTables, dict[str, Event]]]:
         raise NotImplementedError
+
+    def prepare_correction(self, namespace: str, event_ids: Collection[str]) -> None:
+        """Do nothing."""
 
     def correct(
         self, namespace: str, event_ids: Sequence[str], decide: Decide, now: int

@@ -32,7 +32,7 @@ from outlay.server._wire.response_models import Pagination, format_instant
 from outlay.server._wire.revenue_models import month_bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from outlay.server._records import ApiKey, ClosedPeriod, Correction, CostMetric
     from outlay.server._storage.commit_thread import CommitThread
@@ -76,15 +76,22 @@ class CorrectionService:
         Raises:
             HttpProblem: 404, 400 for the metric, or 409 because the event is void.
         """
+        cost = await asyncio.to_thread(self._metric_of_event, key, event_id, body)
+        order = self._order(key, CorrectionKind.ADJUST, body)
+        order = order._replace(cost=cost, delta=body.delta)
+        return await self._correct(key, event_id, order)
+
+    def _metric_of_event(
+        self, key: ApiKey, event_id: str, body: AdjustBody
+    ) -> CostMetric:
+        """Return the metric of an adjustment. Reading an old event may take long."""
         with self._store.reading() as reader:
             cost = get_cost(reader, key, body.cost_id)
             received = reader.event(key.namespace, event_id)
         if received is None:
             raise not_found("event", event_id)
         check_metric(cost, received.event.type)
-        order = self._order(key, CorrectionKind.ADJUST, body)
-        order = order._replace(cost=cost, delta=body.delta)
-        return await self._correct(key, event_id, order)
+        return cost
 
     async def revert(
         self, key: ApiKey, correction_id: str, body: VoidBody
@@ -110,6 +117,7 @@ class CorrectionService:
     async def _correct(
         self, key: ApiKey, event_id: str, order: Order
     ) -> CorrectionResponse:
+        await self._prepare(key, [event_id])
         [correction] = await self._commits.run(
             lambda: self._store.correct(
                 key.namespace, [event_id], partial(decide, order), order.now
@@ -118,6 +126,12 @@ class CorrectionService:
         if correction is None:
             raise not_found("event", event_id)
         return correction_response(correction)
+
+    async def _prepare(self, key: ApiKey, event_ids: Collection[str]) -> None:
+        """Read old events in another thread, so that no post waits for them."""
+        await asyncio.to_thread(
+            self._store.prepare_correction, key.namespace, event_ids
+        )
 
     async def correct_many(
         self, key: ApiKey, body: CorrectionsBody
@@ -150,6 +164,7 @@ class CorrectionService:
             return decision
 
         fresh: list[str] = []
+        await self._prepare(key, ids)
         await self._commits.run(
             lambda: self._store.correct(key.namespace, ids, decide_one, now)
         )

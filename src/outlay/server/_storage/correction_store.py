@@ -10,7 +10,7 @@ once less in the closed period, and once more at its time of receipt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -72,6 +72,21 @@ class CorrectionReader(Protocol):
 
 class CorrectionWriter(Protocol):
     """Writes corrections. Each call is one step."""
+
+    def prepare_correction(self, namespace: str, event_ids: Collection[str]) -> None:
+        """Read what `correct` needs of some events, if that can take long.
+
+        Any thread may call it, without an effect on any result. Appends wait for
+        `correct`, and not for this.
+
+        Args:
+            namespace: The organization.
+            event_ids: The ids of the events.
+
+        Raises:
+            StoreUnavailableError: The events cannot be read.
+        """
+        ...
 
     def correct(
         self, namespace: str, event_ids: Sequence[str], decide: Decide, now: int

@@ -12,12 +12,18 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
-from outlay.server._errors import DatabaseError, StoreUnavailableError
+from outlay.server._errors import (
+    DatabaseError,
+    QueryStoppedError,
+    StoreUnavailableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from clickhouse_connect.driver.client import Client
+
+    from outlay.server._storage.query_limit import QueryLimit
 
 _SCHEME: Final = "clickhouse"
 _PORT: Final = 8123
@@ -30,6 +36,7 @@ _NAME: Final = re.compile(r"\w{1,64}", re.ASCII)
 _REFUSED_USER: Final = {192, 193, 194, 516}
 _REFUSED_ACT: Final = {164, 497}
 _NO_SPACE: Final = 243
+_TIMEOUT: Final = 159
 
 # The library logs each failed attempt with a traceback. The caller logs it once.
 logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
@@ -72,6 +79,7 @@ class Connection:
         self._password: Final = password or os.environ.get("CLICKHOUSE_PASSWORD", "")
         self._lock: Final = threading.Lock()
         self._client: Client | None = None  # guarded by _lock
+        self._ledger: str | None = None  # the one that was checked
 
     def __str__(self) -> str:
         """Return the place, without the user and the password."""
@@ -81,26 +89,38 @@ class Connection:
         """Execute a statement without rows.
 
         Raises:
-            DatabaseError: ClickHouse refuses the user or the statement.
-            HistoryUnavailableError: ClickHouse does not respond, or is full.
+            HistoryUnavailableError: ClickHouse does not respond, refuses the user or
+                the statement, or is full.
         """
         try:
             self._open().command(statement)
         except ClickHouseError as error:
             raise self._failed(error) from error
 
-    def rows(self, query: str) -> list[Sequence[Any]]:
-        """Return all rows of a query. It raises as `command` does."""
+    def rows(self, query: str, limit: QueryLimit | None = None) -> list[Sequence[Any]]:
+        """Return all rows of a query.
+
+        Args:
+            query: The query.
+            limit: The limit that ends it. Defaults to none.
+
+        Raises:
+            QueryStoppedError: The limit is over. It raises as `command` does as well.
+        """
         try:
-            return list(self._open().query(query).result_rows)
+            return list(self._open().query(_limited(query, limit)).result_rows)
         except ClickHouseError as error:
             raise self._failed(error) from error
 
-    def stream(self, query: str) -> Iterator[Sequence[Any]]:
-        """Yield the rows of a query block by block. It raises as `command` does."""
+    def stream(
+        self, query: str, limit: QueryLimit | None = None
+    ) -> Iterator[Sequence[Any]]:
+        """Yield the rows of a query block by block. It raises as `rows` does."""
         try:
-            with self._open().query_rows_stream(query) as rows:
-                yield from rows
+            with self._open().query_row_block_stream(_limited(query, limit)) as blocks:
+                for block in blocks:
+                    yield from block
+                    _check(limit)
         except ClickHouseError as error:
             raise self._failed(error) from error
 
@@ -114,6 +134,25 @@ class Connection:
             )
         except ClickHouseError as error:
             raise self._failed(error) from error
+
+    def check_ledger(self, ledger: str) -> None:
+        """Check, once, that the database has the days of a ledger.
+
+        Args:
+            ledger: The id of the ledger.
+
+        Raises:
+            HistoryUnavailableError: It has those of another one, or does not respond.
+        """
+        if self._ledger == ledger:
+            return
+        rows = self.rows(f"SELECT id FROM {self.database}.ledger")  # noqa: S608 - a checked name
+        if {row[0] for row in rows} != {ledger}:
+            raise HistoryUnavailableError(
+                f"{self} does not have the days of this ledger; name the database that "
+                "its servers used before"
+            )
+        self._ledger = ledger
 
     def close(self) -> None:
         """Close the connection. No thread may use it."""
@@ -141,30 +180,47 @@ class Connection:
                 )
             return self._client
 
-    def _failed(self, error: ClickHouseError) -> DatabaseError | StoreUnavailableError:
+    def _failed(
+        self, error: ClickHouseError
+    ) -> HistoryUnavailableError | QueryStoppedError:
         code = getattr(error, "code", None)
+        if code == _TIMEOUT:
+            return QueryStoppedError("the query was stopped")
         if code is None and isinstance(error, OperationalError):
-            return HistoryUnavailableError(
-                f"ClickHouse at {self} does not respond; recent days are answered, "
-                "older ones when it is back; check that it runs, and its address"
+            reason = (
+                "does not respond; recent days are answered, older ones when it is "
+                "back; check that it runs, and its address"
             )
-        if code in _REFUSED_USER:
-            return DatabaseError(
-                f"ClickHouse at {self} refuses the user {self._user!r}; check the "
-                "name, and the password in CLICKHOUSE_PASSWORD"
+        elif code in _REFUSED_USER:
+            reason = (
+                f"refuses the user {self._user!r}; check the name, and the password in "
+                "CLICKHOUSE_PASSWORD"
             )
-        if code in _REFUSED_ACT:
-            return DatabaseError(
-                f"the user {self._user!r} may not write to {self}; grant it ALL on the "
+        elif code in _REFUSED_ACT:
+            reason = (
+                f"does not let the user {self._user!r} do that; grant it ALL on the "
                 "database"
             )
-        if code == _NO_SPACE:
-            return HistoryUnavailableError(
-                f"the disk of ClickHouse at {self} is full; days stay in PostgreSQL "
-                "until it has room; free some"
+        elif code == _NO_SPACE:
+            reason = (
+                "has a full disk; days stay in PostgreSQL until it has room; free some"
             )
-        first_line = str(error).splitlines()[0]
-        return HistoryUnavailableError(f"ClickHouse at {self} failed: {first_line}")
+        else:
+            reason = f"failed: {str(error).splitlines()[0]}"
+        return HistoryUnavailableError(f"ClickHouse at {self} {reason}")
+
+
+def _limited(query: str, limit: QueryLimit | None) -> str:
+    """Return a query that ClickHouse itself ends when its time is over."""
+    if limit is None:
+        return query
+    _check(limit)
+    return f"{query} SETTINGS max_execution_time = {max(1, round(limit.seconds_left))}"
+
+
+def _check(limit: QueryLimit | None) -> None:
+    if limit is not None and limit.is_over():
+        raise QueryStoppedError("the query was stopped")
 
 
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "'": "\\'", "\0": "\\0"})

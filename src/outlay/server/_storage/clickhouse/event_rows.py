@@ -6,14 +6,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outlay.server._records import Event
 from outlay.server._storage.clickhouse.connection import text, texts
-from outlay.server._storage.clickhouse.moving import MovedEvent
+from outlay.server._storage.clickhouse.days import MovedEvent
 from outlay.server._storage.event_filter import event_matcher
+from outlay.server._storage.net_quantities import contributions_from_rows
+from outlay.server._wire.response_models import decode_data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from outlay.server._metering.metric import CompiledMetric, Contribution
     from outlay.server._storage.clickhouse.connection import Connection
+    from outlay.server._storage.combining import MeteredEvent
     from outlay.server._storage.event_store import EventFilter
+    from outlay.server._storage.postgres.history import Place
+    from outlay.server._storage.query_limit import QueryLimit
 
 _COLUMNS: Final = (
     "seq, received_at, id, namespace, key, type, source, subject, external_subject,"
@@ -23,36 +29,88 @@ _CHUNK: Final = 1000  # rows of one query
 
 
 class MovedEvents:
-    """The events of some days of receipt. Thread safety: any thread.
+    """The events that were moved up to a place. Thread safety: any thread.
+
+    Later ones may be in ClickHouse already. They still count in the ledger.
 
     Args:
         connection: The connection.
-        after: The last day that is deleted, in days since 1970.
-        upto: The last day that is in ClickHouse.
+        upto: The last place.
+        limit: The limit that ends each query. Defaults to none.
 
     Raises:
         HistoryUnavailableError: ClickHouse does not respond. Each method may raise it.
+        QueryStoppedError: The limit is over. Each method may raise it.
     """
 
-    def __init__(self, connection: Connection, after: int, upto: int) -> None:
+    def __init__(
+        self, connection: Connection, upto: Place, limit: QueryLimit | None = None
+    ) -> None:
         self._connection = connection
+        self._limit = limit
         self._from = (
-            f"FROM {connection.database}.events WHERE day > {after:d}"
-            f" AND day <= {upto:d}"
+            f"FROM {connection.database}.events WHERE (day < {upto.day:d}"
+            f" OR day = {upto.day:d} AND seq <= {upto.seq:d})"
         )
 
-    def event(self, namespace: str, event_id: str) -> MovedEvent | None:
-        """Return the event with this id."""
-        rows = self._connection.rows(
-            f"SELECT {_COLUMNS} {self._from} AND id = {text(event_id)}"
-            f" AND namespace = {text(namespace)} LIMIT 1"
+    def contributions(
+        self, metric: CompiledMetric, start: int, end: int, condition: str = "true"
+    ) -> Iterator[Contribution]:
+        """Yield the contribution of each event in ``start <= at < end``, unordered.
+
+        Args:
+            metric: The metric.
+            start: The first instant that counts, in microseconds since 1970.
+            end: The first instant that no longer counts, in the same unit.
+            condition: A further condition of SQL. Defaults to none.
+        """
+        rows = self._connection.stream(
+            f"SELECT seq, at, customer, data {self._from}"
+            f" AND {_of_metric(metric)} AND at >= {start:d} AND at < {end:d}"
+            f" AND {condition}",
+            self._limit,
         )
-        return _moved(rows[0]) if rows else None
+        return contributions_from_rows(metric, rows)
+
+    def metered(
+        self, metric: CompiledMetric, day: int, after: int, cutoff: int
+    ) -> Iterator[MeteredEvent]:
+        """Yield the events of a day that a metric reads, unordered.
+
+        Args:
+            metric: The metric.
+            day: The day of receipt, in days since 1970.
+            after: The order of receipt before them.
+            cutoff: The last order of receipt that counts.
+        """
+        rows = self._connection.stream(
+            f"SELECT seq, at, customer, data {self._from} AND {_of_metric(metric)}"
+            f" AND day = {day:d} AND seq > {after:d} AND seq <= {cutoff:d}",
+            self._limit,
+        )
+        for seq, at, customer, data in rows:
+            yield seq, at, customer, decode_data(data)
+
+    def events(self, namespace: str, event_ids: Iterable[str]) -> list[MovedEvent]:
+        """Return the events with these ids, unordered."""
+        rows = self._rows(
+            f"SELECT {_COLUMNS} {self._from} AND id IN {texts(event_ids)}"
+            f" AND namespace = {text(namespace)}"
+        )
+        return [_moved(row) for row in rows]
 
     def count(self, namespace: str, where: EventFilter) -> int:
         """Return the number of wanted events. The filter names no values."""
-        [(count,)] = self._connection.rows(
+        [(count,)] = self._rows(
             f"SELECT count() {self._from} AND {_conditions(namespace, where)}"
+        )
+        return int(count)
+
+    def count_of(self, metric: CompiledMetric, start: int, end: int) -> int:
+        """Return the number of events in ``start <= at < end`` of a metric's type."""
+        [(count,)] = self._rows(
+            f"SELECT count() {self._from} AND {_of_metric(metric)}"
+            f" AND at >= {start:d} AND at < {end:d}"
         )
         return int(count)
 
@@ -63,7 +121,7 @@ class MovedEvents:
         matches = event_matcher(where)
         while True:
             at, seq = place
-            rows = self._connection.rows(
+            rows = self._rows(
                 f"SELECT {_COLUMNS} {self._from} AND {_conditions(namespace, where)}"
                 f" AND at <= {at:d} AND (at, seq) < ({at:d}, {seq:d})"
                 f" ORDER BY at DESC, seq DESC LIMIT {_CHUNK}"
@@ -75,23 +133,26 @@ class MovedEvents:
             if len(rows) < _CHUNK:
                 return
 
-    def time_range(
-        self, namespace: str, event_type: str | None
-    ) -> tuple[int, int] | None:
-        """Return the times of the first and last event of a type."""
-        [(count, first, last)] = self._connection.rows(
-            f"SELECT count(), min(at), max(at) {self._from}"
-            f" AND namespace = {text(namespace)} AND type = {text(event_type or '')}"
-        )
-        return (first, last) if count else None
-
-    def types(self, namespace: str, start: int, end: int) -> dict[str, int]:
-        """Return the number of events in ``start <= at < end`` by type."""
-        rows = self._connection.rows(
+    def types(
+        self, namespace: str, types: Iterable[str], start: int, end: int
+    ) -> dict[str, int]:
+        """Return the number of events in ``start <= at < end`` of some types."""
+        rows = self._rows(
             f"SELECT type, count() {self._from} AND namespace = {text(namespace)}"
-            f" AND at >= {start:d} AND at < {end:d} GROUP BY type ORDER BY type"
+            f" AND type IN {texts(types)} AND at >= {start:d} AND at < {end:d}"
+            " GROUP BY type"
         )
         return {str(name): int(count) for name, count in rows}
+
+    def _rows(self, query: str) -> list[Sequence[Any]]:
+        return self._connection.rows(query, self._limit)
+
+
+def _of_metric(metric: CompiledMetric) -> str:
+    return (
+        f"namespace = {text(metric.cost.namespace)}"
+        f" AND type = {text(metric.cost.event_type or '')}"
+    )
 
 
 def _conditions(namespace: str, where: EventFilter) -> str:

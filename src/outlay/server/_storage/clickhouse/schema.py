@@ -11,16 +11,6 @@ if TYPE_CHECKING:
 
 _DURABLE: Final = "SETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
 
-_ROLLUP: Final = """
-    (
-        day Int32, load Int64, definition Int32, bucket Int32, customer String,
-        dims Array(LowCardinality(String)),
-        events UInt64, skipped UInt64, other_currency UInt64,
-        value Nullable(Decimal(76, 38)), odd String, value_at Int64, value_seq Int64
-    )
-    ENGINE = MergeTree
-"""
-
 # One entry for each schema version. A released entry never changes. Each statement can
 # be repeated, because ClickHouse has no transaction around several.
 _MIGRATIONS: Final = (
@@ -51,14 +41,10 @@ _MIGRATIONS: Final = (
         ORDER BY (namespace, type, intDiv(at, 3600000000), customer, at, seq)
         {_DURABLE}
         """,
-        # A value is a decimal, or text in odd if no sum of such could overflow with it.
-        f"""
-        CREATE TABLE IF NOT EXISTS {{db}}.hours {_ROLLUP}
-        PARTITION BY day ORDER BY (definition, bucket, customer, dims) {_DURABLE}
-        """,
-        f"""
-        CREATE TABLE IF NOT EXISTS {{db}}.days {_ROLLUP}
-        PARTITION BY day ORDER BY (definition, customer, dims, bucket) {_DURABLE}
+        # The ledger whose days these are.
+        """
+        CREATE TABLE IF NOT EXISTS {db}.ledger (id String)
+        ENGINE = MergeTree ORDER BY id
         """,
     ),
 )

@@ -42,17 +42,17 @@ _TYPES: Final = """
 """
 
 
-class _Place(NamedTuple):
+class EventPlace(NamedTuple):
     """The place of an event: its time, and its order of receipt."""
 
     at: int
     seq: int
 
 
-class _Row(NamedTuple):
+class EventRow(NamedTuple):
     """A row of an event."""
 
-    place: _Place
+    place: EventPlace
     received: ReceivedEvent
 
 
@@ -102,7 +102,7 @@ class PostgresEventReader:
         self, namespace: str, where: EventFilter, limit: int, cursor: str | None
     ) -> EventPage:
         """Return a page of events, the newest first."""
-        before = _Place(LAST_INSTANT + 1 if where.end is None else where.end, 0)
+        before = EventPlace(LAST_INSTANT + 1 if where.end is None else where.end, 0)
         if cursor is not None:
             before = min(before, _place(cursor))
         matches = event_matcher(where)
@@ -117,8 +117,8 @@ class PostgresEventReader:
         return EventPage(events, None)
 
     def _rows(
-        self, namespace: str, where: EventFilter, before: _Place
-    ) -> Iterator[_Row]:
+        self, namespace: str, where: EventFilter, before: EventPlace
+    ) -> Iterator[EventRow]:
         """Return the rows before a place, the newest first, of all wanted types."""
         types: Iterable[str] | None = where.types
         if types is None:
@@ -132,8 +132,8 @@ class PostgresEventReader:
         )
 
     def _of_type(
-        self, namespace: str, event_type: str, start: int, before: _Place
-    ) -> Iterator[_Row]:
+        self, namespace: str, event_type: str, start: int, before: EventPlace
+    ) -> Iterator[EventRow]:
         """Yield the rows of a type, in slices, because some are enough for a page."""
         limit = _FIRST_SLICE
         while True:
@@ -157,18 +157,18 @@ class PostgresEventReader:
         return None if row is None else _row(row).received
 
 
-def _row(row: Sequence[Any]) -> _Row:
+def _row(row: Sequence[Any]) -> EventRow:
     seq, received_at, *columns = row
     event = Event(*columns)
-    return _Row(_Place(event.at, seq), ReceivedEvent(event, received_at))
+    return EventRow(EventPlace(event.at, seq), ReceivedEvent(event, received_at))
 
 
-def _cursor(place: _Place) -> str:
+def _cursor(place: EventPlace) -> str:
     return f"{place.at}_{place.seq}"
 
 
-def _place(cursor: str) -> _Place:
+def _place(cursor: str) -> EventPlace:
     found = _CURSOR.fullmatch(cursor)
     if found is None:
         raise CursorError("pass the nextCursor of the page before")
-    return _Place(int(found[1]), int(found[2]))
+    return EventPlace(int(found[1]), int(found[2]))

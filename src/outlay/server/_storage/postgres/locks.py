@@ -20,6 +20,7 @@ class Lock(IntEnum):
         WRITES: The records beside the events, which one transaction at a time changes.
         UPKEEP: Deltas and rollups.
         PARTITIONS: The partitions of days.
+        HISTORY: The days that move to ClickHouse.
     """
 
     MIGRATION = 0
@@ -27,6 +28,7 @@ class Lock(IntEnum):
     WRITES = 2
     UPKEEP = 3
     PARTITIONS = 4
+    HISTORY = 5
 
 
 class Locks:

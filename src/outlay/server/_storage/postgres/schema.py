@@ -213,6 +213,34 @@ _MIGRATIONS: Final = (
     + _postgres(corrections.TABLES)
     + _postgres(revenue.TABLES)
     + _postgres(budgets.TABLES),
+    _postgres(
+        """
+    -- All events before the place after (day, seq) are in ClickHouse. copied_day: the
+    -- day that is copied, and moves slice by slice. moved: its moved events.
+    CREATE TABLE history (
+        one boolean PRIMARY KEY DEFAULT true CHECK (one),
+        id TEXT NOT NULL,
+        day int NOT NULL DEFAULT 0,
+        seq bigint NOT NULL DEFAULT 0,
+        copied_day int,
+        moved bigint NOT NULL DEFAULT 0
+    );
+    CREATE TABLE moved_days (
+        day int PRIMARY KEY,
+        events bigint NOT NULL,
+        moved_at bigint NOT NULL,
+        is_emptied boolean NOT NULL DEFAULT false
+    );
+    -- No copied event of a type is earlier or later.
+    CREATE TABLE moved_types (
+        namespace TEXT NOT NULL,
+        type TEXT NOT NULL,
+        first_at bigint NOT NULL,
+        last_at bigint NOT NULL,
+        PRIMARY KEY (namespace, type)
+    );
+    """
+    ),
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

@@ -24,7 +24,7 @@ from typing import (
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from outlay.server._errors import StoreUnavailableError
+from outlay.server._errors import DatabaseError, StoreUnavailableError
 from outlay.server._metering.metric import CompiledMetric, compile_metric
 from outlay.server._records import IngestResult
 from outlay.server._storage.combining import combine
@@ -37,6 +37,7 @@ from outlay.server._storage.postgres import (
     receipts,
     rollups,
 )
+from outlay.server._storage.postgres.history import history_needed, history_state
 from outlay.server._storage.postgres.locks import Lock
 from outlay.server._storage.postgres.receipts import MICROSECONDS_PER_DAY, key_hash
 from outlay.server._storage.postgres.retention import delete_old_events
@@ -171,7 +172,7 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         self._follows_clock = follows_clock
         self._writer, self._locks = open_ledger(url)
         self._watcher = Watcher(url)
-        self._views = PostgresViews(url)
+        self._views = self._open_views()
         self._registry = -1
         self._days: set[int] = set()
         self._active: Mapping[tuple[str, str], Sequence[_ActiveMetric]] = {}
@@ -181,8 +182,12 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         self._has_more = False
         self._size = (float("-inf"), 0)
         try:
+            self._check_history()
             self._connected()
             self._watcher.start()
+        except StoreUnavailableError as error:
+            self._writer.close()
+            raise DatabaseError(str(error)) from None
         except psycopg.Error as error:
             self._writer.close()
             raise connecting.unusable(url, error) from None
@@ -222,6 +227,18 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
     def reopener(self) -> Callable[[], Views]:
         """Return a function that opens the ledger for reading, in another process."""
         return partial(PostgresViews, self._url)
+
+    def _open_views(self) -> PostgresViews:
+        return PostgresViews(self._url)
+
+    def _check_history(self) -> None:
+        """Check that this store reads all events, in a transaction or without one.
+
+        Raises:
+            StoreUnavailableError: Some are in ClickHouse.
+        """
+        if history_state(self._writer) is not None:
+            raise history_needed(self._url)
 
     # -- events, in the commit thread
 
@@ -395,6 +412,9 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         row = self._writer.execute(
             f"SELECT definition, cutoff, folded_day, folded_seq, {COST_COLUMNS}"
             " FROM costs WHERE folded_day IS NOT NULL AND deleted_at IS NULL"
+            # Moved events come first, and the one who moves them folds them.
+            " AND NOT EXISTS (SELECT 1 FROM history h"
+            " WHERE (folded_day, folded_seq) < (h.day, h.seq))"
             " ORDER BY number LIMIT 1"
         ).fetchone()
         if row is None:
@@ -476,6 +496,7 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         with self._redefining():
             (has_any,) = self._writer.execute(
                 "SELECT EXISTS (SELECT 1 FROM costs) OR EXISTS (SELECT 1 FROM events)"
+                " OR EXISTS (SELECT 1 FROM moved_types)"
             ).fetchone()
             if not has_any:
                 for cost in costs:
@@ -531,6 +552,7 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
 
     def _place_of(self, cost: CostMetric) -> tuple[int, int | None, int | None]:
         """Return the last event before a definition, and where its folding begins."""
+        self._check_history()
         (last,) = self._writer.execute(_LAST_SEQ).fetchone()
         metric = compile_metric(cost)
         (has_events,) = self._writer.execute(
@@ -539,6 +561,13 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         ).fetchone()
         lags = has_events and metric is not None and metric.can_roll_up
         return (last, 0, 0) if lags else (last, None, None)
+
+    def _find_event(self, namespace: str, event_id: str) -> tuple[int, Event] | None:
+        """Return an event, after its order of receipt."""
+        found = super()._find_event(namespace, event_id)
+        if found is None:
+            self._check_history()
+        return found
 
     def _delete_cost(self, cost_id: str, now: int) -> None:
         (definition,) = self._writer.execute(

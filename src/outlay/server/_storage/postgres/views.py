@@ -10,6 +10,12 @@ import psycopg
 
 from outlay.server._errors import QueryStoppedError
 from outlay.server._storage.postgres import connecting
+from outlay.server._storage.postgres.history import (
+    HISTORY_STATE,
+    HistoryState,
+    history_needed,
+    state_of,
+)
 from outlay.server._storage.postgres.reader import PostgresReader
 from outlay.server._storage.query_limit import current_limit
 
@@ -19,7 +25,7 @@ if TYPE_CHECKING:
     from outlay.server._storage.postgres.connecting import PostgresConnection
 
 _MOST_IDLE: Final = 4
-_BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_BEGIN: Final = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {HISTORY_STATE}"
 
 
 class PostgresViews:
@@ -47,10 +53,10 @@ class PostgresViews:
         if limit is not None and limit.is_over():
             raise QueryStoppedError("the query was stopped")
         try:
-            connection = self._begin()
+            connection, moved = self._begin()
             connection.limit = limit
             try:
-                yield PostgresReader(connection)
+                yield self._reader(connection, moved)
             finally:
                 connection.limit = None
                 self._end(connection)
@@ -69,27 +75,40 @@ class PostgresViews:
         for connection in idle:
             connection.close()
 
-    def _begin(self) -> PostgresConnection:
-        """Return a connection in a new transaction."""
+    def _reader(
+        self, connection: PostgresConnection, moved: HistoryState | None
+    ) -> PostgresReader:
+        """Return a reader of a transaction.
+
+        Args:
+            connection: The connection, in the transaction.
+            moved: How far days are moved to ClickHouse. None if none ever was.
+
+        Raises:
+            StoreUnavailableError: Only a server that knows ClickHouse reads all events.
+        """
+        if moved is not None:
+            raise history_needed(self._url)
+        return PostgresReader(connection)
+
+    def _begin(self) -> tuple[PostgresConnection, HistoryState | None]:
+        """Return a connection in a new transaction, and what it sees of the history."""
         while True:
             with self._lock:
                 connection = self._idle.pop() if self._idle else None
             if connection is None:
                 break
             try:
-                connection.execute(_BEGIN)
+                return connection, state_of(connection.execute(_BEGIN))
             except psycopg.Error:  # PostgreSQL was restarted since its last use
                 connection.close()
-            else:
-                return connection
         # A client that is gone ends its query, also if this process was killed.
         connection = connecting.connect(
             self._url,
             target_session_attrs="any",
             options="-c client_connection_check_interval=5s",
         )
-        connection.execute(_BEGIN)
-        return connection
+        return connection, state_of(connection.execute(_BEGIN))
 
     def _end(self, connection: PostgresConnection) -> None:
         try:

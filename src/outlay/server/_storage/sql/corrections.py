@@ -318,18 +318,20 @@ class SqlCorrectionReader:
         rolled_up = self._rolled_up(metric, first, last)
         if not rolled_up:
             return
-        (stored,) = self._connection.execute(
-            "SELECT count(*) FROM events WHERE namespace = ? AND type = ?"
-            " AND at >= ? AND at < ?",
-            (
-                metric.cost.namespace,
-                metric.cost.event_type,
-                first * MICROSECONDS_PER_HOUR,
-                last * MICROSECONDS_PER_HOUR,
-            ),
-        ).fetchone()
+        stored = self._stored_events(
+            metric, first * MICROSECONDS_PER_HOUR, last * MICROSECONDS_PER_HOUR
+        )
         if stored < rolled_up:
             raise events_removed(metric.cost.name)
+
+    def _stored_events(self, metric: CompiledMetric, start: int, end: int) -> int:
+        """Return the number of events of a metric's type in a period."""
+        (count,) = self._connection.execute(
+            "SELECT count(*) FROM events WHERE namespace = ? AND type = ?"
+            " AND at >= ? AND at < ?",
+            (metric.cost.namespace, metric.cost.event_type, start, end),
+        ).fetchone()
+        return int(count)
 
 
 class SqlCorrectionWriter:
@@ -345,6 +347,9 @@ class SqlCorrectionWriter:
         """Return a transaction between whose reads and writes no event is stored."""
         raise NotImplementedError
 
+    def prepare_correction(self, namespace: str, event_ids: Collection[str]) -> None:
+        """Do nothing, because the events are near."""
+
     def correct(
         self, namespace: str, event_ids: Sequence[str], decide: Decide, now: int
     ) -> list[Correction | None]:
@@ -353,15 +358,11 @@ class SqlCorrectionWriter:
         with self._transaction():
             closed = _closed_periods(self._connection, namespace)
             for event_id in event_ids:
-                row = self._connection.execute(
-                    f"SELECT seq, {EVENT_COLUMNS} FROM events"  # noqa: S608 - a constant
-                    " WHERE id = ? AND namespace = ?",
-                    (event_id, namespace),
-                ).fetchone()
-                if row is None:
+                found = self._find_event(namespace, event_id)
+                if found is None:
                     results.append(None)
                     continue
-                seq, event = row[0], Event(*row[1:])
+                seq, event = found
                 decision = decide(self._history(event, closed))
                 if isinstance(decision, Decision):
                     self._insert_correction(seq, event, decision, now)
@@ -369,6 +370,15 @@ class SqlCorrectionWriter:
                 else:
                     results.append(decision)
         return results
+
+    def _find_event(self, namespace: str, event_id: str) -> tuple[int, Event] | None:
+        """Return an event, after its order of receipt."""
+        row = self._connection.execute(
+            f"SELECT seq, {EVENT_COLUMNS} FROM events"  # noqa: S608 - a constant
+            " WHERE id = ? AND namespace = ?",
+            (event_id, namespace),
+        ).fetchone()
+        return None if row is None else (row[0], Event(*row[1:]))
 
     def _history(self, event: Event, closed: Sequence[ClosedPeriod]) -> EventHistory:
         rows = self._connection.execute(

@@ -1,0 +1,448 @@
+"""A ledger whose days move to ClickHouse: each result stays, at every step and kill."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from contextlib import closing, contextmanager
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import pytest
+
+from outlay.server._errors import DatabaseError, StoreUnavailableError
+from outlay.server._records import Aggregation, CorrectionKind
+from outlay.server._services.corrections import Order, decide
+from outlay.server._storage.clickhouse.connection import (
+    Connection,
+    HistoryUnavailableError,
+)
+from outlay.server._storage.clickhouse.days import DayDiffersError
+from outlay.server._storage.clickhouse.mover import HistoryMover
+from outlay.server._storage.clickhouse.store import HistoryStore
+from outlay.server._storage.event_store import EventFilter
+from outlay.server._storage.postgres.connecting import PostgresConnection, connect
+from outlay.server._storage.postgres.store import PostgresStore
+from outlay.server._storage.store import CUSTOMER_NAME
+from outlay.server._wire.request_models import Window
+from tests.support.clickhouse_server import ClickHouseServer, new_database_url
+from tests.support.filled import COSTS, DAY, fill
+from tests.support.postgres_server import drop_database, new_database
+from tests.support.stores import (
+    DEDUPE_WINDOW,
+    HOUR,
+    START,
+    compiled,
+    finish_background_work,
+    make_cost,
+    make_event,
+    quantity,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from outlay.server._metering.metric import CompiledMetric
+    from outlay.server._records import Correction
+    from outlay.server._storage.store import Reader, Store
+
+NOW: Final = START + 30 * DAY
+FIRST: Final = START - 80 * HOUR
+ASKED: Final = {
+    cost.aggregation: cost
+    for cost in COSTS
+    if cost.aggregation in {Aggregation.SUM, Aggregation.MAX, Aggregation.UNIQUE_COUNT}
+}.values()
+LAST: Final = START + 6 * DAY + 7
+VOID: Final = Order(CorrectionKind.VOID, "test", None, "finance", NOW)
+
+
+class Places(NamedTuple):
+    """The URLs of a ledger and its history."""
+
+    ledger: str
+    history: str
+
+    def open(self) -> HistoryStore:
+        """Open the store. It moves days only when a test says so."""
+        return HistoryStore(self.ledger, self.history, dedupe_window=DEDUPE_WINDOW)
+
+    @contextmanager
+    def mover(self, slice_events: int = 20_000) -> Iterator[HistoryMover]:
+        """Return a mover."""
+        mover = HistoryMover(
+            self.ledger, self.history, DEDUPE_WINDOW, slice_events=slice_events
+        )
+        with closing(mover):
+            yield mover
+
+    def move(self, now: int = NOW, slice_events: int = 20_000) -> int:
+        """Move all days that are over, and return the number of steps."""
+        steps = 0
+        with self.mover(slice_events) as mover:
+            while mover.step(now):
+                steps += 1
+        return steps
+
+    def moved_upto(self) -> int:
+        """Return the day before which all events are in ClickHouse."""
+        with closing(connect(self.ledger)) as connection:
+            (day,) = connection.execute("SELECT day FROM history").fetchone()
+        return int(day)
+
+
+@pytest.fixture
+def places() -> Iterator[Places]:
+    """Return a new ledger and a new history."""
+    found = Places(new_database(), new_database_url())
+    yield found
+    drop_database(found.ledger)
+    with closing(Connection(found.history)) as history:
+        history.command(f"DROP DATABASE IF EXISTS {history.database}")
+
+
+def everything(store: Store) -> list[object]:
+    """Return all that a store tells about events and quantities."""
+    found: list[object] = []
+    with store.reading() as reader:
+        for cost in ASKED:
+            metric = compiled(cost)
+            found.append(_quantities(reader, metric, None))
+            found.append(_quantities(reader, metric, None, as_of=START + DAY))
+        found.append(_quantities(reader, compiled(COSTS[0]), Window.MINUTE))
+        for where in (
+            EventFilter(),
+            EventFilter(
+                types=frozenset({"cost.ai"}),
+                customers=frozenset({"cus_1", "ext\0ernal"}),
+                start=START + DAY,
+                end=START + 3 * DAY,
+            ),
+        ):
+            found.append(reader.count_events("org_a", where))
+            events, cursor = [], None
+            while True:
+                page = reader.events("org_a", where, 50, cursor)
+                events += page.events
+                cursor = page.cursor
+                if cursor is None:
+                    break
+            found.append(events)
+            found += [reader.event("org_a", one.event.id) for one in events[::40]]
+        found.append(reader.event("org_b", "evt_3_0"))
+        found += [reader.time_range(compiled(cost)) for cost in ASKED]
+        found.append(reader.unmatched_types("org_a", FIRST, LAST))
+    return found
+
+
+def _quantities(
+    reader: Reader,
+    metric: CompiledMetric,
+    window: Window | None,
+    as_of: int | None = None,
+) -> dict[tuple[object, ...], object]:
+    groups: dict[tuple[object, ...], Any] = {}
+    names = (CUSTOMER_NAME, *metric.names)
+    # The period begins and ends within an hour, so that single events count as well.
+    for one in reader.contributions(
+        metric, FIRST + 1, LAST, names=names, window=window, as_of=as_of
+    ):
+        size = {None: 10**18, Window.MINUTE: HOUR // 60, Window.HOUR: HOUR}
+        at = one.bucket_at // size.get(window, DAY)
+        key = (at, one.customer, one.dimensions)
+        groups.setdefault(key, metric.new_accumulator()).add(one)
+    return {
+        key: (group.result(), group.events, group.skipped, group.other_currency)
+        for key, group in groups.items()
+        if group.events or group.result()
+    }
+
+
+def void(store: Store, *event_ids: str) -> list[Correction | None]:
+    """Void events, as a request does."""
+    store.prepare_correction("org_a", event_ids)
+    return store.correct("org_a", event_ids, partial(decide, VOID), NOW)
+
+
+@pytest.mark.timeout(240)
+def test_no_result_changes_at_any_step(places: Places) -> None:
+    """Totals, single events and pages, by several aggregations, with corrections."""
+    with closing(places.open()) as store:
+        fill(store, retention=False)
+        store.append([make_event("strange", type="cost.strange")], START + 9)
+        finish_background_work(store, NOW)
+        before = everything(store)
+        assert before[-1] == {"cost.strange": 1}
+        steps = 0
+        with places.mover(slice_events=13) as mover:
+            while mover.step(NOW):
+                steps += 1
+                if steps % 9 == 0:
+                    assert everything(store) == before
+        assert steps > 15
+        finish_background_work(store, NOW)
+        assert everything(store) == before
+    assert places.moved_upto() == START // DAY + 5
+    with closing(places.open()) as store:
+        assert everything(store) == before
+        assert store.add_first_costs([make_cost("cst_first")]) is False
+    assert places.move(NOW + DAY) > 0  # the room of moved days is given back
+    with closing(places.open()) as store:
+        assert everything(store) == before
+
+
+def test_the_window_and_a_day_stay_in_the_ledger(places: Places) -> None:
+    """A key is compared with its first event, which must be near."""
+    with closing(places.open()) as store:
+        store.append([make_event("old")], START)
+        store.append([make_event("k", at=START + DAY)], START + 2 * DAY)
+        end_of_day = (START // DAY + 1) * DAY
+        assert places.move(end_of_day + DEDUPE_WINDOW + DAY - 1) == 0
+        assert places.move(end_of_day + DEDUPE_WINDOW + DAY) > 0
+        assert places.moved_upto() == START // DAY + 1
+        [again] = store.append([make_event("k", id="evt_again")], START + 2 * DAY + 9)
+    assert again.duplicate
+    assert again.event.id == "evt_k"
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "wanted"),
+    [
+        (Aggregation.SUM, "170"),
+        (Aggregation.LATEST, "3.5"),
+        (Aggregation.UNIQUE_COUNT, "9"),
+    ],
+)
+def test_a_metric_that_comes_later_counts_moved_days(
+    places: Places, aggregation: Aggregation, wanted: str
+) -> None:
+    """At once from the events, and soon from rollups, while more days move."""
+    cost = make_cost("cst_late", aggregation=aggregation)
+    other = make_cost("cst_other", aggregation=aggregation, event_type="cost.other")
+    changed = make_cost("cst_changed", aggregation=Aggregation.COUNT)
+    with closing(places.open()) as store:
+        store.add_cost(changed)
+        for number in range(40):
+            event = make_event(f"k{number}", data=f'{{"amount":{number % 9}.5}}')
+            store.append([event], START + number * 2 * HOUR)
+        places.move(NOW - 26 * DAY)
+        store.add_cost(cost)
+        store.add_cost(other)
+        store.change_cost("org_a", "cst_changed", lambda one: replace(one, cost))
+        moved_upto = places.moved_upto()
+        with places.mover(slice_events=10) as mover:
+            is_busy = True
+            while is_busy:
+                for one in (cost, changed):
+                    assert quantity(store, replace(one, cost)) == Decimal(wanted)
+                assert not quantity(store, other)
+                is_busy = store.do_background_work(NOW)
+                is_busy = mover.step(NOW) or is_busy
+        assert places.moved_upto() > moved_upto > START // DAY
+        assert quantity(store, cost) == Decimal(wanted)
+        with store.reading() as reader:
+            (lagging,) = reader._connection.execute(
+                "SELECT count(*) FROM costs WHERE folded_day IS NOT NULL"
+            ).fetchone()
+        assert lagging == 0
+
+
+def replace(one: Any, by: Any) -> Any:  # noqa: ANN401 - costs
+    """Return a cost with the aggregation of another one."""
+    return make_cost(one.id, aggregation=by.aggregation)
+
+
+def test_an_event_of_a_moved_day_can_be_voided(places: Places) -> None:
+    """It is found in ClickHouse, and takes its own amount back."""
+    cost, most = COSTS[0], make_cost("cst_most", aggregation=Aggregation.MAX)
+    with closing(places.open()) as store:
+        store.add_cost(cost)
+        store.add_cost(most)
+        for number in (1, 2, 3):
+            data = f'{{"amount":{number}.25}}'
+            store.append([make_event(f"k{number}", data=data)], START + number)
+        finish_background_work(store, NOW)
+        places.move()
+        done = void(store, "evt_k3", "evt_none")
+        assert [one is not None for one in done] == [True, False]
+        assert quantity(store, cost) == Decimal("3.5")
+        assert quantity(store, most) == Decimal("2.25")
+        # Without the preparation, the event is read in the step itself.
+        store.correct("org_a", ["evt_k2"], partial(decide, VOID), NOW)
+        assert quantity(store, cost) == Decimal("1.25")
+        assert quantity(store, most) == Decimal("1.25")
+
+
+def _move_until_killed(places: Places, statement: int) -> None:
+    """Move days, and end with SIGKILL before a statement to either database."""
+    statements = {
+        method.__code__
+        for method in (
+            PostgresConnection.execute,
+            Connection.command,
+            Connection.rows,
+            Connection.insert,
+        )
+    }
+    count = 0
+
+    def kill_at(frame: FrameType, event: str, _: object) -> None:
+        nonlocal count
+        if event == "call" and frame.f_code in statements:
+            count += 1
+            if count == statement:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.setprofile(kill_at)
+    places.move(slice_events=13)
+
+
+def move_with_kills(places: Places, kills: Iterator[int]) -> None:
+    """Kill the mover before one statement after the other, until it ends by itself."""
+    context = multiprocessing.get_context("spawn")
+    with closing(places.open()) as store:
+        fill(store, retention=False)
+        store.add_cost(make_cost("cst_late"))
+        finish_background_work(store, NOW)
+        before = everything(store)
+        for statement in kills:
+            process = context.Process(
+                target=_move_until_killed, args=(places, statement)
+            )
+            process.start()
+            process.join(60)
+            assert process.exitcode in {0, -signal.SIGKILL}
+            assert everything(store) == before
+            if process.exitcode == 0:
+                break
+        places.move()
+        finish_background_work(store, NOW)
+        assert everything(store) == before
+    assert places.moved_upto() == START // DAY + 5
+
+
+@pytest.mark.serial
+@pytest.mark.timeout(240)
+def test_a_killed_mover_loses_and_doubles_nothing(places: Places) -> None:
+    """Killed with SIGKILL in each kind of step. The next one goes on."""
+    move_with_kills(places, iter((24, 31, 60)))
+
+
+@pytest.mark.slow
+@pytest.mark.serial
+@pytest.mark.timeout(1200)
+def test_a_mover_that_is_killed_before_each_statement(places: Places) -> None:
+    """Until one run is long enough to end by itself."""
+    move_with_kills(places, iter(range(1, 1000)))
+
+
+@pytest.mark.serial
+@pytest.mark.timeout(240)
+def test_while_clickhouse_is_down_recent_days_are_answered() -> None:  # noqa: PLR0915 - one story
+    """Posts and recent totals go on. Older events are a sentence, and lose nothing."""
+    server = ClickHouseServer()
+    server.start()
+    places = Places(new_database(), f"clickhouse://127.0.0.1:{server.port}/outlay")
+    cost = make_cost()
+    try:
+        with closing(places.open()) as store:
+            store.add_cost(cost)
+            store.append([make_event("old", at=START + 5)], START)
+            recent = START + 20 * DAY
+            store.append([make_event("new", at=recent + 5)], recent)
+            finish_background_work(store, NOW)
+            places.move(recent)
+            assert quantity(store, cost, START + 5) == 1
+            server.kill()
+
+            store.append([make_event("newer", at=recent + 7)], recent + HOUR)
+            assert quantity(store, cost, recent + 5, recent + HOUR) == 2
+            assert quantity(store, cost, START, recent + HOUR) == 3  # of whole hours
+            with store.reading() as reader:
+                page = reader.events("org_a", EventFilter(start=recent), 10, None)
+                assert [one.event.key for one in page.events] == ["newer", "new"]
+            with pytest.raises(HistoryUnavailableError, match="recent days are ans"):
+                quantity(store, cost, START + 5)
+            with pytest.raises(HistoryUnavailableError):
+                void(store, "evt_old")
+            with pytest.raises(HistoryUnavailableError):
+                store.correct("org_a", ["evt_old"], partial(decide, VOID), NOW)
+            assert void(store, "evt_new") != [None]
+            with pytest.raises(HistoryUnavailableError):
+                places.move(NOW + DAY)
+            # A metric that comes now waits for the moved days, and others do not.
+            store.add_cost(make_cost("cst_late"))
+            store.add_cost(make_cost("cst_new", event_type="cost.new"))
+            finish_background_work(store, NOW)
+
+            server.restart()
+            assert quantity(store, cost, START + 5) == 1
+            places.move(NOW + DAY)
+            finish_background_work(store, NOW)
+            assert quantity(store, cost, START + 5, recent + 6) == 1
+            assert quantity(store, make_cost("cst_late"), START, recent + HOUR) == 2
+    finally:
+        server.remove()
+        drop_database(places.ledger)
+
+
+def test_a_clickhouse_that_lost_a_day_is_noticed(places: Places) -> None:
+    """Also one in the middle of a move. The ledger keeps what it has."""
+    with closing(places.open()) as store:
+        for day in range(3):
+            events = [make_event(f"k{day}_{number}") for number in range(6)]
+            store.append(events, START + day * DAY)
+        places.move(START + 3 * DAY)
+        with places.mover(slice_events=4) as mover:
+            mover.step(START + 4 * DAY)  # the second day is copied
+            mover.step(START + 4 * DAY)  # four of its events left the ledger
+            with closing(Connection(places.history)) as history:
+                table = f"{history.database}.events"
+                history.command(f"DELETE FROM {table} WHERE key = 'k1_5'")  # noqa: S608 - a test's
+                with pytest.raises(DayDiffersError, match="written again"):
+                    mover.step(START + 4 * DAY)
+                assert places.move(START + 4 * DAY) > 0  # its rest was copied again
+                history.command(f"ALTER TABLE {table} DROP PARTITION {START // DAY}")
+        with pytest.raises(DayDiffersError, match="restore ClickHouse"):
+            places.move()
+        with store.reading() as reader:
+            assert reader.count_events("org_a", EventFilter()) == 12
+
+
+def test_the_days_of_another_ledger_are_refused(places: Places) -> None:
+    """Two ledgers in one database of ClickHouse would drop each other's days."""
+    plain = PostgresStore(places.ledger, dedupe_window=DEDUPE_WINDOW)
+    with closing(places.open()) as store:
+        store.append([make_event("k")], START)
+        places.move()
+    # A server that was started without the history does not see less than others.
+    with closing(plain):
+        with (
+            pytest.raises(StoreUnavailableError, match="restart this server with --h"),
+            plain.reading(),
+        ):
+            pass
+        with pytest.raises(StoreUnavailableError, match="with --history"):
+            void(plain, "evt_k")
+        with pytest.raises(StoreUnavailableError, match="with --history"):
+            plain.add_cost(make_cost())
+    with pytest.raises(DatabaseError, match="restart this server with --history"):
+        PostgresStore(places.ledger, dedupe_window=DEDUPE_WINDOW)
+    other = Places(new_database(), places.history)
+    try:
+        with closing(other.open()) as store:
+            store.append([make_event("k")], START)
+            with pytest.raises(DatabaseError, match="not have the days of this ledger"):
+                other.move()
+    finally:
+        drop_database(other.ledger)
+    elsewhere = Places(places.ledger, new_database_url())
+    with closing(elsewhere.open()) as store:
+        with closing(Connection(elsewhere.history)) as history:
+            history.command(f"CREATE DATABASE {history.database}")
+        with pytest.raises(HistoryUnavailableError), store.reading() as reader:
+            reader.event("org_a", "evt_k")

@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import secrets
 from decimal import Decimal
-from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
-import msgspec
 import tenacity
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from outlay._cli.connection import print_warning
-from outlay.api import Api
-from outlay.api._calls import Call, decode
+from outlay._cli.server_api import ServerApi, quoted
+from outlay.api._calls import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from outlay._model.settings import Settings
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
-
 LINES_A_PART: Final = 5000
 _PAGE: Final = 100  # the most rows of a page
 _ATTEMPTS: Final = 3  # a part of an import may be sent again
-
-_encode: Final = msgspec.json.Encoder().encode
 
 
 class _Wire(BaseModel):
@@ -165,11 +157,11 @@ class ExportPage(NamedTuple):
     cursor: str | None
 
 
-class MoneyApi(Api):
+class MoneyApi(ServerApi):
     """Imports revenue, reads margins, corrects events. Use as a context manager."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, attempts=_ATTEMPTS, on_warning=print_warning)
+        super().__init__(settings, attempts=_ATTEMPTS)
 
     def import_revenue(
         self, lines: Iterable[Mapping[str, Any]], source: str
@@ -244,7 +236,7 @@ class MoneyApi(Api):
         self, event_id: str, kind: str, body: Mapping[str, Any]
     ) -> Correction:
         """Void or adjust one event."""
-        path = f"/v0/events/{quote(event_id, safe='')}/{kind}"
+        path = f"/v0/events/{quoted(event_id)}/{kind}"
         return self._post(path, Correction, body)
 
     def correct_events(self, body: Mapping[str, Any]) -> Corrected:
@@ -280,7 +272,7 @@ class MoneyApi(Api):
 
     def revert(self, correction_id: str, reason: str) -> Correction:
         """Take a correction back."""
-        path = f"/v0/corrections/{quote(correction_id, safe='')}/revert"
+        path = f"/v0/corrections/{quoted(correction_id)}/revert"
         return self._post(path, Correction, {"reason": reason})
 
     def close_month(self, month: str) -> ClosedPeriod:
@@ -289,7 +281,7 @@ class MoneyApi(Api):
 
     def closed_months(self) -> ClosedPeriods:
         """Return all closed months."""
-        return self._get("/v0/closedPeriods", ClosedPeriods, {})
+        return self._get("/v0/closedPeriods", ClosedPeriods)
 
     def all_corrections(self) -> Iterator[Correction]:
         """Yield the corrections of all events, newest first."""
@@ -323,20 +315,3 @@ class MoneyApi(Api):
                 body = self._connection.result(call, response, number)
                 return ExportPage(body, response.headers.get("outlay-next-cursor"))
         raise AssertionError  # pragma: no cover - the last attempt returns or raises
-
-    def _post(self, path: str, model: type[ModelT], body: Mapping[str, Any]) -> ModelT:
-        return self._send(Call("POST", path, _reader(model), body=_encode(body)))
-
-    def _get(self, path: str, model: type[ModelT], query: Mapping[str, str]) -> ModelT:
-        return self._send(Call("GET", path, _reader(model), query))
-
-    def _put(self, path: str, model: type[ModelT], body: object) -> ModelT:
-        return self._send(Call("PUT", path, _reader(model), body=_encode(body)))
-
-
-def _reader(model: type[ModelT]) -> Callable[[bytes], ModelT]:
-    return partial(_read, model)
-
-
-def _read(model: type[ModelT], content: bytes) -> ModelT:
-    return model.model_validate(decode(content))

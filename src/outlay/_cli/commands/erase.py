@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from outlay._cli.exit_codes import ExitCode, UsageError
 from outlay._cli.options import add_connection_options, connection_settings
-from outlay._cli.requests import ServerRequests
+from outlay._cli.server_api import ServerApi
 
 if TYPE_CHECKING:
     import argparse
@@ -57,24 +57,23 @@ def run(arguments: argparse.Namespace) -> int:
             f"this replaces {arguments.customer} for good, in all events and totals; "
             "add --yes to do it"
         )
-    with ServerRequests(connection_settings(arguments)) as server:
-        body: dict[str, object] = {"customer": arguments.customer}
-        response = server.send("POST", _PATH, body)
-        try:
-            pseudonym = _Erasure.model_validate_json(response.content).pseudonym
-        except ValidationError as error:
-            raise server.unexpected(response) from error
+    with _Erasures(connection_settings(arguments)) as erasures:
+        pseudonym = erasures.begin(arguments.customer)
         print(f"replacing {arguments.customer} by {pseudonym}", flush=True)
-        while _is_running(server, pseudonym):
+        while erasures.is_running(pseudonym):
             threading.Event().wait(_POLL_SECONDS)
     print("done; no total has changed. Backups from before still have the id.")
     return ExitCode.DONE
 
 
-def _is_running(server: ServerRequests, pseudonym: str) -> bool:
-    response = server.send("GET", _PATH)
-    try:
-        running = _Running.model_validate_json(response.content).data
-    except ValidationError as error:
-        raise server.unexpected(response) from error
-    return any(one.pseudonym == pseudonym for one in running)
+class _Erasures(ServerApi):
+    """The erasures of a server."""
+
+    def begin(self, customer: str) -> str:
+        """Begin the erasure of a customer, and return the pseudonym."""
+        return self._post(_PATH, _Erasure, {"customer": customer}).pseudonym
+
+    def is_running(self, pseudonym: str) -> bool:
+        """Return whether the erasure has not ended."""
+        running = self._get(_PATH, _Running).data
+        return any(one.pseudonym == pseudonym for one in running)

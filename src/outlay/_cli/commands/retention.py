@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from outlay._cli.exit_codes import ExitCode
 from outlay._cli.options import add_connection_options, connection_settings
 from outlay._cli.output import pluralize
-from outlay._cli.requests import ServerRequests
-
-if TYPE_CHECKING:
-    import httpx
+from outlay._cli.server_api import ServerApi
 
 _DESCRIPTION: Final = """\
 Show or set how long the server keeps the events of the key's organization. It deletes
@@ -54,21 +51,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Set the rule if one is given, and show it."""
-    with ServerRequests(connection_settings(arguments)) as server:
-        if arguments.keep_events is None:
-            response = server.send("GET", _PATH)
+    with _RetentionApi(connection_settings(arguments)) as api:
+        if arguments.keep_events is not None:
+            rule = api.change(arguments.keep_events or None)
         else:
-            days = arguments.keep_events or None
-            response = server.send("PUT", _PATH, {"eventDays": days})
-        _show(_rule(server, response))
+            rule = api.read()
+    _show(rule)
     return ExitCode.DONE
 
 
-def _rule(server: ServerRequests, response: httpx.Response) -> _Retention:
-    try:
-        return _Retention.model_validate_json(response.content)
-    except ValidationError as error:
-        raise server.unexpected(response) from error
+class _RetentionApi(ServerApi):
+    """The retention of a server."""
+
+    def read(self) -> _Retention:
+        """Return the rule."""
+        return self._get(_PATH, _Retention)
+
+    def change(self, event_days: int | None) -> _Retention:
+        """Keep events for so many days, or without a limit, and return the rule."""
+        return self._put(_PATH, _Retention, {"eventDays": event_days})
 
 
 def _show(rule: _Retention) -> None:

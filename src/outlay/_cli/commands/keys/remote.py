@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Self
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from outlay._cli.commands.keys.keys import ApiKey
-from outlay._cli.requests import ServerRequests
+from outlay._cli.server_api import ServerApi, quoted
+from outlay.errors import AuthenticationError, PermissionDeniedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
-    from types import TracebackType
 
-    import httpx
+    from outlay.api._calls import Call
 
-    from outlay._model.settings import Settings
+T = TypeVar("T")
 
 _PATH: Final = "/v0/apiKeys"
 _PAGE: Final = 100  # keys a request, the most that the server allows
@@ -29,43 +28,22 @@ class _Page(BaseModel):
     data: tuple[ApiKey, ...]
 
 
-class RemoteKeys:
+class RemoteKeys(ServerApi):
     """The API keys of a running server. Use as a context manager."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._server = ServerRequests(
-            settings, remedy="; on the server's machine, --db needs no key"
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._server.__exit__(kind, error, traceback)
 
     def create(
         self, name: str, permissions: Sequence[str], expires_at: datetime | None
     ) -> ApiKey:
         """Create a key, and return it with itself."""
-        body: dict[str, object] = {"name": name, "permissions": list(permissions)}
-        body |= _end(expires_at)
-        return self._key(self._server.send("POST", _PATH, body))
+        body = {"name": name, "permissions": list(permissions), **_end(expires_at)}
+        return self._post(_PATH, ApiKey, body)
 
     def all(self) -> list[ApiKey]:
         """Return all keys, newest first."""
         keys: list[ApiKey] = []
         while True:
-            path = f"{_PATH}?limit={_PAGE}&offset={len(keys)}"
-            response = self._server.send("GET", path)
-            try:
-                page = _Page.model_validate_json(response.content).data
-            except ValidationError as error:
-                raise self._server.unexpected(response) from error
+            query = {"limit": str(_PAGE), "offset": str(len(keys))}
+            page = self._get(_PATH, _Page, query).data
             keys += page
             if len(page) < _PAGE:
                 return keys
@@ -75,23 +53,18 @@ class RemoteKeys:
     ) -> ApiKey:
         """Create a key in place of another, which stays valid for ``overlap``."""
         body = {"overlapSeconds": round(overlap.total_seconds()), **_end(expires_at)}
-        return self._key(
-            self._server.send("POST", f"{_PATH}/{_quoted(key_id)}/rotate", body)
-        )
+        return self._post(f"{_PATH}/{quoted(key_id)}/rotate", ApiKey, body)
 
     def revoke(self, key_id: str) -> None:
         """Revoke a key."""
-        self._server.send("DELETE", f"{_PATH}/{_quoted(key_id)}")
+        self._delete(f"{_PATH}/{quoted(key_id)}")
 
-    def _key(self, response: httpx.Response) -> ApiKey:
+    def _send(self, call: Call[T]) -> T:
         try:
-            return ApiKey.model_validate_json(response.content)
-        except ValidationError as error:
-            raise self._server.unexpected(response) from error
-
-
-def _quoted(key_id: str) -> str:
-    return quote(key_id, safe="")
+            return super()._send(call)
+        except (AuthenticationError, PermissionDeniedError) as error:
+            message = f"{error}; on the server's machine, --db needs no key"
+            raise type(error)(message, status=error.status) from error
 
 
 def _end(expires_at: datetime | None) -> dict[str, object]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,8 +13,8 @@ import pytest
 from outlay._capture.providers import MODULES
 from outlay.server import BackgroundServer, ServerSettings
 from tests.docs.blocks import Block, Command, blocks, commands, shows
+from tests.docs.programs import Programs, run_alone
 from tests.support import command_line
-from tests.support.processes import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,11 +30,18 @@ PROJECT: Final = "https://github.com/outlay-dev/outlay"
 KEY: Final = "sk_test_docs"
 
 
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    """The process whose forks run the programs of the pages."""
+    with Programs(tmp_path_factory.mktemp("programs")) as programs:
+        yield programs
+
+
 @pytest.fixture
 def variables(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Settings of a server of one's own, as a reader has exported them."""
     with BackgroundServer(
-        ServerSettings(port=0, database=":memory:", api_key=KEY)
+        ServerSettings(port=0, database=":memory:", api_key=KEY, default_metrics=True)
     ) as server:
         yield {
             "OUTLAY_BASE_URL": server.url,
@@ -64,14 +69,14 @@ def development(tmp_path: Path) -> Iterator[dict[str, str]]:
 @pytest.mark.timeout(200)  # five programs, one after the other
 @pytest.mark.parametrize("page", [README, START], ids=lambda page: page.name)
 def test_first_pages_tell_the_truth_from_top_to_bottom(
-    page: Path, development: dict[str, str]
+    page: Path, development: dict[str, str], programs: Programs
 ) -> None:
     """The first pages that newcomers read must work as they stand, in their order."""
     variables = development
     done = 0
     for block in blocks(page):
         if block.language == "python":
-            run_python(block, variables)
+            run_python(block, variables, programs)
             done += 1
         elif block.language == "console":
             for command in commands(block):
@@ -90,9 +95,11 @@ def test_first_pages_tell_the_truth_from_top_to_bottom(
         if block.language == "python" and block.runs and not block.is_tests
     ],
 )
-def test_python_on_a_page_runs(block: Block, variables: dict[str, str]) -> None:
+def test_python_on_a_page_runs(
+    block: Block, variables: dict[str, str], programs: Programs
+) -> None:
     """Readers copy what they see. A fragment is marked: ```python no-run."""
-    run_python(block, variables)
+    run_python(block, variables, programs)
 
 
 @pytest.mark.parametrize(
@@ -181,21 +188,16 @@ def test_what_the_readme_installs_and_makes_exists() -> None:
         assert f"\n{target}:" in makefile
 
 
-def run_python(block: Block, variables: Mapping[str, str]) -> None:
+def run_python(block: Block, variables: Mapping[str, str], programs: Programs) -> None:
     """Run a block, and compare what it prints with what the page shows."""
     program = "import tests.docs.stand_in\n" if "openai.OpenAI()" in block.text else ""
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program + block.text],
-        env=environment({**variables, "OPENAI_API_KEY": "sk-none"}),
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
+    run = run_alone if "monkey.patch_all()" in block.text else programs.run
+    ran = run(program + block.text, {**variables, "OPENAI_API_KEY": "sk-none"})
 
-    assert ran.returncode == 0, f"{block.name}: {ran.stderr}"
+    assert ran.code == 0, f"{block.name}: {ran.err}"
+    assert "Traceback" not in ran.err, f"{block.name} logs\n{ran.err}"
     if block.output is not None:
-        assert shows(block.output, ran.stdout), f"{block.name} prints\n{ran.stdout}"
+        assert shows(block.output, ran.out), f"{block.name} prints\n{ran.out}"
 
 
 def run_command(block: Block, command: Command, variables: Mapping[str, str]) -> bool:

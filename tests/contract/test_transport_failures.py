@@ -148,17 +148,26 @@ def test_no_free_connection_in_time_has_sent_nothing(
     library: ModuleType | None,
 ) -> None:
     """Only a client whose own limit is lower than ours can run into it."""
+    arrived, enough = threading.Event(), threading.Event()
+
+    def drip(line: Line, _: Arrived) -> None:
+        arrived.set()
+        line.write(_HEAD)
+        while not enough.wait(0.05):
+            line.write(b"{")
+        line.reset()
+
     with (
-        RawServer(_drip_the_body) as server,
+        RawServer(drip) as server,
         transport_to(
-            server.url, library, timeout=0.3, deadline=0.9, max_connections=1
+            server.url, library, timeout=1, deadline=30, max_connections=1
         ) as post,
     ):
         first = threading.Thread(target=_failure, args=(post,))
         first.start()
-        while not server.arrived:
-            first.join(0.01)
+        assert arrived.wait(20)
         error = _failure(post)
+        enough.set()
         first.join()
 
     assert "PoolTimeout" in str(error)

@@ -49,19 +49,30 @@ def clock() -> ManualClock:
 @pytest.fixture(scope="module")
 def server(clock: ManualClock) -> Iterator[BackgroundServer]:
     """Return a server for all tests. Each test has an organization of its own."""
-    settings = ServerSettings(
+    with BackgroundServer(settings(), clock=clock) as server:
+        yield server
+
+
+def settings(webhook_timeout: float = 10.0) -> ServerSettings:
+    """Return the settings of a server that may send to this machine."""
+    return ServerSettings(
         port=0,
         database=":memory:",
         webhook_networks=(IPv4Network("127.0.0.1"),),
-        webhook_timeout=2,
+        webhook_timeout=webhook_timeout,
     )
-    with BackgroundServer(settings, clock=clock) as server:
-        yield server
 
 
 @pytest.fixture
 def http(server: BackgroundServer) -> Iterator[httpx.Client]:
     """Return a client of an organization with one cost metric."""
+    with finance(server) as http:
+        yield http
+
+
+@contextmanager
+def finance(server: BackgroundServer) -> Iterator[httpx.Client]:
+    """Return a client of a new organization with one cost metric."""
     organization = f"org_b{next(_organizations)}"
     key = server.create_key("finance", ["*"], namespace=organization)
     headers = {"authorization": f"Bearer {key}"}
@@ -138,11 +149,11 @@ def state(http: httpx.Client, budget_id: str = "b1") -> dict[str, Any]:
 
 
 def until(http: httpx.Client, holds: Callable[[dict[str, Any]], bool]) -> None:
-    """Ask for the state of the budget until it is as wanted, within ten seconds.
+    """Ask for the state of the budget until it is as wanted, within the deadline.
 
     Each question waits for the server's commits, so that the loop does not spin.
     """
-    ends = time.monotonic() + 10
+    ends = time.monotonic() + DEADLINE
     while not holds(state(http)):
         assert time.monotonic() < ends, state(http)
 
@@ -421,10 +432,14 @@ def wait_for_webhook(
 
 
 def test_a_receiver_that_hangs_holds_up_no_other(
-    http: httpx.Client, receiver: ScriptedServer
+    receiver: ScriptedServer, clock: ManualClock
 ) -> None:
     """It has a time limit, while events and other webhooks go on."""
-    with ScriptedServer(lambda _: Fault.HANG) as hanging:
+    with (
+        BackgroundServer(settings(webhook_timeout=2), clock=clock) as server,
+        finance(server) as http,
+        ScriptedServer(lambda _: Fault.HANG) as hanging,
+    ):
         add_webhook(http, hanging.url)
         add_webhook(http, receiver.url)
         put(http)

@@ -1,4 +1,4 @@
-"""Posts per second, and the longest wait of a post, beside heavy work of the server.
+"""Posts per second, and the waits of posts, beside heavy work of the server.
 
 Six clients ask for the distinct values of a long history, again and again, which the
 server computes from the events. Then a metric of the same history is changed again and
@@ -34,15 +34,28 @@ def main() -> None:
     with running_server() as url:
         summed, distinct = _create(url, "SUM"), _create(url, "UNIQUE_COUNT")
         asyncio.run(_fill(url))
-        print(f"{'posts, 8 at a time':<34}{'posts/s':>9}{'longest wait':>14}")
+        print(
+            f"{'posts, 8 at a time':<34}{'posts/s':>9}{'of alone':>10}"
+            f"{'p50':>8}{'p99':>8}{'longest':>9} ms"
+        )
+        alone = 0.0
         numbers = iter(range(10**9))
         for name, path in (
             ("alone", ""),
             ("beside six heavy queries", f"/v0/costs/{distinct}/summary"),
             ("beside a metric that is changed", f"/v0/costs/{summed}"),
         ):
-            rate, longest = asyncio.run(_measure(url, numbers, path))
-            print(f"{name:<34}{rate:>9,.0f}{1000 * longest:>11,.0f} ms")
+            waits = sorted(asyncio.run(_measure(url, numbers, path)))
+            rate = len(waits) / _SECONDS
+            alone = alone or rate
+            last = len(waits) - 1
+            p50, p99, longest = (
+                1000 * waits[round(share * last)] for share in (0.5, 0.99, 1)
+            )
+            print(
+                f"{name:<34}{rate:>9,.0f}{rate / alone:>10.0%}"
+                f"{p50:>8.1f}{p99:>8.1f}{longest:>9.1f}"
+            )
 
 
 def _create(url: str, aggregation: str) -> str:
@@ -77,8 +90,8 @@ async def _fill(url: str) -> None:
             await _post(reader, writer, batch(number, 1000))
 
 
-async def _measure(url: str, numbers: Iterator[int], path: str) -> tuple[float, float]:
-    """Return the posts per second, and the longest wait of one in seconds."""
+async def _measure(url: str, numbers: Iterator[int], path: str) -> list[float]:
+    """Return the wait of each post, in seconds."""
     ends_at = time.perf_counter() + _SECONDS
     load = asyncio.create_task(_load(url, path, ends_at)) if path else None
     waits: list[float] = []
@@ -93,7 +106,7 @@ async def _measure(url: str, numbers: Iterator[int], path: str) -> tuple[float, 
     await asyncio.gather(*[post_on() for _ in range(_CONNECTIONS)])
     if load is not None:
         await load
-    return len(waits) / _SECONDS, max(waits)
+    return waits
 
 
 async def _load(url: str, path: str, ends_at: float) -> None:

@@ -68,15 +68,18 @@ class Erasures:
     Args:
         connection: The writing connection.
         transaction: A context manager that commits, or rolls back and raises.
+        truncate_log: A function that cuts the log to nothing.
     """
 
     def __init__(
         self,
         connection: sqlite3.Connection,
         transaction: Callable[[], AbstractContextManager[None]],
+        truncate_log: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._transaction = transaction
+        self._truncate_log = truncate_log
         self._position: tuple[int, _Key] | None = None  # in the rollups of a metric
         self._load()
 
@@ -247,7 +250,7 @@ class Erasures:
         self._position = None
         self._load()
         # The log still has the pages as they were.
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._truncate_log()
 
     def _rename_entries(self, namespace: str, renaming: Renaming) -> None:
         """Rename what corrections copied from their events."""

@@ -194,6 +194,9 @@ _MIGRATIONS: Final = (
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 
+LOG_BYTES: Final = 32 * 1024 * 1024
+"""The size to which a log is cut that a long query let grow."""
+
 _PRIMARY_CODE: Final = 0xFF  # the rest of an error's code tells details
 
 # For Python's sqlite3 it means "no implicit transactions". Ours are explicit.
@@ -203,8 +206,6 @@ _AUTOCOMMIT: Final = None
 # and a request can wait behind another one.
 _BUSY_SECONDS: Final = 2.0
 _CACHE_KIB: Final = 65_536  # holds the day's receipts and the newest rollups
-_LOG_BYTES: Final = 32 * 1024 * 1024  # a log that a long query let grow is cut to it
-_CHECKPOINT_PAGES: Final = 4000  # 16 MB of log: fewer, larger syncs of the main file
 
 
 def open_writer(path: Path, *, durable: bool) -> sqlite3.Connection:
@@ -271,6 +272,13 @@ def is_current(path: Path) -> bool:
     return bool(version == SCHEMA_VERSION)
 
 
+def open_checkpointer(path: Path, *, durable: bool) -> sqlite3.Connection:
+    """Open a connection to ``path`` that copies its log."""
+    connection = _connect(path)
+    _set_durability(connection, durable=durable)
+    return connection
+
+
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open a connection to ``path`` that reads beside the writer."""
     connection = _connect(path)
@@ -309,13 +317,18 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, durable: bool) -> No
     with suppress(PermissionError):
         path.chmod(0o600)
     connection.execute("PRAGMA journal_mode = WAL")
-    # FULL means that a commit returns after the log is on the disk, past its cache.
-    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+    _set_durability(connection, durable=durable)
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-    connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+    # A thread of its own copies the log (`checkpoints`).
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     connection.execute("PRAGMA temp_store = MEMORY")
     _migrate(connection)
+
+
+def _set_durability(connection: sqlite3.Connection, *, durable: bool) -> None:
+    # FULL means that a commit returns after the log is on the disk, past its cache.
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
 
 
 def _check_ours(connection: sqlite3.Connection, path: Path) -> None:

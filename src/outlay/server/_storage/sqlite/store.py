@@ -44,6 +44,7 @@ from outlay.server._storage.sql.events import EVENT_COLUMNS, READING_COLUMNS
 from outlay.server._storage.sql.revenue import SqlRevenueWriter
 from outlay.server._storage.sqlite import copy_tables
 from outlay.server._storage.sqlite import schema as _schema
+from outlay.server._storage.sqlite.checkpoints import Checkpoints
 from outlay.server._storage.sqlite.erasing import Erasures
 from outlay.server._storage.sqlite.file_lock import FileLock
 from outlay.server._storage.sqlite.idempotency_index import (
@@ -120,12 +121,14 @@ class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         except BaseException:
             self._file_lock.release()
             raise
+        self._checkpoints = Checkpoints(path, self._connection, durable=durable)
         try:
             self._read_state(write_batch)
         except sqlite3.Error as error:
             self._connection.close()
             self._file_lock.release()
             raise _schema.unusable(path, error) from error
+        self._checkpoints.start()
 
     def _read_state(self, write_batch: int) -> None:
         """Read what the store keeps in memory."""
@@ -140,7 +143,9 @@ class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         self._lagging: dict[int, int] = {}  # folded_seq by the metric's definition
         self._pending = PendingRollups()
         self._pending_since = 0
-        self._erasures = Erasures(self._connection, self._transaction)
+        self._erasures = Erasures(
+            self._connection, self._transaction, self._checkpoints.truncate
+        )
         self._retention = EventRetention(self._connection, self._transaction)
         self._load_all_costs()
         self._load_closed()
@@ -150,6 +155,7 @@ class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
 
     def close(self) -> None:
         """Release the file. No thread may be writing or reading."""
+        self._checkpoints.close()
         self._views.close()
         self._watching.close()
         # The file alone is whole then, so that it can be copied.
@@ -274,6 +280,7 @@ class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
 
     def do_background_work(self, now: int) -> bool:
         """Do one slice of the work that is due, the most urgent first."""
+        self._checkpoints.copy_rest()
         self._ensure_pending()
         is_old = not 0 <= now - self._pending_since < _FOLD_MICROSECONDS
         if self._pending.is_full or (self._pending.events and is_old):
@@ -608,3 +615,4 @@ class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
                     f"was accepted; {remedy}"
                 ) from error
             raise
+        self._checkpoints.committed()

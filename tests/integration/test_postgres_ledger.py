@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import httpx
+import psycopg
 import pytest
 
 from outlay._cli.main import main
@@ -35,7 +37,7 @@ from tests.support.stores import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 _ROOT: Final = Path(__file__).parents[2]
 _KEY: Final = "sk_test_0123456789abcdef"
@@ -76,8 +78,11 @@ def start_writer(url: str, name: str, prefix: str, count: int) -> subprocess.Pop
 
 
 def acknowledged(writer: subprocess.Popen[str]) -> dict[str, str]:
-    """Return the first id of each acknowledged key, when the process has ended."""
-    output, _ = writer.communicate(timeout=50)
+    """Return the first id of each acknowledged key, when the process has ended.
+
+    `wait_for_begin` was called before.
+    """
+    output, _ = writer.communicate(timeout=100)
     lines = output.splitlines() if output.endswith("\n") else output.splitlines()[:-1]
     return dict(line.split() for line in lines)
 
@@ -93,21 +98,75 @@ def stored_ids(store: PostgresStore) -> list[str]:
     return [one.event.id for one in events]
 
 
-@pytest.mark.slow
-def test_four_writers_of_the_same_keys_are_told_the_same_first_event(url: str) -> None:
-    """A client may send the same event to several servers at once."""
-    store = opened(url)
-    store.add_cost(COST)
-    writers = [start_writer(url, f"w{n}", "k", 400) for n in range(4)]
-    reported = [acknowledged(writer) for writer in writers]
+def wait_for_begin(writers: Iterable[subprocess.Popen[str]]) -> None:
+    """Wait until each process has stored a batch."""
+    for writer in writers:
+        assert writer.stdout is not None
+        writer.stdout.readline()
 
-    assert all(one == reported[0] for one in reported)
-    assert len(reported[0]) == 400
-    assert sorted(stored_ids(store)) == sorted(reported[0].values())
-    assert quantity(store, COST) == 400
-    finish_background_work(store)
-    assert quantity(store, COST) == 400
-    store.close()
+
+def assert_holds(url: str, reported: Iterable[Mapping[str, str]], count: int) -> None:
+    """Check that a ledger has each key once, with the id that was acknowledged."""
+    merged: dict[str, str] = {}
+    for each in reported:
+        for key, first in each.items():
+            assert merged.setdefault(key, first) == first
+    with closing(opened(url)) as store:
+        ids = stored_ids(store)
+        assert len(ids) == count
+        assert {*merged.values()} <= {*ids}
+        assert quantity(store, COST) == count
+        finish_background_work(store)
+        assert quantity(store, COST) == count
+
+
+def with_cost(url: str) -> str:
+    """Create the metric in a ledger, and return its URL."""
+    with closing(opened(url)) as store:
+        store.add_cost(COST)
+    return url
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_four_writers_of_the_same_keys_are_told_the_same_first_event(
+    server: PostgresServer,
+) -> None:
+    """Clients may send an event to several servers, while parts are killed."""
+    url = with_cost(server.create_database())
+    writers = [start_writer(url, f"w{n}", "k", 400) for n in range(4)]
+    wait_for_begin(writers)
+    writers[0].kill()
+    server.kill()
+    server.restart()
+
+    assert_holds(url, [acknowledged(writer) for writer in writers], 400)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_nothing_is_lost_when_the_standby_is_promoted(server: PostgresServer) -> None:
+    """A commit waits for the synchronous standby, so that it has all of them."""
+    url = with_cost(server.create_database())
+    standby = PostgresServer(primary=server)
+    try:
+        standby.start()
+        with pytest.raises(DatabaseError, match="name the primary"):
+            opened(standby.url_of(url.rpartition("/")[2]))
+        with psycopg.connect(server.url, autocommit=True) as primary:
+            primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            primary.execute("SELECT pg_reload_conf()")
+        here, there = (f"127.0.0.1:{one.port}" for one in (server, standby))
+        both = url.replace(here, f"{here},{there}")
+        writers = [start_writer(both, f"w{n}", f"p{n}_", 300) for n in range(2)]
+        wait_for_begin(writers)
+        server.kill()
+        with psycopg.connect(standby.url, autocommit=True) as promoted:
+            promoted.execute("SELECT pg_promote()")
+
+        assert_holds(both, [acknowledged(writer) for writer in writers], 600)
+    finally:
+        standby.remove()
 
 
 @pytest.mark.slow
@@ -116,32 +175,19 @@ def test_nothing_is_lost_or_doubled_when_writers_and_postgresql_are_killed(
     server: PostgresServer,
 ) -> None:
     """What was acknowledged is stored, and what was sent again is stored once."""
-    url = server.create_database()
-    store = opened(url)
-    store.add_cost(COST)
-    store.close()
-    reported: dict[str, str] = {}
+    url = with_cost(server.create_database())
+    reported: list[dict[str, str]] = []
     for round_number in range(2):
         writers = [start_writer(url, f"w{n}", f"p{n}_", 300) for n in range(2)]
-        for writer in writers:
-            assert writer.stdout is not None
-            writer.stdout.readline()  # it has begun
+        wait_for_begin(writers)
         if round_number:
             server.kill()
             server.restart()
         else:
             writers[0].kill()
-        for writer in writers:
-            for key, first in acknowledged(writer).items():
-                assert reported.setdefault(key, first) == first
+        reported += [acknowledged(writer) for writer in writers]
 
-    store = opened(url)
-    assert len(stored_ids(store)) == 600
-    assert {*reported.values()} <= {*stored_ids(store)}
-    assert quantity(store, COST) == 600
-    finish_background_work(store)
-    assert quantity(store, COST) == 600
-    store.close()
+    assert_holds(url, reported, 600)
 
 
 def test_what_one_server_learns_another_knows_at_once(url: str) -> None:

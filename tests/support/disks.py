@@ -13,15 +13,19 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """Mount a file system of 1 MiB on ``folder``, which is made.
+def small_disk(folder: Path, size: str = "1m") -> Iterator[Path]:
+    """Mount a small file system on ``folder``, which is made.
+
+    Args:
+        folder: The folder.
+        size: The size, as ``mount`` has it. Defaults to 1 MiB.
 
     Raises:
         OSError: this machine, or this user, may not.
     """
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", folder],
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", folder],
         check=False,
         capture_output=True,
         text=True,

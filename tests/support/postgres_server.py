@@ -86,12 +86,13 @@ class PostgresServer:
 
     Args:
         settings: More settings of the server, such as ``max_connections=5``.
+        primary: The running server whose standby it is. Defaults to none.
 
     Raises:
         PostgresMissingError: This machine has no PostgreSQL.
     """
 
-    def __init__(self, *settings: str) -> None:
+    def __init__(self, *settings: str, primary: PostgresServer | None = None) -> None:
         self._programs = find_programs()
         self._settings = (*_SETTINGS, *settings)
         # Short, because the path of a socket has at most 107 bytes.
@@ -103,7 +104,13 @@ class PostgresServer:
         self.port: Final = free_port()
         self._databases: Final = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
-        self._create_cluster()
+        if primary is None:
+            self._create_cluster()
+        else:
+            self.run(
+                "pg_basebackup", "-D", self.data, "-d", primary.url, "-R",
+                "--checkpoint=fast", "--no-sync",
+            )  # fmt: skip
 
     @property
     def data(self) -> Path:

@@ -14,6 +14,7 @@ import threading
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from outlay.server._errors import StoreUnavailableError
 from outlay.server._wire.problems import unavailable
 
 if TYPE_CHECKING:
@@ -202,6 +203,9 @@ class CommitThread:
     def _do_background_work(self) -> bool:
         try:
             return self._store.do_background_work(self._now())
+        except StoreUnavailableError as error:
+            log.warning("background work is put off, and tried again: %s", error)
+            return False
         except Exception:
             log.exception("background work on the database failed; it is retried")
             return False

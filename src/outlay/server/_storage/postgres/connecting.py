@@ -76,9 +76,13 @@ def shown(url: str) -> str:
         given = conninfo_to_dict(url)
     except psycopg.Error:
         return "PostgreSQL"
-    host = given.get("host") or "localhost"
-    port = f":{given['port']}" if "port" in given else ""
-    return f"postgresql://{host}{port}/{given.get('dbname', '')}"
+    hosts = str(given.get("host") or "localhost").split(",")
+    ports = str(given.get("port") or "").split(",")
+    if len(ports) != len(hosts):  # one port is that of all hosts
+        ports = ports[:1] * len(hosts)
+    pairs = zip(hosts, ports, strict=True)
+    places = (f"{host}:{port}".rstrip(":") for host, port in pairs)
+    return f"postgresql://{','.join(places)}/{given.get('dbname', '')}"
 
 
 class PostgresConnection:

@@ -275,13 +275,26 @@ def open_ledger(url: str) -> tuple[PostgresConnection, Locks]:
     return connection, locks
 
 
-def _check_server(connection: PostgresConnection, url: str) -> None:
-    version = connection.raw.info.server_version // 10_000
+def check_version(number: int, place: str) -> None:
+    """Check that a server is one of those that outlay is tested over.
+
+    Args:
+        number: Its ``server_version_num``, such as 150004.
+        place: The database, as a message shows it.
+
+    Raises:
+        DatabaseError: It is too old.
+    """
+    version = number // 10_000
     if version < connecting.OLDEST_VERSION:
         raise DatabaseError(
-            f"{connecting.shown(url)} is PostgreSQL {version}; outlay needs "
+            f"{place} is PostgreSQL {version}; outlay needs "
             f"{connecting.OLDEST_VERSION} or later; upgrade it"
         )
+
+
+def _check_server(connection: PostgresConnection, url: str) -> None:
+    check_version(connection.raw.info.server_version, connecting.shown(url))
     (is_standby, schema, encoding) = connection.execute(
         "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool,"
         " current_schema(), current_setting('server_encoding')"

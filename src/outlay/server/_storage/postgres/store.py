@@ -108,7 +108,9 @@ _COPY_EVENTS: Final = (
 # Nested loops find each key by one look into an index. The planner does not know how
 # many keys are new, and would read whole tables at times.
 _STATE: Final = """
-    SELECT registry, epoch, nextval('batches'),
+    SELECT registry, epoch,
+        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
+        nextval('batches'),
         set_config('enable_hashjoin', 'off', true),
         set_config('enable_mergejoin', 'off', true),
         set_config('enable_seqscan', 'off', true)
@@ -177,7 +179,7 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         self._days: set[int] = set()
         self._active: Mapping[tuple[str, str], Sequence[_ActiveMetric]] = {}
         self._erasures: Sequence[erasing.Job] = ()
-        self._offset = 0
+        self._offset: int | None = None
         self._stepped_at: int | None = None
         self._has_more = False
         self._size = (float("-inf"), 0)
@@ -247,18 +249,20 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         """Store ``events``, the first with each key, and return a result for each."""
         if not events:
             return []
-        now = self._received_at(now)
-        self._ensure_day(now // MICROSECONDS_PER_DAY)
+        at = self._received_at(now)
+        self._ensure_day(at // MICROSECONDS_PER_DAY)
         with self._in_transaction():
             connection = self._writer
             self._locks.share(connection, Lock.APPENDS)
-            registry, epoch, batch, *_ = connection.execute(_STATE).fetchone()
+            registry, epoch, clock, batch, *_ = connection.execute(_STATE).fetchone()
+            if self._follows_clock and abs(clock - at) > _SKEW_MICROSECONDS:
+                at = self._set_clock(clock, now)
             if registry != self._registry:
                 self._read_registry(registry)
             events = erasing.renamed(events, self._erasures)
-            claims = _Claims(connection, epoch, now - self._dedupe_window, now)
+            claims = _Claims(connection, epoch, at - self._dedupe_window, at)
             fresh = claims.make(events, batch)
-            self._write(fresh, now)
+            self._write(fresh, at)
             return claims.results(events)
 
     def _write(self, fresh: Sequence[tuple[int, Event]], now: int) -> None:
@@ -338,7 +342,23 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
 
     def _received_at(self, now: int) -> int:
         """Return the time of the ledger, if this server's clock is wrong."""
+        if not self._follows_clock:
+            return now
+        if self._offset is None:
+            with self._in_transaction():
+                self._offset = _clock_offset(self._writer, now)
         return now + self._offset
+
+    def _set_clock(self, clock: int, now: int) -> int:
+        """Follow the clock of the ledger, because one of both was set.
+
+        Raises:
+            _ConflictError: The day has no tables yet. The next try makes them.
+        """
+        self._offset = clock - now
+        if clock // MICROSECONDS_PER_DAY not in self._days:
+            raise _ConflictError("the clock of this server was set; send it again")
+        return clock
 
     def _ensure_day(self, day: int) -> None:
         """Make the tables of a day, unless they exist."""
@@ -381,9 +401,11 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         if not is_due:
             return False
         self._has_more = False
+        self._offset = None
+        received_at = self._received_at(now)
         with self._in_transaction():
             if self._locks.try_take(self._writer, Lock.UPKEEP):
-                self._has_more = self._step(self._received_at(now))
+                self._has_more = self._step(received_at)
         if not self._has_more:
             self._stepped_at = now
         return self._has_more
@@ -743,9 +765,7 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         """Forget what may differ in another database with the same URL."""
         self._registry = -1
         self._days = partitions.existing_days(self._writer)
-        self._offset = 0
-        if self._follows_clock:
-            self._offset = _clock_offset(self._writer)
+        self._offset = None
 
 
 class _Claims:
@@ -821,15 +841,13 @@ def _day_of(received: ReceivedEvent) -> int:
     return received.received_at // MICROSECONDS_PER_DAY
 
 
-def _clock_offset(connection: PostgresConnection) -> int:
-    """Return the microseconds by which the database is ahead of this machine.
+def _clock_offset(connection: PostgresConnection, now: int) -> int:
+    """Return the microseconds by which the database is ahead of a server.
 
     A difference that NTP allows counts as none.
     """
-    before = time.time()
     (there,) = connection.execute(
         "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
     ).fetchone()
-    here = (before + time.time()) / 2 * 1_000_000
-    offset = int(there - here)
+    offset = int(there) - now
     return offset if abs(offset) > _SKEW_MICROSECONDS else 0

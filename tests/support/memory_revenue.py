@@ -95,9 +95,10 @@ class MemoryRevenueReader:
         page: Page,
         *,
         customer: str | None = None,
+        as_of: int | None = None,
     ) -> tuple[list[StoredRevenue], int]:
         """Return a page of the lines of a period, newest first, and their number."""
-        current = [*_current(self._books(), namespace, None).values()]
+        current = [*_current(self._books(), namespace, as_of).values()]
         found = [
             StoredRevenue(
                 line,
@@ -107,7 +108,9 @@ class MemoryRevenueReader:
                 any(line is other for other in current),
             )
             for (owner, import_id), one in self._books().imports.items()
-            if owner == namespace and one.completed_at is not None
+            if owner == namespace
+            and one.completed_at is not None
+            and (as_of is None or one.completed_at <= as_of)
             for line in one.lines
             if line.start < end
             and line.end > start

@@ -31,6 +31,7 @@ from outlay.server._storage.event_store import CursorError, EventFilter, EventPa
 from outlay.server._storage.query_limit import current_limit
 from outlay.server._storage.renaming import Renaming
 from outlay.server._storage.store import NO_FILTER, keep_all
+from outlay.server._wire.response_models import LAST_INSTANT
 from tests.support.memory_budgets import (
     BudgetTables,
     MemoryBudgetReader,
@@ -365,12 +366,16 @@ class MemoryReader(MemoryRevenueReader, MemoryCorrectionReader, MemoryBudgetRead
         """Return the costs that read events of this type, oldest first."""
         return _costs_of_type(self._tables, namespace, event_type)
 
-    def unmatched_types(self, namespace: str, start: int, end: int) -> dict[str, int]:
+    def unmatched_types(
+        self, namespace: str, start: int, end: int, *, as_of: int | None = None
+    ) -> dict[str, int]:
         """Return the number of events by type that no cost reads."""
         found = Counter(
             event.type
-            for event, _ in self._tables.events
-            if event.namespace == namespace and start <= event.at < end
+            for event, at in self._tables.events
+            if event.namespace == namespace
+            and start <= event.at < end
+            and (as_of is None or at <= as_of)
         )
         counted = {
             cost.event_type
@@ -492,9 +497,10 @@ class MemoryReader(MemoryRevenueReader, MemoryCorrectionReader, MemoryBudgetRead
     def count_events(self, namespace: str, where: EventFilter) -> int:
         """Return the number of wanted events."""
         matches = event_matcher(where)
+        last = LAST_INSTANT if where.as_of is None else where.as_of
         return sum(
-            event.namespace == namespace and matches(event)
-            for event, _ in self._tables.events
+            event.namespace == namespace and at <= last and matches(event)
+            for event, at in self._tables.events
         )
 
     def events(
@@ -502,10 +508,11 @@ class MemoryReader(MemoryRevenueReader, MemoryCorrectionReader, MemoryBudgetRead
     ) -> EventPage:
         """Return a page of events, the newest first."""
         matches = event_matcher(where)
+        last = LAST_INSTANT if where.as_of is None else where.as_of
         found = [
             (event.at, place, ReceivedEvent(event, at))
             for place, (event, at) in enumerate(self._tables.events)
-            if event.namespace == namespace and matches(event)
+            if event.namespace == namespace and at <= last and matches(event)
         ]
         found.sort(key=lambda one: one[:2], reverse=True)
         if cursor is not None:

@@ -199,6 +199,7 @@ class MoneyApi(ServerApi):
         sort: str,
         currency: str | None,
         top: int | None,
+        as_of: datetime | None = None,
     ) -> Margins:
         """Return revenue beside cost by customer.
 
@@ -208,6 +209,7 @@ class MoneyApi(ServerApi):
             sort: The value that ranks customers.
             currency: The currency. Defaults to the server's choice.
             top: The number of customers before "other". If None, all are named.
+            as_of: The instant whose state is read, aware. If None, it is now.
         """
         query = {
             "from": start.isoformat(),
@@ -217,6 +219,8 @@ class MoneyApi(ServerApi):
         }
         if currency is not None:
             query["currency"] = currency
+        if as_of is not None:
+            query["asOf"] = as_of.isoformat()
         rows: list[MarginRow] = []
         while True:
             size = _PAGE if top is None else min(_PAGE, top - len(rows))

@@ -25,7 +25,7 @@ class Period(NamedTuple):
 
 
 def add_period_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--month``, ``--from`` and ``--to``."""
+    """Add ``--month``, ``--from``, ``--to`` and ``--as-of``."""
     add = parser.add_argument
     add(
         "--month",
@@ -47,6 +47,17 @@ def add_period_options(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="end of the period, which itself does not count (default: end of the "
         "month)",
+    )
+    add_as_of_option(parser)
+
+
+def add_as_of_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--as-of``."""
+    parser.add_argument(
+        "--as-of",
+        type=parse_time,
+        metavar="TIME",
+        help="the state of that time, without what came later (default: now)",
     )
 
 

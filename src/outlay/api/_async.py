@@ -224,19 +224,25 @@ class AsyncApi:
         top: int = 10,
         bucket_width: BucketWidth = "day",
         currency: str | None = None,
+        as_of: datetime | None = None,
     ) -> Profitability:
         """Return the revenue, cost and profit of each customer."""
         return await self._send(
             self._build.profitability(
-                start, end, top=top, bucket_width=bucket_width, currency=currency
+                start,
+                end,
+                top=top,
+                bucket_width=bucket_width,
+                currency=currency,
+                as_of=as_of,
             )
         )
 
     async def unmatched(
-        self, start: datetime, end: datetime
+        self, start: datetime, end: datetime, *, as_of: datetime | None = None
     ) -> tuple[UnmatchedType, ...]:
         """Return the event types of a period that no metric counts."""
-        return (await self._send(self._build.unmatched(start, end))).data
+        return (await self._send(self._build.unmatched(start, end, as_of))).data
 
     # -- budgets, an extension of the reference server
 

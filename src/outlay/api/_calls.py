@@ -174,7 +174,7 @@ class CallBuilder:
         """Return the call that lists events after ``cursor``."""
         metric = filters.get("metric")
         query = _query(
-            **_bounds(filters.get("start"), filters.get("end")),
+            **_bounds(filters.get("start"), filters.get("end"), filters.get("as_of")),
             type=",".join(filters.get("event_types", ())) or None,
             subject=filters.get("customer_id"),
             costId=None if metric is None else metric_id(metric),
@@ -203,7 +203,7 @@ class CallBuilder:
         """Return the call that sums up a cost metric."""
         by = options.get("by", ())
         query = _query(
-            **_bounds(start, end),
+            **_bounds(start, end, options.get("as_of")),
             subject=options.get("customer_id"),
             groupBy=",".join(wire_name(metric, name) for name in by) or None,
             window=options.get("window"),
@@ -224,7 +224,7 @@ class CallBuilder:
         descending = options.get("descending")
         empty_groups = options.get("empty_groups")
         query = _query(
-            **_bounds(start, end),
+            **_bounds(start, end, options.get("as_of")),
             groupBy=by,
             merchantId=self._namespace,
             costId=[metric_id(metric) for metric in metrics] or None,
@@ -250,10 +250,11 @@ class CallBuilder:
         top: int,
         bucket_width: BucketWidth,
         currency: str | None,
+        as_of: datetime | None,
     ) -> Call[Profitability]:
         """Return the call that compares revenue and cost by customer."""
         query = _query(
-            **_bounds(start, end),
+            **_bounds(start, end, as_of),
             merchantId=self._namespace,
             topN=top,
             bucketWidth=bucket_width,
@@ -261,9 +262,11 @@ class CallBuilder:
         )
         return Call("GET", "/v0/profitability", _reader(Profitability), query)
 
-    def unmatched(self, start: datetime, end: datetime) -> Call[UnmatchedTypes]:
+    def unmatched(
+        self, start: datetime, end: datetime, as_of: datetime | None
+    ) -> Call[UnmatchedTypes]:
         """Return the call that lists the event types that no metric counts."""
-        query = _query(**_bounds(start, end))
+        query = _query(**_bounds(start, end, as_of))
         return Call("GET", "/v0/unmatchedEvents", _reader(UnmatchedTypes), query)
 
     # -- budgets, an extension of the reference server
@@ -359,14 +362,20 @@ def _query_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _bounds(start: datetime | None, end: datetime | None) -> dict[str, str]:
-    """Return the parameters of a period, which may be open.
+def _bounds(
+    start: datetime | None, end: datetime | None, as_of: datetime | None
+) -> dict[str, str]:
+    """Return the parameters of a period, which may be open, and of its state.
 
     Raises:
         ConfigError: A time is not aware.
     """
     bounds = {}
-    for name, parameter, moment in (("start", "from", start), ("end", "to", end)):
+    for name, parameter, moment in (
+        ("start", "from", start),
+        ("end", "to", end),
+        ("as_of", "asOf", as_of),
+    ):
         if moment is not None:
             bounds[parameter] = _instant(name, moment)
     return bounds

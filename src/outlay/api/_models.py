@@ -114,12 +114,14 @@ class SummaryOptions(TypedDict, total=False):
             none.
         window: The length of the windows that break the total down. Defaults to none.
         where: The values that count, by dimension. Defaults to all.
+        as_of: The instant whose state is read, aware. Defaults to the current state.
     """
 
     customer_id: str | None
     by: Sequence[str]
     window: Window | None
     where: Mapping[str, str | Sequence[str]] | None
+    as_of: datetime | None
 
 
 class ReportOptions(TypedDict, total=False):
@@ -137,6 +139,7 @@ class ReportOptions(TypedDict, total=False):
         currency: The currency of the report. Defaults to that of the metrics.
         limit: The number of groups of the page, 1 to 100. Defaults to 25.
         offset: The number of groups before the page. Defaults to 0.
+        as_of: The instant whose state is read, aware. Defaults to the current state.
     """
 
     customer_id: str | None
@@ -150,6 +153,7 @@ class ReportOptions(TypedDict, total=False):
     currency: str | None
     limit: int
     offset: int
+    as_of: datetime | None
 
 
 class EventFilters(TypedDict, total=False):
@@ -166,6 +170,7 @@ class EventFilters(TypedDict, total=False):
             name in the data.
         provenance: The origins of amounts: ``reported``, ``priced`` or ``manual``.
         idempotency_key: The key.
+        as_of: The instant whose state is read, aware. Defaults to the current state.
     """
 
     event_types: Sequence[str]
@@ -176,6 +181,7 @@ class EventFilters(TypedDict, total=False):
     where: Mapping[str, str | Sequence[str]] | None
     provenance: Sequence[str]
     idempotency_key: str | None
+    as_of: datetime | None
 
 
 class CostMetric(_Response):

@@ -288,6 +288,7 @@ class Api:
         top: int = 10,
         bucket_width: BucketWidth = "day",
         currency: str | None = None,
+        as_of: datetime | None = None,
     ) -> Profitability:
         """Return the revenue, cost and profit of each customer.
 
@@ -297,17 +298,25 @@ class Api:
             top: The number of customers before ``other``, 1 to 100.
             bucket_width: The length of the windows of the trend.
             currency: The currency. Defaults to the organization's.
+            as_of: The instant whose state is read, aware. Defaults to now.
 
         Raises:
             ConfigError: A time is not aware.
         """
         return self._send(
             self._build.profitability(
-                start, end, top=top, bucket_width=bucket_width, currency=currency
+                start,
+                end,
+                top=top,
+                bucket_width=bucket_width,
+                currency=currency,
+                as_of=as_of,
             )
         )
 
-    def unmatched(self, start: datetime, end: datetime) -> tuple[UnmatchedType, ...]:
+    def unmatched(
+        self, start: datetime, end: datetime, *, as_of: datetime | None = None
+    ) -> tuple[UnmatchedType, ...]:
         """Return the event types of a period that no metric counts.
 
         It is an extension of the contract, which outlay's own server has. Such events
@@ -316,11 +325,12 @@ class Api:
         Args:
             start: The start of the period, aware.
             end: The end of the period, aware.
+            as_of: The instant whose state is read, aware. Defaults to now.
 
         Raises:
             ConfigError: A time is not aware.
         """
-        return (self._send(self._build.unmatched(start, end))).data
+        return (self._send(self._build.unmatched(start, end, as_of))).data
 
     # -- budgets, an extension of the reference server
 

@@ -287,6 +287,9 @@ def test_the_types_that_no_cost_reads_are_those_of_the_period(store: Store) -> N
         with store.reading() as reader:
             return reader.unmatched_types("org_a", START, START + 10)
 
+    with store.reading() as reader:
+        earlier = reader.unmatched_types("org_a", START, START + 10, as_of=START - 1)
+    assert earlier == {}
     assert [*unmatched().items()] == [("cost.inert", 1), ("cost.z", 2)]
     store.add_cost(make_cost("cst_3", event_type="cost.z"))
     assert unmatched() == {"cost.inert": 1}

@@ -82,6 +82,18 @@ def test_pages_have_each_event_once_the_newest_first(store: Store) -> None:
     assert found(store, namespace="org_c") == []
 
 
+def test_later_events_are_left_out_of_an_earlier_state(store: Store) -> None:
+    """By the time of receipt, whatever the time of the cost."""
+    for seconds, key in enumerate("abc"):
+        store.append([make_event(key, at=START - seconds)], START + seconds)
+
+    for seconds, keys in ((-1, []), (0, ["a"]), (1, ["a", "b"]), (9, ["a", "b", "c"])):
+        where = EventFilter(as_of=START + seconds)
+        assert found(store, where) == keys
+        with store.reading() as reader:
+            assert reader.count_events("org_a", where) == len(keys)
+
+
 def test_an_event_that_arrives_between_two_pages_shifts_nothing(store: Store) -> None:
     """A reader of many pages sees no event twice."""
     store.append([make_event(key, at=START + n) for n, key in enumerate("abc")], START)

@@ -176,6 +176,11 @@ def test_the_past_is_read_as_it_was(store: Store) -> None:
         ["2"],
     ]
     with store.reading() as reader:
+        history, total = reader.revenue_history("org_a", *ALWAYS, ALL, as_of=START + 4)
+        assert [(str(one.line.amount), one.is_current) for one in history] == [
+            ("1", True)
+        ]
+        assert total == 1
         assert reader.rates("org_a", as_of=START - 1) == []
         assert reader.rates("org_a", as_of=START + 4) == [rate("1.1")]
 

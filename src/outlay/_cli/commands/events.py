@@ -19,6 +19,7 @@ from outlay._cli.options import (
     positive,
 )
 from outlay._cli.output import Table, plain_or_none, print_data, print_table
+from outlay._cli.periods import add_as_of_option
 from outlay.api import EventFilters
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def _configure_list(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="end of the period, which itself does not count",
     )
+    add_as_of_option(parser)
     add(
         "--limit",
         type=positive,
@@ -162,6 +164,7 @@ def _filters(api: Api, arguments: argparse.Namespace) -> EventFilters:
         customer_id=arguments.customer,
         start=arguments.start,
         end=arguments.end,
+        as_of=arguments.as_of,
         where=where,
         provenance=arguments.provenance,
     )

@@ -73,15 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise MissingExtraError("'outlay export --format parquet'", "export")
         if arguments.output is None or arguments.resume is not None:
             raise UsageError("Parquet needs --output, and cannot be resumed")
-    period = period_of(arguments)
-    query = {
-        "from": period.start.isoformat(),
-        "to": period.end.isoformat(),
-        "dataset": arguments.dataset,
-        "format": "jsonl" if arguments.format == "jsonl" else "csv",
-    }
-    if arguments.customer is not None:
-        query["subject"] = arguments.customer
+    query = _query(arguments)
     cursor: str | None = arguments.resume
     with (
         MoneyApi(connection_settings(arguments)) as api,
@@ -99,6 +91,22 @@ def run(arguments: argparse.Namespace) -> int:
                 f"{error}; continue with --resume {cursor}"
             ) from error
     return ExitCode.DONE
+
+
+def _query(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the query of the first page."""
+    period = period_of(arguments)
+    query = {
+        "from": period.start.isoformat(),
+        "to": period.end.isoformat(),
+        "dataset": arguments.dataset,
+        "format": "jsonl" if arguments.format == "jsonl" else "csv",
+    }
+    if arguments.as_of is not None:
+        query["asOf"] = arguments.as_of.isoformat()
+    if arguments.customer is not None:
+        query["subject"] = arguments.customer
+    return query
 
 
 class _Target(Protocol):

@@ -88,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             sort=arguments.sort,
             currency=arguments.currency,
             top=arguments.top,
+            as_of=arguments.as_of,
         )
     for warning in margins.warnings:
         print_warning(warning)

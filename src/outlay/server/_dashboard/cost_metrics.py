@@ -13,6 +13,7 @@ from outlay.server._dashboard.pages import (
     Message,
     Page,
     Redirect,
+    filter_chips,
     frame,
     period_controls,
 )
@@ -73,7 +74,7 @@ def _list(visit: Visit) -> Page:
     types = Counter(metric.event_type for metric in visit.metrics)
     with visit.core.store.reading() as reader:
         unmatched = reader.unmatched_types(
-            visit.key.namespace, period.start, period.end
+            visit.key.namespace, period.start, period.end, as_of=visit.as_of
         )
     may_write = visit.may(WRITE)
     rows = [
@@ -96,6 +97,7 @@ def _list(visit: Visit) -> Page:
         {
             **frame(visit, "Metrics"),
             **period_controls(visit),
+            "chips": filter_chips(visit),
             "messages": [Message("good", done)] if done else [],
             "rows": rows,
             "tail": tail_class([amount(cost) for cost in costs.values()]),

@@ -35,7 +35,7 @@ from outlay.server._dashboard.pages import (
     period_controls,
     worth_saying,
 )
-from outlay.server._dashboard.visit import refused
+from outlay.server._dashboard.visit import AS_OF, refused
 from outlay.server._metering.decimals import ZERO
 from outlay.server._services.ranking import OTHER
 from outlay.server._services.report_scope import BY_COST, BY_CUSTOMER
@@ -90,7 +90,11 @@ def customers(visit: Visit) -> Page:
             "warnings": warnings,
             "notes": worth_saying(money.warnings) if money else (),
             "is_empty": not visit.has_events,
-            "kept_period": [*visit.period.query.items(), ("currency", visit.currency)],
+            "kept_period": [
+                *visit.period.query.items(),
+                ("currency", visit.currency),
+                (AS_OF, visit.query.get(AS_OF, "")),
+            ],
             "has_margins": found is not None,
             "versus": f"vs {visit.period.prior.label}",
             "sorts": [

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 from outlay.server._dashboard.amounts import count, percent
 from outlay.server._dashboard.charts import Bucket, Part, stacked_chart
 from outlay.server._dashboard.figures import Scope, metric_counts
-from outlay.server._dashboard.pages import Kpi, Page, frame, period_controls
+from outlay.server._dashboard.pages import (
+    Kpi,
+    Page,
+    filter_chips,
+    frame,
+    period_controls,
+)
 from outlay.server._dashboard.periods import local
 from outlay.server._services.ingest_activity import MINUTES, Activity
 
@@ -38,7 +44,10 @@ def data_health(visit: Visit) -> Page:
     began = local(ingest.activity.started_at, visit.period.zone)
     with visit.core.store.reading() as reader:
         unmatched = reader.unmatched_types(
-            visit.key.namespace, visit.period.start, visit.period.end
+            visit.key.namespace,
+            visit.period.start,
+            visit.period.end,
+            as_of=visit.as_of,
         )
     chart, rows = _rate(visit, activity)
     counts = [*metric_counts(visit, Scope({}))]
@@ -47,6 +56,7 @@ def data_health(visit: Visit) -> Page:
         {
             **frame(visit, "Data health"),
             **period_controls(visit),
+            "chips": filter_chips(visit),
             "since": f"{began.day} {began:%b %Y, %H:%M}",
             "store": visit.core.settings.engine,
             "kpis": _kpis(activity, sum(rows.values())),

@@ -115,6 +115,7 @@ def _table(visit: Visit, customer: str | None, limit: int) -> EventTable:
         filter_group_by={
             name: frozenset([value]) for name, value in visit.where.items()
         },
+        as_of=visit.as_of,
         limit=limit,
         cursor=visit.query.get("cursor") if visit.path == "/events" else None,
     )

@@ -108,6 +108,7 @@ def report(
         offset=offset,
         limit=limit,
         currency=visit.currency,
+        as_of=visit.as_of,
     )
     windows = [
         TimeWindow(one.start, one.end)
@@ -187,6 +188,7 @@ def metric_counts(
             filter_group_by={
                 name: frozenset([value]) for name, value in scope.where.items()
             },
+            as_of=visit.as_of,
         )
         found = visit.core.summaries.summarize(visit.key, metric.id, query)
         yield metric, EventCounts(found.events, found.excluded, found.other_currency)

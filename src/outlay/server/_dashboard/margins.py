@@ -89,6 +89,7 @@ def ask(
         customer=customer,
         totals_only=totals_only or customer is not None,
         windows=windows,
+        as_of=visit.as_of,
     )
     try:
         found = visit.core.profitability.margins(visit.key.namespace, query)

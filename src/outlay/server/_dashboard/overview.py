@@ -102,7 +102,7 @@ class QualityRow(NamedTuple):
 
     label: str
     href: str
-    count: str
+    events: str
     share: str | None
     note: str
 

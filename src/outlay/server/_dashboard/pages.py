@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from outlay.server._dashboard.periods import PERIOD_KINDS, UTC_NAME
-from outlay.server._dashboard.visit import PERIOD_NAMES, WHERE, dimension_label
+from outlay.server._dashboard.periods import PERIOD_KINDS, UTC_NAME, local
+from outlay.server._dashboard.visit import (
+    AS_OF,
+    PERIOD_NAMES,
+    WHERE,
+    dimension_label,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -106,7 +111,7 @@ def period_controls(visit: Visit) -> dict[str, Any]:
     kept = [
         (name, value)
         for name, value in visit.query.items()
-        if name not in {*PERIOD_NAMES, "currency", "page", "cursor"}
+        if name not in {*PERIOD_NAMES, "currency", "page", "cursor", AS_OF}
     ]
     prior = f"Compared with {period.prior.label}"
     if period.is_running:
@@ -143,6 +148,7 @@ def period_controls(visit: Visit) -> dict[str, Any]:
             "first_day": period.first.isoformat(),
             "last_day": period.last.isoformat(),
             "currencies": visit.currencies,
+            "as_of": visit.query.get(AS_OF, ""),
         }
     }
 
@@ -157,6 +163,16 @@ def filter_chips(visit: Visit) -> list[dict[str, str]]:
         }
         for name, value in visit.where.items()
     ]
+    if visit.as_of is not None:
+        at = local(visit.as_of, visit.period.zone)
+        chips.insert(
+            0,
+            {
+                "name": "As of",
+                "value": f"{at.day} {at:%b %Y, %H:%M:%S}",
+                "remove": visit.link(asOf=None),
+            },
+        )
     if visit.metric is not None:
         chips.insert(
             0,

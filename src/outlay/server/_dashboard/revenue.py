@@ -17,7 +17,13 @@ from outlay._tables.revenue_file import (
 )
 from outlay.server._dashboard.amounts import amount, count, tail_class
 from outlay.server._dashboard.forms import read_fields
-from outlay.server._dashboard.pages import Message, Page, frame, period_controls
+from outlay.server._dashboard.pages import (
+    Message,
+    Page,
+    filter_chips,
+    frame,
+    period_controls,
+)
 from outlay.server._dashboard.periods import days_label, local
 from outlay.server._dashboard.uploads import MAX_BYTES
 from outlay.server._metering.decimals import format_plain
@@ -258,6 +264,7 @@ def _page(
             period.start,
             period.end,
             ListPage(_PAGE_SIZE, offset),
+            as_of=visit.as_of,
         )
     last = offset + len(lines)
     shown = f"{count(total)} in all" if total else ""
@@ -274,6 +281,7 @@ def _page(
         "most": MAX_BYTES >> 20,
         "replaced": [_replacement(visit, one) for one in replaced],
         "more_replaced": "" if done is None else _more(done.replaced - len(replaced)),
+        "chips": filter_chips(visit),
         "rows": [_row(visit, one) for one in lines],
         "tail": tail_class([amount(one.line.amount) for one in lines]),
         "shown": shown,

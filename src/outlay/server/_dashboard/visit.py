@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
@@ -14,6 +15,7 @@ from outlay.server._services.report_scope import BY_COST, BY_CUSTOMER
 from outlay.server._storage.store import ALL
 from outlay.server._wire.problems import FieldError, HttpProblem, invalid_fields
 from outlay.server._wire.request_models import CUSTOMER_DIMENSION, MAX_FILTER_KEYS
+from outlay.server._wire.response_models import to_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +29,10 @@ WHERE: Final = "where."
 PERIOD_NAMES: Final = ("month", "week", "from", "to", "tz")
 """The parameters of the period, which a link to another page keeps."""
 
-_KEPT: Final = (*PERIOD_NAMES, "currency")
+AS_OF: Final = "asOf"
+"""The parameter of the instant whose state a page shows."""
+
+_KEPT: Final = (*PERIOD_NAMES, "currency", AS_OF)
 _PREFERRED: Final = ("provider", "model", "operation", "feature", "line")
 MAX_PAGES: Final = 2**40
 
@@ -58,6 +63,26 @@ class Visit:
     def period(self) -> Period:
         """The period of the page."""
         return read_period(self.query, self.core.now())
+
+    @cached_property
+    def as_of(self) -> int | None:
+        """The instant whose state the page shows, in microseconds since 1970.
+
+        None is the current state. A date is its first instant in the page's time zone.
+        """
+        text = self.query.get(AS_OF, "")
+        if not text:
+            return None
+        try:
+            moment = datetime.fromisoformat(text)
+            return to_microseconds(
+                moment
+                if moment.tzinfo is not None
+                else moment.replace(tzinfo=self.period.zone)
+            )
+        except (ValueError, OverflowError):
+            example = "2026-11-03 or 2026-11-03T09:00:00Z"
+            raise refused(AS_OF, f"must be a time such as {example}") from None
 
     @cached_property
     def metrics(self) -> Sequence[CostMetric]:
@@ -196,7 +221,7 @@ class Visit:
                 name: value for name, value in self.query.items() if name != "page"
             }
         else:
-            query = {name: self.query[name] for name in _KEPT if name in self.query}
+            query = {name: self.query[name] for name in _KEPT if self.query.get(name)}
         for name, value in changes.items():
             query.pop(name, None)
             if value is not None:

@@ -135,6 +135,7 @@ def _filter(reader: Reader, key: ApiKey, query: EventQuery) -> EventFilter:
         query.start,
         query.end,
         query.idempotency_key,
+        as_of=query.as_of,
         values=values,
     )
 

@@ -119,6 +119,7 @@ def event_page(reader: Reader, namespace: str, query: ExportQuery) -> RowPage:
         customers=None if query.subject is None else frozenset([query.subject]),
         start=query.start,
         end=query.end,
+        as_of=query.as_of,
     )
     page = reader.events(namespace, where, query.limit, query.cursor)
     return RowPage([_event_row(one) for one in page.events], page.cursor)
@@ -161,7 +162,7 @@ def total_page(
         CursorError: The cursor is not one of this export.
     """
     rows: list[Row] = []
-    is_corrected = has_corrections(reader, namespace)
+    is_corrected = has_corrections(reader, namespace, query.as_of)
     window = Window.MINUTE if kind.more_dimensions else Window.DAY
     last = now if is_corrected else None
     for metric, day in _days(reader, namespace, query, kind.more_dimensions, last):
@@ -289,6 +290,7 @@ def _groups(
         where=where,
         window=source.window,
         gross=gross,
+        as_of=source.query.as_of,
     ):
         key = (one.customer, *one.dimensions)
         accumulator = groups.get(key)

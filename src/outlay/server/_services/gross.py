@@ -17,13 +17,23 @@ if TYPE_CHECKING:
     from outlay.server._storage.store import Reader
 
 
-def has_corrections(reader: Reader, namespace: str) -> bool:
+def has_corrections(reader: Reader, namespace: str, as_of: int | None) -> bool:
     """Return whether the organization has any correction or closed period.
 
     Without one, every cost is gross.
+
+    Args:
+        reader: The view of the store.
+        namespace: The organization.
+        as_of: The instant that is asked about, in microseconds since 1970. If None, it
+            is the current state.
     """
-    _, count = reader.corrections(namespace, Page(1, 0))
-    return bool(count or reader.closed_periods(namespace))
+    times = [one.closed_at for one in reader.closed_periods(namespace)]
+    _, count = reader.corrections(namespace, Page(0, 0))
+    if count:
+        [oldest], _ = reader.corrections(namespace, Page(1, count - 1))
+        times.append(oldest.created_at)
+    return bool(times) and (as_of is None or min(times) <= as_of)
 
 
 def gross_cost(

@@ -80,6 +80,7 @@ class MeterService:
                 end=query.end,
                 external_id=query.external_id,
                 external_subject=query.external_subject,
+                as_of=query.as_of,
             )
             total = reader.count_events(key.namespace, where)
             page = Page(query.limit, query.offset)
@@ -185,6 +186,7 @@ class _MeterBuilder:
                 names=names,
                 where=self._where,
                 window=window,
+                as_of=self._query.as_of,
             ):
                 cells[cell_of(contribution)].add(contribution)
         return dict(cells)

@@ -315,7 +315,7 @@ class _Comparison:
 
     def _gross_cost(self, net: Decimal) -> Decimal:
         """Return the cost of all customers without corrections of events."""
-        if not has_corrections(self._reader, self._namespace):
+        if not has_corrections(self._reader, self._namespace, self._query.as_of):
             return net
         total = ZERO
         for metric in self._metrics:

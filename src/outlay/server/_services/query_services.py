@@ -108,6 +108,8 @@ def export(
 def unmatched(services: QueryServices, namespace: str, query: UnmatchedQuery) -> bytes:
     """Return the event types of a period that no cost metric counts."""
     with services.views.reading() as reader:
-        found = reader.unmatched_types(namespace, query.start, query.end)
+        found = reader.unmatched_types(
+            namespace, query.start, query.end, as_of=query.as_of
+        )
     types = [UnmatchedType(name, number) for name, number in found.items()]
     return encode(UnmatchedList(types))

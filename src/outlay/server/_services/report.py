@@ -242,7 +242,7 @@ class _ReportBuilder:
     def _gross(self) -> dict[str, Decimal] | None:
         """Return the costs without corrections by group. None if there are none."""
         if not any(
-            has_corrections(self._reader, one.cost.namespace)
+            has_corrections(self._reader, one.cost.namespace, self._query.as_of)
             for one in self._scope.metrics[:1]
         ):
             return None

@@ -128,6 +128,7 @@ class RevenueService:
                 query.end,
                 Page(query.limit, query.offset),
                 customer=query.customer_id,
+                as_of=query.as_of,
             )
         return RevenueList(
             [

@@ -156,7 +156,9 @@ class _SummaryBuilder:
     ) -> tuple[str | None, str | None, list[ClosedAdjustment] | None]:
         """Return the gross cost, the corrections, and those of closed periods."""
         query, metric = self._query, self._metric
-        if net is None or not has_corrections(self._reader, metric.cost.namespace):
+        if net is None or not has_corrections(
+            self._reader, metric.cost.namespace, self._query.as_of
+        ):
             return None, None, None
         asked = (TimeWindow(query.start, query.end), self._where, query.as_of)
         gross = gross_cost(self._reader, metric, *asked)

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def event_matcher(where: EventFilter) -> Callable[[Event], bool]:
-    """Return a function that tests an event, without its organization."""
+    """Return a function that tests an event, as far as its sender decided it.
+
+    It tests neither the organization nor the time of receipt.
+    """
     readers = [(compile_path(path), texts) for path, texts in where.values.items()]
 
     def matches(event: Event) -> bool:

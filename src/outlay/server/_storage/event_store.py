@@ -23,6 +23,7 @@ class EventFilter(NamedTuple):
         key: The idempotency key.
         external_id: The caller's own id of the event.
         external_subject: The caller's own id of the customer.
+        as_of: The last instant of receipt that counts, in microseconds since 1970.
         values: The allowed texts of values in the data, by JSONPath.
     """
 
@@ -33,6 +34,7 @@ class EventFilter(NamedTuple):
     key: str | None = None
     external_id: str | None = None
     external_subject: str | None = None
+    as_of: int | None = None
     values: Mapping[str, frozenset[str]] = _ANY
 
 

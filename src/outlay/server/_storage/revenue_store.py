@@ -93,10 +93,12 @@ class RevenueReader(Protocol):
         page: Page,
         *,
         customer: str | None = None,
+        as_of: int | None = None,
     ) -> tuple[list[StoredRevenue], int]:
         """Return a page of the lines of a period, newest first, and their number.
 
-        Replaced lines are among them.
+        Replaced lines are among them. With ``as_of``, the state is that of this
+        instant, in microseconds since 1970.
         """
         ...
 

@@ -86,13 +86,16 @@ class Reader(EventReader, RevenueReader, CorrectionReader, BudgetReader, Protoco
         """Return a page of billable metrics, oldest first, and the number of all."""
         ...
 
-    def unmatched_types(self, namespace: str, start: int, end: int) -> dict[str, int]:
+    def unmatched_types(
+        self, namespace: str, start: int, end: int, *, as_of: int | None = None
+    ) -> dict[str, int]:
         """Return the number of events in ``start <= at < end`` that no cost reads.
 
         Args:
             namespace: The organization.
             start: The first instant that counts, in microseconds since 1970.
             end: The first instant that no longer counts, in the same unit.
+            as_of: The last instant of receipt that counts. If None, all count.
 
         Returns:
             The numbers by event type, in the order of the types, without zeros.

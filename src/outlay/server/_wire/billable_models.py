@@ -91,6 +91,7 @@ class MeterQuery(RequestModel):
     group_by: Names = ()
     group_limit: Annotated[int, Field(ge=1, le=500)] = 100
     group_offset: Annotated[int, Field(ge=0, le=100_000)] = 0
+    as_of: Instant | None = None
 
     @field_validator("end")
     @classmethod

@@ -51,6 +51,7 @@ class EventQuery(_Period):
     filter_group_by: FilterGroupBy = Field(default_factory=dict)
     provenance: Names = ()
     idempotency_key: Text | None = None
+    as_of: Instant | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 50
     cursor: Annotated[str | None, Field(max_length=_MAX_CURSOR_CHARS)] = None
 
@@ -128,6 +129,7 @@ class MeterEventQuery(RequestModel):
     subject: Text | None = None
     external_id: Text | None = None
     external_subject: Text | None = None
+    as_of: Instant | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 20
     offset: Annotated[int, Field(ge=0, le=MAX_OFFSET)] = 0
 

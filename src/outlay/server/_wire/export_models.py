@@ -42,6 +42,7 @@ class ExportQuery(RequestModel):
     limit: Annotated[int, Field(ge=1, le=MAX_ROWS)] = MAX_ROWS
     cursor: Text | None = None
     subject: Text | None = None
+    as_of: Instant | None = None
 
     @field_validator("end")
     @classmethod

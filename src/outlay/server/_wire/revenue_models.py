@@ -138,6 +138,7 @@ class RevenueQuery(ListQuery):
     start: Annotated[Instant, Field(alias="from")]
     end: Annotated[Instant, Field(alias="to")]
     customer_id: Text | None = None
+    as_of: Instant | None = None
 
 
 class RateBody(RequestModel):

@@ -15,6 +15,7 @@ class UnmatchedQuery(RequestModel):
 
     start: Annotated[Instant, Field(alias="from")]
     end: Annotated[Instant, Field(alias="to")]
+    as_of: Instant | None = None
 
     @model_validator(mode="after")
     def _runs_forward(self) -> Self:

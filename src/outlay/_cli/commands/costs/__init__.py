@@ -43,11 +43,13 @@ from outlay._cli.periods import (
     period_of,
     short_time,
 )
+from outlay.api import SummaryOptions
 from outlay.errors import RejectedError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
     from decimal import Decimal
 
     from outlay.api import Api, CostMetric, SummaryGroup, UnmatchedType, Window
@@ -184,13 +186,18 @@ def _read(
         metrics = _selected(api.metrics(), arguments.cost)
         _check_dimensions(metrics, [*(set(by) - {COST}), *where])
         read = partial(
-            _results, api, metrics, by=by, window=arguments.window, where=where
+            _results,
+            api,
+            metrics,
+            by=by,
+            window=arguments.window,
+            options=SummaryOptions(where=where, as_of=arguments.as_of),
         )
         return _Costs(
             metrics,
             read(period),
             read(before) if before else (),
-            () if arguments.cost else _unmatched(api, period),
+            () if arguments.cost else _unmatched(api, period, arguments.as_of),
         )
 
 
@@ -216,11 +223,12 @@ def _results(
     *,
     by: Sequence[str],
     window: Window | None,
-    where: Mapping[str, Sequence[str]],
+    options: SummaryOptions,
 ) -> list[Result]:
     """Return the totals of the metrics that can have the wanted values."""
+    where = options.get("where") or {}
     return [
-        _result(api, metric, period, by=by, window=window, where=where)
+        _result(api, metric, period, by=by, window=window, options=options)
         for metric in metrics
         # No event of a metric without the dimension can have the value.
         if len(metric.dimensions_among(where)) == len(where)
@@ -234,13 +242,14 @@ def _result(
     *,
     by: Sequence[str],
     window: Window | None,
-    where: Mapping[str, Sequence[str]],
+    options: SummaryOptions,
 ) -> Result:
     """Return the totals of one metric."""
     dimensions = metric.dimensions_among(by)
+    read = partial(api.summary, metric, **options)
     if window is None:
-        return Result(metric, api.summary(metric, *period, by=dimensions, where=where))
-    summary = api.summary(metric, *period, window=window, where=where)
+        return Result(metric, read(*period, by=dimensions))
+    summary = read(*period, window=window)
     if dimensions and len(summary.time_series) > _MAX_WINDOWS:
         raise UsageError(
             f"{len(summary.time_series):,} windows of {metric.name} have costs; pass a "
@@ -254,16 +263,18 @@ def _result(
         )
         groups: tuple[SummaryGroup, ...] = ()
         if dimensions:
-            groups = api.summary(metric, *part, by=dimensions, where=where).groups
+            groups = read(*part, by=dimensions).groups
         bounds = Period(each.window_start, each.window_end)
         windows.append(WindowTotals(bounds, each.cost, groups))
     return Result(metric, summary, tuple(windows))
 
 
-def _unmatched(api: Api, period: Period) -> tuple[UnmatchedType, ...]:
+def _unmatched(
+    api: Api, period: Period, as_of: datetime | None
+) -> tuple[UnmatchedType, ...]:
     """Return the event types that no metric counts. Other services cannot tell."""
     try:
-        return api.unmatched(*period)
+        return api.unmatched(*period, as_of=as_of)
     except RejectedError:
         return ()
 

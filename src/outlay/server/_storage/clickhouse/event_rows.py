@@ -167,6 +167,8 @@ def _conditions(namespace: str, where: EventFilter) -> str:
     ):
         if one is not None:
             found.append(f"{column} = {text(one)}")
+    if where.as_of is not None:
+        found.append(f"received_at <= {where.as_of:d}")
     if where.start is not None:
         found.append(f"at >= {where.start:d}")
     if where.end is not None:

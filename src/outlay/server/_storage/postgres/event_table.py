@@ -85,6 +85,7 @@ class PostgresEventReader:
         for condition, value in (
             ("at >= ?", where.start),
             ("at < ?", where.end),
+            ("received_at <= ?", where.as_of),
             ("key = ?", where.key),
             ("external_id = ?", where.external_id),
             ("external_subject = ?", where.external_subject),
@@ -106,10 +107,11 @@ class PostgresEventReader:
         if cursor is not None:
             before = min(before, _place(cursor))
         matches = event_matcher(where)
+        last = LAST_INSTANT if where.as_of is None else where.as_of
         events: list[ReceivedEvent] = []
         rows = self._rows(namespace, where, before)
         for number, row in enumerate(rows, 1):
-            if matches(row.received.event):
+            if row.received.received_at <= last and matches(row.received.event):
                 events.append(row.received)
             if len(events) == limit or number == SCANNED_ROWS:
                 more = next(rows, None) is not None

@@ -126,10 +126,11 @@ class SqlRevenueReader:
         page: Page,
         *,
         customer: str | None = None,
+        as_of: int | None = None,
     ) -> tuple[list[StoredRevenue], int]:
         """Return a page of the lines of a period, newest first, and their number."""
         where = f"{_OF_PERIOD} AND (:customer IS NULL OR l.customer = :customer)"
-        wanted = {**_period(namespace, start, end, None), "customer": customer}
+        wanted = {**_period(namespace, start, end, as_of), "customer": customer}
         rows = self._connection.execute(
             "SELECT i.id, i.completed_at, i.received_by,"
             f" NOT {_REPLACED}, {_LINE_OF.format('l')}{where}"

@@ -22,7 +22,7 @@ _UNMATCHED: Final = """
     SELECT type, (
         SELECT count(*) FROM events
         WHERE namespace = :namespace AND events.type = types.type
-        AND at >= :start AND at < :end
+        AND at >= :start AND at < :end{received}
     )
     FROM types
     WHERE type IS NOT NULL AND NOT EXISTS (
@@ -34,7 +34,12 @@ _UNMATCHED: Final = """
 
 
 def unmatched_types(
-    connection: Connection, namespace: str, start: int, end: int
+    connection: Connection,
+    namespace: str,
+    start: int,
+    end: int,
+    *,
+    as_of: int | None = None,
 ) -> dict[str, int]:
     """Return the number of events in ``start <= at < end`` that no metric counts.
 
@@ -43,10 +48,15 @@ def unmatched_types(
         namespace: The organization.
         start: The first instant that counts, in microseconds since 1970.
         end: The first instant that no longer counts, in the same unit.
+        as_of: The last instant of receipt that counts. If None, all count.
 
     Returns:
         The numbers by event type, without zeros.
     """
     wanted = {"namespace": namespace, "start": start, "end": end}
-    rows = connection.execute(_UNMATCHED, wanted)
+    received = ""
+    if as_of is not None:  # the index alone does not have the time of receipt
+        wanted["as_of"] = as_of
+        received = " AND received_at <= :as_of"
+    rows = connection.execute(_UNMATCHED.format(received=received), wanted)
     return {event_type: events for event_type, events in rows if events}

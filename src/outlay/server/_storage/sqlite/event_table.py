@@ -108,6 +108,7 @@ class SqliteEventReader:
         for condition, value in (
             ("at >= ?", where.start),
             ("at < ?", where.end),
+            ("received_at <= ?", where.as_of),
             ("key = ?", where.key),
             ("external_id = ?", where.external_id),
             ("external_subject = ?", where.external_subject),
@@ -132,7 +133,7 @@ class SqliteEventReader:
         period = _Period(namespace, start, before)
         types = self._types(namespace) if where.types is None else [*where.types]
         last = self._last_scanned(period, types) if _is_narrow(where) else None
-        sources = [self._of_type(period, each, last, where.customers) for each in types]
+        sources = [self._of_type(period, each, last, where) for each in types]
         rows = _newest_first(sources)
         matches = event_matcher(where) if _needs_event(where) else None
         events: list[ReceivedEvent] = []
@@ -173,16 +174,19 @@ class SqliteEventReader:
         period: _Period,
         event_type: str,
         last: _Place | None,
-        customers: frozenset[str] | None,
+        where: EventFilter,
     ) -> Iterator[_Row]:
         """Return the rows of a type, the newest first, down to the place ``last``."""
         # SQLite finds the first row of a time in the index, but not that of a place.
         oldest = last or _Place(period.start, 0)
         wanted: list[str | int] = [*oldest]
         conditions = " AND (at, seq) >= (?, ?)"
-        if customers is not None:
+        if where.as_of is not None:
+            conditions += " AND received_at <= ?"
+            wanted.append(where.as_of)
+        if where.customers is not None:
             conditions += f" AND {CUSTOMER_COLUMN} IN (SELECT value FROM json_each(?))"  # noqa: S608 - a constant
-            wanted.append(msgspec.json.encode(sorted(customers)).decode())
+            wanted.append(msgspec.json.encode(sorted(where.customers)).decode())
         return self._connection.execute(
             f"SELECT {_COLUMNS} {_IN_PERIOD}{conditions}{_NEWEST_FIRST}",
             (period.namespace, event_type, oldest.at, *period.before, *wanted),
@@ -216,12 +220,17 @@ def _newest_first(sources: Sequence[Iterator[_Row]]) -> Iterator[_Row]:
 
 def _needs_event(where: EventFilter) -> bool:
     """Return whether a filter has a condition that the statement does not check."""
-    return where._replace(types=None, customers=None, start=None, end=None) != _ALL
+    unchecked = where._replace(
+        types=None, customers=None, start=None, end=None, as_of=None
+    )
+    return unchecked != _ALL
 
 
 def _is_narrow(where: EventFilter) -> bool:
     """Return whether a filter may match few of many rows."""
-    return where.customers is not None or bool(where.values)
+    if where.customers is not None or where.as_of is not None:
+        return True
+    return bool(where.values)
 
 
 def _cursor(place: _Place) -> str:

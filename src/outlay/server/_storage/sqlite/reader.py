@@ -94,9 +94,11 @@ class SqliteReader(
         finally:
             self._connection.execute("ROLLBACK")
 
-    def unmatched_types(self, namespace: str, start: int, end: int) -> dict[str, int]:
+    def unmatched_types(
+        self, namespace: str, start: int, end: int, *, as_of: int | None = None
+    ) -> dict[str, int]:
         """Return the number of events by type that no cost reads."""
-        return unmatched_types(self._connection, namespace, start, end)
+        return unmatched_types(self._connection, namespace, start, end, as_of=as_of)
 
     def erasures(self, namespace: str) -> list[Erasure]:
         """Return the running erasures of an organization, oldest first."""

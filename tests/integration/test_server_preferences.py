@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import pytest
 
 from outlay.server import BackgroundServer, ServerSettings
-from outlay.server._run import rare_garbage_collection
+from outlay.server._run import rare_garbage_collection, short_turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,6 +91,17 @@ def test_a_single_post_is_answered_in_full_whatever_is_preferred(
 
     assert answered.json()["object"] == "event"
     assert "preference-applied" not in answered.headers
+
+
+def test_a_post_interrupts_queries_sooner_while_a_server_owns_the_process() -> None:
+    """And as late as before when it does not any more."""
+    before = sys.getswitchinterval()
+
+    with short_turns():
+        during = sys.getswitchinterval()
+
+    assert during < before
+    assert sys.getswitchinterval() == before
 
 
 def test_garbage_is_collected_seldom_while_a_server_owns_the_process() -> None:

@@ -9,6 +9,7 @@ import math
 import signal
 import socket
 import ssl
+import sys
 import threading
 from contextlib import contextmanager, suppress
 from errno import EADDRINUSE
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("outlay.server")
 
 _BACKLOG: Final = 2048  # connections that may wait to be accepted
+_TURN_SECONDS: Final = 0.001  # Python itself has 0.005, for which each post waits
 _ALLOCATIONS: Final = 50_000  # between collections; Python's own 700 cost a tenth
 # Longer than any client keeps an idle connection, Go's 90 seconds included. Else a
 # client sends a request into a connection that the server is about to close.
@@ -162,7 +164,7 @@ def serve(
                 on_start(started)
 
         _allow_many_files()
-        with rare_garbage_collection():
+        with rare_garbage_collection(), short_turns():
             _run_until_stopped(_Server(core, middleware, ready), listener, core)
 
 
@@ -183,6 +185,20 @@ def rare_garbage_collection() -> Iterator[None]:
     finally:
         gc.unfreeze()
         gc.set_threshold(*before)
+
+
+@contextmanager
+def short_turns() -> Iterator[None]:
+    """Let a post interrupt the thread of a query sooner than Python would.
+
+    Only the server's own process changes this setting.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 class BackgroundServer:

@@ -131,6 +131,13 @@ PEERS: Final = (
 )
 
 
+class QuietServer(ThreadingHTTPServer):
+    """A server that expects its clients to be killed."""
+
+    def handle_error(self, *_: object) -> None:
+        """Print nothing."""
+
+
 @dataclass
 class Sink:
     """A server that accepts everything, and notes the events that arrive.
@@ -173,7 +180,7 @@ class Sink:
             def log_message(self, *_: object) -> None:
                 """Print nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self._server = QuietServer(("127.0.0.1", self.port), Handler)
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 

@@ -151,7 +151,7 @@ class GroupCommit:
             self._log.warn(
                 "sync",
                 "the disk does not store what is written to it (%s); events survive "
-                "the process, but perhaps not the machine. Check the disk",
+                "the process, and may be lost with the machine. Check the disk",
                 error,
             )
             return False

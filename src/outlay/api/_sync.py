@@ -201,7 +201,12 @@ class Api:
                 return products
 
     def create_product(self, name: str, *, description: str = "") -> Product:
-        """Create a product, to which cost metrics can belong."""
+        """Create a product, to which cost metrics can belong.
+
+        Args:
+            name: The name that reports show.
+            description: A text for people. Defaults to none.
+        """
         return self._send(self._build.create_product(name, description))
 
     # -- events, an extension of the reference server

@@ -294,6 +294,11 @@ class BackgroundServer:
     ) -> str:
         """Create an API key with ``permissions``, and return it. It is not stored.
 
+        Args:
+            name: The name in lists of keys.
+            permissions: The permissions, such as ``events:create``; ``*`` is all.
+            namespace: The organization. Defaults to the server's.
+
         Raises:
             ValueError: A permission does not exist.
         """

@@ -121,7 +121,15 @@ class PriceBook:
         )
 
     def price(self, observation: Observation, at: datetime) -> Price | PriceUnknown:
-        """Return the price of ``observation`` at that time, or why it is unknown."""
+        """Return the price of ``observation`` at that time, or why it is unknown.
+
+        Args:
+            observation: The usage of one operation.
+            at: The time of the operation, aware.
+
+        Returns:
+            The exact amount with its entry, or the reason why there is none.
+        """
         entry = self.entry(observation, at)
         if entry is None:
             return PriceUnknown(
@@ -141,7 +149,12 @@ class PriceBook:
         )
 
     def entry(self, observation: Observation, at: datetime) -> Entry | None:
-        """Return the entry that holds for ``observation`` at that time, or None."""
+        """Return the entry that holds for ``observation`` at that time, or None.
+
+        Args:
+            observation: The usage of one operation.
+            at: The time of the operation, aware.
+        """
         kind = (
             observation.provider,
             observation.model,

@@ -128,7 +128,7 @@ def _read(pipe: IO[bytes]) -> Any:  # noqa: ANN401 - any message
     (length,) = _LENGTH.unpack(header)
     message = pipe.read(length)
     if len(message) < length:
-        raise EOFError("half an answer")
+        raise EOFError("half a response")
     return pickle.loads(message)  # noqa: S301 - from our own process
 
 

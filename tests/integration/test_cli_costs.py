@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -279,12 +280,57 @@ def test_the_others_of_both_periods_are_compared(september: BackgroundServer) ->
     assert "\n(other) 0.100000000000000000000000000000000001 7 -98.57 % USD" in shown
 
 
-def test_windows_are_not_compared(october: BackgroundServer) -> None:
-    """A table of windows shows the change by itself."""
-    ran = costs(october, "--window", "DAY", "--compare")
+def test_each_window_stands_beside_its_like(
+    september: BackgroundServer, client: Client
+) -> None:
+    """The first day beside the first, and so on. No amount is left out."""
+    client.track_cost(
+        "cost.ai",
+        "0.5",
+        customer_id="cus_2",
+        operation_id="august",
+        timestamp=datetime(2026, 8, 31, 12, tzinfo=UTC),
+    )
+    assert client.flush(20).complete
+    words = ("--by", "customer,region", "--window", "day", "--compare", "--csv")
 
-    assert (ran.code, ran.out) == (ExitCode.USAGE, "")
-    assert "pass --compare or --window" in ran.err
+    october = table(costs(september, *words, "--month", "2026-10", "--top", "10"))
+    others = table(costs(september, *words, "--month", "2026-10", "--top", "1"))
+    shorter = table(costs(september, *words, "--month", "2026-09"))
+
+    header = "from,customer,region,total,before,currency\n"
+    assert october == (
+        f"{header}"
+        "2026-10-01,cus_1,eu,0.1,,USD\n"
+        "2026-10-02,cus_2,eu,12,,USD\n"
+        "2026-10-02,cus_1,us,0.000000000000000000000000000000000001,,USD\n"
+        "2026-10-30,cus_2,-,,12.4,USD\n"
+        "2026-10-30,cus_3,-,,7,USD\n"
+        "2026-10-31,cus_2,-,3.5,,USD\n"
+    )
+    assert "2026-10-30,(other),(other),,19.4,USD\n" in others
+    assert shorter == (
+        f"{header}"
+        "2026-09-30,cus_2,-,12.4,,USD\n"
+        "2026-09-30,cus_3,-,7,,USD\n"
+        "-,cus_2,-,,0.5,USD\n"
+    ), "September has no 31st day"
+
+
+@pytest.mark.parametrize("window", ["MINUTE", "HOUR", "MONTH"])
+def test_windows_of_each_length_are_compared(
+    september: BackgroundServer, window: str
+) -> None:
+    """The windows of both periods add up to the totals of both."""
+    words = ("--month", "2026-10", "--compare", "--window", window, "--csv")
+    rows = [*csv.DictReader(table(costs(september, *words)).splitlines())]
+
+    def total(column: str) -> Decimal:
+        return exact_sum([Decimal(row[column] or 0) for row in rows])
+
+    assert total("total") == Decimal("15.600000000000000000000000000000000001")
+    assert total("before") == Decimal("19.4")
+    assert len(rows) == {"MINUTE": 4, "HOUR": 4, "MONTH": 1}[window]
 
 
 def squeezed(text: str) -> str:

@@ -302,7 +302,8 @@ def test_server_that_cannot_answer_now_is_worth_another_try(command: str) -> Non
         ran = command_line.call(*command.split(), *reaching(server))
     gone = command_line.call(*command.split(), *reaching(server))
 
-    assert ran == (ExitCode.UNREACHABLE, "", "outlay: HTTP 503: try later\n")
+    said = "outlay: HTTP 503: try later\ntry: outlay doctor\n"
+    assert ran == (ExitCode.UNREACHABLE, "", said)
     assert gone.code == ExitCode.UNREACHABLE
     assert gone.err.startswith(f"outlay: no response from {server.url} (")
 

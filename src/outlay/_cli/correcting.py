@@ -10,6 +10,7 @@ from outlay._cli.exit_codes import UsageError
 from outlay._cli.money_api import MoneyApi
 from outlay._cli.options import (
     add_connection_options,
+    add_format_options,
     condition,
     connection_settings,
     parse_time,
@@ -71,13 +72,7 @@ def add_correction_options(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="idempotency key; a run that was cut short continues under the same key",
     )
-    parser.add_argument(
-        "--json",
-        dest="format",
-        action="store_const",
-        const="json",
-        help="print JSON; amounts are exact strings",
-    )
+    add_format_options(parser)
     add_connection_options(parser)
 
 
@@ -125,7 +120,7 @@ def run_correction(
     if arguments.format:
         document = {"dryRun": arguments.dry_run, "key": key, **found.model_dump()}
         del document["next_cursor"]
-        print_data("json", document, [])
+        print_data(arguments.format, document, [document])
         return
     done = f"would be {_PAST[kind]}" if arguments.dry_run else _PAST[kind]
     print(f"{pluralize(found.corrected, 'event')} {done}")
@@ -152,7 +147,8 @@ def _print_corrections(
     kind: str, arguments: argparse.Namespace, made: list[Correction]
 ) -> None:
     if arguments.format:
-        print_data("json", [correction_json(one) for one in made], [])
+        rows = [correction_json(one) for one in made]
+        print_data(arguments.format, rows, rows)
         return
     for one in made:
         print(f"{_PAST[kind]} {one.event_id} by {one.id}")

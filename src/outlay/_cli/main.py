@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from outlay._cli.exit_codes import ExitCode, OutputError, exit_code
+from outlay._cli.next_steps import Parser, add_next_step
 from outlay._cli.streams import discard_output, prepare_streams, program_arguments
 from outlay.errors import MissingExtraError, OutlayError
 
@@ -110,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OutlayError as error:
         if isinstance(error, OutputError):
             discard_output()
-        print(f"outlay: {error}", file=sys.stderr)
+        notes: list[str] = getattr(error, "__notes__", [])
+        print("\n".join([f"outlay: {error}", *notes]), file=sys.stderr)
         return exit_code(error)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
@@ -144,7 +146,15 @@ def _run(words: Sequence[str]) -> int:
         parser.parse_args(words)  # It prints help, the version or an error, and exits.
     command = _load(name)
     command.configure(subparsers[name])
-    code = command.run(parser.parse_args(words))
+    arguments, unknown = parser.parse_known_args(words)
+    innermost: Parser = vars(arguments).pop("parser")
+    if unknown:
+        innermost.error(f"unrecognized arguments: {' '.join(unknown)}")
+    try:
+        code = command.run(arguments)
+    except OutlayError as error:
+        add_next_step(error, innermost.prog)
+        raise
     try:
         sys.stdout.flush()  # An error must be noticed here, not at exit.
     except OSError:
@@ -184,7 +194,7 @@ def _load(name: str) -> Command:
 
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """Return the root parser, and one parser without arguments for each command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="outlay",
         description=_DESCRIPTION,
         epilog=_EPILOG,

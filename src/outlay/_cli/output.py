@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
@@ -19,7 +20,7 @@ try:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table as RichTable
-    from rich.text import Text
+    from rich.text import Text as RichText
 except ModuleNotFoundError:  # `print_table` reports it: JSON needs no rich.
     _HAS_RICH = False
 else:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _UNLIMITED: Final = 10_000  # columns
+_NARROWEST: Final = 20  # columns of a folded text
 
 Cell: TypeAlias = str | int | Decimal | None
 """A text, a count or an amount. None stands for a missing value."""
@@ -76,11 +78,7 @@ def print_table(table: Table) -> None:
     """
     require_rich("A table (without --json or --csv)", "cli")
     width = _terminal_width()
-    console = Console(
-        width=_UNLIMITED,
-        highlight=False,
-        color_system=None if os.environ.get("NO_COLOR") else "auto",
-    )
+    console = _console()
     hidden: list[str] = []
     remaining = [*table.hide]
     while console.measure(made := _rich_table(table, hidden)).maximum > width:
@@ -92,6 +90,36 @@ def print_table(table: Table) -> None:
     if hidden:
         names = ", ".join(hidden)
         print(f"not shown, because the terminal is narrow: {names}; --csv shows all")
+
+
+def print_labelled(label: str, style: str, text: str) -> None:
+    """Print a line that begins with a colored label. A terminal folds it at words.
+
+    Args:
+        label: The label, with the space after it.
+        style: The style of the label, as rich names it.
+        text: The text.
+    """
+    folded = textwrap.fill(
+        text,
+        max(_terminal_width() - 1, _NARROWEST),
+        initial_indent=" " * len(label),
+        subsequent_indent=" " * len(label),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )[len(label) :]
+    if _HAS_RICH:
+        _console().print(RichText.assemble((label, style), folded), soft_wrap=True)
+    else:
+        print(label + folded)
+
+
+def _console() -> Console:
+    return Console(
+        width=_UNLIMITED,
+        highlight=False,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+    )
 
 
 def _terminal_width() -> int:
@@ -121,7 +149,7 @@ def _rich_table(table: Table, hidden: Sequence[str]) -> RichTable:
         if number == len(table.rows):
             made.add_section()
         style = "bold" if number >= len(table.rows) else None
-        made.add_row(*map(Text, line), style=style)
+        made.add_row(*map(RichText, line), style=style)
     return made
 
 

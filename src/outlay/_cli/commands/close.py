@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from typing import TYPE_CHECKING, Final
 
 from outlay._cli.exit_codes import ExitCode
@@ -12,9 +11,10 @@ from outlay._cli.options import (
     add_connection_options,
     add_format_options,
     connection_settings,
+    parse_time,
 )
 from outlay._cli.output import Table, print_data, print_table
-from outlay._cli.periods import short_time
+from outlay._cli.periods import first_of_month, short_time
 
 if TYPE_CHECKING:
     from outlay._cli.money_api import ClosedPeriod
@@ -30,8 +30,6 @@ examples:
   outlay close 2026-10
   outlay close
 """
-
-_MONTH: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])", re.ASCII)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -84,6 +82,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _month(text: str) -> str:
-    if not _MONTH.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no month such as 2026-10")
-    return text
+    """Return the month of 2026-10 or 2026-10-01. Another day may be a mistake."""
+    try:
+        start = parse_time(text)
+        if start == first_of_month(start):
+            return f"{start:%Y-%m}"
+    except argparse.ArgumentTypeError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no month such as 2026-10")

@@ -12,6 +12,7 @@ from outlay._cli.money_api import MoneyApi
 from outlay._cli.options import add_connection_options, connection_settings
 from outlay._cli.parquet import HAS_PARQUET, ParquetFile
 from outlay._cli.periods import add_period_options, period_of
+from outlay._cli.progress import ProgressBar
 from outlay.errors import MissingExtraError, UnavailableError
 
 if TYPE_CHECKING:
@@ -78,12 +79,16 @@ def run(arguments: argparse.Namespace) -> int:
     with (
         MoneyApi(connection_settings(arguments)) as api,
         _target(arguments) as target,
+        ProgressBar() as bar,
     ):
         pages = api.export(query, cursor)
+        rows = 0
         try:
             for page in pages:
                 target.write(page.body)
                 cursor = page.cursor
+                rows += page.body.count(b"\n")
+                bar.show("rows", rows)
         except UnavailableError as error:
             if cursor is None or arguments.format == "parquet":
                 raise

@@ -23,6 +23,7 @@ from outlay._cli.journal_options import (
 )
 from outlay._cli.options import add_format_options
 from outlay._cli.output import plain, pluralize, print_data
+from outlay._cli.progress import ProgressBar
 from outlay._journal.admin import edit
 from outlay._journal.admin.edit import PricedEvent
 from outlay._model.clock import SystemClock
@@ -30,7 +31,7 @@ from outlay._model.money import to_exact_decimal
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from outlay._journal.admin.inspect import DestinationView
 
@@ -123,10 +124,14 @@ def _reprice(target: JournalTarget, arguments: argparse.Namespace) -> int:
 
 
 def _list_prices(
-    target: JournalTarget, found: Iterable[UnpricedRow]
+    target: JournalTarget, found: Sequence[UnpricedRow]
 ) -> list[PricedRow]:
     prices = configured_prices(target.settings, strict=True)
-    return [PricedRow(row, row.unpriced.price(prices)) for row in found]
+    with ProgressBar() as bar:
+        return [
+            PricedRow(row, row.unpriced.price(prices))
+            for row in bar.count("priced", found, len(found))
+        ]
 
 
 def _manual_price(arguments: argparse.Namespace, found: list[UnpricedRow]) -> PricedRow:
@@ -153,14 +158,15 @@ def _commit(
         event = row.unpriced.with_price(price) if known is None else known.event
         lines = [] if known is None else known.lines
         by_key[row.key] = PricedEvent(event, [*lines, row.line])
-    events = iter(by_key.values())
-    while chunk := [*itertools.islice(events, _CHUNK)]:
-        edit.reprice(
-            view,
-            chunk,
-            now_ms=SystemClock().now_ms(),
-            max_journal_bytes=target.settings.max_journal_bytes,
-        )
+    with ProgressBar() as bar:
+        events = bar.count("tracked", by_key.values(), len(by_key))
+        while chunk := [*itertools.islice(events, _CHUNK)]:
+            edit.reprice(
+                view,
+                chunk,
+                now_ms=SystemClock().now_ms(),
+                max_journal_bytes=target.settings.max_journal_bytes,
+            )
 
 
 def _print_data(

@@ -9,8 +9,12 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from outlay._cli.exit_codes import ExitCode
-from outlay._cli.options import add_connection_options, connection_settings
-from outlay._cli.output import pluralize
+from outlay._cli.options import (
+    add_connection_options,
+    add_format_options,
+    connection_settings,
+)
+from outlay._cli.output import pluralize, print_data
 from outlay._cli.server_api import ServerApi
 
 _DESCRIPTION: Final = """\
@@ -46,6 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DAYS",
         help="days for which events are kept, 2 or more, or 'forever'",
     )
+    add_format_options(parser)
     add_connection_options(parser)
 
 
@@ -56,7 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
             rule = api.change(arguments.keep_events or None)
         else:
             rule = api.read()
-    _show(rule)
+    if arguments.format:
+        shown = rule.model_dump(by_alias=True)
+        print_data(arguments.format, shown, [shown])
+    else:
+        _show(rule)
     return ExitCode.DONE
 
 

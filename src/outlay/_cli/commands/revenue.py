@@ -13,12 +13,14 @@ from outlay._cli.exit_codes import CommandFailedError, ExitCode, UsageError
 from outlay._cli.money_api import MoneyApi
 from outlay._cli.options import (
     add_connection_options,
+    add_format_options,
     add_subcommand,
     connection_settings,
     parse_time,
 )
 from outlay._cli.output import Table, plain, pluralize, print_data, print_table
 from outlay._cli.periods import short_time
+from outlay._cli.progress import ProgressBar
 from outlay._tables.csv_table import CsvTable, TableError
 from outlay._tables.revenue_file import FIELDS, RevenueFile, RevenueOptions
 
@@ -102,13 +104,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the encoding of the file (default: UTF-8, with or without a mark)",
     )
     add("--dry-run", action="store_true", help="check the file, and send nothing")
-    add(
-        "--json",
-        dest="format",
-        action="store_const",
-        const="json",
-        help="print JSON; amounts are exact strings",
-    )
+    add_format_options(importing)
     add_connection_options(importing)
 
 
@@ -143,8 +139,9 @@ def _import(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         _print_checked(arguments, checked)
         return
-    with MoneyApi(connection_settings(arguments)) as api:
-        result = api.import_revenue(file.lines(), arguments.source)
+    with MoneyApi(connection_settings(arguments)) as api, ProgressBar() as bar:
+        lines = bar.count("lines", file.lines(), checked.lines)
+        result = api.import_revenue(lines, arguments.source)
     for warning in result.warnings:
         print_warning(warning)
     _print_result(arguments, checked, result)
@@ -160,7 +157,7 @@ def _nothing_imported(errors: Sequence[TableError]) -> CommandFailedError:
 def _print_checked(arguments: argparse.Namespace, checked: Checked) -> None:
     if arguments.format:
         document = {"dryRun": True, **_checked_json(checked)}
-        print_data(arguments.format, document, [])
+        print_data(arguments.format, document, [document])
         return
     print(f"{arguments.file} can be imported: {_amounts(checked)}")
 
@@ -178,7 +175,7 @@ def _print_result(
             "replacements": [_replacement_json(one) for one in result.replacements],
             "warnings": list(result.warnings),
         }
-        print_data(arguments.format, document, [])
+        print_data(arguments.format, document, [document])
         return
     print(f"imported {_amounts(checked)} from {arguments.source}")
     print(

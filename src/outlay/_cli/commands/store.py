@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import closing
 from datetime import timedelta
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from outlay._cli.exit_codes import ExitCode, UsageError
 from outlay._cli.options import add_subcommand, has_password
 from outlay._cli.output import pluralize
+from outlay._cli.progress import ProgressBar
 from outlay.server._storage.opening import is_postgres_url, open_copied
 from outlay.server._storage.store_copy import copy_store
 
@@ -42,8 +42,6 @@ examples:
 """
 
 _DAY: Final = 86_400.0
-_REDRAW_SECONDS: Final = 0.1
-_BAR: Final = 30  # characters
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -82,15 +80,12 @@ def _copy(arguments: argparse.Namespace) -> None:
             )
     window = timedelta(seconds=arguments.dedupe_window)
     now = time.time_ns() // 1000
-    bar = ProgressBar()
     with (
         closing(open_copied(arguments.source, window, must_exist=True)) as source,
         closing(open_copied(arguments.target, window)) as target,
+        ProgressBar() as bar,
     ):
-        try:
-            result = copy_store(source, target, now, bar.show)
-        finally:
-            bar.end()
+        result = copy_store(source, target, now, bar.show)
     _print(result)
 
 
@@ -100,37 +95,3 @@ def _print(result: CopyResult) -> None:
         if count:
             print(f"  {kind.replace('_', ' '):<18} {count:>9,}")
     print(f"compared {pluralize(result.totals, 'total')}; all are equal, to the digit")
-
-
-class ProgressBar:
-    """Shows the progress of a work on a terminal. It prints nothing elsewhere."""
-
-    def __init__(self) -> None:
-        self._is_shown = sys.stderr.isatty()
-        self._work = ""
-        self._next_at = 0.0
-
-    def show(self, work: str, done: int, total: int) -> None:
-        """Show how much of a work is done.
-
-        Args:
-            work: The name of the work.
-            done: The number of items that are done.
-            total: The number of all items. 0 if it is not known.
-        """
-        now = time.monotonic()
-        if not self._is_shown or (work == self._work and now < self._next_at):
-            return
-        self._work, self._next_at = work, now + _REDRAW_SECONDS
-        line = f"{work:<9} {done:,}"
-        if total:
-            filled = _BAR * done // total
-            line = f"{work:<9} [{'#' * filled:<{_BAR}}] {done:,} of {total:,}"
-        sys.stderr.write(f"\r\x1b[K{line}")
-        sys.stderr.flush()
-
-    def end(self) -> None:
-        """Remove the bar."""
-        if self._work:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()

@@ -15,6 +15,7 @@ from outlay._cli.commands.costs.totals import (
     changes,
     csv_rows,
     find_overlaps,
+    label_in,
     largest,
     sums_by_currency,
     totals_by_labels,
@@ -67,7 +68,7 @@ _EPILOG: Final = """\
 examples:
   outlay costs
   outlay costs --by customer,provider --month 2026-10 --top 10
-  outlay costs --by customer --compare
+  outlay costs --by customer --window day --compare
   outlay costs --cost inference --window DAY --where customer=cus_123
 """
 
@@ -106,7 +107,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--compare",
         action="store_true",
-        help="show the period before beside it; of a running period, the same part",
+        help="show the period before beside it; of a running period, the same part; "
+        "with --window, the first window beside the first, and so on",
     )
     add(
         "--where",
@@ -140,8 +142,6 @@ class _Costs(NamedTuple):
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the totals from the server, and show them."""
-    if arguments.compare and arguments.window:
-        raise UsageError("pass --compare or --window, but not both")
     period = period_of(arguments)
     before = period_before(period) if arguments.compare else None
     by = arguments.by or (() if arguments.window else (COST,))
@@ -156,7 +156,10 @@ def run(arguments: argparse.Namespace) -> int:
     if overlaps and COST not in by and not arguments.format:
         by = (*by, COST)
     columns, totals = _totals(arguments, by, shown)
-    compared = changes(totals, totals_by_labels(costs.earlier, by)) if before else None
+    compared = None
+    if before:
+        earlier = _earlier(arguments, by, costs.earlier, (period, before))
+        compared = changes(totals, earlier, skip=len(columns) - len(by))
     if arguments.format:
         document = totals_json(period, costs.results, overlaps, costs.unmatched)
         if before:
@@ -214,6 +217,18 @@ def _totals(
     if arguments.top is not None:
         totals = largest(totals, arguments.top, skip=len(columns) - len(by))
     return columns, totals
+
+
+def _earlier(
+    arguments: argparse.Namespace,
+    by: Sequence[str],
+    results: Sequence[Result],
+    periods: tuple[Period, Period],
+) -> dict[Row, Decimal]:
+    """Return the totals of the period before, under the labels of the period."""
+    if not arguments.window:
+        return totals_by_labels(results, by)
+    return totals_by_window(results, by, label_in(*periods, arguments.window))
 
 
 def _results(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import UTC, datetime, timedelta
 from decimal import MAX_PREC, ROUND_HALF_EVEN, Decimal, localcontext
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -11,9 +12,9 @@ from outlay._cli.periods import Period, short_time
 from outlay._model.money import exact_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from outlay.api import CostMetric, Summary, SummaryGroup, UnmatchedType
+    from outlay.api import CostMetric, Summary, SummaryGroup, UnmatchedType, Window
 
 COST: Final = "cost"
 """A dimension of every metric: the metric's name."""
@@ -21,6 +22,18 @@ COST: Final = "cost"
 
 OTHERS: Final = "(other)"
 """The label of all rows after the largest ones."""
+
+
+NO_WINDOW: Final = "-"
+"""The label of a window of the period before that has none beside it."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_INSTANT: Final = timedelta(microseconds=1)
+_LENGTHS: Final = {
+    "MINUTE": timedelta(minutes=1),
+    "HOUR": timedelta(hours=1),
+    "DAY": timedelta(days=1),
+}
 
 
 class Result(NamedTuple):
@@ -64,13 +77,21 @@ def totals_by_labels(
 
 
 def totals_by_window(
-    results: Iterable[Result], by: Sequence[str]
+    results: Iterable[Result],
+    by: Sequence[str],
+    label: Callable[[datetime], str] = short_time,
 ) -> dict[Row, Decimal]:
-    """Return the totals by window of time and dimensions, over all cost metrics."""
+    """Return the totals by window of time and dimensions, over all cost metrics.
+
+    Args:
+        results: The totals of the metrics.
+        by: The dimensions.
+        label: A function that returns the label of a window's start.
+    """
     shares: dict[Row, list[Decimal]] = defaultdict(list)
     for metric, _, windows in results:
         for window in windows:
-            start = short_time(window.period.start)
+            start = label(window.period.start)
             for labels, cost in _labelled(metric, by, window.groups, window.total):
                 shares[Row((start, *labels), metric.currency)].append(cost)
     return {row: exact_sum(shares[row]) for row in sorted(shares)}
@@ -92,7 +113,7 @@ def _labelled(
         shares = [({}, total or Decimal())]
     for values, cost in shares:
         labels = tuple(
-            metric.name if name == COST else values.get(name, "-") for name in by
+            metric.name if name == COST else values.get(name) or "-" for name in by
         )
         yield labels, cost
 
@@ -141,23 +162,69 @@ class Change(NamedTuple):
 
 
 def changes(
-    totals: Mapping[Row, Decimal], before: Mapping[Row, Decimal]
+    totals: Mapping[Row, Decimal], before: Mapping[Row, Decimal], *, skip: int = 0
 ) -> dict[Row, Change]:
     """Return each total beside the one before. A row of either period has a row.
 
-    If ``totals`` has a row for all others, the rows that only ``before`` has are in it.
+    If ``totals`` has rows for all others, the labels that only ``before`` has are in
+    such rows.
+
+    Args:
+        totals: The totals by label.
+        before: The totals of the period before, by label.
+        skip: The number of first labels that are a time.
     """
+    kept = {Row(labels[skip:], currency) for labels, currency in totals}
     earlier: dict[Row, list[Decimal]] = defaultdict(list)
-    for row, amount in before.items():
-        others = Row((OTHERS,) * len(row.labels), row.currency)
-        hidden = row not in totals and others in totals
-        earlier[others if hidden else row].append(amount)
+    for (labels, currency), amount in before.items():
+        others = (OTHERS,) * len(labels[skip:])
+        hidden = (
+            Row(labels[skip:], currency) not in kept and Row(others, currency) in kept
+        )
+        shown = (*labels[:skip], *others) if hidden else labels
+        earlier[Row(shown, currency)].append(amount)
+    rows = [*totals, *(row for row in sorted(earlier) if row not in totals)]
+    rows.sort(key=lambda row: [(time == NO_WINDOW, time) for time in row.labels[:skip]])
     return {
         row: Change(
             totals.get(row), exact_sum(earlier[row]) if row in earlier else None
         )
-        for row in (*totals, *(row for row in sorted(earlier) if row not in totals))
+        for row in rows
     }
+
+
+def label_in(
+    period: Period, before: Period, window: Window
+) -> Callable[[datetime], str]:
+    """Return a function that labels a window of ``before`` by the one beside it.
+
+    The n-th window of one period is beside the n-th of the other. A month may have more
+    days than the one after it: the label of a window without one beside it is "-".
+    """
+    first, last = (
+        _number(moment, window) for moment in (period.start, period.end - _INSTANT)
+    )
+    shift = first - _number(before.start, window)
+
+    def label(start: datetime) -> str:
+        number = _number(start, window) + shift
+        return short_time(_start(number, window)) if number <= last else NO_WINDOW
+
+    return label
+
+
+def _number(moment: datetime, window: Window) -> int:
+    """Return the number of the window that has ``moment``, in UTC."""
+    if window == "MONTH":
+        return moment.year * 12 + moment.month - 1
+    return (moment - _EPOCH) // _LENGTHS[window]
+
+
+def _start(number: int, window: Window) -> datetime:
+    """Return the start of a window by its number."""
+    if window == "MONTH":
+        return datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC)
+    return _EPOCH + number * _LENGTHS[window]
 
 
 def sums_by_currency(results: Iterable[Result]) -> dict[str, Decimal]:

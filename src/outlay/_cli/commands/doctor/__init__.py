@@ -9,10 +9,12 @@ from outlay._cli.commands.doctor.checks import Level, check_all
 from outlay._cli.exit_codes import ExitCode
 from outlay._cli.journal_options import add_journal_options
 from outlay._cli.options import add_format_options
-from outlay._cli.output import print_data
+from outlay._cli.output import print_data, print_labelled
 
 if TYPE_CHECKING:
     import argparse
+
+    from outlay._cli.commands.doctor.checks import Finding
 
 _DESCRIPTION: Final = """\
 Check the settings, the journal's folder and its events, the clock and the server. The
@@ -37,6 +39,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_journal_options(parser)
 
 
+_STYLES: Final = {
+    Level.OK: "green",
+    Level.WARN: "yellow",
+    Level.FAIL: "bold red",
+}
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run all checks, and print their findings."""
     given = {
@@ -49,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     for finding in check_all(given, variables=os.environ):
         findings.append(finding)
         if not arguments.format:
-            print(f"{finding.level.value:<5} {finding.check:<11} {finding.text}")
+            _print(finding)
     failed = any(finding.level is Level.FAIL for finding in findings)
     if arguments.format:
         shown = [
@@ -59,3 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
         document = {"healthy": not failed, "findings": shown}
         print_data(arguments.format, document, shown)
     return ExitCode.REFUSED if failed else ExitCode.DONE
+
+
+def _print(finding: Finding) -> None:
+    level = finding.level
+    text = f"{finding.check:<11} {finding.text}"
+    print_labelled(f"{level.value:<5} ", _STYLES[level], text)

@@ -11,6 +11,7 @@ from outlay._cli.exit_codes import ExitCode
 from outlay._cli.journal_options import DestinationRelation
 from outlay._cli.journal_totals import Backlog
 from outlay._cli.output import pluralize, print_data
+from outlay._cli.progress import ProgressBar
 from outlay._cli.recording_transport import (
     SETTLE_SECONDS,
     RecordingTransport,
@@ -68,10 +69,16 @@ def _ship(
         durability="process",
         journal_dir=target.journal_dir,
     )
+
+    def flush(seconds: float) -> bool:
+        stats = client.flush(seconds).stats
+        settled = stats.delivered + stats.dead + stats.quarantined
+        bar.show("events", settled, settled + stats.pending)
+        return not stats.pending
+
     try:
-        flush_repeatedly(
-            lambda seconds: not client.flush(seconds).stats.pending, transport, timeout
-        )
+        with ProgressBar() as bar:
+            flush_repeatedly(flush, transport, timeout)
     finally:
         stats = client.close(SETTLE_SECONDS).stats
     return stats

@@ -6,13 +6,18 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import httpx
 import pytest
+from pydantic import ValidationError
 
+from outlay._cli.main import main
+from outlay.server import BackgroundServer, ServerSettings
 from outlay.server._errors import DatabaseError, StoreUnavailableError
 from outlay.server._records import Aggregation, CorrectionKind
 from outlay.server._services.corrections import Order, decide
@@ -446,3 +451,83 @@ def test_the_days_of_another_ledger_are_refused(places: Places) -> None:
             history.command(f"CREATE DATABASE {history.database}")
         with pytest.raises(HistoryUnavailableError), store.reading() as reader:
             reader.event("org_a", "evt_k")
+
+
+def until_moved(client: httpx.Client, url: str) -> dict[str, Any]:
+    """Return what ``/readyz`` says when all days are moved."""
+    deadline = time.monotonic() + 60
+    while True:
+        found = client.get(f"{url}/readyz").json()["history"]
+        if found.get("movedUntil") and not found["waitingDays"]:
+            return dict(found)
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)  # noqa: TID251 - a thread of the server has no event
+
+
+@pytest.mark.serial
+@pytest.mark.timeout(180)
+def test_a_server_moves_days_and_answers_from_both(places: Places) -> None:  # noqa: PLR0915 - one story
+    """It says how far it is. Without ClickHouse it takes events, and says 503."""
+    server = ClickHouseServer()
+    server.start()
+    history = f"clickhouse://127.0.0.1:{server.port}/outlay"
+    with closing(PostgresStore(places.ledger, dedupe_window=DEDUPE_WINDOW)) as store:
+        store.add_cost(make_cost(namespace="org_local"))
+        for day in range(2):
+            event = make_event(f"k{day}", namespace="org_local")
+            store.append([event], START + day * DAY)
+    settings = ServerSettings(
+        port=0, store=places.ledger, history=history, api_key="sk_test_0123456789abcdef"
+    )
+    headers = {"authorization": f"Bearer {settings.api_key}"}
+    try:
+        with (
+            httpx.Client(headers=headers, timeout=60) as client,
+            BackgroundServer(settings) as one,
+        ):
+            assert not until_moved(client, one.url)["isFailing"]
+            metrics = client.get(f"{one.url}/metrics").text
+            assert "outlay_history_waiting_days 0.0" in metrics
+            assert 'engine="PostgreSQL and ClickHouse"' in metrics
+            old = f"{one.url}/v0/events/evt_k0"
+            assert client.get(old).json()["event"]["idempotencyKey"] == "k0"
+            listed = client.get(f"{one.url}/v0/events").json()["data"]
+            assert {found["idempotencyKey"] for found in listed} == {"k0", "k1"}
+
+            server.kill()
+            body = {"reason": "test", "idempotencyKey": "v"}
+            refused = client.post(f"{old}/void", json=body)
+            for response in (refused, client.get(old)):
+                assert response.status_code == 503, response.text
+                assert response.headers["retry-after"]
+                assert "recent days are answered" in response.json()["message"]
+            body_of_event = {
+                "idempotencyKey": "k",
+                "type": "cost.ai",
+                "source": "tests",
+                "subject": "cus_1",
+                "data": {"amount": 2},
+            }
+            assert (
+                client.post(f"{one.url}/v0/events", json=body_of_event).status_code
+                == 202
+            )
+            assert client.get(f"{one.url}/readyz").status_code == 200
+
+            server.restart()
+            assert client.post(f"{old}/void", json=body).status_code == 200
+    finally:
+        server.remove()
+
+
+def test_a_history_needs_a_ledger_and_no_password_as_an_argument(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each with what to do."""
+    with pytest.raises(ValidationError, match="history needs store"):
+        ServerSettings(history="clickhouse://localhost/outlay")
+    with pytest.raises(SystemExit):
+        main(["serve", "--history", "clickhouse://outlay:hidden@localhost/outlay"])
+    shown = capsys.readouterr().err
+    assert "OUTLAY_SERVER_HISTORY" in shown
+    assert "hidden" not in shown

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     )
 
     from outlay.server._metering.metric import CompiledMetric, Contribution
-    from outlay.server._storage.store import Change, Page, Review
+    from outlay.server._storage.store import Change, Moving, Page, Review
     from outlay.server._wire.request_models import Window
 
 
@@ -257,6 +257,10 @@ class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter, MemoryBudgetWrite
     def stored_bytes(self) -> int:
         """Return 0, because nothing is on disk."""
         return 0
+
+    def moving(self) -> Moving | None:
+        """Return None, because no day moves."""
+        return None
 
     def version(self) -> int:
         """Return the number of commits."""

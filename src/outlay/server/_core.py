@@ -29,6 +29,7 @@ from outlay.server._services.erasures import ErasureService
 from outlay.server._services.events import EventService
 from outlay.server._services.ingest import IngestService
 from outlay.server._services.keys import KeyService
+from outlay.server._services.moving_telemetry import moving_metrics
 from outlay.server._services.query_pool import QueryPool
 from outlay.server._services.query_services import QueryServices
 from outlay.server._services.rate_limit import RateLimit
@@ -204,6 +205,9 @@ class ServerCore:
         )
         info.add_metric((self.settings.engine,), 1)
         yield info
+        moving = self.store.moving()
+        if moving is not None:
+            yield from moving_metrics(moving)
 
     def check_alive(self) -> None:
         """Check the file that only a restart may make readable, and raise if it fails.

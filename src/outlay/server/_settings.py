@@ -51,6 +51,10 @@ class ServerSettings(BaseModel):
     """The URL of a PostgreSQL database, which any number of servers share. It may have
     a password. If None, the server stores everything in ``database``."""
 
+    history: Annotated[str | None, Field(pattern=r"^clickhouse://", repr=False)] = None
+    """The URL of a ClickHouse database, to which days that are over move from the
+    database of ``store``. It may have a password. If None, all days stay there."""
+
     api_key: Annotated[str | None, Field(min_length=1, repr=False)] = None
     """A fixed key with all permissions. If None, the keys in the database are valid,
     and a database without keys gets a generated one."""
@@ -150,10 +154,20 @@ class ServerSettings(BaseModel):
             raise ValueError("tls_key needs tls_cert; set both")
         return self
 
+    @model_validator(mode="after")
+    def _has_ledger(self) -> Self:
+        if self.history is not None and self.store is None:
+            raise ValueError(
+                "history needs store, the PostgreSQL database whose days move; set both"
+            )
+        return self
+
     @property
     def engine(self) -> str:
         """The kind of the store."""
-        return "SQLite" if self.store is None else "PostgreSQL"
+        if self.store is None:
+            return "SQLite"
+        return "PostgreSQL" if self.history is None else "PostgreSQL and ClickHouse"
 
     @property
     def store_place(self) -> str:

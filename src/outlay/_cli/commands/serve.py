@@ -9,6 +9,7 @@ import tempfile
 import threading
 import webbrowser
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from html import escape
 from ipaddress import ip_address
 from pathlib import Path
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "OUTLAY_SERVER_"
 STORE_VARIABLE: Final = f"{PREFIX}STORE"
+HISTORY_VARIABLE: Final = f"{PREFIX}HISTORY"
 
 _DESCRIPTION: Final = f"""\
 Run the reference server until Ctrl-C or SIGTERM. It stores everything in one file, or
-in a PostgreSQL database. The first start creates the default cost metrics and an API
-key, and shows the key once.
+in a PostgreSQL database, whose old days may move to ClickHouse. The first start creates
+the default cost metrics and an API key, and shows the key once.
 
 Each option but --open has a variable: {PREFIX}PORT for --port,
 {PREFIX}DATABASE for --db, {PREFIX}API_KEY for the key itself, and so on.
@@ -44,6 +46,8 @@ examples:
   outlay serve --open
   outlay serve --port 4600 --db costs.db
   outlay serve --store postgresql://ledger.internal/outlay
+  outlay serve --store postgresql://ledger.internal/outlay \\
+      --history clickhouse://history.internal/outlay
   outlay serve --db :memory: --api-key-file /run/secrets/outlay
 """
 
@@ -123,10 +127,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--store",
-        type=_without_password,
+        type=partial(
+            _without_password, f"{STORE_VARIABLE}, or keep the password in ~/.pgpass"
+        ),
         metavar="URL",
         help="PostgreSQL database that several servers share, instead of a file, as "
         f"postgresql://host/name; set a URL with a password in {STORE_VARIABLE}",
+    )
+    add(
+        "--history",
+        type=partial(
+            _without_password, f"{HISTORY_VARIABLE}, or the one in CLICKHOUSE_PASSWORD"
+        ),
+        metavar="URL",
+        help="ClickHouse database to which days that are over move from --store, as "
+        f"clickhouse://host/name; set a URL with a password in {HISTORY_VARIABLE}",
     )
     add(
         "--api-key-file",
@@ -203,12 +218,17 @@ def run(arguments: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
-def _without_password(url: str) -> str:
-    """Return a URL, unless other users of the machine would see its password."""
+def _without_password(place: str, url: str) -> str:
+    """Return a URL, unless other users of the machine would see its password.
+
+    Args:
+        place: The places where the password can be.
+        url: The URL.
+    """
     if has_password(url):
         raise argparse.ArgumentTypeError(
             "other users can read the arguments of a program; set the URL with the "
-            f"password in {STORE_VARIABLE}, or keep the password in ~/.pgpass"
+            f"password in {place}"
         )
     return url
 

@@ -6,9 +6,17 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from outlay.server._http.router import METRICS_PATH, Request, Response, Route
+from outlay.server._services.moving_telemetry import moving_response
 from outlay.server._services.telemetry import CONTENT_TYPE
-from outlay.server._wire.response_models import HealthResponse, VersionResponse, encode
+from outlay.server._wire.response_models import (
+    HealthResponse,
+    ReadyResponse,
+    VersionResponse,
+    encode,
+)
 
 if TYPE_CHECKING:
     from outlay.server._core import ServerCore
@@ -25,7 +33,9 @@ async def readiness(core: ServerCore, request: Request) -> Response:
     """Check that the server takes events: it can read, and is not about to end."""
     del request
     core.check_ready()
-    return Response(200, encode(HealthResponse("ready")))
+    moving = core.store.moving()
+    history = msgspec.UNSET if moving is None else moving_response(moving)
+    return Response(200, encode(ReadyResponse("ready", history)))
 
 
 async def tell_version(core: ServerCore, request: Request) -> Response:
@@ -62,7 +72,7 @@ OPS_ROUTES: Final = (
         readiness,
         None,
         200,
-        HealthResponse,
+        ReadyResponse,
         errors=(503,),
         is_extension=True,
     ),

@@ -26,6 +26,8 @@ def open_store(settings: ServerSettings) -> Store:
         DatabaseError: The database cannot be used. The message says what to do.
     """
     window = settings.dedupe_window // timedelta(microseconds=1)
+    if settings.store is not None and settings.history is not None:
+        return _open_history(settings.store, settings.history, window)
     if settings.store is not None:
         with _optional_packages():
             from outlay.server._storage.postgres.store import PostgresStore  # noqa: PLC0415 - an optional package
@@ -35,8 +37,16 @@ def open_store(settings: ServerSettings) -> Store:
     return SqliteStore(Path(settings.database), dedupe_window=window)
 
 
+def _open_history(url: str, history: str, window: int) -> Store:
+    with _optional_packages("clickhouse"):
+        from outlay.server._storage.clickhouse.store import HistoryStore  # noqa: PLC0415 - an optional package
+    return HistoryStore(
+        url, history, dedupe_window=window, follows_clock=True, moves_days=True
+    )
+
+
 @contextmanager
-def _optional_packages() -> Iterator[None]:
+def _optional_packages(extra: str = "postgres") -> Iterator[None]:
     """Say which packages to install, if an import in the block fails.
 
     Raises:
@@ -46,8 +56,8 @@ def _optional_packages() -> Iterator[None]:
         yield
     except ImportError as error:
         raise DatabaseError(
-            f"a store in PostgreSQL needs more packages ({error}); install them with: "
-            "pip install 'outlay[postgres]'"
+            f"this store needs more packages ({error}); install them with: "
+            f"pip install 'outlay[{extra}]'"
         ) from error
 
 

@@ -55,6 +55,21 @@ class Page(NamedTuple):
     offset: int
 
 
+class Moving(NamedTuple):
+    """How far days of receipt that are over are moved to another database.
+
+    Attributes:
+        moved_until: The first instant that is not moved, in microseconds since 1970.
+            None if no day was moved yet.
+        waiting_days: The number of days that could be there, and are not.
+        problem: The reason that no day moves. None if all is well.
+    """
+
+    moved_until: int | None
+    waiting_days: int
+    problem: str | None
+
+
 ALL: Final = Page(2**53, 0)
 """The page with all items."""
 
@@ -331,6 +346,13 @@ class Store(Views, RevenueWriter, CorrectionWriter, BudgetWriter, Protocol):
 
     def stored_bytes(self) -> int:
         """Return the bytes that the store takes on disk. It is fast."""
+        ...
+
+    def moving(self) -> Moving | None:
+        """Return how far old days are moved. None if this store moves none.
+
+        It is fast, may be a minute old, and responds while all databases are down.
+        """
         ...
 
     def version(self) -> int:

@@ -327,6 +327,33 @@ class HealthResponse(ResponseModel):
     status: str
 
 
+class MovingResponse(ResponseModel):
+    """How far days of receipt are moved to ClickHouse.
+
+    Attributes:
+        waiting_days: The number of days that could be there, and are not.
+        is_failing: Whether the last attempt failed. The log of the server says why.
+        moved_until: The first instant of receipt that is not there. None if no day was
+            moved yet.
+    """
+
+    waiting_days: int
+    is_failing: bool
+    moved_until: str | None = None
+
+
+class ReadyResponse(ResponseModel):
+    """The server takes events.
+
+    Attributes:
+        status: The word ``ready``.
+        history: How far days are moved, if the server has a history.
+    """
+
+    status: str
+    history: MovingResponse | msgspec.UnsetType = msgspec.UNSET
+
+
 class VersionResponse(ResponseModel):
     """The version of the server."""
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import psycopg
 
-from outlay.server._errors import DatabaseError, ServerError
+from outlay.server._errors import DatabaseError, ServerError, StoreUnavailableError
 from outlay.server._records import Event
 from outlay.server._storage.clickhouse.connection import Connection
 from outlay.server._storage.clickhouse.days import (
@@ -35,9 +35,10 @@ from outlay.server._storage.postgres.history import Place
 from outlay.server._storage.postgres.locks import Lock, Locks
 from outlay.server._storage.postgres.receipts import MICROSECONDS_PER_DAY as DAY
 from outlay.server._storage.sql.events import EVENT_COLUMNS
+from outlay.server._storage.store import Moving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from outlay.server._storage.postgres.connecting import PostgresConnection
@@ -49,6 +50,16 @@ _STOP_SECONDS: Final = 10.0
 _CHECK_EVERY: Final = DAY // 24
 _LONGEST_READ: Final = DAY // 4
 """After this time no view is left that sees the deleted rows of a day."""
+
+
+# The current day is looked at first. Each other day needs a look into one index.
+_MOVING: Final = """
+    SELECT h.day, (
+        SELECT count(*) FROM generate_series(
+            greatest(h.day, (SELECT min(day) FROM events)), ?) AS d (day)
+        WHERE EXISTS (SELECT 1 FROM events e WHERE e.day = d.day)
+    ) FROM (SELECT coalesce(max(day), 0) AS day FROM history) h
+"""
 
 
 class _StoppedError(ServerError):
@@ -81,6 +92,7 @@ class HistoryMover:
         clickhouse_url: str,
         dedupe_window: int,
         stopping: threading.Event | None = None,
+        *,
         slice_events: int = 20_000,
     ) -> None:
         self._url = url
@@ -97,11 +109,11 @@ class HistoryMover:
         self._close_ledger()
         self._clickhouse.close()
 
-    def step(self, now: int) -> bool:
+    def step(self, now: int | None = None) -> bool:
         """Do one slice of what is due. Return whether there may be more.
 
         Args:
-            now: The time, in microseconds since 1970.
+            now: The time, in microseconds since 1970. Defaults to that of the ledger.
 
         Raises:
             DayDiffersError: ClickHouse has not exactly the events of the ledger.
@@ -110,10 +122,24 @@ class HistoryMover:
             StoreUnavailableError: PostgreSQL does not respond.
         """
         try:
-            return self._step(now)
+            return self._step(self._now() if now is None else now)
         except psycopg.Error as error:
             self._close_ledger()
             raise connecting.unwritable(error, is_outcome_known=False) from error
+
+    def moving(self) -> Moving:
+        """Return how far days are moved.
+
+        Raises:
+            StoreUnavailableError: PostgreSQL does not respond.
+        """
+        try:
+            last = (self._now() - self._keep) // DAY - 1
+            day, waiting = self._open().execute(_MOVING, (last,)).fetchone()
+        except psycopg.Error as error:
+            self._close_ledger()
+            raise connecting.unreadable(error) from error
+        return Moving(day * DAY if day else None, waiting, None)
 
     def _step(self, now: int) -> bool:
         ledger = self._open()
@@ -287,6 +313,15 @@ class HistoryMover:
                 raise _lost(self._clickhouse, day, there.get(day, 0), events)
         self._checked_at = now
 
+    def _now(self) -> int:
+        """Return the time of the ledger, in microseconds since 1970."""
+        (now,) = (
+            self._open()
+            .execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+            .fetchone()
+        )
+        return int(now)
+
     def _open(self) -> PostgresConnection:
         if self._ledger is None or not self._ledger.is_usable:
             self._close_ledger()
@@ -332,19 +367,16 @@ class MoverThread:
 
     Args:
         mover: The mover.
-        clock: A function that returns the time, in microseconds since 1970.
         stopping: The event that the mover stops at.
+
+    Attributes:
+        moving: How far days were moved after the last step without more to do.
     """
 
-    def __init__(
-        self,
-        mover: HistoryMover,
-        clock: Callable[[], int],
-        stopping: threading.Event,
-    ) -> None:
+    def __init__(self, mover: HistoryMover, stopping: threading.Event) -> None:
         self._mover = mover
-        self._clock = clock
         self._stopping = stopping
+        self.moving = Moving(None, 0, None)
         self._thread = threading.Thread(
             # A daemon, because a ClickHouse that hangs must not keep the process.
             target=self._run,
@@ -363,14 +395,24 @@ class MoverThread:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            problem: str | None = None
             try:
-                if self._mover.step(self._clock()):
+                if self._mover.step():
                     continue
             except _StoppedError:
                 break
             except ServerError as error:
+                problem = str(error)
                 log.warning("no day was moved: %s", error)
-            except Exception:
+            except Exception as error:
+                problem = f"{type(error).__name__}; see the log"
                 log.exception("no day was moved; it is tried again")
+            self._look(problem)
             self._stopping.wait(_PAUSE_SECONDS)
         self._mover.close()
+
+    def _look(self, problem: str | None) -> None:
+        """Note how far days are moved, and why they do not."""
+        with suppress(StoreUnavailableError):
+            self.moving = self._mover.moving()
+        self.moving = self.moving._replace(problem=problem)

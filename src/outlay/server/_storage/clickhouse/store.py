@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from outlay.server._storage.clickhouse.days import MovedEvent
     from outlay.server._storage.postgres.history import HistoryState
     from outlay.server._storage.postgres.views import PostgresViews
-    from outlay.server._storage.store import Views
+    from outlay.server._storage.store import Moving, Views
 
 _MOST_RECALLED: Final = 50_000
 
@@ -51,8 +51,7 @@ class HistoryStore(PostgresStore):
         clickhouse_url: The URL of ClickHouse.
         dedupe_window: The time for which a key is remembered, in microseconds.
         follows_clock: As for `PostgresStore`.
-        clock: A function that returns the time in microseconds since 1970, for a
-            thread that moves days. If None, this store moves none.
+        moves_days: Whether a thread of this store moves days. Defaults to False.
 
     Raises:
         DatabaseError: A database cannot be used. The message says what to do.
@@ -65,7 +64,7 @@ class HistoryStore(PostgresStore):
         *,
         dedupe_window: int,
         follows_clock: bool = False,
-        clock: Callable[[], int] | None = None,
+        moves_days: bool = False,
     ) -> None:
         self._clickhouse_url = clickhouse_url
         self._clickhouse = Connection(clickhouse_url)
@@ -73,10 +72,15 @@ class HistoryStore(PostgresStore):
         self._recalled_lock = threading.Lock()
         super().__init__(url, dedupe_window=dedupe_window, follows_clock=follows_clock)
         self._mover: MoverThread | None = None
-        if clock is not None:
+        if moves_days:
             stopping = threading.Event()
-            mover = HistoryMover(url, clickhouse_url, dedupe_window, stopping)
-            self._mover = MoverThread(mover, clock, stopping)
+            mover = HistoryMover(
+                url,
+                clickhouse_url,
+                dedupe_window,
+                stopping,
+            )
+            self._mover = MoverThread(mover, stopping)
             self._mover.start()
 
     def close(self) -> None:
@@ -89,6 +93,10 @@ class HistoryStore(PostgresStore):
     def reopener(self) -> Callable[[], Views]:
         """Return a function that opens both for reading, in another process."""
         return partial(HistoryViews, self._url, self._clickhouse_url)
+
+    def moving(self) -> Moving | None:
+        """Return how far days are moved, as the last step of the thread found it."""
+        return None if self._mover is None else self._mover.moving
 
     def prepare_correction(self, namespace: str, event_ids: Collection[str]) -> None:
         """Read moved events, so that `correct` need not wait for ClickHouse.

@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     from outlay.server._storage.copy_store import Row
     from outlay.server._storage.postgres.connecting import PostgresConnection
     from outlay.server._storage.postgres.reader import PostgresReader
-    from outlay.server._storage.store import Change, Review, Views
+    from outlay.server._storage.store import Change, Moving, Review, Views
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -217,6 +217,10 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
                 size = reader.database_bytes()
             self._size = (time.monotonic(), size)
         return size
+
+    def moving(self) -> Moving | None:
+        """Return None, because no day moves."""
+        return None
 
     def version(self) -> int:
         """Return a number that changes with each change of an API key."""

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from outlay.server._storage.combining import Combined, MeteredEvent
     from outlay.server._storage.copy_store import Row
     from outlay.server._storage.sqlite.reader import SqliteReader
-    from outlay.server._storage.store import Change, Review, Views
+    from outlay.server._storage.store import Change, Moving, Review, Views
 
 _CATCH_UP_BATCH: Final = 500  # events; some 15 ms, for which posts can wait
 _DELETE_BATCH: Final = 5000  # rows of rollups; some 10 ms
@@ -174,6 +174,10 @@ class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         """Return the bytes of the file and its log."""
         paths = (self._path, self._path.with_name(self._path.name + "-wal"))
         return sum(path.stat().st_size for path in paths if path.exists())
+
+    def moving(self) -> Moving | None:
+        """Return None, because no day moves."""
+        return None
 
     def version(self) -> int:
         """Return a number that changes with each commit."""

@@ -23,6 +23,7 @@ from playwright.sync_api import FilePayload, sync_playwright
 from tests.support.showcase import (
     API_KEY,
     openai_bill,
+    send_budgets,
     send_events,
     send_odd_events,
     send_revenue,
@@ -63,6 +64,9 @@ PICTURES: Final = (
     Picture("customer-dark", f"/customer?{MONTH}&id=cus_acme", theme="dark"),
     Picture("customers-phone", f"/customers?{MONTH}", width=360, height=900),
     Picture("events", f"/events?{MONTH}&id=cus_acme", height=760),
+    Picture("revenue", f"/revenue?{MONTH}", height=1000),
+    Picture("budgets", "/budgets", height=640),
+    Picture("budgets-phone", "/budgets", width=360, height=740),
     Picture("metrics", f"/cost-metrics?{MONTH}", height=700),
     Picture("metric-form", f"/cost-metrics?{MONTH}&new=", height=760),
     Picture("health", f"/data-health?{MONTH}", height=900),
@@ -87,12 +91,14 @@ def main() -> int:
             base_url=server.url,
             headers={"authorization": f"Bearer {API_KEY}"},
             trust_env=False,
+            timeout=60,
         ) as client,
         sync_playwright() as playwright,
     ):
         send_events(client, a_day=A_DAY)
         send_revenue(client)
         send_odd_events(client)
+        send_budgets(client)
         server.create_key("billing-worker", {"events:create"})
         server.create_key("finance", {"costs:read", "events:read", "revenue:read"})
         browser = playwright.chromium.launch(

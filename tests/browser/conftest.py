@@ -49,7 +49,7 @@ def server() -> Iterator[BackgroundServer]:
     with showcase_server() as server:
         headers = {"authorization": f"Bearer {API_KEY}"}
         with httpx.Client(
-            base_url=server.url, headers=headers, trust_env=False
+            base_url=server.url, headers=headers, trust_env=False, timeout=60
         ) as client:
             send_events(client, a_day=20)
             send_revenue(client)

@@ -69,6 +69,19 @@ def test_every_page_is_accessible_and_fits(
         assert overflow(page) <= 0
 
 
+def test_budgets_fit_a_phone_without_scrolling_sideways(visit: Visit) -> None:
+    """Neither the page nor its tables: the amounts move below the names."""
+    with visit(viewport=PHONE) as page:
+        page.goto("/budgets")
+        widths = "[...document.querySelectorAll('.scroll')]"
+        widths += ".map(one => one.scrollWidth - one.clientWidth)"
+        assert page.evaluate(widths) == [0, 0]
+        row = page.get_by_role("row", name=re.compile("^Acme GmbH"))
+        assert "of 45.50 USD" in row.inner_text()
+        row.get_by_role("link", name="Edit Acme GmbH").click()
+        page.get_by_role("heading", name="Edit Acme GmbH").wait_for()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_sign_in_page_is_accessible(visit: Visit, theme: str) -> None:
     """It is the first page that anybody sees."""

@@ -95,6 +95,7 @@ BUDGET_EXCHANGES: Final = {
     "webhook": _hook(201, _WEBHOOK),
     "webhook-invalid": _hook(400, schemas.INVALID, url="ftp://receiver.invalid"),
     "webhooks": Exchange(200, _WEBHOOKS, "GET", _HOOKS),
+    "webhook-rotated": Exchange(200, _WEBHOOK, "POST", f"{_HOOKS}/{{webhook}}/rotate"),
     "webhook-test": Exchange(200, _TEST, "POST", f"{_HOOKS}/{{webhook}}/test"),
     "webhook-missing": Exchange(404, schemas.ERROR, "DELETE", f"{_HOOKS}/none"),
     "webhook-deleted": Exchange(204, None, "DELETE", f"{_HOOKS}/{{doomed_webhook}}"),

@@ -174,7 +174,7 @@ def messages(receiver: ScriptedServer) -> list[dict[str, Any]]:
     return [json.loads(request.body) for request in receiver.requests]
 
 
-def check_signature(request: Request, secret: str) -> None:
+def check_signature(request: Request, secret: str, place: int = 0) -> None:
     """Verify a request as a receiver does, by the text of the specification."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
     content = b".".join(
@@ -185,7 +185,8 @@ def check_signature(request: Request, secret: str) -> None:
         ]
     )
     signature = base64.b64encode(hmac.digest(key, content, "sha256")).decode()
-    assert request.headers["webhook-signature"] == f"v1,{signature}"
+    signatures = request.headers["webhook-signature"].split(" ")
+    assert signatures[place] == f"v1,{signature}"
 
 
 def now_of(clock: ManualClock) -> str:
@@ -288,6 +289,18 @@ def test_thresholds_are_passed_exactly_and_in_the_background(
     [first, second] = state(http)["passed"]
     assert first == {"percent": 80, "passedAt": now_of(clock), "spent": "80"}
     assert second["spent"] == "100"
+
+
+def test_corrections_and_prices_reach_budgets_as_events_do(http: httpx.Client) -> None:
+    """No later event has to wake the evaluation."""
+    put(http)
+    event = spend(http, "50")
+    [cost] = done(http.get("/v0/costs"))["data"]
+    body = {"costId": cost["id"], "delta": "30", "reason": "the bill says so"}
+    done(http.post(f"/v0/events/{event}/adjust", json=body))
+    until(http, lambda found: percents(found) == [80])
+    done(http.patch(f"/v0/costs/{cost['id']}", json={"unitCost": "2"}))
+    until(http, lambda found: percents(found) == [80, 100])
 
 
 @pytest.mark.parametrize(
@@ -393,6 +406,26 @@ def test_each_threshold_is_reported_once_and_signed(
     assert [one["data"]["thresholdPct"] for one in later] == [100, 90]
     assert [one["data"]["name"] for one in later] == ["Renamed", "Acme"]
     assert len({one.headers["webhook-id"] for one in receiver.requests}) == 3
+
+
+def test_a_rotated_secret_overlaps_with_the_new_one(
+    http: httpx.Client, receiver: ScriptedServer
+) -> None:
+    """A receiver may take either signature until it has the new secret."""
+    added = add_webhook(http, receiver.url)
+    rotated = done(http.post(f"/v0/webhooks/{added['id']}/rotate"))
+    assert rotated["secret"] != added["secret"]
+    assert rotated["oldSecretEndsAt"] > rotated["createdAt"]
+    put(http)
+    spend(http, "80")
+    receiver.wait_for_requests(1)
+
+    [request] = receiver.requests
+    check_signature(request, rotated["secret"])
+    check_signature(request, added["secret"], place=1)
+    [listed] = done(http.get("/v0/webhooks"))["data"]
+    assert "secret" not in listed
+    assert http.post("/v0/webhooks/whk_none/rotate").status_code == 404
 
 
 def test_a_failed_delivery_is_retried_with_the_same_id(

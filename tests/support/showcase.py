@@ -158,6 +158,11 @@ def send_budgets(client: httpx.Client) -> None:
     budgets: dict[str, dict[str, object]] = {
         "acme": {"name": "Acme GmbH", "limit": "45.5", "customerId": "cus_acme"},
         "all": {"name": "Everything", "limit": "5000", "thresholds": [50, 90]},
+        "openai": {
+            "name": "OpenAI",
+            "limit": "9000",
+            "dimensions": {"provider": "openai"},
+        },
     }
     for budget_id, fields in budgets.items():
         body = {"currency": "USD", **fields}

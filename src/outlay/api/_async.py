@@ -302,6 +302,13 @@ class AsyncApi:
         """Delete a webhook, and the messages that wait for it."""
         await self._send(self._build.delete_webhook(webhook_id))
 
+    async def rotate_webhook(self, webhook_id: str) -> Webhook:
+        """Give a webhook a new secret, which the result has, once.
+
+        The old secret signs for a day as well.
+        """
+        return await self._send(self._build.rotate_webhook(webhook_id))
+
     async def test_webhook(self, webhook_id: str) -> WebhookTest:
         """Let the server send a test message now. A success enables the webhook."""
         return await self._send(self._build.test_webhook(webhook_id))

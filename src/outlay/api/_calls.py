@@ -312,6 +312,11 @@ class CallBuilder:
         """Return the call that deletes a webhook."""
         return Call("DELETE", _path(_WEBHOOKS, webhook_id), _read_nothing)
 
+    def rotate_webhook(self, webhook_id: str) -> Call[Webhook]:
+        """Return the call that gives a webhook a new secret."""
+        path = f"{_path(_WEBHOOKS, webhook_id)}/rotate"
+        return Call("POST", path, _reader(Webhook), body=b"{}")
+
     def test_webhook(self, webhook_id: str) -> Call[WebhookTest]:
         """Return the call that sends a test message."""
         path = f"{_path(_WEBHOOKS, webhook_id)}/test"

@@ -585,7 +585,8 @@ class Webhook(_Response):
 
     Attributes:
         status: ``ok``, ``failing`` or ``disabled``.
-        secret: The secret of the signatures. Only a new webhook shows it.
+        old_secret_ends_at: The time until which the secret before signs as well.
+        secret: The secret of the signatures. Only a new webhook or secret shows it.
     """
 
     id: str
@@ -599,6 +600,7 @@ class Webhook(_Response):
     delivered_at: AwareDatetime | None = None
     next_attempt_at: AwareDatetime | None = None
     disabled_at: AwareDatetime | None = None
+    old_secret_ends_at: AwareDatetime | None = None
     secret: Annotated[str | None, Field(repr=False)] = None
 
 

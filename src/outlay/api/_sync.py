@@ -395,6 +395,13 @@ class Api:
         """Delete a webhook, and the messages that wait for it."""
         self._send(self._build.delete_webhook(webhook_id))
 
+    def rotate_webhook(self, webhook_id: str) -> Webhook:
+        """Give a webhook a new secret, which the result has, once.
+
+        The old secret signs for a day as well.
+        """
+        return self._send(self._build.rotate_webhook(webhook_id))
+
     def test_webhook(self, webhook_id: str) -> WebhookTest:
         """Let the server send a test message now. A success enables the webhook."""
         return self._send(self._build.test_webhook(webhook_id))

@@ -151,6 +151,8 @@ class ServerCore:
             self.store, self.commits, self.now, self.budget_watch.note_all
         )
         self.ingest.stored.append(self.budget_watch.note)
+        self.corrections.corrected.append(self.budget_watch.note_corrected)
+        self.costs.changed.append(self.budget_watch.note_corrected)
         self.telemetry.add(lambda: budget_metrics(self.budget_watch, self.webhooks))
 
     async def start(self) -> None:

@@ -419,6 +419,8 @@ class Webhook(msgspec.Struct, frozen=True):
         attempt_at: The earliest time of the next attempt, in the same unit.
         disabled_at: The time from which nothing is sent, in the same unit. None while
             messages are sent.
+        old_secret: The secret before the current one. It signs messages as well.
+        old_secret_until: The time until which it does, in the same unit.
     """
 
     id: str
@@ -432,6 +434,14 @@ class Webhook(msgspec.Struct, frozen=True):
     delivered_at: int | None = None
     attempt_at: int = 0
     disabled_at: int | None = None
+    old_secret: bytes | None = None
+    old_secret_until: int | None = None
+
+    def secrets_at(self, now: int) -> tuple[bytes, ...]:
+        """Return the secrets that sign a message at a time, the current one first."""
+        if self.old_secret is None or now >= (self.old_secret_until or 0):
+            return (self.secret,)
+        return (self.secret, self.old_secret)
 
     def __repr__(self) -> str:
         return f"Webhook(id={self.id!r})"  # never the secret

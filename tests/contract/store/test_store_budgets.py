@@ -297,6 +297,19 @@ def test_a_disabled_webhook_gets_nothing_until_it_is_enabled(store: Store) -> No
     )
 
 
+def test_a_rotated_secret_keeps_the_one_before(lane: StoreLane) -> None:
+    """A second rotation forgets the first secret."""
+    store = lane.open()
+    store.add_webhook(webhook())
+    assert not store.rotate_secret("org_b", "w1", b"x", START)
+    assert store.rotate_secret("org_a", "w1", b"second", START + HOUR)
+    assert store.rotate_secret("org_a", "w1", b"third", START + 2 * HOUR)
+    with lane.open().reading() as reader:
+        [found] = reader.webhooks("org_a")
+    assert (found.secret, found.old_secret) == (b"third", b"second")
+    assert found.old_secret_until == START + 2 * HOUR
+
+
 def test_a_deleted_webhook_has_no_messages(store: Store) -> None:
     """An attempt that ends afterwards changes nothing."""
     store.put_budget(budget())

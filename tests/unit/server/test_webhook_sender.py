@@ -156,7 +156,7 @@ def test_a_signature_equals_the_one_of_the_specification() -> None:
     text = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     secret = base64.b64decode(text.removeprefix("whsec_"))
     headers = signed_headers(
-        secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}', NOW
+        [secret], "msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}', NOW
     )
 
     assert format_secret(secret) == text

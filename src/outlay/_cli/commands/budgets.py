@@ -16,6 +16,7 @@ from outlay._cli.options import (
     connection_settings,
 )
 from outlay._cli.output import Table, plain, pluralize, print_data, print_table
+from outlay._cli.periods import short_time
 
 if TYPE_CHECKING:
     from outlay.api import Api, Budget, BudgetFields, Webhook
@@ -54,6 +55,7 @@ _WEBHOOK_EPILOG: Final = """\
 examples:
   outlay budgets webhook https://example.com/hook
   outlay budgets webhook
+  outlay budgets webhook --rotate whk_5f3a9c0d2b1e4f6a8c7d9e0f
   outlay budgets webhook --delete whk_5f3a9c0d2b1e4f6a8c7d9e0f
 """
 
@@ -86,8 +88,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     webhook.add_argument(
         "url", metavar="URL", nargs="?", help="address to add (default: list all)"
     )
-    webhook.add_argument(
+    change = webhook.add_mutually_exclusive_group()
+    change.add_argument(
         "--delete", metavar="ID", help="delete the webhook with this id"
+    )
+    change.add_argument(
+        "--rotate",
+        metavar="ID",
+        help="give the webhook with this id a new secret; the old one signs for a day "
+        "as well",
     )
     test = add_subcommand(
         actions, "test", _test, "send a test message to each webhook, now"
@@ -205,22 +214,30 @@ def _delete(api: Api, arguments: argparse.Namespace) -> int:
 
 
 def _webhook(api: Api, arguments: argparse.Namespace) -> int:
+    if arguments.url is not None and (arguments.delete or arguments.rotate):
+        raise UsageError("pass a URL to add, or --delete ID, or --rotate ID")
     if arguments.delete is not None:
-        if arguments.url is not None:
-            raise UsageError("pass a URL to add, or --delete ID, not both")
         api.delete_webhook(arguments.delete)
         _print_deleted(arguments.delete, arguments)
+    elif arguments.rotate is not None:
+        _print_secret(api.rotate_webhook(arguments.rotate), "rotated", arguments)
     elif arguments.url is not None:
-        webhook = api.add_webhook(arguments.url)
-        if arguments.format:
-            row = {**_webhook_json(webhook), "secret": webhook.secret}
-            print_data(arguments.format, row, [row])
-        else:
-            print(f"added {webhook.id}\n\n  secret  {webhook.secret}\n")
-            print("The secret is not shown again. Now type: outlay budgets test")
+        _print_secret(api.add_webhook(arguments.url), "added", arguments)
     else:
         _list_webhooks(api, arguments)
     return ExitCode.DONE
+
+
+def _print_secret(webhook: Webhook, word: str, arguments: argparse.Namespace) -> None:
+    if arguments.format:
+        row = {**_webhook_json(webhook), "secret": webhook.secret}
+        print_data(arguments.format, row, [row])
+        return
+    print(f"{word} {webhook.id}\n\n  secret  {webhook.secret}\n")
+    if webhook.old_secret_ends_at is not None:
+        until = short_time(webhook.old_secret_ends_at)
+        print(f"Until {until} UTC, messages have a signature of each secret.")
+    print("The secret is not shown again. Now type: outlay budgets test")
 
 
 def _list_webhooks(api: Api, arguments: argparse.Namespace) -> None:

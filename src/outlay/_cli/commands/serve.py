@@ -159,6 +159,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="host name of the server in URLs, besides localhost, --host and IP "
         "addresses; '*' allows all; may be repeated",
     )
+    add(
+        "--webhook-network",
+        dest="webhook_networks",
+        action="append",
+        metavar="NETWORK",
+        help="network that webhooks may reach although it is not public, such as "
+        "10.0.0.0/8; may be repeated",
+    )
+    add(
+        "--webhook-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="limit of an attempt to deliver a message to a webhook (default: 10)",
+    )
     add("--tls-cert", metavar="FILE", help="certificate and its chain, to serve HTTPS")
     add(
         "--tls-key",

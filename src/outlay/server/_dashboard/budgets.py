@@ -324,6 +324,11 @@ async def _test_webhook(visit: Visit, form: Mapping[str, str]) -> Page | Redirec
     return await asyncio.to_thread(_list, visit, [failed])
 
 
+async def _rotate_secret(visit: Visit, form: Mapping[str, str]) -> Page | Redirect:
+    rotated = await visit.core.webhooks.rotate(visit.key, form.get("id", ""))
+    return await asyncio.to_thread(_list, visit, added=rotated)
+
+
 async def _remove_webhook(visit: Visit, form: Mapping[str, str]) -> Page | Redirect:
     await visit.core.webhooks.delete(visit.key, form.get("id", ""))
     return _back(visit, "removed")
@@ -335,6 +340,7 @@ _ACTIONS: Final = {
     "delete": _delete,
     "add": _add_webhook,
     "test": _test_webhook,
+    "rotate": _rotate_secret,
     "remove": _remove_webhook,
 }
 _FIELDS: Final = (*_EMPTY, "currency", "time_zone")

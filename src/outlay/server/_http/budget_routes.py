@@ -82,6 +82,12 @@ async def delete_webhook(core: ServerCore, request: Request) -> Response:
     return Response(204)
 
 
+async def rotate_secret(core: ServerCore, request: Request) -> Response:
+    """Give a webhook a new secret. The old one signs for a day as well."""
+    webhook = await core.webhooks.rotate(request.key, request.identifier)
+    return Response(200, encode(webhook))
+
+
 async def send_test(core: ServerCore, request: Request) -> Response:
     """Send a test message once. A success enables a disabled webhook."""
     outcome = await core.webhooks.test(request.key, request.identifier)
@@ -177,6 +183,16 @@ BUDGET_ROUTES: Final = (
         delete_webhook,
         WRITE,
         204,
+        errors=(404, 503),
+        is_extension=True,
+    ),
+    Route(
+        "POST",
+        "/v0/webhooks/{id}/rotate",
+        rotate_secret,
+        WRITE,
+        200,
+        WebhookResponse,
         errors=(404, 503),
         is_extension=True,
     ),

@@ -3,7 +3,7 @@
 Posts only note which customers had events. One task evaluates their budgets soon after,
 and rests in proportion to the time that it took. Every half minute, and at the start,
 it evaluates all budgets, if anything was written. That finds the events of a server
-that was killed, the writes of other servers, and corrections.
+that was killed, and the writes of other servers.
 """
 
 from __future__ import annotations
@@ -101,6 +101,14 @@ class BudgetWatch:
         changes = self._changes.setdefault(namespace, _Changes())
         for event in events:
             changes.add(event.customer, event.at)
+        self._wake.set()
+
+    def note_corrected(self, namespace: str) -> None:
+        """Note corrections, or a changed cost metric. Earlier costs differ."""
+        if namespace not in self._watched:
+            return
+        changes = self._changes.setdefault(namespace, _Changes())
+        changes.add_all(self._now() - _LATE)
         self._wake.set()
 
     def note_all(self, namespace: str) -> None:

@@ -48,7 +48,11 @@ if TYPE_CHECKING:
 
 
 class CorrectionService:
-    """Corrects events and closes periods. Thread safety: the event loop's thread."""
+    """Corrects events and closes periods. Thread safety: the event loop's thread.
+
+    Attributes:
+        corrected: The functions that are called with the organization of each change.
+    """
 
     def __init__(
         self, store: Store, commits: CommitThread, now: Callable[[], int]
@@ -56,6 +60,7 @@ class CorrectionService:
         self._store = store
         self._commits = commits
         self._now = now
+        self.corrected: list[Callable[[str], None]] = []
 
     async def void(
         self, key: ApiKey, event_id: str, body: VoidBody
@@ -125,7 +130,12 @@ class CorrectionService:
         )
         if correction is None:
             raise not_found("event", event_id)
+        self._call_back(key)
         return correction_response(correction)
+
+    def _call_back(self, key: ApiKey) -> None:
+        for call in self.corrected:
+            call(key.namespace)
 
     async def _prepare(self, key: ApiKey, event_ids: Collection[str]) -> None:
         """Read old events in another thread, so that no post waits for them."""
@@ -168,6 +178,7 @@ class CorrectionService:
         await self._commits.run(
             lambda: self._store.correct(key.namespace, ids, decide_one, now)
         )
+        self._call_back(key)
         return CorrectionsResponse(
             body.dry_run, len(ids), len(fresh), len(ids) - len(fresh), page.cursor
         )

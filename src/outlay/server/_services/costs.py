@@ -143,6 +143,7 @@ class CostService(WritingService):
         )
         if cost is None:
             raise not_found("cost", cost_id)
+        self._call_back(key.namespace)
         return cost_response(cost)
 
     async def delete(self, key: ApiKey, cost_id: str) -> None:
@@ -152,6 +153,7 @@ class CostService(WritingService):
         )
         if not deleted:
             raise not_found("cost", cost_id)
+        self._call_back(key.namespace)
 
     async def create_product(self, key: ApiKey, body: ProductCreate) -> ProductResponse:
         """Store a new product."""

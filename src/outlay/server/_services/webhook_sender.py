@@ -117,11 +117,12 @@ class WebhookSender:
         is_tls = parts.scheme == "https"
         port = parts.port or (_TLS_PORT if is_tls else _PLAIN_PORT)
         address = await self._address(parts.hostname or "", port, is_tls=is_tls)
+        now = self._now()
         headers = [
             (b"host", parts.netloc.encode()),
             (b"content-type", b"application/json"),
             (b"user-agent", self._agent),
-            *signed_headers(webhook.secret, message_id, body, self._now()),
+            *signed_headers(webhook.secrets_at(now), message_id, body, now),
         ]
         async with (
             httpcore.AsyncConnectionPool(

@@ -11,7 +11,10 @@ import hmac
 import secrets
 from base64 import b64encode
 from hashlib import sha256
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _SECRET_MARK: Final = "whsec_"  # noqa: S105 - it marks a secret, and is none
 _SECRET_BYTES: Final = 32
@@ -28,21 +31,21 @@ def format_secret(secret: bytes) -> str:
 
 
 def signed_headers(
-    secret: bytes, message_id: str, body: bytes, now: int
+    keys: Iterable[bytes], message_id: str, body: bytes, now: int
 ) -> list[tuple[bytes, bytes]]:
     """Return the headers of an attempt.
 
     Args:
-        secret: The key of the webhook.
+        keys: The secrets of the webhook. Each makes a signature, and one is enough.
         message_id: The id of the message, the same for each attempt.
         body: The body, exactly as it is sent.
         now: The time of the attempt, in microseconds since 1970.
     """
     timestamp = now // 1_000_000
     content = f"{message_id}.{timestamp}.".encode() + body
-    signature = b64encode(hmac.digest(secret, content, sha256))
+    signatures = [b"v1," + b64encode(hmac.digest(key, content, sha256)) for key in keys]
     return [
         (b"webhook-id", message_id.encode()),
         (b"webhook-timestamp", b"%d" % timestamp),
-        (b"webhook-signature", b"v1," + signature),
+        (b"webhook-signature", b" ".join(signatures)),
     ]

@@ -43,8 +43,9 @@ _CLAIM: Final = 30 * _SECOND  # longer than `ServerSettings.webhook_timeout`
 _FIRST_WAIT: Final = 5.0  # seconds
 _GROWTH: Final = 4.0
 _LONGEST_WAIT: Final = 6 * 3600.0
-_MOST_ATTEMPTS: Final = 15  # of one message: over two days, unless others pass
+_MOST_ATTEMPTS: Final = 15  # of one message: within one to two days
 _DEAD: Final = 3 * 24 * 3600 * _SECOND  # failures for so long disable a webhook
+_OVERLAP: Final = 24 * 3600 * _SECOND  # in which two secrets sign
 _TEST: Final = "webhook.test"
 
 
@@ -124,6 +125,27 @@ class WebhookService:
             lambda: self._store.delete_webhook(key.namespace, webhook_id)
         ):
             raise not_found("webhook", webhook_id)
+
+    async def rotate(self, key: ApiKey, webhook_id: str) -> WebhookResponse:
+        """Return a webhook with a new secret. The old one signs for a day as well.
+
+        Raises:
+            HttpProblem: 404, because there is no such webhook.
+        """
+        secret = new_secret()
+        until = self._now() + _OVERLAP
+        if not await self._commits.run(
+            lambda: self._store.rotate_secret(key.namespace, webhook_id, secret, until)
+        ):
+            raise not_found("webhook", webhook_id)
+        with self._store.reading() as reader:
+            webhook = reader.webhook(key.namespace, webhook_id)
+            waiting = reader.waiting_messages(key.namespace)
+        if webhook is None:  # deleted meanwhile
+            raise not_found("webhook", webhook_id)
+        response = _response(webhook, waiting.get(webhook_id, 0))
+        response.secret = format_secret(secret)
+        return response
 
     async def test(self, key: ApiKey, webhook_id: str) -> WebhookTestResponse:
         """Send a test message now, once. A success enables a disabled webhook.
@@ -260,6 +282,7 @@ def _response(webhook: Webhook, waiting: int) -> WebhookResponse:
         _instant(webhook.delivered_at),
         _instant(webhook.attempt_at) if is_waiting and webhook.failures else None,
         _instant(webhook.disabled_at),
+        _instant(webhook.old_secret_until),
     )
 
 

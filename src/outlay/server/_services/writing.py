@@ -22,6 +22,9 @@ class WritingService:
         auth: The authenticator, which knows the organizations.
         settings: The server's settings.
         now: The source of the time, in microseconds since 1970.
+
+    Attributes:
+        changed: The functions that are called with the organization of each change.
     """
 
     def __init__(
@@ -37,3 +40,8 @@ class WritingService:
         self._auth = auth
         self._settings = settings
         self._now = now
+        self.changed: list[Callable[[str], None]] = []
+
+    def _call_back(self, namespace: str) -> None:
+        for call in self.changed:
+            call(namespace)

@@ -131,6 +131,20 @@ class BudgetWriter(Protocol):
         """Store a new webhook."""
         ...
 
+    def rotate_secret(
+        self, namespace: str, webhook_id: str, secret: bytes, until: int
+    ) -> bool:
+        """Give a webhook another secret. Return whether there is such a webhook.
+
+        Args:
+            namespace: The organization.
+            webhook_id: The id of the webhook.
+            secret: The new secret.
+            until: The time until which the current secret stays valid as the old one,
+                in microseconds since 1970. One that was older is forgotten.
+        """
+        ...
+
     def enable_webhook(self, namespace: str, webhook_id: str, now: int) -> None:
         """Forget the failures of a webhook, so that its messages are sent at once."""
         ...

@@ -67,7 +67,8 @@ RECORDS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "webhooks": (
         "id", "namespace", "url", "secret", "created_at", "failures", "last_error",
-        "failing_since", "delivered_at", "attempt_at", "disabled_at",
+        "failing_since", "delivered_at", "attempt_at", "disabled_at", "old_secret",
+        "old_secret_until",
     ),
     "webhook_messages": (
         "webhook", "attempts", "created_at", "message_id", "message", "namespace",

@@ -177,8 +177,9 @@ class BudgetList(ResponseModel, tag_field="object", tag="list"):
 class WebhookResponse(ResponseModel, tag_field="object", tag="webhook"):
     """A webhook and the state of its deliveries.
 
-    ``status`` is ``ok``, ``failing`` or ``disabled``. Only the response to its creation
-    has the secret.
+    ``status`` is ``ok``, ``failing`` or ``disabled``. Only the responses to a creation
+    and to a rotation have the secret. After a rotation, the secret before signs as well
+    until ``oldSecretEndsAt``.
     """
 
     id: str
@@ -192,6 +193,7 @@ class WebhookResponse(ResponseModel, tag_field="object", tag="webhook"):
     delivered_at: str | None = None
     next_attempt_at: str | None = None
     disabled_at: str | None = None
+    old_secret_ends_at: str | None = None
     secret: str | None = None
 
 

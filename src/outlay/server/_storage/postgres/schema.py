@@ -241,6 +241,7 @@ _MIGRATIONS: Final = (
     );
     """
     ),
+    _postgres(budgets.ROTATION),
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

@@ -92,6 +92,12 @@ TABLES: Final = """
 """
 """The migration that creates the tables."""
 
+ROTATION: Final = """
+    ALTER TABLE webhooks ADD COLUMN old_secret BLOB;
+    ALTER TABLE webhooks ADD COLUMN old_secret_until INTEGER;
+"""
+"""The migration that lets a webhook have two secrets for a while."""
+
 _BUDGET: Final = (
     "id, namespace, name, amount, currency, period, zone, customer, dimensions,"
     " thresholds, revision, revised_at, created_at, updated_at"
@@ -103,7 +109,7 @@ _PASSED: Final = (
 )
 _WEBHOOK: Final = (
     "id, namespace, url, secret, created_at, failures, last_error, failing_since,"
-    " delivered_at, attempt_at, disabled_at"
+    " delivered_at, attempt_at, disabled_at, old_secret, old_secret_until"
 )
 _VARIABLES: Final = 500  # of one statement; SQLite's own limit may be 999
 
@@ -291,9 +297,21 @@ class SqlBudgetWriter:
         """Store a new webhook."""
         with self._transaction():
             self._connection.execute(
-                f"INSERT INTO webhooks ({_WEBHOOK}) VALUES (?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608 - a constant
+                f"INSERT INTO webhooks ({_WEBHOOK}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608 - a constant
                 msgspec.structs.astuple(webhook),
             )
+
+    def rotate_secret(
+        self, namespace: str, webhook_id: str, secret: bytes, until: int
+    ) -> bool:
+        """Give a webhook another secret."""
+        with self._transaction():
+            changed = self._connection.execute(
+                "UPDATE webhooks SET old_secret = secret, old_secret_until = ?,"
+                " secret = ? WHERE namespace = ? AND id = ?",
+                (until, secret, namespace, webhook_id),
+            )
+        return bool(changed.rowcount)
 
     def enable_webhook(self, namespace: str, webhook_id: str, now: int) -> None:
         """Forget the failures of a webhook."""

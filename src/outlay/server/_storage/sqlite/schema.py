@@ -190,6 +190,7 @@ _MIGRATIONS: Final = (
     """,
     retention.TABLES,
     budgets.TABLES,
+    budgets.ROTATION,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

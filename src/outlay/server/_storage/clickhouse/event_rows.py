@@ -134,13 +134,20 @@ class MovedEvents:
                 return
 
     def types(
-        self, namespace: str, types: Iterable[str], start: int, end: int
+        self,
+        namespace: str,
+        types: Iterable[str],
+        start: int,
+        end: int,
+        *,
+        as_of: int | None = None,
     ) -> dict[str, int]:
         """Return the number of events in ``start <= at < end`` of some types."""
+        received = "" if as_of is None else f" AND received_at <= {as_of:d}"
         rows = self._rows(
             f"SELECT type, count() {self._from} AND namespace = {text(namespace)}"
             f" AND type IN {texts(types)} AND at >= {start:d} AND at < {end:d}"
-            " GROUP BY type"
+            f"{received} GROUP BY type"
         )
         return {str(name): int(count) for name, count in rows}
 

@@ -69,9 +69,11 @@ class HistoryReader(PostgresReader):
             return count
         return count + self._moved.count(namespace, where)
 
-    def unmatched_types(self, namespace: str, start: int, end: int) -> dict[str, int]:
+    def unmatched_types(
+        self, namespace: str, start: int, end: int, *, as_of: int | None = None
+    ) -> dict[str, int]:
         """Return the number of events by type that no cost reads."""
-        found = super().unmatched_types(namespace, start, end)
+        found = super().unmatched_types(namespace, start, end, as_of=as_of)
         types = [
             one
             for one in self._ranges_of(namespace).types(None, start, end)
@@ -81,7 +83,7 @@ class HistoryReader(PostgresReader):
         ]
         if not types:
             return found
-        moved = self._moved.types(namespace, types, start, end)
+        moved = self._moved.types(namespace, types, start, end, as_of=as_of)
         for event_type, count in moved.items():
             found[event_type] = found.get(event_type, 0) + count
         return dict(sorted(found.items()))

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 EVENTS: Final = 500
+PATIENCE: Final = 60
+"""The seconds after which a process that still tries to send is killed."""
 
 _PROGRAM: Final = """
 import os, signal, sys, time
@@ -231,7 +233,7 @@ class Result:
 
 
 def run(python: str, peer: Peer, *words: str, folder: str) -> str:
-    """Run a peer's program to its end, and return what it printed."""
+    """Run a peer's program to its end or the limit, and return what it printed."""
     program = _PROGRAM.format(
         setup=peer.setup,
         track="\n".join(f"        {line}" for line in peer.track.split("\n")),
@@ -242,17 +244,21 @@ def run(python: str, peer: Peer, *words: str, folder: str) -> str:
         "OUTLAY_JOURNAL_DIR": folder,
         "OTEL_SDK_DISABLED": "false",
     }
-    ran = subprocess.run(
+    process = subprocess.Popen(
         [python, "-c", program, *words],
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
-        check=False,
     )
-    if ran.returncode not in {0, -signal.SIGKILL}:
-        sys.exit(f"{peer.package}: {ran.stderr}")
-    return ran.stdout
+    try:
+        printed, errors = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        printed, errors = process.communicate()
+    if process.returncode not in {0, -signal.SIGKILL}:
+        sys.exit(f"{peer.package}: {errors}")
+    return printed
 
 
 def kill(python: str, peer: Peer) -> Result:

@@ -15,6 +15,7 @@ from outlay._model.money import exact_sum
 from outlay.api import Api, AsyncApi
 from outlay.errors import (
     AuthenticationError,
+    ConfigError,
     ConflictError,
     InvalidRequestError,
     NotFoundError,
@@ -43,7 +44,7 @@ def server() -> Iterator[BackgroundServer]:
 @pytest.fixture
 def api(server: BackgroundServer) -> Iterator[Api]:
     """The API of it."""
-    with Api(base_url=server.url, api_key=KEY) as api:
+    with Api(base_url=server.url, api_key=KEY, namespace="org_local") as api:
         yield api
 
 
@@ -229,6 +230,17 @@ def test_products_can_be_created_for_metrics(api: Api) -> None:
     assert product in api.products()
 
 
+def test_a_product_without_an_organization_is_refused(
+    server: BackgroundServer,
+) -> None:
+    """The contract requires it, and says no way to ask for it."""
+    with (
+        Api(base_url=server.url, api_key=KEY) as api,
+        pytest.raises(ConfigError, match="OUTLAY_NAMESPACE"),
+    ):
+        api.create_product("Product")
+
+
 def test_a_wrong_key_and_a_wrong_field_are_told_apart(
     server: BackgroundServer, api: Api
 ) -> None:
@@ -248,7 +260,9 @@ def test_asyncio_does_the_same(server: BackgroundServer, tmp_path: Path) -> None
     """Only the waiting differs."""
 
     async def main() -> Decimal | None:
-        async with AsyncApi(base_url=server.url, api_key=KEY) as api:
+        async with AsyncApi(
+            base_url=server.url, api_key=KEY, namespace="org_local"
+        ) as api:
             metric, _ = await api.ensure_metric("ai", "cost.ai")
             assert not (await api.ensure_metric("ai", "cost.ai")).created
             await asyncio.to_thread(track, server, tmp_path)

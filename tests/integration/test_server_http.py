@@ -717,6 +717,18 @@ def test_products_are_kept_and_registered_by_costs(site: Site) -> None:
     assert site.http.get("/v0/products/prod_none").status_code == 404
 
 
+def test_a_product_names_its_organization(site: Site) -> None:
+    """The contract requires it. Another organization is refused."""
+    body = {"name": "P", "description": "d"}
+
+    without = site.http.post("/v0/products", json=body)
+    other = site.http.post("/v0/products", json={**body, "merchantId": "org_b"})
+
+    assert without.status_code == 400
+    assert [one["field"] for one in without.json()["errors"]] == ["merchantId"]
+    assert other.status_code == 404, other.text
+
+
 def test_strict_products_must_exist() -> None:
     """What the real service may well insist on."""
     with running(strict_products=True) as site:
@@ -1222,10 +1234,15 @@ def test_a_type_has_a_bounded_number_of_metrics(site: Site) -> None:
 
     refused = site.http.post("/v0/costs", json=cost())
     other = site.http.post("/v0/costs", json=cost(eventType="cost.other"))
+    moved = site.http.patch(
+        f"/v0/costs/{other.json()['id']}", json={"eventType": cost()["eventType"]}
+    )
+    renamed = site.http.patch(f"/v0/costs/{ids[1]}", json={"name": "another"})
     site.http.delete(f"/v0/costs/{ids[0]}")
     again = site.http.post("/v0/costs", json=cost())
 
     assert refused.status_code == 409
     assert refused.json()["code"] == "TOO_MANY_METRICS"
     assert "delete or change one" in refused.json()["message"]
+    assert (moved.status_code, renamed.status_code) == (409, 200)
     assert (other.status_code, again.status_code) == (201, 201)

@@ -146,9 +146,7 @@ class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter, MemoryBudgetWrite
     def add_cost(self, cost: CostMetric, review: Review = keep_all) -> None:
         """Store a new cost."""
         with self._writing() as tables:
-            others = _costs_of_type(tables, cost.namespace, cost.event_type)
-            for cost_id in [*review(others)]:
-                del tables.costs[cost_id]
+            _replace_costs(tables, cost, review)
             tables.costs[cost.id] = cost
             tables.had_costs = True
 
@@ -162,15 +160,22 @@ class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter, MemoryBudgetWrite
             return True
 
     def change_cost(
-        self, namespace: str, cost_id: str, change: Change
+        self,
+        namespace: str,
+        cost_id: str,
+        change: Change,
+        review: Review = keep_all,
     ) -> CostMetric | None:
         """Change a cost, and return it as changed."""
         with self._writing() as tables:
             old = _cost(tables, namespace, cost_id)
             if old is None:
                 return None
-            tables.costs[cost_id] = change(old)
-            return tables.costs[cost_id]
+            new = change(old)
+            if new.event_type != old.event_type:
+                _replace_costs(tables, new, review)
+            tables.costs[cost_id] = new
+            return new
 
     def delete_cost(self, namespace: str, cost_id: str, now: int) -> bool:
         """Delete a cost."""
@@ -557,6 +562,13 @@ def _change_keys(
 def _cost(tables: Tables, namespace: str, cost_id: str) -> CostMetric | None:
     cost = tables.costs.get(cost_id)
     return cost if cost is not None and cost.namespace == namespace else None
+
+
+def _replace_costs(tables: Tables, cost: CostMetric, review: Review) -> None:
+    """Delete the costs that a cost of a new type of event replaces."""
+    metrics = _metrics_of_type(tables, cost.namespace, cost.event_type)
+    for cost_id in review([one for one in metrics if one.id != cost.id]):
+        del tables.costs[cost_id]
 
 
 def _costs_of_type(

@@ -170,7 +170,11 @@ class AsyncApi:
                 return products
 
     async def create_product(self, name: str, *, description: str = "") -> Product:
-        """Create a product, to which cost metrics can belong."""
+        """Create a product, to which cost metrics can belong.
+
+        Raises:
+            ConfigError: The organization is not known.
+        """
         return await self._send(self._build.create_product(name, description))
 
     # -- events, an extension of the reference server

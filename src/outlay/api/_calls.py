@@ -161,9 +161,16 @@ class CallBuilder:
 
     def create_product(self, name: str, description: str) -> Call[Product]:
         """Return the call that creates a product."""
-        body = {"name": name, "description": description}
-        if self._namespace is not None:
-            body["merchantId"] = self._namespace
+        if self._namespace is None:
+            raise ConfigError(
+                "a product names its organization; pass namespace=, or set "
+                "OUTLAY_NAMESPACE"
+            )
+        body = {
+            "name": name,
+            "description": description,
+            "merchantId": self._namespace,
+        }
         return Call("POST", _PRODUCTS, _reader(Product), body=_encode(body))
 
     # -- events, an extension of the reference server

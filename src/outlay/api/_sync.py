@@ -206,6 +206,9 @@ class Api:
         Args:
             name: The name that reports show.
             description: A text for people. Defaults to none.
+
+        Raises:
+            ConfigError: The organization is not known.
         """
         return self._send(self._build.create_product(name, description))
 

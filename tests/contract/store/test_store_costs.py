@@ -209,6 +209,27 @@ def test_a_cost_that_moves_to_another_type_reads_that_type(store: Store) -> None
     assert quantity(store, make_cost("cst_3", event_type="cost.other")) == 2
 
 
+def test_a_cost_that_moves_to_another_type_is_reviewed_there(store: Store) -> None:
+    """It may replace costs of that type, as a new cost may. Others are not asked."""
+    for cost in (make_cost("cst_1"), make_cost("cst_2", event_type="cost.other")):
+        store.add_cost(cost)
+    seen: list[list[str]] = []
+
+    def replace_all(others: Sequence[CostMetric]) -> list[str]:
+        seen.append([one.id for one in others])
+        return seen[-1]
+
+    def move(old: CostMetric) -> CostMetric:
+        return msgspec.structs.replace(old, event_type="cost.other")
+
+    store.change_cost("org_a", "cst_1", move, replace_all)
+    store.change_cost("org_a", "cst_1", move, replace_all)
+
+    assert seen == [["cst_2"]]
+    with store.reading() as reader:
+        assert reader.cost("org_a", "cst_2") is None
+
+
 def test_a_refused_change_changes_nothing(store: Store) -> None:
     """The check of the new definition is a part of the step."""
     store.add_cost(make_cost())

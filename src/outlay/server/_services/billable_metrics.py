@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from outlay.server._records import ApiKey, BillableFields, CostMetric
-from outlay.server._services.costs import DEFAULT_PRODUCT, CostService
+from outlay.server._services.costs import DEFAULT_PRODUCT, CostService, check_room
 from outlay.server._storage.store import ALL, Page
 from outlay.server._wire.billable_models import (
     BillableMetricList,
@@ -79,7 +79,7 @@ class BillableMetricService:
             now,
             BillableFields(body.description, body.item_id, body.event_from),
         )
-        await self._commits.run(lambda: self._store.add_cost(metric))
+        await self._commits.run(lambda: self._store.add_cost(metric, check_room))
         return _response(metric)
 
     async def change(
@@ -91,7 +91,9 @@ class BillableMetricService:
             return _changed(old, patch.changes(), self._now())
 
         metric = await self._commits.run(
-            lambda: self._store.change_cost(key.namespace, metric_id, changed)
+            lambda: self._store.change_cost(
+                key.namespace, metric_id, changed, check_room
+            )
         )
         if metric is None:
             raise _missing(metric_id)

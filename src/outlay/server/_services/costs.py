@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -38,7 +39,7 @@ from outlay.server._wire.response_models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 DEFAULT_PRODUCT: Final = "prod_default"
@@ -139,7 +140,9 @@ class CostService(WritingService):
             return new
 
         cost = await self._commits.run(
-            lambda: self._store.change_cost(key.namespace, cost_id, changed)
+            lambda: self._store.change_cost(
+                key.namespace, cost_id, changed, _replaced_defaults
+            )
         )
         if cost is None:
             raise not_found("cost", cost_id)
@@ -159,7 +162,9 @@ class CostService(WritingService):
         """Store a new product."""
         self._auth.check_namespace(key, "merchantId", body.merchant_id)
         product_id = "prod_" + secrets.token_hex(_ID_BYTES)
-        product = self._product(key, product_id, body)
+        product = self._product(
+            key, product_id, body.name, body.description, body.metadata
+        )
         await self._commits.run(lambda: self._store.add_product(product))
         return _product_response(product)
 
@@ -194,20 +199,20 @@ class CostService(WritingService):
                 return
         if self._settings.strict_products and product_id != DEFAULT_PRODUCT:
             raise not_found("product", product_id)
-        body = ProductCreate(name=product_id, description="Registered by a cost.")
-        product = self._product(key, product_id, body)
+        product = self._product(key, product_id, product_id, "Registered by a cost.")
         await self._commits.run(lambda: self._store.add_product(product))
 
-    def _product(self, key: ApiKey, product_id: str, body: ProductCreate) -> Product:
+    def _product(
+        self,
+        key: ApiKey,
+        product_id: str,
+        name: str,
+        description: str,
+        metadata: Mapping[str, str] = MappingProxyType({}),
+    ) -> Product:
         now = self._now()
         return Product(
-            product_id,
-            key.namespace,
-            body.name,
-            body.description,
-            body.metadata,
-            now,
-            now,
+            product_id, key.namespace, name, description, {**metadata}, now, now
         )
 
 
@@ -218,14 +223,24 @@ def _replaced_defaults(others: Sequence[CostMetric]) -> list[str]:
         HttpProblem: 409, because too many other metrics count these events.
     """
     replaced = [other.id for other in others if is_untouched_default(other)]
-    if len(others) - len(replaced) >= MAX_METRICS_OF_TYPE:
+    check_room([other for other in others if other.id not in replaced])
+    return replaced
+
+
+def check_room(others: Sequence[CostMetric]) -> Iterable[str]:
+    """Replace no other metric.
+
+    Raises:
+        HttpProblem: 409, because too many other metrics count these events.
+    """
+    if len(others) >= MAX_METRICS_OF_TYPE:
         raise HttpProblem(
             409,
             f"{MAX_METRICS_OF_TYPE} metrics count events of type "
             f"{others[0].event_type!r} already; delete or change one of them",
             code="TOO_MANY_METRICS",
         )
-    return replaced
+    return ()
 
 
 def get_cost(reader: Reader, key: ApiKey, cost_id: str) -> CostMetric:

@@ -231,9 +231,10 @@ class Views(Protocol):
 
 
 Review: TypeAlias = "Callable[[Sequence[CostMetric]], Iterable[str]]"
-"""A decision about a new cost, from the other costs of its event type, oldest first.
+"""A decision about a metric that is new to a type of event.
 
-It returns the ids of those that the new cost replaces. It may raise to refuse the cost.
+It gets the other costs and billable metrics of the type, oldest first. It returns the
+ids of the costs that the metric replaces. It may raise to refuse the metric.
 """
 
 Change: TypeAlias = "Callable[[CostMetric], CostMetric]"
@@ -304,7 +305,11 @@ class Store(Views, RevenueWriter, CorrectionWriter, BudgetWriter, Protocol):
         ...
 
     def change_cost(
-        self, namespace: str, cost_id: str, change: Change
+        self,
+        namespace: str,
+        cost_id: str,
+        change: Change,
+        review: Review = keep_all,
     ) -> CostMetric | None:
         """Change a cost or a billable metric, and return it as changed.
 
@@ -314,6 +319,8 @@ class Store(Views, RevenueWriter, CorrectionWriter, BudgetWriter, Protocol):
             namespace: The organization.
             cost_id: The id of the cost.
             change: The function that changes it. The id and organization must stay.
+            review: The decision about a metric that reads another type of event than
+                before. The costs that it returns are deleted.
 
         Returns:
             The changed cost, or None if there is no such cost.

@@ -214,7 +214,7 @@ class ProductCreate(RequestModel):
 
     name: Text
     description: LongText
-    merchant_id: Text | None = None
+    merchant_id: Text
     metadata: dict[str, str] = {}
 
 

@@ -50,8 +50,8 @@ from outlay.server._storage.sql.budgets import SqlBudgetWriter
 from outlay.server._storage.sql.catalog import (
     COST_COLUMNS,
     cost_of,
-    costs_of_type,
     insert_product,
+    metrics_of_type,
     row_of_cost,
 )
 from outlay.server._storage.sql.corrections import SqlCorrectionWriter
@@ -508,12 +508,14 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
     def add_cost(self, cost: CostMetric, review: Review = keep_all) -> None:
         """Store a new cost. It reads earlier events as well."""
         with self._redefining():
-            others: Sequence[CostMetric] = ()
-            if cost.event_type is not None:
-                others = costs_of_type(self._writer, cost.namespace, cost.event_type)
-            for cost_id in [*review(others)]:
-                self._delete_cost(cost_id, cost.created_at)
+            self._replace_costs(cost, review)
             self._insert_cost(cost)
+
+    def _replace_costs(self, cost: CostMetric, review: Review) -> None:
+        """Delete the costs that a cost of a new type of event replaces."""
+        metrics = metrics_of_type(self._writer, cost.namespace, cost.event_type)
+        for cost_id in review([one for one in metrics if one.id != cost.id]):
+            self._delete_cost(cost_id, cost.updated_at)
 
     @_retried
     def add_first_costs(self, costs: Iterable[CostMetric]) -> bool:
@@ -531,7 +533,11 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
 
     @_retried
     def change_cost(
-        self, namespace: str, cost_id: str, change: Change
+        self,
+        namespace: str,
+        cost_id: str,
+        change: Change,
+        review: Review = keep_all,
     ) -> CostMetric | None:
         """Change a cost. It is folded again only if its quantities change."""
         with self._redefining():
@@ -540,6 +546,8 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
                 return None
             definition, old = found
             new = change(old)
+            if new.event_type != old.event_type:
+                self._replace_costs(new, review)
             marks = ",".join("?" * len(row_of_cost(new)))
             self._writer.execute(
                 f"UPDATE costs SET ({COST_COLUMNS}) = ROW ({marks})"

@@ -87,14 +87,14 @@ def row_of_cost(cost: CostMetric) -> tuple[Any, ...]:
     )
 
 
-def costs_of_type(
-    connection: Connection, namespace: str, event_type: str
+def metrics_of_type(
+    connection: Connection, namespace: str, event_type: str | None
 ) -> list[CostMetric]:
-    """Return the costs that read events of this type, oldest first."""
+    """Return the costs and billable metrics of this type of event, oldest first."""
     rows = connection.execute(
         f"SELECT {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
         " WHERE namespace = ? AND event_type = ? AND deleted_at IS NULL"
-        " AND billable IS NULL ORDER BY number",
+        " ORDER BY number",
         (namespace, event_type),
     )
     return [cost_of(row) for row in rows]
@@ -155,7 +155,8 @@ class SqlCatalogReader:
 
     def costs_of_type(self, namespace: str, event_type: str) -> list[CostMetric]:
         """Return the costs that read events of this type, oldest first."""
-        return costs_of_type(self._connection, namespace, event_type)
+        metrics = metrics_of_type(self._connection, namespace, event_type)
+        return [metric for metric in metrics if metric.billable is None]
 
     def product(self, namespace: str, product_id: str) -> Product | None:
         """Return a product."""

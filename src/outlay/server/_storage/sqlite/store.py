@@ -34,8 +34,8 @@ from outlay.server._storage.sql.budgets import SqlBudgetWriter
 from outlay.server._storage.sql.catalog import (
     COST_COLUMNS,
     cost_of,
-    costs_of_type,
     insert_product,
+    metrics_of_type,
     row_of_cost,
 )
 from outlay.server._storage.sql.corrections import SqlCorrectionWriter
@@ -389,16 +389,15 @@ class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
     def add_cost(self, cost: CostMetric, review: Review = keep_all) -> None:
         """Store a new cost. It reads earlier events as well."""
         with self._transaction():
-            others: Sequence[CostMetric] = ()
-            if cost.event_type is not None:
-                others = costs_of_type(
-                    self._connection, cost.namespace, cost.event_type
-                )
-            replaced = [*review(others)]
-            for cost_id in replaced:
-                self._delete_cost(cost_id, cost.created_at)
+            self._replace_costs(cost, review)
             self._insert_cost(cost)
         self._load_costs(cost.namespace, cost.event_type)
+
+    def _replace_costs(self, cost: CostMetric, review: Review) -> None:
+        """Delete the costs that a cost of a new type of event replaces."""
+        metrics = metrics_of_type(self._connection, cost.namespace, cost.event_type)
+        for cost_id in review([one for one in metrics if one.id != cost.id]):
+            self._delete_cost(cost_id, cost.updated_at)
 
     def add_first_costs(self, costs: Iterable[CostMetric]) -> bool:
         """Store costs, unless the store ever had a cost or an event."""
@@ -413,7 +412,11 @@ class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         return True
 
     def change_cost(
-        self, namespace: str, cost_id: str, change: Change
+        self,
+        namespace: str,
+        cost_id: str,
+        change: Change,
+        review: Review = keep_all,
     ) -> CostMetric | None:
         """Change a cost. It is folded again only if its quantities change."""
         with self._transaction():
@@ -422,6 +425,8 @@ class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
                 return None
             definition, old = found
             new = change(old)
+            if new.event_type != old.event_type:
+                self._replace_costs(new, review)
             self._connection.execute(
                 f"UPDATE costs SET ({COST_COLUMNS}) = (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - a constant
                 " WHERE definition = ?",

@@ -165,7 +165,7 @@ def _after(server: ScriptedServer, pid: int) -> int:
     return pid
 
 
-# Heirs.
+# Adopters.
 
 
 _LEAVE = """

@@ -123,7 +123,7 @@ def test_what_was_acknowledged_survives_the_server(
                     return
                 if answer.status_code == 202:
                     acknowledged.add(key)
-                if turn == 50:
+                if turn == 15:
                     enough.set()
 
     with server_process(tmp_path / "outlay.db") as (process, url):

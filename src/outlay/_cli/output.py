@@ -89,7 +89,12 @@ def print_table(table: Table) -> None:
     console.print(made)
     if hidden:
         names = ", ".join(hidden)
-        print(f"not shown, because the terminal is narrow: {names}; --csv shows all")
+        print(
+            textwrap.fill(
+                f"not shown, because the terminal is narrow: {names}; --csv shows all",
+                max(width, _NARROWEST),
+            )
+        )
 
 
 def print_labelled(label: str, style: str, text: str) -> None:

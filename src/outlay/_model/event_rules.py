@@ -61,6 +61,13 @@ def validate_text(field: str, value: object, *, max_chars: int = MAX_TEXT_CHARS)
         InvalidEventError: The value is not a str, is blank or too long, or has control
             characters or lone surrogates.
     """
+    if (
+        type(value) is str
+        and value.isprintable()
+        and 0 < len(value) <= max_chars
+        and not value.isspace()
+    ):
+        return value  # Nearly all texts are like this.
     if not isinstance(value, str):
         raise InvalidEventError(field, value, f"pass a str, not {type(value).__name__}")
     if not value.strip():

@@ -57,15 +57,25 @@ class CustomerCallback(Generic[R]):
         except Exception as error:  # noqa: BLE001 - no error may reach the request
             return self._failed(error)
 
-    async def ask_async(self, request: R) -> Attribution:
-        """Return the attribution of a request, in an event loop."""
+    def begin(self, request: R) -> Attribution | Awaitable[Attribution]:
+        """Return the attribution of a request, in an event loop.
+
+        If the function is asynchronous, return an awaitable of it. Most functions are
+        not, and a coroutine for each request would take longer than all else here.
+        """
         if self._function is None:
             return UNATTRIBUTED
         try:
             answer = self._function(request)
             if type(answer) is not str and inspect.isawaitable(answer):
-                answer = await answer
+                return self._finish(answer)
             return _attribution(answer)
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._failed(error)
+
+    async def _finish(self, answer: Awaitable[Customer]) -> Attribution:
+        try:
+            return _attribution(await answer)
         except Exception as error:  # noqa: BLE001 - as above
             return self._failed(error)
 
@@ -89,6 +99,8 @@ def _attribution(answer: Customer) -> Attribution:
     Raises:
         InvalidEventError: It is not a valid customer id.
     """
+    if type(answer) is str:
+        return Attribution(validate_text("customer_id", answer))
     if answer is None:
         return UNATTRIBUTED
     if isinstance(answer, AttributionScope):

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from outlay._capture.context.attribution import RequestAttribution
-from outlay._model.attribution import current_attribution
+from outlay._model.attribution import Attribution, current_attribution
 from outlay.integrations._customer import CustomerCallback
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ class ConnectionMiddleware(Generic[R]):
             await self.app(scope, receive, send)
             return
         outer = current_attribution.get()
-        attribution = await self._customer.ask_async(self._connection(scope))
+        attribution = self._customer.begin(self._connection(scope))
+        if not isinstance(attribution, Attribution):
+            attribution = await attribution
         current_attribution.set(RequestAttribution.begin(attribution))
         try:
             await self.app(scope, receive, send)

@@ -36,7 +36,7 @@ from django.utils.module_loading import import_string
 from outlay._capture.context.attribution import RequestAttribution
 from outlay._capture.context.bind import ContextRun
 from outlay._default_client import configure
-from outlay._model.attribution import current_attribution
+from outlay._model.attribution import Attribution, current_attribution
 from outlay._model.propagated_context import capture
 from outlay.errors import ConfigError
 from outlay.integrations._customer import CustomerCallback
@@ -45,7 +45,6 @@ from outlay.integrations._streams import iterate, iterate_async
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from outlay._model.attribution import Attribution
     from outlay.integrations._customer import CustomerOf
 
 __all__ = ("OutlayMiddleware",)
@@ -103,7 +102,10 @@ class OutlayMiddleware:
         return _keep(response, run)
 
     async def _serve(self, request: HttpRequest) -> HttpResponseBase:
-        run = _run(await self._customer.ask_async(request))
+        attribution = self._customer.begin(request)
+        if not isinstance(attribution, Attribution):
+            attribution = await attribution
+        run = _run(attribution)
         with run:
             response = await self._get_response(request)
         return _keep(response, run)

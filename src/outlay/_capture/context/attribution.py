@@ -137,8 +137,8 @@ class RequestAttribution(Attribution):
         outer = current_attribution.get()
         if outer is not UNATTRIBUTED:
             attribution = attribution.merged_over(outer)
-        request = cls._make(attribution)
-        request._thread = threading.get_ident()  # noqa: SLF001 - its own class
+        request: RequestAttribution = tuple.__new__(cls, attribution)
+        request._thread = threading.get_ident()
         return request
 
     @property

@@ -39,8 +39,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-EVENTS: Final = 500
-PATIENCE: Final = 60
+EVENTS: Final = 200
+PATIENCE: Final = 90
 """The seconds after which a process that still tries to send is killed."""
 
 _PROGRAM: Final = """
@@ -161,6 +161,7 @@ class Sink:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # a response is one packet
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
@@ -222,7 +223,8 @@ class Result:
     """What became of the events of one peer.
 
     Attributes:
-        refused: The number of calls that raised.
+        refused: The number of calls that raised. All, if the process was still
+            calling after `PATIENCE`.
         arrived: The number of events that arrived before the next process started.
         in_the_end: The number of events that had arrived after it.
     """
@@ -271,7 +273,7 @@ def kill(python: str, peer: Peer) -> Result:
         arrived = len(sink.arrived)
         run(python, peer, url, "0", "end", folder=folder)
     sink.close()
-    return Result(int(printed), arrived, len(sink.arrived))
+    return Result(int(printed or EVENTS), arrived, len(sink.arrived))
 
 
 def outage(python: str, peer: Peer) -> Result:
@@ -286,7 +288,7 @@ def outage(python: str, peer: Peer) -> Result:
         sink.open()
         run(python, peer, url, "0", "end", folder=folder)
     sink.close()
-    return Result(int(printed), arrived, len(sink.arrived))
+    return Result(int(printed or EVENTS), arrived, len(sink.arrived))
 
 
 def versions(python: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from contextlib import closing, contextmanager
 from decimal import Decimal
@@ -28,7 +29,7 @@ from tests.support.processes import environment
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from tests.faults.scenario import Play, Tally
 
@@ -38,6 +39,8 @@ CLIENTS: Final = 4
 BATCH: Final = 20  # events; every second request has one event only
 PERIOD: Final = {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"}
 MIB: Final = 1024 * 1024
+LONG_AGO: Final = "2024-06-01T12:30:00Z"
+TWO_DAYS: Final = 2 * 24 * 3600 * 10**6  # microseconds, beyond the dedupe window
 
 _SERVER: Final = """
 import resource, sys
@@ -157,30 +160,44 @@ class Site:
             self.told[key] = amount
         raise AssertionError("the disk never became full")
 
-    def judge(self) -> Tally:
-        """Open the file with a new server, and compare it with what was told."""
+    def judge(self, *, deleted: Collection[str] = ()) -> Tally:
+        """Open the file with a new server, and compare it with what was told.
+
+        Args:
+            deleted: The keys of the events that the server must delete. They count.
+        """
         self.start()
         try:
             with self.client() as http:
-                self._post_again(http)
+                self._post_again(http, [*self.told.keys() - {*deleted}])
+                self._wait_for_deletion({*deleted})
                 [metric] = http.get("/v0/costs").json()["data"]
                 path = f"/v0/costs/{metric['id']}/summary"
                 summary = _exact(http.get(path, params=PERIOD).content)
         finally:
             self.end(signal.SIGTERM)
         with closing(sqlite3.connect(self.database)) as connection:
-            counted = Counter(
-                key for (key,) in connection.execute("SELECT key FROM events")
-            )
+            counted = Counter(self._keys(connection)) + Counter({*deleted})
             [(sound,)] = connection.execute("PRAGMA integrity_check(1)").fetchall()
         assert sound == "ok", sound
         books = Books(self.told, counted, Decimal(summary["totalCostExact"]), {})
         untold = {k: v for k, v in self.tried.items() if k not in self.told}
         return books.tally(untold=untold, at_most=len(untold))
 
-    def _post_again(self, http: httpx.Client) -> None:
-        """Post each accepted event again, as clients do whose response was lost."""
-        keys = [*self.told]
+    def _wait_for_deletion(self, keys: set[str]) -> None:
+        ends_at = time.monotonic() + DEADLINE
+        with closing(sqlite3.connect(self.database)) as connection:
+            while keys & {*self._keys(connection)}:
+                assert time.monotonic() < ends_at, "old events were not deleted"
+                threading.Event().wait(0.1)
+
+    @staticmethod
+    def _keys(connection: sqlite3.Connection) -> list[str]:
+        rows = connection.execute("SELECT key FROM events")
+        return [key for (key,) in rows]
+
+    def _post_again(self, http: httpx.Client, keys: Sequence[str]) -> None:
+        """Post accepted events again, as clients do whose response was lost."""
         for at in range(0, len(keys), 500):
             amounts = {key: self.told[key] for key in keys[at : at + 500]}
             assert send(http, amounts) == amounts.keys()
@@ -205,6 +222,7 @@ def event(key: str, amount: Decimal) -> dict[str, Any]:
         "source": "tests",
         "subject": PERSON if key.endswith("1") else "cus_2",
         "idempotencyKey": key,
+        "timestamp": LONG_AGO,
         "data": {"amount": str(amount), "user": PERSON},
     }
 
@@ -274,6 +292,27 @@ def on_a_full_disk(chance: random.Random, size: int) -> Tally:
         return made.judge()
 
 
+def killed_during_retention(chance: random.Random, size: int) -> Tally:
+    """Kill the server while it deletes events of long ago, in full ingest."""
+    with site() as made:
+        with made.ingest(chance, size):
+            pass
+        made.end(signal.SIGTERM)
+        old = [*made.told]
+        assert len(old) == len(made.tried)
+        with closing(sqlite3.connect(made.database)) as connection, connection:
+            # Within the dedupe window, an event is never deleted.
+            connection.execute(
+                "UPDATE events SET received_at = received_at - ?", (TWO_DAYS,)
+            )
+        made.start()
+        with made.ingest(chance, size), made.client() as http:
+            http.put("/v0/retention", json={"eventDays": 2}).raise_for_status()
+            threading.Event().wait(chance.random() / 20)  # any instant of it
+            made.end()
+        return made.judge(deleted=old)
+
+
 def begin_erasure(made: Site) -> None:
     """Ask the server to erase a person. It may be killed before it responds."""
     with made.client() as http:
@@ -306,5 +345,6 @@ SCENARIOS: Final = (
         "server: kill -9 during an erasure", killed_during(begin_erasure), 20, 1, 400
     ),
     Scenario("server: kill -9 during a backup", killed_during(back_up), 10, 1, 400),
+    Scenario("server: kill -9 during retention", killed_during_retention, 10, 1, 200),
     Scenario("server: the disk is full", on_a_full_disk, 10, 1, 200),
 )

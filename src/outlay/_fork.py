@@ -81,14 +81,6 @@ class ForkLock:
         """Release the lock. Call it once for each `acquire`."""
         self._lock.release()
 
-    @property
-    def is_mine(self) -> bool:
-        """Whether this thread holds it."""
-        # Conditions ask any lock the same. An own note would come too late: a signal
-        # handler that runs before it is written would wait for its own thread.
-        owned: bool = self._lock._is_owned()  # type: ignore[attr-defined] # noqa: SLF001
-        return owned
-
     def __enter__(self) -> None:
         self.acquire()
 

@@ -85,7 +85,7 @@ def build(path: Path, count: int) -> Decimal:
     connection.execute("PRAGMA cache_size = -500000")
     connection.execute("BEGIN")
     connection.execute("CREATE TEMP TABLE facts (hour, customer, provider, micros)")
-    total = sum(_insert(connection, chunk) for chunk in _chunks(count))
+    total = sum(_insert(connection, chunk) for chunk in chunks(count))
     _roll_up(connection)
     connection.execute(
         "UPDATE progress SET folded_seq = :count, noted_seq = :count,"
@@ -99,7 +99,7 @@ def build(path: Path, count: int) -> Decimal:
     return Decimal(total).scaleb(-6)
 
 
-def _chunks(count: int) -> Iterator[list[tuple[int, int, int, int, int]]]:
+def chunks(count: int) -> Iterator[list[tuple[int, int, int, int, int]]]:
     """Yield events: number, instant, customer, provider, millionths."""
     draw = random.Random(1)  # noqa: S311 - the same events in each run
     step = DAYS * 24 * HOUR // count

@@ -31,11 +31,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-import httpx
-
 from outlay.api import Api
 from scripts.scale_worker import amount_of, customer_of
 from tests.support.postgres_server import drop_database, new_database
+from tests.support.server_process import ServerProcess
 from tests.support.servers import free_port
 
 if TYPE_CHECKING:
@@ -44,68 +43,6 @@ if TYPE_CHECKING:
 _ROOT: Final = Path(__file__).parents[1]
 _PROCESSES: Final = 4
 _DEADLINE: Final = 600.0  # seconds for each step, on a slow machine
-
-
-class Server:
-    """A server of outlay in a process of its own, which can be killed.
-
-    Args:
-        name: The name of its log.
-        folder: The folder of the log.
-        variables: The settings, besides the port.
-    """
-
-    def __init__(self, name: str, folder: Path, variables: dict[str, str]) -> None:
-        self.port: Final = free_port()
-        self.url: Final = f"http://127.0.0.1:{self.port}"
-        self._log = folder / f"{name}.log"
-        self._variables = {**variables, "OUTLAY_SERVER_PORT": str(self.port)}
-        self._start()
-
-    def _start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "outlay", "serve"],
-                cwd=self._log.parent,
-                env={**os.environ, **self._variables},
-                stdout=log,
-                stderr=log,
-            )
-
-    def is_ready(self) -> bool:
-        """Return whether it takes events.
-
-        Raises:
-            SystemExit: The process has ended.
-        """
-        if self._process.poll() is not None:
-            raise SystemExit(f"a server ended: {self._log.read_text()}")
-        try:
-            return httpx.get(f"{self.url}/readyz", timeout=5).is_success
-        except httpx.HTTPError:
-            return False
-
-    def has_taken_events(self) -> bool:
-        """Return whether this process has accepted an event."""
-        shown = httpx.get(
-            f"{self.url}/metrics", headers=self._authorization, timeout=30
-        ).text
-        return 'outlay_events_total{outcome="accepted"} 0.0' not in shown
-
-    @property
-    def _authorization(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self._variables['OUTLAY_SERVER_API_KEY']}"}
-
-    def restart_after_kill(self) -> None:
-        """Kill the process as a crash does, and start the next one on its port."""
-        self._process.kill()
-        self._process.wait()
-        self._start()
-
-    def stop(self) -> None:
-        """End the process, in order."""
-        self._process.terminate()
-        self._process.wait()
 
 
 class LoadBalancer:
@@ -224,7 +161,7 @@ def run(events: int) -> bool:
             "OUTLAY_SERVER_STORE": database,
             "OUTLAY_SERVER_API_KEY": key,
         }
-        servers = [Server(name, folder, settings) for name in ("one", "two")]
+        servers = [ServerProcess(name, folder, settings) for name in ("one", "two")]
         for each in servers:
             stack.callback(each.stop)
             _wait_until(each.is_ready, "a server is ready")

@@ -174,9 +174,10 @@ def test_more_headers_than_any_client_sends() -> None:
 def test_slow_heads() -> None:
     """They would hold their connections without end."""
     with attacked(head_timeout=1) as target, contextlib.ExitStack() as stack:
-        slow = [stack.enter_context(target.connect()) for _ in range(100)]
-        for connection in slow:
-            connection.sendall(head("GET", "/healthz"))
+        slow = []
+        for _ in range(100):
+            slow.append(stack.enter_context(target.connect()))
+            slow[-1].sendall(head("GET", "/healthz"))
         assert target.serves_a_neighbour()
 
         refusals = [everything(connection) for connection in slow]
@@ -208,10 +209,11 @@ def test_large_heads_that_never_end() -> None:
 def test_slow_bodies() -> None:
     """A client with a key can be slow as well, or broken."""
     with attacked(body_timeout=1) as target, contextlib.ExitStack() as stack:
-        slow = [stack.enter_context(target.connect()) for _ in range(100)]
-        for connection in slow:
-            connection.sendall(head("POST", "/v0/events", "Content-Length: 1000"))
-            connection.sendall(b"\r\n{")
+        posted = head("POST", "/v0/events", "Content-Length: 1000") + b"\r\n{"
+        slow = []
+        for _ in range(100):
+            slow.append(stack.enter_context(target.connect()))
+            slow[-1].sendall(posted)
         assert target.serves_a_neighbour()
 
         refusals = [everything(connection) for connection in slow]

@@ -47,7 +47,7 @@ class Recorded:
 
     def events(self) -> list[CostEvent]:
         """Return all events tracked so far, in their order of time."""
-        report = self.client.flush(timeout=10)
+        report = self.client.flush(timeout=20)
         assert report.complete, report
         return [decode_event(body) for _, body in self._transport.posts]
 

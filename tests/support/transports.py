@@ -57,7 +57,7 @@ class ScriptedTransport:
         """Note it."""
         self.closed = True
 
-    def wait_for_posts(self, count: int, timeout: float = 10.0) -> None:
+    def wait_for_posts(self, count: int, timeout: float = 20.0) -> None:
         """Wait until there were ``count`` requests."""
         with self._changed:
             done = self._changed.wait_for(lambda: len(self.posts) >= count, timeout)

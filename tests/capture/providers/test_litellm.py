@@ -45,7 +45,7 @@ pytestmark = [
 ]
 
 MESSAGES: Final = [{"role": "user", "content": PROMPT}]
-DEADLINE: Final = 10.0  # seconds
+DEADLINE: Final = 20.0  # seconds
 
 
 @pytest.fixture(scope="module")

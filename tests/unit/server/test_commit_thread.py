@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from outlay.server._storage.store import Store
 
-DEADLINE = 10  # seconds; only a hang takes that long
+DEADLINE = 20  # seconds; only a hang takes that long
 
 
 class SlowStore:

@@ -32,6 +32,7 @@ from outlay.server._storage.event_store import EventFilter
 from outlay.server._storage.postgres.connecting import PostgresConnection, connect
 from outlay.server._storage.postgres.store import PostgresStore
 from outlay.server._storage.store import CUSTOMER_NAME
+from outlay.server._wire.problems import HttpProblem
 from outlay.server._wire.request_models import Window
 from tests.support.clickhouse_server import ClickHouseServer, new_database_url
 from tests.support.filled import COSTS, DAY, fill
@@ -280,6 +281,91 @@ def test_an_event_of_a_moved_day_can_be_voided(places: Places) -> None:
         store.correct("org_a", ["evt_k2"], partial(decide, VOID), NOW)
         assert quantity(store, cost) == Decimal("1.25")
         assert quantity(store, most) == Decimal("1.25")
+
+
+def texts_of(url: str) -> str:
+    """Return all that ClickHouse has of moved events."""
+    with closing(Connection(url)) as history:
+        rows = history.rows(
+            "SELECT subject, external_subject, external_id, data FROM "  # noqa: S608 - a test's
+            f"merge('{history.database}', '^(events|rewritten)$')"
+        )
+    return repr(rows)
+
+
+def test_an_erasure_reaches_moved_and_half_moved_days(places: Places) -> None:
+    """No table keeps the id, no total changes, and the move goes on."""
+    cost = COSTS[0]
+    data = '{"amount":1.5,"user":"cus_1"}'
+    with closing(places.open()) as store:
+        store.add_cost(cost)
+        for day in range(3):
+            events = [
+                make_event(f"k{day}_{number}", subject=f"cus_{number % 2}", data=data)
+                for number in range(6)
+            ]
+            store.append(events, START + day * DAY)
+        finish_background_work(store, NOW)
+        places.move(START + 3 * DAY)
+        with places.mover(slice_events=4) as mover:
+            mover.step(START + 4 * DAY)  # the second day is copied
+            mover.step(START + 4 * DAY)  # four of its events left the ledger
+            store.begin_erasure("org_a", "cus_1", "erased_1", NOW)
+            with store.reading() as reader:
+                before = reader.count_events("org_a", EventFilter())
+            while mover.step(START + 4 * DAY):
+                assert quantity(store, cost, START - 1) == Decimal(27)
+        places.move()
+        finish_background_work(store, NOW)
+        assert "cus_1" not in texts_of(places.history)
+        with store.reading() as reader:
+            assert reader.erasures("org_a") == []
+            assert reader.count_events("org_a", EventFilter()) == before == 18
+            where = EventFilter(customers=frozenset({"erased_1"}))
+            assert reader.count_events("org_a", where) == 9
+            assert _quantities(reader, compiled(cost), None).keys() == {
+                (0, "cus_0", ("", "erased_1")),
+                (0, "erased_1", ("", "erased_1")),
+            }
+        void(store, "evt_k0_1")
+        assert quantity(store, cost, START - 1) == Decimal("25.5")
+
+
+def test_old_events_leave_clickhouse_when_no_view_needs_them(places: Places) -> None:
+    """Whole days by dropping them, and the rest of others stays, counted again."""
+    cost = make_cost()
+    with closing(places.open()) as store:
+        store.add_cost(cost)
+        for day in range(4):
+            at = START + day * DAY
+            events = [
+                make_event(f"k{day}", at=at),
+                make_event(f"other{day}", namespace="org_b", at=at),
+            ]
+            store.append(events[: 1 + day % 2], at)
+        finish_background_work(store, NOW)
+        places.move()
+        store.set_retention("org_a", 28 * DAY)  # two days are older
+        later = NOW + DAY // 4
+        for now in (NOW, later):
+            places.move(now)
+            with store.reading() as reader:
+                events = reader.events("org_a", EventFilter(), 100, None).events
+                count = reader.count_events("org_b", EventFilter())
+            left = 4 if now == NOW else 2  # an earlier view may still read them
+            assert [one.event.key for one in events] == ["k3", "k2", "k1", "k0"][:left]
+            assert count == 2
+            assert quantity(store, cost, START, START + 4 * DAY) == 4
+        with pytest.raises(HttpProblem, match="are deleted"):
+            quantity(store, cost, START + 1)
+        with closing(Connection(places.history)) as history:
+            days = history.rows(
+                f"SELECT day, count() FROM {history.database}.events"  # noqa: S608 - a test's
+                " GROUP BY day ORDER BY day"
+            )
+        first = START // DAY
+        assert days == [(first + 1, 1), (first + 2, 1), (first + 3, 2)]
+        assert places.move(later) == 0  # the counts are right, and nothing is left
 
 
 def _move_until_killed(places: Places, statement: int) -> None:

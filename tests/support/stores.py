@@ -142,6 +142,20 @@ LANES: Final[dict[str, Callable[[], StoreLane]]] = {
 }
 """Each kind of store, by name. Another engine adds its lane here."""
 
+
+def _history_lane() -> StoreLane:
+    # Few tests need ClickHouse, and its packages take a while to import.
+    from tests.support.history_lane import HistoryLane  # noqa: PLC0415
+
+    return HistoryLane()
+
+
+ALL_LANES: Final[dict[str, Callable[[], StoreLane]]] = {
+    **LANES,
+    "history": _history_lane,
+}
+"""Each kind, and the one with ClickHouse, over which few tests run each time."""
+
 EMBEDDED: Final = ("sqlite", "memory")
 """The kinds that a test can open a hundred times in a second."""
 
@@ -164,7 +178,7 @@ OPENERS: Final[dict[str, Callable[[ServerSettings], Store]]] = {
 @contextmanager
 def opened(lane: str) -> Iterator[Store]:
     """Open an empty store of a kind."""
-    one = LANES[lane]()
+    one = ALL_LANES[lane]()
     try:
         yield one.open()
     finally:

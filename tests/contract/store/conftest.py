@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.stores import LANES
+from tests.support.stores import ALL_LANES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,10 +15,16 @@ if TYPE_CHECKING:
     from tests.support.stores import StoreLane
 
 
-@pytest.fixture(params=LANES)
+_PARAMS = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "history" else name
+    for name in ALL_LANES
+]
+
+
+@pytest.fixture(params=_PARAMS)
 def lane(request: pytest.FixtureRequest) -> Iterator[StoreLane]:
     """Return a kind of store, without data."""
-    lane = LANES[request.param]()
+    lane = ALL_LANES[request.param]()
     yield lane
     lane.close()
 

@@ -24,9 +24,9 @@ from outlay.server._storage.store import CUSTOMER_NAME, Page
 from outlay.server._wire.problems import HttpProblem
 from outlay.server._wire.request_models import Window
 from tests.support.stores import (
+    ALL_LANES,
     EMBEDDED,
     HOUR,
-    LANES,
     START,
     compiled,
     finish_background_work,
@@ -294,7 +294,7 @@ def test_every_day_is_what_the_plain_model_says_at_every_moment(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lane", sorted({*LANES} - {*EMBEDDED}))
+@pytest.mark.parametrize("lane", sorted({*ALL_LANES} - {*EMBEDDED}))
 @settings(max_examples=8, deadline=None)
 @given(steps=_steps)
 def test_a_server_says_of_every_day_what_the_plain_model_says(

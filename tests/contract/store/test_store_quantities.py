@@ -25,9 +25,9 @@ from tests.support.questions import (
 )
 from tests.support.questions import START as FIRST
 from tests.support.stores import (
+    ALL_LANES,
     EMBEDDED,
     HOUR,
-    LANES,
     START,
     compiled,
     finish_background_work,
@@ -239,7 +239,7 @@ _FEW = settings(max_examples=8, deadline=None)
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("lane", sorted({*LANES} - {*EMBEDDED}))
+@pytest.mark.parametrize("lane", sorted({*ALL_LANES} - {*EMBEDDED}))
 @_FEW
 @given(
     rows=events,

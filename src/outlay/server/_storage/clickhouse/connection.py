@@ -146,7 +146,7 @@ class Connection:
         """
         if self._ledger == ledger:
             return
-        rows = self.rows(f"SELECT id FROM {self.database}.ledger")  # noqa: S608 - a checked name
+        rows = self.rows(f"SELECT id FROM {self.database}.ledger")
         if {row[0] for row in rows} != {ledger}:
             raise HistoryUnavailableError(
                 f"{self} does not have the days of this ledger; name the database that "

@@ -69,21 +69,26 @@ def write_day(
     """
     if after:
         connection.command(
-            f"DELETE FROM {connection.database}.events WHERE day = {day:d}"  # noqa: S608 - integers
+            f"DELETE FROM {connection.database}.events WHERE day = {day:d}"
             f" AND seq > {after:d}"
         )
     else:
         drop_day(connection, day)
-    count = total = 0
-    for batch in _batches(events):
-        connection.insert(
-            "events", EVENT_COLUMNS, [event_row(day, one) for one in batch]
-        )
-        count += len(batch)
-        total += sum(one.seq for one in batch)
-    written = Contents(count, total)
+    written = write_rows(connection, "events", day, events)
     check_day(connection, day, written, after=after)
     return written
+
+
+def write_rows(
+    connection: Connection, table: str, day: int, events: Iterable[MovedEvent]
+) -> Contents:
+    """Write events of a day to a table, and return what was written."""
+    count = total = 0
+    for batch in _batches(events):
+        connection.insert(table, EVENT_COLUMNS, [event_row(day, one) for one in batch])
+        count += len(batch)
+        total += sum(one.seq for one in batch)
+    return Contents(count, total)
 
 
 def event_row(day: int, one: MovedEvent) -> tuple[object, ...]:
@@ -110,7 +115,7 @@ def contents(
         DayDiffersError: It has an event twice.
     """
     [(found, distinct, total)] = connection.rows(
-        "SELECT count(), uniqExact(seq), sum(toInt256(seq))"  # noqa: S608 - integers
+        "SELECT count(), uniqExact(seq), sum(toInt256(seq))"
         f" FROM {connection.database}.{table} WHERE day = {day:d}"
         f" AND seq > {after:d} AND seq <= {upto:d}"
     )

@@ -155,6 +155,14 @@ class MovedEvents:
         return self._connection.rows(query, self._limit)
 
 
+def events_where(connection: Connection, condition: str) -> Iterator[MovedEvent]:
+    """Yield all events, also those that still count in the ledger, of a condition."""
+    rows = connection.stream(
+        f"SELECT {_COLUMNS} FROM {connection.database}.events WHERE {condition}"
+    )
+    return map(_moved, rows)
+
+
 def _of_metric(metric: CompiledMetric) -> str:
     return (
         f"namespace = {text(metric.cost.namespace)}"

@@ -22,7 +22,7 @@ _NEXT: Final = f"""
     SELECT definition, cutoff, folded_day, folded_seq, {COST_COLUMNS} FROM costs
     WHERE (folded_day, folded_seq) < (?, ?) AND deleted_at IS NULL
     ORDER BY number LIMIT 1
-"""  # noqa: S608 - a constant
+"""
 _NEXT_DAY: Final = """
     SELECT min(day) FROM (
         SELECT day FROM moved_days UNION ALL SELECT day FROM history WHERE seq > 0

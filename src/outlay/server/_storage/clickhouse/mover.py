@@ -27,8 +27,10 @@ from outlay.server._storage.clickhouse.days import (
     contents,
     write_day,
 )
+from outlay.server._storage.clickhouse.erasing import erase_next
 from outlay.server._storage.clickhouse.late_metrics import fold_day
 from outlay.server._storage.clickhouse.moved_ranges import NOTE_DAY
+from outlay.server._storage.clickhouse.retention import delete_next
 from outlay.server._storage.clickhouse.schema import migrate
 from outlay.server._storage.postgres import connecting
 from outlay.server._storage.postgres.history import Place
@@ -49,7 +51,6 @@ _PAUSE_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 10.0
 _CHECK_EVERY: Final = DAY // 24
 _LONGEST_READ: Final = DAY // 4
-"""After this time no view is left that sees the deleted rows of a day."""
 
 
 # The current day is looked at first. Each other day needs a look into one index.
@@ -84,6 +85,8 @@ class HistoryMover:
         stopping: An event that ends the copying of a day early. Defaults to none.
         slice_events: The events that leave the ledger in one transaction. Deferred
             work waits for it: some 0.2 s for 20,000, the default.
+        longest_read: The time after which no view is left that sees the moved rows of
+            a day, in microseconds. Defaults to six hours.
     """
 
     def __init__(
@@ -94,12 +97,14 @@ class HistoryMover:
         stopping: threading.Event | None = None,
         *,
         slice_events: int = 20_000,
+        longest_read: int = _LONGEST_READ,
     ) -> None:
         self._url = url
         self._clickhouse = Connection(clickhouse_url)
         self._keep = dedupe_window + DAY
         self._stopping = stopping or threading.Event()
         self._slice_events = slice_events
+        self._longest_read = longest_read
         self._ledger: PostgresConnection | None = None
         self._is_prepared = False
         self._checked_at: int | None = None
@@ -159,9 +164,18 @@ class HistoryMover:
         self._check_counts(ledger, now)
         progress = _progress(ledger)
         return (
-            fold_day(ledger, self._locks, self._clickhouse, progress.place)
+            erase_next(ledger, self._locks, self._clickhouse)
+            or fold_day(ledger, self._locks, self._clickhouse, progress.place)
             or self._move_next(ledger, progress, now)
             or self._empty(ledger, now)
+            or delete_next(
+                ledger,
+                self._locks,
+                self._clickhouse,
+                now=now,
+                window=self._keep - DAY,
+                longest_read=self._longest_read,
+            )
         )
 
     def _move_next(
@@ -204,7 +218,7 @@ class HistoryMover:
             if moved.events != progress.moved:
                 raise _lost(self._clickhouse, day, moved.events, progress.moved)
         rows = ledger.stream(
-            f"SELECT seq, received_at, {EVENT_COLUMNS} FROM events"  # noqa: S608 - constants
+            f"SELECT seq, received_at, {EVENT_COLUMNS} FROM events"
             f" WHERE day = {day:d} AND seq > {after:d}"
         )
         written = write_day(
@@ -258,7 +272,7 @@ class HistoryMover:
         """Give the room of a moved day back. Return whether there was one."""
         (day,) = ledger.execute(
             "SELECT min(day) FROM moved_days WHERE NOT is_emptied AND moved_at < ?",
-            (now - _LONGEST_READ,),
+            (now - self._longest_read,),
         ).fetchone()
         if day is None:
             return False
@@ -283,7 +297,7 @@ class HistoryMover:
         )
         ours, day = ledger.execute("SELECT id, day FROM history").fetchone()
         table = f"{self._clickhouse.database}.ledger"
-        found = {row[0] for row in self._clickhouse.rows(f"SELECT id FROM {table}")}  # noqa: S608 - a checked name
+        found = {row[0] for row in self._clickhouse.rows(f"SELECT id FROM {table}")}
         if not found and not day:
             self._clickhouse.insert("ledger", ["id"], [[ours]])
         elif found != {ours}:
@@ -303,11 +317,12 @@ class HistoryMover:
         if at is not None and 0 <= now - at < _CHECK_EVERY:
             return
         rows = self._clickhouse.rows(
-            f"SELECT day, count() FROM {self._clickhouse.database}.events"  # noqa: S608 - a checked name
-            " GROUP BY day"
+            f"SELECT day, count() FROM {self._clickhouse.database}.events GROUP BY day"
         )
         there = {day: int(count) for day, count in rows}
-        moved = ledger.execute("SELECT day, events FROM moved_days ORDER BY day")
+        moved = ledger.execute(
+            "SELECT day, events FROM moved_days WHERE NOT is_changing ORDER BY day"
+        )
         for day, events in moved.fetchall():
             if there.get(day, 0) != events:
                 raise _lost(self._clickhouse, day, there.get(day, 0), events)

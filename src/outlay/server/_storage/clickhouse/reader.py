@@ -108,7 +108,7 @@ class HistoryReader(PostgresReader):
         ).fetchone()
         marks = ",".join(["NULL", *"?" * len(event_ids)])
         stored = self._connection.execute(
-            f"SELECT id FROM events WHERE namespace = ? AND id IN ({marks})",  # noqa: S608 - question marks
+            f"SELECT id FROM events WHERE namespace = ? AND id IN ({marks})",
             [namespace, *event_ids],
         )
         missing = {*event_ids} - {row[0] for row in stored}

@@ -46,6 +46,8 @@ _MIGRATIONS: Final = (
         CREATE TABLE IF NOT EXISTS {db}.ledger (id String)
         ENGINE = MergeTree ORDER BY id
         """,
+        # A day that is written again, before it replaces the old one.
+        "CREATE TABLE IF NOT EXISTS {db}.rewritten AS {db}.events",
     ),
 )
 
@@ -74,9 +76,7 @@ def migrate(connection: Connection) -> None:
         f"CREATE TABLE IF NOT EXISTS {database}.{_VERSIONS} (version Int32)"
         " ENGINE = MergeTree ORDER BY version"
     )
-    [(version,)] = connection.rows(
-        f"SELECT max(version) FROM {database}.{_VERSIONS}"  # noqa: S608 - checked
-    )
+    [(version,)] = connection.rows(f"SELECT max(version) FROM {database}.{_VERSIONS}")
     if version > SCHEMA_VERSION:
         raise NewerDatabaseError(
             f"{connection} has schema version {version}, this outlay knows up to "

@@ -18,7 +18,6 @@ from outlay.server._storage.clickhouse.reader import HistoryReader, HistoryViews
 from outlay.server._storage.postgres.history import history_state
 from outlay.server._storage.postgres.store import PostgresStore
 from outlay.server._storage.sql.corrections import SqlCorrectionWriter
-from outlay.server._wire.problems import HttpProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -112,35 +111,6 @@ class HistoryStore(PostgresStore):
                 self._recalled.clear()
             for event_id, moved in found.items():
                 self._recalled[namespace, event_id] = _Recalled(registry, moved)
-
-    def begin_erasure(
-        self, namespace: str, customer: str, pseudonym: str, now: int
-    ) -> str:
-        """Refuse to erase, because events in ClickHouse would keep the id.
-
-        Raises:
-            HttpProblem: 409.
-        """
-        del namespace, customer, pseudonym, now
-        raise HttpProblem(
-            409,
-            "a server with --history cannot erase a customer yet; start it without "
-            "--history before days are moved",
-            code="HISTORY",
-        )
-
-    def set_retention(self, namespace: str, keep: int | None) -> None:
-        """Refuse a rule that events in ClickHouse would not follow.
-
-        Raises:
-            HttpProblem: 409.
-        """
-        if keep is None:
-            super().set_retention(namespace, keep)
-            return
-        raise HttpProblem(
-            409, "a server with --history keeps all events yet", code="HISTORY"
-        )
 
     def _open_views(self) -> PostgresViews:
         return HistoryViews(self._url, self._clickhouse_url)

@@ -38,6 +38,12 @@ class HistoryState(NamedTuple):
     place: Place
 
 
+def has_history(connection: PostgresConnection) -> bool:
+    """Return whether days move to ClickHouse, or will."""
+    (found,) = connection.execute("SELECT EXISTS (SELECT 1 FROM history)").fetchone()
+    return bool(found)
+
+
 def history_state(connection: PostgresConnection) -> HistoryState | None:
     """Return how far days are moved. None if none ever was."""
     return state_of(connection.execute(HISTORY_STATE))

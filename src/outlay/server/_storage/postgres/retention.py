@@ -46,6 +46,23 @@ _DELETE: Final = """
 """
 
 
+def old_types(connection: PostgresConnection, now: int) -> list[tuple[str, str, int]]:
+    """Return the organizations and types with old events, and the time before which.
+
+    Args:
+        connection: The connection, in a transaction with the lock of upkeep.
+        now: The time, in microseconds since 1970.
+    """
+    return [
+        (
+            namespace,
+            event_type,
+            (now - keep) // MICROSECONDS_PER_HOUR * MICROSECONDS_PER_HOUR,
+        )
+        for namespace, keep, event_type in connection.execute(_TYPES).fetchall()
+    ]
+
+
 def delete_old_events(
     connection: PostgresConnection, now: int, received_before: int
 ) -> bool:
@@ -57,8 +74,7 @@ def delete_old_events(
         received_before: The last time of receipt of an event whose key is forgotten, in
             the same unit.
     """
-    for namespace, keep, event_type in connection.execute(_TYPES).fetchall():
-        before = (now - keep) // MICROSECONDS_PER_HOUR * MICROSECONDS_PER_HOUR
+    for namespace, event_type, before in old_types(connection, now):
         (count,) = connection.execute(
             _DELETE,
             {

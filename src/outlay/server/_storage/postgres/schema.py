@@ -241,6 +241,21 @@ _MIGRATIONS: Final = (
     );
     """
     ),
+    _postgres(
+        """
+    ALTER TABLE erasures ADD COLUMN rewritten_day int NOT NULL DEFAULT -2147483648;
+    -- is_changing: old events of the day are being deleted in ClickHouse.
+    ALTER TABLE moved_days ADD COLUMN is_changing boolean NOT NULL DEFAULT false;
+    -- Moved events that no view counts on any more, and that will be deleted.
+    CREATE TABLE moved_deletions (
+        namespace TEXT NOT NULL,
+        type TEXT NOT NULL,
+        deleted_before bigint NOT NULL,
+        noted_at bigint NOT NULL,
+        PRIMARY KEY (namespace, type)
+    );
+    """
+    ),
     _postgres(budgets.ROTATION),
 )
 

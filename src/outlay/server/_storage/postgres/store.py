@@ -37,7 +37,11 @@ from outlay.server._storage.postgres import (
     receipts,
     rollups,
 )
-from outlay.server._storage.postgres.history import history_needed, history_state
+from outlay.server._storage.postgres.history import (
+    has_history,
+    history_needed,
+    history_state,
+)
 from outlay.server._storage.postgres.locks import Lock
 from outlay.server._storage.postgres.receipts import MICROSECONDS_PER_DAY, key_hash
 from outlay.server._storage.postgres.retention import delete_old_events
@@ -420,8 +424,15 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
             or rollups.fold(self._writer) > 0
             or self._catch_up()
             or self._delete_ended()
-            or self._erase()
-            or delete_old_events(self._writer, now, now - self._dedupe_window)
+            or self._change_events(now)
+        )
+
+    def _change_events(self, now: int) -> bool:
+        """Rename or delete events, unless the one who moves days does it for both."""
+        if has_history(self._writer):
+            return False
+        return self._erase() or delete_old_events(
+            self._writer, now, now - self._dedupe_window
         )
 
     def _turn_ring(self, now: int) -> bool:

@@ -1,0 +1,69 @@
+"""A ledger whose days move to ClickHouse at each turn of deferred work."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from outlay.server._storage.clickhouse.connection import Connection
+from outlay.server._storage.clickhouse.mover import HistoryMover
+from outlay.server._storage.clickhouse.store import HistoryStore
+from tests.support.clickhouse_server import new_database_url
+from tests.support.postgres_server import empty_database
+from tests.support.stores import (
+    DEDUPE_WINDOW,
+    HOUR,
+    new_or_spare_database,
+    spare_database,
+)
+
+if TYPE_CHECKING:
+    from outlay.server._storage.store import Store
+
+DAY = 24 * HOUR
+
+
+class MovingStore(HistoryStore):
+    """A store whose deferred work moves all days, also those of its dedupe window."""
+
+    def __init__(self, url: str, clickhouse_url: str) -> None:
+        super().__init__(url, clickhouse_url, dedupe_window=DEDUPE_WINDOW)
+        self._test_mover = HistoryMover(
+            url, clickhouse_url, DEDUPE_WINDOW, slice_events=7, longest_read=0
+        )
+
+    def do_background_work(self, now: int) -> bool:
+        """Do the store's own work first, and then move days."""
+        if super().do_background_work(now):
+            return True
+        return self._test_mover.step(now + DEDUPE_WINDOW + 2 * DAY)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._test_mover.close()
+        super().close()
+
+
+class HistoryLane:
+    """PostgreSQL and ClickHouse, with databases of their own."""
+
+    def __init__(self) -> None:
+        self._url = new_or_spare_database()
+        self._clickhouse_url = new_database_url()
+        self._store: MovingStore | None = None
+
+    def open(self) -> Store:
+        """Open both."""
+        if self._store is not None:
+            self._store.close()
+        self._store = MovingStore(self._url, self._clickhouse_url)
+        return self._store
+
+    def close(self) -> None:
+        """Close the store, and delete all data."""
+        if self._store is not None:
+            self._store.close()
+            empty_database(self._url)
+            with closing(Connection(self._clickhouse_url)) as history:
+                history.command(f"DROP DATABASE IF EXISTS {history.database}")
+        spare_database(self._url)

@@ -23,6 +23,8 @@ KEY: Final = "sk_test_docs_pages"
 RUNS: Final = {
     "how-to/month-end.md": 11,
     "exports.md": 3,
+    "how-to/backup.md": 1,
+    "how-to/deploy.md": 1,
     "margins.md": 2,
     "budgets.md": 4,
     "corrections.md": 3,
@@ -37,7 +39,7 @@ RUNS: Final = {
 _PLACEHOLDER: Final = re.compile(r"\b(evt|cor|key|ok1)_\w{6,}|example\.com|<|…")
 """Marks a command that names a thing of the reader's own."""
 
-_ELSEWHERE: Final = ("serve", "agent", "restore", "journal move")
+_ELSEWHERE: Final = ("serve", "agent", "restore", "store copy", "journal move")
 """Commands that run without end, or need a stopped server or a journal of before."""
 
 _DIFFERS: Final = {"reconcile": 4}
@@ -65,8 +67,9 @@ def month(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OUTLAY_JOURNAL_DIR", str(tmp_path / "journal"))
+    database = tmp_path / "costs.db"
     settings = ServerSettings(
-        port=0, database=tmp_path / "outlay.db", api_key=KEY, default_metrics=True
+        port=0, database=database, api_key=KEY, default_metrics=True
     )
     with BackgroundServer(settings) as server:
         monkeypatch.setenv("OUTLAY_BASE_URL", server.url)

@@ -33,9 +33,6 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Final
 
-from rich.console import Console
-from rich.table import Table
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -308,7 +305,7 @@ def rows(python: str) -> Iterator[tuple[str, ...]]:
         own = peer.package == "outlay"
         version = versions(sys.executable)["outlay"] if own else found.get(peer.package)
         if version is None:
-            Console(stderr=True).print(f"{peer.package} is not installed: left out")
+            print(f"{peer.package} is not installed: left out", file=sys.stderr)
             continue
         interpreter = sys.executable if own else python
         killed, away = kill(interpreter, peer), outage(interpreter, peer)
@@ -322,19 +319,14 @@ def rows(python: str) -> Iterator[tuple[str, ...]]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the table."""
+    """Print the table in Markdown."""
     (python,) = arguments or [sys.executable]
-    table = Table(
-        "package",
-        "kill: arrived",
-        "after the next start",
-        "outage: calls that raised",
-        "arrived after the next start",
-        title=f"of {EVENTS} events",
-    )
+    print(f"Of {EVENTS} events:")
+    print("| package | kill: arrived | after the next start ", end="")
+    print("| outage: calls that raised | arrived after the next start |")
+    print("|---|---|---|---|---|")
     for row in rows(python):
-        table.add_row(*row)
-    Console().print(table)
+        print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

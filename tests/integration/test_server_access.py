@@ -6,8 +6,9 @@ import logging
 import os
 import socket
 import ssl
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY: Final = "sk_test_access_of_tests"
+DEADLINE: Final = 30.0  # seconds; only a failing test waits that long
 ALL_ADDRESSES: Final = "0.0.0.0"  # noqa: S104 - what the tests are about
 
 
@@ -129,6 +131,46 @@ def test_tls_serves_who_trusts_the_certificate(
             httpx.get(url, verify=ssl.create_default_context())
         with pytest.raises(httpx.TransportError):
             httpx.get(url.replace("https", "http"))
+
+
+def test_unfinished_handshakes_make_room(
+    authority: trustme.CA, certificate: dict[str, Path]
+) -> None:
+    """A client without a key could else take all connections, and say nothing."""
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    with (
+        running(**certificate, max_connections_per_address=4) as server,
+        ExitStack() as opened,
+    ):
+        place = (urlsplit(server.url).hostname, urlsplit(server.url).port)
+        silent = [
+            opened.enter_context(socket.create_connection(place, timeout=DEADLINE))
+            for _ in range(12)
+        ]
+
+        response = httpx.get(f"{server.url}/healthz", verify=trusting, timeout=DEADLINE)
+
+        assert response.status_code == 200
+        assert is_closed(silent[0])
+
+
+def test_a_handshake_has_a_time_limit(certificate: dict[str, Path]) -> None:
+    """As the head of a request has."""
+    with running(**certificate, head_timeout=0.5) as server:
+        place = (urlsplit(server.url).hostname, urlsplit(server.url).port)
+        with socket.create_connection(place, timeout=DEADLINE) as silent:
+            assert is_closed(silent)
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Wait until the server closes a connection. Return False if it does not."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
 
 
 def test_one_file_can_hold_certificate_and_key(

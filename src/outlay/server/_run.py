@@ -13,7 +13,6 @@ import sys
 import threading
 from contextlib import contextmanager, suppress
 from errno import EADDRINUSE
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import uvicorn
@@ -31,6 +30,7 @@ from outlay.server._errors import (
 from outlay.server._http.connections import ConnectionLimits, Connections
 from outlay.server._http.host_check import HostCheck
 from outlay.server._http.limited_protocol import LimitedProtocol
+from outlay.server._http.tls import TlsHandshake
 from outlay.server._logs import limit_repeats
 from outlay.server._storage.opening import open_store
 
@@ -393,8 +393,12 @@ def check_certificate(settings: ServerSettings) -> None:
     Raises:
         CertificateError: The certificate or its key cannot be used.
     """
+    _tls_context(settings)
+
+
+def _tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
     if settings.tls_cert is None:
-        return
+        return None
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(settings.tls_cert, settings.tls_key)
@@ -403,6 +407,7 @@ def check_certificate(settings: ServerSettings) -> None:
             f"the certificate {settings.tls_cert} cannot be used ({error}); check that "
             "both files can be read, are PEM, and belong together"
         ) from error
+    return context
 
 
 def _allow_many_files() -> None:
@@ -432,14 +437,20 @@ def _limits(settings: ServerSettings) -> ConnectionLimits:
 def _config(
     core: ServerCore, middleware: Sequence[Middleware], connections: Connections
 ) -> uvicorn.Config:
-    protocol: Any = partial(LimitedProtocol, connections=connections)
+    context = _tls_context(core.settings)
+
+    def protocol(**parts: Any) -> asyncio.Protocol:  # noqa: ANN401 - uvicorn's own
+        http = LimitedProtocol(**parts, connections=connections)
+        if context is None:
+            return http
+        ending = parts["server_state"].connections
+        return TlsHandshake(http, context, connections, ending)
+
     limit_repeats()
     checked = [Middleware(HostCheck, settings=core.settings), *middleware]
     return uvicorn.Config(
         app_for(core, checked),
-        http=protocol,
-        ssl_certfile=core.settings.tls_cert,
-        ssl_keyfile=core.settings.tls_key,
+        http=protocol,  # type: ignore[arg-type] # called as the class would be
         loop="auto",  # uvloop where there is one
         ws="none",
         lifespan="on",

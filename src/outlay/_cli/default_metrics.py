@@ -41,7 +41,7 @@ def create_missing_defaults(api: Api) -> list[CostMetric]:
 
 
 def is_default(metric: CostMetric) -> bool:
-    """Return whether ``metric`` is a default metric that nobody has changed."""
+    """Return whether ``metric`` is a default metric that no person has changed."""
     return (
         DEFAULT_METRICS.get(metric.event_type or "") == metric.name
         and metric.group_by == {name: f"$.{name}" for name in _DIMENSIONS}

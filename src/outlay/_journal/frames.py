@@ -52,8 +52,8 @@ pack_header_into = Struct("<4sIIB").pack_into
 It leaves the stamp out, which is 0 in a new segment. An agent may write the stamp as
 soon as it sees the state, and a later store would undo that.
 
-A kill between two of its stores leaves a frame without a state. The caller was not yet
-told that the event is tracked."""
+A kill between two of its stores leaves a frame without a state. `track_cost` has not
+returned to the caller yet."""
 
 _unpack_header = _FRAME_HEADER.unpack_from
 

@@ -157,7 +157,7 @@ class DestinationHealth:
         elif effect is ServerEffect.PAUSE:
             self._pause(worst)
         elif effect is ServerEffect.FEWER and not retry_after and in_flight > 1:
-            pass  # other requests are in flight: the limit drops, and nobody waits
+            pass  # other requests are in flight: the limit drops, and no request waits
         else:
             self._slow_down(worst.message, retry_after)
 

@@ -67,7 +67,7 @@ def with_iterations(whole: Observation, response: Response) -> Iterator[Observat
     iterations = [each for each in usage.get("iterations") or () if each]
     unknown = {str(each.get("type")) for each in iterations} - _KNOWN
     if unknown:
-        # Nobody knows yet whether the message's usage contains such an iteration.
+        # It is not known yet whether the message's usage contains such an iteration.
         kinds = ", ".join(sorted(unknown))
         whole = replace(whole, contradiction=f"the billing of {kinds} is not known")
     elif _is_free_refusal(response):

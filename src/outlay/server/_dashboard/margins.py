@@ -34,7 +34,7 @@ class Money(NamedTuple):
     """Revenue beside cost in the period of a page.
 
     Attributes:
-        margins: The margins. None if they cannot be told.
+        margins: The margins. None if a rate is missing.
         windows: The windows of `Margins.window_revenue`, one for each bucket.
         warnings: The facts that a reader must know.
     """

@@ -2,7 +2,7 @@
 
 A query that computes for seconds in Python would hold up every other thread of the
 server. So the server gives it to this process, which has a lower priority. Both speak
-in pickles over pipes. The server starts the process, and nobody else writes to it.
+in pickles over pipes. The server starts the process, and no other process writes to it.
 """
 
 from __future__ import annotations

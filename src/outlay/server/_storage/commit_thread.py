@@ -114,7 +114,7 @@ class CommitThread:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread takes events: it was started, and not told to stop."""
+        """Whether the thread takes events: it was started, and does not stop."""
         return self._thread.is_alive() and not self._stopping
 
     def waiting_events(self) -> int:

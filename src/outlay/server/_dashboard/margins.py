@@ -34,7 +34,7 @@ class Money(NamedTuple):
     """Revenue beside cost in the period of a page.
 
     Attributes:
-        margins: The margins. None if a rate is missing.
+        margins: The margins. None if they cannot be computed; a warning says why.
         windows: The windows of `Margins.window_revenue`, one for each bucket.
         warnings: The facts that a reader must know.
     """

@@ -1,6 +1,6 @@
 """Run the product under load, kill parts of it, and compare with the provider's ledger.
 
-    python examples/service/run.py --seconds 60
+    python examples/service/run.py --seconds 45
 
 It starts outlay's server, a stand-in for two providers, the API, and a Celery worker.
 Customers send requests, and repeat those that fail. Meanwhile the API, a process of the
@@ -67,9 +67,9 @@ class Service:
         self.commands = {
             "server": (*outlay, "serve", "--port", str(ports[0]), *database),
             "provider": (*uvicorn, str(ports[1]), "provider:app"),
-            "API": (*uvicorn, str(ports[2]), "product:app"),
+            "API": (*uvicorn, str(ports[2]), "api:app"),
             "worker": (
-                *(python, "-m", "celery", "-A", "product:celery", "worker"),
+                *(python, "-m", "celery", "-A", "worker:celery", "worker"),
                 *("--concurrency", "2", "--loglevel", "critical", "--without-mingle"),
             ),
         }
@@ -206,9 +206,10 @@ def play(service: Service, seconds: float) -> bool:
     """Run everything, and return whether the totals are equal."""
     for name in service.commands:
         service.start(name)
-    for url in (service.server, service.provider, service.api):
-        wait_until(partial(responds, url), f"{url} is up")
+    wait_until(partial(responds, service.server), "outlay's server is up")
     import_revenue(service)
+    for url in (service.provider, service.api):
+        wait_until(partial(responds, url), f"{url} is up")
     requests = under_load(service, seconds)
     print(f"{requests} requests")
     ledger = service.folder / "ledger.jsonl"
@@ -267,7 +268,7 @@ def this_month() -> str:
 def main() -> int:
     """Read the arguments, and run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60, help="of load")
+    parser.add_argument("--seconds", type=float, default=45, help="of load")
     parser.add_argument("--stay", action="store_true", help="keep the dashboard up")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

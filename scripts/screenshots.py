@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -66,7 +67,7 @@ PICTURES: Final = (
     Picture("events", f"/events?{MONTH}&id=cus_acme", height=760),
     Picture("revenue", f"/revenue?{MONTH}", height=1000),
     Picture("budgets", "/budgets", height=640),
-    Picture("budgets-phone", "/budgets", width=360, height=740),
+    Picture("budgets-phone", "/budgets", width=360, height=800),
     Picture("metrics", f"/cost-metrics?{MONTH}", height=700),
     Picture("metric-form", f"/cost-metrics?{MONTH}&new=", height=760),
     Picture("health", f"/data-health?{MONTH}", height=900),
@@ -98,7 +99,8 @@ def main() -> int:
         send_events(client, a_day=A_DAY)
         send_revenue(client)
         send_odd_events(client)
-        send_budgets(client)
+        send_budgets(client, acme="1100", everything="8000")
+        wait_for_thresholds(client)
         server.create_key("billing-worker", {"events:create"})
         server.create_key("finance", {"costs:read", "events:read", "revenue:read"})
         browser = playwright.chromium.launch(
@@ -113,6 +115,16 @@ def main() -> int:
     if too_large:
         print(f"larger than {MAX_BYTES} bytes: {', '.join(too_large)}")
     return 1 if too_large else 0
+
+
+def wait_for_thresholds(client: httpx.Client) -> None:
+    """Wait until the server has evaluated both budgets in the background."""
+    ends = time.monotonic() + 60
+    while not all(
+        client.get(f"/v0/budgets/{one}").json()["state"]["passed"]
+        for one in ("acme", "all")
+    ):
+        assert time.monotonic() < ends, "no threshold was passed"
 
 
 def take(browser: Browser, url: str, picture: Picture) -> int:

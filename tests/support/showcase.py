@@ -153,11 +153,19 @@ def send_revenue(client: httpx.Client) -> None:
     assert response.status_code == 200, response.text
 
 
-def send_budgets(client: httpx.Client) -> None:
-    """Store budgets that are below and over their limits, and a webhook."""
+def send_budgets(
+    client: httpx.Client, *, acme: str = "45.5", everything: str = "5000"
+) -> None:
+    """Store budgets that are below and over their limits, and a webhook.
+
+    Args:
+        client: A client of the server.
+        acme: The limit of one customer.
+        everything: The limit of all costs.
+    """
     budgets: dict[str, dict[str, object]] = {
-        "acme": {"name": "Acme GmbH", "limit": "45.5", "customerId": "cus_acme"},
-        "all": {"name": "Everything", "limit": "5000", "thresholds": [50, 90]},
+        "acme": {"name": "Acme GmbH", "limit": acme, "customerId": "cus_acme"},
+        "all": {"name": "Everything", "limit": everything, "thresholds": [50, 90]},
         "openai": {
             "name": "OpenAI",
             "limit": "9000",

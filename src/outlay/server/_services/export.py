@@ -10,7 +10,7 @@ from outlay.server._services.export_rows import (
     EVENT_COLUMNS,
     TOTAL_COLUMNS,
     TotalKind,
-    encode_json,
+    encode_json_lines,
     event_page,
     total_page,
     total_rows,
@@ -88,6 +88,4 @@ def _csv(rows: Sequence[Row]) -> bytes:
 
 
 def _json_lines(columns: Sequence[str], rows: Sequence[Row]) -> bytes:
-    return b"".join(
-        encode_json(dict(zip(columns, row, strict=True))) + b"\n" for row in rows
-    )
+    return encode_json_lines([dict(zip(columns, row, strict=True)) for row in rows])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -29,9 +30,12 @@ Row: TypeAlias = Sequence[str | None]
 """The values of a row. Every amount is a text with all of its digits."""
 
 DAY: Final = 86_400_000_000  # microseconds
+_REMEMBERED: Final = 4096  # texts that rows share
 _CURSOR: Final = re.compile(r"(cst_[a-zA-Z0-9]+)_(-?\d{1,9})", re.ASCII)
 
-encode_json: Final = msgspec.json.Encoder().encode
+_encoder: Final = msgspec.json.Encoder()
+encode_json: Final = _encoder.encode
+encode_json_lines: Final = _encoder.encode_lines
 
 
 class RowPage(NamedTuple):
@@ -41,13 +45,20 @@ class RowPage(NamedTuple):
     cursor: str | None
 
 
+class Dimensions(NamedTuple):
+    """The values of dimensions, by name and as JSON. Many rows share them."""
+
+    values: Mapping[str, str]
+    text: str
+
+
 class GroupTotal(NamedTuple):
     """What one customer and set of dimensions cost in a metric on one day.
 
     Attributes:
         day: The start of the day in UTC, in microseconds since 1970.
         customer: The customer's id.
-        dimensions: The values of the metric's dimensions, by name.
+        dimensions: The values of the metric's dimensions.
         events: The number of events, net.
         quantity: The net quantity.
         cost: The net cost.
@@ -57,7 +68,7 @@ class GroupTotal(NamedTuple):
     metric: CompiledMetric
     day: int
     customer: str
-    dimensions: Mapping[str, str]
+    dimensions: Dimensions
     events: int
     quantity: Decimal
     cost: Decimal
@@ -184,9 +195,9 @@ def total_rows(total: GroupTotal) -> Sequence[Row]:
         (
             cost.id,
             cost.name,
-            format_instant(total.day)[:10],
+            _day_text(total.day),
             total.customer,
-            encode_json(total.dimensions).decode(),
+            total.dimensions.text,
             str(total.events),
             quantity,
             cost.unit,
@@ -196,6 +207,17 @@ def total_rows(total: GroupTotal) -> Sequence[Row]:
             cost.currency,
         ),
     )
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _day_text(day: int) -> str:
+    return format_instant(day)[:10]
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _dimensions(names: tuple[str, ...], values: tuple[str, ...]) -> Dimensions:
+    by_name = dict(zip(names, values, strict=True))
+    return Dimensions(by_name, encode_json(by_name).decode())
 
 
 def _days(
@@ -251,20 +273,22 @@ def _totals(source: _Source, day: int, *, is_corrected: bool) -> Iterator[GroupT
     metric = source.metric
     net = _groups(source, day, gross=False)
     gross = _groups(source, day, gross=True) if is_corrected else net
+    names = tuple(metric.names)
+    unit_cost = metric.cost.unit_cost
+    is_money = unit_cost == 1  # then the quantity is the cost, to the last digit
     for key in sorted({**net, **gross}):
-        customer, *values = key
         total, before = net.get(key), gross.get(key)
         quantity = _quantity(total)
-        cost = multiply(quantity, metric.cost.unit_cost)
+        cost = quantity if is_money else multiply(quantity, unit_cost)
         if before is not total:
-            before_cost = multiply(_quantity(before), metric.cost.unit_cost)
+            before_cost = multiply(_quantity(before), unit_cost)
         else:
             before_cost = cost
         yield GroupTotal(
             metric,
             day * DAY,
-            customer,
-            dict(zip(metric.names, values, strict=True)),
+            key[0],
+            _dimensions(names, key[1:]),
             0 if total is None else total.events,
             quantity,
             cost,

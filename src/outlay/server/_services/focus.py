@@ -11,6 +11,7 @@ So is ``ChargeClass``, because only a charge of an invoice can be a ``Correction
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._metering.decimals import format_plain
@@ -70,6 +71,7 @@ _SERVICES: Final = (
     ("cost.messaging", "Other", "Other (Other)"),
 )
 _OTHER: Final = ("Other", "Other (Other)")
+_REMEMBERED_DAYS: Final = 512
 _DEFAULT_STATUS: Final = {True: "reported", False: "manual"}
 _UNKNOWN: Final = "unknown"
 _EVENTS_UNIT: Final = "Requests"
@@ -94,12 +96,12 @@ def _row(total: GroupTotal, amount: Decimal, *, is_usage: bool) -> Row:
     cost = total.metric.cost
     text = format_plain(amount)
     start, end = _month(total.day)
-    provider = total.dimensions.get("provider") or _UNKNOWN
+    provider = total.dimensions.values.get("provider") or _UNKNOWN
     category, subcategory = _service(cost.event_type or "")
     quantity, unit = _usage(total) if is_usage else ("", "")
     tags = {
         name: value
-        for name, value in total.dimensions.items()
+        for name, value in total.dimensions.values.items()
         if value and name != _STATUS
     }
     values = {
@@ -135,7 +137,8 @@ def _row(total: GroupTotal, amount: Decimal, *, is_usage: bool) -> Row:
         "ServiceSubcategory": subcategory,
         "Tags": encode_json({**tags, "customer": total.customer}).decode(),
         # An event of another client than outlay's does not say it.
-        _STATUS: (is_usage and total.dimensions[_STATUS]) or _DEFAULT_STATUS[is_usage],
+        _STATUS: (is_usage and total.dimensions.values[_STATUS])
+        or _DEFAULT_STATUS[is_usage],
         "x_CostMetricId": cost.id,
         "x_CustomerId": total.customer,
     }
@@ -160,6 +163,7 @@ def _service(event_type: str) -> tuple[str, str]:
     return _OTHER
 
 
+@lru_cache(maxsize=_REMEMBERED_DAYS)
 def _month(at: int) -> tuple[str, str]:
     """Return the start and the end of the month of an instant."""
     day = from_microseconds(at)
@@ -168,6 +172,7 @@ def _month(at: int) -> tuple[str, str]:
     return _text(start), _text(datetime(year, month + 1, 1, tzinfo=UTC))
 
 
+@lru_cache(maxsize=_REMEMBERED_DAYS)
 def _instant(at: int) -> str:
     return _text(from_microseconds(at))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from outlay.server._records import Event
 
+ROOT: Final = Path(__file__).parents[2]
 DAY: Final = 24 * MICROSECONDS_PER_HOUR
 FIRST: Final = 20_000  # the first day of receipt, in days since 1970
 
@@ -207,3 +210,67 @@ def test_two_servers_may_migrate_at_the_same_time(history: Connection) -> None:
     again = Connection(f"clickhouse://{str(history).partition('://')[2]}")
     migrate(again)
     again.close()
+
+
+def statements_of(name: str) -> list[str]:
+    """Return the statements of a file that the pages offer."""
+    text = (ROOT / "docs" / "how-to" / name).read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("--")]
+    return [one.strip() for one in "\n".join(lines).split(";") if one.strip()]
+
+
+def columns_of(connection: Connection) -> list[object]:
+    """Return all columns of a database, and the order of the tables."""
+    where = f"WHERE database = '{connection.database}'"
+    return [
+        *connection.rows(
+            "SELECT table, name, type, default_expression, compression_codec"  # noqa: S608 - a test's
+            f" FROM system.columns {where} ORDER BY table, name"
+        ),
+        *connection.rows(
+            "SELECT name, partition_key, sorting_key FROM system.tables"  # noqa: S608 - a test's
+            f" {where} ORDER BY name"
+        ),
+    ]
+
+
+def test_the_offered_replicated_tables_are_those_of_this_version(
+    history: Connection,
+) -> None:
+    """This engine has no Keeper, so that the tables are made without replicas."""
+    other = Connection(new_database_url())
+    for statement in statements_of("clickhouse-replicated.sql"):
+        history.command(f"EXPLAIN AST {statement}")
+        if "PROFILE" not in statement:
+            plain = re.sub(r"Replicated(MergeTree)\([^)]*\)", r"\1", statement)
+            plain = plain.replace(" ON CLUSTER outlay", "")
+            other.command(re.sub(r"\boutlay\b(?!_)", other.database, plain))
+    try:
+        assert columns_of(other) == columns_of(history)
+        migrate(other)  # it finds its own version
+    finally:
+        other.command(f"DROP DATABASE {other.database}")
+        other.close()
+
+
+def test_statements_about_sharded_days_are_understood(history: Connection) -> None:
+    """ClickHouse parses them. Only a real cluster can execute them."""
+    replicated = statements_of("clickhouse-replicated.sql")
+    columns = {
+        one[one.index("day Int32") :] for one in replicated if "day Int32" in one
+    }
+    for statement in statements_of("clickhouse-sharded.sql"):
+        history.command(f"EXPLAIN AST {statement}")
+        if "day Int32" in statement:
+            table = statement[statement.index("day Int32") :].partition("ENGINE")[0]
+            assert {one.partition("ENGINE")[0] for one in columns} == {table}
+    with pytest.raises(DatabaseError, match="no name of a cluster"):
+        Connection("clickhouse://localhost/outlay?cluster=a-b")
+    sharded = Connection("clickhouse://localhost/outlay?cluster=shards")
+    for statement in (
+        f"ALTER TABLE {sharded.local('events')} DROP PARTITION 20000",
+        f"DELETE FROM {sharded.local('events')} WHERE day = 20000 AND seq > 5",  # noqa: S608 - a test's
+        sharded.replace_partition("events", 20_000, "rewritten"),
+    ):
+        assert "_local ON CLUSTER shards " in statement
+        history.command(f"EXPLAIN AST {statement}")

@@ -350,10 +350,11 @@ def test_old_events_leave_clickhouse_when_no_view_needs_them(places: Places) -> 
         for now in (NOW, later):
             places.move(now)
             with store.reading() as reader:
-                events = reader.events("org_a", EventFilter(), 100, None).events
+                page = reader.events("org_a", EventFilter(), 100, None)
                 count = reader.count_events("org_b", EventFilter())
             left = 4 if now == NOW else 2  # an earlier view may still read them
-            assert [one.event.key for one in events] == ["k3", "k2", "k1", "k0"][:left]
+            found = [one.event.key for one in page.events]
+            assert found == ["k3", "k2", "k1", "k0"][:left]
             assert count == 2
             assert quantity(store, cost, START, START + 4 * DAY) == 4
         with pytest.raises(HttpProblem, match="are deleted"):

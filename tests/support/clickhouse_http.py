@@ -7,6 +7,7 @@ a database, and errors with their code.
 
 from __future__ import annotations
 
+import io
 import re
 import socket
 import sys
@@ -47,7 +48,9 @@ class _Handler(BaseHTTPRequestHandler):
         url = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
         body = self._read_body()
         if self.headers.get("Content-Encoding") == "lz4":
-            body = lz4.frame.decompress(body)
+            # A large body has several frames.
+            with lz4.frame.open(io.BytesIO(body)) as frames:
+                body = frames.read()
         query = url.get("query", "").encode()
         parameters = {
             name.removeprefix(_PARAMETER): value

@@ -51,7 +51,8 @@ class Connection:
 
     Args:
         url: Such as ``clickhouse://user@host:8123/outlay?secure=true``. The password
-            may be in the variable ``CLICKHOUSE_PASSWORD`` instead.
+            may be in the variable ``CLICKHOUSE_PASSWORD`` instead. ``cluster=name``
+            names the cluster of sharded tables.
 
     Raises:
         DatabaseError: The URL has a mistake.
@@ -68,10 +69,13 @@ class Connection:
             raise DatabaseError(
                 f"{self.database!r} is no name of a database; use letters, digits and _"
             )
-        self.is_secure: Final = parse_qs(parts.query).get("secure", [""])[-1] in {
-            "1",
-            "true",
-        }
+        options = parse_qs(parts.query)
+        self.is_secure: Final = options.get("secure", [""])[-1] in {"1", "true"}
+        self._cluster: Final = options.get("cluster", [""])[-1]
+        if self._cluster and not _NAME.fullmatch(self._cluster):
+            raise DatabaseError(
+                f"{self._cluster!r} is no name of a cluster; use letters, digits and _"
+            )
         self._host: Final = parts.hostname
         self._port: Final = parts.port or (_TLS_PORT if self.is_secure else _PORT)
         self._user: Final = unquote(parts.username or "default")
@@ -84,6 +88,23 @@ class Connection:
     def __str__(self) -> str:
         """Return the place, without the user and the password."""
         return f"{_SCHEME}://{self._host}:{self._port}/{self.database}"
+
+    def local(self, table: str) -> str:
+        """Return a table as the object of a change of partitions or rows.
+
+        A sharded table is changed on each shard, in the table that has its rows.
+        """
+        if not self._cluster:
+            return f"{self.database}.{table}"
+        return f"{self.database}.{table}_local ON CLUSTER {self._cluster}"
+
+    def replace_partition(self, table: str, day: int, source: str) -> str:
+        """Return the statement that replaces a day of a table by that of another."""
+        suffix = "_local" if self._cluster else ""
+        return (
+            f"ALTER TABLE {self.local(table)} REPLACE PARTITION {day:d}"
+            f" FROM {self.database}.{source}{suffix}"
+        )
 
     def command(self, statement: str) -> None:
         """Execute a statement without rows.

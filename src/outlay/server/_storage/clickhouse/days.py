@@ -69,7 +69,7 @@ def write_day(
     """
     if after:
         connection.command(
-            f"DELETE FROM {connection.database}.events WHERE day = {day:d}"
+            f"DELETE FROM {connection.local('events')} WHERE day = {day:d}"
             f" AND seq > {after:d}"
         )
     else:
@@ -156,11 +156,9 @@ def check_day(
         )
 
 
-def drop_day(connection: Connection, day: int) -> None:
+def drop_day(connection: Connection, day: int, table: str = "events") -> None:
     """Delete all events of a day of receipt."""
-    connection.command(
-        f"ALTER TABLE {connection.database}.events DROP PARTITION {day:d}"
-    )
+    connection.command(f"ALTER TABLE {connection.local(table)} DROP PARTITION {day:d}")
 
 
 def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:

@@ -13,6 +13,7 @@ from outlay.server._storage.clickhouse.days import (
     EVENT_COLUMNS,
     DayDiffersError,
     contents,
+    drop_day,
     write_rows,
 )
 from outlay.server._storage.clickhouse.event_rows import events_where
@@ -81,7 +82,7 @@ def _rewrite_day(clickhouse: Connection, job: Job, day: int) -> None:
     [(count,)] = clickhouse.rows(f"SELECT count() FROM {table} WHERE {of_customer}")
     if not count:
         return
-    clickhouse.command(f"ALTER TABLE {rewritten} DROP PARTITION {day:d}")
+    drop_day(clickhouse, day, REWRITTEN)
     columns = ", ".join(EVENT_COLUMNS)
     clickhouse.command(
         f"INSERT INTO {rewritten} ({columns}) SELECT {columns} FROM {table}"
@@ -95,10 +96,8 @@ def _rewrite_day(clickhouse: Connection, job: Job, day: int) -> None:
             f"ClickHouse at {clickhouse} did not take all events of day {day}, which "
             "were written again for an erasure; the old ones stay, and it is repeated"
         )
-    clickhouse.command(
-        f"ALTER TABLE {table} REPLACE PARTITION {day:d} FROM {rewritten}"
-    )
-    clickhouse.command(f"ALTER TABLE {rewritten} DROP PARTITION {day:d}")
+    clickhouse.command(clickhouse.replace_partition("events", day, REWRITTEN))
+    drop_day(clickhouse, day, REWRITTEN)
 
 
 def _condition(job: Job) -> str:

@@ -132,7 +132,10 @@ def _delete_of_day(clickhouse: Connection, day: int, conditions: list[str]) -> N
         f"SELECT count() FROM {table} WHERE day = {day:d} AND NOT {condition}"
     )
     if others:
-        clickhouse.command(f"DELETE FROM {table} WHERE day = {day:d} AND {condition}")
+        clickhouse.command(
+            f"DELETE FROM {clickhouse.local('events')} WHERE day = {day:d}"
+            f" AND {condition}"
+        )
     else:
         drop_day(clickhouse, day)
 

@@ -28,9 +28,13 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "examples" / "deploy"
 DOCKERFILE: Final = (FOLDER / "Dockerfile").read_text("utf-8").replace("\\\n", "")
-SERVICES: Final[dict[str, Any]] = yaml.safe_load(
-    (FOLDER / "compose.yaml").read_text("utf-8")
-)["services"]
+SERVICES: Final[dict[str, Any]] = {
+    name: service
+    for name, service in yaml.safe_load((FOLDER / "compose.yaml").read_text("utf-8"))[
+        "services"
+    ].items()
+    if "build" in service  # the image of outlay, and not PostgreSQL's
+}
 
 VARIABLES: Final = {f"OUTLAY_{name.upper()}" for name in Settings.model_fields} | {
     f"OUTLAY_SERVER_{name.upper()}" for name in ServerSettings.model_fields

@@ -109,6 +109,7 @@ def test_a_healthy_set_up_is_all_ok_and_zero(server: BackgroundServer) -> None:
         "credential",
         "batches",
         "metrics",
+        "store",
     }
     assert KEY not in ran.out
 

@@ -358,6 +358,7 @@ def test_two_servers_take_the_events_of_one_client(server: PostgresServer) -> No
         assert summary.json()["totalQuantity"] == 2, summary.text
         metrics = client.get(f"{one.url}/metrics").text
         assert 'outlay_store_info{engine="PostgreSQL"} 1' in metrics
+        assert client.get(f"{one.url}/readyz").json()["store"] == "PostgreSQL"
 
         server.kill()
         ready = client.get(f"{one.url}/readyz")

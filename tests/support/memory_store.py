@@ -263,6 +263,10 @@ class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter, MemoryBudgetWrite
         """Return 0, because nothing is on disk."""
         return 0
 
+    def unfolded(self) -> int:
+        """Return 0, because nothing is deferred."""
+        return 0
+
     def moving(self) -> Moving | None:
         """Return None, because no day moves."""
         return None

@@ -207,6 +207,11 @@ class ServerCore:
         )
         info.add_metric((self.settings.engine,), 1)
         yield info
+        yield GaugeMetricFamily(
+            "outlay_unfolded_rows",
+            "Rows that deferred work has yet to fold into totals.",
+            self.store.unfolded(),
+        )
         moving = self.store.moving()
         if moving is not None:
             yield from moving_metrics(moving)

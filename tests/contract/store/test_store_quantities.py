@@ -255,3 +255,12 @@ def test_a_server_answers_any_question_like_the_plain_model(
 ) -> None:
     """Exact sums, extremes and counts, over any literals."""
     test_any_question_equals_the_plain_model.hypothesis.inner_test(lane, **question)
+
+
+def test_nothing_is_left_to_fold_after_the_deferred_work(store: Store) -> None:
+    """An operator looks at the number, to see whether the work keeps up."""
+    store.add_cost(make_cost())
+    store.append([make_simple_event("a"), make_simple_event("b")], START)
+    finish_background_work(store)
+
+    assert store.unfolded() == 0

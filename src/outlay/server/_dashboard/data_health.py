@@ -59,6 +59,7 @@ def data_health(visit: Visit) -> Page:
             "chips": filter_chips(visit),
             "since": f"{began.day} {began:%b %Y, %H:%M}",
             "store": visit.core.settings.engine,
+            "unfolded": count(visit.core.store.unfolded()),
             "kpis": _kpis(activity, sum(rows.values())),
             "chart": chart,
             "rate_rows": [

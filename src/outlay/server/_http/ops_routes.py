@@ -35,7 +35,8 @@ async def readiness(core: ServerCore, request: Request) -> Response:
     core.check_ready()
     moving = core.store.moving()
     history = msgspec.UNSET if moving is None else moving_response(moving)
-    return Response(200, encode(ReadyResponse("ready", history)))
+    ready = ReadyResponse("ready", core.settings.engine, core.store.unfolded(), history)
+    return Response(200, encode(ready))
 
 
 async def tell_version(core: ServerCore, request: Request) -> Response:

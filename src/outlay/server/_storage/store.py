@@ -355,6 +355,13 @@ class Store(Views, RevenueWriter, CorrectionWriter, BudgetWriter, Protocol):
         """Return the bytes that the store takes on disk. It is fast."""
         ...
 
+    def unfolded(self) -> int:
+        """Return the number of rows that deferred work has yet to fold into totals.
+
+        It is fast, and may be some seconds old.
+        """
+        ...
+
     def moving(self) -> Moving | None:
         """Return how far old days are moved. None if this store moves none.
 

@@ -347,10 +347,14 @@ class ReadyResponse(ResponseModel):
 
     Attributes:
         status: The word ``ready``.
+        store: The kind of the store, such as ``PostgreSQL``.
+        unfolded_rows: The rows that deferred work has yet to fold into totals.
         history: How far days are moved, if the server has a history.
     """
 
     status: str
+    store: str
+    unfolded_rows: int
     history: MovingResponse | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import httpx
+
 from outlay._cli.commands.doctor.file_systems import (
     file_system_type,
     file_system_warning,
@@ -425,6 +427,26 @@ def _server(settings: Settings) -> Iterator[Finding]:
     yield Finding(Level.OK, "batches", text)
     if response.status in _AUTHORISED:
         yield _metrics(settings)
+    yield from _store(settings)
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    """Yield what the reference server says of its store. Other servers say nothing."""
+    try:
+        response = httpx.get(
+            f"{settings.base_url.rstrip('/')}/readyz", timeout=settings.timeout
+        )
+        found = response.json()
+    except (httpx.HTTPError, ValueError):
+        return
+    if not isinstance(found, dict):
+        return
+    if response.status_code == 503 and "message" in found:
+        yield Finding(Level.FAIL, "store", str(found["message"]))
+    elif response.status_code == 200 and "store" in found:
+        waiting = pluralize(int(found.get("unfoldedRows", 0)), "row")
+        text = f"{found['store']}; {waiting} to fold into totals, which are exact"
+        yield Finding(Level.OK, "store", text)
 
 
 def _proxy(settings: Settings) -> str | None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from outlay.server._records import Erasure, ReceivedEvent, Retention
     from outlay.server._storage.postgres.connecting import PostgresConnection
 
+_MOST_COUNTED: Final = 1_000_000
 _OF_PERIOD: Final = (
     f"SELECT {READING_COLUMNS} FROM events WHERE namespace = :namespace"
     " AND type = :type AND at >= :start AND at < :end"
@@ -63,6 +64,13 @@ class PostgresReader(
             "SELECT pg_database_size(current_database())"
         ).fetchone()
         return int(size)
+
+    def count_deltas(self) -> int:
+        """Return the number of deltas that upkeep has not folded, a million at most."""
+        (count,) = self._connection.execute(
+            f"SELECT count(*) FROM (SELECT 1 FROM deltas LIMIT {_MOST_COUNTED}) t"
+        ).fetchone()
+        return int(count)
 
     def unmatched_types(
         self, namespace: str, start: int, end: int, *, as_of: int | None = None

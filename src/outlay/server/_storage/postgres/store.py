@@ -102,7 +102,7 @@ _PLACES: Final = 1 << 14
 _ATTEMPTS: Final = 5  # of a transaction that another one made fail
 _CATCH_UP_EVENTS: Final = 2000  # of one slice, for which posts to this server wait
 _STEP_MICROSECONDS: Final = 1_000_000  # between two looks for deferred work
-_SIZE_SECONDS: Final = 10.0  # for which the size of the database stays the same
+_FIGURES_SECONDS: Final = 10.0  # for which the figures of the database stay the same
 _SKEW_MICROSECONDS: Final = 1_000_000  # of a clock that is kept by NTP
 
 _COPY_EVENTS: Final = (
@@ -186,7 +186,7 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         self._offset: int | None = None
         self._stepped_at: int | None = None
         self._has_more = False
-        self._size = (float("-inf"), 0)
+        self._read_figures = (float("-inf"), (0, 0))
         try:
             self._check_history()
             self._connected()
@@ -211,16 +211,24 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         return self._watcher.knows(namespace, event_type)
 
     def stored_bytes(self) -> int:
-        """Return the bytes of the database. They are some seconds old.
+        """Return the bytes of the database. They are some seconds old."""
+        return self._figures()[0]
 
-        Metrics must be readable while PostgreSQL is down. They have the last size then.
+    def unfolded(self) -> int:
+        """Return the number of deltas that are in no rollup. It is some seconds old."""
+        return self._figures()[1]
+
+    def _figures(self) -> tuple[int, int]:
+        """Return the bytes of the database, and the number of deltas.
+
+        Metrics must be readable while PostgreSQL is down. They have the last ones then.
         """
-        read_at, size = self._size
-        if time.monotonic() - read_at > _SIZE_SECONDS:
+        read_at, figures = self._read_figures
+        if time.monotonic() - read_at > _FIGURES_SECONDS:
             with suppress(StoreUnavailableError), self._views.reading() as reader:
-                size = reader.database_bytes()
-            self._size = (time.monotonic(), size)
-        return size
+                figures = reader.database_bytes(), reader.count_deltas()
+            self._read_figures = (time.monotonic(), figures)
+        return figures
 
     def moving(self) -> Moving | None:
         """Return None, because no day moves."""

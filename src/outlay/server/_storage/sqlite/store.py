@@ -175,6 +175,10 @@ class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         paths = (self._path, self._path.with_name(self._path.name + "-wal"))
         return sum(path.stat().st_size for path in paths if path.exists())
 
+    def unfolded(self) -> int:
+        """Return the number of events that no rollup on disk has."""
+        return self._seq - self._folded
+
     def moving(self) -> Moving | None:
         """Return None, because no day moves."""
         return None

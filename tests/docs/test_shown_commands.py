@@ -22,6 +22,9 @@ PAGES: Final = [
     if "_build" not in page.parts
 ]
 PARSERS: Final = all_parsers()
+_OTHERS: Final = {"--enable-threads", "--preload", "--workers"}
+"""Options of web servers, on the page about them."""
+
 _SHOWN: Final = re.compile(
     r"`outlay ([^`\n]+)`|^\$ outlay (.+?)(?: {2,}#.*)?$", re.MULTILINE
 )
@@ -46,6 +49,20 @@ def test_each_shown_command_exists(page: Path) -> None:
     assert {shown: why for shown, why in wrong.items() if why} == {}
 
 
+def test_each_shown_option_exists() -> None:
+    """An option without its command cannot be tried, so it must exist at least."""
+    known = {name for parser in PARSERS.values() for name in all_options(parser)}
+    shown = {
+        (page.name, option)
+        for page in [ROOT / "README.md", *PAGES]
+        for option in re.findall(r"`(--[a-z][a-z-]+)[^`]*`", page.read_text("utf-8"))
+        if not {page.parent.name, page.parent.parent.name} & {"decisions"}
+    }
+
+    unknown = {(page, name) for page, name in shown if name not in known | _OTHERS}
+    assert unknown == set()
+
+
 def problem(shown: str) -> str:
     """Return the reason why a shown command fails, or ''."""
     name, *words = re.split(r"\s+(?:[|;>]|>>|&&)", shown)[0].split()
@@ -62,6 +79,11 @@ def problem(shown: str) -> str:
         elif children and re.fullmatch(r"[a-z-]+", word):
             return f"{parser.prog} has no {word}"
     return ""
+
+
+def all_options(parser: argparse.ArgumentParser) -> set[str]:
+    """Return the options of a command and of its actions."""
+    return options(parser).union(*map(all_options, subcommands(parser).values()))
 
 
 def options(parser: argparse.ArgumentParser) -> set[str]:

@@ -106,14 +106,17 @@ class NoCurrentOperationError(OutlayError, LookupError):
     """The running code is in no operation. The message says how to begin one."""
 
 
+def install_extra(extra: str) -> str:
+    """Return how to install an extra. No index has outlay, so that says from where."""
+    return f"in a checkout of outlay: pip install '.[{extra}]'"
+
+
 class MissingExtraError(OutlayError, ImportError):
     """A feature needs packages of an extra. The message names the command."""
 
     def __init__(self, feature: str, extra: str) -> None:
         self.extra = extra
-        super().__init__(
-            f"{feature} needs the extra '{extra}': pip install 'outlay[{extra}]'"
-        )
+        super().__init__(f"{feature} needs the extra '{extra}'; {install_extra(extra)}")
 
 
 class JournalError(OutlayError, OSError):

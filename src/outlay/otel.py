@@ -6,7 +6,7 @@
     provider = TracerProvider()
     provider.add_span_processor(CostSpanProcessor())
 
-Needs the extra ``otel``: ``pip install 'outlay[otel,pricing]'``.
+Needs the extra ``otel``. In a checkout: ``pip install '.[otel,pricing]'``.
 """
 
 from outlay._capture.span_attributes import (

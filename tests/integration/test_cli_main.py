@@ -232,7 +232,7 @@ def test_missing_package_is_one_line_that_names_the_extra(
     ran = run_without(missing, words)
 
     assert ran.returncode == ExitCode.USAGE
-    assert ran.stderr.endswith(f"pip install 'outlay[{extra}]'\n")
+    assert ran.stderr.endswith(f"pip install '.[{extra}]'\n")
     assert ran.stderr.count("\n") == 1
 
 

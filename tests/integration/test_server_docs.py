@@ -89,7 +89,7 @@ print("flask" in sys.modules)
         env=environment({}),
     )
 
-    assert "404 This page needs the extra 'api-docs': pip install" in ran.stdout
+    assert "404 This page needs the extra 'api-docs'. In a checkout" in ran.stdout
     assert ran.stdout.endswith("False\n")
 
 

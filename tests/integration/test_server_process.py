@@ -227,7 +227,7 @@ def test_a_missing_extra_is_named() -> None:
     )
 
     assert "MissingExtraError" in done.stderr
-    assert "pip install 'outlay[server]'" in done.stderr
+    assert "pip install '.[server]'" in done.stderr
 
 
 def test_a_server_that_cannot_start_up_says_so(tmp_path: Path) -> None:

@@ -189,7 +189,8 @@ def test_a_missing_extra_says_what_to_type() -> None:
     error = MissingExtraError("The reference server", "server")
 
     assert str(error) == (
-        "The reference server needs the extra 'server': pip install 'outlay[server]'"
+        "The reference server needs the extra 'server'; in a checkout of outlay: "
+        "pip install '.[server]'"
     )
 
 

@@ -66,7 +66,8 @@ SwaggerUIBundle({
 """
 
 _MISSING: Final = """\
-This page needs the extra 'api-docs': pip install 'outlay[api-docs]'
+This page needs the extra 'api-docs'. In a checkout of outlay:
+pip install '.[api-docs]'
 GET /openapi.json has the same description for programs.
 """
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from outlay.errors import install_extra
 from outlay.server._errors import DatabaseError
 from outlay.server._storage.sqlite.store import SqliteStore
 
@@ -56,8 +57,7 @@ def _optional_packages(extra: str = "postgres") -> Iterator[None]:
         yield
     except ImportError as error:
         raise DatabaseError(
-            f"this store needs more packages ({error}); install them with: "
-            f"pip install 'outlay[{extra}]'"
+            f"this store needs more packages ({error}); {install_extra(extra)}"
         ) from error
 
 

@@ -282,7 +282,7 @@ print(*configured_prices(Settings()).price(seen, datetime.now(UTC))[:2])
     )
 
     assert "missing_extra" in ran.stdout
-    assert "pip install 'outlay[pricing]'" in ran.stdout
+    assert "pip install '.[pricing]'" in ran.stdout
 
 
 def test_importing_outlay_loads_no_price_list() -> None:

@@ -16,6 +16,7 @@ import trustme
 from pydantic import ValidationError
 
 import outlay
+from outlay.api import Api
 from outlay.server import (
     BackgroundServer,
     CertificateError,
@@ -171,6 +172,24 @@ def is_closed(connection: socket.socket) -> bool:
         return True
     except TimeoutError:
         return False
+
+
+def test_clients_trust_the_authority_that_the_environment_names(
+    authority: trustme.CA,
+    certificate: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server on the same machine needs no proxy, and its certificate counts."""
+    path = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    with running(**certificate) as server:
+        settings: dict[str, Any] = {"base_url": server.url, "api_key": KEY}
+        with outlay.Client(**settings, durability="memory") as client:
+            assert client.budget("cus_1", timeout=20, strict=True) is None
+        with Api(**settings) as api:
+            assert api.metrics() == []
 
 
 def test_one_file_can_hold_certificate_and_key(

@@ -21,6 +21,8 @@ from outlay._model.settings import is_loopback
 from outlay.errors import OutlayError, RejectedError, UnavailableError
 
 if TYPE_CHECKING:
+    import ssl
+
     from outlay._model.settings import Settings
 
 _PATH: Final = "/v0/budgets"
@@ -159,7 +161,14 @@ class BudgetCache:
             headers=headers,
             timeout=self._settings.timeout,
             trust_env=not is_loopback(self._settings.base_url),
+            verify=self._certificates(),
         )
+
+    def _certificates(self) -> ssl.SSLContext | bool:
+        """Return the authorities that the environment names, also for this machine."""
+        if self._settings.base_url.startswith("https:"):
+            return httpx.create_ssl_context()
+        return True
 
     def _next(self) -> str | None:
         """Return the next customer. None ends the thread."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import httpx
 import tenacity
 
 from outlay._model.settings import Settings, is_loopback
@@ -14,8 +15,6 @@ from outlay.errors import ConfigError, ConflictError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    import httpx
 
     from outlay.api._calls import Call
     from outlay.api._models import CostMetric
@@ -62,11 +61,18 @@ class Connection:
         self._on_warning = on_warning
 
     def options(self) -> dict[str, Any]:
-        """Return the options of an HTTP client."""
-        return {
+        """Return the options of an HTTP client.
+
+        A server on this machine needs no proxy. It may have a certificate of an
+        authority that only ``SSL_CERT_FILE`` names.
+        """
+        options: dict[str, Any] = {
             "timeout": self.settings.timeout,
             "trust_env": not is_loopback(self.settings.base_url),
         }
+        if self.settings.base_url.startswith("https:"):
+            options["verify"] = httpx.create_ssl_context()
+        return options
 
     def request(self, call: Call[Any]) -> dict[str, Any]:
         """Return the arguments of an HTTP client for a call."""

@@ -26,6 +26,7 @@ from outlay._cli.exit_codes import ExitCode
 from outlay._journal.frames import FrameState
 from outlay._journal.journal import Destination
 from outlay._shipping.agent import Agent
+from outlay.transport import TransportResponse
 from tests.support import command_line
 from tests.support.answers import accepted, refused
 from tests.support.command_line import KEY, reaching
@@ -37,14 +38,13 @@ from tests.support.journals import (
     segment_files,
     take_all,
 )
-from tests.support.servers import ScriptedServer, free_port
+from tests.support.servers import Request, ScriptedServer, free_port
 from tests.support.unpriced import client_in, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from outlay.server import BackgroundServer
-    from outlay.transport import TransportResponse
 
 Finding: TypeAlias = tuple[str, str]
 """Level and text."""
@@ -637,6 +637,40 @@ def test_a_server_without_metrics_would_park_everything() -> None:
         ((level, text),) = examine(*reaching(server))["metrics"]
 
     assert (level, "outlay metrics create" in text) == ("warn", True)
+
+
+@pytest.mark.parametrize(
+    ("history", "level", "says"),
+    [
+        ({"waitingDays": 0, "isFailing": False}, "ok", "no day is in it yet"),
+        (
+            {
+                "waitingDays": 1,
+                "isFailing": False,
+                "movedUntil": "2026-11-02T00:00:00Z",
+            },
+            "ok",
+            "until 2026-11-02",
+        ),
+        ({"waitingDays": 3, "isFailing": False}, "warn", "3 days wait"),
+        ({"waitingDays": 1, "isFailing": True}, "warn", "see the log of the server"),
+    ],
+)
+def test_a_history_tells_how_far_it_is(
+    history: dict[str, object], level: str, says: str
+) -> None:
+    """A server that moves days says so where anyone can read it."""
+    ready = json.dumps({"status": "ready", "history": history}).encode()
+
+    def respond(request: Request) -> TransportResponse:
+        if request.path == "/readyz":
+            return TransportResponse(200, {}, ready)
+        return refused(400)
+
+    with ScriptedServer(respond) as server:
+        ((found, text),) = examine("--base-url", server.url)["history"]
+
+    assert (found, says in text) == (level, True)
 
 
 @pytest.mark.parametrize(

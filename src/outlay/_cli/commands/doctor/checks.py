@@ -381,6 +381,8 @@ def _journal_usage(view: DestinationView, settings: Settings) -> Finding:
 
 # The server.
 
+_MOST_WAITING_DAYS: Final = 2
+
 _AUTHORISED: Final = frozenset({400, 422})
 
 _CREDENTIAL_FINDINGS: Final = (
@@ -447,6 +449,8 @@ def _store(settings: Settings) -> Iterator[Finding]:
         waiting = pluralize(int(found.get("unfoldedRows", 0)), "row")
         text = f"{found['store']}; {waiting} to fold into totals, which are exact"
         yield Finding(Level.OK, "store", text)
+    if response.status_code == 200 and isinstance(found.get("history"), dict):
+        yield _history(found["history"])
 
 
 def _proxy(settings: Settings) -> str | None:
@@ -508,6 +512,21 @@ def _credential(response: TransportResponse) -> Finding:
             return Finding(Level.FAIL, "credential", f"{remedy} ({message})")
     text = f"the server cannot check it now; try again later ({message})"
     return Finding(Level.WARN, "credential", text)
+
+
+def _history(found: Mapping[str, Any]) -> Finding:
+    """Report how far a server's old days are moved to ClickHouse."""
+    until = str(found.get("movedUntil") or "").partition("T")[0]
+    text = f"days are in ClickHouse until {until}" if until else "no day is in it yet"
+    days = int(found.get("waitingDays", 0))
+    waiting = pluralize(days, "day")
+    if found.get("isFailing"):
+        text += f", {waiting} wait, and moving fails; see the log of the server"
+    elif days > _MOST_WAITING_DAYS:
+        text += f", and {waiting} wait; check that ClickHouse keeps up"
+    else:
+        return Finding(Level.OK, "history", text)
+    return Finding(Level.WARN, "history", text)
 
 
 def _metrics(settings: Settings) -> Finding:

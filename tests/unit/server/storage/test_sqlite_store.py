@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from contextlib import closing, contextmanager
@@ -15,7 +16,7 @@ import pytest
 
 from outlay.server import DatabaseBusyError, DatabaseError, NewerDatabaseError
 from outlay.server._errors import StoreUnavailableError
-from outlay.server._storage.sqlite.schema import LOG_BYTES
+from outlay.server._storage.sqlite.schema import LOG_BYTES, SCHEMA_VERSION
 from outlay.server._storage.sqlite.store import SqliteStore
 from tests.support.stores import DEDUPE_WINDOW as WINDOW
 from tests.support.stores import (
@@ -108,8 +109,11 @@ def test_a_key_is_not_forgotten_before_it_is_noted(tmp_path: Path) -> None:
     assert kept == [("young",)]
 
 
-def test_keys_of_the_first_schema_are_known(tmp_path: Path) -> None:
-    """It noted each key with its event."""
+def test_keys_of_the_first_schema_are_known(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It noted each key with its event. The log shows how far the update is."""
+    caplog.set_level(logging.INFO, "outlay.server")
     path = tmp_path / "outlay.db"
     connection = sqlite3.connect(path)
     connection.executescript(
@@ -126,6 +130,8 @@ def test_keys_of_the_first_schema_are_known(tmp_path: Path) -> None:
     known, new = store.append([make_event("key-1"), make_event("new")], START)
     store.close()
 
+    steps = SCHEMA_VERSION - 1
+    assert f"updating the database: step {steps} of {steps}" in caplog.messages
     assert before == after
     assert (known.duplicate, new.duplicate) == (True, False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from contextlib import closing, suppress
@@ -209,6 +210,9 @@ _BUSY_SECONDS: Final = 2.0
 _CACHE_KIB: Final = 65_536  # holds the day's receipts and the newest rollups
 
 
+log: Final = logging.getLogger("outlay.server")
+
+
 def open_writer(path: Path, *, durable: bool) -> sqlite3.Connection:
     """Open ``path`` for writing, creating or migrating it as needed.
 
@@ -352,7 +356,12 @@ def _migrate(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        for migration in _MIGRATIONS[version:]:
+        migrations = _MIGRATIONS[version:]
+        for number, migration in enumerate(migrations, 1):
+            if version:  # A large file takes minutes, and the server is silent so long.
+                log.info(
+                    "updating the database: step %d of %d", number, len(migrations)
+                )
             for statement in migration.split(";\n"):
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -1,0 +1,198 @@
+"""Fold events into the rollups: the newest ones, and those that a metric lacks.
+
+The newest events wait in memory until a transaction folds many of them. A metric that
+is created or redefined later lags: its earlier events are folded slice by slice. The
+rollups of an ended definition are deleted in the same way.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+from outlay.server._records import CostMetric, Event
+from outlay.server._storage.combining import combine
+from outlay.server._storage.sql.events import EVENT_COLUMNS, READING_COLUMNS
+from outlay.server._storage.sqlite.active_metrics import ActiveMetrics
+from outlay.server._storage.sqlite.pending_rollups import PendingRollups
+from outlay.server._storage.sqlite.rollups import STAGING, add_to_rollups
+from outlay.server._wire.response_models import decode_data
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from outlay.server._storage.combining import Combined, MeteredEvent
+
+_CATCH_UP_BATCH: Final = 500  # events; some 15 ms, for which posts can wait
+_DELETE_BATCH: Final = 5000  # rows of rollups; some 10 ms
+_FOLD_MICROSECONDS: Final = 1_000_000  # after which even a single event is folded
+
+
+class Folding:
+    """Keeps the rollups, in the background. Thread safety: the commit thread.
+
+    Args:
+        connection: The writing connection.
+        transaction: A context manager that commits, or rolls back and raises.
+
+    Attributes:
+        metrics: The metrics that have rollups. They are loaded.
+        folded_seq: The last event that the rollups of current metrics hold.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        transaction: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._connection = connection
+        self._transaction = transaction
+        connection.execute(STAGING)
+        self.metrics = ActiveMetrics(connection)
+        self.metrics.load_all()
+        (self.folded_seq,) = connection.execute(
+            "SELECT folded_seq FROM progress"
+        ).fetchone()
+        self._pending_since = 0
+        self._read_pending()
+
+    # -- the newest events
+
+    def add(self, events: Sequence[Event], start: int, now: int) -> None:
+        """Combine new events for each metric that does not lag.
+
+        Args:
+            events: The events, in order of receipt.
+            start: The number of the first one.
+            now: The time, in microseconds since 1970.
+        """
+        by_type: defaultdict[tuple[str, str], list[MeteredEvent]] = defaultdict(list)
+        for seq, event in enumerate(events, start):
+            by_type[event.namespace, event.type].append(
+                (seq, event.at, event.customer, event.fields)
+            )
+        for key, metered in by_type.items():
+            for number, metric in self.metrics.of_type(*key):
+                if number not in self.metrics.lagging:
+                    self._pending.add(number, metric, metered)
+        if not self._pending.events:
+            self._pending_since = now
+        self._pending.events += len(events)
+
+    def invalidate(self) -> None:
+        """Note that the events in memory may not be those on disk."""
+        self._is_valid = False
+
+    def ensure_valid(self) -> None:
+        """Combine the events on disk again, if it is needed."""
+        if not self._is_valid:
+            self._read_pending()
+
+    def is_due(self, now: int) -> bool:
+        """Return whether the events in memory are many, or old."""
+        is_old = not 0 <= now - self._pending_since < _FOLD_MICROSECONDS
+        return self._pending.is_full or bool(self._pending.events and is_old)
+
+    def fold(self, last_seq: int) -> None:
+        """Add all events in memory to the rollups. The last one has this number."""
+        with self._transaction():
+            self.write(last_seq)
+        self.forget(last_seq)
+
+    def write(self, last_seq: int) -> None:
+        """Do the same in the caller's transaction. Call `forget` after it."""
+        self._pending.write(self._connection)
+        self._connection.execute("UPDATE progress SET folded_seq = ?", (last_seq,))
+
+    def forget(self, last_seq: int) -> None:
+        """Release the events that a committed transaction folded."""
+        self.folded_seq = last_seq
+        self._pending = PendingRollups()
+
+    def _read_pending(self) -> None:
+        """Combine the events on disk that are not folded."""
+        self._pending = PendingRollups()
+        rows = self._connection.execute(
+            f"SELECT {EVENT_COLUMNS} FROM events WHERE seq > ? ORDER BY seq",  # noqa: S608 - a constant
+            (self.folded_seq,),
+        )
+        events = [Event(*row) for row in rows]
+        for event in events:
+            event.fields = decode_data(event.data)
+        self.add(events, self.folded_seq + 1, 0)
+        self._is_valid = True
+
+    # -- definitions that begin and end
+
+    def reload(self, namespace: str, event_type: str | None) -> None:
+        """Read the metrics of one type again."""
+        for number in self.metrics.load(namespace, event_type):
+            self._pending.drop(number)
+
+    def catch_up(self, last_seq: int) -> bool:
+        """Fold a slice of the events that a metric lacks. Return whether one lagged."""
+        found = next(iter(self.metrics.lagging.items()), None)
+        if found is None:
+            return False
+        number, folded = found
+        metric = self.metrics.definition(number)
+        upto = min(folded + _CATCH_UP_BATCH, last_seq)
+        is_current = upto >= last_seq
+        combined: Combined = {}
+        if metric.can_roll_up:
+            combine(metric, combined, self._events_between(metric.cost, folded, upto))
+        else:
+            is_current = True
+        with self._transaction():
+            if is_current:
+                # The rollups of all current metrics hold the same events.
+                self.write(last_seq)
+            add_to_rollups(self._connection, number, metric, combined)
+            self._connection.execute(
+                "UPDATE costs SET folded_seq = ? WHERE definition = ?",
+                (None if is_current else upto, number),
+            )
+        lagging = {**self.metrics.lagging, number: upto}
+        if is_current:
+            self.forget(last_seq)
+            del lagging[number]
+        self.metrics.lagging = lagging
+        return True
+
+    def _events_between(
+        self, cost: CostMetric, after: int, upto: int
+    ) -> Iterator[MeteredEvent]:
+        rows = self._connection.execute(
+            f"SELECT {READING_COLUMNS} FROM events NOT INDEXED"  # noqa: S608 - a constant
+            " WHERE seq > ? AND seq <= ? AND namespace = ? AND type = ?",
+            (after, upto, cost.namespace, cost.event_type),
+        )
+        for seq, at, customer, data in rows:
+            yield seq, at, customer, decode_data(data)
+
+    def delete_ended(self) -> bool:
+        """Delete some rollups of ended definitions. Return whether there are more."""
+        row = self._connection.execute(
+            "SELECT definition FROM ended_definitions LIMIT 1"
+        ).fetchone()
+        if row is None:
+            return False
+        with self._transaction():
+            deleted = self._connection.execute(
+                "DELETE FROM rollups WHERE (metric, cube, grain, bucket, customer,"
+                " dimensions) IN (SELECT metric, cube, grain, bucket, customer,"
+                " dimensions FROM rollups WHERE metric = ? LIMIT ?)",
+                (*row, _DELETE_BATCH),
+            ).rowcount
+            deleted += self._connection.execute(
+                "DELETE FROM wide_sums WHERE rowid IN"
+                " (SELECT rowid FROM wide_sums WHERE metric = ? LIMIT ?)",
+                (*row, _DELETE_BATCH),
+            ).rowcount
+            if not deleted:
+                self._connection.execute(
+                    "DELETE FROM ended_definitions WHERE definition = ?", row
+                )
+        return True

@@ -2,9 +2,11 @@
 
 from bench import (
     agent,
+    budgets,
     capture,
     dashboard,
     disk,
+    export,
     functions,
     imports,
     integrations,
@@ -36,4 +38,6 @@ server_ingest.main()
 server_contention.main()
 server_queries.main()
 dashboard.main()
+export.main()
+budgets.main()
 spans.main()

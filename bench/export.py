@@ -3,7 +3,7 @@
 Each database has one metric, 1,000 customers, 10 providers and 90 days. The floor is a
 bare SELECT of the same columns and `csv.writer`. Time of the CPU does not depend on
 what else the machine does. Memory is the growth of the largest resident set after the
-third page.
+third page. The growth is the time of a row, in times of that of the first size.
 
 Run it with ``python -m bench.export 100000 10000000``. With ``--keep FOLDER`` it keeps
 each database, and shares it with ``bench.server_queries``.
@@ -52,22 +52,23 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a folder that keeps the databases")
     # `python -m bench` runs all benchmarks, without options.
     options = parser.parse_args(None if __name__ == "__main__" else [])
+    firsts: dict[str, float] = {}
     for count in options.events:
         with tempfile.TemporaryDirectory() as folder:
             path = (options.keep or Path(folder)) / f"queries-{count}.db"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 query_database.build(path, count)
-            _measure_all(count, path)
+            _measure_all(count, path, firsts)
 
 
-def _measure_all(count: int, path: Path) -> None:
+def _measure_all(count: int, path: Path, firsts: dict[str, float]) -> None:
     store = SqliteStore(path, dedupe_window=HOUR, durable=False)
     service = ExportService(store, lambda: _END)
     print(f"\n{count:,} events")
-    print(f"{'export':<26}{'rows':>9}{'rows/s':>9}{'memory':>9}")
+    print(f"{'export':<26}{'rows':>9}{'rows/s':>9}{'growth':>8}{'memory':>9}")
     try:
-        _measure("floor: SELECT, csv.writer", _floor(path))
+        _measure("floor: SELECT, csv.writer", _floor(path), firsts)
         for dataset, file_format in (
             (ExportDataset.EVENTS, ExportFormat.CSV),
             (ExportDataset.EVENTS, ExportFormat.JSONL),
@@ -76,8 +77,8 @@ def _measure_all(count: int, path: Path) -> None:
             (ExportDataset.FOCUS, ExportFormat.CSV),
         ):
             pages = _pages(service, dataset, file_format)
-            _measure(f"{dataset}, {file_format}", pages)
-        _measure("events, parquet", _parquet(service))
+            _measure(f"{dataset}, {file_format}", pages, firsts)
+        _measure("events, parquet", _parquet(service), firsts)
     finally:
         store.close()
 
@@ -128,7 +129,7 @@ def _parquet(service: ExportService) -> Iterator[int]:
         )
 
 
-def _measure(name: str, pages: Iterator[int]) -> None:
+def _measure(name: str, pages: Iterator[int], firsts: dict[str, float]) -> None:
     rows = number = first = 0
     start = time.thread_time()
     for number, size in enumerate(pages, 1):
@@ -139,7 +140,9 @@ def _measure(name: str, pages: Iterator[int]) -> None:
             break
     took = time.thread_time() - start
     grown = (_largest_kib() - first) / 1024 if first else 0
-    print(f"{name:<26}{rows:>9,}{rows / took:>9,.0f}{grown:>6.0f} MiB")
+    speed = rows / took
+    growth = firsts.setdefault(name, speed) / speed
+    print(f"{name:<26}{rows:>9,}{speed:>9,.0f}{growth:>8.2f}{grown:>6.0f} MiB")
 
 
 def _largest_kib() -> int:

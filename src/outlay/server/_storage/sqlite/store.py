@@ -143,7 +143,7 @@ class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
 
     def unfolded(self) -> int:
         """Return the number of events that no rollup on disk has."""
-        return self._seq - self._folded
+        return self._seq - self._folding.folded_seq
 
     def moving(self) -> Moving | None:
         """Return None, because no day moves."""

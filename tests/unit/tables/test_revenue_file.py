@@ -51,4 +51,4 @@ def test_ten_times_the_lines_need_no_more_memory() -> None:
         finally:
             tracemalloc.stop()
 
-    assert peak(20_000) < 2 * peak(2_000)
+    assert peak(10_000) < 2 * peak(1_000)

@@ -214,12 +214,12 @@ class DestinationView:
 
     def writers(self) -> list[WriterInfo]:
         """Return the folders of all writers, oldest first."""
+        # Not a file that a person put there.
+        paths = [path for path in self.folder.writers() if path.is_dir()]
+        # After the folders: each was locked before it could be listed. The locks of a
+        # moment before lack those of a new writer, which would seem to be dead.
         owners = LockOwners.read()
-        return [
-            _writer_info(path, owners)
-            for path in self.folder.writers()
-            if path.is_dir()  # not a file that a person put there
-        ]
+        return [_writer_info(path, owners) for path in paths]
 
     def events(self, on_problem: OnProblem) -> Iterator[StoredEvent]:
         """Yield every event that is not delivered: pending ones, then dead letters.

@@ -19,7 +19,11 @@ from outlay._journal.admin.inspect import (
     size_of,
 )
 from outlay._journal.admin.lock_owners import LockOwners
-from outlay._journal.folders import WriterFolder, default_journal_dir
+from outlay._journal.folders import (
+    DestinationFolder,
+    WriterFolder,
+    default_journal_dir,
+)
 from outlay._journal.frames import (
     FRAME_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
@@ -32,6 +36,7 @@ from tests.support.events import payload
 from tests.support.journals import KIB, make_journal, segment_files, take_all
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from outlay._journal.admin.inspect import StoredEvent
@@ -145,7 +150,7 @@ def test_looking_holds_no_lock(tmp_path: Path) -> None:
 _WRITER: Final = """
 client = outlay.Client(shipping="none")
 say("ready")
-for number in range(20000):
+for number in range(6000):
     track(client, number)
 say("done")
 sys.stdin.read()
@@ -160,7 +165,7 @@ def test_a_writer_at_work_is_seen_event_by_event(tmp_path: Path) -> None:
         assert writer.stdout is not None
         writer.stdout.readline()
         seen = [0]
-        while seen[-1] < 20000:
+        while seen[-1] < 6000:
             events, problems = _look(tmp_path) if destinations(tmp_path) else ([], [])
             assert problems == []
             assert all(json.loads(event.payload) for event in events[-10:])
@@ -171,7 +176,28 @@ def test_a_writer_at_work_is_seen_event_by_event(tmp_path: Path) -> None:
     assert folder.holder == writer.pid
     (folder,) = _view(tmp_path).writers()
     assert folder.holder is None
-    assert len(_look(tmp_path)[0]) == 20000
+    assert len(_look(tmp_path)[0]) == 6000
+
+
+class _GrowingFolder(DestinationFolder):
+    """A destination that a new writer enters while its writers are listed."""
+
+    def writers(self) -> Iterator[Path]:
+        self.new = WriterFolder.create(self.path, NOON_MS)
+        yield from super().writers()
+
+
+def test_a_writer_that_begins_while_we_look_is_not_dead(tmp_path: Path) -> None:
+    """Half an event of a dead writer is damage. Here it is only under way."""
+    _left_behind(tmp_path, 1)
+    view = _view(tmp_path)
+    view.folder = growing = _GrowingFolder(view.folder.path)
+
+    (new,) = [each for each in view.writers() if each.path == growing.new.path]
+    growing.new.close()
+
+    assert new.holder == os.getpid()
+    assert not new.is_dead
 
 
 def test_an_event_that_a_crash_left_in_two_places_is_seen_once(tmp_path: Path) -> None:

@@ -52,9 +52,8 @@ class Folding:
         connection.execute(STAGING)
         self.metrics = ActiveMetrics(connection)
         self.metrics.load_all()
-        (self.folded_seq,) = connection.execute(
-            "SELECT folded_seq FROM progress"
-        ).fetchone()
+        [(folded,)] = connection.execute("SELECT folded_seq FROM progress").fetchall()
+        self.folded_seq = int(folded)
         self._pending_since = 0
         self._read_pending()
 

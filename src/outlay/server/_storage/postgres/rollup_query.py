@@ -119,21 +119,19 @@ class _Query:
             *(f"dims[{position + 1:d}]" for position in self._positions),
         ]
         conditions, parameters = self._conditions(where)
-        # First by the narrow groups, then by their labels, of which there are few.
-        rollups = (
-            f"SELECT {self._sums()}, r.grp FROM ({self._rows()}) r"
-            f" GROUP BY r.grp, {_WINDOWS[self._window]}"
-        )
         if labels:
+            # First by the narrow groups, then by their labels, of which there are few.
             rollups = (
-                f"SELECT g.hour, g.events, g.skipped, g.other_currency, g.value,"
-                f" n.customer, n.dims FROM ({rollups}) g"
+                "SELECT g.hour, g.events, g.skipped, g.other_currency, g.value,"
+                f" n.customer, n.dims FROM (SELECT {self._sums()}, r.grp"
+                f" FROM ({self._rows(conditions)}) r"
+                f" GROUP BY r.grp, {_WINDOWS[self._window]}) g"
                 f" JOIN groups n ON n.grp = g.grp AND n.definition = {self._definition}"
             )
         else:
             rollups = (
                 "SELECT hour, events, skipped, other_currency, value,"
-                f" NULL::text, NULL::text[] FROM ({rollups}) g"
+                f" NULL::text, NULL::text[] FROM ({self._rows('')}) r"
             )
         deltas = (
             "SELECT hour, events, skipped, other_currency,"
@@ -147,7 +145,7 @@ class _Query:
                 f"SELECT {self._sums()}{''.join(f', {label}' for label in labels)} FROM"
                 f" ({rollups} UNION ALL {deltas})"
                 " AS t (hour, events, skipped, other_currency, value, customer, dims)"
-                f" {conditions} GROUP BY {group_by}"
+                f" {conditions and f'WHERE {conditions}'} GROUP BY {group_by}"
             ),
             parameters,
         )
@@ -169,8 +167,18 @@ class _Query:
             f" sum(other_currency)::bigint AS other_currency, {self._combined} AS value"
         )
 
-    def _rows(self) -> str:
-        """Return the query of the rows of both tables that cover the period."""
+    def _rows(self, conditions: str) -> str:
+        """Return the query of the rows of both tables that cover the period.
+
+        Args:
+            conditions: Those of the wanted groups. "" wants all.
+        """
+        wanted = ""
+        if conditions:
+            wanted = (
+                f" AND grp IN (SELECT grp FROM groups WHERE definition ="
+                f" {self._definition} AND {conditions})"
+            )
         parts: list[str] = []
         for grain, first, last, _ in ranges_between(
             self._hours.first, self._hours.last, self._window
@@ -184,7 +192,7 @@ class _Query:
                 f"SELECT {hour} AS hour, grp, events, skipped, other_currency,"
                 f" {self._value} AS value FROM {table}"
                 f" WHERE definition = {self._definition}"
-                f" AND bucket >= {first} AND bucket < {last}"
+                f" AND bucket >= {first} AND bucket < {last}{wanted}"
             )
         return " UNION ALL ".join(parts)
 
@@ -200,7 +208,7 @@ class _Query:
             key = "values_" + "x" * number
             conditions.append(f"{column} = ANY (:{key})")
             parameters[key] = sorted(values)
-        return ("WHERE " + " AND ".join(conditions) if conditions else ""), parameters
+        return " AND ".join(conditions), parameters
 
 
 def _value_of(aggregation: Aggregation, value: Any) -> tuple[Decimal | None, Instant]:  # noqa: ANN401 - a number, or an array of them

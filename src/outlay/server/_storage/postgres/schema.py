@@ -257,6 +257,8 @@ _MIGRATIONS: Final = (
     """
     ),
     _postgres(budgets.ROTATION),
+    # For the days of one customer, of which a ledger has many.
+    "CREATE INDEX days_by_group ON days (definition, grp);",
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

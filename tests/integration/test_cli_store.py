@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from outlay._cli.exit_codes import ExitCode
-from outlay.server._errors import DatabaseBusyError
+from outlay.server._errors import DatabaseBusyError, DatabaseError
 from outlay.server._storage.copy_store import RECORDS
 from outlay.server._storage.opening import is_postgres_url, open_copied
 from outlay.server._storage.postgres.connecting import connect
@@ -237,6 +237,8 @@ def test_every_table_of_a_ledger_is_copied_or_follows_from_the_others(
         *("batches", "definitions", "outlay_state"),
         *("events", "receipts", "deltas", "groups", "hours", "days"),
         *("ended_definitions", "erasures", "deleted_events"),
+        # A ledger with moved days is refused.
+        *("history", "moved_days", "moved_types", "moved_deletions"),
     }
     name = places.new("postgres")
     opened(name).close()
@@ -258,6 +260,16 @@ def test_every_table_of_a_ledger_is_copied_or_follows_from_the_others(
                 (table,),
             )
             assert {name for (name,) in rows} - internal == {*columns}
+
+
+def test_a_ledger_with_moved_days_is_not_copied(places: Places) -> None:
+    """Its events are in two databases."""
+    first = places.new("postgres")
+    opened(first).close()
+    with closing(connect(first)) as ledger:
+        ledger.execute("INSERT INTO history (id, day) VALUES ('h', 20000)")
+    with pytest.raises(DatabaseError, match="ClickHouse"):
+        copy(first, places.new("sqlite"))
 
 
 def test_a_ledger_with_a_server_is_not_copied(places: Places) -> None:

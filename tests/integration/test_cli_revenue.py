@@ -272,7 +272,7 @@ def test_a_customer_that_is_not_known_is_named(
 def test_a_large_file_is_sent_in_parts_that_count_together(
     server: BackgroundServer, write: Callable[[str | bytes], str]
 ) -> None:
-    """5,200 lines are two requests."""
+    """5,200 lines are three requests."""
     lines = "".join(f"cus_{number % 40},in_{number},1.01\n" for number in range(5_200))
     words = (*OCTOBER, "--currency", "USD", "--json")
     ran = revenue(server, write("customer,invoice,amount\n" + lines), *words)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from outlay._model.settings import Settings
 
-LINES_A_PART: Final = 5000
+LINES_A_PART: Final = 2000  # so that a busy server responds in time
 _PAGE: Final = 100  # the most rows of a page
 _ATTEMPTS: Final = 3  # a part of an import may be sent again
 

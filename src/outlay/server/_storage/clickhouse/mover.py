@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import psycopg
 
-from outlay.server._errors import DatabaseError, ServerError, StoreUnavailableError
+from outlay.server._errors import DatabaseError, ServerError
 from outlay.server._records import Event
 from outlay.server._storage.clickhouse.connection import Connection
 from outlay.server._storage.clickhouse.days import (
@@ -428,6 +428,6 @@ class MoverThread:
 
     def _look(self, problem: str | None) -> None:
         """Note how far days are moved, and why they do not."""
-        with suppress(StoreUnavailableError):
+        with suppress(ServerError):
             self.moving = self._mover.moving()
         self.moving = self.moving._replace(problem=problem)

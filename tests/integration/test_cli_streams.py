@@ -153,7 +153,10 @@ def on_a_terminal(*words: str, **variables: str) -> str:
         os.close(theirs)
 
 
-@pytest.mark.parametrize("width", [20, 40, 60, 80, 100])
+@pytest.mark.parametrize(
+    "width",
+    [80, *(pytest.param(width, marks=pytest.mark.slow) for width in (20, 40, 60, 100))],
+)
 def test_a_table_fits_the_terminal(server: BackgroundServer, width: int) -> None:
     """A line that the terminal wraps cannot be read as a row."""
     to = command_line.reaching(server)
@@ -183,36 +186,6 @@ def test_no_color_means_no_escape_sequence(server: BackgroundServer) -> None:
 
     assert "\x1b[" in on_a_terminal(*words)
     assert "\x1b[" not in on_a_terminal(*words, NO_COLOR="1")
-
-
-COMMANDS: Final = (
-    "track",
-    "costs",
-    "metrics create",
-    "metrics list",
-    "journal status",
-    "journal list",
-    "journal show",
-    "journal replay",
-    "journal resend",
-    "journal purge",
-    "journal move",
-    "unpriced list",
-    "unpriced drop",
-    "reprice",
-    "prices quote",
-    "prices show",
-    "doctor",
-)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_csv_is_offered_wherever_json_is(command: str) -> None:
-    """A spreadsheet is the next reader of most of these."""
-    shown = command_line.call(*command.split(), "--help").out
-
-    assert "--json" in shown
-    assert "--csv" in shown
 
 
 def test_csv_has_the_fields_and_values_of_json(

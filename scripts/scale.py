@@ -7,6 +7,9 @@ processes track costs, and ship them through both servers. Meanwhile, one server
 killed with SIGKILL, and started again. In the end, both servers must report the sum of
 what was tracked, for each customer, to the digit.
 
+With ``--history``, ClickHouse runs beside PostgreSQL, and must not be on the way of a
+post. That needs the wheel chdb.
+
 The variable OUTLAY_TEST_POSTGRES names another PostgreSQL, in which it creates a
 database for the run.
 """
@@ -33,6 +36,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from outlay.api import Api
 from scripts.scale_worker import amount_of, customer_of
+from tests.support.clickhouse_server import new_database_url
 from tests.support.postgres_server import drop_database, new_database
 from tests.support.server_process import ServerProcess
 from tests.support.servers import free_port
@@ -150,7 +154,7 @@ class Workers:
             each.wait()
 
 
-def run(events: int) -> bool:
+def run(events: int, *, with_history: bool) -> bool:
     """Run everything, and return whether all totals are equal."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -161,6 +165,8 @@ def run(events: int) -> bool:
             "OUTLAY_SERVER_STORE": database,
             "OUTLAY_SERVER_API_KEY": key,
         }
+        if with_history:
+            settings["OUTLAY_SERVER_HISTORY"] = new_database_url()
         servers = [ServerProcess(name, folder, settings) for name in ("one", "two")]
         for each in servers:
             stack.callback(each.stop)
@@ -218,7 +224,11 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--events", type=int, default=100_000)
-    same = run(parser.parse_args().events)
+    parser.add_argument(
+        "--history", action="store_true", help="keep old days in ClickHouse, too"
+    )
+    given = parser.parse_args()
+    same = run(given.events, with_history=given.history)
     print("equal to the digit" if same else "DIFFERENT")
     return 0 if same else 1
 

@@ -129,7 +129,7 @@ def test_a_damaged_database_makes_no_backup(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["source", "folder"])
 def test_what_cannot_be_copied_is_named(tmp_path: Path, missing: str) -> None:
-    """In one line."""
+    """In one line, and the next one says what to type."""
     database = tmp_path / "outlay.db"
     output = tmp_path / "nowhere" / "backup.db"
     if missing == "folder":
@@ -138,7 +138,8 @@ def test_what_cannot_be_copied_is_named(tmp_path: Path, missing: str) -> None:
     ran = backup(database, output)
 
     assert ran.code == ExitCode.USAGE
-    assert ran.err.count("\n") == 1
+    (_, remedy) = ran.err.splitlines()
+    assert remedy == "try: outlay backup --help"
 
 
 def test_a_restored_server_has_the_events_of_the_backup(tmp_path: Path) -> None:
@@ -208,3 +209,33 @@ def test_what_is_no_backup_is_refused(tmp_path: Path) -> None:
     assert ran.code == ExitCode.USAGE
     assert keys_in(database) == {"before"}
     assert [path.name for path in tmp_path.iterdir() if "restore" in path.name] == []
+
+
+def test_the_database_of_the_server_s_own_settings_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image names it in a variable, which both commands read as ``serve`` does."""
+    database, output = tmp_path / "costs.db", tmp_path / "backup.db"
+    monkeypatch.setenv("OUTLAY_SERVER_DATABASE", str(database))
+    with running(database) as server:
+        assert post(server, "one") == 202
+
+    assert command_line.call("backup", "--output", str(output)).code == ExitCode.DONE
+    database.unlink()
+    assert command_line.call("restore", str(output)).code == ExitCode.DONE
+    assert keys_in(database) == {"one"}
+
+
+@pytest.mark.parametrize(
+    "words", [("backup", "--output", "backup.db"), ("restore", "backup.db")]
+)
+def test_postgresql_has_tools_of_its_own(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written, and the message names the tools, not the password."""
+    monkeypatch.setenv("OUTLAY_SERVER_STORE", "postgresql://me:secret@host/outlay")
+    ran = command_line.call(*words)
+
+    assert ran.code == ExitCode.USAGE
+    assert "pgBackRest" in ran.err
+    assert "secret" not in ran.err

@@ -215,10 +215,15 @@ def test_told_to_stop_it_ends_cleanly(number: signal.Signals) -> None:
 
 
 def refused(ran: Ran) -> str:
-    """Check that a command ended with one line about a mistake, and return that."""
+    """Check that a command ended with a line about a mistake and one of help.
+
+    Returns:
+        The line about the mistake.
+    """
     assert (ran.code, ran.out) == (ExitCode.USAGE, "")
-    assert ran.err.count("\n") == 1
-    return ran.err
+    (mistake, remedy) = ran.err.splitlines()
+    assert remedy == "try: outlay serve --help"
+    return mistake
 
 
 def test_port_in_use_is_one_line() -> None:

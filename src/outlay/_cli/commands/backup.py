@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from outlay._cli.exit_codes import ExitCode, UsageError
+from outlay._cli.database_option import add_database_option, database_file
+from outlay._cli.exit_codes import ExitCode
 from outlay._cli.output import pluralize
-from outlay.server._storage.opening import is_postgres_url
 from outlay.server._storage.sqlite.copying import copy_database
 
 if TYPE_CHECKING:
@@ -29,12 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description, the arguments and an example."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "--db",
-        default="outlay.db",
-        metavar="FILE",
-        help="the server's database file (default: outlay.db)",
-    )
+    add_database_option(parser)
     parser.add_argument(
         "--output",
         required=True,
@@ -45,12 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Copy and check the database."""
-    if is_postgres_url(arguments.db):
-        raise UsageError(
-            "a PostgreSQL database is backed up by its own tools: pgBackRest or "
-            "pg_basebackup with archived WAL, pg_dump, or your provider's snapshots; "
-            "'outlay store copy' makes one SQLite file of it"
-        )
-    events = copy_database(Path(arguments.db), Path(arguments.output))
+    database = database_file(arguments)
+    events = copy_database(database, Path(arguments.output))
     print(f"wrote {arguments.output} with {pluralize(events, 'event')}; it is checked")
     return ExitCode.DONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from outlay._cli.database_option import add_database_option, database_file
 from outlay._cli.exit_codes import ExitCode, UsageError
 from outlay.server._storage.sqlite.copying import restore_database
 
@@ -27,12 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     parser.add_argument("backup", metavar="BACKUP", help="file of 'outlay backup'")
-    parser.add_argument(
-        "--db",
-        default="outlay.db",
-        metavar="FILE",
-        help="the server's database file (default: outlay.db)",
-    )
+    add_database_option(parser)
     parser.add_argument(
         "--replace", action="store_true", help="take the place of an existing database"
     )
@@ -40,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Restore the backup."""
-    target = Path(arguments.db)
+    target = database_file(arguments)
     if target.exists() and not arguments.replace:
         raise UsageError(f"{target} exists; add --replace, or name another file")
     earlier = restore_database(Path(arguments.backup), target)

@@ -16,8 +16,10 @@ from outlay.errors import (
     UnavailableError,
 )
 
-_COMMAND: Final = re.compile(r"\b(outlay [a-z]|pip install |--resume )")
+_COMMAND: Final = re.compile(r"\b(outlay (?!server\b)[a-z]|pip install |--resume )")
 _DOCTOR: Final = "outlay doctor"
+# The doctor looks at the client's settings and journal. These use the server's.
+_OF_THE_SERVER: Final = ("outlay serve", "outlay backup", "outlay restore")
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,6 +55,8 @@ def add_next_step(error: OutlayError, program: str) -> None:
 
 
 def _next_command(error: OutlayError, program: str) -> str:
+    if program in _OF_THE_SERVER:
+        return f"{program} --help"
     if isinstance(error, RejectedError):
         if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             return _DOCTOR

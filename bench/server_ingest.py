@@ -22,7 +22,7 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -44,27 +44,53 @@ serve(settings, on_start=lambda started: print(started.url, flush=True))
 
 
 def main() -> None:
-    """Print a table of events per second, batch and single."""
-    print(f"{'path':<34}{'events':>9}{'seconds':>9}{'events/s':>11}")
-    for name, requests, connections, events in _loads():
-        seconds = _measure(requests, connections)
-        _print_row(name, events, seconds)
+    """Print a table of events per second, batch and single, beside floor and goal."""
+    print(f"{'path':<34}{'events':>9}{'events/s':>11}{'x floor':>9}{'x goal':>9}")
+    floors = {}
     for size, events in ((1000, 200_000), (1, 5000)):
+        floors[size] = events / _insert_bare(events, size)
         name = f"floor: bare SQLite, {size} in a commit"
-        _print_row(name, events, _insert_bare(events, size))
+        print(f"{name:<34}{events:>9,}{floors[size]:>11,.0f}")
+    for load in _loads():
+        rate = load.events / _measure(load.requests, load.connections)
+        share = f"{rate / load.goal:>9.2f}" if load.goal else ""
+        beside = rate / floors[load.size]
+        print(f"{load.name:<34}{load.events:>9,}{rate:>11,.0f}{beside:>9.2f}{share}")
 
 
-def _print_row(name: str, events: int, seconds: float) -> None:
-    print(f"{name:<34}{events:>9,}{seconds:>9.2f}{events / seconds:>11,.0f}")
+class _Load(NamedTuple):
+    """Requests to measure.
+
+    Attributes:
+        name: What they are.
+        size: The events of each request.
+        requests: All of them.
+        connections: The number of requests under way.
+        goal: The events per second that the server took on 2 cores before it kept
+            rollups of several lengths. None if not measured then.
+    """
+
+    name: str
+    size: int
+    requests: list[bytes]
+    connections: int
+    goal: int | None
+
+    @property
+    def events(self) -> int:
+        """The number of events in all requests."""
+        return self.size * len(self.requests)
 
 
-def _loads() -> Iterator[tuple[str, list[bytes], int, int]]:
+def _loads() -> Iterator[_Load]:
     batches = [batch(number, 1000) for number in range(200)]
-    for connections in (1, 4):
-        yield f"batches of 1000, {connections} at a time", batches, connections, 200_000
+    for connections, goal in ((1, 38_000), (4, 38_000)):
+        name = f"batches of 1000, {connections} at a time"
+        yield _Load(name, 1000, batches, connections, goal)
     singles = [single(number) for number in range(20_000)]
-    for connections in (1, 8, 32):
-        yield f"single posts, {connections} at a time", singles, connections, 20_000
+    for connections, goal in ((1, None), (8, 5357), (32, 8869)):
+        name = f"single posts, {connections} at a time"
+        yield _Load(name, 1, singles, connections, goal)
 
 
 def _event(number: int) -> bytes:

@@ -14,8 +14,6 @@ import uuid
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import psycopg
-
 from outlay.server._errors import DatabaseError, ServerError
 from outlay.server._records import Event
 from outlay.server._storage.clickhouse.connection import Connection
@@ -128,7 +126,7 @@ class HistoryMover:
         """
         try:
             return self._step(self._now() if now is None else now)
-        except psycopg.Error as error:
+        except connecting.LedgerError as error:
             self._close_ledger()
             raise connecting.unwritable(error, is_outcome_known=False) from error
 
@@ -141,7 +139,7 @@ class HistoryMover:
         try:
             last = (self._now() - self._keep) // DAY - 1
             day, waiting = self._open().execute(_MOVING, (last,)).fetchone()
-        except psycopg.Error as error:
+        except connecting.LedgerError as error:
             self._close_ledger()
             raise connecting.unreadable(error) from error
         return Moving(day * DAY if day else None, waiting, None)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from outlay.server._storage.query_limit import QueryLimit
     from outlay.server._storage.sql.connection import Parameters
 
+LedgerError: Final = psycopg.Error
+"""An error of the driver, for modules that move days and do not import the driver."""
+
 OLDEST_VERSION: Final = 15
 """The oldest major version of PostgreSQL that the tests run over."""
 

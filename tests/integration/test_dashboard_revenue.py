@@ -130,6 +130,11 @@ BAD: Final[dict[str, tuple[str | bytes, dict[str, str], str]]] = {
         {},
         "choose the encoding of the file under More, such as Windows-1252",
     ),
+    "text that is no UTF-16": (
+        HEAD + "cus_1,2026-10,1,USD\n",
+        {"encoding": "utf-16"},
+        "choose the encoding of the file under More, such as Windows-1252",
+    ),
     "a wrong last line": (
         HEAD + "cus_1,2026-10,1,USD\ncus_2,2026-10,x,USD\n",
         {},
@@ -224,3 +229,27 @@ def test_a_key_that_only_reads_sees_no_form_and_sends_none(
         )
         assert response.status_code == 403
     assert stored(server) == {}
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ({"tz": "America/New_York"}, 200),
+        ({"asOf": "9999-12-31T23:59:59Z", "tz": "Asia/Tokyo"}, 200),
+        ({"asOf": "0001-01-01T00:00:00Z", "tz": "America/New_York"}, 200),
+        ({"page": "9" * 5000}, 400),
+    ],
+)
+def test_the_ends_of_all_time_and_numbers_are_no_failure(
+    person: httpx.Client, query: dict[str, str], status: int
+) -> None:
+    """One line of all years is shown in any time zone, although it is no use."""
+    years = {"from": "0001-01-01T00:00:00Z", "to": "9999-12-31T23:59:59Z"}
+    line = {"customerId": "cus_1", "amount": "1", "currency": "USD", **years}
+    response = person.put(
+        "/v0/revenue",
+        json={"lines": [line]},
+        headers={"authorization": f"Bearer {KEY}"},
+    )
+    assert response.status_code == 200, response.text
+    assert person.get(PAGE, params={"month": "2026-10", **query}).status_code == status

@@ -262,6 +262,13 @@ def test_margins_can_be_asked_as_of_a_moment_in_the_past(http: httpx.Client) -> 
     assert total(http) == "7"
 
 
+def test_the_prior_period_starts_no_sooner_than_time_does(http: httpx.Client) -> None:
+    """A client that wants everything asks from the first year on."""
+    stored(http, line())
+    ever = {"from": "0001-01-01T00:00:00Z", "to": "9999-12-31T23:59:59Z"}
+    assert total(http, **ever) == "100"
+
+
 # -- customers and rates
 
 

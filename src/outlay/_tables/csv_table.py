@@ -169,7 +169,7 @@ class CsvTable:
                         yield reader.line_num + 1, values
         except OSError as error:
             raise TableError(f"cannot read {self.name} ({error.strerror})") from error
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:  # UTF-16 without its mark is no decode error
             raise TableError(
                 f"{self.name} is not {self.encoding}; {self.hints.encoding}"
             ) from error

@@ -225,8 +225,15 @@ def midnight(day: date, zone: ZoneInfo) -> int:
 
 
 def local(at: int, zone: ZoneInfo) -> datetime:
-    """Return the time of an instant in ``zone``."""
-    return from_microseconds(at).astimezone(zone)
+    """Return the time of an instant in ``zone``.
+
+    The first and last hours of all time may have none. Their time is that of UTC.
+    """
+    moment = from_microseconds(at)
+    try:
+        return moment.astimezone(zone)
+    except OverflowError:
+        return moment
 
 
 def days_label(first: date, last: date) -> str:

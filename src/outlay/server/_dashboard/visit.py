@@ -197,7 +197,9 @@ class Visit:
     def page(self) -> int:
         """The number of the page of a list, from 1 on."""
         text = self.query.get("page", "1")
-        if not text.isdecimal() or not 1 <= int(text) <= MAX_PAGES:
+        # Python itself refuses to read a number of thousands of digits.
+        is_short = len(text) <= len(str(MAX_PAGES))
+        if not is_short or not text.isdecimal() or not 1 <= int(text) <= MAX_PAGES:
             raise refused("page", "must be a number from 1 on")
         return int(text)
 

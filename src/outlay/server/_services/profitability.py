@@ -31,6 +31,7 @@ from outlay.server._services.report_scope import named
 from outlay.server._storage.store import ALL, CUSTOMER_NAME, NO_FILTER
 from outlay.server._wire.problems import HttpProblem
 from outlay.server._wire.request_models import Window
+from outlay.server._wire.response_models import FIRST_INSTANT
 from outlay.server._wire.revenue_models import BucketWidth, MarginSort
 
 if TYPE_CHECKING:
@@ -150,10 +151,11 @@ class MarginQuery(NamedTuple):
 
     @property
     def prior_period(self) -> TimeWindow:
-        """The prior period."""
+        """The prior period. It is shorter if it would start before the year 1."""
         if self.prior is not None:
             return self.prior
-        return TimeWindow(self.start - (self.end - self.start), self.start)
+        start = self.start - (self.end - self.start)
+        return TimeWindow(max(start, FIRST_INSTANT), self.start)
 
 
 class Margins(NamedTuple):

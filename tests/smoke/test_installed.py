@@ -190,7 +190,7 @@ def test_the_journal_is_shown_as_a_table(tmp_path: Path) -> None:
 @without("cli", "server")
 def test_a_table_without_the_extra_says_what_to_install(tmp_path: Path) -> None:
     """A traceback would tell its reader nothing."""
-    assert "outlay[cli]" in _journal(tmp_path, "list", code=2)
+    assert "install '.[cli]'" in _journal(tmp_path, "list", code=2)
 
 
 @needs("server")
@@ -214,7 +214,7 @@ def test_costs_travel_from_the_client_to_the_reference_server(tmp_path: Path) ->
 @without("server")
 def test_a_server_without_the_extra_says_what_to_install() -> None:
     """A traceback would tell its reader nothing."""
-    assert "outlay[server]" in program("-m", "outlay", "serve", code=2).stderr
+    assert "install '.[server]'" in program("-m", "outlay", "serve", code=2).stderr
 
 
 @needs("otel")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,6 +23,8 @@ from outlay.server._errors import (
     NewerDatabaseError,
     StoreUnavailableError,
 )
+from outlay.server._records import CorrectionKind
+from outlay.server._services.corrections import Order, decide
 from outlay.server._storage.event_store import EventFilter
 from outlay.server._storage.postgres.connecting import connect
 from outlay.server._storage.postgres.store import PostgresStore
@@ -38,6 +43,10 @@ from tests.support.stores import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from concurrent.futures import Future
+
+    from outlay.server._records import Correction
+    from outlay.server._storage.correction_store import Decision, EventHistory
 
 _ROOT: Final = Path(__file__).parents[2]
 _KEY: Final = "sk_test_0123456789abcdef"
@@ -207,6 +216,59 @@ def test_what_one_server_learns_another_knows_at_once(url: str) -> None:
     assert quantity(one, second) == 2
     one.close()
     other.close()
+
+
+def _wait_for_a_lock(url: str, step: Future[None]) -> None:
+    """Wait until a step of a server waits for another one's lock, or ends."""
+    deadline = time.monotonic() + 60
+    waiting = 0
+    with closing(connect(url)) as connection:
+        while not waiting and not step.done():
+            assert time.monotonic() < deadline
+            (waiting, _) = connection.execute(
+                "SELECT count(*), pg_sleep(0.01) FROM pg_locks WHERE NOT granted"
+                " AND locktype = 'advisory' AND database ="
+                " (SELECT oid FROM pg_database WHERE datname = current_database())"
+            ).fetchone()
+
+
+def test_a_correction_under_way_gets_the_pseudonym(url: str) -> None:
+    """It read its event before another server renamed it, and is stored afterwards."""
+    is_read, may_store = threading.Event(), threading.Event()
+    order = Order(CorrectionKind.VOID, "test", None, "finance", START)
+
+    def decide_late(history: EventHistory) -> Decision | Correction | None:
+        is_read.set()
+        assert may_store.wait(60)
+        return decide(order, history)
+
+    with (
+        closing(opened(url)) as correcting,
+        closing(opened(url)) as erasing,
+        ThreadPoolExecutor() as pool,
+    ):
+        correcting.add_cost(COST)
+        correcting.append([make_event("k1", subject="cus_1")], START)
+        finish_background_work(correcting)
+        erasing.begin_erasure("org_a", "cus_1", "erased_1", START)
+        corrected = pool.submit(
+            correcting.correct, "org_a", ["evt_k1"], decide_late, START
+        )
+        assert is_read.wait(60)
+        erased = pool.submit(finish_background_work, erasing)
+        try:
+            _wait_for_a_lock(url, erased)
+        finally:
+            may_store.set()
+        corrected.result(60)
+        erased.result(60)
+        finish_background_work(erasing)
+        with erasing.reading() as reader:
+            assert reader.erasures("org_a") == []
+            found = reader.contributions(
+                compiled(COST), START, START + 1, names=["customer"]
+            )
+            assert {one.customer for one in found} == {"erased_1"}
 
 
 def test_a_revoked_key_is_noticed_by_the_other_server(url: str) -> None:

@@ -64,7 +64,7 @@ def erase_next(
         )
         return True
     locks.take(ledger, Lock.UPKEEP)
-    if erasing.step(ledger, job):
+    if erasing.step(ledger, locks, job):
         ledger.execute("UPDATE outlay_state SET registry = registry + 1")
     return True
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from outlay.server._records import Erasure
+from outlay.server._storage.postgres.locks import Lock
 from outlay.server._storage.postgres.rollups import MERGED, ROLLUP_COLUMNS, group_of
 from outlay.server._storage.renaming import Renaming
 from outlay.server._storage.sql.budgets import delete_budgets_of
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from outlay.server._records import Event
     from outlay.server._storage.postgres.connecting import PostgresConnection
+    from outlay.server._storage.postgres.locks import Locks
     from outlay.server._storage.sql.connection import Connection
 
 _EVENTS: Final = 2000  # that one slice looks at
@@ -101,11 +103,12 @@ def renamed(events: Sequence[Event], jobs: Sequence[Job]) -> Sequence[Event]:
     return events
 
 
-def step(connection: PostgresConnection, job: Job) -> bool:
+def step(connection: PostgresConnection, locks: Locks, job: Job) -> bool:
     """Do a slice of an erasure. Return whether it is finished.
 
     Args:
         connection: The connection, in a transaction with the lock of upkeep.
+        locks: The locks of the ledger.
         job: The erasure, as it is stored.
     """
     (day,) = connection.execute(
@@ -117,6 +120,8 @@ def step(connection: PostgresConnection, job: Job) -> bool:
         _rename_events(connection, job, day)
         return False
     _rename_rollups(connection, job)
+    # A correction that is under way may have read its event before it was renamed.
+    locks.take(connection, Lock.WRITES)
     _rename_entries(connection, job)
     connection.execute("DELETE FROM erasures WHERE number = ?", (job.number,))
     return True

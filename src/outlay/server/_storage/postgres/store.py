@@ -517,7 +517,7 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         jobs = erasing.running_jobs(self._writer)
         if not jobs:
             return False
-        if erasing.step(self._writer, jobs[0]):
+        if erasing.step(self._writer, self._locks, jobs[0]):
             self._grow("registry")
         return True
 

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from outlay._cli.main import main
 from outlay.server import BackgroundServer, ServerSettings
 from outlay.server._errors import DatabaseError, StoreUnavailableError
-from outlay.server._records import Aggregation, CorrectionKind
+from outlay.server._records import Aggregation, BillableFields, CorrectionKind
 from outlay.server._services.corrections import Order, decide
 from outlay.server._storage.clickhouse.connection import (
     Connection,
@@ -359,6 +359,9 @@ def test_old_events_leave_clickhouse_when_no_view_needs_them(places: Places) -> 
             assert quantity(store, cost, START, START + 4 * DAY) == 4
         with pytest.raises(HttpProblem, match="are deleted"):
             quantity(store, cost, START + 1)
+        with pytest.raises(HttpProblem, match="are deleted"):
+            quantity(store, cost, START, START + 4 * DAY, as_of=START)
+        assert quantity(store, cost, START, START + 4 * DAY, as_of=NOW) == 4
         with closing(Connection(places.history)) as history:
             days = history.rows(
                 f"SELECT day, count() FROM {history.database}.events"  # noqa: S608 - a test's
@@ -367,6 +370,19 @@ def test_old_events_leave_clickhouse_when_no_view_needs_them(places: Places) -> 
         first = START // DAY
         assert days == [(first + 1, 1), (first + 2, 1), (first + 3, 2)]
         assert places.move(later) == 0  # the counts are right, and nothing is left
+
+
+def test_a_billable_metric_matches_moved_events_as_well(places: Places) -> None:
+    """An event that it counts is not among those that no metric counts."""
+    billable = BillableFields("calls", "item_1", START)
+    with closing(places.open()) as store:
+        store.append([make_event("k1")], START)
+        places.move()
+        with store.reading() as reader:
+            assert reader.unmatched_types("org_a", START, NOW) == {"cost.ai": 1}
+        store.add_cost(make_cost("bm_1", currency="", billable=billable))
+        with store.reading() as reader:
+            assert reader.unmatched_types("org_a", START, NOW) == {}
 
 
 def _move_until_killed(places: Places, statement: int) -> None:

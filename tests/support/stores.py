@@ -258,11 +258,12 @@ def quantity(
     end: int = START + 10 * HOUR,
     *,
     window: Window | None = None,
+    as_of: int | None = None,
 ) -> Decimal | None:
     """Return a cost's quantity over a period."""
     metric = compiled(cost)
     accumulator = metric.new_accumulator()
     with store.reading() as reader:
-        for one in reader.contributions(metric, start, end, window=window):
+        for one in reader.contributions(metric, start, end, window=window, as_of=as_of):
             accumulator.add(one)
     return accumulator.result()

@@ -98,6 +98,24 @@ def test_each_quantity_of_full_hours_stays(
         assert quantity(store, cost, FIRST, NOW) == before
 
 
+def test_an_earlier_state_counts_no_event_that_came_later(store: Store) -> None:
+    """It is refused if the times of receipt are deleted that would tell it."""
+    store.add_cost(COST)
+    fill(store)
+    asked = (START + 2 * DAY, START + 35 * DAY, NOW)
+    known = [quantity(store, COST, FIRST, NOW, as_of=at) for at in asked]
+    store.set_retention("org_a", KEEP)
+    work(store)
+
+    found: list[Decimal | int | None] = []
+    for at in asked:
+        try:
+            found.append(quantity(store, COST, FIRST, NOW, as_of=at))
+        except HttpProblem as problem:
+            found.append(problem.status)
+    assert found in (known, [409, *known[1:]])
+
+
 def test_sqlite_deletes_what_it_may() -> None:
     """What is left has no total that it could not explain."""
     lane = SqliteLane()

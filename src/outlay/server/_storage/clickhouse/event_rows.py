@@ -9,6 +9,7 @@ from outlay.server._storage.clickhouse.connection import text, texts
 from outlay.server._storage.clickhouse.days import MovedEvent
 from outlay.server._storage.event_filter import event_matcher
 from outlay.server._storage.net_quantities import contributions_from_rows
+from outlay.server._storage.postgres.receipts import MICROSECONDS_PER_DAY
 from outlay.server._wire.response_models import decode_data
 
 if TYPE_CHECKING:
@@ -113,6 +114,15 @@ class MovedEvents:
             f" AND at >= {start:d} AND at < {end:d}"
         )
         return int(count)
+
+    def last_seq(self, as_of: int) -> int:
+        """Return the order of receipt of the last event that ``as_of`` knew, or 0."""
+        day = as_of // MICROSECONDS_PER_DAY
+        [(last,)] = self._rows(
+            f"SELECT max(seq) {self._from} AND day <= {day:d}"
+            f" AND received_at <= {as_of:d}"
+        )
+        return int(last)
 
     def before(
         self, namespace: str, where: EventFilter, place: tuple[int, int]

@@ -19,6 +19,7 @@ from outlay.server._storage.postgres.event_table import EventPlace, EventRow
 from outlay.server._storage.postgres.reader import PostgresReader
 from outlay.server._storage.postgres.receipts import MICROSECONDS_PER_DAY
 from outlay.server._storage.postgres.views import PostgresViews
+from outlay.server._storage.sql.catalog import metrics_of_type
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -78,7 +79,8 @@ class HistoryReader(PostgresReader):
             one
             for one in self._ranges_of(namespace).types(None, start, end)
             if all(
-                cost.aggregation is None for cost in self.costs_of_type(namespace, one)
+                metric.aggregation is None
+                for metric in metrics_of_type(self._connection, namespace, one)
             )
         ]
         if not types:
@@ -197,6 +199,10 @@ class HistoryReader(PostgresReader):
         sign = ">" if is_later else "<="
         moved = self._from_moved(metric, start, end, f"received_at {sign} {as_of:d}")
         return chain(rest, moved)
+
+    def _last_seq(self, as_of: int) -> int:
+        """Return the order of receipt of the last stored event that ``as_of`` knew."""
+        return super()._last_seq(as_of) or self._moved.last_seq(as_of)
 
     def _from_moved(
         self, metric: CompiledMetric, start: int, end: int, condition: str = "true"

@@ -10,7 +10,11 @@ from outlay.server._storage.net_quantities import contributions_from_rows
 from outlay.server._storage.postgres.copy_tables import PostgresCopyReader
 from outlay.server._storage.postgres.erasing import running_erasures
 from outlay.server._storage.postgres.event_table import PostgresEventReader
-from outlay.server._storage.postgres.receipts import first_events, key_hash
+from outlay.server._storage.postgres.receipts import (
+    MICROSECONDS_PER_DAY,
+    first_events,
+    key_hash,
+)
 from outlay.server._storage.postgres.rollup_query import HourRange, contributions
 from outlay.server._storage.sql.budgets import SqlBudgetReader
 from outlay.server._storage.sql.catalog import SqlCatalogReader
@@ -193,6 +197,10 @@ class PostgresReader(
         self, metric: CompiledMetric, start: int, end: int, as_of: int
     ) -> Iterator[Contribution]:
         """Yield the contribution of each event that was received after ``as_of``."""
+        cost = metric.cost
+        if deleted_before(self._connection, cost.namespace, cost.event_type):
+            # The rollups still have events that are deleted, also later ones.
+            self._check_stored(metric, start, folded=self._last_seq(as_of))
         return self._received(metric, start, end, "> :as_of", as_of)
 
     def _received_until(
@@ -210,6 +218,15 @@ class PostgresReader(
             {**_period(metric, start, end), "as_of": as_of},
         )
         return contributions_from_rows(metric, rows)
+
+    def _last_seq(self, as_of: int) -> int:
+        """Return the order of receipt of the last stored event that ``as_of`` knew."""
+        row = self._connection.execute(
+            "SELECT seq FROM events WHERE day <= ? AND received_at <= ?"
+            " ORDER BY day DESC, seq DESC LIMIT 1",
+            (as_of // MICROSECONDS_PER_DAY, as_of),
+        ).fetchone()
+        return 0 if row is None else int(row[0])
 
     def _rolled_up(self, metric: CompiledMetric, first: int, last: int) -> int:
         """Return the number of events in the rollups of ``first <= hour < last``."""

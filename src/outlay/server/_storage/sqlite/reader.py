@@ -306,7 +306,11 @@ class SqliteReader(
         return int(events)
 
     def _last_seq(self, as_of: int) -> int:
-        """Return the order of receipt of the last event that ``as_of`` knew."""
+        """Return the order of receipt of the last event that ``as_of`` knew.
+
+        It is one of the events that are stored, or 0. No time of receipt is left of
+        those that are deleted.
+        """
         low = 0
         (high,) = self._connection.execute(
             "SELECT coalesce(max(seq), 0) FROM events"
@@ -323,4 +327,7 @@ class SqliteReader(
                 low = middle
             else:
                 high = row[0] - 1
-        return int(low)
+        (last,) = self._connection.execute(
+            "SELECT coalesce(max(seq), 0) FROM events WHERE seq <= ?", (low,)
+        ).fetchone()
+        return int(last)

@@ -82,6 +82,15 @@ def test_budgets_fit_a_phone_without_scrolling_sideways(visit: Visit) -> None:
         page.get_by_role("heading", name="Edit Acme GmbH").wait_for()
 
 
+def test_the_current_page_is_in_sight_in_the_menu_of_a_phone(visit: Visit) -> None:
+    """The menu is wider than a phone, and the last page is at its end."""
+    with visit(viewport=PHONE) as page:
+        page.goto("/api-keys")
+        box = page.locator(".nav [aria-current]").bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] <= PHONE["width"] - box["width"]
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_sign_in_page_is_accessible(visit: Visit, theme: str) -> None:
     """It is the first page that anybody sees."""

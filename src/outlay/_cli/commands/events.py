@@ -204,7 +204,7 @@ def _show(api: Api, arguments: argparse.Namespace) -> None:
 
 
 def _print_events(events: Sequence[StoredEvent]) -> None:
-    headers = ("time", "customer", "event type", "provider", "amount", "", "id")
+    headers = ("time, UTC", "customer", "event type", "provider", "amount", "", "id")
     rows = [
         (
             event.timestamp.strftime("%Y-%m-%d %H:%M:%S"),

@@ -107,7 +107,7 @@ def _notice(budget: Budget, passed: PassedThreshold) -> str:
     day = local(passed.passed_at, ZoneInfo(budget.zone))
     return (
         f"{budget.name} passed {passed.percent} % of its budget of "
-        f"{format_plain(budget.amount)} {budget.currency} on {day.day} {day:%B}."
+        f"{count(budget.amount)} {budget.currency} on {day.day} {day:%B}."
     )
 
 
@@ -138,7 +138,9 @@ def _list(
     context: dict[str, Any] = {
         "messages": messages,
         "rows": rows,
-        "tail": tail_class([row["spent"] for row in rows]),
+        "tails": {
+            one: tail_class([row[one] for row in rows]) for one in ("spent", "limit")
+        },
         "shown": f"{count(total)} in all, {order}" if total else "",
         "new": visit.link(new="", done=None) if visit.may(WRITE) else "",
         "previous_page": visit.link(page=str(visit.page - 1)) if offset else "",

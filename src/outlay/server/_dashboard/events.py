@@ -180,6 +180,7 @@ def event(visit: Visit) -> Page | Redirect:
         {
             **frame(visit, record.id),
             "event": record,
+            "zone": visit.period.zone.key,
             "all_events": visit.link("/events"),
             "customer": visit.customer_names.get(customer, customer),
             "customer_href": visit.link_to_group("customer", customer),

@@ -136,7 +136,10 @@ def _settings(settings: Settings, given: Mapping[str, Any]) -> Iterator[Finding]
         text = f"{name} = {getattr(settings, name)} ({origin})"
         yield Finding(Level.OK, "settings", text)
     if settings.api_key is None:
-        text = "no api_key: requests carry no credential; set OUTLAY_API_KEY"
+        text = (
+            "no api_key: requests carry no credential. A server with --dev needs none; "
+            "for others set OUTLAY_API_KEY"
+        )
         yield Finding(Level.WARN, "settings", text)
     if settings.durability == "memory":
         text = "durability = memory: pending events are lost with the process"

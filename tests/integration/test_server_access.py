@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
 import ssl
+import struct
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 KEY: Final = "sk_test_access_of_tests"
 DEADLINE: Final = 30.0  # seconds; only a failing test waits that long
+_RESET: Final = struct.pack("ii", 1, 0)  # closing ends a connection at once
 ALL_ADDRESSES: Final = "0.0.0.0"  # noqa: S104 - what the tests are about
 
 
@@ -162,6 +165,20 @@ def test_a_handshake_has_a_time_limit(certificate: dict[str, Path]) -> None:
         place = (urlsplit(server.url).hostname, urlsplit(server.url).port)
         with socket.create_connection(place, timeout=DEADLINE) as silent:
             assert is_closed(silent)
+
+
+def test_a_client_that_leaves_in_its_handshake_is_no_error(
+    certificate: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A health check of a load balancer would else fill the log."""
+    with running(**certificate, max_connections_per_address=40) as server:
+        place = (urlsplit(server.url).hostname, urlsplit(server.url).port)
+        for _ in range(20):
+            with socket.create_connection(place, timeout=DEADLINE) as leaving:
+                leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                leaving.sendall(b"GET / HTTP/1.1")
+    gc.collect()  # asyncio logs the error of a task when the task is deleted
+    assert [one.getMessage() for one in caplog.records if one.name == "asyncio"] == []
 
 
 def is_closed(connection: socket.socket) -> bool:

@@ -120,7 +120,8 @@ class TlsHandshake(asyncio.Protocol):
     def _pass_early_bytes(self) -> None:
         """Give the handshake what a loop read before it began, as uvloop may."""
         protocol = self._transport.get_protocol()
-        if not isinstance(protocol, TlsHandshake):
+        # uvloop takes the protocol away if the client has left.
+        if protocol is not None and not isinstance(protocol, TlsHandshake):
             receiver = cast("asyncio.BufferedProtocol", protocol)
             while self._early:
                 room = memoryview(receiver.get_buffer(len(self._early)))

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 import outlay
 from outlay.api import Api
+from outlay.errors import ConfigError
 from outlay.server import (
     BackgroundServer,
     CertificateError,
@@ -207,6 +208,15 @@ def test_clients_trust_the_authority_that_the_environment_names(
             assert client.budget("cus_1", timeout=20, strict=True) is None
         with Api(**settings) as api:
             assert api.metrics() == []
+
+
+def test_authorities_that_cannot_be_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path with a typo is an error of the settings, which says what to correct."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
+        Api(base_url="https://localhost", api_key=KEY)
 
 
 def test_one_file_can_hold_certificate_and_key(

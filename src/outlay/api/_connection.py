@@ -14,6 +14,7 @@ from outlay.api._responses import RetryRules, no_response, read_response
 from outlay.errors import ConfigError, ConflictError, NotFoundError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping
 
     from outlay.api._calls import Call
@@ -65,13 +66,16 @@ class Connection:
 
         A server on this machine needs no proxy. It may have a certificate of an
         authority that only ``SSL_CERT_FILE`` names.
+
+        Raises:
+            ConfigError: The authorities that the environment names cannot be read.
         """
         options: dict[str, Any] = {
             "timeout": self.settings.timeout,
             "trust_env": not is_loopback(self.settings.base_url),
         }
         if self.settings.base_url.startswith("https:"):
-            options["verify"] = httpx.create_ssl_context()
+            options["verify"] = _authorities()
         return options
 
     def request(self, call: Call[Any]) -> dict[str, Any]:
@@ -143,3 +147,13 @@ def existing(metric: CostMetric, definition: Mapping[str, Any]) -> EnsuredMetric
         code="conflict",
         rule="METRIC_EXISTS",
     )
+
+
+def _authorities() -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        raise ConfigError(
+            f"the certificates that SSL_CERT_FILE names cannot be used ({error}); "
+            "correct or unset it"
+        ) from error

@@ -14,6 +14,9 @@ import msgspec
 from outlay._model.event_rules import is_plain_text, validate_text
 from outlay.errors import InvalidEventError
 
+UNKNOWN_PROVIDER: Final = "unknown"
+"""The provider of a client whose ``base_url`` has the address of no known provider."""
+
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """One billable operation, as its provider reports it.

@@ -16,6 +16,7 @@ import genai_prices
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelPrice, StartDateConstraint, Usage
 
+from outlay._capture.observation import UNKNOWN_PROVIDER
 from outlay._capture.pricing import genai_usage
 from outlay._capture.pricing.genai_package import GenaiPackage
 from outlay._capture.pricing.linear_rates import (
@@ -304,9 +305,10 @@ def _find(
     try:
         provider = snapshot.find_provider(None, observation.provider, None)
     except LookupError:
-        return PriceUnknown(
-            "unknown_provider", f"{LIST_NAME} has no {observation.provider!r}"
-        )
+        text = f"{LIST_NAME} has no {observation.provider!r}"
+        if observation.provider == UNKNOWN_PROVIDER:
+            text = "the address is of no known provider"
+        return PriceUnknown("unknown_provider", text)
     if observation.model is None:
         return PriceUnknown("unknown_model", "the response does not name its model")
     try:

@@ -23,7 +23,7 @@ from outlay._capture.extraction.registry import (
     register_alias,
 )
 from outlay._capture.extraction.usage_checks import contradiction_in
-from outlay._capture.observation import Observation
+from outlay._capture.observation import UNKNOWN_PROVIDER, Observation
 from outlay._capture.pricing.price_lists import strip_zeros
 from outlay._capture.providers.generators.stainless import StainlessLibrary, library
 from outlay._capture.providers.openai_websockets import (
@@ -57,7 +57,7 @@ _DIALECT: Final = StainlessLibrary(
     "openai",
     classes={"Azure": "azure", "Bedrock": "aws"},
     hosts=dict.fromkeys(_AMAZON, "aws"),
-    provider="unknown",
+    provider=UNKNOWN_PROVIDER,
 )
 
 

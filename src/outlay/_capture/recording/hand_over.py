@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from outlay._capture.observation import UNKNOWN_PROVIDER
 from outlay._capture.pricing import PriceUnknown
 from outlay._capture.recording.values import Action, Outcome
 from outlay._capture_sink import CaptureSink
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 UNKNOWN_AMOUNT: Final = "unknown_amount"
 """The reason of an unpriced cost whose amount callback failed."""
-
-_UNKNOWN_PROVIDER: Final = "unknown"
-"""The provider of a client whose ``base_url`` has the address of no known provider."""
 
 
 class Handover:
@@ -77,7 +75,7 @@ class Handover:
 
     def _warn_unpriced(self, observation: Observation, why: PriceUnknown) -> None:
         subject = observation.model or observation.event_type
-        if observation.provider == _UNKNOWN_PROVIDER and why.reason != UNKNOWN_AMOUNT:
+        if observation.provider == UNKNOWN_PROVIDER and why.reason != UNKNOWN_AMOUNT:
             # No price book would help: the models are those of a known provider.
             self._log.warn_once("unknown provider", _NO_PROVIDER, subject)
             return

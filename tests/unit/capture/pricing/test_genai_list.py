@@ -21,7 +21,7 @@ from genai_prices.units import UnitRegistry
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outlay._capture.observation import Observation
+from outlay._capture.observation import UNKNOWN_PROVIDER, Observation
 from outlay._capture.pricing import Price, PriceUnknown
 from outlay._capture.pricing.genai_list import GenaiPrices
 from outlay._capture.pricing.linear_rates import LinearPrice
@@ -129,6 +129,13 @@ def test_what_is_not_known_has_a_reason_and_no_price(
 
     assert isinstance(answer, PriceUnknown)
     assert reason == answer.reason
+
+
+def test_a_client_of_an_unknown_address_has_a_reason_of_its_own() -> None:
+    """The list has no provider ``unknown``, and says so in words that lead on."""
+    assert price(provider=UNKNOWN_PROVIDER) == PriceUnknown(
+        "unknown_provider", "the address is of no known provider"
+    )
 
 
 def test_one_absurd_report_does_not_spoil_the_next() -> None:

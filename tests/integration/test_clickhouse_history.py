@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+import socket
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -202,6 +203,28 @@ def test_a_database_that_cannot_be_used_is_refused() -> None:
     other.close()
     with pytest.raises(HistoryUnavailableError, match="check that it runs"):
         migrate(Connection("clickhouse://user:secret@127.0.0.1:1/outlay"))
+
+
+@pytest.mark.parametrize(
+    "password", ["sec/ret", "sec#ret", "sec?ret", "77/ret", "77#ret", "77?ret"]
+)
+def test_a_malformed_url_shows_no_part_of_its_password(password: str) -> None:
+    """A character that ends the host moves a part into the port or the name."""
+    with pytest.raises(DatabaseError, match="%23") as refused:
+        Connection(f"clickhouse://user:{password}@host/outlay")
+    assert not re.search("sec|ret|77", str(refused.value))
+    assert refused.value.__context__ is None or refused.value.__suppress_context__
+
+
+def test_a_silent_clickhouse_is_given_up() -> None:
+    """It takes connections, and never responds."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"clickhouse://127.0.0.1:{silent.getsockname()[1]}/outlay"
+        with (
+            closing(Connection(url, response_seconds=1)) as connection,
+            pytest.raises(HistoryUnavailableError, match="does not respond"),
+        ):
+            connection.rows("SELECT 1")
 
 
 def test_two_servers_may_migrate_at_the_same_time(history: Connection) -> None:

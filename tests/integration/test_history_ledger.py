@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from functools import partial
@@ -281,6 +283,28 @@ def test_an_event_of_a_moved_day_can_be_voided(places: Places) -> None:
         store.correct("org_a", ["evt_k2"], partial(decide, VOID), NOW)
         assert quantity(store, cost) == Decimal("1.25")
         assert quantity(store, most) == Decimal("1.25")
+
+
+@pytest.mark.slow
+def test_a_correction_does_not_wait_long_for_a_silent_clickhouse(
+    places: Places,
+) -> None:
+    """Its event moved after it was prepared, and posts wait for it."""
+    with closing(places.open()) as store:
+        store.append([make_event("k1")], START)
+        places.move()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        ThreadPoolExecutor() as pool,
+    ):
+        url = f"clickhouse://127.0.0.1:{silent.getsockname()[1]}/outlay"
+        with closing(places._replace(history=url).open()) as store:
+            corrected = pool.submit(
+                store.correct, "org_a", ["evt_k1"], partial(decide, VOID), NOW
+            )
+            with pytest.raises(HistoryUnavailableError, match="does not respond"):
+                corrected.result(60)  # half of the time that a view would wait
+            assert not store.append([make_event("k2")], NOW)[0].duplicate
 
 
 def texts_of(url: str) -> str:

@@ -29,7 +29,6 @@ _SCHEME: Final = "clickhouse"
 _PORT: Final = 8123
 _TLS_PORT: Final = 8443
 _CONNECT_SECONDS: Final = 3
-_RESPONSE_SECONDS: Final = 120
 _NAME: Final = re.compile(r"\w{1,64}", re.ASCII)
 
 # Codes of ClickHouse (src/Common/ErrorCodes.cpp, 2026-11).
@@ -53,18 +52,22 @@ class Connection:
         url: Such as ``clickhouse://user@host:8123/outlay?secure=true``. The password
             may be in the variable ``CLICKHOUSE_PASSWORD`` instead. ``cluster=name``
             names the cluster of sharded tables.
+        response_seconds: The seconds that ClickHouse may be silent. Defaults to 120.
 
     Raises:
         DatabaseError: The URL has a mistake.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, response_seconds: int = 120) -> None:
         parts = urlsplit(url)
         self.database: Final = parts.path.strip("/") or "default"
-        if parts.scheme != _SCHEME or not parts.hostname:
-            raise DatabaseError(
-                "the history must be a URL such as clickhouse://user@host:8123/outlay"
-            )
+        try:
+            port = parts.port
+        except ValueError:  # its text may have a part of the password
+            raise _malformed() from None
+        is_cut = "@" in parts.path + parts.query or parts.fragment
+        if parts.scheme != _SCHEME or not parts.hostname or is_cut:
+            raise _malformed()
         if not _NAME.fullmatch(self.database):
             raise DatabaseError(
                 f"{self.database!r} is no name of a database; use letters, digits and _"
@@ -77,10 +80,11 @@ class Connection:
                 f"{self._cluster!r} is no name of a cluster; use letters, digits and _"
             )
         self._host: Final = parts.hostname
-        self._port: Final = parts.port or (_TLS_PORT if self.is_secure else _PORT)
+        self._port: Final = port or (_TLS_PORT if self.is_secure else _PORT)
         self._user: Final = unquote(parts.username or "default")
         password = unquote(parts.password or "")
         self._password: Final = password or os.environ.get("CLICKHOUSE_PASSWORD", "")
+        self._response_seconds: Final = response_seconds
         self._lock: Final = threading.Lock()
         self._client: Client | None = None  # guarded by _lock
         self._ledger: str | None = None  # the one that was checked
@@ -196,7 +200,7 @@ class Connection:
                     # Without a session, several threads can ask at the same time.
                     autogenerate_session_id=False,
                     connect_timeout=_CONNECT_SECONDS,
-                    send_receive_timeout=_RESPONSE_SECONDS,
+                    send_receive_timeout=self._response_seconds,
                     compress="lz4",
                 )
             return self._client
@@ -229,6 +233,14 @@ class Connection:
         else:
             reason = f"failed: {str(error).splitlines()[0]}"
         return HistoryUnavailableError(f"ClickHouse at {self} {reason}")
+
+
+def _malformed() -> DatabaseError:
+    return DatabaseError(
+        "the history must be a URL such as clickhouse://user@host:8123/outlay; write "
+        "/, #, ? and @ of a password as %2F, %23, %3F and %40, or set "
+        "CLICKHOUSE_PASSWORD"
+    )
 
 
 def _limited(query: str, limit: QueryLimit | None) -> str:

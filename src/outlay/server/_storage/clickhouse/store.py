@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from outlay.server._storage.store import Moving, Views
 
 _MOST_RECALLED: Final = 50_000
+_SILENT_SECONDS: Final = 5  # for which posts to this server wait
 
 
 class _Recalled(NamedTuple):
@@ -66,7 +67,8 @@ class HistoryStore(PostgresStore):
         moves_days: bool = False,
     ) -> None:
         self._clickhouse_url = clickhouse_url
-        self._clickhouse = Connection(clickhouse_url)
+        # Of the commit thread alone. Views have one of their own.
+        self._clickhouse = Connection(clickhouse_url, response_seconds=_SILENT_SECONDS)
         self._recalled: dict[tuple[str, str], _Recalled] = {}  # guarded by the lock
         self._recalled_lock = threading.Lock()
         super().__init__(url, dedupe_window=dedupe_window, follows_clock=follows_clock)
@@ -136,7 +138,8 @@ class HistoryStore(PostgresStore):
         if recalled is not None and recalled.registry == registry:
             moved = recalled.moved
         else:
-            # It was moved, or a customer was renamed, since it was prepared.
+            # It was moved, or a customer was renamed, since it was prepared. If
+            # ClickHouse is silent, the request is refused, so that posts go on.
             moved = next(iter(self._moved(state).events(namespace, [event_id])), None)
         return None if moved is None else (moved.seq, moved.event)
 

@@ -317,6 +317,13 @@ def test_each_window_stands_beside_its_like(
     ), "September has no 31st day"
 
 
+def test_no_period_is_before_the_calendar(october: BackgroundServer) -> None:
+    """It is an error of the arguments, and no failure of the command."""
+    ran = costs(october, "--compare", "--month", "0001-01")
+    assert ran.code == ExitCode.USAGE
+    assert "the calendar has no such period before" in ran.err
+
+
 @pytest.mark.parametrize("window", ["MINUTE", "HOUR", "MONTH"])
 def test_windows_of_each_length_are_compared(
     september: BackgroundServer, window: str

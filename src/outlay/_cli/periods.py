@@ -92,17 +92,28 @@ def period_before(period: Period) -> Period:
 
     That is the month before a month, and the same length of time before another period.
     If the period is not over, only its part up to now counts, in whole hours.
+
+    Raises:
+        UsageError: That period would leave the years 1 to 9999.
     """
     start, end = period
-    if start == first_of_month(start) and end == first_of_month(start + _OVER_A_MONTH):
-        before = Period(first_of_month(start - _INSTANT), start)
-    else:
-        before = Period(start - (end - start), start)
+    try:
+        before = _whole_period_before(start, end)
+    except OverflowError:
+        raise UsageError(
+            "the calendar has no such period before; pass a later or shorter one"
+        ) from None
     elapsed = from_ms(SystemClock().now_ms()) - start
     if timedelta() < elapsed < end - start:
         hours = -(-elapsed // _HOUR)
         before = before._replace(end=min(before.start + hours * _HOUR, before.end))
     return before
+
+
+def _whole_period_before(start: datetime, end: datetime) -> Period:
+    if start == first_of_month(start) and end == first_of_month(start + _OVER_A_MONTH):
+        return Period(first_of_month(start - _INSTANT), start)
+    return Period(start - (end - start), start)
 
 
 def first_of_month(moment: datetime) -> datetime:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import stat
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import httpx
@@ -51,6 +54,26 @@ def server() -> Iterator[BackgroundServer]:
 def export(server: BackgroundServer, *words: str) -> Ran:
     """Run ``outlay export``."""
     return command_line.call("export", *words, *OCTOBER, *reaching(server))
+
+
+def test_rows_on_a_terminal_have_no_bar_among_them(server: BackgroundServer) -> None:
+    """Both would be on the same lines of the screen."""
+    screen, terminal = os.openpty()
+    words = ("export", "totals", "--customer", "cus_0", *OCTOBER, *reaching(server))
+    ran = subprocess.run(
+        [sys.executable, "-m", "outlay", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm"},
+        check=False,
+    )
+    shown = os.read(screen, 65_536).decode()
+    os.close(terminal)
+    os.close(screen)
+    assert ran.returncode == ExitCode.DONE, shown
+    assert shown.count(TINY) >= 1
+    assert "\x1b" not in shown  # no bar moves the cursor
 
 
 @pytest.mark.parametrize("dataset", ["events", "totals", "focus"])

@@ -35,13 +35,15 @@ class ProgressBar:
     """A bar on the standard error, as a context manager. It disappears at the end.
 
     It prints nothing if the standard error is no terminal, or if rich is missing.
+
+    Args:
+        is_wanted: Whether to show it at all. It would mix with data on the terminal.
     """
 
-    def __init__(self) -> None:
-        """Create a bar that is not shown yet."""
+    def __init__(self, *, is_wanted: bool = True) -> None:
         self._tasks: dict[str, TaskID] = {}
         self._progress: Progress | None = None
-        if _HAS_RICH and sys.stderr.isatty():
+        if is_wanted and _HAS_RICH and sys.stderr.isatty():
             self._progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(_BAR_COLUMNS),

@@ -76,10 +76,11 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError("Parquet needs --output, and cannot be resumed")
     query = _query(arguments)
     cursor: str | None = arguments.resume
+    is_on_screen = arguments.output is None and sys.stdout.isatty()
     with (
         MoneyApi(connection_settings(arguments)) as api,
         _target(arguments) as target,
-        ProgressBar() as bar,
+        ProgressBar(is_wanted=not is_on_screen) as bar,
     ):
         pages = api.export(query, cursor)
         rows = 0

@@ -114,7 +114,7 @@ def test_exit_code_follows_from_the_error(error: OutlayError, code: ExitCode) ->
         ([], "required: COMMAND"),
         (["nope"], "choose from"),
         (["--nope"], "required: COMMAND"),
-        (["metrics"], "required: ACTION"),
+        (["metrics"], "required: {create,list,update,delete}"),
         (["track", "--nope"], "required"),
         (["costs", "--nope"], "unrecognized arguments: --nope"),
         (["costs", "--js"], "unrecognized arguments: --js"),

@@ -63,7 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    actions = parser.add_subparsers(title="actions", required=True)
     _configure_list(add_subcommand(actions, "list", _list, "list events, newest first"))
     _configure_show(add_subcommand(actions, "show", _show, "show one event"))
 

@@ -79,7 +79,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    actions = parser.add_subparsers(title="actions", required=True)
     _configure_create(
         add_subcommand(actions, "create", _create, "create a cost metric")
     )

@@ -95,7 +95,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    actions = parser.add_subparsers(title="actions", required=True)
     _add(actions, "list", list_unpriced, "list unpriced costs and why they wait")
     drop_parser = _add(actions, "drop", drop, "discard unpriced costs")
     drop_parser.add_argument(

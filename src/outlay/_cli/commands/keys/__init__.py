@@ -73,7 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    actions = parser.add_subparsers(title="actions", required=True)
     create = add_subcommand(actions, "create", _create, "create an API key")
     create.epilog = _CREATE_EPILOG
     create.add_argument("name", metavar="NAME", help="a name for people")

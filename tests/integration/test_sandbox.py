@@ -31,6 +31,7 @@ def test_twenty_questions_get_the_reference_server_s_answers(
     findings = {answer["question"]: answer for answer in answers}
     refused = {question for question, one in findings.items() if one["status"] >= 400}
     assert refused == {
+        "whether a product needs merchantId",
         "whether a type without a metric is refused",
         "what an empty period gets",
     }

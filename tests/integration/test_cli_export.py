@@ -56,12 +56,16 @@ def export(server: BackgroundServer, *words: str) -> Ran:
     return command_line.call("export", *words, *OCTOBER, *reaching(server))
 
 
-def test_rows_on_a_terminal_have_no_bar_among_them(server: BackgroundServer) -> None:
-    """Both would be on the same lines of the screen."""
+@pytest.mark.parametrize("is_file", [False, True], ids=["terminal", "file"])
+def test_rows_on_a_terminal_have_no_bar_among_them(
+    server: BackgroundServer, tmp_path: Path, *, is_file: bool
+) -> None:
+    """Both would be on the same lines of the screen. A file's rows have a bar."""
     screen, terminal = os.openpty()
-    words = ("export", "totals", "--customer", "cus_0", *OCTOBER, *reaching(server))
+    output = ("--output", str(tmp_path / "totals.csv")) if is_file else ()
+    words = ("export", "totals", "--customer", "cus_0", *OCTOBER, *output)
     ran = subprocess.run(
-        [sys.executable, "-m", "outlay", *words],
+        [sys.executable, "-m", "outlay", *words, *reaching(server)],
         stdin=subprocess.DEVNULL,
         stdout=terminal,
         stderr=terminal,
@@ -72,8 +76,8 @@ def test_rows_on_a_terminal_have_no_bar_among_them(server: BackgroundServer) -> 
     os.close(terminal)
     os.close(screen)
     assert ran.returncode == ExitCode.DONE, shown
-    assert shown.count(TINY) >= 1
-    assert "\x1b" not in shown  # no bar moves the cursor
+    assert (TINY in shown) is not is_file
+    assert ("\x1b" in shown) is is_file  # a bar moves the cursor
 
 
 @pytest.mark.parametrize("dataset", ["events", "totals", "focus"])

@@ -45,7 +45,6 @@ PERIOD: Final = {
 NOWHERE: Final = "http://127.0.0.1:9"
 NEXT: Final = re.compile(r"\b(outlay [a-z]+|pip install) ?")
 BARS: Final = {
-    "export": "rows",
     "journal replay": "events",
     "reprice": "priced",
     "revenue import": "lines",

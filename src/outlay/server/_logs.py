@@ -49,7 +49,8 @@ class RepeatFilter(logging.Filter):
     """Leaves out records that repeat: with a full disk each request would log one.
 
     Records with one text, before their arguments, are alike. The next one that is
-    logged says how many were left out.
+    logged says how many were left out. Records below a warning pass: they tell of
+    progress, such as the steps of an update, and no request logs one here.
 
     Thread safety: any thread.
 
@@ -75,6 +76,8 @@ class RepeatFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is logged."""
+        if record.levelno < logging.WARNING:
+            return True
         text = (record.name, str(record.msg))
         now = self._monotonic()
         with self._lock:

@@ -50,3 +50,13 @@ def test_what_repeats_is_left_out_and_counted() -> None:
     assert limit.filter(later)
     assert later.getMessage() == "disk is full: 100 (98 more were left out)"
     assert limit.filter(record("disk is full: %s", 101))
+
+
+def test_progress_is_never_left_out() -> None:
+    """Each step of an update is logged, however many there are."""
+    limit = RepeatFilter(most=2)
+    steps = [record("step %s", n) for n in range(10)]
+    for step in steps:
+        step.levelno = logging.INFO
+
+    assert all(limit.filter(step) for step in steps)

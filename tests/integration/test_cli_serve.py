@@ -17,7 +17,8 @@ import pytest
 
 from outlay import Client
 from outlay._cli.commands import serve as _serve
-from outlay._cli.commands.serve import PREFIX, ServeSettings
+from outlay._cli.commands.serve import ServeSettings
+from outlay._cli.database_option import SERVER_PREFIX
 from outlay._cli.exit_codes import ExitCode
 from outlay.server import ServerSettings
 from tests.support import command_line
@@ -267,7 +268,7 @@ def test_unusable_database_is_one_line(tmp_path: Path) -> None:
 )
 def test_wrong_variable_is_named(variables: dict[str, str], names: str) -> None:
     """It may have been set far away, in a unit file or a container."""
-    prefixed = {PREFIX + name: text for name, text in variables.items()}
+    prefixed = {SERVER_PREFIX + name: text for name, text in variables.items()}
 
     assert names in refused(command_line.run("serve", **prefixed))
 
@@ -287,7 +288,7 @@ def test_arguments_win_over_variables() -> None:
             "OUTLAY_SERVER_ACCEPT_UNMATCHED": "true",
             "OUTLAY_SERVER_ALLOWED_HOSTS": "costs.example.com,costs",
         },
-        prefix=PREFIX,
+        prefix=SERVER_PREFIX,
     )
 
     assert (settings.port, settings.host) == (1, "::1")

@@ -12,8 +12,13 @@ from outlay.server._storage.opening import is_postgres_url
 if TYPE_CHECKING:
     import argparse
 
-_VARIABLE: Final = "OUTLAY_SERVER_DATABASE"
-_STORE_VARIABLE: Final = "OUTLAY_SERVER_STORE"
+SERVER_PREFIX: Final = "OUTLAY_SERVER_"
+"""How the variables of a server's settings begin."""
+
+STORE_VARIABLE: Final = f"{SERVER_PREFIX}STORE"
+"""The variable with the URL of a PostgreSQL database."""
+
+_VARIABLE: Final = f"{SERVER_PREFIX}DATABASE"
 _DEFAULT: Final = "outlay.db"
 
 
@@ -35,7 +40,7 @@ def database_file(arguments: argparse.Namespace) -> Path:
     """
     named = (
         arguments.db
-        or os.environ.get(_STORE_VARIABLE)
+        or os.environ.get(STORE_VARIABLE)
         or os.environ.get(_VARIABLE)
         or _DEFAULT
     )

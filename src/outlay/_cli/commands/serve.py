@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import field_validator
 
+from outlay._cli.database_option import SERVER_PREFIX, STORE_VARIABLE
 from outlay._cli.exit_codes import ExitCode, UsageError
 from outlay._cli.options import has_password, key_in_file
 from outlay._model.settings import DEFAULT_BASE_URL, EnvironmentSettings
@@ -27,17 +28,15 @@ from outlay.server._logs import formatter
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PREFIX: Final = "OUTLAY_SERVER_"
-STORE_VARIABLE: Final = f"{PREFIX}STORE"
-HISTORY_VARIABLE: Final = f"{PREFIX}HISTORY"
+HISTORY_VARIABLE: Final = f"{SERVER_PREFIX}HISTORY"
 
 _DESCRIPTION: Final = f"""\
 Run the reference server until Ctrl-C or SIGTERM. It stores everything in one file, or
 in a PostgreSQL database, whose old days may move to ClickHouse. The first start creates
 the default cost metrics and an API key, and shows the key once.
 
-Each option but --open has a variable: {PREFIX}PORT for --port,
-{PREFIX}DATABASE for --db, {PREFIX}API_KEY for the key itself, and so on.
+Each option but --open has a variable: {SERVER_PREFIX}PORT for --port,
+{SERVER_PREFIX}DATABASE for --db, {SERVER_PREFIX}API_KEY for the key itself, and so on.
 """
 
 _EPILOG: Final = """\
@@ -208,7 +207,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal arrives."""
     given = {name: value for name, value in vars(arguments).items() if name != "open"}
-    settings = ServeSettings.resolve(given, prefix=PREFIX)
+    settings = ServeSettings.resolve(given, prefix=SERVER_PREFIX)
     if settings.dev and settings.api_key is not None:
         raise UsageError(
             "--dev takes no key; leave out --api-key-file, or leave out --dev"

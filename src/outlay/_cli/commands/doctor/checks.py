@@ -41,6 +41,7 @@ from outlay._model.settings import Settings, is_loopback
 from outlay._shipping.batching import batch_offer
 from outlay._shipping.transport import EVENTS_PATH
 from outlay._shipping.wire import read_event_response
+from outlay.api._connection import Connection
 from outlay.errors import (
     ConfigError,
     JournalError,
@@ -437,13 +438,10 @@ def _server(settings: Settings) -> Iterator[Finding]:
 
 def _store(settings: Settings) -> Iterator[Finding]:
     """Yield what the reference server says of its store. Other servers say nothing."""
-    is_encrypted = settings.base_url.startswith("https:")
+    connection = Connection(settings, {}, attempts=1, on_warning=None)
     try:
         response = httpx.get(
-            f"{settings.base_url.rstrip('/')}/readyz",
-            timeout=settings.timeout,
-            trust_env=not is_loopback(settings.base_url),  # no proxy to this machine
-            verify=httpx.create_ssl_context() if is_encrypted else True,
+            f"{settings.base_url.rstrip('/')}/readyz", **connection.options()
         )
         found = response.json()
     except (httpx.HTTPError, ValueError):

@@ -10,7 +10,6 @@ a copy of the database that ``bench.server_queries`` keeps there.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import tempfile
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import query_database
+from bench._sizes import size_options
 from bench.query_database import CUSTOMERS, HOUR, PROVIDERS, START
 from outlay.server._records import Budget, BudgetPeriod
 from outlay.server._services.budgets import Evaluation, newly_passed
@@ -32,11 +32,7 @@ _NOW: Final = START + 45 * _DAY
 
 def main() -> None:
     """Print the seconds of one evaluation for each size."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("events", type=int, nargs="*", default=[100_000])
-    parser.add_argument("--keep", type=Path, help="a folder that keeps the databases")
-    # `python -m bench` runs all benchmarks, without options.
-    options = parser.parse_args(None if __name__ == "__main__" else [])
+    options = size_options(__doc__, __name__, keeps_databases=True)
     print(f"{'events':>12}{'budgets':>9}{'passed':>8}{'CPU s':>7}")
     for count in options.events:
         with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,6 @@ keeps each database, and shares it with ``bench.server_queries``.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import statistics
 import tempfile
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 import httpx
 
 from bench import query_database
+from bench._sizes import size_options
 from bench.query_database import CUSTOMERS
 from outlay.server import ServerSettings
 from outlay.server._app import app_for
@@ -74,11 +74,7 @@ class _Clock:
 
 def main() -> None:
     """Print a table of milliseconds for each size."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("events", type=int, nargs="*", default=[100_000])
-    parser.add_argument("--keep", type=Path, help="a folder that keeps the databases")
-    # `python -m bench` runs all benchmarks, without options.
-    options = parser.parse_args(None if __name__ == "__main__" else [])
+    options = size_options(__doc__, __name__, keeps_databases=True)
     first: dict[str, float] = {}
     for count in options.events:
         with tempfile.TemporaryDirectory() as folder:

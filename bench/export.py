@@ -11,7 +11,6 @@ each database, and shares it with ``bench.server_queries``.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import resource
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench import query_database
+from bench._sizes import size_options
 from bench.query_database import DAYS, HOUR, START
 from outlay._cli.parquet import ParquetFile
 from outlay.server._services.export import ExportService
@@ -47,11 +47,7 @@ _SELECT: Final = (
 
 def main() -> None:
     """Print a table of rows per second for each size."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("events", type=int, nargs="*", default=[100_000])
-    parser.add_argument("--keep", type=Path, help="a folder that keeps the databases")
-    # `python -m bench` runs all benchmarks, without options.
-    options = parser.parse_args(None if __name__ == "__main__" else [])
+    options = size_options(__doc__, __name__, keeps_databases=True)
     firsts: dict[str, float] = {}
     for count in options.events:
         with tempfile.TemporaryDirectory() as folder:

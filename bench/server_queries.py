@@ -11,7 +11,6 @@ some minutes and 4 GiB.
 
 from __future__ import annotations
 
-import argparse
 import random
 import sqlite3
 import statistics
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bench import query_database
+from bench._sizes import size_options
 from bench.query_database import DAYS, HOUR, START
 from outlay.server._records import ApiKey
 from outlay.server._run import rare_garbage_collection
@@ -42,11 +42,7 @@ _KEY: Final = ApiKey(b"", "bench", "org_a", frozenset("*"), 0)
 
 def main() -> None:
     """Print a table of milliseconds for each size."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("events", type=int, nargs="*", default=[100_000])
-    parser.add_argument("--keep", type=Path, help="a folder that keeps the databases")
-    # `python -m bench` runs all benchmarks, without options.
-    options = parser.parse_args(None if __name__ == "__main__" else [])
+    options = size_options(__doc__, __name__, keeps_databases=True)
     for count in options.events:
         with tempfile.TemporaryDirectory() as folder:
             _measure_all(count, options.keep or Path(folder))

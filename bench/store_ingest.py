@@ -11,7 +11,6 @@ some minutes a lane, and 20 GB of disk.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import tempfile
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bench._postgres import running_postgres
+from bench._sizes import size_options
 from bench.query_database import METRIC
 from outlay.server._metering.metric import compile_metric
 from outlay.server._records import Event
@@ -66,10 +66,7 @@ LANES: Final = (
 
 def main() -> None:
     """Print a table for each number of events."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("events", type=int, nargs="*", default=[100_000])
-    # `python -m bench` runs all benchmarks, without options.
-    options = parser.parse_args(None if __name__ == "__main__" else [])
+    options = size_options(__doc__, __name__)
     for events in options.events:
         print(
             f"\n{'store':<10}{'writers':>8}{'batch':>8}{'events':>12}{'events/s':>11}"

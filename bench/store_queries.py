@@ -10,7 +10,6 @@ for each million events, to store them as a server does.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bench import query_database
 from bench._postgres import running_postgres
+from bench._sizes import size_options
 from bench.query_database import DAYS, HOUR, METRIC, START
 from outlay.server._records import ApiKey, Event, ReceivedEvent
 from outlay.server._run import rare_garbage_collection
@@ -45,10 +45,7 @@ _WHOLE: Final = {"from": format_instant(START), "to": format_instant(_END)}
 
 def main() -> None:
     """Print a table for each number of events."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("events", type=int, nargs="*", default=[100_000])
-    # `python -m bench` runs all benchmarks, without options.
-    options = parser.parse_args(None if __name__ == "__main__" else [])
+    options = size_options(__doc__, __name__)
     for count in options.events:
         print(
             f"\n{count:,} events\n{'question':<32}{'SQLite':>10}{'PostgreSQL':>12} ms"

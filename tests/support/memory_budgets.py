@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from outlay.server._storage.budget_store import Attempt
-    from outlay.server._storage.store import Page
+    from outlay.server._storage.page import Page
 
 
 class Name(NamedTuple):

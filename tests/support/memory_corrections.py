@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from outlay.server._metering.metric import CompiledMetric, Contribution
     from outlay.server._storage.correction_store import Decide, DecideClosing
-    from outlay.server._storage.store import Page
+    from outlay.server._storage.page import Page
 
 
 class StoredEntry(NamedTuple):

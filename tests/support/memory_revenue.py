@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
 
-    from outlay.server._storage.store import Page
+    from outlay.server._storage.page import Page
 
 
 @dataclass

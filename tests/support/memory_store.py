@@ -59,7 +59,8 @@ if TYPE_CHECKING:
     )
 
     from outlay.server._metering.metric import CompiledMetric, Contribution
-    from outlay.server._storage.store import Change, Moving, Page, Review
+    from outlay.server._storage.page import Page
+    from outlay.server._storage.store import Change, Moving, Review
     from outlay.server._wire.request_models import Window
 
 

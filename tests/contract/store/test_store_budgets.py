@@ -16,7 +16,7 @@ from outlay.server._records import (
     Webhook,
 )
 from outlay.server._storage.budget_store import Attempt
-from outlay.server._storage.store import ALL, Page
+from outlay.server._storage.page import ALL, Page
 from tests.support.stores import HOUR, START
 
 if TYPE_CHECKING:

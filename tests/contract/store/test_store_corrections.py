@@ -20,7 +20,8 @@ from outlay.server._records import (
     CostMetric,
 )
 from outlay.server._services.corrections import Order, decide, decide_closing
-from outlay.server._storage.store import CUSTOMER_NAME, Page
+from outlay.server._storage.page import Page
+from outlay.server._storage.store import CUSTOMER_NAME
 from outlay.server._wire.problems import HttpProblem
 from outlay.server._wire.request_models import Window
 from tests.support.stores import (

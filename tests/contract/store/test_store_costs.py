@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from outlay.server._records import Aggregation, BillableFields, CostMetric, Product
-from outlay.server._storage.store import ALL, Page
+from outlay.server._storage.page import ALL, Page
 from tests.support.stores import (
     START,
     compiled,

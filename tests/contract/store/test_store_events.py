@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from outlay.server._storage.store import ALL
+from outlay.server._storage.page import ALL
 from tests.support.stores import (
     DEDUPE_WINDOW,
     START,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from outlay.server._storage.store import ALL, Page
+from outlay.server._storage.page import ALL, Page
 from tests.support.stores import START, make_key
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import msgspec
 
 from outlay.server._metering.decimals import format_plain
 from outlay.server._records import Customer, Rate, RevenueLine
+from outlay.server._storage.page import ALL, Page
 from outlay.server._storage.revenue_store import ImportResult, RevenuePart
-from outlay.server._storage.store import ALL, Page
 from tests.support.stores import HOUR, START
 
 if TYPE_CHECKING:

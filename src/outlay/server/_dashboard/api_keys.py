@@ -14,7 +14,7 @@ from outlay.server._services.auth import (
     PERMISSIONS,
     require_permission,
 )
-from outlay.server._storage.store import Page as ListPage
+from outlay.server._storage.page import Page as ListPage
 from outlay.server._wire.key_models import KeyCreate, KeyRotate
 from outlay.server._wire.problems import HttpProblem
 from outlay.server._wire.response_models import format_instant

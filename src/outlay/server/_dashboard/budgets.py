@@ -16,8 +16,8 @@ from outlay.server._metering.decimals import format_plain
 from outlay.server._records import BudgetPeriod
 from outlay.server._services.auth import require_permission
 from outlay.server._services.budgets import budget_responses, highest_passed
-from outlay.server._storage.store import ALL
-from outlay.server._storage.store import Page as ListPage
+from outlay.server._storage.page import ALL
+from outlay.server._storage.page import Page as ListPage
 from outlay.server._wire.budget_models import (
     DEFAULT_THRESHOLDS,
     BudgetBody,

@@ -28,7 +28,7 @@ from outlay.server._dashboard.periods import days_label, local
 from outlay.server._dashboard.uploads import MAX_BYTES
 from outlay.server._metering.decimals import format_plain
 from outlay.server._services.auth import require_permission
-from outlay.server._storage.store import Page as ListPage
+from outlay.server._storage.page import Page as ListPage
 from outlay.server._wire.problems import HttpProblem
 from outlay.server._wire.response_models import parse_instant, to_microseconds
 from outlay.server._wire.revenue_models import RevenueBody

@@ -12,7 +12,7 @@ from outlay.server._dashboard.periods import Period, read_period
 from outlay.server._metering.metric import compile_metric
 from outlay.server._services.auth import require_permission
 from outlay.server._services.report_scope import BY_COST, BY_CUSTOMER
-from outlay.server._storage.store import ALL
+from outlay.server._storage.page import ALL
 from outlay.server._wire.problems import FieldError, HttpProblem, invalid_fields
 from outlay.server._wire.request_models import CUSTOMER_DIMENSION, MAX_FILTER_KEYS
 from outlay.server._wire.response_models import to_microseconds

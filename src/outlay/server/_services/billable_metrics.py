@@ -10,7 +10,7 @@ import msgspec
 
 from outlay.server._records import ApiKey, BillableFields, CostMetric
 from outlay.server._services.costs import DEFAULT_PRODUCT, CostService, check_room
-from outlay.server._storage.store import ALL, Page
+from outlay.server._storage.page import ALL, Page
 from outlay.server._wire.billable_models import (
     BillableMetricList,
     BillableMetricResponse,

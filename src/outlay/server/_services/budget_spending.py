@@ -17,7 +17,8 @@ from outlay.server._metering.metric import CompiledMetric, compile_metric
 from outlay.server._records import BudgetPeriod
 from outlay.server._services.breakdown import TimeWindow
 from outlay.server._services.report_scope import named
-from outlay.server._storage.store import ALL, CUSTOMER_NAME
+from outlay.server._storage.page import ALL
+from outlay.server._storage.store import CUSTOMER_NAME
 from outlay.server._wire.response_models import from_microseconds, to_microseconds
 
 if TYPE_CHECKING:

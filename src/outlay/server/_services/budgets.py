@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from outlay.server._metering.decimals import add, format_plain, multiply, percentage
 from outlay.server._records import Budget, PassedThreshold
 from outlay.server._services.budget_spending import BudgetWindow, Spending, window_of
-from outlay.server._storage.store import Page
+from outlay.server._storage.page import Page
 from outlay.server._wire.budget_models import (
     BUDGET_ID,
     BudgetList,

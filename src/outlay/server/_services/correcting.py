@@ -18,7 +18,7 @@ from outlay.server._services.costs import get_cost
 from outlay.server._services.margin_responses import period
 from outlay.server._storage.correction_store import Decision
 from outlay.server._storage.event_store import CursorError, EventFilter
-from outlay.server._storage.store import Page
+from outlay.server._storage.page import Page
 from outlay.server._wire.correction_models import (
     MAX_EVENTS,
     CorrectionList,

@@ -13,7 +13,7 @@ from outlay.server._metering.decimals import format_plain
 from outlay.server._records import ApiKey, CostMetric, Product
 from outlay.server._services.default_metrics import is_untouched_default
 from outlay.server._services.writing import WritingService
-from outlay.server._storage.store import Page, Reader
+from outlay.server._storage.page import Page
 from outlay.server._wire.problems import (
     FieldError,
     HttpProblem,
@@ -41,6 +41,7 @@ from outlay.server._wire.response_models import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from outlay.server._storage.store import Reader
 
 DEFAULT_PRODUCT: Final = "prod_default"
 """The product of a cost metric in the older form, which cannot name one."""

@@ -13,7 +13,8 @@ from outlay.server._metering.decimals import ZERO, add, format_plain, multiply
 from outlay.server._metering.metric import CompiledMetric, compile_metric
 from outlay.server._services.gross import has_corrections
 from outlay.server._storage.event_store import CursorError, EventFilter
-from outlay.server._storage.store import ALL, CUSTOMER_NAME, NO_FILTER
+from outlay.server._storage.page import ALL
+from outlay.server._storage.store import CUSTOMER_NAME, NO_FILTER
 from outlay.server._wire.request_models import Window
 from outlay.server._wire.response_models import format_instant
 

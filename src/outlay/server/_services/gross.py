@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from outlay.server._metering.decimals import ZERO, multiply
-from outlay.server._storage.store import NO_FILTER, Page
+from outlay.server._storage.page import Page
+from outlay.server._storage.store import NO_FILTER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

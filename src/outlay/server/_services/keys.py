@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._services.auth import key_record, new_key, require_permission
-from outlay.server._storage.store import Page
+from outlay.server._storage.page import Page
 from outlay.server._wire.key_models import KeyCreate, KeyList, KeyResponse, KeyRotate
 from outlay.server._wire.problems import (
     FieldError,

@@ -18,7 +18,7 @@ from outlay.server._services.breakdown import (
     window_at,
 )
 from outlay.server._storage.event_store import EventFilter
-from outlay.server._storage.store import Page
+from outlay.server._storage.page import Page
 from outlay.server._wire.billable_models import (
     MeterGroup,
     MeterResponse,

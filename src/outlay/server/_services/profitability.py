@@ -28,7 +28,8 @@ from outlay.server._services.breakdown import TimeWindow
 from outlay.server._services.currency import Converter
 from outlay.server._services.gross import has_corrections
 from outlay.server._services.report_scope import named
-from outlay.server._storage.store import ALL, CUSTOMER_NAME, NO_FILTER
+from outlay.server._storage.page import ALL
+from outlay.server._storage.store import CUSTOMER_NAME, NO_FILTER
 from outlay.server._wire.problems import HttpProblem
 from outlay.server._wire.request_models import Window
 from outlay.server._wire.response_models import FIRST_INSTANT

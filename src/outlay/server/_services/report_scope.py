@@ -19,7 +19,8 @@ from outlay.server._services.breakdown import (
     unknown_dimension,
 )
 from outlay.server._services.ranking import ZERO_AMOUNT, Amount
-from outlay.server._storage.store import ALL, CUSTOMER_NAME
+from outlay.server._storage.page import ALL
+from outlay.server._storage.store import CUSTOMER_NAME
 from outlay.server._wire.problems import FieldError, HttpProblem, invalid_fields
 from outlay.server._wire.request_models import CUSTOMER_DIMENSION, ReportQuery
 

@@ -11,8 +11,9 @@ from outlay.server._metering.decimals import format_plain
 from outlay.server._metering.metric import compile_metric
 from outlay.server._records import Rate, RevenueLine
 from outlay.server._services.margin_responses import period, rate_response
+from outlay.server._storage.page import ALL, Page
 from outlay.server._storage.revenue_store import RevenuePart
-from outlay.server._storage.store import ALL, CUSTOMER_NAME, Page
+from outlay.server._storage.store import CUSTOMER_NAME
 from outlay.server._wire.problems import (
     FieldError,
     HttpProblem,

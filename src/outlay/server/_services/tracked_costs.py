@@ -12,7 +12,7 @@ from outlay._reconcile.costs import (
     decode_data,
 )
 from outlay.server._storage.event_store import EventFilter
-from outlay.server._storage.store import ALL, Page
+from outlay.server._storage.page import ALL, Page
 from outlay.server._wire.response_models import from_microseconds, to_microseconds
 
 if TYPE_CHECKING:

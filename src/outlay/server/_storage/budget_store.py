@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from outlay.server._records import Budget, Delivery, PassedThreshold, Webhook
-    from outlay.server._storage.store import Page
+    from outlay.server._storage.page import Page
 
 KEEP_PASSED: Final = 400 * 24 * 3_600_000_000
 """The microseconds after which a passed threshold may be forgotten."""

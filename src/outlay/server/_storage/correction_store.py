@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from outlay.server._records import ClosedPeriod, Correction, Entry, Event
-    from outlay.server._storage.store import Page
+    from outlay.server._storage.page import Page
 
 
 class EventHistory(NamedTuple):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from outlay.server._records import Customer, Rate, RevenueLine, StoredRevenue
-    from outlay.server._storage.store import Page
+    from outlay.server._storage.page import Page
 
 
 class RevenuePart(NamedTuple):

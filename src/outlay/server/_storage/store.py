@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Product,
         Retention,
     )
+    from outlay.server._storage.page import Page
     from outlay.server._wire.request_models import Window
 
 
@@ -46,13 +47,6 @@ NO_FILTER: Final[Mapping[str, frozenset[str]]] = {}
 
 CUSTOMER_NAME: Final = ""
 """The customer, among the names of dimensions. No dimension has this name."""
-
-
-class Page(NamedTuple):
-    """The wanted part of a list: ``limit`` items after the first ``offset``."""
-
-    limit: int
-    offset: int
 
 
 class Moving(NamedTuple):
@@ -68,10 +62,6 @@ class Moving(NamedTuple):
     moved_until: int | None
     waiting_days: int
     problem: str | None
-
-
-ALL: Final = Page(2**53, 0)
-"""The page with all items."""
 
 
 class Reader(EventReader, RevenueReader, CorrectionReader, BudgetReader, Protocol):

@@ -21,8 +21,9 @@ from outlay.server._storage.buckets import (
     signed_ranges_between,
     start_of,
 )
+from outlay.server._storage.page import ALL
 from outlay.server._storage.sqlite.store import SqliteStore
-from outlay.server._storage.store import ALL, CUSTOMER_NAME
+from outlay.server._storage.store import CUSTOMER_NAME
 from outlay.server._wire.request_models import Window
 from outlay.server._wire.response_models import to_microseconds
 from tests.support.questions import DAY, HOUR, START, Question, ask, make_event

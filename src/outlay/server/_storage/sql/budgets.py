@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from outlay.server._storage.budget_store import Attempt
+    from outlay.server._storage.page import Page
     from outlay.server._storage.sql.connection import Connection
-    from outlay.server._storage.store import Page
 
 TABLES: Final = """
     CREATE TABLE budgets (

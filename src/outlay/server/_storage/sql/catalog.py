@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from outlay.server._records import ApiKey
+    from outlay.server._storage.page import Page
     from outlay.server._storage.sql.connection import Connection
-    from outlay.server._storage.store import Page
 
 COST_COLUMNS: Final = (
     "id, namespace, name, unit_cost, currency, product_id, event_type, aggregation,"

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
     from outlay.server._metering.metric import CompiledMetric, Contribution
     from outlay.server._storage.correction_store import Decide, DecideClosing
+    from outlay.server._storage.page import Page
     from outlay.server._storage.sql.connection import Connection
-    from outlay.server._storage.store import Page
     from outlay.server._wire.request_models import Window
 
 TABLES: Final = """

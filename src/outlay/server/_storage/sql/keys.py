@@ -15,8 +15,8 @@ from outlay.server._records import ApiKey
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from outlay.server._storage.page import Page
     from outlay.server._storage.sql.connection import Connection
-    from outlay.server._storage.store import Page
 
 _COLUMNS: Final = (
     "digest, name, namespace, permissions, created_at,"

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from outlay.server._storage.page import Page
     from outlay.server._storage.sql.connection import Connection
-    from outlay.server._storage.store import Page
 
 TABLES: Final = """
     -- An import counts from completed_at on. next_part: the number of stored parts.

@@ -7,10 +7,10 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Self
 
 from outlay.server._errors import StoreUnavailableError
+from outlay.server._storage.page import ALL
 from outlay.server._storage.sql import keys as key_table
 from outlay.server._storage.sqlite.file_lock import FileLock
 from outlay.server._storage.sqlite.schema import is_current, open_beside, open_writer
-from outlay.server._storage.store import ALL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

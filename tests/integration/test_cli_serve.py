@@ -18,8 +18,8 @@ import pytest
 from outlay import Client
 from outlay._cli.commands import serve as _serve
 from outlay._cli.commands.serve import ServeSettings
-from outlay._cli.database_option import SERVER_PREFIX
 from outlay._cli.exit_codes import ExitCode
+from outlay._model.settings import SERVER_PREFIX
 from outlay.server import ServerSettings
 from tests.support import command_line
 from tests.support.processes import environment

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from outlay._cli.exit_codes import UsageError
+from outlay._model.settings import SERVER_PREFIX
 from outlay.server._storage.opening import is_postgres_url
 
 if TYPE_CHECKING:
     import argparse
-
-SERVER_PREFIX: Final = "OUTLAY_SERVER_"
-"""How the variables of a server's settings begin."""
 
 STORE_VARIABLE: Final = f"{SERVER_PREFIX}STORE"
 """The variable with the URL of a PostgreSQL database."""

@@ -43,8 +43,12 @@ DEFAULT_BASE_URL: Final = "http://127.0.0.1:4600"
 
 _logger: Final = logging.getLogger("outlay")
 
-_PREFIX: Final = "OUTLAY_"
-_SERVER_PREFIX: Final = "OUTLAY_SERVER_"
+PREFIX: Final = "OUTLAY_"
+"""The beginning of the variables of a client's settings."""
+
+SERVER_PREFIX: Final = "OUTLAY_SERVER_"
+"""The beginning of the variables of a server's settings."""
+
 _NO_HOME: Final = Path(os.devnull, "no-home-folder")
 _CURRENCY_CHARS: Final = 3
 
@@ -158,7 +162,7 @@ class EnvironmentSettings(BaseModel):
         arguments: Mapping[str, Any] | None = None,
         *,
         environ: Mapping[str, str] | None = None,
-        prefix: str = _PREFIX,
+        prefix: str = PREFIX,
     ) -> Self:
         """Return the settings from ``arguments`` and the environment.
 
@@ -220,7 +224,7 @@ def _warn_of_unknown(
     """Warn once of each variable that looks like a setting and is none."""
     known = [prefix + name.upper() for name in fields]
     for variable in environ:
-        of_server = variable.startswith(_SERVER_PREFIX) and prefix != _SERVER_PREFIX
+        of_server = variable.startswith(SERVER_PREFIX) and prefix != SERVER_PREFIX
         if not variable.startswith(prefix) or of_server or variable in known:
             continue
         if variable not in _warned:
@@ -383,7 +387,7 @@ class Settings(EnvironmentSettings):
             message = (
                 f"max_journal_bytes={self.max_journal_bytes} holds no segment of "
                 f"segment_bytes={self.segment_bytes}: raise "
-                f"{_PREFIX}MAX_JOURNAL_BYTES, or lower {_PREFIX}SEGMENT_BYTES"
+                f"{PREFIX}MAX_JOURNAL_BYTES, or lower {PREFIX}SEGMENT_BYTES"
             )
             raise ValueError(message)
         return self
@@ -393,7 +397,7 @@ class Settings(EnvironmentSettings):
         if self.shipping == "agent" and self.durability == "memory":
             message = (
                 "shipping=agent needs events on disk, where the agent finds them: set "
-                f"{_PREFIX}DURABILITY=process or disk, or {_PREFIX}SHIPPING=thread"
+                f"{PREFIX}DURABILITY=process or disk, or {PREFIX}SHIPPING=thread"
             )
             raise ValueError(message)
         return self

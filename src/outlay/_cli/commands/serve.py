@@ -18,10 +18,14 @@ from urllib.parse import urlsplit
 
 from pydantic import field_validator
 
-from outlay._cli.database_option import SERVER_PREFIX, STORE_VARIABLE
+from outlay._cli.database_option import STORE_VARIABLE
 from outlay._cli.exit_codes import ExitCode, UsageError
 from outlay._cli.options import has_password, key_in_file
-from outlay._model.settings import DEFAULT_BASE_URL, EnvironmentSettings
+from outlay._model.settings import (
+    DEFAULT_BASE_URL,
+    SERVER_PREFIX,
+    EnvironmentSettings,
+)
 from outlay.server import ServerSettings, ServerStarted, serve
 from outlay.server._logs import formatter
 

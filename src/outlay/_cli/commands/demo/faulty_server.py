@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 
-from outlay._model.settings import Settings
+from outlay._model.settings import PREFIX, Settings
 from outlay.server import BackgroundServer, ServerSettings
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class DemoServer:
         inherited = {
             name: text
             for name, text in os.environ.items()
-            if not name.upper().startswith("OUTLAY_")
+            if not name.upper().startswith(PREFIX)
             and not name.upper().endswith("_PROXY")
         }
         return {

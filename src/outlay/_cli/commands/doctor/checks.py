@@ -37,7 +37,7 @@ from outlay._journal.folders import default_journal_dir
 from outlay._journal.locks import Lock
 from outlay._journal.recovery import most_folders
 from outlay._model.clock import SystemClock, to_ms
-from outlay._model.settings import Settings, is_loopback
+from outlay._model.settings import PREFIX, SERVER_PREFIX, Settings, is_loopback
 from outlay._shipping.batching import batch_offer
 from outlay._shipping.transport import EVENTS_PATH
 from outlay._shipping.wire import read_event_response
@@ -109,15 +109,13 @@ def check_all(
 
 # Settings.
 
-_PREFIX: Final = "OUTLAY_"
-_SERVER_PREFIX: Final = "OUTLAY_SERVER_"
 _ALWAYS_SHOWN: Final = frozenset({"base_url", "source"})
 
 
 def _unknown_variables(variables: Mapping[str, str]) -> Iterator[Finding]:
-    known = {_PREFIX + name.upper() for name in Settings.model_fields}
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
     for name in sorted(variables):
-        ours = name.startswith(_PREFIX) and not name.startswith(_SERVER_PREFIX)
+        ours = name.startswith(PREFIX) and not name.startswith(SERVER_PREFIX)
         if ours and name not in known:
             text = f"{name} is no setting and has no effect; see docs/settings.md"
             yield Finding(Level.WARN, "settings", text)
@@ -128,7 +126,7 @@ def _settings(settings: Settings, given: Mapping[str, Any]) -> Iterator[Finding]
         if given.get(name) is not None:
             origin = "argument"
         elif name in settings.model_fields_set:
-            origin = _PREFIX + name.upper()
+            origin = PREFIX + name.upper()
         elif name in _ALWAYS_SHOWN:
             origin = "default"
         else:

@@ -275,6 +275,8 @@ class Client:
         Raises:
             UnavailableError: With ``strict``, the server has not responded.
             RejectedError: With ``strict``, the server refused the request.
+            ConfigError: With ``strict``, the environment names certificates that cannot
+                be read.
         """
         ensure_forked_state()
         return self._budgets.status(

@@ -28,6 +28,7 @@ from outlay.server import (
     ServerSettings,
     serve,
 )
+from outlay.transport import HttpTransport
 from tests.support import command_line
 from tests.support.clock import ManualClock
 
@@ -215,8 +216,16 @@ def test_authorities_that_cannot_be_read_are_named(
 ) -> None:
     """A path with a typo is an error of the settings, which says what to correct."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    address = "https://localhost"
     with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
-        Api(base_url="https://localhost", api_key=KEY)
+        Api(base_url=address, api_key=KEY)
+    with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
+        HttpTransport(address, api_key=KEY, timeout=1, max_connections=1)
+    with (
+        outlay.Client(base_url=address, durability="memory") as client,
+        pytest.raises(ConfigError, match="SSL_CERT_FILE"),
+    ):
+        client.budget("cus_1", timeout=DEADLINE, strict=True)
 
 
 def test_one_file_can_hold_certificate_and_key(

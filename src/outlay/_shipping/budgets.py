@@ -17,12 +17,10 @@ import httpx
 import msgspec
 
 from outlay._model.clock import SystemClock, from_ms
-from outlay._model.settings import is_loopback
+from outlay._shipping.client_options import client_options, request_headers
 from outlay.errors import OutlayError, RejectedError, UnavailableError
 
 if TYPE_CHECKING:
-    import ssl
-
     from outlay._model.settings import Settings
 
 _PATH: Final = "/v0/budgets"
@@ -152,23 +150,11 @@ class BudgetCache:
             self._fail(UnavailableError(text, sent=True))
 
     def _client(self) -> httpx.Client:
-        headers = {"accept": "application/json"}
-        if self._settings.api_key is not None:
-            key = self._settings.api_key.get_secret_value()
-            headers["authorization"] = f"Bearer {key}"
         return httpx.Client(
             base_url=self._settings.base_url,
-            headers=headers,
-            timeout=self._settings.timeout,
-            trust_env=not is_loopback(self._settings.base_url),
-            verify=self._certificates(),
+            headers=request_headers(self._settings),
+            **client_options(self._settings),
         )
-
-    def _certificates(self) -> ssl.SSLContext | bool:
-        """Return the authorities that the environment names, also for this machine."""
-        if self._settings.base_url.startswith("https:"):
-            return httpx.create_ssl_context()
-        return True
 
     def _next(self) -> str | None:
         """Return the next customer. None ends the thread."""

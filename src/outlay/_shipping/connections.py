@@ -28,6 +28,7 @@ import httpcore
 import httpx
 
 from outlay._model.settings import is_loopback
+from outlay._shipping.client_options import authorities
 from outlay._shipping.transport import TransportResponse
 from outlay.errors import ConfigError, UnavailableError
 
@@ -100,7 +101,8 @@ class ConnectionPool:
             monotonic: A function that returns monotonic seconds.
 
         Raises:
-            ConfigError: The environment names a proxy that cannot be used.
+            ConfigError: The environment names a proxy or certificates that cannot be
+                used.
         """
         url = httpx.URL(base_url)
         self._url: Final = url
@@ -113,9 +115,7 @@ class ConnectionPool:
         self._monotonic: Final = monotonic
         options = {
             # Reading all certificates takes long, and only TLS needs them.
-            "ssl_context": httpx.create_ssl_context()
-            if url.scheme == "https"
-            else None,
+            "ssl_context": authorities() if url.scheme == "https" else None,
             "max_connections": 1,
             "keepalive_expiry": KEEP_ALIVE_SECONDS,
             "network_backend": DeadlineBackend(limits.wait_timeout, monotonic),

@@ -69,8 +69,8 @@ class HttpTransport:
                 function made. If None, the transport has its own connections.
 
         Raises:
-            ConfigError: ``client`` is neither of these, or a proxy variable is
-                malformed.
+            ConfigError: ``client`` is neither of these. Or a variable names a proxy or
+                certificates that cannot be used.
         """
         headers = [
             (b"accept", b"application/json"),

@@ -5,17 +5,18 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import httpx
 import tenacity
 
-from outlay._model.settings import Settings, is_loopback
+from outlay._model.settings import Settings
+from outlay._shipping.client_options import client_options, request_headers
 from outlay.api._calls import CallBuilder, has_definition
 from outlay.api._responses import RetryRules, no_response, read_response
 from outlay.errors import ConfigError, ConflictError, NotFoundError
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Mapping
+
+    import httpx
 
     from outlay.api._calls import Call
     from outlay.api._models import CostMetric
@@ -64,26 +65,14 @@ class Connection:
     def options(self) -> dict[str, Any]:
         """Return the options of an HTTP client.
 
-        A server on this machine needs no proxy. It may have a certificate of an
-        authority that only ``SSL_CERT_FILE`` names.
-
         Raises:
             ConfigError: The authorities that the environment names cannot be read.
         """
-        options: dict[str, Any] = {
-            "timeout": self.settings.timeout,
-            "trust_env": not is_loopback(self.settings.base_url),
-        }
-        if self.settings.base_url.startswith("https:"):
-            options["verify"] = _authorities()
-        return options
+        return client_options(self.settings)
 
     def request(self, call: Call[Any]) -> dict[str, Any]:
         """Return the arguments of an HTTP client for a call."""
-        headers = {"accept": "application/json"}
-        if self.settings.api_key is not None:
-            key = self.settings.api_key.get_secret_value()
-            headers["authorization"] = f"Bearer {key}"
+        headers = request_headers(self.settings)
         if call.body is not None:
             headers["content-type"] = "application/json"
         return {
@@ -147,13 +136,3 @@ def existing(metric: CostMetric, definition: Mapping[str, Any]) -> EnsuredMetric
         code="conflict",
         rule="METRIC_EXISTS",
     )
-
-
-def _authorities() -> ssl.SSLContext:
-    try:
-        return httpx.create_ssl_context()
-    except OSError as error:
-        raise ConfigError(
-            f"the certificates that SSL_CERT_FILE names cannot be used ({error}); "
-            "correct or unset it"
-        ) from error

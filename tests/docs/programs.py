@@ -8,6 +8,7 @@ process of its own.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -140,6 +141,7 @@ def _become(variables: dict[str, str], output: list[str]) -> None:
 def _main() -> None:
     for name in _IMPORTED:
         __import__(name)
+    gc.freeze()  # else each program looks for garbage in all modules as it ends
     program = _next_program()
     if program is not None:
         module = types.ModuleType("__main__")

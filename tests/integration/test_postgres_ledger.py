@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -436,6 +437,39 @@ def test_two_servers_take_the_events_of_one_client(server: PostgresServer) -> No
     assert refused.headers["retry-after"]
     assert "send it again" in refused.json()["message"]
     assert again.status_code == 202
+
+
+def test_a_browser_may_ask_any_server_of_one_secret(url: str) -> None:
+    """So a balancer needs no sticky sessions. A sign-out counts everywhere."""
+
+    def server(secret: str) -> BackgroundServer:
+        return BackgroundServer(
+            ServerSettings(port=0, store=url, api_key=_KEY, session_secret=secret)
+        )
+
+    secret = "0123456789abcdef" * 2
+    with (
+        httpx.Client(trust_env=False, timeout=30) as browser,
+        server(secret) as one,
+        server(secret) as other,
+        server(secret[::-1]) as stranger,
+    ):
+        signed_in = browser.post(f"{one.url}/sign-in", data={"key": _KEY})
+        assert signed_in.status_code == 303
+        cookie = {"cookie": f"outlay_session={signed_in.cookies['outlay_session']}"}
+        browser.cookies.clear()
+        assert browser.get(other.url, headers=cookie).status_code == 200
+        assert browser.get(stranger.url, headers=cookie).status_code == 303
+        page = browser.get(f"{one.url}/cost-metrics?new=", headers=cookie).text
+        found = re.search(r'name="csrf" value="(\w+)"', page)
+        assert found is not None
+        form = {"csrf": found[1]}
+        out = browser.post(f"{other.url}/sign-out", data=form, headers=cookie)
+        assert out.status_code == 303
+        assert browser.get(other.url, headers=cookie).status_code == 303
+        deadline = time.monotonic() + 30
+        while browser.get(one.url, headers=cookie).status_code != 303:
+            assert time.monotonic() < deadline
 
 
 def test_a_password_is_no_argument_of_serve(

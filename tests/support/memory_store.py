@@ -92,6 +92,7 @@ class Tables:
     corrections: CorrectionTables = field(default_factory=CorrectionTables)
     budgets: BudgetTables = field(default_factory=BudgetTables)
     retention: dict[str, Retention] = field(default_factory=dict)
+    ended_tokens: dict[bytes, int] = field(default_factory=dict)
     had_costs: bool = False
     commits: int = 0
 
@@ -102,6 +103,7 @@ class Tables:
         view.costs = {**self.costs}
         view.products = {**self.products}
         view.keys = {**self.keys}
+        view.ended_tokens = {**self.ended_tokens}
         view.revenue = self.revenue.copy()
         view.corrections = self.corrections.copy()
         view.budgets = self.budgets.copy()
@@ -223,6 +225,15 @@ class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter, MemoryBudgetWrite
         with self._writing() as tables:
             _change_keys(tables, outlives, expires_at=expires_at)
             tables.keys[successor.digest] = successor
+
+    def end_token(self, digest: bytes, until: int, now: int) -> bool:
+        """Note that a token is not valid any more. Return whether it was before."""
+        del now
+        with self._writing() as tables:
+            if digest in tables.ended_tokens:
+                return False
+            tables.ended_tokens[digest] = until
+            return True
 
     def begin_erasure(
         self, namespace: str, customer: str, pseudonym: str, now: int
@@ -438,6 +449,10 @@ class MemoryReader(MemoryRevenueReader, MemoryCorrectionReader, MemoryBudgetRead
     def retention(self, namespace: str) -> Retention:
         """Return how long an organization's events are kept."""
         return self._tables.retention.get(namespace, Retention())
+
+    def ended_tokens(self) -> frozenset[bytes]:
+        """Return the digests of tokens that are not valid any more."""
+        return frozenset(self._tables.ended_tokens)
 
     def namespaces(self) -> set[str]:
         """Return the organizations that have a key."""

@@ -76,13 +76,22 @@ def key_in_file(name: str) -> str:
     Raises:
         argparse.ArgumentTypeError: The file cannot be read, or is empty.
     """
-    try:
-        key = Path(name).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise argparse.ArgumentTypeError(f"cannot read {name} ({error})") from error
+    key = secret_in_file(name)
     if not key:
         raise argparse.ArgumentTypeError(f"{name} has no API key")
     return key
+
+
+def secret_in_file(name: str) -> str:
+    """Return the text of a file, without space around it.
+
+    Raises:
+        argparse.ArgumentTypeError: The file cannot be read.
+    """
+    try:
+        return Path(name).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"cannot read {name} ({error})") from error
 
 
 def connection_settings(arguments: argparse.Namespace) -> Settings:

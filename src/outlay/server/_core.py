@@ -124,7 +124,9 @@ class ServerCore:
         self.corrections = CorrectionService(self.store, self.commits, self.now)
         self.revenue = RevenueService(self.store, self.commits, self.now)
         self.profitability = services.profitability
-        self.sessions = Sessions(self.now)
+        self.sessions = Sessions(
+            self.store, self.commits, self.now, settings.session_secret
+        )
         self.events = EventService(
             self.store, settings.dedupe_window // timedelta(microseconds=1)
         )

@@ -6,12 +6,14 @@ from contextlib import suppress
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = ("ServerSettings",)
+
+_MIN_SECRET_BYTES: Final = 32  # as many as a signature by HMAC with SHA-256 has
 
 
 class ServerSettings(BaseModel):
@@ -21,7 +23,9 @@ class ServerSettings(BaseModel):
         pydantic.ValidationError: A value is outside the range of its field.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """The address to listen on. Loopback by default, because a server without TLS must
@@ -58,6 +62,11 @@ class ServerSettings(BaseModel):
     api_key: Annotated[str | None, Field(min_length=1, repr=False)] = None
     """A fixed key with all permissions. If None, the keys in the database are valid,
     and a database without keys gets a generated one."""
+
+    session_secret: Annotated[str | None, Field(repr=False)] = None
+    """The secret that signs the cookies and one-time links of the dashboard, of 32
+    bytes or more. All servers of a store need the same. It opens the dashboard to all
+    who know it. If None, each server makes its own, which ends with it."""
 
     namespace: Annotated[str, Field(pattern=r"^org_[a-zA-Z0-9]+$")] = "org_local"
     """The organization of the fixed and of the generated key."""
@@ -138,6 +147,16 @@ class ServerSettings(BaseModel):
 
     access_log: bool = False
     """Log a line for each request."""
+
+    @field_validator("session_secret")
+    @classmethod
+    def _is_long(cls, value: str | None) -> str | None:
+        if value is not None and len(value.encode()) < _MIN_SECRET_BYTES:
+            raise ValueError(
+                f"must have {_MIN_SECRET_BYTES} bytes or more; make one with: "
+                "openssl rand -hex 32"
+            )
+        return value
 
     @model_validator(mode="after")
     def _stays_on_loopback(self) -> Self:

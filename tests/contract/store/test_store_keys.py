@@ -75,6 +75,23 @@ def test_the_first_revocation_of_a_key_counts(store: Store) -> None:
     assert stored(store, other) == other
 
 
+def test_a_token_ends_once(lane: StoreLane) -> None:
+    """One server signs a browser in by a link, and all others refuse it."""
+    store = lane.open()
+    token, old = b"\x01" * 32, b"\x02" * 32
+    before = store.version()
+
+    assert store.end_token(old, START, START)
+    assert store.end_token(token, START + 9, START + 1)
+    assert not store.end_token(token, START + 9, START + 2)
+
+    assert store.version() != before
+    reopened = lane.open()
+    assert not reopened.end_token(token, START + 9, START + 3)
+    with reopened.reading() as reader:
+        assert token in reader.ended_tokens()
+
+
 def test_a_rotated_key_ends_and_has_a_successor(store: Store) -> None:
     """An earlier end stays, because nobody asked for a longer life."""
     lasting, ending = make_key(1), make_key(2, expires_at=START + 1)

@@ -20,7 +20,7 @@ from pydantic import field_validator
 
 from outlay._cli.database_option import STORE_VARIABLE
 from outlay._cli.exit_codes import ExitCode, UsageError
-from outlay._cli.options import has_password, key_in_file
+from outlay._cli.options import has_password, key_in_file, secret_in_file
 from outlay._model.settings import (
     DEFAULT_BASE_URL,
     SERVER_PREFIX,
@@ -153,6 +153,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="file with a fixed key that has all permissions (default: the keys in "
         "the database)",
+    )
+    add(
+        "--session-secret-file",
+        dest="session_secret",
+        type=secret_in_file,
+        metavar="FILE",
+        help="file with the secret of dashboard sessions, of 32 bytes or more, which "
+        "all servers of --store need (default: one of this server alone)",
     )
     add(
         "--allowed-host",

@@ -68,7 +68,7 @@ class SignIn:
             return await self._check_key(request)
         query = dict(parse_qsl(request.url.query))
         if "token" in query:
-            return self._use_link(request, query["token"])
+            return await self._use_link(request, query["token"])
         return html(request, _form(query.get("next", "/")))
 
     async def _check_key(self, request: Request) -> Response:
@@ -106,8 +106,8 @@ class SignIn:
         require_permission(key, READ)
         return key
 
-    def _use_link(self, request: Request, token: str) -> Response:
-        if not self._sessions.use_link_token(token):
+    async def _use_link(self, request: Request, token: str) -> Response:
+        if not await self._sessions.use_link_token(token):
             fault = "This link was used before, or is too old. Enter an API key."
             return html(request, _form("/", fault, 403))
         # A page and no redirection. A link may be opened from anywhere, and no cookie
@@ -121,7 +121,7 @@ class SignIn:
         session = self._session(request)
         if request.method == "POST" and session is not None:
             self.check_form(session, await read_form(request))
-            self._sessions.end(session)
+            await self._sessions.end(session)
         response = redirect(SIGN_IN)
         response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
         return response

@@ -1,8 +1,12 @@
 """Sign people in: session cookies, tokens of forms, one-time links, failed attempts.
 
-A session cookie holds the SHA-256 of an API key, and never the key. A signature with a
-secret of this process protects it, so a restart of the server ends every session. A key
-that is revoked ends its sessions with the next request.
+A session cookie holds the SHA-256 of an API key, and never the key. A signature with
+the operator's secret protects it, and servers with the same secret accept each other's.
+A server without one makes a secret for itself, so that a restart ends every session. A
+key that is revoked ends its sessions with the next request.
+
+The store has the sessions that were ended, and the links that were used. So a copy of
+either is worthless at the other servers as well.
 """
 
 from __future__ import annotations
@@ -16,6 +20,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from outlay.server._storage.commit_thread import CommitThread
+    from outlay.server._storage.store import Store
+
 COOKIE: Final = "outlay_session"
 
 _SECOND: Final = 1_000_000  # microseconds
@@ -25,12 +32,11 @@ _LONGEST: Final = 12 * 3600 * _SECOND  # a working day; then the key is asked fo
 _RENEWED_AFTER: Final = 300 * _SECOND
 _LINK_LIFE: Final = 600 * _SECOND
 _NONCE_BYTES: Final = 16
-_LINK_BYTES: Final = 32
+_SECRET_BYTES: Final = 32
 
 _MOST_ATTEMPTS: Final = 10
 _ATTEMPTS_WITHIN: Final = 300 * _SECOND
 _MOST_ADDRESSES: Final = 4096
-_MOST_ENDED: Final = 4096
 
 
 class Session(NamedTuple):
@@ -54,25 +60,38 @@ class Sessions:
     """Issues and checks cookies. Thread safety: the event loop's thread.
 
     Args:
+        store: The store that knows what was ended.
+        commits: The thread that writes to it.
         now: A function that returns the time in microseconds since 1970.
+        secret: The secret of all servers of the store. If None, this one makes its own.
     """
 
-    def __init__(self, now: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        commits: CommitThread,
+        now: Callable[[], int],
+        secret: str | None = None,
+    ) -> None:
+        self._store = store
+        self._commits = commits
         self._now = now
-        self._secret = secrets.token_bytes(32)
-        self._ended: OrderedDict[str, None] = OrderedDict()
-        self._links: dict[bytes, int] = {}
+        self._secret = secret.encode() if secret else secrets.token_bytes(_SECRET_BYTES)
+        self._ended: frozenset[bytes] = frozenset()  # of the store at `_version`
+        self._version: int | None = None
 
     def begin(self, digest: bytes) -> Session:
         """Return a new session of the key with this SHA-256."""
         now = self._now()
         return Session(digest, secrets.token_hex(_NONCE_BYTES), now, now)
 
-    def end(self, session: Session) -> None:
-        """End a session, so that a copy of its cookie is worthless as well."""
-        self._ended[session.nonce] = None
-        while len(self._ended) > _MOST_ENDED:
-            self._ended.popitem(last=False)
+    async def end(self, session: Session) -> None:
+        """End a session, so that a copy of its cookie is worthless as well.
+
+        Raises:
+            StoreUnavailableError: The database failed to write.
+        """
+        await self._end("session", session.nonce, session.began_at + _LONGEST)
 
     def cookie(self, session: Session) -> str:
         """Return the value of the session's cookie."""
@@ -87,17 +106,19 @@ class Sessions:
         return f"{text}~{self._sign('session', text)}"
 
     def read(self, cookie: str) -> Session | None:
-        """Return the session of a cookie, or None if it is forged or over."""
-        text, _, signature = cookie.rpartition("~")
-        if not hmac.compare_digest(
-            self._sign("session", text).encode(), signature.encode()
-        ):
+        """Return the session of a cookie, or None if it is forged or over.
+
+        Raises:
+            StoreUnavailableError: The database cannot be read.
+        """
+        text = self._signed("session", cookie)
+        if text is None:
             return None
         digest, nonce, began_at, issued_at = text.split("~")
         session = Session(bytes.fromhex(digest), nonce, int(began_at), int(issued_at))
         now = self._now()
         is_over = (
-            nonce in self._ended
+            self._is_ended("session", nonce)
             or now - session.issued_at > IDLE_SECONDS * _SECOND
             or now - session.began_at > _LONGEST
         )
@@ -119,19 +140,54 @@ class Sessions:
         return hmac.compare_digest(self.form_token(session).encode(), token.encode())
 
     def create_link_token(self) -> str:
-        """Return a token that signs one browser in, once, within ten minutes."""
-        token = secrets.token_urlsafe(_LINK_BYTES)
-        self._links[sha256(token.encode()).digest()] = self._now() + _LINK_LIFE
-        return token
+        """Return a token that signs one browser in, once, within ten minutes.
 
-    def use_link_token(self, token: str) -> bool:
-        """Return whether a token is valid. It is not valid a second time."""
-        expires_at = self._links.pop(sha256(token.encode()).digest(), None)
-        return expires_at is not None and self._now() < expires_at
+        Each server with the same secret accepts it.
+        """
+        text = f"{secrets.token_hex(_NONCE_BYTES)}~{self._now() + _LINK_LIFE}"
+        return f"{text}~{self._sign('link', text)}"
+
+    async def use_link_token(self, token: str) -> bool:
+        """Return whether a token is valid. It is not valid a second time.
+
+        Raises:
+            StoreUnavailableError: The database failed to write.
+        """
+        text = self._signed("link", token)
+        if text is None:
+            return False
+        nonce, _, expires_at = text.partition("~")
+        if self._now() >= int(expires_at):
+            return False
+        return await self._end("link", nonce, int(expires_at))
+
+    async def _end(self, purpose: str, nonce: str, until: int) -> bool:
+        digest, now = _token_digest(purpose, nonce), self._now()
+        return await self._commits.run(
+            lambda: self._store.end_token(digest, until, now)
+        )
+
+    def _is_ended(self, purpose: str, nonce: str) -> bool:
+        version = self._store.version()
+        if version != self._version:
+            with self._store.reading() as reader:
+                self._ended = reader.ended_tokens()
+            self._version = version
+        return _token_digest(purpose, nonce) in self._ended
+
+    def _signed(self, purpose: str, token: str) -> str | None:
+        """Return the text of a token, or None if its signature is another one."""
+        text, _, signature = token.rpartition("~")
+        ours = self._sign(purpose, text)
+        return text if hmac.compare_digest(ours.encode(), signature.encode()) else None
 
     def _sign(self, purpose: str, text: str) -> str:
         message = f"{purpose}:{text}".encode()
         return hmac.new(self._secret, message, sha256).hexdigest()
+
+
+def _token_digest(purpose: str, nonce: str) -> bytes:
+    return sha256(f"{purpose}:{nonce}".encode()).digest()
 
 
 class AttemptLimit:

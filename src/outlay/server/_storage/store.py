@@ -135,6 +135,10 @@ class Reader(EventReader, RevenueReader, CorrectionReader, BudgetReader, Protoco
         """Return how long an organization's events are kept."""
         ...
 
+    def ended_tokens(self) -> frozenset[bytes]:
+        """Return the digests of `Store.end_token`. Some that are over may be left."""
+        ...
+
     def namespaces(self) -> set[str]:
         """Return the organizations that have a key."""
         ...
@@ -378,6 +382,21 @@ class Store(Views, RevenueWriter, CorrectionWriter, BudgetWriter, Protocol):
             successor: The new key.
             expires_at: The end of the old key, in microseconds since 1970. If it ends
                 earlier, that stays.
+        """
+        ...
+
+    def end_token(self, digest: bytes, until: int, now: int) -> bool:
+        """Note that a token of the dashboard is not valid any more.
+
+        Args:
+            digest: The SHA-256 of the token.
+            until: The time after which its digest may be forgotten, because the token
+                is too old anyway. In microseconds since 1970.
+            now: The time, in the same unit.
+
+        Returns:
+            Whether it was valid before. Of several servers that end a token at the same
+            time, one gets True.
         """
         ...
 

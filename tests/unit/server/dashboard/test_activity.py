@@ -7,7 +7,7 @@ from outlay.server._services.ingest_activity import (
     OTHER_REFUSALS,
     ActivityLog,
 )
-from outlay.server._services.sessions import AttemptLimit, Sessions
+from outlay.server._services.sessions import AttemptLimit
 from outlay.server._wire.problems import unmatched_event_type
 
 MINUTE = 60_000_000
@@ -47,26 +47,3 @@ def test_addresses_with_failed_attempts_are_bounded() -> None:
     for at in range(10_000):
         limit.record_failure(f"10.0.{at // 256}.{at % 256}")
     assert len(limit._failures) <= 4096
-
-
-def test_a_session_is_read_back_and_no_other() -> None:
-    """Only this process can have signed it."""
-    sessions = Sessions(lambda: MINUTE)
-    session = sessions.begin(b"\x01" * 32)
-    cookie = sessions.cookie(session)
-    assert sessions.read(cookie) == session
-    assert Sessions(lambda: MINUTE).read(cookie) is None
-    sessions.end(session)
-    assert sessions.read(cookie) is None
-
-
-def test_a_link_is_too_old_after_ten_minutes() -> None:
-    """And works once before."""
-    now = 0
-    sessions = Sessions(lambda: now)
-    first, second = sessions.create_link_token(), sessions.create_link_token()
-    now = 9 * MINUTE
-    assert sessions.use_link_token(first)
-    assert not sessions.use_link_token(first)
-    now = 10 * MINUTE
-    assert not sessions.use_link_token(second)

@@ -13,7 +13,7 @@ import psycopg
 from outlay.server._errors import DatabaseError, NewerDatabaseError
 from outlay.server._storage.postgres import connecting
 from outlay.server._storage.postgres.locks import Lock, Locks
-from outlay.server._storage.sql import budgets, corrections, revenue
+from outlay.server._storage.sql import budgets, corrections, ended_tokens, revenue
 
 if TYPE_CHECKING:
     from outlay.server._storage.postgres.connecting import PostgresConnection
@@ -259,6 +259,7 @@ _MIGRATIONS: Final = (
     _postgres(budgets.ROTATION),
     # For the days of one customer, of which a ledger has many.
     "CREATE INDEX days_by_group ON days (definition, grp);",
+    _postgres(ended_tokens.TABLES),
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

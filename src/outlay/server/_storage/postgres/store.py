@@ -49,7 +49,7 @@ from outlay.server._storage.postgres.schema import open_ledger
 from outlay.server._storage.postgres.texts import copy_field
 from outlay.server._storage.postgres.views import PostgresViews
 from outlay.server._storage.postgres.watching import Watcher
-from outlay.server._storage.sql import keys
+from outlay.server._storage.sql import ended_tokens, keys
 from outlay.server._storage.sql.budgets import SqlBudgetWriter
 from outlay.server._storage.sql.catalog import (
     COST_COLUMNS,
@@ -683,6 +683,12 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         """Note the last use of keys. A later use of another server stays."""
         with self._transaction():
             keys.set_used(self._writer, digests, now)
+
+    @_retried
+    def end_token(self, digest: bytes, until: int, now: int) -> bool:
+        """Note that a token is not valid any more. Return whether it was before."""
+        with self._changing_keys():
+            return ended_tokens.insert_token(self._writer, digest, until, now)
 
     @_retried
     def begin_erasure(

@@ -9,7 +9,7 @@ import msgspec
 
 from outlay.server._metering.decimals import format_plain
 from outlay.server._records import Aggregation, BillableFields, CostMetric, Product
-from outlay.server._storage.sql import keys
+from outlay.server._storage.sql import ended_tokens, keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -189,6 +189,10 @@ class SqlCatalogReader:
     def keys(self, namespace: str, page: Page) -> tuple[list[ApiKey], int]:
         """Return a page of an organization's keys, newest first, and their number."""
         return keys.page_of_keys(self._connection, namespace, page)
+
+    def ended_tokens(self) -> frozenset[bytes]:
+        """Return the digests of tokens that are not valid any more."""
+        return ended_tokens.all_tokens(self._connection)
 
     def namespaces(self) -> set[str]:
         """Return the organizations that have a key."""

@@ -13,7 +13,7 @@ from outlay.server._errors import (
     DatabaseError,
     NewerDatabaseError,
 )
-from outlay.server._storage.sql import budgets, corrections, revenue
+from outlay.server._storage.sql import budgets, corrections, ended_tokens, revenue
 from outlay.server._storage.sqlite import erasing, retention
 from outlay.server._storage.sqlite.file_lock import private_opener
 
@@ -192,6 +192,7 @@ _MIGRATIONS: Final = (
     retention.TABLES,
     budgets.TABLES,
     budgets.ROTATION,
+    ended_tokens.TABLES,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

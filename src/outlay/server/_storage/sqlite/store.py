@@ -16,6 +16,7 @@ from msgspec.structs import astuple
 
 from outlay.server._errors import StoreUnavailableError
 from outlay.server._storage.deduping import ingest_result
+from outlay.server._storage.sql import ended_tokens
 from outlay.server._storage.sql import keys as key_table
 from outlay.server._storage.sql.budgets import SqlBudgetWriter
 from outlay.server._storage.sql.catalog import insert_product
@@ -313,6 +314,11 @@ class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         with self._transaction():
             key_table.insert_key(self._connection, successor)
             key_table.shorten_life(self._connection, key_id, expires_at)
+
+    def end_token(self, digest: bytes, until: int, now: int) -> bool:
+        """Note that a token is not valid any more. Return whether it was before."""
+        with self._transaction():
+            return ended_tokens.insert_token(self._connection, digest, until, now)
 
     def begin_erasure(
         self, namespace: str, customer: str, pseudonym: str, now: int

@@ -24,6 +24,9 @@ settings.register_profile(
 )
 settings.load_profile("outlay")
 
+# A program that a test starts would import the plugins of logfire for half a second.
+os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
+
 
 def pytest_configure() -> None:
     """Restore SIGINT where a shell started pytest in the background and ignores it.

@@ -81,11 +81,22 @@ class MemoryRevenueReader:
         raise NotImplementedError
 
     def revenue(
-        self, namespace: str, start: int, end: int, *, as_of: int | None = None
+        self,
+        namespace: str,
+        start: int,
+        end: int,
+        *,
+        customer: str | None = None,
+        as_of: int | None = None,
     ) -> list[RevenueLine]:
         """Return the current lines whose period overlaps ``start <= t < end``."""
         lines = _current(self._books(), namespace, as_of).values()
-        return [line for line in lines if line.start < end and line.end > start]
+        return [
+            line
+            for line in lines
+            if line.start < end and line.end > start
+            if customer in {None, line.customer}
+        ]
 
     def revenue_history(
         self,

@@ -75,6 +75,22 @@ def test_a_period_has_the_lines_that_reach_into_it(store: Store) -> None:
     assert nothing == []
 
 
+def test_the_lines_of_one_customer_are_read_alone(store: Store) -> None:
+    """A customer may have any id. One of another case is another customer."""
+    odd = "a' OR \0 --"
+    other = msgspec.structs.replace(line("b"), customer=odd)
+    add(store, line("a"), other, line("c", hours=24))
+    with store.reading() as reader:
+        day = (START, START + 24 * HOUR)
+        found = reader.revenue("org_a", *day, customer="cus_1")
+        odd_ones = reader.revenue("org_a", *day, customer=odd)
+        nothing = reader.revenue("org_a", *day, customer="CUS_1")
+
+    assert [one.key for one in found] == ["a"]
+    assert odd_ones == [other]
+    assert nothing == []
+
+
 def test_the_last_line_with_a_key_counts(store: Store) -> None:
     """All of them stay on record."""
     add(store, line(amount="1"))

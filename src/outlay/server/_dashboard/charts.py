@@ -7,6 +7,7 @@ are pixels. Coordinates come from exact decimals, and only they are rounded.
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlay.server._dashboard.amounts import count
@@ -196,17 +197,13 @@ def sparkline(values: Sequence[Decimal | None], *, unfinished: bool) -> Sparklin
         return Sparkline("", "", "")
     low, high = min([ZERO, *known]), max([ZERO, *known])
     spread = high - low or Decimal(1)
-    step = Decimal(SPARK_WIDTH - 4) / max(len(values) - 1, 1)
     room = SPARK_HEIGHT - 2 * _SPARK_PAD
 
     points: list[tuple[str, str] | None] = [
         None
         if value is None
-        else (
-            _short(2 + step * index),
-            _short(_SPARK_PAD + divide((high - value) * room, spread)),
-        )
-        for index, value in enumerate(values)
+        else (x, _short(_SPARK_PAD + divide((high - value) * room, spread)))
+        for x, value in zip(_spark_places(len(values)), values, strict=True)
     ]
     last = max(index for index, point in enumerate(points) if point is not None)
     end = last if unfinished and last else last + 1
@@ -215,6 +212,13 @@ def sparkline(values: Sequence[Decimal | None], *, unfinished: bool) -> Sparklin
     if end == last and points[last - 1] is not None:
         pale = _line([points[last - 1], points[last]])
     return Sparkline(_line(points[:end]), pale, _areas(points[:end], floor))
+
+
+@lru_cache(maxsize=8)
+def _spark_places(number: int) -> list[str]:
+    """Return the places of a sparkline's values, from left to right."""
+    step = Decimal(SPARK_WIDTH - 4) / max(number - 1, 1)
+    return [_short(2 + step * index) for index in range(number)]
 
 
 def _line(points: Sequence[tuple[str, str] | None]) -> str:

@@ -10,7 +10,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -293,13 +295,14 @@ class _Comparison:
 
     def _revenue(self, start: int, end: int) -> list[RevenueLine]:
         lines = self._reader.revenue(
-            self._namespace, start, end, as_of=self._query.as_of
+            self._namespace,
+            start,
+            end,
+            customer=self._query.customer,
+            as_of=self._query.as_of,
         )
         # An amount of 0 takes an earlier line back.
-        return [line for line in lines if line.amount and self._counts(line.customer)]
-
-    def _counts(self, customer: str) -> bool:
-        return self._query.customer in {None, customer}
+        return [line for line in lines if line.amount]
 
     def _only_currency(self) -> str | None:
         """Return the one currency of revenue and of the costs with events, or None."""
@@ -411,7 +414,7 @@ class _Comparison:
         gross: bool = False,
     ) -> Iterator[tuple[K, Decimal]]:
         """Yield the converted costs of a metric by key. A key may repeat."""
-        currency = metric.cost.currency
+        currency, unit_cost = metric.cost.currency, metric.cost.unit_cost
         if metric.aggregation in _ADDITIVE:
             periods = [*self._converter.periods(currency, start, end)]
         else:
@@ -441,15 +444,18 @@ class _Comparison:
                 quantity = accumulator.result()
                 cost = ZERO
                 if quantity is not None:
-                    cost = multiply(quantity, metric.cost.unit_cost)
+                    cost = quantity if unit_cost == 1 else multiply(quantity, unit_cost)
                 yield key, self._converter.convert(cost, period)
 
     def _share(self, line: RevenueLine, start: int, end: int) -> Decimal:
         """Return the converted revenue of a line in ``start <= t < end``."""
+        is_converted = line.currency != self._converter.currency
+        if start <= line.start < line.end <= end and not is_converted:
+            return line.amount  # as most lines do
         start, end = max(start, line.start), min(end, line.end)
         if start >= end:
             return ZERO
-        if line.currency == self._converter.currency:
+        if not is_converted:
             return _earned_between(line, start, end)
         share = ZERO
         for period in self._converter.periods(line.currency, start, end):
@@ -503,15 +509,30 @@ class _Comparison:
             ):
                 profit = profits[customer][bucket]
                 profits[customer][bucket] = add(profit, cost.copy_negate())
+        edges = [
+            max(query.start, offset + (first + bucket) * width)
+            for bucket in range(buckets)
+        ]
         for line in self._lines:
-            series = profits.get(line.customer, [])
-            for bucket, profit in enumerate(series):
-                at = offset + (first + bucket) * width
-                share = self._share(
-                    line, max(at, query.start), min(at + width, query.end)
-                )
-                series[bucket] = add(profit, share)
+            series = profits.get(line.customer)
+            if series is not None:
+                self._add_shares(line, [*edges, query.end], series)
         return profits, []
+
+    def _add_shares(
+        self, line: RevenueLine, edges: Sequence[int], series: list[Decimal]
+    ) -> None:
+        """Add the converted revenue of a line between each two edges to a series."""
+        first = max(bisect_right(edges, line.start) - 1, 0)
+        last = min(bisect_left(edges, line.end), len(series))
+        edges = edges[first : last + 1]
+        if line.currency == self._converter.currency:
+            earned = [_earned(line, max(at, line.start)) for at in edges]
+            shares = [add(end, start.copy_negate()) for start, end in pairwise(earned)]
+        else:
+            shares = [self._share(line, *bucket) for bucket in pairwise(edges)]
+        for bucket, share in enumerate(shares, first):
+            series[bucket] = add(series[bucket], share)
 
     # -- warnings
 

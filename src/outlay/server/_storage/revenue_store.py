@@ -72,7 +72,13 @@ class RevenueReader(Protocol):
     """Reads revenue, rates and customers from one consistent view."""
 
     def revenue(
-        self, namespace: str, start: int, end: int, *, as_of: int | None = None
+        self,
+        namespace: str,
+        start: int,
+        end: int,
+        *,
+        customer: str | None = None,
+        as_of: int | None = None,
     ) -> list[RevenueLine]:
         """Return the current lines whose period overlaps ``start <= t < end``.
 
@@ -80,6 +86,7 @@ class RevenueReader(Protocol):
             namespace: The organization.
             start: The start of the period, in microseconds since 1970.
             end: The first instant after the period, in the same unit.
+            customer: The only customer. If None, all count.
             as_of: The instant whose state is read, in the same unit. If None, it is
                 the current state.
         """

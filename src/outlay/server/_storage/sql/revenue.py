@@ -100,6 +100,7 @@ _OF_PERIOD: Final = (
     " WHERE l.namespace = :namespace AND l.end_at > :start AND l.start_at < :end"
     " AND i.completed_at <= :as_of"
 )
+_OF_CUSTOMER: Final = " AND (:customer IS NULL OR l.customer = :customer)"
 
 
 class SqlRevenueReader:
@@ -108,13 +109,19 @@ class SqlRevenueReader:
     _connection: Connection
 
     def revenue(
-        self, namespace: str, start: int, end: int, *, as_of: int | None = None
+        self,
+        namespace: str,
+        start: int,
+        end: int,
+        *,
+        customer: str | None = None,
+        as_of: int | None = None,
     ) -> list[RevenueLine]:
         """Return the current lines whose period overlaps ``start <= t < end``."""
         rows = self._connection.execute(
-            f"SELECT {_LINE_OF.format('l')}{_OF_PERIOD}"
+            f"SELECT {_LINE_OF.format('l')}{_OF_PERIOD}{_OF_CUSTOMER}"
             f" AND NOT {_REPLACED} ORDER BY l.number",
-            _period(namespace, start, end, as_of),
+            {**_period(namespace, start, end, as_of), "customer": customer},
         )
         return [_line_of(row) for row in rows]
 
@@ -129,7 +136,7 @@ class SqlRevenueReader:
         as_of: int | None = None,
     ) -> tuple[list[StoredRevenue], int]:
         """Return a page of the lines of a period, newest first, and their number."""
-        where = f"{_OF_PERIOD} AND (:customer IS NULL OR l.customer = :customer)"
+        where = f"{_OF_PERIOD}{_OF_CUSTOMER}"
         wanted = {**_period(namespace, start, end, as_of), "customer": customer}
         rows = self._connection.execute(
             "SELECT i.id, i.completed_at, i.received_by,"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
@@ -27,11 +27,18 @@ from outlay.server._storage.store import CUSTOMER_NAME
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import (
+        Callable,
+        Collection,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
     from outlay.server._wire.request_models import Window
 
-_KEYS: Final = {
+_GROUPED_BY: Final = {
     TOTAL: "metric",
     CUSTOMER: "customer",
     DETAIL: "customer, dimensions",
@@ -44,8 +51,11 @@ _MOST_LOOKUPS: Final = 5000
 _NEVER_NEGATIVE: Final = ("skipped", "other_currency", "ones", "nano", "atto")
 """Columns that are 0 in each row if their sum is."""
 
-_Sums: TypeAlias = tuple[int, int, int, Decimal | None, Instant]
-"""As `Contribution` has them: events, skipped, other_currency, value, at."""
+_Value: TypeAlias = tuple[Decimal | None, Instant]
+"""A value and its time, as `Contribution` has them."""
+
+_NO_TIME: Final[Instant] = (0, 0)
+_NO_VALUE: Final[_Value] = (None, _NO_TIME)
 
 _encode_json: Final = msgspec.json.Encoder().encode
 
@@ -85,7 +95,7 @@ class RollupQuery:
     def contributions(
         self, start: int, names: Collection[str], window: Window | None
     ) -> Iterator[Contribution]:
-        """Yield contributions that have the dimensions ``names`` and of ``where``.
+        """Return contributions that have the dimensions ``names`` and of ``where``.
 
         Those of other values than ``where`` allows may be among them.
 
@@ -96,33 +106,41 @@ class RollupQuery:
                 buckets are in one window.
         """
         cube = _cube_for(self._metric, {*names, *self._where})
+        keys = _keys(cube)
         if window is None:
-            columns = f"customer, dimensions, {self._sums(cube)}"
-            group_by = _KEYS.get(cube, "dimensions")
-        else:
-            # Each row of the ranges has a bucket, and so a window, of its own.
-            columns = f"grain, bucket, customer, dimensions, {self._columns()}"
-            group_by = ""
-        rows = self._select(cube, columns, group_by, self._filters(cube))
-        dimensions_of, sums_of = self._dimensions_reader(cube), self._sums_reader()
-        for row in rows:
-            if window is None:
-                customer, dimensions, *sums = row
-            else:
-                grain, number, customer, dimensions, *sums = row
-                start = start_of(grain, number)
-            events, skipped, other_currency, value, at = sums_of(*sums)
+            columns = f"{start:d}, 0, {keys}, {self._sums(cube)}"
+            group_by = _GROUPED_BY.get(cube, "dimensions")
+            rows = self._select(cube, columns, group_by, self._filters(cube))
+            return self._read(rows, cube, lambda start, _: start)
+        # Each row of the ranges has a bucket, and so a window, of its own.
+        columns = f"grain, bucket, {keys}, {self._columns()}"
+        rows = self._select(cube, columns, "", self._filters(cube))
+        return self._read(rows, cube, start_of)
+
+    def _read(
+        self, rows: Iterable[Any], cube: int, at_of: Callable[[int, int], int]
+    ) -> Iterator[Contribution]:
+        """Yield the contribution of each row that has events.
+
+        Args:
+            rows: The rows of `_select`.
+            cube: The cube that they are from.
+            at_of: A function that returns the time of the first two columns.
+        """
+        dimensions_of, value_of = self._dimensions_reader(cube), self._value_reader()
+        for one, two, customer, dimensions, events, skipped, other, *rest in rows:
             # Without events, all of them were taken off again.
             if events:
+                value, at = value_of(rest) if events != skipped else _NO_VALUE
                 yield Contribution(
-                    start,
+                    at_of(one, two),
                     customer,
                     dimensions_of(dimensions),
                     events,
                     skipped,
                     value,
                     at,
-                    other_currency,
+                    other,
                 )
 
     def _sums(self, cube: int) -> str:
@@ -257,38 +275,26 @@ class RollupQuery:
         after = ("",) * (len(self._metric.names) - len(before) - 1)
         return lambda text: (*before, text, *after)
 
-    def _sums_reader(self) -> Callable[..., _Sums]:
-        """Return a function that returns the sums of a row's columns."""
+    def _value_reader(self) -> Callable[[Sequence[Any]], _Value]:
+        """Return a function that returns the value of a row's last columns."""
         aggregation = self._metric.aggregation
         if aggregation in ADDED:
-            return _added
+            return lambda parts: (join(*parts), _NO_TIME)
         if aggregation is Aggregation.COUNT:
-            return lambda events, skipped, other: (events, skipped, other, ZERO, (0, 0))
+            return lambda _: (ZERO, _NO_TIME)
         if aggregation is Aggregation.LATEST:
-            return lambda events, skipped, other, rank, value: (
-                events,
-                skipped,
-                other,
-                value and Decimal(value),
-                latest_at(rank) if rank else (0, 0),
-            )
-        return lambda events, skipped, other, _, value: (
-            events,
-            skipped,
-            other,
-            value and Decimal(value),
-            (0, 0),
-        )
+            return lambda chosen: (Decimal(chosen[1]), latest_at(chosen[0]))
+        return lambda chosen: (Decimal(chosen[1]), _NO_TIME)
 
 
-def _added(
-    events: int,
-    skipped: int,
-    other_currency: int,
-    *parts: int,
-) -> _Sums:
-    number = join(*parts) if events != skipped else None
-    return events, skipped, other_currency, number, (0, 0)
+def _keys(cube: int) -> str:
+    """Return the customer and the dimensions of a cube's rows.
+
+    SQLite sorts the rows with all columns that it reads, so a cube's empty columns are
+    constants.
+    """
+    customer = "customer" if cube in {CUSTOMER, DETAIL} else "''"
+    return f"{customer}, " + ("''" if cube in {TOTAL, CUSTOMER} else "dimensions")
 
 
 def _cube_for(metric: CompiledMetric, needed: set[str]) -> int:

@@ -209,7 +209,7 @@ _AUTOCOMMIT: Final = None
 # and a request can wait behind another one.
 _BUSY_SECONDS: Final = 2.0
 _CACHE_KIB: Final = 65_536  # holds the day's receipts and the newest rollups
-
+_READER_CACHE_KIB: Final = 16_384  # holds what a page of the dashboard reads and sorts
 
 log: Final = logging.getLogger("outlay.server")
 
@@ -289,6 +289,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """Open a connection to ``path`` that reads beside the writer."""
     connection = _connect(path)
     connection.execute("PRAGMA query_only = ON")
+    connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
     return connection
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import subprocess
 
 EVENTS: Final = "120"
-SEED: Final = "7"
 DEADLINE: Final = 30.0
 
 
@@ -73,7 +72,7 @@ ELSEWHERE: Final = {
 
 def test_all_totals_are_equal_whatever_happened(tmp_path: Path) -> None:
     """The main job: an outage and a kill, and still every digit, once."""
-    ran = command_line.finish(start(tmp_path, "--seed", SEED))
+    ran = command_line.finish(start(tmp_path))
 
     assert (ran.code, ran.err) == (ExitCode.DONE, "")
     assert "\x1b" not in ran.out, "no terminal, no colours"
@@ -87,7 +86,7 @@ def test_all_totals_are_equal_whatever_happened(tmp_path: Path) -> None:
     # The job that ran again, and on top of it the answers that were lost.
     assert int(told["dedupe"].split()[0]) > int(told["repeated"].split()[0])
     assert "DIFFERS" not in ran.out
-    # A run that looked odd can be repeated: the same seed tracks the same costs.
+    # A run that looked odd can be repeated: each run tracks the same costs.
     assert tracked_totals(ran.out) == ledger_of_all_jobs()
     assert_nothing_is_left(tmp_path)
 
@@ -99,10 +98,10 @@ def tracked_totals(said: str) -> dict[TotalKey, Decimal]:
 
 
 def ledger_of_all_jobs() -> dict[TotalKey, Decimal]:
-    """Return the totals of the operations that follow from the seed."""
+    """Return the totals of the operations of each run."""
     ledger = TrackedOperations()
     for job in ("job-1", "job-2", "job-3"):
-        for operation in operations(int(SEED), job, int(EVENTS) // 3):
+        for operation in operations(job, int(EVENTS) // 3):
             ledger.add(operation)
     return ledger.totals()
 
@@ -174,7 +173,7 @@ def test_a_difference_in_the_last_digit_is_found(
 def test_the_ledger_counts_an_operation_once() -> None:
     """It is the truth that the server is measured by, so it must be right itself."""
     ledger = TrackedOperations()
-    for operation in operations(1, "job", 3) * 2:
+    for operation in [*operations("job", 3)] * 2:
         ledger.add(operation)
     ledger.add(Operation("x", "cost.compute", "cus_1", "aws", Decimal("1e-40")))
 
@@ -184,16 +183,19 @@ def test_the_ledger_counts_an_operation_once() -> None:
 
 def test_a_job_has_the_same_operations_each_time() -> None:
     """Or a successor would do other work than its predecessor."""
-    assert operations(1, "job-1", 50) == operations(1, "job-1", 50)
-    assert operations(1, "job-1", 50) == operations(1, "job-1", 90)[:50]
-    assert operations(1, "job-1", 50) != operations(1, "job-2", 50)
-    assert operations(1, "job-1", 50) != operations(2, "job-1", 50)
+    once = [*operations("job-1", 50)]
+
+    assert once == [*operations("job-1", 50)]
+    assert once == [*operations("job-1", 90)][:50]
+    assert {each.amount for each in once} != {
+        each.amount for each in operations("job-2", 50)
+    }
 
 
 def test_a_worker_that_dies_unasked_ends_the_demo(tmp_path: Path) -> None:
     """With what it said last, instead of a progress bar that stands still."""
     environment = {"PYTHONPATH": ":".join(sys.path), "OUTLAY_BASE_URL": "nonsense"}
-    with WorkerPool(tmp_path, environment, seed=1, pause=0.0) as team:
+    with WorkerPool(tmp_path, environment, pause=0.0) as team:
         worker = team.start_worker("job-1", 10)
 
         with pytest.raises(CommandFailedError, match="OUTLAY_BASE_URL='nonsense'"):

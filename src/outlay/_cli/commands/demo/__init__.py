@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import secrets
 import signal
 import tempfile
 import threading
@@ -31,7 +30,7 @@ The demo runs on this machine, in a temporary folder that it deletes.
 _EPILOG: Final = """\
 examples:
   outlay demo
-  outlay demo --events 300 --seed 7 --keep
+  outlay demo --events 300 --keep
 
 exit codes: 0 all totals are equal; 1 they are not
 """
@@ -52,12 +51,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="number of operations to track (default: 3000)",
     )
     parser.add_argument(
-        "--seed",
-        type=int,
-        metavar="N",
-        help="repeat the operations of an earlier run (default: new ones)",
-    )
-    parser.add_argument(
         "--keep", action="store_true", help="keep the server running until Ctrl-C"
     )
 
@@ -72,12 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the scenario, and compare the totals."""
     require_rich("'outlay demo'", "server")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    seed = secrets.randbelow(10**6) if arguments.seed is None else arguments.seed
-    print(f"outlay demo (--seed {seed})\n")
     with tempfile.TemporaryDirectory(prefix="outlay-demo-") as folder:
         demo_server = DemoServer(Path(folder))
         with demo_server.server:
-            equal = DemoScenario(demo_server, arguments.events, seed).run()
+            equal = DemoScenario(demo_server, arguments.events).run()
             if arguments.keep:
                 _keep_running(demo_server.settings())
     return ExitCode.DONE if equal else ExitCode.REFUSED

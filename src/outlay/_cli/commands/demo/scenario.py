@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
@@ -39,13 +38,12 @@ _UNDELIVERED: Final = (
 class DemoScenario:
     """The steps of the demo. Each is a method, in the order of `run`."""
 
-    def __init__(self, demo_server: DemoServer, events: int, seed: int) -> None:
+    def __init__(self, demo_server: DemoServer, events: int) -> None:
         self._demo_server = demo_server
         self._share = events // _WORKERS
         self._pool = WorkerPool(
             demo_server.folder,
             demo_server.worker_environment(),
-            seed=seed,
             pause=min(_TRACKING_SECONDS / self._share, _MAX_PAUSE),
         )
 
@@ -124,8 +122,7 @@ class DemoScenario:
         # The replacement finishes first: every worker adopts the journals of dead ones
         # when it ends, and the replacement is the one that should.
         for worker in workers:
-            worker.finish()
-            self._pool.wait(functools.partial(_has_finished, worker))
+            self._pool.finish(worker)
 
     def _compare(self) -> bool:
         """Step 5: compare the server's totals with the demo's own record."""
@@ -159,10 +156,6 @@ class DemoScenario:
                     customer, provider = (group.dimensions[name] for name in by)
                     totals[TotalKey(customer, metric.name, provider)] = group.cost
         return totals
-
-
-def _has_finished(worker: Worker) -> bool:
-    return bool(worker.stats)
 
 
 def print_step(topic: str, text: str) -> None:

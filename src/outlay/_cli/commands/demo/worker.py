@@ -1,6 +1,6 @@
 """A worker process of the demo: an application that tracks its costs.
 
-The demo starts it with the arguments SEED JOB START END PAUSE. It tracks the operations
+The demo starts it with the arguments JOB START END PAUSE. It tracks the operations
 START to END - 1 of the job, and halfway waits for a line on standard input. After each
 `track_cost` returns, it writes the operation's index as a line. At the end of standard
 input it delivers all events, writes the client's stats as JSON, and exits.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import outlay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
 CUSTOMERS: Final = ("cus_amber", "cus_birch", "cus_cedar", "cus_dune")
 
@@ -27,34 +27,35 @@ _CLOSE_SECONDS: Final = 10.0
 
 
 class OperationKind(NamedTuple):
-    """A kind of operation: its metric, event type, providers, price and frequency."""
+    """A kind of operation: its metric, event type, providers, and the range of prices.
+
+    A price is a whole number of units, from 1 to ``most``.
+    """
 
     metric: str
     event_type: str
     providers: tuple[str, ...]
-    price: Callable[[random.Random], Decimal]
-    weight: int
+    unit: Decimal
+    most: int
 
-
-def _tokens(rng: random.Random) -> Decimal:
-    return rng.randint(200, 9000) * Decimal("0.00000315")
-
-
-def _lookup(rng: random.Random) -> Decimal:
-    return rng.choice([Decimal("0.05"), Decimal("0.0125")])
-
-
-def _seconds(rng: random.Random) -> Decimal:
-    # With so many digits, a sum of floats is wrong in the ninth place.
-    return rng.randint(1, 10**9) * Decimal("0.000000000012")
+    def price(self, rng: random.Random) -> Decimal:
+        """Return the price of one operation."""
+        return rng.randint(1, self.most) * self.unit
 
 
 KINDS: Final = (
     OperationKind(
-        "inference", "cost.ai.inference", ("anthropic", "openai"), _tokens, 3
+        "inference",
+        "cost.ai.inference",
+        ("anthropic", "openai"),
+        Decimal("0.00000315"),
+        9000,
     ),
-    OperationKind("enrichment", "cost.enrichment", ("clearbit",), _lookup, 1),
-    OperationKind("compute", "cost.compute", ("aws",), _seconds, 2),
+    OperationKind("enrichment", "cost.enrichment", ("clearbit",), Decimal("0.0125"), 4),
+    # With so many digits, a sum of floats is wrong in the ninth place.
+    OperationKind(
+        "compute", "cost.compute", ("aws",), Decimal("0.000000000012"), 10**9
+    ),
 )
 
 
@@ -68,30 +69,26 @@ class Operation(NamedTuple):
     amount: Decimal
 
 
-def operations(seed: int, job: str, count: int) -> list[Operation]:
-    """Return the operations of a job. The same arguments give the same operations.
+def operations(job: str, count: int) -> Iterator[Operation]:
+    """Yield the operations of a job, which are the same in each run.
 
     A job that runs again after a crash therefore repeats its operation ids, as a real
     job does whose ids come from a provider or a task queue.
     """
-    rng = random.Random(f"{seed}/{job}")  # noqa: S311 - a workload, not a secret
-    made = []
+    rng = random.Random(job)  # noqa: S311 - a workload, not a secret
     for index in range(count):
-        kind = rng.choices(KINDS, [kind.weight for kind in KINDS])[0]
+        kind = rng.choice(KINDS)
         customer, provider = rng.choice(CUSTOMERS), rng.choice(kind.providers)
-        made.append(
-            Operation(
-                f"{job}-{index}", kind.event_type, customer, provider, kind.price(rng)
-            )
+        yield Operation(
+            f"{job}-{index}", kind.event_type, customer, provider, kind.price(rng)
         )
-    return made
 
 
 def main(arguments: list[str]) -> None:
     """Track, wait for the end of standard input, and deliver."""
-    seed, job, start, end, pause = arguments
+    job, start, end, pause = arguments
     never = threading.Event()
-    for index, operation in enumerate(operations(int(seed), job, int(end))):
+    for index, operation in enumerate(operations(job, int(end))):
         if index < int(start):
             continue
         if index == int(end) // 2:

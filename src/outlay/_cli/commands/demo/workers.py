@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _MAX_SILENCE: Final = 30.0  # seconds without a report from any worker
 _POLL_SECONDS: Final = 0.05  # between checks of a condition
+_END: Final = b""
 
 
 class TotalKey(NamedTuple):
@@ -71,21 +73,22 @@ class Worker:
 
     Attributes:
         job: The name of its job.
+        operations: The operations of its job.
         next_index: The first operation of the job that it has not reported.
-        stats: The client's stats, once it has delivered all events.
+        stats: The client's counts, once it has delivered all events.
         has_ended: Whether it has ended and all its reports were read.
     """
 
     def __init__(
-        self, job: str, start: int, process: subprocess.Popen[bytes], log: Path
+        self, job: str, start: int, end: int, process: subprocess.Popen[bytes]
     ) -> None:
         self.job = job
+        self.operations = [*operations(job, end)]
         self.next_index = start
         self.stats: dict[str, int] = {}
         self.has_ended = False
-        self._process = process
+        self.process = process
         self._input = cast("IO[bytes]", process.stdin)
-        self._log = log
 
     def go_on(self) -> None:
         """Let it track the second half of its operations."""
@@ -100,46 +103,34 @@ class Worker:
 
     def kill(self) -> None:
         """Kill the process, as the system does when memory runs out."""
-        self._process.kill()
-        self._process.wait()
+        self.process.kill()
+        self.process.wait()
         self.finish()
-
-    def check(self) -> None:
-        """Check that it runs, has finished, or was killed.
-
-        Raises:
-            CommandFailedError: It died.
-        """
-        if self.has_ended and self._process.wait() not in {0, -signal.SIGKILL}:
-            code, log = self._process.returncode, self._log.read_text()
-            raise CommandFailedError(f"a worker died with exit code {code}:\n{log}")
 
 
 class WorkerPool:
     """All workers. Use it as a context manager: it kills the workers at its end.
 
-    Thread safety: Only the demo's main thread uses it. One thread a worker reads its
-    output.
+    Thread safety: Only the demo's main thread uses it. One thread a worker reads the
+    worker's output into a queue.
     """
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str], *, seed: int, pause: float
+        self, folder: Path, environment: Mapping[str, str], *, pause: float
     ) -> None:
         self.tracked = TrackedOperations()
         self._folder = folder
         self._environment = dict(environment)
-        self._seed = seed
         self._pause = pause
         self._workers: list[Worker] = []
         self._readers: list[threading.Thread] = []
-        self._reported = threading.Condition()
+        self._lines: queue.SimpleQueue[tuple[Worker, bytes]] = queue.SimpleQueue()
 
     def start_worker(self, job: str, end: int, *, start: int = 0) -> Worker:
         """Start a worker that tracks operations ``start`` to ``end - 1`` of a job."""
-        log = self._folder / f"worker-{len(self._workers) + 1}.log"
         module = "outlay._cli.commands.demo.worker"
-        words = [str(self._seed), job, str(start), str(end), str(self._pause)]
-        with log.open("wb") as errors:
+        words = [job, str(start), str(end), str(self._pause)]
+        with self._log(len(self._workers)).open("wb") as errors:
             process = subprocess.Popen(  # noqa: S603 - our own module
                 [sys.executable, "-m", module, *words],
                 stdin=subprocess.PIPE,
@@ -149,33 +140,32 @@ class WorkerPool:
                 # The demo handles Ctrl-C. The workers must not get it.
                 start_new_session=True,
             )
-        worker = Worker(job, start, process, log)
-        todo = operations(self._seed, job, end)
-        output = cast("IO[bytes]", process.stdout)
-        reader = threading.Thread(
-            target=self._read, args=[worker, output, todo], daemon=True
-        )
+        worker = Worker(job, start, end, process)
+        reader = threading.Thread(target=self._read, args=[worker], daemon=True)
         reader.start()
         self._workers.append(worker)
         self._readers.append(reader)
         return worker
 
+    def finish(self, worker: Worker) -> None:
+        """Let a worker deliver all events, and wait for its stats."""
+        worker.finish()
+        self.wait(lambda: bool(worker.stats))
+
     def wait(self, condition: Callable[[], bool]) -> None:
-        """Wait until ``condition`` holds.
+        """Read reports until ``condition`` holds.
 
         Raises:
             CommandFailedError: A worker died that was not killed, or no worker
                 reports any more.
         """
         last_report = time.monotonic()
-        with self._reported:
-            while not condition():
-                if self._reported.wait(_POLL_SECONDS):
-                    last_report = time.monotonic()
-                elif time.monotonic() - last_report > _MAX_SILENCE:
-                    raise CommandFailedError("the demo is stuck: no worker reports")
-                for worker in self._workers:
-                    worker.check()
+        while not condition():
+            with suppress(queue.Empty):
+                self._apply(*self._lines.get(timeout=_POLL_SECONDS))
+                last_report = time.monotonic()
+            if time.monotonic() - last_report > _MAX_SILENCE:
+                raise CommandFailedError("the demo is stuck: no worker reports")
 
     def stats(self) -> Counter[str]:
         """Return the sums of the stats of all workers that finished."""
@@ -193,23 +183,27 @@ class WorkerPool:
         for reader in self._readers:
             reader.join()
 
-    def _read(self, worker: Worker, output: IO[bytes], todo: list[Operation]) -> None:
-        with output:
+    def _log(self, number: int) -> Path:
+        return self._folder / f"worker-{number + 1}.log"
+
+    def _read(self, worker: Worker) -> None:
+        with cast("IO[bytes]", worker.process.stdout) as output:
             for line in output:
-                report = json.loads(line)
-                with self._reported:
-                    if isinstance(report, int):
-                        worker.next_index = report + 1
-                        self.tracked.add(todo[report])
-                    else:
-                        report["dropped"] = sum(report["dropped"].values())
-                        # Counts can be added; ages and groups of counts cannot.
-                        worker.stats = {
-                            name: count
-                            for name, count in report.items()
-                            if isinstance(count, int)
-                        }
-                    self._reported.notify_all()
-        with self._reported:
+                self._lines.put((worker, line))
+        self._lines.put((worker, _END))
+
+    def _apply(self, worker: Worker, line: bytes) -> None:
+        if line == _END:
             worker.has_ended = True
-            self._reported.notify_all()
+            if (code := worker.process.wait()) not in {0, -signal.SIGKILL}:
+                log = self._log(self._workers.index(worker)).read_text()
+                raise CommandFailedError(f"a worker died with exit code {code}:\n{log}")
+            return
+        report = json.loads(line)
+        if isinstance(report, int):
+            worker.next_index = report + 1
+            self.tracked.add(worker.operations[report])
+        else:
+            report["dropped"] = sum(report["dropped"].values())
+            # Counts can be added. Ages and groups of counts cannot.
+            worker.stats = {k: v for k, v in report.items() if isinstance(v, int)}

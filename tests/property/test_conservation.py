@@ -61,7 +61,7 @@ _TICK: Final = 0.001  # seconds; no two folders are made in one: names sort by a
 _PADDING: Final = 20_000  # bytes: three such events fill a segment, twelve the folder
 
 _BOUNDED: Final = settings(
-    max_examples=250,
+    max_examples=100,  # `make faults` takes longer walks, and others each time
     stateful_step_count=40,
     deadline=None,
     derandomize=True,

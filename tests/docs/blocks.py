@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ NO_RUN: Final = "no-run"
 """Marks a block that is a fragment and cannot run, after its language."""
 
 _FENCED: Final = re.compile(
-    r"^```(?P<info>[^\n`]*)\n(?P<text>.*?)^```$(?P<gap>\s*)",
+    r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$(?P<gap>\s*)",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -60,7 +61,8 @@ def blocks(page: Path) -> Iterator[Block]:
             output = following["text"] if following["info"] == "text" else None
         line = source.count("\n", 0, match.start()) + 1
         name = f"{page.name}:{line}"
-        yield Block(name, language, match["text"], output, mark != NO_RUN)
+        text = textwrap.dedent(match["text"]) if match["indent"] else match["text"]
+        yield Block(name, language, text, output, mark != NO_RUN)
 
 
 def commands(block: Block) -> Iterator[Command]:

@@ -34,6 +34,13 @@ first
 second
 $ outlay two
 ```
+
+1. In a list:
+
+   ```console
+   $ outlay three \\
+         --option
+   ```
 """
 
 
@@ -42,7 +49,7 @@ def test_blocks_carry_language_output_and_line(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(PAGE)
 
-    python, text, fragment, console = blocks(page)
+    python, text, fragment, console, listed = blocks(page)
 
     assert (python.name, python.language, python.text, python.output) == (
         "page.md:3",
@@ -50,6 +57,7 @@ def test_blocks_carry_language_output_and_line(tmp_path: Path) -> None:
         "print(1)\n",
         "1\n",
     )
+    assert listed.text == "$ outlay three \\\n      --option\n"
     assert [block.runs for block in (python, fragment)] == [True, False]
     assert (text.language, console.output) == ("text", None)
 
@@ -58,7 +66,7 @@ def test_commands_are_told_from_their_output(tmp_path: Path) -> None:
     """Output that were taken for a command would fail, or worse, run."""
     page = tmp_path / "page.md"
     page.write_text(PAGE)
-    *_, console = blocks(page)
+    *_, console, _ = blocks(page)
 
     assert [*commands(console)] == [
         ("outlay one", "first\nsecond\n"),

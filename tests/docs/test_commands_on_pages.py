@@ -25,7 +25,7 @@ RUNS: Final = {
     "exports.md": 3,
     "how-to/backup.md": 1,
     "how-to/deploy.md": 1,
-    "margins.md": 2,
+    "margins.md": 4,
     "budgets.md": 4,
     "corrections.md": 3,
     "how-to/bad-days.md": 8,
@@ -51,6 +51,10 @@ start_time,end_time,amount_value,amount_currency,line_item
 1791763200,1791849600,1.25,usd,"gpt-5, input"
 """,
     "october.csv": "customer,amount\ncus_1,1200.50\ncus_2,300\n",
+    "stripe.csv": "id,Customer,Total,Date (UTC),Currency,Status\n"
+    "in_1,cus_1,1200.50,2026-10-02 09:30,usd,paid\n",
+    "lago.csv": "customer_external_id,invoice_number,total_amount_cents,currency,"
+    "issuing_date,status\ncus_1,LAG-1,120050,USD,2026-10-02,finalized\n",
     "prices.toml": """\
 [[price]]
 provider = "acme"

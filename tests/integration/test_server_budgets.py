@@ -411,10 +411,11 @@ def test_each_threshold_is_reported_once_and_signed(
 def test_a_rotated_secret_overlaps_with_the_new_one(
     http: httpx.Client, receiver: ScriptedServer
 ) -> None:
-    """A receiver may take either signature until it has the new secret."""
+    """A receiver may still have the first one, if a rotated secret got lost."""
     added = add_webhook(http, receiver.url)
+    lost = done(http.post(f"/v0/webhooks/{added['id']}/rotate"))
     rotated = done(http.post(f"/v0/webhooks/{added['id']}/rotate"))
-    assert rotated["secret"] != added["secret"]
+    assert len({one["secret"] for one in (added, lost, rotated)}) == 3
     assert rotated["oldSecretEndsAt"] > rotated["createdAt"]
     put(http)
     spend(http, "80")
@@ -422,10 +423,24 @@ def test_a_rotated_secret_overlaps_with_the_new_one(
 
     [request] = receiver.requests
     check_signature(request, rotated["secret"])
-    check_signature(request, added["secret"], place=1)
+    check_signature(request, lost["secret"], place=1)
+    check_signature(request, added["secret"], place=2)
     [listed] = done(http.get("/v0/webhooks"))["data"]
     assert "secret" not in listed
     assert http.post("/v0/webhooks/whk_none/rotate").status_code == 404
+
+
+def test_a_day_has_room_for_ten_old_secrets(
+    http: httpx.Client, receiver: ScriptedServer
+) -> None:
+    """The signatures are one header, which receivers limit."""
+    path = f"/v0/webhooks/{add_webhook(http, receiver.url)['id']}/rotate"
+    for _ in range(10):
+        done(http.post(path))
+
+    refused = http.post(path)
+    assert (refused.status_code, refused.json()["code"]) == (409, "TOO_MANY_SECRETS")
+    assert "rotate again after" in refused.json()["message"]
 
 
 def test_a_failed_delivery_is_retried_with_the_same_id(

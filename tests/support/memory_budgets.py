@@ -180,19 +180,14 @@ class MemoryBudgetWriter:
             tables.webhooks[Name(webhook.namespace, webhook.id)] = webhook
 
     def rotate_secret(
-        self, namespace: str, webhook_id: str, secret: bytes, until: int
+        self, namespace: str, webhook_id: str, secret: bytes, now: int, until: int
     ) -> bool:
         """Give a webhook another secret."""
         name = Name(namespace, webhook_id)
         with self._writing_budgets() as tables:
             webhook = tables.webhooks.get(name)
             if webhook is not None:
-                tables.webhooks[name] = msgspec.structs.replace(
-                    webhook,
-                    secret=secret,
-                    old_secret=webhook.secret,
-                    old_secret_until=until,
-                )
+                tables.webhooks[name] = webhook.rotated(secret, now, until)
         return webhook is not None
 
     def enable_webhook(self, namespace: str, webhook_id: str, now: int) -> None:

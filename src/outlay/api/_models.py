@@ -585,7 +585,8 @@ class Webhook(_Response):
 
     Attributes:
         status: ``ok``, ``failing`` or ``disabled``.
-        old_secret_ends_at: The time until which the secret before signs as well.
+        old_secret_ends_at: The time until which the secret before signs as well. Each
+            earlier one ends a day after its own replacement.
         secret: The secret of the signatures. Only a new webhook or secret shows it.
     """
 

@@ -406,6 +406,21 @@ class PassedThreshold(msgspec.Struct, frozen=True):
     message: str
 
 
+class OldSecret(msgspec.Struct, frozen=True):
+    """A secret that a rotation has replaced, and that signs messages for a while.
+
+    Attributes:
+        secret: The key of the signatures.
+        until: The time from which it signs no more, in microseconds since 1970.
+    """
+
+    secret: bytes
+    until: int
+
+    def __repr__(self) -> str:
+        return f"OldSecret(until={self.until!r})"  # never the secret
+
+
 class Webhook(msgspec.Struct, frozen=True):
     """An address that receives messages, and the state of its deliveries.
 
@@ -419,8 +434,8 @@ class Webhook(msgspec.Struct, frozen=True):
         attempt_at: The earliest time of the next attempt, in the same unit.
         disabled_at: The time from which nothing is sent, in the same unit. None while
             messages are sent.
-        old_secret: The secret before the current one. It signs messages as well.
-        old_secret_until: The time until which it does, in the same unit.
+        old_secrets: The secrets before the current one, the newest first. Some of them
+            may have ended.
     """
 
     id: str
@@ -434,14 +449,27 @@ class Webhook(msgspec.Struct, frozen=True):
     delivered_at: int | None = None
     attempt_at: int = 0
     disabled_at: int | None = None
-    old_secret: bytes | None = None
-    old_secret_until: int | None = None
+    old_secrets: tuple[OldSecret, ...] = ()
 
     def secrets_at(self, now: int) -> tuple[bytes, ...]:
         """Return the secrets that sign a message at a time, the current one first."""
-        if self.old_secret is None or now >= (self.old_secret_until or 0):
-            return (self.secret,)
-        return (self.secret, self.old_secret)
+        old = (one.secret for one in self.old_secrets if now < one.until)
+        return (self.secret, *old)
+
+    def rotated(self, secret: bytes, now: int, until: int) -> Webhook:
+        """Return the webhook with another secret.
+
+        Args:
+            secret: The new secret.
+            now: The time of the rotation, in microseconds since 1970.
+            until: The time until which the current secret signs as well.
+        """
+        still = [one for one in self.old_secrets if now < one.until]
+        return msgspec.structs.replace(
+            self,
+            secret=secret,
+            old_secrets=(OldSecret(self.secret, until), *still),
+        )
 
     def __repr__(self) -> str:
         return f"Webhook(id={self.id!r})"  # never the secret

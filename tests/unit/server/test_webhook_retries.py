@@ -122,12 +122,14 @@ def test_a_receiver_that_is_gone_gets_one_attempt() -> None:
     assert webhook.disabled_at == START
 
 
-def test_two_secrets_sign_until_the_old_one_ends() -> None:
+def test_old_secrets_sign_until_each_of_them_ends() -> None:
     """The current one comes first."""
-    webhook = Webhook(
-        *("w1", "org", "https://example.com", b"new", START),
-        old_secret=b"old",
-        old_secret_until=START + DAY,
-    )
-    assert webhook.secrets_at(START + DAY - 1) == (b"new", b"old")
-    assert webhook.secrets_at(START + DAY) == (b"new",)
+    first = Webhook("w1", "org", "https://example.com", b"1", START)
+    second = first.rotated(b"2", START, START + DAY)
+    third = second.rotated(b"3", START + 1, START + 1 + DAY)
+
+    assert third.secrets_at(START + DAY - 1) == (b"3", b"2", b"1")
+    assert third.secrets_at(START + DAY) == (b"3", b"2")
+    assert third.secrets_at(START + 1 + DAY) == (b"3",)
+    assert b"1" in first.secrets_at(START)
+    assert "b'" not in repr(third.old_secrets)

@@ -193,7 +193,7 @@ BUDGET_ROUTES: Final = (
         WRITE,
         200,
         WebhookResponse,
-        errors=(404, 503),
+        errors=(404, 409, 503),
         is_extension=True,
     ),
     Route(

@@ -45,7 +45,8 @@ _GROWTH: Final = 4.0
 _LONGEST_WAIT: Final = 6 * 3600.0
 _MOST_ATTEMPTS: Final = 15  # of one message: within one to two days
 _DEAD: Final = 3 * 24 * 3600 * _SECOND  # failures for so long disable a webhook
-_OVERLAP: Final = 24 * 3600 * _SECOND  # in which two secrets sign
+_OVERLAP: Final = 24 * 3600 * _SECOND  # in which a replaced secret signs as well
+_MOST_OLD_SECRETS: Final = 10  # so that the header stays far below 8 KiB
 _TEST: Final = "webhook.test"
 
 
@@ -130,19 +131,22 @@ class WebhookService:
         """Return a webhook with a new secret. The old one signs for a day as well.
 
         Raises:
-            HttpProblem: 404, because there is no such webhook.
+            HttpProblem: 404, because there is no such webhook, and 409, because too
+                many old secrets still sign.
         """
         secret = new_secret()
-        until = self._now() + _OVERLAP
-        if not await self._commits.run(
-            lambda: self._store.rotate_secret(key.namespace, webhook_id, secret, until)
-        ):
-            raise not_found("webhook", webhook_id)
+        now = self._now()
+        webhook = self._find(key, webhook_id)
+        if len(webhook.secrets_at(now)) > _MOST_OLD_SECRETS:
+            raise _too_many_secrets(webhook, now)
+        await self._commits.run(
+            lambda: self._store.rotate_secret(
+                key.namespace, webhook_id, secret, now, now + _OVERLAP
+            )
+        )
+        webhook = self._find(key, webhook_id)  # it may be deleted meanwhile
         with self._store.reading() as reader:
-            webhook = reader.webhook(key.namespace, webhook_id)
             waiting = reader.waiting_messages(key.namespace)
-        if webhook is None:  # deleted meanwhile
-            raise not_found("webhook", webhook_id)
         response = _response(webhook, waiting.get(webhook_id, 0))
         response.secret = format_secret(secret)
         return response
@@ -153,10 +157,7 @@ class WebhookService:
         Raises:
             HttpProblem: 404, because there is no such webhook.
         """
-        with self._store.reading() as reader:
-            webhook = reader.webhook(key.namespace, webhook_id)
-        if webhook is None:
-            raise not_found("webhook", webhook_id)
+        webhook = self._find(key, webhook_id)
         message_id = _message_id()
         message = ProbeMessage(
             _TEST, format_instant(self._now()), {"webhookId": webhook_id}
@@ -169,6 +170,13 @@ class WebhookService:
             )
             self.wake()
         return WebhookTestResponse(message_id, result.error is None, result.error)
+
+    def _find(self, key: ApiKey, webhook_id: str) -> Webhook:
+        with self._store.reading() as reader:
+            webhook = reader.webhook(key.namespace, webhook_id)
+        if webhook is None:
+            raise not_found("webhook", webhook_id)
+        return webhook
 
     # -- deliveries
 
@@ -282,7 +290,17 @@ def _response(webhook: Webhook, waiting: int) -> WebhookResponse:
         _instant(webhook.delivered_at),
         _instant(webhook.attempt_at) if is_waiting and webhook.failures else None,
         _instant(webhook.disabled_at),
-        _instant(webhook.old_secret_until),
+        _instant(max((one.until for one in webhook.old_secrets), default=None)),
+    )
+
+
+def _too_many_secrets(webhook: Webhook, now: int) -> HttpProblem:
+    ends = min(one.until for one in webhook.old_secrets if now < one.until)
+    return HttpProblem(
+        409,
+        f"{_MOST_OLD_SECRETS} old secrets of this webhook still sign; rotate again "
+        f"after {format_instant(ends)}, when the first one ends",
+        code="TOO_MANY_SECRETS",
     )
 
 

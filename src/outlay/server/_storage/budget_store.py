@@ -132,7 +132,7 @@ class BudgetWriter(Protocol):
         ...
 
     def rotate_secret(
-        self, namespace: str, webhook_id: str, secret: bytes, until: int
+        self, namespace: str, webhook_id: str, secret: bytes, now: int, until: int
     ) -> bool:
         """Give a webhook another secret. Return whether there is such a webhook.
 
@@ -140,8 +140,10 @@ class BudgetWriter(Protocol):
             namespace: The organization.
             webhook_id: The id of the webhook.
             secret: The new secret.
-            until: The time until which the current secret stays valid as the old one,
-                in microseconds since 1970. One that was older is forgotten.
+            now: The time, in microseconds since 1970. Old secrets that have ended are
+                forgotten.
+            until: The time until which the current secret stays valid as an old one,
+                in the same unit.
         """
         ...
 

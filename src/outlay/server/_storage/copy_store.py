@@ -67,8 +67,7 @@ RECORDS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "webhooks": (
         "id", "namespace", "url", "secret", "created_at", "failures", "last_error",
-        "failing_since", "delivered_at", "attempt_at", "disabled_at", "old_secret",
-        "old_secret_until",
+        "failing_since", "delivered_at", "attempt_at", "disabled_at", "old_secrets",
     ),
     "webhook_messages": (
         "webhook", "attempts", "created_at", "message_id", "message", "namespace",
@@ -79,8 +78,9 @@ RECORDS: Final[Mapping[str, tuple[str, ...]]] = {
 
 An entry names its correction by id, and a message its webhook. A line of revenue names
 its import by id, and the line that it replaces by its place in the list, from 1.
-``permissions``, ``metadata``, ``group_by``, ``billable``, ``dimensions`` and
-``thresholds`` are JSON. Imports that were never completed are left out.
+``permissions``, ``metadata``, ``group_by``, ``billable``, ``dimensions``,
+``thresholds`` and ``old_secrets`` are JSON. Imports that were never completed are left
+out.
 """
 
 

@@ -178,8 +178,8 @@ class WebhookResponse(ResponseModel, tag_field="object", tag="webhook"):
     """A webhook and the state of its deliveries.
 
     ``status`` is ``ok``, ``failing`` or ``disabled``. Only the responses to a creation
-    and to a rotation have the secret. After a rotation, the secret before signs as well
-    until ``oldSecretEndsAt``.
+    and to a rotation have the secret. Each secret before signs for a day as well, the
+    last one of them until ``oldSecretEndsAt``.
     """
 
     id: str

@@ -33,6 +33,7 @@ def _postgres(tables: str) -> str:
         ("TEXT", 'text COLLATE "C"'),
         ("BLOB", "bytea"),
         (") WITHOUT ROWID", ")"),
+        ("hex(old_secret)", "encode(old_secret, 'hex')"),
     ):
         tables = tables.replace(old, new)
     return tables
@@ -260,6 +261,7 @@ _MIGRATIONS: Final = (
     # For the days of one customer, of which a ledger has many.
     "CREATE INDEX days_by_group ON days (definition, grp);",
     _postgres(ended_tokens.TABLES),
+    _postgres(budgets.OLD_SECRETS),
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

@@ -12,6 +12,7 @@ from outlay.server._records import (
     Budget,
     BudgetPeriod,
     Delivery,
+    OldSecret,
     PassedThreshold,
     Webhook,
 )
@@ -98,6 +99,17 @@ ROTATION: Final = """
 """
 """The migration that lets a webhook have two secrets for a while."""
 
+OLD_SECRETS: Final = """
+    -- old_secrets: JSON, a list of [hex of the secret, microseconds of its end].
+    ALTER TABLE webhooks ADD COLUMN old_secrets TEXT NOT NULL DEFAULT '[]';
+    UPDATE webhooks
+        SET old_secrets = '[["' || hex(old_secret) || '",' || old_secret_until || ']]'
+        WHERE old_secret IS NOT NULL;
+    ALTER TABLE webhooks DROP COLUMN old_secret;
+    ALTER TABLE webhooks DROP COLUMN old_secret_until;
+"""
+"""The migration that lets it have any number of them."""
+
 _BUDGET: Final = (
     "id, namespace, name, amount, currency, period, zone, customer, dimensions,"
     " thresholds, revision, revised_at, created_at, updated_at"
@@ -109,12 +121,13 @@ _PASSED: Final = (
 )
 _WEBHOOK: Final = (
     "id, namespace, url, secret, created_at, failures, last_error, failing_since,"
-    " delivered_at, attempt_at, disabled_at, old_secret, old_secret_until"
+    " delivered_at, attempt_at, disabled_at, old_secrets"
 )
 _VARIABLES: Final = 500  # of one statement; SQLite's own limit may be 999
 
 _decode_dimensions: Final = msgspec.json.Decoder(dict[str, str]).decode
 _decode_thresholds: Final = msgspec.json.Decoder(tuple[int, ...]).decode
+_decode_secrets: Final = msgspec.json.Decoder(list[tuple[str, int]]).decode
 
 
 class SqlBudgetReader:
@@ -192,15 +205,11 @@ class SqlBudgetReader:
             f"SELECT {_WEBHOOK} FROM webhooks WHERE namespace = ? ORDER BY number",  # noqa: S608 - a constant
             (namespace,),
         )
-        return [Webhook(*row) for row in rows]
+        return [_webhook_of(row) for row in rows]
 
     def webhook(self, namespace: str, webhook_id: str) -> Webhook | None:
         """Return a webhook."""
-        row = self._connection.execute(
-            f"SELECT {_WEBHOOK} FROM webhooks WHERE namespace = ? AND id = ?",  # noqa: S608 - a constant
-            (namespace, webhook_id),
-        ).fetchone()
-        return None if row is None else Webhook(*row)
+        return _find_webhook(self._connection, namespace, webhook_id)
 
     def waiting_messages(self, namespace: str) -> Mapping[str, int]:
         """Return the numbers of waiting messages by webhook, without zeros."""
@@ -297,21 +306,25 @@ class SqlBudgetWriter:
         """Store a new webhook."""
         with self._transaction():
             self._connection.execute(
-                f"INSERT INTO webhooks ({_WEBHOOK}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608 - a constant
-                msgspec.structs.astuple(webhook),
+                f"INSERT INTO webhooks ({_WEBHOOK}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608 - a constant
+                _row_of_webhook(webhook),
             )
 
     def rotate_secret(
-        self, namespace: str, webhook_id: str, secret: bytes, until: int
+        self, namespace: str, webhook_id: str, secret: bytes, now: int, until: int
     ) -> bool:
         """Give a webhook another secret."""
         with self._transaction():
-            changed = self._connection.execute(
-                "UPDATE webhooks SET old_secret = secret, old_secret_until = ?,"
-                " secret = ? WHERE namespace = ? AND id = ?",
-                (until, secret, namespace, webhook_id),
+            webhook = _find_webhook(self._connection, namespace, webhook_id)
+            if webhook is None:
+                return False
+            rotated = webhook.rotated(secret, now, until)
+            self._connection.execute(
+                "UPDATE webhooks SET secret = ?, old_secrets = ?"
+                " WHERE namespace = ? AND id = ?",
+                (secret, _encode_secrets(rotated), namespace, webhook_id),
             )
-        return bool(changed.rowcount)
+        return True
 
     def enable_webhook(self, namespace: str, webhook_id: str, now: int) -> None:
         """Forget the failures of a webhook."""
@@ -347,7 +360,9 @@ class SqlBudgetWriter:
                 " ORDER BY attempt_at LIMIT ?",
                 (now, limit),
             ).fetchall()
-            return [self._claim(number, Webhook(*row), until) for number, *row in rows]
+            return [
+                self._claim(number, _webhook_of(row), until) for number, *row in rows
+            ]
 
     def _claim(self, number: int, webhook: Webhook, until: int) -> Delivery:
         self._connection.execute(
@@ -414,6 +429,34 @@ class SqlBudgetWriter:
                 number,
             ),
         )
+
+
+def _find_webhook(
+    connection: Connection, namespace: str, webhook_id: str
+) -> Webhook | None:
+    row = connection.execute(
+        f"SELECT {_WEBHOOK} FROM webhooks WHERE namespace = ? AND id = ?",  # noqa: S608 - a constant
+        (namespace, webhook_id),
+    ).fetchone()
+    return None if row is None else _webhook_of(row)
+
+
+def _webhook_of(row: Sequence[Any]) -> Webhook:
+    *values, pairs = row
+    old_secrets = tuple(
+        OldSecret(bytes.fromhex(secret), until)
+        for secret, until in _decode_secrets(pairs)
+    )
+    return Webhook(*(*values, old_secrets))
+
+
+def _row_of_webhook(webhook: Webhook) -> tuple[Any, ...]:
+    return (*msgspec.structs.astuple(webhook)[:-1], _encode_secrets(webhook))
+
+
+def _encode_secrets(webhook: Webhook) -> str:
+    pairs = [(one.secret.hex(), one.until) for one in webhook.old_secrets]
+    return msgspec.json.encode(pairs).decode()
 
 
 def delete_budgets_of(connection: Connection, namespace: str, customer: str) -> None:

@@ -193,6 +193,7 @@ _MIGRATIONS: Final = (
     budgets.TABLES,
     budgets.ROTATION,
     ended_tokens.TABLES,
+    budgets.OLD_SECRETS,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

@@ -146,5 +146,6 @@ def test_a_month_is_closed_and_listed(server: BackgroundServer) -> None:
     listed = json.loads(call(server, "close", "--json").out)
 
     assert "no month is closed" in empty.out
-    assert "2020-02-01" in closed.out
+    assert "2020-01" in closed.out
+    assert "2020-02" not in closed.out
     assert [one["from"] for one in listed] == ["2020-01-01T00:00:00+00:00"]

@@ -125,3 +125,31 @@ def short_time(moment: datetime) -> str:
     """Return ``moment`` in UTC, without a time of day or seconds that are zero."""
     text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
     return text.removesuffix(":00").removesuffix(" 00:00")
+
+
+def period_text(start: datetime, end: datetime) -> str:
+    """Return the period ``start <= t < end`` in UTC, without its exclusive end.
+
+    A person takes the second date of a period for its last day. So whole months and
+    whole days have their last one: ``2026-10``, ``2026-08 to 2026-10``, or
+    ``2026-10-05 to 2026-10-11``. Other periods end ``until`` an instant.
+    """
+    start, end = start.astimezone(UTC), end.astimezone(UTC)
+    last = end - _INSTANT
+    if start == first_of_month(start) and end == first_of_month(end):
+        return _span(f"{start:%Y-%m}", f"{last:%Y-%m}")
+    if start == _midnight(start) and end == _midnight(end):
+        return _span(f"{start:%Y-%m-%d}", f"{last:%Y-%m-%d}")
+    return f"{_time(start)} until {_time(end)}"
+
+
+def _time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S").removesuffix(":00")
+
+
+def _span(first: str, last: str) -> str:
+    return first if first == last else f"{first} to {last}"
+
+
+def _midnight(moment: datetime) -> datetime:
+    return datetime(moment.year, moment.month, moment.day, tzinfo=UTC)

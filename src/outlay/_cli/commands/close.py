@@ -14,7 +14,7 @@ from outlay._cli.options import (
     parse_time,
 )
 from outlay._cli.output import Table, print_data, print_table
-from outlay._cli.periods import first_of_month, short_time
+from outlay._cli.periods import first_of_month, period_text, short_time
 
 if TYPE_CHECKING:
     from outlay._cli.money_api import ClosedPeriod
@@ -66,11 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print_table(
             Table(
-                ("from", "to", "closed", "by"),
+                ("month", "closed", "by"),
                 [
                     (
-                        short_time(one.period.start),
-                        short_time(one.period.end),
+                        period_text(one.period.start, one.period.end),
                         short_time(one.closed_at),
                         one.closed_by,
                     )

@@ -21,7 +21,12 @@ from outlay._cli.output import (
     print_data,
     print_table,
 )
-from outlay._cli.periods import add_period_options, period_of, short_time
+from outlay._cli.periods import (
+    add_period_options,
+    period_of,
+    period_text,
+    short_time,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -128,10 +133,7 @@ def _named_rows(margins: Margins) -> list[tuple[str, str, MarginTotals]]:
 
 
 def _print(period: Period, margins: Margins) -> None:
-    print(
-        f"{short_time(period.start)} to {short_time(period.end)}, UTC; "
-        f"amounts in {margins.currency}"
-    )
+    print(f"{period_text(*period)}, UTC; amounts in {margins.currency}")
     if not margins.rows:
         print("no cost and no revenue; type: outlay revenue import FILE")
         return

@@ -19,7 +19,7 @@ from outlay._cli.options import (
     parse_time,
 )
 from outlay._cli.output import Table, plain, pluralize, print_data, print_table
-from outlay._cli.periods import short_time
+from outlay._cli.periods import period_text
 from outlay._cli.progress import ProgressBar
 from outlay._tables.csv_table import CsvTable, TableError
 from outlay._tables.revenue_file import FIELDS, RevenueFile, RevenueOptions
@@ -190,11 +190,11 @@ def _print_replacements(result: ImportResult) -> None:
     shown = result.replacements[:_SHOWN]
     print_table(
         Table(
-            ("replaced", "from", "before", "", "now", ""),
+            ("replaced", "period", "before", "", "now", ""),
             [
                 (
                     one.customer_id,
-                    short_time(one.period.start),
+                    period_text(one.period.start, one.period.end),
                     one.replaced_amount,
                     one.replaced_currency,
                     one.amount,

@@ -42,7 +42,7 @@ from outlay._cli.periods import (
     add_period_options,
     period_before,
     period_of,
-    short_time,
+    period_text,
 )
 from outlay.api import SummaryOptions
 from outlay.errors import RejectedError
@@ -342,7 +342,7 @@ def _print_result(
 ) -> None:
     """Print the totals as a table."""
     blank = ("",) * (len(columns) - 1)
-    print(f"{short_time(period.start)} to {short_time(period.end)}, UTC")
+    print(f"{period_text(*period)}, UTC")
     print_table(
         Table(
             (*columns, "total", ""),
@@ -365,10 +365,7 @@ def _print_changes(
     period, before = periods
     now, earlier = (sums_by_currency(each) for each in results)
     blank = ("",) * (len(columns) - 1)
-    print(
-        f"{short_time(period.start)} to {short_time(period.end)}, beside "
-        f"{short_time(before.start)} to {short_time(before.end)}, UTC"
-    )
+    print(f"{period_text(*period)}, beside {period_text(*before)}, UTC")
     print_table(
         Table(
             (*columns, "total", "before", "change", ""),

@@ -7,6 +7,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
+import httpx
 import tenacity
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 LINES_A_PART: Final = 2000  # so that a busy server responds in time
 _PAGE: Final = 100  # the most rows of a page
 _ATTEMPTS: Final = 3  # a part of an import may be sent again
+# A busy server may need long for thousands of lines. Its own limit of a query is 30 s
+# by default, and its message says more than a timeout does.
+_READ_SECONDS: Final = 60.0
 
 
 class _Wire(BaseModel):
@@ -162,6 +166,8 @@ class MoneyApi(ServerApi):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, attempts=_ATTEMPTS)
+        if "timeout" not in settings.model_fields_set:
+            self._client.timeout = httpx.Timeout(settings.timeout, read=_READ_SECONDS)
 
     def import_revenue(
         self, lines: Iterable[Mapping[str, Any]], source: str

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from outlay.server._errors import DatabaseError, NewerDatabaseError
+from outlay.server._errors import (
+    DatabaseError,
+    NewerDatabaseError,
+    QueryStoppedError,
+)
 from outlay.server._records import MICROSECONDS_PER_HOUR
 from outlay.server._storage.clickhouse import days
 from outlay.server._storage.clickhouse.connection import (
@@ -27,6 +32,7 @@ from outlay.server._storage.clickhouse.schema import SCHEMA_VERSION, migrate
 from outlay.server._storage.event_filter import event_matcher
 from outlay.server._storage.event_store import EventFilter
 from outlay.server._storage.postgres.history import Place
+from outlay.server._storage.query_limit import QueryLimit
 from tests.support.clickhouse_server import (
     ClickHouseServer,
     new_database_url,
@@ -225,6 +231,39 @@ def test_a_silent_clickhouse_is_given_up() -> None:
             pytest.raises(HistoryUnavailableError, match="does not respond"),
         ):
             connection.rows("SELECT 1")
+
+
+def test_a_silent_clickhouse_holds_up_no_query_longer_than_its_limit() -> None:
+    """The threads of quick queries have recent days to read as well."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"clickhouse://127.0.0.1:{silent.getsockname()[1]}/outlay"
+        with closing(Connection(url)) as connection:
+            for _ in range(2):
+                limit = QueryLimit(0.1)
+                limit.begin()
+                with pytest.raises(QueryStoppedError):
+                    connection.rows("SELECT 1", limit)
+            # Nobody waits for it again so soon, also not with more time.
+            with pytest.raises(HistoryUnavailableError, match="does not respond"):
+                connection.rows("SELECT 1", QueryLimit(60))
+
+
+def test_no_thread_waits_for_the_connection_of_another() -> None:
+    """Each connects by itself."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        silent.settimeout(4)  # less than a thread waits for its first response
+        url = f"clickhouse://127.0.0.1:{silent.getsockname()[1]}/outlay"
+        with closing(Connection(url)) as connection:
+            asked = [pool.submit(connection.rows, "SELECT 1") for _ in range(2)]
+            with silent.accept()[0], silent.accept()[0]:
+                assert not any(one.done() for one in asked)
+            silent.close()
+            for one in asked:
+                with pytest.raises(HistoryUnavailableError, match="does not respond"):
+                    one.result(60)
 
 
 def test_two_servers_may_migrate_at_the_same_time(history: Connection) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -20,7 +21,11 @@ from pydantic import ValidationError
 
 from outlay._cli.main import main
 from outlay.server import BackgroundServer, ServerSettings
-from outlay.server._errors import DatabaseError, StoreUnavailableError
+from outlay.server._errors import (
+    DatabaseError,
+    QueryStoppedError,
+    StoreUnavailableError,
+)
 from outlay.server._records import Aggregation, BillableFields, CorrectionKind
 from outlay.server._services.corrections import Order, decide
 from outlay.server._storage.clickhouse.connection import (
@@ -33,6 +38,7 @@ from outlay.server._storage.clickhouse.store import HistoryStore
 from outlay.server._storage.event_store import EventFilter
 from outlay.server._storage.postgres.connecting import PostgresConnection, connect
 from outlay.server._storage.postgres.store import PostgresStore
+from outlay.server._storage.query_limit import QueryLimit, limited
 from outlay.server._storage.store import CUSTOMER_NAME
 from outlay.server._wire.problems import HttpProblem
 from outlay.server._wire.request_models import Window
@@ -56,6 +62,7 @@ if TYPE_CHECKING:
 
     from outlay.server._metering.metric import CompiledMetric
     from outlay.server._records import Correction
+    from outlay.server._storage.correction_store import EventHistory
     from outlay.server._storage.store import Reader, Store
 
 NOW: Final = START + 30 * DAY
@@ -307,6 +314,27 @@ def test_a_correction_does_not_wait_long_for_a_silent_clickhouse(
             assert not store.append([make_event("k2")], NOW)[0].duplicate
 
 
+@pytest.mark.slow
+def test_many_corrections_do_not_wait_longer_than_one(places: Places) -> None:
+    """Each event was moved after all were prepared, and posts wait for the sum."""
+    took = threading.Event()
+    asked: list[str] = []
+
+    def slow(history: EventHistory) -> None:
+        asked.append(history.event.id)
+        took.wait(6)  # more than a correction may wait for ClickHouse
+
+    with closing(places.open()) as store:
+        store.append([make_event(f"k{number}") for number in range(3)], START)
+        places.move()
+        ids = [f"evt_k{number}" for number in range(3)]
+        with pytest.raises(HistoryUnavailableError, match="nothing was corrected"):
+            store.correct("org_a", ids, slow, NOW)
+        took.set()
+        assert asked == ids[:1]
+        assert store.correct("org_a", ids, slow, NOW) == [None] * 3
+
+
 def texts_of(url: str) -> str:
     """Return all that ClickHouse has of moved events."""
     with closing(Connection(url)) as history:
@@ -488,6 +516,12 @@ def test_while_clickhouse_is_down_recent_days_are_answered() -> None:  # noqa: P
             store.append([make_event("new", at=recent + 5)], recent)
             finish_background_work(store, NOW)
             places.move(recent)
+            assert quantity(store, cost, START + 5) == 1
+            server.pause()
+            with limited(QueryLimit(0.1)), pytest.raises(QueryStoppedError):
+                quantity(store, cost, START + 5)
+            assert quantity(store, cost, recent + 5, recent + HOUR) == 1
+            server.go_on()
             assert quantity(store, cost, START + 5) == 1
             server.kill()
 

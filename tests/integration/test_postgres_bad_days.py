@@ -191,19 +191,21 @@ def test_certificates_are_checked_as_the_url_says(tmp_path: Path) -> None:
 # -- what happens while a server runs
 
 
-def failing(url: str, sqlstate: str, times: int) -> None:
-    """Let PostgreSQL refuse the next insertions of events, with a code."""
+def failing(
+    url: str, sqlstate: str, times: int, *, table: str = "events", after: int = 0
+) -> None:
+    """Let PostgreSQL refuse insertions after the next ones, with a code."""
     execute(
         url,
         f"""
         CREATE SEQUENCE refusals;
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            IF nextval('refusals') <= {times} THEN
+            IF nextval('refusals') BETWEEN {after + 1} AND {after + times} THEN
                 RAISE EXCEPTION 'refused' USING ERRCODE = '{sqlstate}';
             END IF;
             RETURN new;
         END $$;
-        CREATE TRIGGER refuse BEFORE INSERT ON events
+        CREATE TRIGGER refuse BEFORE INSERT ON {table}
             FOR EACH ROW EXECUTE FUNCTION refuse();
         """,
     )
@@ -218,6 +220,39 @@ def test_a_conflict_is_tried_again(url: str, sqlstate: str) -> None:
         [result] = store.append([make_event("a")], START)
         assert not result.duplicate
         assert quantity(store, COST) == 1
+
+
+def test_corrections_that_are_tried_again_are_counted_once(url: str) -> None:
+    """The second of three events meets a deadlock, so that all are decided again."""
+    events = [
+        {
+            "idempotencyKey": key,
+            "type": "cost.ai",
+            "source": "tests",
+            "subject": "cus_1",
+            "data": {"amount": 1},
+        }
+        for key in ("a", "b", "c")
+    ]
+    order = {"kind": "void", "reason": "r", "idempotencyKey": "k", "types": ["cost.ai"]}
+    with (
+        BackgroundServer(ServerSettings(port=0, store=url, api_key=_KEY)) as server,
+        httpx.Client(
+            base_url=server.url,
+            headers={"authorization": f"Bearer {_KEY}"},
+            timeout=60,
+            trust_env=False,
+        ) as client,
+    ):
+        assert client.post("/v0/costs", json=_METRIC).status_code == 201
+        for event in events:
+            assert client.post("/v0/events", json=event).status_code == 202
+        failing(url, "40P01", 1, table="corrections", after=1)
+        done = client.post("/v0/corrections", json=order).json()
+        again = client.post("/v0/corrections", json=order).json()
+
+    assert (done["matched"], done["corrected"], done["unchanged"]) == (3, 3, 0)
+    assert (again["matched"], again["corrected"], again["unchanged"]) == (3, 0, 3)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import atexit
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -83,6 +84,16 @@ class ClickHouseServer:
             self._process.kill()
             self._process.wait(_DEADLINE)
             self._process = None
+
+    def pause(self) -> None:
+        """Let it be silent: its connections stay, and nothing responds."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it respond again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def restart(self) -> None:
         """Start again after `kill`, on the same folder and port."""

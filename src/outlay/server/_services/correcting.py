@@ -168,19 +168,19 @@ class CorrectionService:
                 skips_voided=True,
             )
             decision = decide(order, history)
-            if isinstance(decision, Decision):
-                fresh.append(history.event.id)
-                return None if body.dry_run else decision
-            return decision
+            # A step that another transaction made fail decides once more.
+            is_fresh[history.event.id] = isinstance(decision, Decision)
+            return None if body.dry_run and is_fresh[history.event.id] else decision
 
-        fresh: list[str] = []
+        is_fresh: dict[str, bool] = {}
         await self._prepare(key, ids)
         await self._commits.run(
             lambda: self._store.correct(key.namespace, ids, decide_one, now)
         )
         self._call_back(key)
+        fresh = sum(is_fresh.values())
         return CorrectionsResponse(
-            body.dry_run, len(ids), len(fresh), len(ids) - len(fresh), page.cursor
+            body.dry_run, len(ids), fresh, len(ids) - fresh, page.cursor
         )
 
     def _metric(self, key: ApiKey, body: CorrectionsBody) -> CostMetric | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from outlay.server._records import ReceivedEvent
 from outlay.server._storage.clickhouse.connection import Connection
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from outlay.server._storage.event_store import EventFilter
     from outlay.server._storage.postgres.connecting import PostgresConnection
     from outlay.server._storage.postgres.history import HistoryState
+
+_SILENT_SECONDS: Final = 30  # for what has no limit of its own
 
 
 class HistoryReader(PostgresReader):
@@ -123,8 +125,9 @@ class HistoryReader(PostgresReader):
     @cached_property
     def _moved(self) -> MovedEvents:
         """The moved events, of a ClickHouse that has those of this ledger."""
-        self._clickhouse.check_ledger(self._state.ledger)
-        return MovedEvents(self._clickhouse, self._state.place, self._connection.limit)
+        limit = self._connection.limit
+        self._clickhouse.check_ledger(self._state.ledger, limit)
+        return MovedEvents(self._clickhouse, self._state.place, limit)
 
     def _ranges_of(self, namespace: str) -> MovedRanges:
         found = self._ranges.get(namespace)
@@ -234,7 +237,7 @@ class HistoryViews(PostgresViews):
 
     def __init__(self, url: str, clickhouse_url: str) -> None:
         super().__init__(url)
-        self._clickhouse = Connection(clickhouse_url)
+        self._clickhouse = Connection(clickhouse_url, response_seconds=_SILENT_SECONDS)
 
     def close(self) -> None:
         """Close all connections. No thread may be reading."""

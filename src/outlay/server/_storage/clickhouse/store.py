@@ -9,21 +9,27 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from outlay.server._errors import QueryStoppedError
 from outlay.server._metering.metric import compile_metric
-from outlay.server._storage.clickhouse.connection import Connection
+from outlay.server._storage.clickhouse.connection import (
+    Connection,
+    HistoryUnavailableError,
+)
 from outlay.server._storage.clickhouse.event_rows import MovedEvents
 from outlay.server._storage.clickhouse.moved_ranges import MovedRanges
 from outlay.server._storage.clickhouse.mover import HistoryMover, MoverThread
 from outlay.server._storage.clickhouse.reader import HistoryReader, HistoryViews
 from outlay.server._storage.postgres.history import history_state
 from outlay.server._storage.postgres.store import PostgresStore
+from outlay.server._storage.query_limit import QueryLimit
 from outlay.server._storage.sql.corrections import SqlCorrectionWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
-    from outlay.server._records import CostMetric, Event
+    from outlay.server._records import Correction, CostMetric, Event
     from outlay.server._storage.clickhouse.days import MovedEvent
+    from outlay.server._storage.correction_store import Decide
     from outlay.server._storage.postgres.history import HistoryState
     from outlay.server._storage.postgres.views import PostgresViews
     from outlay.server._storage.store import Moving, Views
@@ -69,6 +75,7 @@ class HistoryStore(PostgresStore):
         self._clickhouse_url = clickhouse_url
         # Of the commit thread alone. Views have one of their own.
         self._clickhouse = Connection(clickhouse_url, response_seconds=_SILENT_SECONDS)
+        self._patience = QueryLimit(_SILENT_SECONDS)  # of one correction of events
         self._recalled: dict[tuple[str, str], _Recalled] = {}  # guarded by the lock
         self._recalled_lock = threading.Lock()
         super().__init__(url, dedupe_window=dedupe_window, follows_clock=follows_clock)
@@ -114,15 +121,41 @@ class HistoryStore(PostgresStore):
             for event_id, moved in found.items():
                 self._recalled[namespace, event_id] = _Recalled(registry, moved)
 
+    def correct(
+        self, namespace: str, event_ids: Sequence[str], decide: Decide, now: int
+    ) -> list[Correction | None]:
+        """Decide about events, and store the new corrections, all or none.
+
+        All waits for ClickHouse together are bounded, and those of repetitions.
+        """
+        self._patience = QueryLimit(_SILENT_SECONDS)
+        return super().correct(namespace, event_ids, decide, now)
+
     def _open_views(self) -> PostgresViews:
         return HistoryViews(self._url, self._clickhouse_url)
 
     def _check_history(self) -> None:
         """Read moved events as well."""
 
-    def _moved(self, state: HistoryState) -> MovedEvents:
-        self._clickhouse.check_ledger(state.ledger)
-        return MovedEvents(self._clickhouse, state.place)
+    def _find_moved(
+        self, state: HistoryState, namespace: str, event_id: str
+    ) -> MovedEvent | None:
+        """Return a moved event, with what is left of the patience of a correction.
+
+        Raises:
+            HistoryUnavailableError: ClickHouse took too long.
+        """
+        limit = self._patience
+        limit.begin()
+        try:
+            self._clickhouse.check_ledger(state.ledger, limit)
+            moved = MovedEvents(self._clickhouse, state.place, limit)
+            return next(iter(moved.events(namespace, [event_id])), None)
+        except QueryStoppedError:
+            raise HistoryUnavailableError(
+                f"ClickHouse at {self._clickhouse} does not respond within "
+                f"{_SILENT_SECONDS} s; nothing was corrected; send it again"
+            ) from None
 
     def _find_event(self, namespace: str, event_id: str) -> tuple[int, Event] | None:
         """Return an event, after its order of receipt. It may be a moved one."""
@@ -140,7 +173,7 @@ class HistoryStore(PostgresStore):
         else:
             # It was moved, or a customer was renamed, since it was prepared. If
             # ClickHouse is silent, the request is refused, so that posts go on.
-            moved = next(iter(self._moved(state).events(namespace, [event_id])), None)
+            moved = self._find_moved(state, namespace, event_id)
         return None if moved is None else (moved.seq, moved.event)
 
     def _place_of(self, cost: CostMetric) -> tuple[int, int | None, int | None]:

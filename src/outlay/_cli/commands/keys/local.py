@@ -65,7 +65,7 @@ class LocalKeys:
             )
         except ValueError as error:
             raise UsageError(str(error)) from None
-        self._file.add(record)
+        self._file.add_key(record)
         return _described(record, key)
 
     def all(self) -> list[ApiKey]:
@@ -90,13 +90,13 @@ class LocalKeys:
             round(overlap.total_seconds()),
             expires_at=_microseconds(expires_at),
         )
-        self._file.rotate(key_id, successor, end)
+        self._file.rotate_key(key_id, successor, end)
         return _described(successor, key)
 
     def revoke(self, key_id: str) -> None:
         """Revoke a key."""
         self._find(key_id)
-        self._file.revoke(key_id, _now())
+        self._file.revoke_key(key_id, _now())
 
     def _find(self, key_id: str) -> Record:
         record = self._file.key(self._namespace, key_id)

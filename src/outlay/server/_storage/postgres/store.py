@@ -26,17 +26,17 @@ from psycopg.pq import TransactionStatus
 
 from outlay.server._errors import DatabaseError, StoreUnavailableError
 from outlay.server._metering.metric import CompiledMetric, compile_metric
-from outlay.server._records import IngestResult
 from outlay.server._storage.combining import combine
-from outlay.server._storage.deduping import ingest_result
 from outlay.server._storage.postgres import (
     connecting,
     copy_tables,
+    definitions,
     erasing,
     partitions,
     receipts,
     rollups,
 )
+from outlay.server._storage.postgres.claiming import PLACES, Claims, new_batch
 from outlay.server._storage.postgres.history import (
     has_history,
     history_needed,
@@ -49,7 +49,7 @@ from outlay.server._storage.postgres.schema import open_ledger
 from outlay.server._storage.postgres.texts import copy_field
 from outlay.server._storage.postgres.views import PostgresViews
 from outlay.server._storage.postgres.watching import Watcher
-from outlay.server._storage.sql import ended_tokens, keys
+from outlay.server._storage.sql import ended_tokens
 from outlay.server._storage.sql.budgets import SqlBudgetWriter
 from outlay.server._storage.sql.catalog import (
     COST_COLUMNS,
@@ -64,15 +64,13 @@ from outlay.server._storage.sql.deleted_events import (
     events_deleted,
     set_retention,
 )
-from outlay.server._storage.sql.events import READING_COLUMNS
+from outlay.server._storage.sql.keys import SqlKeyWriter
 from outlay.server._storage.sql.revenue import SqlRevenueWriter
 from outlay.server._storage.store import keep_all
-from outlay.server._wire.response_models import decode_data
 
 if TYPE_CHECKING:
     from collections.abc import (
         Callable,
-        Collection,
         Iterable,
         Iterator,
         Mapping,
@@ -81,9 +79,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from outlay.server._records import (
-        ApiKey,
         CostMetric,
         Event,
+        IngestResult,
         Product,
         ReceivedEvent,
     )
@@ -96,11 +94,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_PLACES: Final = 1 << 14
-"""The events of one batch number. Their order of receipt is batch << 14 | place."""
-
 _ATTEMPTS: Final = 5  # of a transaction that another one made fail
-_CATCH_UP_EVENTS: Final = 2000  # of one slice, for which posts to this server wait
 _STEP_MICROSECONDS: Final = 1_000_000  # between two looks for deferred work
 _FIGURES_SECONDS: Final = 10.0  # for which the figures of the database stay the same
 _SKEW_MICROSECONDS: Final = 1_000_000  # of a clock that is kept by NTP
@@ -121,7 +115,7 @@ _STATE: Final = """
     FROM outlay_state
 """
 _LAST_SEQ: Final = (
-    f"SELECT CASE WHEN is_called THEN last_value * {_PLACES} + {_PLACES - 1} ELSE 0 END"
+    f"SELECT CASE WHEN is_called THEN last_value * {PLACES} + {PLACES - 1} ELSE 0 END"
     " FROM batches"
 )
 
@@ -154,7 +148,9 @@ def _retried(
     return repeated
 
 
-class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
+class PostgresStore(
+    SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter, SqlKeyWriter
+):
     """Stores everything in one schema of a PostgreSQL database.
 
     Thread safety: as `_storage.store.Store`. Any number of servers may use a database.
@@ -276,7 +272,7 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
             if registry != self._registry:
                 self._read_registry(registry)
             events = erasing.renamed(events, self._erasures)
-            claims = _Claims(connection, epoch, at - self._dedupe_window, at)
+            claims = Claims(connection, epoch, at - self._dedupe_window, at)
             fresh = claims.make(events, batch)
             self._write(fresh, at)
             return claims.results(events)
@@ -344,10 +340,10 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
 
     def _new_places(self, count: int) -> Iterator[int]:
         """Yield the next orders of receipt."""
-        for start in range(0, count, _PLACES - 1):
-            (batch,) = self._writer.execute("SELECT nextval('batches')").fetchone()
-            for place in range(min(_PLACES - 1, count - start)):
-                yield batch * _PLACES + place + 1
+        for start in range(0, count, PLACES - 1):
+            batch = new_batch(self._writer)
+            for place in range(min(PLACES - 1, count - start)):
+                yield batch * PLACES + place + 1
 
     def import_records(self, records: Iterable[tuple[str, Row]]) -> None:
         """Store the records of another store, all or none."""
@@ -430,8 +426,8 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         return (
             self._turn_ring(now)
             or rollups.fold(self._writer) > 0
-            or self._catch_up()
-            or self._delete_ended()
+            or definitions.catch_up(self._writer)
+            or definitions.delete_ended(self._writer)
             or self._change_events(now)
         )
 
@@ -451,67 +447,6 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
             return False
         self._locks.take(self._writer, Lock.APPENDS)
         return receipts.turn(self._writer, self._dedupe_window, now)
-
-    def _catch_up(self) -> bool:
-        """Fold a slice of the events that a new definition lacks."""
-        row = self._writer.execute(
-            f"SELECT definition, cutoff, folded_day, folded_seq, {COST_COLUMNS}"
-            " FROM costs WHERE folded_day IS NOT NULL AND deleted_at IS NULL"
-            # Moved events come first, and the one who moves them folds them.
-            " AND NOT EXISTS (SELECT 1 FROM history h"
-            " WHERE (folded_day, folded_seq) < (h.day, h.seq))"
-            " ORDER BY number LIMIT 1"
-        ).fetchone()
-        if row is None:
-            return False
-        definition, cutoff, day, seq, *columns = row
-        metric = compile_metric(cost_of(columns))
-        (next_day,) = self._writer.execute(
-            "SELECT min(day) FROM events WHERE day >= ? AND (day, seq) > (?, ?)"
-            " AND seq <= ?",
-            (day, day, seq, cutoff),
-        ).fetchone()
-        if metric is None or not metric.can_roll_up or next_day is None:
-            self._writer.execute(
-                "UPDATE costs SET folded_day = NULL, folded_seq = NULL"
-                " WHERE definition = ?",
-                (definition,),
-            )
-            return True
-        after = seq if next_day == day else 0
-        upto = erasing.slice_end(
-            self._writer, next_day, after, cutoff, _CATCH_UP_EVENTS
-        )
-        rows = self._writer.execute(
-            f"SELECT {READING_COLUMNS} FROM events WHERE day = ? AND seq > ?"
-            " AND seq <= ? AND namespace = ? AND type = ?",
-            (next_day, after, upto, metric.cost.namespace, metric.cost.event_type),
-        )
-        combined: Combined = {}
-        combine(
-            metric,
-            combined,
-            ((found, at, name, decode_data(data)) for found, at, name, data in rows),
-        )
-        lines = rollups.delta_lines(next_day, definition, metric, combined)
-        rollups.write_deltas(self._writer, lines)
-        self._writer.execute(
-            "UPDATE costs SET folded_day = ?, folded_seq = ? WHERE definition = ?",
-            (next_day, upto, definition),
-        )
-        return True
-
-    def _delete_ended(self) -> bool:
-        """Delete the rollups of an ended definition."""
-        row = self._writer.execute(
-            "DELETE FROM ended_definitions WHERE definition ="
-            " (SELECT min(definition) FROM ended_definitions) RETURNING definition"
-        ).fetchone()
-        if row is None:
-            return False
-        for table in ("hours", "days", "groups", "deltas"):
-            self._writer.execute(f"DELETE FROM {table} WHERE definition = ?", row)
-        return True
 
     def _erase(self) -> bool:
         jobs = erasing.running_jobs(self._writer)
@@ -649,42 +584,6 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
             insert_product(self._writer, product)
 
     @_retried
-    def add_key(self, key: ApiKey) -> None:
-        """Store an API key."""
-        with self._changing_keys():
-            keys.insert_key(self._writer, key)
-
-    @_retried
-    def add_first_key(self, key: ApiKey) -> bool:
-        """Store an API key, unless there is one already. Return whether it did."""
-        with self._changing_keys():
-            (has_any,) = self._writer.execute(
-                "SELECT EXISTS (SELECT 1 FROM api_keys)"
-            ).fetchone()
-            if not has_any:
-                keys.insert_key(self._writer, key)
-        return not has_any
-
-    @_retried
-    def revoke_key(self, key_id: str, now: int) -> None:
-        """Revoke an API key."""
-        with self._changing_keys():
-            keys.set_revoked(self._writer, key_id, now)
-
-    @_retried
-    def rotate_key(self, key_id: str, successor: ApiKey, expires_at: int) -> None:
-        """Store a key that replaces another, which expires then."""
-        with self._changing_keys():
-            keys.insert_key(self._writer, successor)
-            keys.shorten_life(self._writer, key_id, expires_at)
-
-    @_retried
-    def note_key_uses(self, digests: Collection[bytes], now: int) -> None:
-        """Note the last use of keys. A later use of another server stays."""
-        with self._transaction():
-            keys.set_used(self._writer, digests, now)
-
-    @_retried
     def end_token(self, digest: bytes, until: int, now: int) -> bool:
         """Note that a token is not valid any more. Return whether it was before."""
         with self._changing_keys():
@@ -713,6 +612,11 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
     put_customers = _retried(SqlRevenueWriter.put_customers)
     correct = _retried(SqlCorrectionWriter.correct)
     close_period = _retried(SqlCorrectionWriter.close_period)
+    add_key = _retried(SqlKeyWriter.add_key)
+    add_first_key = _retried(SqlKeyWriter.add_first_key)
+    revoke_key = _retried(SqlKeyWriter.revoke_key)
+    rotate_key = _retried(SqlKeyWriter.rotate_key)
+    note_key_uses = _retried(SqlKeyWriter.note_key_uses)
 
     # -- transactions
 
@@ -803,60 +707,6 @@ class PostgresStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         self._registry = -1
         self._days = partitions.existing_days(self._writer)
         self._offset = None
-
-
-class _Claims:
-    """The keys of one append."""
-
-    def __init__(
-        self, connection: PostgresConnection, epoch: int, cutoff: int, now: int
-    ) -> None:
-        self._connection = connection
-        self._epoch = epoch
-        self._cutoff = cutoff
-        self._now = now
-        self._known: dict[str, tuple[str, str]] = {}
-
-    def make(self, events: Sequence[Event], batch: int) -> list[tuple[int, Event]]:
-        """Claim all keys. Return the new events with their order of receipt."""
-        distinct = {(one.namespace, one.key): one for one in reversed(events)}
-        hashes = {key_hash(*key): key for key in reversed(distinct)}
-        ordered = [*hashes]
-        fresh: list[tuple[int, Event]] = []
-        for start in range(0, len(ordered), _PLACES - 1):
-            if start:
-                (batch,) = self._connection.execute(
-                    "SELECT nextval('batches')"
-                ).fetchone()
-            part = ordered[start : start + _PLACES - 1]
-            new = receipts.claim(
-                self._connection,
-                part,
-                batch * _PLACES,
-                epoch=self._epoch,
-                cutoff=self._cutoff,
-                now=self._now,
-            )
-            fresh += [
-                (batch * _PLACES + place, distinct[hashes[one]])
-                for place, one in enumerate(part, 1)
-                if one in new
-            ]
-            self._known |= {one: hashes[one] for one in part if one not in new}
-        return fresh
-
-    def results(self, events: Sequence[Event]) -> list[IngestResult]:
-        """Return the result of each event."""
-        found = receipts.first_events(self._connection, [*self._known], self._cutoff)
-        first = {self._known[one]: event for one, event in found.items()}
-        lost = {*self._known.values()} - {*first}
-        return [
-            # The first event was deleted by hand. The key still says that it came.
-            IngestResult(event, duplicate=True)
-            if lost and (event.namespace, event.key) in lost
-            else ingest_result(first, event)
-            for event in events
-        ]
 
 
 def _event_lines(

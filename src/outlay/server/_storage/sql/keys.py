@@ -1,4 +1,4 @@
-"""The SQL of API keys. Each function is one statement, for any transaction around it.
+"""Store API keys.
 
 Statements change single columns, and never copy a row back. So two programs on one file
 cannot undo each other's revocation.
@@ -13,7 +13,8 @@ import msgspec
 from outlay.server._records import ApiKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Sequence
+    from contextlib import AbstractContextManager
 
     from outlay.server._storage.page import Page
     from outlay.server._storage.sql.connection import Connection
@@ -26,48 +27,76 @@ _decode_texts: Final = msgspec.json.Decoder(frozenset[str]).decode
 _encode_json: Final = msgspec.json.Encoder().encode
 
 
-def insert_key(connection: Connection, key: ApiKey) -> None:
-    """Store a new key."""
-    connection.execute(
-        f"INSERT INTO api_keys ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)",  # noqa: S608 - a constant
-        (
-            key.digest,
-            key.name,
-            key.namespace,
-            _encode_json(sorted(key.permissions)).decode(),
-            key.created_at,
-            key.id,
-            key.hint,
-            key.expires_at,
-            key.revoked_at,
-            key.last_used_at,
-        ),
-    )
+class SqlKeyWriter:
+    """Writes in the thread of the store."""
 
+    _connection: Connection
 
-def set_revoked(connection: Connection, key_id: str, now: int) -> None:
-    """Revoke a key. The time of an earlier revocation stays."""
-    connection.execute(
-        "UPDATE api_keys SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?",
-        (now, key_id),
-    )
+    def _transaction(self) -> AbstractContextManager[None]:
+        """Return the store's transaction, which commits or rolls back."""
+        raise NotImplementedError
 
+    def _changing_keys(self) -> AbstractContextManager[None]:
+        """Return a transaction after which all servers read the keys again."""
+        raise NotImplementedError
 
-def shorten_life(connection: Connection, key_id: str, expires_at: int) -> None:
-    """Let a key expire at ``expires_at``, unless it expires earlier."""
-    connection.execute(
-        "UPDATE api_keys SET expires_at = :at"
-        " WHERE id = :id AND coalesce(expires_at, :at) >= :at",
-        {"at": expires_at, "id": key_id},
-    )
+    def add_key(self, key: ApiKey) -> None:
+        """Store an API key."""
+        with self._changing_keys():
+            self._insert_key(key)
 
+    def add_first_key(self, key: ApiKey) -> bool:
+        """Store an API key, unless there is one already. Return whether it did."""
+        with self._changing_keys():
+            (has_any,) = self._connection.execute(
+                "SELECT EXISTS (SELECT 1 FROM api_keys)"
+            ).fetchone()
+            if not has_any:
+                self._insert_key(key)
+        return not has_any
 
-def set_used(connection: Connection, digests: Iterable[bytes], now: int) -> None:
-    """Note the last use of keys."""
-    connection.executemany(
-        "UPDATE api_keys SET last_used_at = ? WHERE digest = ?",
-        [(now, digest) for digest in digests],
-    )
+    def revoke_key(self, key_id: str, now: int) -> None:
+        """Revoke an API key. The time of an earlier revocation stays."""
+        with self._changing_keys():
+            self._connection.execute(
+                "UPDATE api_keys SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?",
+                (now, key_id),
+            )
+
+    def rotate_key(self, key_id: str, successor: ApiKey, expires_at: int) -> None:
+        """Store a key that replaces another, which expires then, unless it did."""
+        with self._changing_keys():
+            self._insert_key(successor)
+            self._connection.execute(
+                "UPDATE api_keys SET expires_at = :at"
+                " WHERE id = :id AND coalesce(expires_at, :at) >= :at",
+                {"at": expires_at, "id": key_id},
+            )
+
+    def note_key_uses(self, digests: Collection[bytes], now: int) -> None:
+        """Note the last use of keys."""
+        with self._transaction():
+            self._connection.executemany(
+                "UPDATE api_keys SET last_used_at = ? WHERE digest = ?",
+                [(now, digest) for digest in digests],
+            )
+
+    def _insert_key(self, key: ApiKey) -> None:
+        self._connection.execute(
+            f"INSERT INTO api_keys ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)",  # noqa: S608 - a constant
+            (
+                key.digest,
+                key.name,
+                key.namespace,
+                _encode_json(sorted(key.permissions)).decode(),
+                key.created_at,
+                key.id,
+                key.hint,
+                key.expires_at,
+                key.revoked_at,
+                key.last_used_at,
+            ),
+        )
 
 
 def key_with_digest(connection: Connection, digest: bytes) -> ApiKey | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from outlay.server._errors import StoreUnavailableError
 from outlay.server._storage.page import ALL
-from outlay.server._storage.sql import keys as key_table
+from outlay.server._storage.sql.keys import SqlKeyWriter, key_with_id, page_of_keys
 from outlay.server._storage.sqlite.file_lock import FileLock
 from outlay.server._storage.sqlite.schema import is_current, open_beside, open_writer
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from outlay.server._records import ApiKey
 
 
-class KeyFile:
+class KeyFile(SqlKeyWriter):
     """The API keys of a database file. Use as a context manager.
 
     It takes no server's lock, unless the file must be created or migrated first. A
@@ -32,6 +32,8 @@ class KeyFile:
     Raises:
         DatabaseError: The file cannot be used. The message says what to do.
     """
+
+    _connection: sqlite3.Connection
 
     def __init__(self, path: Path) -> None:
         if not is_current(path):
@@ -51,43 +53,20 @@ class KeyFile:
 
     def keys(self, namespace: str) -> list[ApiKey]:
         """Return all keys of an organization, newest first."""
-        keys, _ = key_table.page_of_keys(self._connection, namespace, ALL)
+        keys, _ = page_of_keys(self._connection, namespace, ALL)
         return keys
 
     def key(self, namespace: str, key_id: str) -> ApiKey | None:
         """Return the key of an organization with this id."""
-        return key_table.key_with_id(self._connection, namespace, key_id)
-
-    def add(self, key: ApiKey) -> None:
-        """Store a key.
-
-        Raises:
-            StoreUnavailableError: The file failed to write.
-        """
-        with self._writing():
-            key_table.insert_key(self._connection, key)
-
-    def rotate(self, key_id: str, successor: ApiKey, expires_at: int) -> None:
-        """Store ``successor``, and let the key with this id expire.
-
-        Raises:
-            StoreUnavailableError: The file failed to write.
-        """
-        with self._writing():
-            key_table.insert_key(self._connection, successor)
-            key_table.shorten_life(self._connection, key_id, expires_at)
-
-    def revoke(self, key_id: str, now: int) -> None:
-        """Revoke a key.
-
-        Raises:
-            StoreUnavailableError: The file failed to write.
-        """
-        with self._writing():
-            key_table.set_revoked(self._connection, key_id, now)
+        return key_with_id(self._connection, namespace, key_id)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _changing_keys(self) -> Iterator[None]:
+        """Commit at the end of the block, or roll back.
+
+        Raises:
+            StoreUnavailableError: The file failed to write.
+        """
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             yield

@@ -17,10 +17,10 @@ from msgspec.structs import astuple
 from outlay.server._errors import StoreUnavailableError
 from outlay.server._storage.deduping import ingest_result
 from outlay.server._storage.sql import ended_tokens
-from outlay.server._storage.sql import keys as key_table
 from outlay.server._storage.sql.budgets import SqlBudgetWriter
 from outlay.server._storage.sql.catalog import insert_product
 from outlay.server._storage.sql.corrections import SqlCorrectionWriter
+from outlay.server._storage.sql.keys import SqlKeyWriter
 from outlay.server._storage.sql.revenue import SqlRevenueWriter
 from outlay.server._storage.sqlite import copy_tables
 from outlay.server._storage.sqlite import schema as _schema
@@ -38,12 +38,11 @@ from outlay.server._storage.sqlite.views import SqliteViews
 from outlay.server._storage.store import keep_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from outlay.server._records import (
-        ApiKey,
         CostMetric,
         Event,
         IngestResult,
@@ -60,7 +59,7 @@ _INSERT_EVENT: Final = (
 )
 
 
-class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
+class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter, SqlKeyWriter):
     """Stores everything in one SQLite file.
 
     Thread safety: as `_storage.store.Store`. Another process may read the file. A
@@ -291,30 +290,6 @@ class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         with self._transaction():
             insert_product(self._connection, product)
 
-    def add_key(self, key: ApiKey) -> None:
-        """Store an API key."""
-        with self._transaction():
-            key_table.insert_key(self._connection, key)
-
-    def add_first_key(self, key: ApiKey) -> bool:
-        """Store an API key, unless there is one already. Return whether it did."""
-        with self._transaction():
-            if self._one("SELECT count(*) FROM api_keys"):
-                return False
-            key_table.insert_key(self._connection, key)
-        return True
-
-    def revoke_key(self, key_id: str, now: int) -> None:
-        """Revoke an API key."""
-        with self._transaction():
-            key_table.set_revoked(self._connection, key_id, now)
-
-    def rotate_key(self, key_id: str, successor: ApiKey, expires_at: int) -> None:
-        """Store a key that replaces another, which expires then."""
-        with self._transaction():
-            key_table.insert_key(self._connection, successor)
-            key_table.shorten_life(self._connection, key_id, expires_at)
-
     def end_token(self, digest: bytes, until: int, now: int) -> bool:
         """Note that a token is not valid any more. Return whether it was before."""
         with self._transaction():
@@ -338,12 +313,11 @@ class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter):
         with self._transaction():
             self._retention.set(namespace, keep)
 
-    def note_key_uses(self, digests: Collection[bytes], now: int) -> None:
-        """Note the last use of keys."""
-        with self._transaction():
-            key_table.set_used(self._connection, digests, now)
-
     # -- plumbing
+
+    def _changing_keys(self) -> AbstractContextManager[None]:
+        """Return a transaction. There is no other server."""
+        return self._transaction()
 
     def _redefining(self) -> AbstractContextManager[None]:
         """Return a transaction. There is no other writer."""

@@ -41,10 +41,11 @@ demo: $(VENV)/.server  ## server, real traffic, a killed worker, an outage, exac
 unit: $(VENV)/.test  ## run the quick unit tests, in parallel
 	$(PYTEST) $(PARALLEL) -m 'not serial and not slow' tests/unit
 
-# The tests that need the machine for themselves run last, one after the other.
+# The tests that need the machine for themselves run last, one after the other. To read
+# all other files would take pytest a minute.
 test: $(VENV)/.test-providers programs  ## run the tests
 	$(PYTEST) $(PARALLEL) -m 'not serial and not slow'
-	$(PYTEST) -m 'serial and not slow'
+	$(PYTEST) -m 'serial and not slow' $$(grep -rl --include='test_*.py' mark.serial tests)
 
 # Tracing costs three quarters of the processor time of the tests again, so it is not part
 # of `make test`.

@@ -34,7 +34,7 @@ from outlay.server._storage.revenue_store import RevenuePart
 from outlay.server._wire.response_models import to_microseconds
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
 _KEY: Final = "sk_test_bench"
 _ROUNDS: Final = 20  # of each page, in turn over the months
@@ -89,7 +89,8 @@ async def _measure_all(count: int, path: Path, first: dict[str, float]) -> None:
     settings = ServerSettings(database=path, api_key=_KEY, namespace="org_a")
     core = ServerCore(settings, _Clock())
     app = app_for(core, ())
-    async with app.router.lifespan_context(app):
+    await core.start()
+    try:
         await core.commits.run(lambda: _add_revenue(core))
         print(f"\n{count:,} events, {CUSTOMERS:,} customers")
         print(f"{'page':<30}{'median':>8}{'p95':>8} ms{'growth':>8}{'KiB':>6}")
@@ -101,9 +102,11 @@ async def _measure_all(count: int, path: Path, first: dict[str, float]) -> None:
                 f"{name:<30}{statistics.median(took):>8.1f}{p95:>8.1f}   "
                 f"{growth:>8.2f}{size / 1024:>6.1f}"
             )
+    finally:
+        await core.stop()
 
 
-async def _measure(app: Starlette, address: str) -> tuple[list[float], int]:
+async def _measure(app: ASGIApp, address: str) -> tuple[list[float], int]:
     """Return the milliseconds of each request, and the largest compressed size."""
     took: list[float] = []
     largest = 0

@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import struct
+import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -181,6 +182,26 @@ def test_a_client_that_leaves_in_its_handshake_is_no_error(
                 leaving.sendall(b"GET / HTTP/1.1")
     gc.collect()  # asyncio logs the error of a task when the task is deleted
     assert [one.getMessage() for one in caplog.records if one.name == "asyncio"] == []
+
+
+def test_an_idle_client_does_not_delay_the_end(
+    authority: trustme.CA, certificate: dict[str, Path]
+) -> None:
+    """Pooled connections are idle most of the time, and each deploy waits for them."""
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    settings = ServerSettings(
+        port=0, database=":memory:", shutdown_timeout=600, **certificate
+    )
+    server = BackgroundServer(settings).start()
+    with httpx.Client(verify=trusting, timeout=DEADLINE) as pool:
+        assert pool.get(f"{server.url}/healthz").status_code == 200
+
+        stopping = threading.Thread(target=server.stop, daemon=True)
+        stopping.start()
+        stopping.join(DEADLINE)
+
+        assert not stopping.is_alive()
 
 
 def is_closed(connection: socket.socket) -> bool:

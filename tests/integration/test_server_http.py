@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ import msgspec
 import pytest
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
 
 from outlay.server import BackgroundServer, ServerSettings, create_app
 from outlay.server._storage.opening import open_store
@@ -1115,19 +1115,12 @@ def test_the_application_runs_in_any_asgi_server() -> None:
     """Opening the database is the application's own start-up, not a runner's."""
     settings = ServerSettings(database=":memory:", api_key=KEY)
 
-    async def scenario() -> list[int]:
-        app = create_app(settings)
-        transport = httpx.ASGITransport(app)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://test") as http,
-        ):
-            http.headers["authorization"] = f"Bearer {KEY}"
-            made = await http.post("/v0/costs", json=cost())
-            posted = await http.post("/v0/events", json=event())
-        return [made.status_code, posted.status_code]
+    with TestClient(create_app(settings)) as http:
+        http.headers["authorization"] = f"Bearer {KEY}"
+        made = http.post("/v0/costs", json=cost())
+        posted = http.post("/v0/events", json=event())
 
-    assert asyncio.run(scenario()) == [201, 202]
+    assert [made.status_code, posted.status_code] == [201, 202]
 
 
 def test_no_log_line_holds_a_key(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from starlette import routing
-from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.routing import Router as Lifespan
 
 from outlay._model.clock import Clock, SystemClock
 from outlay.server._core import ServerCore
@@ -21,6 +20,8 @@ from outlay.server._http.routes import ROUTES
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
     from outlay.server._settings import ServerSettings
 
 
@@ -29,7 +30,7 @@ def create_app(
     *,
     clock: Clock | None = None,
     middleware: Sequence[Middleware] = (),
-) -> Starlette:
+) -> ASGIApp:
     """Return the server as an ASGI application, to run in any ASGI server.
 
     The application opens the database when it starts up. It closes the database when
@@ -45,27 +46,45 @@ def create_app(
     return app_for(ServerCore(settings, clock or SystemClock()), middleware)
 
 
-def app_for(core: ServerCore, middleware: Sequence[Middleware]) -> Starlette:
+def app_for(core: ServerCore, middleware: Sequence[Middleware]) -> Application:
     """Return the application that serves ``core``, and starts and stops it."""
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await core.start()
-        try:
-            yield
-        finally:
-            await core.stop()
-
-    api = Router(core, ROUTES)
     if core.settings.dev:
         middleware = [Middleware(LocalProgramsOnly), *middleware]
     if core.settings.access_log:
         middleware = [Middleware(RequestLog), *middleware]
-    app = Starlette(middleware=middleware)
-    # One table of routes instead of a list tried in order, and never a redirect:
-    # clients turn a redirected POST into a GET.
-    app.router = routing.Router(
-        default=Dashboard(core, ApiDocs(api)), redirect_slashes=False, lifespan=lifespan
-    )
-    app.state.core = core
-    return app
+    handler: ASGIApp = Dashboard(core, ApiDocs(Router(core, ROUTES)))
+    for layer in reversed(middleware):
+        handler = layer.cls(handler, *layer.args, **layer.kwargs)
+    return Application(core, handler)
+
+
+class Application:
+    """The server's ASGI application: it starts and stops, and passes requests on.
+
+    It is no Starlette application, whose layers would take a twentieth of each post.
+    The router responds to all errors by itself.
+
+    Args:
+        core: The server, which starts and stops with the application.
+        handler: The application of all requests.
+    """
+
+    def __init__(self, core: ServerCore, handler: ASGIApp) -> None:
+        self._handler = handler
+
+        @asynccontextmanager
+        async def lifespan(_: object) -> AsyncIterator[None]:
+            await core.start()
+            try:
+                yield
+            finally:
+                await core.stop()
+
+        self._lifespan = Lifespan(lifespan=lifespan)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or run from the start to the end of the server."""
+        if scope["type"] == "http":
+            await self._handler(scope, receive, send)
+        else:
+            await self._lifespan(scope, receive, send)

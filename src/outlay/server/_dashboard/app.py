@@ -88,6 +88,8 @@ _UPLOADS: Final[Mapping[str, Callable[[Visit, Posted], Awaitable[Page]]]] = {
 }
 """The forms with files. One is carried out at a time."""
 
+_PATHS: Final = frozenset({*_PAGES, *_ACTIONS, SIGN_IN, SIGN_OUT})
+
 
 class Dashboard:
     """The pages of the dashboard, before the API.
@@ -214,9 +216,4 @@ class Dashboard:
 
 
 def _is_ours(path: str) -> bool:
-    return (
-        path in _PAGES
-        or path in _ACTIONS
-        or path in {SIGN_IN, SIGN_OUT}
-        or path.startswith(STATIC_PREFIX)
-    )
+    return path in _PATHS or path.startswith(STATIC_PREFIX)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from outlay.server._http.joining_transport import JoiningTransport
+
 if TYPE_CHECKING:
     import asyncio
     from typing import Any
@@ -29,6 +31,7 @@ MAX_HEADERS: Final = 100
 _FREE_HEAD_BYTES: Final = 8 * 1024  # of each connection; larger heads share a budget
 _MAX_PIPELINED: Final = 16  # requests that wait behind another on one connection
 _MAX_UNREAD_BYTES: Final = 32 * 1024 * 1024  # of a body after its response
+_GOODBYE_SECONDS: Final = 1.0  # for a client's end of TLS when the server ends
 _LINGER_SECONDS: Final = 5.0  # for the last bytes of a refusal to arrive
 
 
@@ -130,11 +133,18 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
         self._read_deadline = self.loop.time() + _LINGER_SECONDS
 
+    def shutdown(self) -> None:
+        """Close after the response in flight, because the server ends."""
+        super().shutdown()
+        if self.transport.is_closing():
+            # With TLS, a client could leave the goodbye unanswered.
+            self._read_deadline = self.loop.time() + _GOODBYE_SECONDS
+
     # -- as a protocol of asyncio
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, if there is room for it."""
-        super().connection_made(transport)
+        super().connection_made(JoiningTransport(transport, self.loop))
         self._address = self.client[0] if self.client else ""
         self._read_deadline = self.loop.time() + self._all.limits.head_seconds
         if not self._all.add(self, self._address):

@@ -48,6 +48,7 @@ BATCH_PATH: Final = "/v0/events/batch"
 Model = TypeVar("Model", bound=BaseModel)
 
 _METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"})
+_EVENT_PATHS: Final = frozenset({EVENTS_PATH, BATCH_PATH})
 _JSON: Final = (b"content-type", b"application/json")
 _MAX_WARNING_BYTES: Final = 1000
 _VALUE_BYTES: Final = 100  # of a Decimal; other values take less
@@ -274,21 +275,11 @@ class Router:
                     500, "the server failed; see the reason in its log", code="INTERNAL"
                 )
             )
-        headers = [*response.headers]
-        if response.status != 204:
-            headers.append((b"content-length", b"%d" % len(response.body)))
-            if not any(name == b"content-type" for name, _ in headers):
-                headers.append(_JSON)
-        if path in {EVENTS_PATH, BATCH_PATH}:
-            headers += self._event_headers
-            if response.status != 415:
-                # On a 415 it would mean that the encoding is unsupported (RFC 7694).
-                headers.append(ACCEPT_GZIP)
         await send(
             {
                 "type": "http.response.start",
                 "status": response.status,
-                "headers": headers,
+                "headers": self._headers(path, response),
             }
         )
         # A HEAD has the headers of its GET (RFC 9110, section 9.3.2).
@@ -300,6 +291,19 @@ class Router:
             response.status,
             perf_counter() - start,
         )
+
+    def _headers(self, path: str, response: Response) -> list[tuple[bytes, bytes]]:
+        headers = [*response.headers]
+        if response.status != 204:
+            headers.append((b"content-length", b"%d" % len(response.body)))
+            if b"content-type" not in dict(response.headers):
+                headers.append(_JSON)
+        if path in _EVENT_PATHS:
+            headers += self._event_headers
+            if response.status != 415:
+                # On a 415 it would mean that the encoding is unsupported (RFC 7694).
+                headers.append(ACCEPT_GZIP)
+        return headers
 
     async def _respond(self, path: str, scope: Scope, receive: Receive) -> Response:
         methods, identifier = self._find(path)

@@ -7,10 +7,9 @@ pass the same steps, so that both paths give the same event the same outcome.
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from outlay.server._records import ApiKey, Event, IngestResult
 from outlay.server._services.event_checks import (
@@ -19,6 +18,7 @@ from outlay.server._services.event_checks import (
     check_utf8,
     key_of,
 )
+from outlay.server._services.event_ids import EventIds
 from outlay.server._services.ingest_activity import ActivityLog
 from outlay.server._services.writing import WritingService
 from outlay.server._wire.problems import (
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("outlay.server")
 
-_ID_TIME_DIGITS: Final = 11  # hexadecimal, of milliseconds: until the year 2527
-_ID_BYTES: Final = 8  # random
-
 
 @dataclass(slots=True)
 class IngestCounts:
@@ -67,6 +64,10 @@ class IngestCounts:
 
 class IngestService(WritingService):
     """Accepts events. Thread safety: the event loop's thread."""
+
+    @cached_property
+    def _ids(self) -> EventIds:
+        return EventIds()
 
     @cached_property
     def counts(self) -> IngestCounts:
@@ -99,14 +100,14 @@ class IngestService(WritingService):
                     "send several to /v0/events/batch"
                 )
             now = self._now()
-            [event_id] = _new_ids(1, now)
+            [event_id] = self._ids.draw(1, now)
             event = self._parse_event(key, body, event_id, now)
         except HttpProblem as problem:
             self.counts.refused += 1
             self.activity.of(key.namespace).refuse(problem, self._now())
             raise
         [result] = await self._commits.append([event])
-        self._count(key, [result])
+        self._count(key, [result], now)
         return _event_response(result.event), result.duplicate
 
     async def ingest_batch(
@@ -127,7 +128,7 @@ class IngestService(WritingService):
         failed: list[BatchFailure] = []
         bodies = self._decode_batch(body)
         now = self._now()
-        for raw, event_id in zip(bodies, _new_ids(len(bodies), now), strict=True):
+        for raw, event_id in zip(bodies, self._ids.draw(len(bodies), now), strict=True):
             try:
                 events.append(self._parse_event(key, raw, event_id, now))
             except HttpProblem as problem:
@@ -135,7 +136,7 @@ class IngestService(WritingService):
                 failed.append(_failure(index, raw, problem))
                 self.activity.of(key.namespace).refuse(problem, now)
         results = await self._commits.append(events) if events else []
-        duplicates = self._count(key, results)
+        duplicates = self._count(key, results, now)
         self.counts.refused += len(failed)
         return BatchResponse(
             [] if minimal else [_event_response(result.event) for result in results],
@@ -187,9 +188,9 @@ class IngestService(WritingService):
             fields,
         )
 
-    def _count(self, key: ApiKey, results: Sequence[IngestResult]) -> int:
+    def _count(self, key: ApiKey, results: Sequence[IngestResult], now: int) -> int:
         """Count the results, and return the number of duplicates."""
-        self.activity.of(key.namespace).add(results, self._now())
+        self.activity.of(key.namespace).add(results, now)
         duplicates = [result for result in results if result.duplicate]
         self.counts.accepted += len(results) - len(duplicates)
         self.counts.duplicates += len(duplicates)
@@ -208,19 +209,6 @@ class IngestService(WritingService):
             for tell in self.stored:
                 tell(key.namespace, fresh)
         return len(duplicates)
-
-
-def _new_ids(count: int, now: int) -> list[str]:
-    """Return new ids. They begin with the time, so that an index of them stays small.
-
-    Args:
-        count: The number of ids.
-        now: The time in microseconds since 1970.
-    """
-    prefix = f"evt_{now // 1000:0{_ID_TIME_DIGITS}x}"
-    digits = 2 * _ID_BYTES
-    drawn = os.urandom(count * _ID_BYTES).hex()  # one system call for all
-    return [prefix + drawn[at : at + digits] for at in range(0, len(drawn), digits)]
 
 
 def _event_response(event: Event) -> EventResponse:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -29,6 +30,7 @@ T = TypeVar("T")
 
 _GROUP_EVENTS: Final = 5000  # bounds the wait of a group's first event to some 100 ms
 _IDLE_SECONDS: Final = 1.0  # between slices of background work when no event arrives
+_BUSY_SECONDS: Final = 0.05  # between looks for such work while events arrive
 
 
 class _WorkItem:
@@ -147,16 +149,23 @@ class CommitThread:
     # -- in the thread
 
     def _write_all(self) -> None:
-        has_more = stopping = False
+        stopping = False
+        next_look = 0.0  # for background work, by the monotonic clock
         while not stopping:
-            waiting = self._collect(0.0 if has_more else _IDLE_SECONDS)
+            waiting = self._collect(max(next_look - time.monotonic(), 0.0))
             for kind, items in groupby(waiting, type):
                 if kind is _Stop:
                     stopping = True
                 else:
                     self._process(list(items))
-            # After each round, because the queue is never empty under constant load.
-            has_more = self._do_background_work()
+            # Also under constant load, but not after each commit: a look takes longer
+            # than a small commit.
+            if time.monotonic() >= next_look:
+                if self._do_background_work():
+                    next_look = 0.0
+                else:
+                    pause = _BUSY_SECONDS if waiting else _IDLE_SECONDS
+                    next_look = time.monotonic() + pause
 
     def _collect(self, timeout: float) -> list[_WorkItem]:
         """Return all waiting items, in order, or [] after ``timeout`` seconds."""

@@ -190,9 +190,8 @@ def test_an_idle_client_does_not_delay_the_end(
     """Pooled connections are idle most of the time, and each deploy waits for them."""
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
-    settings = ServerSettings(
-        port=0, database=":memory:", shutdown_timeout=600, **certificate
-    )
+    fields: dict[str, Any] = {**certificate, "shutdown_timeout": 600}
+    settings = ServerSettings(port=0, database=":memory:", **fields)
     server = BackgroundServer(settings).start()
     with httpx.Client(verify=trusting, timeout=DEADLINE) as pool:
         assert pool.get(f"{server.url}/healthz").status_code == 200

@@ -52,10 +52,7 @@ def app_for(core: ServerCore, middleware: Sequence[Middleware]) -> Application:
         middleware = [Middleware(LocalProgramsOnly), *middleware]
     if core.settings.access_log:
         middleware = [Middleware(RequestLog), *middleware]
-    handler: ASGIApp = Dashboard(core, ApiDocs(Router(core, ROUTES)))
-    for layer in reversed(middleware):
-        handler = layer.cls(handler, *layer.args, **layer.kwargs)
-    return Application(core, handler)
+    return Application(core, middleware)
 
 
 class Application:
@@ -66,14 +63,14 @@ class Application:
 
     Args:
         core: The server, which starts and stops with the application.
-        handler: The application of all requests.
+        middleware: The middleware around all routes, outermost first.
     """
 
-    def __init__(self, core: ServerCore, handler: ASGIApp) -> None:
-        self._handler = handler
-
+    def __init__(self, core: ServerCore, middleware: Sequence[Middleware]) -> None:
         @asynccontextmanager
         async def lifespan(_: object) -> AsyncIterator[None]:
+            # Middleware that cannot be made is an error of the start.
+            self._handler = _handler(core, middleware)
             await core.start()
             try:
                 yield
@@ -88,3 +85,10 @@ class Application:
             await self._handler(scope, receive, send)
         else:
             await self._lifespan(scope, receive, send)
+
+
+def _handler(core: ServerCore, middleware: Sequence[Middleware]) -> ASGIApp:
+    handler: ASGIApp = Dashboard(core, ApiDocs(Router(core, ROUTES)))
+    for layer in reversed(middleware):
+        handler = layer.cls(handler, *layer.args, **layer.kwargs)
+    return handler

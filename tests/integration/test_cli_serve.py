@@ -20,8 +20,9 @@ from outlay._cli.commands import serve as _serve
 from outlay._cli.commands.serve import ServeSettings
 from outlay._cli.exit_codes import ExitCode
 from outlay._model.settings import SERVER_PREFIX
-from outlay.server import ServerSettings
+from outlay.server import BackgroundServer, ServerSettings
 from tests.support import command_line
+from tests.support.command_line import KEY
 from tests.support.processes import environment
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def test_for_development_a_web_page_gets_no_access() -> None:
 )
 def test_development_is_for_this_machine_only(words: list[str], says: str) -> None:
     """Without a key, every program that reaches it may do everything."""
-    assert says in refused(command_line.run("serve", "--dev", *words))
+    assert says in refused(command_line.call("serve", "--dev", *words))
 
 
 def test_on_all_addresses_it_prints_one_that_works_and_a_warning() -> None:
@@ -229,27 +230,28 @@ def refused(ran: Ran) -> str:
 
 def test_port_in_use_is_one_line() -> None:
     """The most common mistake of all: it runs already."""
-    with serving("--db", ":memory:") as server:
+    with command_line.serving() as server:
         port = server.url.rpartition(":")[2]
-        ran = command_line.run("serve", "--port", port, "--db", ":memory:")
+        ran = command_line.call("serve", "--port", port, "--db", ":memory:")
 
     assert f"port {port} on 127.0.0.1 is taken" in refused(ran)
 
 
 def test_database_in_use_is_one_line(tmp_path: Path) -> None:
     """Two servers on one file would each miss what the other does."""
-    database = str(tmp_path / "costs.db")
-    with serving("--db", database):
-        ran = command_line.run("serve", "--port", "0", "--db", database)
+    settings = ServerSettings(port=0, database=tmp_path / "costs.db", api_key=KEY)
+    with BackgroundServer(settings):
+        words = ("serve", "--port", "0", "--db", str(settings.database))
+        ran = command_line.run(*words)
 
     assert "another outlay server has" in refused(ran)
 
 
 def test_unusable_database_is_one_line(tmp_path: Path) -> None:
     """A folder that does not exist, and a file that is something else."""
-    nowhere = command_line.run("serve", "--port", "0", "--db", str(tmp_path / "a/b"))
+    nowhere = command_line.call("serve", "--port", "0", "--db", str(tmp_path / "a/b"))
     (tmp_path / "notes.txt").write_text("not a database, but long enough for one" * 99)
-    other = command_line.run(
+    other = command_line.call(
         "serve", "--port", "0", "--db", str(tmp_path / "notes.txt")
     )
 
@@ -266,11 +268,14 @@ def test_unusable_database_is_one_line(tmp_path: Path) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
-def test_wrong_variable_is_named(variables: dict[str, str], names: str) -> None:
+def test_wrong_variable_is_named(
+    variables: dict[str, str], names: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It may have been set far away, in a unit file or a container."""
-    prefixed = {SERVER_PREFIX + name: text for name, text in variables.items()}
+    for name, text in variables.items():
+        monkeypatch.setenv(SERVER_PREFIX + name, text)
 
-    assert names in refused(command_line.run("serve", **prefixed))
+    assert names in refused(command_line.call("serve"))
 
 
 def test_arguments_win_over_variables() -> None:

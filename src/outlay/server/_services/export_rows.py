@@ -37,6 +37,7 @@ _CURSOR: Final = re.compile(r"(cst_[a-zA-Z0-9]+)_(-?\d{1,9})", re.ASCII)
 _encoder: Final = msgspec.json.Encoder()
 encode_json: Final = _encoder.encode
 encode_json_lines: Final = _encoder.encode_lines
+decode_texts: Final = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class RowPage(NamedTuple):

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlay.server._metering.decimals import format_plain
-from outlay.server._services.export_rows import DAY, encode_json
+from outlay.server._services.export_rows import DAY, decode_texts, encode_json
 from outlay.server._wire.response_models import (
     from_microseconds,
 )
@@ -61,6 +61,7 @@ FOCUS_COLUMNS: Final = (
 )
 
 _STATUS: Final = "x_AmountStatus"
+_CUSTOMER: Final = "customer"
 FOCUS_DIMENSIONS: Final = {_STATUS: "$.provenance"}
 """The dimension that FOCUS rows have beside those of the metric."""
 
@@ -72,9 +73,24 @@ _SERVICES: Final = (
 )
 _OTHER: Final = ("Other", "Other (Other)")
 _REMEMBERED_DAYS: Final = 512
+_REMEMBERED_LABELS: Final = 4096
 _DEFAULT_STATUS: Final = {True: "reported", False: "manual"}
 _UNKNOWN: Final = "unknown"
 _EVENTS_UNIT: Final = "Requests"
+
+
+class _Labels(NamedTuple):
+    """The texts that the rows of one set of dimensions share.
+
+    Attributes:
+        provider: The value of the dimension ``provider``.
+        status: The status of the amounts, or '' if the events do not say it.
+        tags: The start of a JSON object with the other dimensions.
+    """
+
+    provider: str
+    status: str
+    tags: str
 
 
 def focus_rows(total: GroupTotal) -> Sequence[Row]:
@@ -87,62 +103,74 @@ def focus_rows(total: GroupTotal) -> Sequence[Row]:
     rows: list[Row] = []
     if total.gross or total.events > 0:
         rows.append(_row(total, total.gross, is_usage=True))
-    if total.corrections:
+    if total.gross is not total.cost and total.corrections:
         rows.append(_row(total, total.corrections, is_usage=False))
     return rows
 
 
 def _row(total: GroupTotal, amount: Decimal, *, is_usage: bool) -> Row:
+    """Return the values of `FOCUS_COLUMNS`, in this order."""
     cost = total.metric.cost
     text = format_plain(amount)
     start, end = _month(total.day)
-    provider = total.dimensions.values.get("provider") or _UNKNOWN
+    provider, status, tags = _labels(total.dimensions.text)
     category, subcategory = _service(cost.event_type or "")
     quantity, unit = _usage(total) if is_usage else ("", "")
+    description = f"{cost.name} of {provider}"
+    customer = encode_json(total.customer).decode()
+    return (
+        text,
+        cost.namespace,
+        cost.namespace,
+        cost.currency,
+        end,
+        start,
+        "Usage" if is_usage else "Adjustment",
+        "",
+        description if is_usage else f"Corrections of {description}",
+        "Usage-Based" if is_usage else "One-Time",
+        _instant(total.day + DAY),
+        _instant(total.day),
+        # Null, because there are no commitments. Rules about quantities read it.
+        "",
+        quantity,
+        unit,
+        text,
+        text,
+        "",
+        provider,
+        text,
+        quantity,
+        unit,
+        provider,
+        provider,
+        category,
+        cost.name,
+        subcategory,
+        f'{tags}"customer":{customer}}}',
+        # An event of another client than outlay's does not say it.
+        (is_usage and status) or _DEFAULT_STATUS[is_usage],
+        cost.id,
+        total.customer,
+    )
+
+
+@lru_cache(maxsize=_REMEMBERED_LABELS)
+def _labels(dimensions: str) -> _Labels:
+    """Return the texts of dimensions, from their JSON."""
+    values = decode_texts(dimensions)
     tags = {
         name: value
-        for name, value in total.dimensions.values.items()
-        if value and name != _STATUS
+        for name, value in values.items()
+        # The customer of the row replaces a dimension of the same name.
+        if value and name not in {_STATUS, _CUSTOMER}
     }
-    values = {
-        "BilledCost": text,
-        "BillingAccountId": cost.namespace,
-        "BillingAccountName": cost.namespace,
-        "BillingCurrency": cost.currency,
-        "BillingPeriodStart": start,
-        "BillingPeriodEnd": end,
-        "ChargeCategory": "Usage" if is_usage else "Adjustment",
-        "ChargeClass": "",
-        "ChargeDescription": f"{cost.name} of {provider}"
-        if is_usage
-        else f"Corrections of {cost.name} of {provider}",
-        "ChargeFrequency": "Usage-Based" if is_usage else "One-Time",
-        "ChargePeriodStart": _instant(total.day),
-        "ChargePeriodEnd": _instant(total.day + DAY),
-        # Null, because there are no commitments. Rules about quantities read it.
-        "CommitmentDiscountStatus": "",
-        "ConsumedQuantity": quantity,
-        "ConsumedUnit": unit,
-        "ContractedCost": text,
-        "EffectiveCost": text,
-        "InvoiceId": "",
-        "InvoiceIssuerName": provider,
-        "ListCost": text,
-        "PricingQuantity": quantity,
-        "PricingUnit": unit,
-        "ProviderName": provider,
-        "PublisherName": provider,
-        "ServiceCategory": category,
-        "ServiceName": cost.name,
-        "ServiceSubcategory": subcategory,
-        "Tags": encode_json({**tags, "customer": total.customer}).decode(),
-        # An event of another client than outlay's does not say it.
-        _STATUS: (is_usage and total.dimensions.values[_STATUS])
-        or _DEFAULT_STATUS[is_usage],
-        "x_CostMetricId": cost.id,
-        "x_CustomerId": total.customer,
-    }
-    return [values[name] for name in FOCUS_COLUMNS]
+    start = encode_json(tags).decode().removesuffix("}")
+    return _Labels(
+        values.get("provider") or _UNKNOWN,
+        values[_STATUS],
+        f"{start}," if tags else start,
+    )
 
 
 def _usage(total: GroupTotal) -> tuple[str, str]:
@@ -156,6 +184,7 @@ def _usage(total: GroupTotal) -> tuple[str, str]:
     return quantity if "." in quantity else f"{quantity}.0", unit or _EVENTS_UNIT
 
 
+@lru_cache(maxsize=_REMEMBERED_DAYS)
 def _service(event_type: str) -> tuple[str, str]:
     for start, category, subcategory in _SERVICES:
         if event_type.startswith(start):

@@ -390,12 +390,12 @@ class _Comparison:
                 where=where,
             ):
                 row = "" if is_total else customer
-                costs[row] = add(costs.get(row, ZERO), cost)
+                costs[row] = add(costs[row], cost) if row in costs else cost
         revenue: dict[str, Decimal] = {}
         for line in lines:
             row = "" if is_total else line.customer
             share = self._share(line, start, end)
-            revenue[row] = add(revenue.get(row, ZERO), share)
+            revenue[row] = add(revenue[row], share) if row in revenue else share
         return {
             customer: Margin(costs.get(customer, ZERO), revenue.get(customer, ZERO))
             for customer in {**costs, **revenue}

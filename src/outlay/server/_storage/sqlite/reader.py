@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from decimal import Decimal
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
 
 from outlay.server._metering.metric import CompiledMetric, Contribution
 from outlay.server._records import (
@@ -46,12 +46,16 @@ if TYPE_CHECKING:
     from collections.abc import (
         Callable,
         Collection,
+        Hashable,
         Iterable,
         Iterator,
         Mapping,
     )
 
     from outlay.server._records import Erasure, Retention
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _LONGEST_MONTH: Final = 31 * 24 * MICROSECONDS_PER_HOUR
 
@@ -71,6 +75,7 @@ class SqliteReader(
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._remembered: dict[Hashable, Any] = {}
 
     def close(self) -> None:
         """Close the connection."""
@@ -92,7 +97,21 @@ class SqliteReader(
         try:
             yield
         finally:
+            self._remembered.clear()
             self._connection.execute("ROLLBACK")
+
+    def _once(
+        self, read: Callable[[sqlite3.Connection, *Ts], T], *parameters: *Ts
+    ) -> T:
+        """Return what ``read`` reads. It reads once in a view, which does not change.
+
+        A page asks for many short periods, and each needs the same facts.
+        """
+        key = (read, parameters)
+        if key not in self._remembered:
+            self._remembered[key] = read(self._connection, *parameters)
+        found: T = self._remembered[key]
+        return found
 
     def unmatched_types(
         self, namespace: str, start: int, end: int, *, as_of: int | None = None
@@ -140,11 +159,7 @@ class SqliteReader(
             last_hour = (end + slack) // MICROSECONDS_PER_HOUR
         whole_start = first_hour * MICROSECONDS_PER_HOUR
         whole_end = last_hour * MICROSECONDS_PER_HOUR
-        number, folded = self._connection.execute(
-            "SELECT definition, coalesce(costs.folded_seq, progress.folded_seq)"
-            " FROM costs, progress WHERE id = ?",
-            (metric.cost.id,),
-        ).fetchone()
+        number, folded = self._once(_definition, metric.cost.id)
         ranges = (
             signed_ranges_between(first_hour, last_hour)
             if can_take_off
@@ -176,10 +191,7 @@ class SqliteReader(
         While an id is replaced, some rollups have the old id, and some the new one. The
         last month of all time has no next month.
         """
-        (is_renaming,) = self._connection.execute(
-            "SELECT EXISTS (SELECT 1 FROM erasures WHERE namespace = ?)",
-            (metric.cost.namespace,),
-        ).fetchone()
+        is_renaming = self._once(_is_renaming, metric.cost.namespace)
         return not is_renaming and end < LAST_INSTANT - _LONGEST_MONTH
 
     def _end_of_month_if_quiet(self, metric: CompiledMetric, end: int) -> int:
@@ -193,7 +205,7 @@ class SqliteReader(
         last_hour = (end - 1) // MICROSECONDS_PER_HOUR
         month_end = start_of(Grain.MONTH, buckets_of(last_hour).month + 1)
         cost = metric.cost
-        deleted = deleted_before(self._connection, cost.namespace, cost.event_type)
+        deleted = self._once(deleted_before, cost.namespace, cost.event_type)
         if deleted is not None and deleted[0] > end:
             return end  # Only the rollups still have the later events.
         found = self._connection.execute(
@@ -260,7 +272,7 @@ class SqliteReader(
         if start >= end:
             return iter(())
         cost = metric.cost
-        deleted = deleted_before(self._connection, cost.namespace, cost.event_type)
+        deleted = self._once(deleted_before, cost.namespace, cost.event_type)
         if deleted is not None and start < deleted[0] and (after or 0) < deleted[1]:
             raise events_deleted(deleted[0])
         # The few newest events are found by their order of receipt. The index by time
@@ -331,3 +343,21 @@ class SqliteReader(
             "SELECT coalesce(max(seq), 0) FROM events WHERE seq <= ?", (low,)
         ).fetchone()
         return int(last)
+
+
+def _definition(connection: sqlite3.Connection, cost_id: str) -> tuple[int, int]:
+    """Return the number of a cost's rollups, and the last event that they hold."""
+    number, folded = connection.execute(
+        "SELECT definition, coalesce(costs.folded_seq, progress.folded_seq)"
+        " FROM costs, progress WHERE id = ?",
+        (cost_id,),
+    ).fetchone()
+    return number, folded
+
+
+def _is_renaming(connection: sqlite3.Connection, namespace: str) -> bool:
+    """Return whether a customer's id is being replaced."""
+    (found,) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM erasures WHERE namespace = ?)", (namespace,)
+    ).fetchone()
+    return bool(found)

@@ -188,8 +188,8 @@ _REMEDIES: Final[tuple[tuple[type[psycopg.Error], str], ...]] = (
     (sqlstates.UndefinedTable, "the tables are gone; restart the server"),
 )
 
-# Errors of connecting have no code. Their texts are those of PostgreSQL's server and
-# libpq in English, and are only used to choose a hint.
+# Errors of connecting have no code. Their texts are those of PostgreSQL's server, libpq
+# and PgBouncer in English, and are only used to choose a hint.
 _CONNECT_REMEDIES: Final = (
     ("password authentication failed", "check the user and the password in the URL"),
     ("no password supplied", "add the password to the URL, or to the file ~/.pgpass"),
@@ -209,6 +209,13 @@ _CONNECT_REMEDIES: Final = (
     ("could not translate host name", "check the host in the URL"),
     ("failed to resolve host", "check the host in the URL"),
     ("invalid URI", "correct the URL, such as postgresql://host:5432/name"),
+    ("statement pooling mode", "set pool_mode = transaction in PgBouncer"),
+    (
+        "unsupported startup parameter",
+        "leave that parameter out of the URL, or let the pooler ignore it",
+    ),
+    ("no more connections allowed", "raise max_client_conn of PgBouncer"),
+    ("query_wait_timeout", "raise default_pool_size of PgBouncer"),
     ("timeout expired", "check the host and port, and the firewall"),
 )
 

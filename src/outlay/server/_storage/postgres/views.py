@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from outlay.server._storage.postgres.connecting import PostgresConnection
 
 _MOST_IDLE: Final = 4
-_BEGIN: Final = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {HISTORY_STATE}"
+# A client that is gone ends its query, also if this process was killed. A parameter of
+# the connection would be refused by poolers.
+_BEGIN: Final = (
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+    " SET LOCAL client_connection_check_interval = '5s';"
+    f" {HISTORY_STATE}"
+)
 
 
 class PostgresViews:
@@ -102,12 +108,7 @@ class PostgresViews:
                 return connection, state_of(connection.execute(_BEGIN))
             except psycopg.Error:  # PostgreSQL was restarted since its last use
                 connection.close()
-        # A client that is gone ends its query, also if this process was killed.
-        connection = connecting.connect(
-            self._url,
-            target_session_attrs="any",
-            options="-c client_connection_check_interval=5s",
-        )
+        connection = connecting.connect(self._url, target_session_attrs="any")
         return connection, state_of(connection.execute(_BEGIN))
 
     def _end(self, connection: PostgresConnection) -> None:

@@ -114,11 +114,11 @@ SCENARIOS: Final = (
             f"clock steps by {hours:+d} h",
             functools.partial(_stepped, step=hours * HOUR),
             trials=100,
-            bounded=10,
+            bounded=4,
             size=5,
         )
         for hours in (1, -1, 48, -48)
     ),
-    Scenario("server is out for up to two days", _waited, trials=200, bounded=20),
+    Scenario("server is out for up to two days", _waited, trials=200, bounded=8),
     Scenario("resumed after the window", _resumed, trials=50),
 )

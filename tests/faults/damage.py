@@ -237,7 +237,7 @@ SCENARIOS: Final = (
             f"flipped bits, {whose} writer",
             functools.partial(_flipped, live=live),
             trials=300,
-            bounded=30,
+            bounded=12,
             size=8,
         )
         for whose, live in (("dead", False), ("living", True))
@@ -247,7 +247,7 @@ SCENARIOS: Final = (
             f"file cut anywhere, {how}",
             functools.partial(_truncated, sealed=sealed),
             trials=100,
-            bounded=10,
+            bounded=4,
             size=8,
         )
         for how, sealed in (("writer killed", False), ("writer ended", True))

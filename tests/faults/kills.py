@@ -262,7 +262,7 @@ def _steps(name: str, prepare: Prepare, *, refusing: bool = False) -> Scenario:
         f"SIGKILL between two steps of {name}",
         functools.partial(_between_steps, prepare=prepare, refusing=refusing),
         trials=80,
-        bounded=4,
+        bounded=2,
         needs=_no_instructions,
     )
 
@@ -292,7 +292,7 @@ SCENARIOS: Final = (
         "SIGKILL between two steps of resend",
         _resend_between_steps,
         trials=80,
-        bounded=4,
+        bounded=2,
         needs=_no_instructions,
     ),
     _steps("close", _closing),

@@ -103,7 +103,7 @@ class Scenario:
         name: says which.
         play: plays it once.
         trials: how often the full form plays it.
-        bounded: how often the tests do.
+        bounded: how often the tests do. 0 leaves it to ``make faults``.
         size: about how many events a trial has.
         needs: why it cannot be played here, or ''.
     """
@@ -111,7 +111,7 @@ class Scenario:
     name: str
     play: Play
     trials: int = 50
-    bounded: int = 2
+    bounded: int = 1
     size: int = 20
     needs: Callable[[], str] = lambda: ""
 

@@ -340,11 +340,11 @@ def back_up(made: Site) -> None:
 
 SCENARIOS: Final = (
     Scenario("server: kill -9 in full ingest", ended_by(signal.SIGKILL), 20, 1, 400),
-    Scenario("server: restart in full ingest", ended_by(signal.SIGTERM), 10, 1, 400),
+    Scenario("server: restart in full ingest", ended_by(signal.SIGTERM), 10, 0, 400),
     Scenario(
-        "server: kill -9 during an erasure", killed_during(begin_erasure), 20, 1, 400
+        "server: kill -9 during an erasure", killed_during(begin_erasure), 20, 0, 400
     ),
-    Scenario("server: kill -9 during a backup", killed_during(back_up), 10, 1, 400),
-    Scenario("server: kill -9 during retention", killed_during_retention, 10, 1, 200),
-    Scenario("server: the disk is full", on_a_full_disk, 10, 1, 200),
+    Scenario("server: kill -9 during a backup", killed_during(back_up), 10, 0, 400),
+    Scenario("server: kill -9 during retention", killed_during_retention, 10, 0, 200),
+    Scenario("server: the disk is full", on_a_full_disk, 10, 0, 200),
 )

@@ -393,13 +393,13 @@ def test_the_table_fits_a_terminal(
 
 
 def on_a_terminal(*words: str) -> str:
-    """Return what ``outlay`` writes to a terminal of 80 columns."""
+    """Return what ``outlay`` writes to a terminal of 80 columns, without the bar."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "outlay", *words],
         env=environment({"COLUMNS": "80", "NO_COLOR": "1", "PYTHONUTF8": "1"}),
         stdout=theirs,
-        stderr=theirs,
+        stderr=subprocess.DEVNULL,
     ):
         os.close(theirs)
         shown = b""

@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tests.support.command_line import Ran
 
 DEADLINE: Final = 30.0
+FIXED_KEY: Final = "sk_test_of_a_fixed_length"
 ALL_ADDRESSES: Final = "0.0.0.0"  # noqa: S104 - what the tests are about
 
 
@@ -300,6 +302,33 @@ def test_arguments_win_over_variables() -> None:
     assert settings.dedupe_window == timedelta(seconds=90.5)
     assert settings.accept_unmatched is True
     assert settings.allowed_hosts == ("costs.example.com", "costs")
+
+
+def test_webhooks_reach_an_allowed_network_for_as_long_as_the_operator_says() -> None:
+    """A receiver that hangs is reached, and given up after the limit."""
+    words = ("--webhook-network", "127.0.0.1/32", "--webhook-timeout", "0.25")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as receiver,
+        serving("--db", ":memory:", *words, OUTLAY_SERVER_API_KEY=FIXED_KEY) as server,
+        httpx.Client(
+            base_url=server.url,
+            headers={"authorization": f"Bearer {FIXED_KEY}"},
+            timeout=DEADLINE,
+        ) as http,
+    ):
+        url = f"http://127.0.0.1:{receiver.getsockname()[1]}/hook"
+        added = http.post("/v0/webhooks", json={"url": url}).json()
+        tested = http.post(f"/v0/webhooks/{added['id']}/test").json()
+
+    assert tested["error"] == "there was no response within 0.25 s"
+
+
+def test_a_wrong_network_is_named() -> None:
+    """It would let the server reach more or less than was meant."""
+    ran = command_line.call("serve", "--webhook-network", "10.0.0.1/8")
+
+    assert ran.code == ExitCode.USAGE
+    assert "10.0.0.1/8" in ran.err
 
 
 def test_every_option_is_a_setting_and_help_tells_its_default() -> None:

@@ -430,6 +430,20 @@ def test_a_customers_page_shows_the_customers_report(server: BackgroundServer) -
     assert {one for one in groups if one != "0"} <= set(shown)
 
 
+def test_an_unknown_customer_is_told_from_one_without_costs(
+    server: BackgroundServer,
+) -> None:
+    """A typing error would look like a customer that costs nothing."""
+    warning = "October 2026 has no event and no revenue of cus_acmee. Check the id"
+    with api(server) as client:
+        pages = {
+            one: client.get("/customer", params={"id": one, "month": "2026-10"}).text
+            for one in ("cus_acmee", "cus_acme", "cus_idle")
+        }
+    assert warning in pages["cus_acmee"]
+    assert "Check the id" not in pages["cus_acme"] + pages["cus_idle"]
+
+
 def test_filters_narrow_the_figures(server: BackgroundServer) -> None:
     """Filters narrow the figures."""
     query = {"month": "2026-10", "by": "model", "where.provider": "openai"}

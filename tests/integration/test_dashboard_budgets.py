@@ -10,6 +10,7 @@ import pytest
 
 from outlay.server import BackgroundServer, ServerSettings
 from tests.integration.test_dashboard_forms import Person
+from tests.support.clock import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +71,36 @@ def test_a_budget_is_created_changed_and_deleted(person: Person) -> None:
     fields = {"action": "delete", "id": budget["id"]}
     assert person.send("/budgets?new=", fields).status_code == 303
     assert person.http.get("/v0/budgets").json()["data"] == []
+
+
+def test_a_page_about_the_past_names_the_budgets_of_its_own_month() -> None:
+    """The warning of this month would be wrong about another one."""
+    clock = ManualClock()
+    settings = ServerSettings(port=0, database=":memory:", default_metrics=True)
+    with BackgroundServer(settings, clock=clock) as server:
+        person = Person(server, server.api_key or "")
+        person.http.headers["authorization"] = f"Bearer {server.api_key}"
+        budget = {"name": "Acme", "limit": "10", "currency": "USD"}
+        assert person.http.put("/v0/budgets/acme", json=budget).is_success
+        body = {
+            "type": "cost.ai.inference",
+            "source": "test",
+            "subject": "cus_1",
+            "timestamp": "2026-01-01T11:00:00Z",
+            "data": {"amount": 10},
+        }
+        assert person.http.post("/v0/events", json=body).status_code == 202
+        line = "Acme passed 100 % of its budget of 10 USD on 1 January."
+        ends = time.monotonic() + DEADLINE
+        while line not in person.look("/"):
+            assert time.monotonic() < ends
+        assert line not in person.look("/?month=2025-12")
+
+        clock.advance(40 * 24 * 3600)
+        assert line not in person.look("/")
+        assert line in person.look("/?month=2026-01")
+        assert line not in person.look("/?from=2026-01-01&to=2026-01-02")
+        person.http.close()
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from html import unescape
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import httpx
 import pytest
 
 from outlay.server import BackgroundServer, ServerSettings
+from outlay.server._errors import QueryStoppedError
 from tests.support.command_line import KEY
+from tests.support.memory_store import MemoryReader, MemoryStore, Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -210,6 +213,41 @@ def test_lines_of_several_parts_count_together(person: httpx.Client) -> None:
     assert status == 200
     assert "5,001 lines of revenue (50.01 USD)" in words
     assert "5,001 new" in words
+
+
+class SlowReader(MemoryReader):
+    """Takes too long for the list of lines, as a huge database would."""
+
+    def revenue_history(self, *_: Any, **__: Any) -> NoReturn:  # noqa: ANN401
+        """Stop, as the limit of a query stops it."""
+        raise QueryStoppedError("the query was stopped")
+
+
+class SlowStore(MemoryStore):
+    """Has views that are slow readers."""
+
+    @contextmanager
+    def reading(self) -> Iterator[SlowReader]:
+        """Open a consistent view."""
+        with super().reading():
+            yield SlowReader(self._tables.snapshot())
+
+
+def test_an_import_is_done_although_the_list_takes_too_long() -> None:
+    """The lines are stored, so the page must not say that it failed."""
+    settings = ServerSettings(port=0, database=":memory:", api_key=KEY)
+    opened = SlowStore(Tables(), dedupe_window=1)
+    with (
+        BackgroundServer(settings, open_store=lambda _: opened) as server,
+        _client(server) as person,
+    ):
+        assert person.post("/sign-in", data={"key": KEY}).status_code == 303
+        status, words = upload(person, HEAD + "cus_1,2026-10,1,USD\n")
+
+    assert status == 200, words
+    assert "1 new, 0 replaced" in words
+    assert "The list took too long to read; choose a shorter period." in words
+    assert "No revenue in" not in words
 
 
 def test_a_key_that_only_reads_sees_no_form_and_sends_none(

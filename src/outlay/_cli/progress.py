@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _BAR_COLUMNS: Final = 30
+_EVERY: Final = 100  # items; to show each one would take longer than the work
 
 
 class ProgressBar:
@@ -98,5 +99,6 @@ class ProgressBar:
             total: The number of all items. 0, the default, if it is not known.
         """
         for done, item in enumerate(items):
-            self.show(work, done, total)
+            if not done % _EVERY:
+                self.show(work, done, total)
             yield item

@@ -23,6 +23,7 @@ from outlay._cli.options import (
 )
 from outlay._cli.output import Table, plain, pluralize, print_data, print_table
 from outlay._cli.periods import period_of
+from outlay._cli.progress import ProgressBar
 from outlay._reconcile.bill_formats import read_mapping
 from outlay._reconcile.costs import (
     Correction,
@@ -175,18 +176,24 @@ def run(arguments: argparse.Namespace) -> int:
     """Reconcile, and show the result."""
     bill, usage = _bills(arguments)
     settings = connection_settings(arguments)
-    with (
-        Reconciliation(bill, usage, _span(arguments)) as reconciliation,
-        MoneyApi(settings) as api,
-    ):
-        for cost in _tracked_costs(api, reconciliation, settings.currency):
-            reconciliation.add_cost(cost)
-        result = reconciliation.result()
+    with ProgressBar() as bar:
+        bar.show("bill", 0)
+        with (
+            Reconciliation(bill, usage, _span(arguments)) as reconciliation,
+            MoneyApi(settings) as api,
+        ):
+            costs = _tracked_costs(api, reconciliation, settings.currency)
+            for cost in bar.count("tracked costs", costs):
+                reconciliation.add_cost(cost)
+            bar.show("comparison", 0)
+            result = reconciliation.result()
+    is_different = result.unexplained > arguments.tolerance
     if arguments.format:
         print_data(arguments.format, document(result), rows(result.rows))
     else:
         _print(result, arguments.top)
-    is_different = result.unexplained > arguments.tolerance
+        if is_different:
+            _print_unexplained(result, arguments.tolerance)
     return ExitCode.DIFFERENT if is_different else ExitCode.DONE
 
 
@@ -324,6 +331,15 @@ def _print(result: Result, top: int) -> None:
     for hint in result.hints:
         print()
         _print_text(hint)
+
+
+def _print_unexplained(result: Result, tolerance: Decimal) -> None:
+    print()
+    _print_text(
+        f"To check: {plain(result.unexplained)} {result.currency}, all differences "
+        "without their signs and the rounding. It is more than --tolerance "
+        f"{plain(tolerance)}, so the exit code is {ExitCode.DIFFERENT:d}."
+    )
 
 
 def _print_differences(found: Sequence[Difference], top: int) -> None:

@@ -46,6 +46,9 @@ _DONE: Final = {
     "removed": "The webhook was deleted.",
     "delivered": "The test message was delivered.",
 }
+_KINDS: Final = {"month": BudgetPeriod.MONTH, "week": BudgetPeriod.WEEK}
+"""The period of the budgets that a page about a past month or week names."""
+
 _EMPTY: Final = {
     "name": "",
     "limit": "",
@@ -79,11 +82,14 @@ def budgets(visit: Visit) -> Page:
 def budget_notice(visit: Visit, customer: str | None = None) -> dict[str, Any] | None:
     """Return the lines about passed thresholds for another page, or None.
 
+    A page about a time that is over names the budgets of that same month or week.
+
     Args:
         visit: The request of the page.
         customer: The customer of the page. If None, all budgets count.
     """
-    if not visit.may(READ):
+    period = visit.period
+    if not visit.may(READ) or (not period.is_running and period.kind not in _KINDS):
         return None
     namespace = visit.key.namespace
     with visit.core.store.reading() as reader:
@@ -93,7 +99,12 @@ def budget_notice(visit: Visit, customer: str | None = None) -> dict[str, Any] |
         if total > _MOST_RANKED:
             # Those of single customers are on the pages of these customers.
             found = reader.budgets_of(namespace, ())
-        passed = highest_passed(reader, namespace, found, visit.core.now())
+        at = visit.core.now()
+        if not period.is_running:
+            # The middle, because the zones of the page and the budget may differ.
+            at = (period.start + period.end) // 2
+            found = [one for one in found if one.period == _KINDS[period.kind]]
+        passed = highest_passed(reader, namespace, found, at)
     if not passed:
         return None
     passed.sort(key=lambda one: (-one[1].percent, one[1].passed_at))

@@ -27,6 +27,7 @@ from outlay.server._dashboard.figures import (
 from outlay.server._dashboard.overview import cost_kpi, quality_rows
 from outlay.server._dashboard.pages import (
     Kpi,
+    Message,
     Page,
     Redirect,
     filter_chips,
@@ -195,11 +196,14 @@ def customer(visit: Visit) -> Page | Redirect:
     money = margins.ask(visit, customer=identifier)
     name = visit.customer_names.get(identifier, "")
     title = name or identifier or first_group(BY_CUSTOMER)
+    revenue = money.margins.total.revenue if money and money.margins else ZERO
+    is_unknown = not (name or any(counts) or revenue or visit.where)
     return Page(
         "customer.html",
         {
             **frame(visit, title),
             **period_controls(visit),
+            "messages": [_unknown(visit, title)] if is_unknown else [],
             "identifier": identifier,
             "chips": filter_chips(visit),
             "warnings": [
@@ -221,6 +225,14 @@ def customer(visit: Visit) -> Page | Redirect:
             "events": few_events(visit, identifier),
             "events_href": "",
         },
+    )
+
+
+def _unknown(visit: Visit, title: str) -> Message:
+    return Message(
+        "warn",
+        f"{visit.period.label} has no event and no revenue of {title}. Check the id, "
+        "or choose another period.",
     )
 
 

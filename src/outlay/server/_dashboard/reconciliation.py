@@ -45,9 +45,12 @@ _FIELDS: Final = ("provider", "month", "timezone", "currency")
 _NOTES: Final[Mapping[Category, str]] = {
     Category.MATCHED: "Both sides have the same amount.",
     Category.ROUNDING: "Less than one unit of the last digit for each charge.",
-    Category.PRICE: "The quantities agree, the amounts do not.",
-    Category.OURS_ONLY: "Tracked, and not on the bill.",
-    Category.BILL_ONLY: "On the bill, and not tracked.",
+    Category.PRICE: "The quantities agree, the amounts do not. Correct the price, or "
+    "ask the provider.",
+    Category.OURS_ONLY: "Tracked, and not on the bill. Look for duplicates, refunds "
+    "and days of another zone.",
+    Category.BILL_ONLY: "On the bill, and not tracked. Capture the calls that made "
+    "these charges.",
 }
 
 
@@ -202,8 +205,8 @@ def _kpis(result: Result) -> list[Kpi]:
         Kpi("Bill", f"{count(result.charges)} charges", amount(result.bill_total)),
         Kpi("Tracked", f"{count(result.events)} events", amount(result.our_total)),
         Kpi(
-            "Unexplained",
-            "all differences, without their signs",
+            "To check",
+            "all differences, without their signs and the rounding",
             amount(result.unexplained),
         ),
         Kpi(

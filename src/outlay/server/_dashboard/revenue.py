@@ -26,9 +26,11 @@ from outlay.server._dashboard.pages import (
 )
 from outlay.server._dashboard.periods import days_label, local
 from outlay.server._dashboard.uploads import MAX_BYTES
+from outlay.server._errors import QueryStoppedError
 from outlay.server._metering.decimals import format_plain
 from outlay.server._services.auth import require_permission
 from outlay.server._storage.page import Page as ListPage
+from outlay.server._storage.query_limit import QueryLimit, limited
 from outlay.server._wire.problems import HttpProblem
 from outlay.server._wire.response_models import parse_instant, to_microseconds
 from outlay.server._wire.revenue_models import RevenueBody
@@ -66,6 +68,8 @@ _FIELDS: Final = ("source", "month", "currency", "decimal", "encoding", "minor")
 _TEXTS: Final = ("columns", "where")
 _DEFAULTS: Final = {"source": "csv", "encoding": "utf-8-sig"}
 _UNDER_MORE: Final = (*_TEXTS, "decimal", "minor")
+
+_TOO_LONG: Final = "The list took too long to read; choose a shorter period."
 
 _TABLE_HINTS: Final = Hints(
     encoding="choose the encoding of the file under More, such as Windows-1252",
@@ -257,15 +261,13 @@ def _page(
     status: int = 200,
 ) -> Page:
     offset = (visit.page - 1) * _PAGE_SIZE
-    period = visit.period
-    with visit.core.store.reading() as reader:
-        lines, total = reader.revenue_history(
-            visit.key.namespace,
-            period.start,
-            period.end,
-            ListPage(_PAGE_SIZE, offset),
-            as_of=visit.as_of,
-        )
+    is_listed = True
+    try:
+        lines, total = _history(visit, offset)
+    except QueryStoppedError:
+        # An import that is done must not look as if it had failed.
+        lines, total, is_listed = [], 0, False
+        messages = [*messages, Message("warn", _TOO_LONG)]
     last = offset + len(lines)
     shown = f"{count(total)} in all" if total else ""
     if total > _PAGE_SIZE:
@@ -284,6 +286,7 @@ def _page(
         "chips": filter_chips(visit),
         "rows": [_row(visit, one) for one in lines],
         "tail": tail_class([amount(one.line.amount) for one in lines]),
+        "is_listed": is_listed,
         "shown": shown,
         "previous_page": visit.link(page=str(visit.page - 1)) if offset else "",
         "next_page": visit.link(page=str(visit.page + 1)) if last < total else "",
@@ -293,6 +296,21 @@ def _page(
         {**frame(visit, "Revenue"), **period_controls(visit), **context},
         status,
     )
+
+
+def _history(visit: Visit, offset: int) -> tuple[list[StoredRevenue], int]:
+    period = visit.period
+    with (
+        limited(QueryLimit(visit.core.settings.query_timeout)),
+        visit.core.store.reading() as reader,
+    ):
+        return reader.revenue_history(
+            visit.key.namespace,
+            period.start,
+            period.end,
+            ListPage(_PAGE_SIZE, offset),
+            as_of=visit.as_of,
+        )
 
 
 def _more(number: int) -> str:

@@ -277,13 +277,19 @@ def budget_responses(
 
 
 def highest_passed(
-    reader: Reader, namespace: str, budgets: Iterable[Budget], now: int
+    reader: Reader, namespace: str, budgets: Iterable[Budget], at: int
 ) -> list[tuple[Budget, PassedThreshold]]:
-    """Return the highest threshold that each budget has passed in its current period.
+    """Return the highest threshold that each budget has passed in a period.
 
     It reads no costs, so it is fast. Budgets without one are left out.
+
+    Args:
+        reader: The view to read from.
+        namespace: The organization.
+        budgets: The budgets.
+        at: An instant of the period, in microseconds since 1970.
     """
-    starts = {one.id: (one, window_of(one, now).start) for one in budgets}
+    starts = {one.id: (one, window_of(one, at).start) for one in budgets}
     first = min((start for _, start in starts.values()), default=0)
     highest: dict[str, PassedThreshold] = {}
     for one in reader.passed_thresholds(namespace, starts, first):

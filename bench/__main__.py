@@ -2,6 +2,7 @@
 
 from bench import (
     agent,
+    bad_days,
     budgets,
     capture,
     dashboard,
@@ -40,4 +41,5 @@ server_queries.main()
 dashboard.main()
 export.main()
 budgets.main()
+bad_days.main()
 spans.main()

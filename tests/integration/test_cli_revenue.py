@@ -202,7 +202,7 @@ def test_files_are_read_as_they_are_exported(
         (
             PLAIN.encode() + b"cus_\xff,2026-10,5,USD\n",
             (),
-            ("is not utf-8", "--encoding"),
+            ("is not UTF-8", "--encoding"),
         ),
         (PLAIN + "c" * 300 + ",2026-10,5,USD\n", (), ("more than 255 characters", "")),
         (PLAIN, ("--where", "currency=EUR"), ("has no line to import", "")),

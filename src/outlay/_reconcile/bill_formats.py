@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _FILE: Final = "bill_formats.toml"
 _SHOWN: Final = 30  # columns in a message
+MAPPING: Final = "--mapping FILE, or the field Mapping of the page"
+"""The way to pass a mapping, for messages of both user interfaces."""
 
 
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -241,13 +243,13 @@ def choose_format(
     if not candidates:
         raise BillError(
             f"{file}: outlay knows no bill of {provider} in JSON; convert it to CSV, "
-            "and name its columns with --mapping FILE"
+            f"and name its columns in a mapping ({MAPPING})"
         )
     nearest = max(candidates, key=lambda one: _likeness(one, names))
     missing = ", ".join(nearest.missing_columns(names))
     raise BillError(
         f"{file} is no bill that outlay knows. {nearest.name} needs {missing}; the "
-        f"file has {shown}. Name its columns with --mapping FILE"
+        f"file has {shown}. Name its columns in a mapping ({MAPPING})"
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Protocol
 
 import msgspec
 
-from outlay._reconcile.bill_formats import choose_format
+from outlay._reconcile.bill_formats import MAPPING, choose_format
 from outlay._reconcile.json_rows import column_names, has_lists, read_documents, rows_of
 from outlay._reconcile.quantities import KNOWN_UNITS
 from outlay._reconcile.values import ZERO, BillError, Charge, add, subtract
@@ -347,8 +347,8 @@ def _lists(
     if not has_lists(documents, lists):
         raise BillError(
             f"{name} is JSON without a list 'data', which reports of "
-            f"{options.provider or 'OpenAI and Anthropic'} have; name the lists with "
-            "--mapping FILE"
+            f"{options.provider or 'OpenAI and Anthropic'} have; name the lists in "
+            f"a mapping ({MAPPING})"
         )
     return lists
 

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _DELIMITERS: Final = (",", ";", "\t", "|")
+_MARK: Final = 8  # bytes
+# The first bytes of files that people take for CSV.
+_OTHER_FILES: Final = (
+    (b"PK\x03\x04", "an Excel workbook or a ZIP file; save the sheet as CSV"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook; save the sheet as CSV"),
+    (b"\x1f\x8b", "compressed with gzip; unpack it"),
+    (b"%PDF", "a PDF; export the lines as CSV"),
+    (b"PAR1", "a Parquet file; export the lines as CSV"),
+)
 
 
 class TableError(OutlayError):
@@ -150,6 +159,16 @@ class CsvTable:
         """Return the error of one line."""
         return TableError(f"{self.name}, line {line}: {message}", line)
 
+    def _not_text(self) -> TableError:
+        """Return the error of a file that is no text in the encoding."""
+        with self.open_file() as file:
+            start = file.read(_MARK)
+        for mark, kind in _OTHER_FILES:
+            if start.startswith(mark):
+                return TableError(f"{self.name} is {kind}")
+        encoding = "UTF-8" if self.encoding == "utf-8-sig" else self.encoding
+        return TableError(f"{self.name} is not {encoding}; {self.hints.encoding}")
+
     def _lines(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the names of the columns and then each row, with its line number."""
         try:
@@ -158,6 +177,8 @@ class CsvTable:
                 io.TextIOWrapper(file, self.encoding, newline="") as text,
             ):
                 header = text.readline()
+                if "\0" in header:
+                    raise self._not_text()
                 if not header.strip():
                     return
                 delimiter = max(_DELIMITERS, key=header.count)
@@ -170,8 +191,6 @@ class CsvTable:
         except OSError as error:
             raise TableError(f"cannot read {self.name} ({error.strerror})") from error
         except UnicodeError as error:  # UTF-16 without its mark is no decode error
-            raise TableError(
-                f"{self.name} is not {self.encoding}; {self.hints.encoding}"
-            ) from error
+            raise self._not_text() from error
         except csv.Error as error:
             raise TableError(f"{self.name} is no CSV file ({error})") from error

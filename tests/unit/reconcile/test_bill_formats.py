@@ -291,7 +291,7 @@ def test_a_time_is_on_the_day_of_the_bills_time_zone(when: str, day: str) -> Non
             "no currency; pass --currency",
         ),
         ("When,Item,Cost,Currency\n2026-10-12,x,1.5,$\n", "'$' is no currency"),
-        (b"When,Item,Cost,Currency\n2026-10-12,\xe9,1.5,USD\n", "is not utf-8"),
+        (b"When,Item,Cost,Currency\n2026-10-12,\xe9,1.5,USD\n", "is not UTF-8"),
     ],
 )
 def test_a_wrong_line_is_named_with_a_remedy(

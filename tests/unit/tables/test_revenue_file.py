@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import tracemalloc
 
-from outlay._tables.csv_table import CsvTable
+import pytest
+
+from outlay._tables.csv_table import CsvTable, TableError
 from outlay._tables.revenue_file import RevenueFile, RevenueOptions
 
 NAMES = "customer,invoice,amount\n"
@@ -52,3 +54,26 @@ def test_ten_times_the_lines_need_no_more_memory() -> None:
             tracemalloc.stop()
 
     assert peak(10_000) < 2 * peak(1_000)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"PK\x03\x04\x14\x00\x08\x00\xc4\xff", "an Excel workbook or a ZIP file"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook"),
+        (b"\x1f\x8b\x08\x00", "compressed with gzip; unpack it"),
+        (b"customer,amount\ncus_\xe9,1\n", "is not UTF-8; pass its encoding"),
+        ("customer,amount\n".encode("utf-16-le"), "is not UTF-8; pass its encoding"),
+    ],
+    ids=["xlsx", "xls", "gzip", "cp1252", "utf-16"],
+)
+def test_a_file_that_is_no_text_is_named(content: bytes, words: str) -> None:
+    """A person often chooses the workbook instead of its CSV."""
+    file = RevenueFile(
+        CsvTable("r.xlsx", lambda: io.BytesIO(content)), RevenueOptions()
+    )
+
+    with pytest.raises(TableError) as raised:
+        file.check()
+    assert words in str(raised.value)
+    assert "\0" not in str(raised.value)

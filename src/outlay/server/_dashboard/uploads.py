@@ -82,7 +82,7 @@ async def _limited(request: Request) -> AsyncGenerator[bytes]:
         if size > MAX_BYTES:
             raise HttpProblem(
                 413,
-                f"the files have more than {MAX_BYTES >> 20} MB; use the command line "
-                "for larger ones",
+                f"the files have more than {MAX_BYTES >> 20} MB; use 'outlay revenue "
+                "import' or 'outlay reconcile' for larger ones",
             )
         yield part

@@ -38,8 +38,8 @@ class Hooks(NamedTuple):
 class HookCaller:
     """Calls the hooks, and logs their errors.
 
-    On a thread of the application, SystemExit, KeyboardInterrupt and the like pass,
-    because they may be meant for its own code. A thread of outlay's goes on.
+    On a thread of the application, SystemExit, KeyboardInterrupt and the like pass.
+    They may be meant for its own code. A thread of outlay's goes on.
 
     Thread safety: any thread. No lock is held while a hook runs.
     """

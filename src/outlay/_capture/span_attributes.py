@@ -75,8 +75,8 @@ def stamp_cost(receipt: Receipt, amount: Amount, *, currency: str = "USD") -> Re
     run in a span that is about the cost.
 
     `CostSpanProcessor` skips a span with a cost, because its call is counted. So call
-    this in the span of the operation itself, not in a span around a provider's call
-    that the processor counts.
+    this in the span of the operation itself. Do not call it in the span of a provider's
+    call, which the processor counts.
 
     Thread safety: any thread.
 

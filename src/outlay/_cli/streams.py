@@ -36,7 +36,7 @@ def prepare_streams() -> None:
     """Make the standard streams usable, so that writing a character never fails.
 
     A closed stream becomes the null device. Without it, the journal could open a file
-    with the number of standard output, and a library could print into that file.
+    with the number of standard output. A library could then print into that file.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:

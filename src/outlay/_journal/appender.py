@@ -128,7 +128,7 @@ class Appender:
 
     def seal_all(self) -> None:
         """Finish all segments. The next append opens a new one."""
-        # Only idle ones. A writer that is not in the list is inside of an append, whose
+        # Only idle ones. A writer that is not in the list is inside of an append. Its
         # frame would come after the reader had seen the end.
         while self._idle:
             self._seal(self._idle.pop())

@@ -64,9 +64,9 @@ class Lock:
             os.close(descriptor)
 
 
-# The locks of all journals, also of those whose client is forgotten, or that another
-# thread opens at the moment of a fork. The references are strong, because a lock
-# without an owner still has a descriptor. A fork waits for a thread that has a
+# The locks of all journals. Some belong to a forgotten client, and some are being
+# opened by another thread at the moment of a fork. The references are strong, because a
+# lock without an owner still has a descriptor. A fork waits for a thread that has a
 # descriptor and has not noted it yet. Re-entrant: a signal handler may fork.
 _open_locks: Final[set[Lock]] = set()
 _opening_lock: Final = ForkLock()

@@ -1,7 +1,7 @@
 """JSON lines whose state is changed in place.
 
 Dead letters and unpriced costs are kept so: one file for each writing process, one line
-for each record. The first member of a record is its state, and blanks may follow it, so
+for each record. The first member of a record is its state. Blanks may follow it, so
 that a longer state fits later. Its process may append while a command changes states.
 """
 

@@ -154,8 +154,8 @@ class SegmentReader:
     def _hand_out(self, frame: Frame) -> PendingEvent:
         event = PendingEvent(self, frame)
         if self._copied and event.first_attempt_ms == 0:
-            # Another process may have sent it from the original, after the copy was
-            # made and at the earliest when it was tracked.
+            # Another process may have sent it from the original after the copy was
+            # made. The earliest time is that of its tracking.
             event.first_attempt_ms = event_time_ms(event.payload)
         self.unsettled[event.offset] = event
         self._parked.discard(event.offset)
@@ -301,6 +301,6 @@ class SegmentReader:
         """Stop using the segment, which unmaps a file.
 
         The mapping is not closed. A segment in memory is read again if events in it are
-        parked, and a writer may be at its last append.
+        parked. A writer may also be at its last append.
         """
         del self._memory

@@ -49,7 +49,7 @@ def create_file(path: Path, size: int, created_ms: int) -> mmap.mmap:
     """Create, allocate and map a segment file of ``size`` bytes.
 
     All blocks are allocated now. So a full disk is an error here, which the caller can
-    handle, and not a SIGBUS when a later store touches a hole.
+    handle. Otherwise a later store would touch a hole, and raise SIGBUS.
 
     Raises:
         OSError: The disk is full or read-only, or the folder is gone.

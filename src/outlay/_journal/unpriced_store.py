@@ -123,7 +123,7 @@ class UnpricedStore:
         """Replace a cost of this process by an event, tracked inside of the block.
 
         The state is written before and after. If a kill leaves only the first one, the
-        event may have been tracked, and not before the cost was stored.
+        event may have been tracked, but not before the cost was stored.
 
         Returns:
             Whether the cost still waits. If not, a command has settled it meanwhile,

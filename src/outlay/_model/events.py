@@ -1,7 +1,7 @@
 """Cost events as values, and their JSON.
 
 The JSON of an event is the request body. The journal, the shipper and every retry carry
-it unchanged, so no retry can change the key or the time of an event. Only a derived key
+it unchanged. So no retry can change the key or the time of an event. Only a derived key
 is left out, because its hash is a fifth of the caller's time. `add_key` adds the same
 key each time an event is read to be sent.
 """

@@ -1,7 +1,7 @@
 """Derive idempotency keys from the operations' own ids.
 
-The algorithm is frozen under its version prefix and specified byte for byte, with
-test vectors for other languages, in ``docs/idempotency-keys.md``.
+The algorithm is frozen under its version prefix. ``docs/idempotency-keys.md`` specifies
+it byte for byte, with test vectors for other languages.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ DERIVED_PREFIX: Final = "ok1_"
 RANDOM_PREFIX: Final = "okr_"
 
 # 160 of SHA-256's 256 bits: two of 10^15 operations collide with probability under
-# 1e-18 (birthday bound n²/2^161), and the key stays short enough to read out.
+# 1e-18 (birthday bound n²/2^161). The key stays short enough to read out.
 DERIVED_HEX_DIGITS: Final = 40
 
 _RANDOM_BYTES: Final = 16  # as many as a UUID

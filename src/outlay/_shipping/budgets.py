@@ -1,7 +1,7 @@
 """Remember how much of each customer's budget is spent, and ask the server for it.
 
-A call reads memory. A thread that lives only while there is something to ask reads the
-statuses that are missing or old, one after the other.
+A call reads memory. A thread reads the statuses that are missing or old, one after the
+other. It lives only while there is something to ask.
 """
 
 from __future__ import annotations

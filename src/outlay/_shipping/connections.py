@@ -7,8 +7,8 @@ takes little more than half of the CPU time (`bench/transport.py`). httpx still 
 about addresses, proxies and certificates.
 
 Each request has a pool of one connection to itself. A pool that threads share can close
-a connection under a request: it checks whether the server closed an idle connection,
-and mistakes the response to a new request for that (httpcore 1.0.9,
+a connection under a request. It checks whether the server closed an idle connection. It
+mistakes the response to a new request for that (httpcore 1.0.9,
 https://github.com/encode/httpcore/issues/1110).
 """
 
@@ -79,7 +79,7 @@ class ConnectionPool:
 
     It obeys ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``,
     ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``. It asks no proxy for a server on this
-    machine, because the proxy would look for the server on its own machine.
+    machine. The proxy would look for the server on its own machine.
 
     Thread safety: any thread.
     """

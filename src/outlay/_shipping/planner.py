@@ -142,9 +142,9 @@ class RequestPlanner:
     def _seconds_to_linger(self, now: float) -> float:
         """Return how long to wait for more events.
 
-        Each batch that is not full waits. Singles wait when the first of them arrives,
-        so that a quiet application's thread wakes once and not for each event. Then all
-        are sent.
+        Each batch that is not full waits. Singles wait when the first of them arrives.
+        So a quiet application's thread wakes once, and not for each event. Then all are
+        sent.
         """
         capacity = self._batching.capacity
         if self._queue.ready >= capacity > 1:

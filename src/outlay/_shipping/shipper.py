@@ -212,9 +212,9 @@ class Shipper:
             if self._threads.main is not None or self._stopping:
                 return
             self._threads.main = threading.current_thread()
-            # Of the kind that suits this thread. A worker may have been patched to run
-            # greenlets since the client was made, and blocks as a whole on another
-            # kind.
+            # A queue of the kind that suits this thread. A worker may have been patched
+            # to run greenlets since the client was made. It would block as a whole on
+            # another kind.
             self._wakeups = queue.SimpleQueue()
         try:
             prepared = self._prepare_with_retries()

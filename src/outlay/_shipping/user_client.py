@@ -40,9 +40,9 @@ class UserClientTransport:
     The client's proxies, certificates, hooks and limits of connections hold. The
     limits of time are ours, and redirects are not followed.
 
-    A forked child has the sockets of its parent's client, and two processes that write
-    to one socket mix their requests. So a ready client serves only the process that
-    passed it. A function is called again in each process.
+    A forked child has the sockets of its parent's client. Two processes that write to
+    one socket mix their requests. So a ready client serves only the process that passed
+    it. A function is called again in each process.
 
     Thread safety: any thread, after `open`.
     """

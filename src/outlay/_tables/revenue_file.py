@@ -1,7 +1,7 @@
 """Read lines of revenue from a CSV file, as a stream.
 
 The file is read three times: for its decimal mark, to check every line, and to send the
-lines. So a file with an error in its last line changes nothing, and a file of any size
+lines. So a file with an error in its last line changes nothing. A file of any size
 needs little memory.
 """
 

@@ -52,9 +52,9 @@ class Api:
     The address, the key and the limits come from the same ``OUTLAY_*`` variables as
     those of `outlay.Client`. Amounts are exact `Decimal`, and times are aware.
 
-    Every method raises `RejectedError` or a subclass if the server refuses the request,
-    and `UnavailableError` if it does not respond, or asks for a later request. A failed
-    request is sent again after a backoff if that cannot do any harm.
+    Every method raises `RejectedError` or a subclass if the server refuses the request.
+    It raises `UnavailableError` if the server does not respond, or asks for a later
+    request. A failed request is sent again after a backoff if that cannot do any harm.
 
     Thread safety: any thread may call any method.
 

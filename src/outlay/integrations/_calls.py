@@ -1,9 +1,9 @@
 """Count the calls of providers that an AI framework announces.
 
 A framework announces the start and the end of a call, around the provider's client. If
-that client is captured, or a span inside is counted, it counts the call, because the
-innermost source knows most. If nothing was counted inside, the framework's own data of
-the response are recorded.
+that client is captured, or a span inside is counted, it counts the call. The innermost
+source knows most. If nothing was counted inside, the framework's own data of the
+response are recorded.
 """
 
 from __future__ import annotations

@@ -23,8 +23,9 @@ class Patches:
         """Replace functions, unless that was done before.
 
         Args:
-            *patches: The class or module that holds each function, the function's name
-                there, and a function that returns the replacement, given the original.
+            *patches: The class or module that holds each function, and the function's
+                name there. The third is a function that takes the original and returns
+                the replacement.
         """
         with self._lock:
             if self._applied:

@@ -1,8 +1,8 @@
 """Send the attribution along with a task, and run the task with it.
 
-The id of a task becomes the operation id. So calls whose provider gives them no id, and
-costs that are added to `outlay.current_operation`, count once, though a worker is
-killed and the task runs again.
+The id of a task becomes the operation id. So costs count once, though a worker is
+killed and the task runs again. This holds for costs that are added to
+`outlay.current_operation`, and for calls whose provider gives them no id.
 """
 
 from __future__ import annotations

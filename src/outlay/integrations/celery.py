@@ -1,7 +1,7 @@
 """Send the customer along with Celery's tasks: ``outlay.instrument("celery")``.
 
-Call it in the module that creates the Celery application, which both the programs that
-send tasks and the workers import.
+Call it in the module that creates the Celery application. The workers and the programs
+that send tasks both import it.
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ class OutlayCapability(AbstractCapability[Any]):
         """Call a model, and track the call unless it was counted inside."""
         key = uuid.uuid4()
         # The reader of a stream makes its call, in a context of its own. There a
-        # captured client does not see the metadata, and both must agree on the
-        # customer to count the call once.
+        # captured client does not see the metadata. Both must agree on the customer to
+        # count the call once.
         streaming = getattr(request_context, "streaming", False)
         self._calls.begin(key, None if streaming else ctx.metadata)
         response = None
@@ -89,7 +89,7 @@ def _observation(response: Any, *, streaming: bool) -> Observation | None:  # no
     """Return what a response says about its call.
 
     None, if the call failed. None also for a stream whose provider promises no unique
-    ids, because the call could not be recognised as one that a captured client counts.
+    ids. A captured client may count that call, and nothing could recognise it.
     """
     if response is None:
         return None

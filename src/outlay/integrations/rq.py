@@ -1,7 +1,7 @@
 """Send the customer along with RQ's jobs: ``outlay.instrument("rq")``.
 
-Call it in the programs that enqueue jobs and in the module that workers load, such as
-the one with the jobs.
+Call it in the programs that enqueue jobs. Call it also in a module that workers load,
+such as the one with the jobs.
 """
 
 from __future__ import annotations

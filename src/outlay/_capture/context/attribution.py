@@ -190,8 +190,8 @@ class AttributionScope:
         """
         self._attribution = attribution
         # The outer attribution, by the one that this scope has set. So the scope can be
-        # entered any number of times, and leaving it restores only its own change, in
-        # its own context. The entry holds the set one, so that its id() is not reused.
+        # entered any number of times. Leaving it restores only its own change, in its
+        # own context. The entry holds the set one, so that its id() is not reused.
         self._previous: dict[int, tuple[Attribution, Attribution]] = {}
 
     def __enter__(self) -> Self:

@@ -22,8 +22,8 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
 
     New threads, and gevent's greenlets, begin with an empty context. Costs that they
     track would have no customer. A bound function has the attribution of the code that
-    bound it, in whichever thread it is called, and leaves that thread unchanged.
-    asyncio tasks and ``asyncio.to_thread`` need no `bind`. For other processes, use
+    bound it, in any thread. It leaves that thread unchanged. asyncio tasks and
+    ``asyncio.to_thread`` need no `bind`. For other processes, use
     `outlay.propagation.inject`.
 
     Bind where the work is handed over. As a decorator it would bind to the attribution

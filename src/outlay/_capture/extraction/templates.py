@@ -88,8 +88,8 @@ def price_from_header(
 ) -> ResponseExtractor:
     """Return an extractor of a price that a header of the response contains.
 
-    A response without the header, or with no number in it, is an unpriced cost, unless
-    your price book has a price.
+    A response without the header, or with no number in it, is an unpriced cost. Your
+    price book can still price it.
 
     Args:
         name: The name of the header, such as ``x-price``.

@@ -1,8 +1,8 @@
 """Mark the code that runs inside of a call which an outer source observes.
 
 A provider's client makes its requests with an HTTP client, and tracing may open a span
-around them. If several of these are captured, the outermost counts the call, because it
-knows the options and the model that was requested. The sources inside ask here.
+around them. If several of these are captured, the outermost counts the call. It knows
+the options and the requested model. The sources inside ask here.
 """
 
 from __future__ import annotations

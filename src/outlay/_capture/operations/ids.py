@@ -71,8 +71,8 @@ def resolve_operation_id(
 class RepeatingIds:
     """Operation ids for calls whose server may give one id to several calls.
 
-    Several sources may observe one call, and see the same id. So each source's first
-    call with an id is the same as another source's first call with it, and so on.
+    Several sources may observe one call, and see the same id. So the first calls of all
+    sources with an id are the same call, and so are the second ones.
 
     Thread safety: any thread, re-entrant.
     """

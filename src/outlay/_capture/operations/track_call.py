@@ -57,10 +57,11 @@ def track_call(
     captured there. If there are none, the returned object is read, which may be a
     response of openai, anthropic, groq or together.
 
-    **Nothing is counted twice**: a cost of the same provider and line that was counted
-    inside (captured, added, or tracked by another ``track_call``) is the same money.
-    Then this cost is skipped, and a warning is logged once. Without a ``provider``, the
-    event type decides. Another cost of the same provider needs a ``line``.
+    **Nothing is counted twice**: if a cost of the same provider and line was counted
+    inside, it is the same money. It may have been captured, added, or tracked by
+    another ``track_call``. Then this cost is skipped, and a warning is logged once.
+    Without a ``provider``, the event type decides. Another cost of the same provider
+    needs a ``line``.
 
     For a generator, callbacks get the last item that it yielded.
 

@@ -55,9 +55,8 @@ def with_iterations(whole: Observation, response: Response) -> Iterator[Observat
     """Yield the observation of a message, and one for each iteration billed apart.
 
     * A refusal before any output is free since 2 June 2026.
-    * With fallbacks, each attempt is billed at its own model, and the usage of the
-      message is that of the last attempt only. An attempt that was declined before any
-      output is free.
+    * With fallbacks, each attempt is billed at its own model. The message has only the
+      usage of the last attempt. An attempt that was declined before any output is free.
     * Compaction and advisors are billed apart, and not in the usage of the message.
 
     Sources: https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback
@@ -141,7 +140,7 @@ def _is_priced_by_geo(usage: Response) -> bool:
 
     Source: https://platform.claude.com/docs/en/manage-claude/data-residency, November
     2026. The factor is for tokens only. A count of searches in the same usage would get
-    it, too, so such a message keeps a tier without a price.
+    it, too. So such a message keeps a tier without a price.
     """
     searches = (usage.get("server_tool_use") or {}).get("web_search_requests")
     return usage.get("inference_geo") == "us" and not searches

@@ -1,6 +1,6 @@
 """Capture LiteLLM's calls through its callback, whichever provider they go to.
 
-LiteLLM prices a call by a list of its own, and passes the amount to a ``CustomLogger``
+LiteLLM prices a call by a list of its own. It passes the amount to a ``CustomLogger``
 after the call, mostly on its own thread. So the call's attribution and its span are
 remembered when it starts.
 

@@ -60,8 +60,8 @@ _OPERATIONS: Final = {
 
 # https://opentelemetry.io/docs/specs/semconv/gen-ai/, version 1.37 to 0.66b of the
 # Python package; also what logfire 5 and pydantic-ai 2 write, with `operation.cost`.
-# The names after the first of each row are those of earlier versions, which
-# OpenLLMetry up to 0.40 and logfire up to 3 write.
+# The other names of each row are those of earlier versions. OpenLLMetry up to 0.40 and
+# logfire up to 3 write them.
 SEMCONV: Final = SpanConvention(
     name="OpenTelemetry GenAI",
     marker="gen_ai.operation.name",

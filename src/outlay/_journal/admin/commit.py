@@ -1,11 +1,11 @@
 """Replace marked lines by pending events, in one step that a kill cannot split.
 
-A command writes the events into a folder that no shipper looks at, and a manifest of
-the lines that they replace. From the renaming of the manifest on, the step is decided.
-The lines are marked, and only then does the folder get the name under which it is
-shipped. After a kill, the next command or adopter finishes a step that was decided, and
-removes one that was not. So no event is sent while its line can still be put back, and
-none is forgotten.
+A command writes the events into a folder that no shipper reads. Then it writes a
+manifest of the lines that they replace. From the renaming of the manifest on, the step
+is decided. The lines are marked, and only then does the folder get the name under which
+it is shipped. After a kill, the next command or adopter finishes a step that was
+decided, and removes one that was not. So no event is sent while its line can still be
+put back, and none is forgotten.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def reprice(
 ) -> int:
     """Put priced costs into the journal as events, and return how many.
 
-    An event that may have been sent already gets the stamp of that attempt, so that the
+    An event that may have been sent already gets the stamp of that attempt. So the
     window rule holds for it. Past the window it is quarantined, and not counted twice.
 
     Args:

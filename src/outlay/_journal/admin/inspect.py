@@ -60,9 +60,9 @@ class StoredEvent(NamedTuple):
     Attributes:
         state: ``pending``, ``parked``, ``quarantined`` or ``dead``. In a history also
             ``delivered`` and ``resent``.
-        reason: The reason of a dead letter. For others, the outcome of their attempts:
-            ``new`` without one, ``not_counted`` if none can have been counted,
-            ``in_doubt`` if at least one had no response, ``age_unknown`` if the journal
+        reason: The reason of a dead letter. For others, the outcome of their attempts.
+            ``new``: there was none. ``not_counted``: none can have been counted.
+            ``in_doubt``: at least one had no response. ``age_unknown``: the journal
             lost its time.
         payload: The request body.
         attempts: The number of attempts, of all processes.
@@ -224,9 +224,9 @@ class DestinationView:
     def events(self, on_problem: OnProblem) -> Iterator[StoredEvent]:
         """Yield every event that is not delivered: pending ones, then dead letters.
 
-        Each once. A crash while an event became a dead letter, or was resent, leaves it
-        in a segment and among the dead letters. It is pending then, as it is for the
-        next shipper. Two letters with the same bytes are one event.
+        Each once. A crash can leave an event in a segment and among the dead letters,
+        while it moves from one to the other. It is pending then, as it is for the next
+        shipper. Two letters with the same bytes are one event.
         """
         dead = {letter.event.digest for letter in self.letters(_skip)}
         seen = set()

@@ -25,8 +25,8 @@ LIMIT_EXPONENT: Final = 100
 """A number counts if it is 0, or a multiple of 1e-100 below 1e101. This is far beyond
 any currency, and small enough that no single event can make a sum slow."""
 
-# The largest exact result is a sum of 10^18 numbers (219 digits) times a unit cost of
-# the same range (201 digits). Inexact is trapped, so a result is exact or an error.
+# The largest exact result is a sum of 10^18 numbers times a unit cost: 219 digits times
+# 201. Inexact is trapped, so a result is exact or an error.
 _EXACT: Final = Context(
     prec=500,
     Emax=MAX_EMAX,

@@ -1,7 +1,7 @@
 """Compile a JSONPath (RFC 9535) into a function that reads one value.
 
 The contract allows dotted names only. As an extension, the server accepts every
-*singular* query (at most one result), because a value or a dimension is one value.
+*singular* query, which has at most one result. A value or a dimension is one value.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Run queries beside the event loop, so that none holds up posts or other queries.
 
 Each query starts in one of a few threads, where most take milliseconds. One that takes
-longer is stopped there, and starts again in a process of its own, after those that
-wait for it. It ends at its deadline, or when its client is gone.
+longer is stopped there. It starts again in a process of its own, after those that wait
+for it. It ends at its deadline, or when its client is gone.
 """
 
 from __future__ import annotations

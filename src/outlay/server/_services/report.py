@@ -7,7 +7,7 @@ Where the contract leaves a choice, the rows of a report add up to its totals:
 - A page shows the first ``limit`` groups after ``offset``, and all groups after them as
   ``__other__``. So the first page adds up to the total, and each further page to the
   ``__other__`` before it. ``pagination.total`` is the number of groups.
-- The time series names the first ``topN`` groups of the page, and adds up all groups
+- The time series names the first ``topN`` groups of the page. It adds up all groups
   after them as ``__other__``. It leaves out windows without events, and inside a window
   the groups without events.
 - A report is in one currency: the requested one, or else the only one.

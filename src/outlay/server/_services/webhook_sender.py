@@ -1,9 +1,9 @@
 """Post messages to addresses that users name, and to no address inside of a network.
 
-A user's URL must not let the server reach services that only its own network may reach
-(OWASP, Server-Side Request Forgery Prevention Cheat Sheet, 2026-11). So each attempt
-resolves the name once, checks every address, and connects to a checked one. No second
-look-up can name another address. Redirects are not followed, and proxies are not used.
+A user's URL must not let the server reach services of its own network. Source: OWASP,
+Server-Side Request Forgery Prevention Cheat Sheet, 2026-11. So each attempt resolves
+the name once, checks every address, and connects to a checked one. No second look-up
+can name another address. Redirects are not followed, and proxies are not used.
 """
 
 from __future__ import annotations

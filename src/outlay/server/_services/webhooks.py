@@ -258,8 +258,8 @@ def _attempt(delivery: Delivery, result: SendResult, now: int) -> Attempt:
 def _wait(failures: int) -> float:
     """Return the seconds until the next attempt, after failures in a row.
 
-    Half of it is random, so that the webhooks of a receiver that comes back do not all
-    call at the same moment.
+    Half of it is random. So the webhooks of a receiver that comes back do not all call
+    at the same moment.
     """
     longest = min(_FIRST_WAIT * math.pow(_GROWTH, min(failures - 1, 10)), _LONGEST_WAIT)
     return longest * random.uniform(0.5, 1)  # noqa: S311 - no secret

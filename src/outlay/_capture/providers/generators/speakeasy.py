@@ -1,7 +1,7 @@
 """Describe the libraries that Speakeasy generates: mistralai, a part of google-genai.
 
-Every call of every part of such a client goes through ``do_request`` once, after the
-library's own retries, and gets the HTTP response back. The parts share one object that
+Every call of every part of such a client goes through ``do_request`` once, around the
+library's own retries. It returns the HTTP response. The parts share one object that
 holds the user's hooks. It identifies the client that they belong to.
 """
 

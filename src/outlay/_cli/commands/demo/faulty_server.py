@@ -59,7 +59,7 @@ class DemoServer:
     Attributes:
         is_down: Whether the server responds 503 and does not read requests.
         responses_to_lose: The number of requests that the server will serve, but
-            respond to with 503, as a proxy does after its own timeout.
+            respond to with 503. A proxy does so after its own timeout.
         refused: The number of requests in the outage.
         lost: The number of lost responses.
     """

@@ -1,7 +1,7 @@
 """A worker process of the demo: an application that tracks its costs.
 
 The demo starts it with the arguments JOB START END PAUSE. It tracks the operations
-START to END - 1 of the job, and halfway waits for a line on standard input. After each
+START to END - 1 of the job. Halfway it waits for a line on standard input. After each
 `track_cost` returns, it writes the operation's index as a line. At the end of standard
 input it delivers all events, writes the client's stats as JSON, and exits.
 """
@@ -72,8 +72,8 @@ class Operation(NamedTuple):
 def operations(job: str, count: int) -> Iterator[Operation]:
     """Yield the operations of a job, which are the same in each run.
 
-    A job that runs again after a crash therefore repeats its operation ids, as a real
-    job does whose ids come from a provider or a task queue.
+    A job that runs again after a crash repeats its operation ids. So does a real job
+    whose ids come from a provider or a task queue.
     """
     rng = random.Random(job)  # noqa: S311 - a workload, not a secret
     for index in range(count):

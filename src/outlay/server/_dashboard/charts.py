@@ -24,7 +24,6 @@ _STEPS: Final = (Decimal(1), Decimal(2), Decimal("2.5"), Decimal(5), Decimal(10)
 _GAP: Final = Decimal("0.16")  # the share of a column that stays free on each side
 _WIDEST_GAP: Final = Decimal("0.9")  # percent of the plot
 _HUNDREDTH: Final = Decimal("0.01")
-_TENTHOUSANDTH: Final = Decimal("0.0001")
 _CHAR_PIXELS: Final = 7  # the width of a digit at the size of the labels
 _LABELS: Final = 7  # that fit beside each other on a phone
 

@@ -35,7 +35,7 @@ class Page(NamedTuple):
 
 
 class Redirect(NamedTuple):
-    """The answer to a form that was carried out: look at this page."""
+    """The response to a form that was accepted: the page that shows the change."""
 
     location: str
 

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from outlay.server._records import MICROSECONDS_PER_HOUR
 from outlay.server._wire.problems import FieldError, invalid_fields
-from outlay.server._wire.response_models import from_microseconds, to_microseconds
+from outlay.server._wire.response_models import from_microseconds, midnight
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -217,11 +217,6 @@ def week_of(period: Period, day: date) -> Period:
     first = day - timedelta(days=day.weekday())
     last = first + timedelta(days=_WEEK - 1)
     return period._replace(kind="week", first=first, last=last)
-
-
-def midnight(day: date, zone: ZoneInfo) -> int:
-    """Return the first instant of ``day`` in ``zone``."""
-    return to_microseconds(datetime(day.year, day.month, day.day, tzinfo=zone))
 
 
 def local(at: int, zone: ZoneInfo) -> datetime:

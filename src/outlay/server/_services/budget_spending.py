@@ -8,7 +8,7 @@ thousand.
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -19,7 +19,7 @@ from outlay.server._services.breakdown import TimeWindow
 from outlay.server._services.report_scope import named
 from outlay.server._storage.page import ALL
 from outlay.server._storage.store import CUSTOMER_NAME
-from outlay.server._wire.response_models import from_microseconds, to_microseconds
+from outlay.server._wire.response_models import from_microseconds, midnight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -60,7 +60,7 @@ def window_of(budget: Budget, at: int) -> TimeWindow:
     zone = ZoneInfo(budget.zone)
     today = from_microseconds(at).astimezone(zone).date()
     first, following = _days_of(budget.period, today)
-    return TimeWindow(_midnight(first, zone), _midnight(following, zone))
+    return TimeWindow(midnight(first, zone), midnight(following, zone))
 
 
 def _days_of(period: BudgetPeriod, today: date) -> tuple[date, date]:
@@ -74,10 +74,6 @@ def _days_of(period: BudgetPeriod, today: date) -> tuple[date, date]:
     if first.month == _DECEMBER:
         return first, date(first.year + 1, 1, 1)
     return first, first.replace(month=first.month + 1)
-
-
-def _midnight(day: date, zone: ZoneInfo) -> int:
-    return to_microseconds(datetime(day.year, day.month, day.day, tzinfo=zone))
 
 
 class Spending:

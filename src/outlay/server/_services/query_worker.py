@@ -124,7 +124,7 @@ def _write(pipe: IO[bytes], value: object) -> None:
 def _read(pipe: IO[bytes]) -> Any:  # noqa: ANN401 - any message
     header = pipe.read(_LENGTH.size)
     if len(header) < _LENGTH.size:
-        raise EOFError("no answer")
+        raise EOFError("no response")
     (length,) = _LENGTH.unpack(header)
     message = pipe.read(length)
     if len(message) < length:

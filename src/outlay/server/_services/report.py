@@ -439,7 +439,7 @@ class _ReportBuilder:
     ) -> ReportRange | msgspec.UnsetType | None:
         """Return the times of the first and last event, if the period has no events.
 
-        It is unset for a customer or a filter, because the answer would need all
+        It is unset for a customer or a filter, because the figure would need all
         events of all time.
         """
         narrowed = self._query.subject or self._query.filter_group_by

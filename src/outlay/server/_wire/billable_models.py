@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
@@ -16,6 +16,7 @@ from outlay.server._wire.request_models import (
     JsonPath,
     ListQuery,
     LongText,
+    MetricPatch,
     Names,
     OptionalPath,
     ProductId,
@@ -50,7 +51,7 @@ class BillableMetricCreate(RequestModel):
         return path
 
 
-class BillableMetricPatch(RequestModel):
+class BillableMetricPatch(MetricPatch):
     """Changes to a billable metric. Null clears an optional field."""
 
     name: Text = Field(default_factory=str)
@@ -61,13 +62,6 @@ class BillableMetricPatch(RequestModel):
     group_by: GroupBy | None = None
     event_from: Instant | None = None
     item_id: Text | None = None
-
-    def changes(self) -> dict[str, Any]:
-        """Return the given fields by their Python names."""
-        given = {name: getattr(self, name) for name in self.model_fields_set}
-        if given.get("group_by", {}) is None:
-            given["group_by"] = {}
-        return given
 
 
 class BillableMetricListQuery(ListQuery):

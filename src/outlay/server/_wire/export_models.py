@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from outlay.server._wire.request_models import Instant, RequestModel, Text
+from outlay.server._wire.request_models import Instant, RequestModel, Text, check_end
 
 MAX_ROWS: Final = 10_000
 """The most rows of a page, of which a page of totals may have some more."""
@@ -47,6 +47,4 @@ class ExportQuery(RequestModel):
     @field_validator("end")
     @classmethod
     def _runs_forward(cls, end: int, others: ValidationInfo) -> int:
-        if others.data.get("start", end - 1) >= end:
-            raise ValueError("must be after 'from'")
-        return end
+        return check_end(end, others)

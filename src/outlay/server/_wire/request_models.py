@@ -188,7 +188,18 @@ class CostMetricCreate(RequestModel):
         return path
 
 
-class CostPatch(RequestModel):
+class MetricPatch(RequestModel):
+    """Changes to a metric of either kind."""
+
+    def changes(self) -> dict[str, Any]:
+        """Return the given fields by their Python names."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        if given.get("group_by", {}) is None:
+            given["group_by"] = {}
+        return given
+
+
+class CostPatch(MetricPatch):
     """Changes to a cost. Null clears an optional field, absent fields stay."""
 
     # By a factory, because the description must not call these values defaults.
@@ -200,13 +211,6 @@ class CostPatch(RequestModel):
     event_type: EventType | None = None
     value_property: JsonPath | None = None
     group_by: GroupBy | None = None
-
-    def changes(self) -> dict[str, Any]:
-        """Return the given fields by their Python names."""
-        given = {name: getattr(self, name) for name in self.model_fields_set}
-        if given.get("group_by", {}) is None:
-            given["group_by"] = {}
-        return given
 
 
 class ProductCreate(RequestModel):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import msgspec
@@ -405,6 +405,11 @@ def to_microseconds(moment: datetime) -> int:
     if not FIRST_INSTANT <= at <= LAST_INSTANT:
         raise ValueError("must be in the years 1 to 9999 in UTC")
     return at
+
+
+def midnight(day: date, zone: tzinfo) -> int:
+    """Return the first instant of ``day`` in ``zone``, in microseconds since 1970."""
+    return to_microseconds(datetime(day.year, day.month, day.day, tzinfo=zone))
 
 
 def from_microseconds(at: int) -> datetime:

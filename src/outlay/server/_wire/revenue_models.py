@@ -27,6 +27,7 @@ from outlay.server._wire.request_models import (
     ListQuery,
     RequestModel,
     Text,
+    check_end,
     exact_number,
 )
 from outlay.server._wire.response_models import (
@@ -219,9 +220,7 @@ class ProfitabilityQuery(RequestModel):
     @field_validator("end")
     @classmethod
     def _runs_forward(cls, end: int, others: ValidationInfo) -> int:
-        if others.data.get("start", end - 1) >= end:
-            raise ValueError("must be after 'from'")
-        return end
+        return check_end(end, others)
 
 
 # Responses.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from outlay.server._wire.request_models import Instant, RequestModel
+from outlay.server._wire.request_models import Instant, RequestModel, check_end
 from outlay.server._wire.response_models import ResponseModel
 
 
@@ -17,11 +17,10 @@ class UnmatchedQuery(RequestModel):
     end: Annotated[Instant, Field(alias="to")]
     as_of: Instant | None = None
 
-    @model_validator(mode="after")
-    def _runs_forward(self) -> Self:
-        if self.start >= self.end:
-            raise ValueError("'from' must be before 'to'")
-        return self
+    @field_validator("end")
+    @classmethod
+    def _runs_forward(cls, end: int, others: ValidationInfo) -> int:
+        return check_end(end, others)
 
 
 class UnmatchedType(ResponseModel):

@@ -153,7 +153,20 @@ def condition(text: str) -> tuple[str, str]:
     Raises:
         argparse.ArgumentTypeError: The text has another form.
     """
+    return _pair(text, "DIMENSION=VALUE")
+
+
+def column_condition(text: str) -> tuple[str, str]:
+    """Return the name and the value of ``COLUMN=VALUE``.
+
+    Raises:
+        argparse.ArgumentTypeError: The text has another form.
+    """
+    return _pair(text, "COLUMN=VALUE")
+
+
+def _pair(text: str, form: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not DIMENSION=VALUE")
+        raise argparse.ArgumentTypeError(f"{text!r} is not {form}")
     return name, value

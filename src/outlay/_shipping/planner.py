@@ -175,7 +175,7 @@ class RequestPlanner:
     def _may_send(self, event: PendingEvent) -> bool:
         """Return whether ``event`` may be sent. Settle it if it may not."""
         if self._window.is_past(event):
-            self._settlement.bury(
+            self._settlement.to_dead_letters(
                 event,
                 "quarantined",
                 "dedupe_window",

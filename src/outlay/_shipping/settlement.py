@@ -140,7 +140,7 @@ class Settlement:
                 return refusal is Refusal.BATCH or self._set_aside(event, result)
             return self._retry(event, result)
         if decision.outcome is Outcome.DEAD:
-            self.bury(event, "dead", decision.reason, result.message)
+            self.to_dead_letters(event, "dead", decision.reason, result.message)
         else:
             self._parking.park_refused(event, result, self._clock.monotonic())
         return False
@@ -154,7 +154,9 @@ class Settlement:
             return Refusal.OTHERS_PASSED
         return Refusal.AGAIN
 
-    def bury(self, event: PendingEvent, kind: Kind, reason: str, message: str) -> None:
+    def to_dead_letters(
+        self, event: PendingEvent, kind: Kind, reason: str, message: str
+    ) -> None:
         """Move ``event`` to the dead letters."""
         if not self._journal.move_to_dead_letters(event, kind, reason, message):
             return  # parked, because no dead letter can be written

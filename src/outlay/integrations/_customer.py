@@ -50,10 +50,10 @@ class CustomerCallback(Generic[R]):
         if self._function is None:
             return UNATTRIBUTED
         try:
-            answer = self._function(request)
-            if type(answer) is not str and inspect.isawaitable(answer):
-                answer = asyncio.run(_result(answer))
-            return _attribution(answer)
+            returned = self._function(request)
+            if type(returned) is not str and inspect.isawaitable(returned):
+                returned = asyncio.run(_result(returned))
+            return _attribution(returned)
         except Exception as error:  # noqa: BLE001 - no error may reach the request
             return self._failed(error)
 
@@ -66,16 +66,16 @@ class CustomerCallback(Generic[R]):
         if self._function is None:
             return UNATTRIBUTED
         try:
-            answer = self._function(request)
-            if type(answer) is not str and inspect.isawaitable(answer):
-                return self._finish(answer)
-            return _attribution(answer)
+            returned = self._function(request)
+            if type(returned) is not str and inspect.isawaitable(returned):
+                return self._finish(returned)
+            return _attribution(returned)
         except Exception as error:  # noqa: BLE001 - as above
             return self._failed(error)
 
-    async def _finish(self, answer: Awaitable[Customer]) -> Attribution:
+    async def _finish(self, returned: Awaitable[Customer]) -> Attribution:
         try:
-            return _attribution(await answer)
+            return _attribution(await returned)
         except Exception as error:  # noqa: BLE001 - as above
             return self._failed(error)
 
@@ -89,20 +89,20 @@ _CONSEQUENCE: Final = (
 )
 
 
-async def _result(answer: Awaitable[Any]) -> Any:  # noqa: ANN401 - checked later
-    return await answer
+async def _result(returned: Awaitable[Any]) -> Any:  # noqa: ANN401 - checked later
+    return await returned
 
 
-def _attribution(answer: Customer) -> Attribution:
+def _attribution(returned: Customer) -> Attribution:
     """Return the attribution that a callback has returned.
 
     Raises:
         InvalidEventError: It is not a valid customer id.
     """
-    if type(answer) is str:
-        return Attribution(validate_text("customer_id", answer))
-    if answer is None:
+    if type(returned) is str:
+        return Attribution(validate_text("customer_id", returned))
+    if returned is None:
         return UNATTRIBUTED
-    if isinstance(answer, AttributionScope):
-        return answer.resolve()
-    return Attribution(validate_text("customer_id", answer))
+    if isinstance(returned, AttributionScope):
+        return returned.resolve()
+    return Attribution(validate_text("customer_id", returned))

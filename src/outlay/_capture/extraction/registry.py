@@ -130,11 +130,11 @@ def extractor(
 
     Example:
         >>> @outlay.extractors.extractor("acme", "POST /v1/enrich", host="api.acme.com")
-        ... def acme(answer, call):
+        ... def acme(response, call):
         ...     return outlay.extractors.Observation(
         ...         provider="acme",
         ...         event_type="cost.enrichment",
-        ...         operation_id=answer["id"],
+        ...         operation_id=response["id"],
         ...         usage={"call": 1},
         ...     )
     """

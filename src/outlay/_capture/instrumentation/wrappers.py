@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 def observe_result(what: str, observer: Observer) -> Wrapper:
-    """Return a wrapper for plain and coroutine functions, which lets ``observer`` look.
+    """Return a wrapper for plain and coroutine functions, which calls ``observer``.
 
     Args:
         what: The library, for the log line of a failure.
         observer: Gets the response, and the arguments of the call.
     """
 
-    def look(response: Any, *args: Any, **kwargs: Any) -> None:
+    def observe(response: Any, *args: Any, **kwargs: Any) -> None:
         observer(response, *args, **kwargs)
 
-    return replace_result(what, look)
+    return replace_result(what, observe)
 
 
 def replace_result(what: str, replacement: Callable[..., Any]) -> Wrapper:

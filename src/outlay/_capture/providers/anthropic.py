@@ -119,10 +119,10 @@ def _model(response: Response, call: Call) -> str | None:
     https://docs.aws.amazon.com/bedrock/latest/userguide/global-cross-region-inference.html,
     November 2026.
     """
-    answered = response.get("model")
+    named = response.get("model")
     if call.provider == "aws" and call.model and not call.model.startswith("arn:"):
         return call.model
-    return answered or call.model
+    return named or call.model
 
 
 def _endpoint_of(call: Call) -> str | None:

@@ -17,6 +17,7 @@ from outlay._cli.money_api import MoneyApi
 from outlay._cli.options import (
     add_connection_options,
     add_format_options,
+    column_condition,
     connection_settings,
     parse_time,
     positive,
@@ -123,7 +124,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--decimal", choices=(".", ","), help="the bill's decimal mark")
     add(
         "--where",
-        type=_condition,
+        type=column_condition,
         action="append",
         default=[],
         metavar="COLUMN=VALUE",
@@ -398,10 +399,3 @@ def _amount(text: str) -> Decimal:
             f"{text!r} is no amount; pass one such as 0.01"
         )
     return amount
-
-
-def _condition(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not COLUMN=VALUE")
-    return name, value

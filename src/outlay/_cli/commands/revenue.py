@@ -15,6 +15,7 @@ from outlay._cli.options import (
     add_connection_options,
     add_format_options,
     add_subcommand,
+    column_condition,
     connection_settings,
     parse_time,
 )
@@ -77,7 +78,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--where",
-        type=_condition,
+        type=column_condition,
         action="append",
         default=[],
         metavar="COLUMN=VALUE",
@@ -242,13 +243,6 @@ def _column(text: str) -> tuple[str, str]:
             f"{text!r} is not FIELD=COLUMN with a field of {', '.join(FIELDS)}"
         )
     return field, column
-
-
-def _condition(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not COLUMN=VALUE")
-    return name, value
 
 
 def _encoding(text: str) -> str:

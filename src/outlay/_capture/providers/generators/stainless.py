@@ -258,7 +258,7 @@ class OpenCall:
             returned: The object that the caller gets.
             kept: The HTTP response behind it, if the library began to process one.
         """
-        # Models are slow to answer for attributes that they do not have.
+        # Models are slow to look up attributes that they do not have.
         response = None if is_model(returned) else _response_in(returned)
         if response is None:
             self._finish_model(returned, getattr(kept, "headers", _NONE))

@@ -37,6 +37,7 @@ from outlay.server._storage.clickhouse.mover import HistoryMover
 from outlay.server._storage.clickhouse.store import HistoryStore
 from outlay.server._storage.event_store import EventFilter
 from outlay.server._storage.postgres.connecting import PostgresConnection, connect
+from outlay.server._storage.postgres.partitions import existing_days
 from outlay.server._storage.postgres.store import PostgresStore
 from outlay.server._storage.query_limit import QueryLimit, limited
 from outlay.server._storage.store import CUSTOMER_NAME
@@ -208,6 +209,17 @@ def test_no_result_changes_at_any_step(places: Places) -> None:
     assert places.move(NOW + DAY) > 0  # the room of moved days is given back
     with closing(places.open()) as store:
         assert everything(store) == before
+
+
+def test_the_table_of_a_moved_day_is_dropped(places: Places) -> None:
+    """Each read would lock it. If a clock is set back, it is made again."""
+    with closing(places.open()) as store:
+        store.append([make_event("k1")], START)
+        places.move()
+        places.move(NOW + DAY)
+        with closing(connect(places.ledger)) as ledger:
+            assert START // DAY not in existing_days(ledger)
+        assert not store.append([make_event("k2")], START + 1)[0].duplicate
 
 
 def test_the_window_and_a_day_stay_in_the_ledger(places: Places) -> None:

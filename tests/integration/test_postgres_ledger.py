@@ -472,6 +472,25 @@ def test_a_browser_may_ask_any_server_of_one_secret(url: str) -> None:
             assert time.monotonic() < deadline
 
 
+def test_totals_lock_few_tables_however_old_the_ledger_is(url: str) -> None:
+    """PostgreSQL has a limit of locks, which a few readers could use up."""
+    with closing(opened(with_cost(url))) as store:
+        for day in range(30):
+            store.append([make_event(f"k{day}")], START + day * DEDUPE_WINDOW)
+        finish_background_work(store, START + 31 * DEDUPE_WINDOW)
+        assert quantity(store, COST) == 30
+        with store.reading() as reader:
+            end = START + 40 * DEDUPE_WINDOW
+            assert [*reader.contributions(compiled(COST), START, end)]
+            with closing(connect(url)) as other:
+                (locks,) = other.execute(
+                    "SELECT max(n) FROM (SELECT count(*) AS n FROM pg_locks"
+                    " WHERE database = (SELECT oid FROM pg_database"
+                    " WHERE datname = current_database()) GROUP BY pid) l"
+                ).fetchone()
+    assert locks < 30
+
+
 def test_a_password_is_no_argument_of_serve(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

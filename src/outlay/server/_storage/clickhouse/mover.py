@@ -30,7 +30,7 @@ from outlay.server._storage.clickhouse.late_metrics import fold_day
 from outlay.server._storage.clickhouse.moved_ranges import NOTE_DAY
 from outlay.server._storage.clickhouse.retention import delete_next
 from outlay.server._storage.clickhouse.schema import migrate
-from outlay.server._storage.postgres import connecting
+from outlay.server._storage.postgres import connecting, partitions
 from outlay.server._storage.postgres.history import Place
 from outlay.server._storage.postgres.locks import Lock, Locks
 from outlay.server._storage.postgres.receipts import MICROSECONDS_PER_DAY as DAY
@@ -274,12 +274,7 @@ class HistoryMover:
         ).fetchone()
         if day is None:
             return False
-        ledger.execute("SET LOCAL lock_timeout = '1s'")
-        (has_events,) = ledger.execute(
-            "SELECT EXISTS (SELECT 1 FROM events WHERE day = ?)", (day,)
-        ).fetchone()
-        if not has_events:
-            ledger.execute(f"TRUNCATE events_{day:d}")
+        partitions.drop_empty_day(ledger, self._locks, day)
         ledger.execute("UPDATE moved_days SET is_emptied = true WHERE day = ?", (day,))
         return True
 

@@ -222,10 +222,12 @@ _CONNECT_REMEDIES: Final = (
 
 def remedy(error: psycopg.Error) -> str:
     """Return what a person can do about an error."""
+    message = str(error)
+    if "out of shared memory" in message:  # of which locks are a part
+        return "raise max_locks_per_transaction of PostgreSQL"
     for kind, text in _REMEDIES:
         if isinstance(error, kind):
             return text
-    message = str(error)
     for part, text in _CONNECT_REMEDIES:
         if part in message:
             return text

@@ -1,20 +1,17 @@
-"""Make the tables of each day of receipt."""
+"""Make the table of events of each day of receipt, and drop it when it is empty."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from outlay.server._storage.postgres.locks import Lock, Locks
 
 if TYPE_CHECKING:
     from outlay.server._storage.postgres.connecting import PostgresConnection
 
-PARTITIONED: Final = ("events", "hours", "days")
-"""The tables that have a partition for each day of receipt."""
-
 
 def existing_days(connection: PostgresConnection) -> set[int]:
-    """Return the days that have their tables."""
+    """Return the days that have their table."""
     rows = connection.execute(
         "SELECT substr(c.relname, 8)::int FROM pg_inherits i"
         " JOIN pg_class c ON c.oid = i.inhrelid"
@@ -24,17 +21,36 @@ def existing_days(connection: PostgresConnection) -> set[int]:
 
 
 def make_day(connection: PostgresConnection, locks: Locks, day: int) -> None:
-    """Make the tables of a day, in the caller's transaction.
+    """Make the table of a day, in the caller's transaction.
 
-    Each is made apart and attached then, because readers do not wait for that.
+    It is made apart and attached then, because readers do not wait for that.
     """
     locks.take(connection, Lock.PARTITIONS)
     if day in existing_days(connection):
         return
-    for table in PARTITIONED:
-        name = f"{table}_{day:d}"
-        connection.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL)")
-        connection.execute(
-            f"ALTER TABLE {table} ATTACH PARTITION {name}"
-            f" FOR VALUES FROM ({day:d}) TO ({day + 1:d})"
-        )
+    name = f"events_{day:d}"
+    connection.execute(f"CREATE TABLE {name} (LIKE events INCLUDING ALL)")
+    connection.execute(
+        f"ALTER TABLE events ATTACH PARTITION {name}"
+        f" FOR VALUES FROM ({day:d}) TO ({day + 1:d})"
+    )
+
+
+def drop_empty_day(connection: PostgresConnection, locks: Locks, day: int) -> None:
+    """Drop the table of a day, if it has no events, in the caller's transaction.
+
+    Appends and reads wait for it, and it waits a second for those under way.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: Some took longer. It can be tried again.
+    """
+    locks.take(connection, Lock.PARTITIONS)
+    if day not in existing_days(connection):
+        return
+    connection.execute("SET LOCAL lock_timeout = '1s'")
+    connection.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+    (has_events,) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM events WHERE day = ?)", (day,)
+    ).fetchone()
+    if not has_events:
+        connection.execute(f"DROP TABLE events_{day:d}")

@@ -677,7 +677,11 @@ class PostgresStore(
             if isinstance(error, psycopg.Error):
                 is_known = not (is_committing and is_broken)
                 problem = connecting.unwritable(error, is_outcome_known=is_known)
-                if connecting.is_conflict(error):
+                if isinstance(error, psycopg.errors.CheckViolation):
+                    # The table of the day was dropped. The next try makes it.
+                    self._days = set()
+                    problem = _ConflictError(str(problem))
+                elif connecting.is_conflict(error):
                     problem = _ConflictError(str(problem))
                 raise problem from error
             raise

@@ -15,11 +15,12 @@ import asyncio
 import statistics
 import tempfile
 import time
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
@@ -34,6 +35,8 @@ from outlay.server._storage.revenue_store import RevenuePart
 from outlay.server._wire.response_models import to_microseconds
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from starlette.types import ASGIApp
 
 _KEY: Final = "sk_test_bench"
@@ -89,8 +92,7 @@ async def _measure_all(count: int, path: Path, first: dict[str, float]) -> None:
     settings = ServerSettings(database=path, api_key=_KEY, namespace="org_a")
     core = ServerCore(settings, _Clock())
     app = app_for(core, ())
-    await core.start()
-    try:
+    async with _running(app):
         await core.commits.run(lambda: _add_revenue(core))
         print(f"\n{count:,} events, {CUSTOMERS:,} customers")
         print(f"{'page':<30}{'median':>8}{'p95':>8} ms{'growth':>8}{'KiB':>6}")
@@ -102,8 +104,23 @@ async def _measure_all(count: int, path: Path, first: dict[str, float]) -> None:
                 f"{name:<30}{statistics.median(took):>8.1f}{p95:>8.1f}   "
                 f"{growth:>8.2f}{size / 1024:>6.1f}"
             )
+
+
+@asynccontextmanager
+async def _running(app: ASGIApp) -> AsyncIterator[None]:
+    """Start an application, and stop it at the end, as a server does."""
+    messages: asyncio.Queue[Any] = asyncio.Queue()
+    replies: asyncio.Queue[Any] = asyncio.Queue()
+    scope = {"type": "lifespan", "asgi": {"version": "3.0"}}
+    life = asyncio.ensure_future(app(scope, messages.get, replies.put))
+    await messages.put({"type": "lifespan.startup"})
+    reply = await replies.get()
+    assert reply["type"] == "lifespan.startup.complete", reply
+    try:
+        yield
     finally:
-        await core.stop()
+        await messages.put({"type": "lifespan.shutdown"})
+        await life
 
 
 async def _measure(app: ASGIApp, address: str) -> tuple[list[float], int]:

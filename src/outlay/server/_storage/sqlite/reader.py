@@ -152,7 +152,8 @@ class SqliteReader(
         last_hour = (end + slack) // MICROSECONDS_PER_HOUR
         is_wanted = contribution_matcher(metric, where)
         if window is Window.MINUTE or not metric.can_roll_up or first_hour >= last_hour:
-            yield from filter(is_wanted, self._from_events(metric, start, end))
+            events = self._from_events(metric, start, end)
+            yield from filter(is_wanted, events) if where else events
             return
         if window is None:
             end = self._end_of_month_if_quiet(metric, end)

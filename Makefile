@@ -10,6 +10,10 @@ EVENTS ?= 100000
 # pip reads the settings of this machine. uv does not, but is several times as quick.
 INSTALLER ?= pip
 
+# With it, each of a thousand processes would compile all that it imports, and pytest
+# would rewrite each file of tests in each of its processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses $(WORKERS) --dist worksteal

@@ -7,10 +7,12 @@ import json
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import httpx
@@ -28,7 +30,6 @@ from tests.support.processes import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.support.command_line import Ran
 
@@ -101,6 +102,20 @@ def test_first_start_shows_a_key_that_works_and_the_next_one_none(
         assert status(second.url, key[1]) == 200
         assert "sk_test_" not in second.said
         assert "export OUTLAY_API_KEY=<your key>\n" in second.said
+
+
+def test_each_step_of_an_update_is_shown(tmp_path: Path) -> None:
+    """A large database takes minutes, in which nothing else is printed."""
+    database = tmp_path / "costs.db"
+    old = Path(__file__).parents[1] / "unit" / "server" / "storage" / "databases"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript((old / "v3.sql").read_text())
+
+    with serving("--db", str(database)) as server:
+        server.process.terminate()
+        _, err = server.process.communicate(timeout=DEADLINE)
+
+    assert "outlay.server.update: updating the database: step 1 of " in err
 
 
 def test_fixed_key_from_the_environment_works_and_is_not_shown() -> None:

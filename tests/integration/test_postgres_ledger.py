@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -27,6 +28,7 @@ from outlay.server._errors import (
 from outlay.server._records import CorrectionKind
 from outlay.server._services.corrections import Order, decide
 from outlay.server._storage.event_store import EventFilter
+from outlay.server._storage.postgres import schema
 from outlay.server._storage.postgres.connecting import connect
 from outlay.server._storage.postgres.store import PostgresStore
 from tests.support.ledger_writer import URL_VARIABLE
@@ -349,6 +351,33 @@ def test_a_database_of_another_program_is_left_alone(url: str) -> None:
     with pytest.raises(NewerDatabaseError, match="upgrade outlay"):
         opened(url)
     with_tables.close()
+
+
+def test_each_step_of_an_update_is_logged(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An update of large tables takes minutes, in which the server is silent."""
+    caplog.set_level(logging.INFO, "outlay.server")
+    with closing(connect(url)) as ledger:
+        for migration in schema._MIGRATIONS[:-2]:
+            ledger.raw.execute(migration.encode())
+        version = schema.SCHEMA_VERSION - 2
+        ledger.execute("UPDATE outlay_state SET schema_version = ?", (version,))
+    opened(url).close()
+    opened(url).close()
+
+    steps = [each for each in caplog.messages if "updating the database" in each]
+    assert steps == [f"updating the database: step {number} of 2" for number in (1, 2)]
+
+
+def test_a_new_database_is_no_update(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its log would begin with a long list of steps."""
+    caplog.set_level(logging.INFO, "outlay.server")
+    opened(url).close()
+
+    assert [each for each in caplog.messages if "updating" in each] == []
 
 
 def test_texts_with_any_character_come_back(url: str) -> None:

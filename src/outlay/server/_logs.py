@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 ACCESS_LOGGER: Final = "outlay.server.access"
 """The logger with a line for each request. Its lines are never left out."""
 
+UPDATE_LOGGER: Final = "outlay.server.update"
+"""The logger of an update of the database, which operators see also without others."""
+
 _TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 

@@ -27,7 +27,7 @@ from outlay._model.settings import (
     EnvironmentSettings,
 )
 from outlay.server import ServerSettings, ServerStarted, serve
-from outlay.server._logs import formatter
+from outlay.server._logs import UPDATE_LOGGER, formatter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -227,6 +227,7 @@ def run(arguments: argparse.Namespace) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(settings.log_format))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger(UPDATE_LOGGER).setLevel(logging.INFO)
     if settings.access_log:
         logging.getLogger("outlay.server").setLevel(logging.INFO)
 

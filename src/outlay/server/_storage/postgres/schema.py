@@ -6,17 +6,21 @@ only adds, so that a server of the version before goes on meanwhile.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 import psycopg
 
 from outlay.server._errors import DatabaseError, NewerDatabaseError
+from outlay.server._logs import UPDATE_LOGGER
 from outlay.server._storage.postgres import connecting
 from outlay.server._storage.postgres.locks import Lock, Locks
 from outlay.server._storage.sql import budgets, corrections, ended_tokens, revenue
 
 if TYPE_CHECKING:
     from outlay.server._storage.postgres.connecting import PostgresConnection
+
+log: Final = logging.getLogger(UPDATE_LOGGER)
 
 RING: Final = 6
 """The number of the tables of receipts. Each holds a quarter of the dedupe window."""
@@ -347,7 +351,14 @@ def _migrate(connection: PostgresConnection, url: str, locks: Locks) -> None:
     try:
         locks.take(connection, Lock.MIGRATION)
         version = _version(connection, url)
-        for migration in _MIGRATIONS[version:]:
+        migrations = _MIGRATIONS[version:]
+        for number, migration in enumerate(migrations, 1):
+            if (
+                version
+            ):  # A large table takes minutes, and the server is silent so long.
+                log.info(
+                    "updating the database: step %d of %d", number, len(migrations)
+                )
             connection.raw.execute(migration.encode())
         if version < SCHEMA_VERSION:
             connection.execute(

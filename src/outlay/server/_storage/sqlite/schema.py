@@ -13,6 +13,7 @@ from outlay.server._errors import (
     DatabaseError,
     NewerDatabaseError,
 )
+from outlay.server._logs import UPDATE_LOGGER
 from outlay.server._storage.sql import budgets, corrections, ended_tokens, revenue
 from outlay.server._storage.sqlite import erasing, retention
 from outlay.server._storage.sqlite.file_lock import private_opener
@@ -212,7 +213,7 @@ _BUSY_SECONDS: Final = 2.0
 _CACHE_KIB: Final = 65_536  # holds the day's receipts and the newest rollups
 _READER_CACHE_KIB: Final = 16_384  # holds what a page of the dashboard reads and sorts
 
-log: Final = logging.getLogger("outlay.server")
+log: Final = logging.getLogger(UPDATE_LOGGER)
 
 
 def open_writer(path: Path, *, durable: bool) -> sqlite3.Connection:

@@ -26,6 +26,7 @@ from outlay._cli.exit_codes import ExitCode
 from outlay._journal.frames import FrameState
 from outlay._journal.journal import Destination
 from outlay._shipping.agent import Agent
+from outlay.server import BackgroundServer, ServerSettings
 from outlay.transport import TransportResponse
 from tests.support import command_line
 from tests.support.answers import accepted, refused
@@ -38,13 +39,13 @@ from tests.support.journals import (
     segment_files,
     take_all,
 )
+from tests.support.postgres_server import PASSWORD, PostgresServer
 from tests.support.servers import Request, ScriptedServer, free_port
 from tests.support.unpriced import client_in, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from outlay.server import BackgroundServer
 
 Finding: TypeAlias = tuple[str, str]
 """Level and text."""
@@ -637,6 +638,29 @@ def test_a_server_without_metrics_would_park_everything() -> None:
         ((level, text),) = examine(*reaching(server))["metrics"]
 
     assert (level, "outlay metrics create" in text) == ("warn", True)
+
+
+def test_the_doctor_names_the_store_and_what_to_do() -> None:
+    """Which one it is, how far its upkeep is, and why it takes no events."""
+    postgres = PostgresServer()
+    postgres.start()
+    settings = ServerSettings(
+        port=0, store=postgres.create_database(), api_key=KEY, accept_unmatched=True
+    )
+    try:
+        with BackgroundServer(settings) as server:
+            ((level, text),) = examine(*reaching(server))["store"]
+            assert (level, text) == (
+                "ok",
+                "PostgreSQL; 0 rows to fold into totals, which are exact",
+            )
+            postgres.kill()
+            ((level, text),) = examine(*reaching(server))["store"]
+            assert level == "fail"
+            assert "check that PostgreSQL runs" in text
+            assert PASSWORD not in text
+    finally:
+        postgres.remove()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import uuid
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from tests.support.servers import free_port
 
@@ -134,5 +135,5 @@ def cluster_url() -> str:
 
 def new_database_url() -> str:
     """Return the URL of a database that does not exist yet."""
-    head, _, _ = cluster_url().rpartition("/")
-    return f"{head}/test_{uuid.uuid4().hex[:12]}"
+    url = urlsplit(cluster_url())
+    return url._replace(path=f"/test_{uuid.uuid4().hex[:12]}").geturl()

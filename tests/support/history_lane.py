@@ -44,6 +44,25 @@ class MovingStore(HistoryStore):
         super().close()
 
 
+class EmptiedMovingStore(MovingStore):
+    """A store of a server, whose data is deleted when it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__(new_or_spare_database(), new_database_url())
+
+    def close(self) -> None:
+        """Close the store, and delete the data of both."""
+        super().close()
+        empty_database(self._url)
+        _drop(self._clickhouse_url)
+        spare_database(self._url)
+
+
+def _drop(clickhouse_url: str) -> None:
+    with closing(Connection(clickhouse_url)) as history:
+        history.command(f"DROP DATABASE IF EXISTS {history.database}")
+
+
 class HistoryLane:
     """PostgreSQL and ClickHouse, with databases of their own."""
 
@@ -64,6 +83,5 @@ class HistoryLane:
         if self._store is not None:
             self._store.close()
             empty_database(self._url)
-            with closing(Connection(self._clickhouse_url)) as history:
-                history.command(f"DROP DATABASE IF EXISTS {history.database}")
+            _drop(self._clickhouse_url)
         spare_database(self._url)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 HOUR: Final = MICROSECONDS_PER_HOUR
 STORES_VARIABLE: Final = "OUTLAY_TEST_STORES"
-"""The variable that lets the tests of the server run over PostgreSQL as well."""
+"""The variable that lets the tests of the server run over PostgreSQL, and over
+PostgreSQL with ClickHouse, as well."""
 
 DEDUPE_WINDOW: Final = 24 * HOUR
 START: Final = 490_000 * HOUR  # some hour of 2025
@@ -165,12 +166,23 @@ def _open_postgres(settings: ServerSettings) -> Store:
     return _EmptiedStore(new_or_spare_database(), dedupe_window=window)
 
 
+def _open_history(settings: ServerSettings) -> Store:
+    from tests.support.history_lane import EmptiedMovingStore  # noqa: PLC0415
+
+    del settings  # its window is that of all tests of stores
+    return EmptiedMovingStore()
+
+
 OPENERS: Final[dict[str, Callable[[ServerSettings], Store]]] = {
     "sqlite": open_store,
     "memory": lambda settings: MemoryStore(
         Tables(), dedupe_window=settings.dedupe_window // timedelta(microseconds=1)
     ),
-    **({"postgres": _open_postgres} if STORES_VARIABLE in os.environ else {}),
+    **(
+        {"postgres": _open_postgres, "history": _open_history}
+        if STORES_VARIABLE in os.environ
+        else {}
+    ),
 }
 """The function that opens each kind of store for a server, by name."""
 

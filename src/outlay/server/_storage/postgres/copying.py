@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from outlay.server._errors import DatabaseBusyError
+from outlay.server._errors import DatabaseBusyError, DatabaseError
 from outlay.server._storage.postgres import connecting
+from outlay.server._storage.postgres.history import history_state
 from outlay.server._storage.postgres.store import PostgresStore
+
+if TYPE_CHECKING:
+    from outlay.server._storage.postgres.connecting import PostgresConnection
 
 _NAME: Final = "outlay store copy"
 _SERVERS: Final = (
@@ -33,6 +37,7 @@ def open_alone(url: str, dedupe_window: int) -> PostgresStore:
     try:
         named = make_conninfo(url, application_name=_NAME)
         with closing(connecting.connect(named)) as connection:
+            _check_whole(connection, url)
             (machines,) = connection.execute(
                 _SERVERS, (connecting.APPLICATION_NAME,)
             ).fetchone()
@@ -44,3 +49,20 @@ def open_alone(url: str, dedupe_window: int) -> PostgresStore:
             f"{connecting.shown(url)}; stop them, and start the copy again"
         )
     return PostgresStore(named, dedupe_window=dedupe_window)
+
+
+def _check_whole(connection: PostgresConnection, url: str) -> None:
+    """Refuse a ledger of which a copy would lack the moved events.
+
+    Raises:
+        DatabaseError: Days were moved to ClickHouse.
+    """
+    (has_tables,) = connection.execute(
+        "SELECT to_regclass('moved_days') IS NOT NULL"
+    ).fetchone()
+    if has_tables and history_state(connection) is not None:
+        raise DatabaseError(
+            f"days of {connecting.shown(url)} were moved to ClickHouse, and a copy "
+            "would lack their events; copy PostgreSQL with pg_dump and ClickHouse with "
+            "BACKUP, in this order"
+        )

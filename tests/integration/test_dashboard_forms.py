@@ -293,6 +293,8 @@ def test_the_overview_shows_shares_and_links_to_where_they_are_explained(
         ("#excluded", "Other currency", "1", "25.00"),
         ("#duplicates", "Duplicates", "2", "33.33"),
     ]
+    # A repeat is no part of any period, so a page about the past has no number of them.
+    assert "#duplicates" not in person.look("/?month=2020-01")
     health = person.look("/data-health")
     for place, *_ in rows:
         assert f'id="{place[1:]}"' in health

@@ -38,7 +38,9 @@ def overview(visit: Visit) -> Page:
     scope = Scope(visit.where)
     by = visit.by(BY_COST, BY_CUSTOMER)
     found = break_down(visit, scope, by)
-    counts = event_counts(visit, scope)
+    quality = quality_rows(visit, event_counts(visit, scope))
+    if visit.period.is_running:
+        quality.append(duplicate_row(visit))
     money = margins.ask(visit, totals_only=True)
     groupings = [BY_COST, BY_CUSTOMER, *visit.dimensions]
     return Page(
@@ -63,7 +65,7 @@ def overview(visit: Visit) -> Page:
             "twin": found.twin,
             "dimensions": choices(visit, by, groupings),
             "groups": found.ranking,
-            "quality": [*quality_rows(visit, counts), duplicate_row(visit)],
+            "quality": quality,
             "events_href": visit.link_to_events(None) if visit.may(READ_EVENTS) else "",
         },
     )
@@ -139,7 +141,8 @@ def quality_rows(visit: Visit, counts: EventCounts) -> list[QualityRow]:
 def duplicate_row(visit: Visit) -> QualityRow:
     """Return the row about events that arrived more than once.
 
-    A repeated event is not stored, so that no period has a number of them.
+    A repeated event is not stored, so that no period has a number of them. The row says
+    since when they are counted, and only stands beside a period that is not over.
     """
     log = visit.core.ingest.activity
     activity = log.of(visit.key.namespace)

@@ -544,8 +544,8 @@ class _Comparison:
         )
         if partial:
             warnings.append(
-                f"{partial} of {len(self._lines)} lines of revenue reach out of the "
-                "period, and count in proportion to time"
+                f"{partial} of {len(self._lines)} lines of revenue cover more time "
+                "than this period; the part that falls into it counts"
             )
         by_type: defaultdict[str | None, list[CostMetric]] = defaultdict(list)
         for metric in self._metrics:

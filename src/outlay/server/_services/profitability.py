@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
@@ -65,6 +66,9 @@ _WIDTHS: Final = {
 }
 _ADDITIVE: Final = {Aggregation.SUM, Aggregation.COUNT}
 _BY_CUSTOMER: Final = frozenset([CUSTOMER_NAME])
+
+# Many customers pay the same price, and a page asks for the same part of each.
+_proportion: Final = lru_cache(maxsize=4096)(proportion)
 
 
 class Margin(NamedTuple):
@@ -465,13 +469,20 @@ class _Comparison:
 
     def _window_revenue(self) -> list[Decimal]:
         """Return the converted revenue of each window of the query."""
-        together: dict[tuple[int, int, str], RevenueLine] = {}
-        for line in self._lines if self._query.windows else ():
+        if not self._query.windows:
+            return []
+        lines: dict[tuple[int, int, str], RevenueLine] = {}
+        amounts: defaultdict[tuple[int, int, str], Decimal] = defaultdict(lambda: ZERO)
+        for line in self._lines:
             key = (line.start, line.end, line.currency)
-            first = together.get(key)
-            together[key] = line if first is None else _joined(first, line)
+            lines[key] = line
+            amounts[key] = add(amounts[key], line.amount)
+        together = [
+            msgspec.structs.replace(line, amount=amounts[key])
+            for key, line in lines.items()
+        ]
         return [
-            _sum_of(self._share(line, *window) for line in together.values())
+            _sum_of(self._share(line, *window) for line in together)
             for window in self._query.windows
         ]
 
@@ -593,13 +604,7 @@ def _earned(line: RevenueLine, at: int) -> Decimal:
     """Return the part of a line's amount that is earned before ``at``."""
     if at >= line.end:
         return line.amount
-    return proportion(line.amount, at - line.start, line.end - line.start)
-
-
-def _joined(first: RevenueLine, second: RevenueLine) -> RevenueLine:
-    """Return a line with the amount of two lines of the same period and currency."""
-    amount = add(first.amount, second.amount)
-    return msgspec.structs.replace(first, amount=amount)
+    return _proportion(line.amount, at - line.start, line.end - line.start)
 
 
 def _sum(margins: Iterable[Margin]) -> Margin:

@@ -693,6 +693,60 @@ def test_a_server_moves_days_and_answers_from_both(places: Places) -> None:  # n
         server.remove()
 
 
+@pytest.mark.slow
+@pytest.mark.serial
+@pytest.mark.timeout(240)
+def test_a_silent_clickhouse_holds_up_no_read_of_recent_days(places: Places) -> None:
+    """More queries about old days wait than there are threads for quick ones."""
+    server = ClickHouseServer()
+    server.start()
+    history = f"clickhouse://127.0.0.1:{server.port}/outlay"
+    with closing(PostgresStore(places.ledger, dedupe_window=DEDUPE_WINDOW)) as store:
+        store.append([make_event("old", namespace="org_local")], START)
+    key = "sk_test_0123456789abcdef"
+    settings = ServerSettings(
+        port=0,
+        store=places.ledger,
+        history=history,
+        api_key=key,
+        accept_unmatched=True,
+        query_timeout=20,
+    )
+    recent = {
+        "idempotencyKey": "recent",
+        "type": "cost.ai",
+        "source": "tests",
+        "subject": "cus_1",
+        "data": {"amount": 2},
+    }
+    try:
+        with (
+            httpx.Client(
+                headers={"authorization": f"Bearer {key}"}, timeout=60, trust_env=False
+            ) as client,
+            BackgroundServer(settings) as one,
+            ThreadPoolExecutor(8) as pool,
+        ):
+            until_moved(client, one.url)
+            old = f"{one.url}/v0/events/evt_old"
+            assert client.get(old).status_code == 200
+            posted = client.post(f"{one.url}/v0/events", json=recent).json()
+            server.pause()
+            asked = [pool.submit(client.get, old) for _ in range(8)]
+            for _ in range(5):
+                found = client.get(f"{one.url}/v0/events/{posted['id']}")
+                assert found.status_code == 200, found.text
+            assert {one.result(200).status_code for one in asked} == {503}
+            server.go_on()
+            deadline = time.monotonic() + 60
+            while client.get(old).status_code != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.5)  # noqa: TID251 - another process has no event
+    finally:
+        server.go_on()
+        server.remove()
+
+
 def test_a_history_needs_a_ledger_and_no_password_as_an_argument(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

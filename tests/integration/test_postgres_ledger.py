@@ -30,6 +30,7 @@ from outlay.server._services.corrections import Order, decide
 from outlay.server._storage.event_store import EventFilter
 from outlay.server._storage.postgres import schema
 from outlay.server._storage.postgres.connecting import connect
+from outlay.server._storage.postgres.partitions import existing_days
 from outlay.server._storage.postgres.store import PostgresStore
 from tests.support.ledger_writer import URL_VARIABLE
 from tests.support.postgres_server import PostgresServer, drop_database, new_database
@@ -499,6 +500,23 @@ def test_a_browser_may_ask_any_server_of_one_secret(url: str) -> None:
         deadline = time.monotonic() + 30
         while browser.get(one.url, headers=cookie).status_code != 303:
             assert time.monotonic() < deadline
+
+
+def test_the_table_of_a_deleted_day_is_dropped(url: str) -> None:
+    """Else retention would keep the disk small, and each read would lock more."""
+    first, last = START // DEDUPE_WINDOW, START // DEDUPE_WINDOW + 20
+    with closing(opened(with_cost(url))) as store:
+        store.set_retention("org_a", 10 * DEDUPE_WINDOW)
+        for day in range(first, last + 1, 5):
+            now = day * DEDUPE_WINDOW
+            store.append([make_event(f"k{day}", at=now)], now)
+            finish_background_work(store, now)
+        end = (last + 5) * DEDUPE_WINDOW
+        finish_background_work(store, end)
+        with closing(connect(url)) as other:
+            assert existing_days(other) == {last - 5, last}
+        assert not store.append([make_event("again")], START)[0].duplicate
+        assert quantity(store, COST, START - DEDUPE_WINDOW, end) == 6
 
 
 def test_totals_lock_few_tables_however_old_the_ledger_is(url: str) -> None:

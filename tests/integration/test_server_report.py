@@ -99,7 +99,7 @@ def opened(server: BackgroundServer) -> Iterator[Books]:
     organization = f"org_{next(_organizations)}"
     key = server.create_key(organization, ["*"], namespace=organization)
     headers = {"authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=server.url, headers=headers) as http:
+    with httpx.Client(base_url=server.url, headers=headers, timeout=60) as http:
         yield Books(server, organization, http)
 
 

@@ -36,10 +36,22 @@ def make_day(connection: PostgresConnection, locks: Locks, day: int) -> None:
     )
 
 
+def empty_days(connection: PostgresConnection, before: int) -> list[int]:
+    """Return the days before another one of which no event is left, oldest first."""
+    old = sorted(day for day in existing_days(connection) if day < before)
+    return [
+        day
+        for day in old
+        if not connection.execute(
+            "SELECT EXISTS (SELECT 1 FROM events WHERE day = ?)", (day,)
+        ).fetchone()[0]
+    ]
+
+
 def drop_empty_day(connection: PostgresConnection, locks: Locks, day: int) -> None:
     """Drop the table of a day, if it has no events, in the caller's transaction.
 
-    Appends and reads wait for it, and it waits a second for those under way.
+    Appends and reads wait for it, and it waits 0.2 s for those under way.
 
     Raises:
         psycopg.errors.LockNotAvailable: Some took longer. It can be tried again.
@@ -47,7 +59,7 @@ def drop_empty_day(connection: PostgresConnection, locks: Locks, day: int) -> No
     locks.take(connection, Lock.PARTITIONS)
     if day not in existing_days(connection):
         return
-    connection.execute("SET LOCAL lock_timeout = '1s'")
+    connection.execute("SET LOCAL lock_timeout = '200ms'")
     connection.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
     (has_events,) = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM events WHERE day = ?)", (day,)

@@ -182,6 +182,7 @@ class PostgresStore(
         self._offset: int | None = None
         self._stepped_at: int | None = None
         self._has_more = False
+        self._emptied_on: int | None = None
         self._read_figures = (float("-inf"), (0, 0))
         try:
             self._check_history()
@@ -435,9 +436,24 @@ class PostgresStore(
         """Rename or delete events, unless the one who moves days does it for both."""
         if has_history(self._writer):
             return False
-        return self._erase() or delete_old_events(
-            self._writer, now, now - self._dedupe_window
+        return (
+            self._erase()
+            or delete_old_events(self._writer, now, now - self._dedupe_window)
+            or self._drop_empty_day(now)
         )
+
+    def _drop_empty_day(self, now: int) -> bool:
+        """Drop the table of a day of which retention left nothing, if there is one."""
+        today = now // MICROSECONDS_PER_DAY
+        if self._emptied_on == today:
+            return False
+        self._emptied_on = today  # Also if a read is in the way. Tomorrow is early.
+        oldest = (now - self._dedupe_window) // MICROSECONDS_PER_DAY - 1
+        days = partitions.empty_days(self._writer, oldest)
+        if days:
+            partitions.drop_empty_day(self._writer, self._locks, days[0])
+            self._emptied_on = None
+        return bool(days)
 
     def _turn_ring(self, now: int) -> bool:
         (since,) = self._writer.execute(

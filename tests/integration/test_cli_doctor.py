@@ -378,9 +378,9 @@ def test_the_limit_of_open_files_is_told_and_a_small_one_warned_about() -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
-    assert (level, f"{limits[0]:,} files" in text) == ("ok", True)
+    assert (level, f"{limits[0]:,} open files" in text) == ("ok", True)
     assert small[0] == "warn"
-    assert "200 files (ulimit -n), and adopts up to 5 dead writers" in small[1]
+    assert "200 open files (ulimit -n); adopts 5 dead writers" in small[1]
     assert "raise the limit to 256" in small[1]
 
 

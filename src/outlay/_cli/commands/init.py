@@ -88,6 +88,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"wrote {path}")
     with open_api(settings) as api:
         created = create_missing_defaults(api)
-    print(f"created {pluralize(len(created), 'cost metric')} on {settings.base_url}")
+    if created:
+        metrics = pluralize(len(created), "cost metric")
+        print(f"created {metrics} on {settings.base_url}")
+    else:
+        print(f"{settings.base_url} has all default cost metrics")
     print("next: outlay track cost.ai.inference 0.0042 --customer cus_123")
     return ExitCode.DONE

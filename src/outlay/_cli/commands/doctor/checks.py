@@ -135,10 +135,7 @@ def _settings(settings: Settings, given: Mapping[str, Any]) -> Iterator[Finding]
         text = f"{name} = {getattr(settings, name)} ({origin})"
         yield Finding(Level.OK, "settings", text)
     if settings.api_key is None:
-        text = (
-            "no api_key: requests carry no credential. A server with --dev needs none; "
-            "for others set OUTLAY_API_KEY"
-        )
+        text = "no api_key: right for --dev; else set OUTLAY_API_KEY"
         yield Finding(Level.WARN, "settings", text)
     if settings.durability == "memory":
         text = "durability = memory: pending events are lost with the process"
@@ -259,7 +256,7 @@ def _descriptors(settings: Settings) -> Iterator[Finding]:
         return
     adopted = most_folders(agent=False, descriptors=soft)
     text = (
-        f"a process may open {soft:,} files (ulimit -n), and adopts up to "
+        f"{soft:,} open files (ulimit -n); adopts "
         f"{pluralize(adopted, 'dead writer')} at a time"
     )
     if soft < _FEW_DESCRIPTORS:

@@ -6,7 +6,6 @@ Every source of observations ends here: decorators, captured clients, spans, cal
 from __future__ import annotations
 
 import weakref
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from outlay._capture.observation import without_invalid_names
@@ -20,11 +19,14 @@ from outlay._capture.recording.attribute import FirstAttributions
 from outlay._capture.recording.decide import RecentCosts
 from outlay._capture.recording.hand_over import Handover
 from outlay._capture.span_attributes import stamp
+from outlay._client import pipeline_of
 from outlay._default_client import default_client
+from outlay._model.clock import from_ms
 from outlay.errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from outlay._capture.observation import Observation
     from outlay._capture.pricing import PricedAmount, PriceLists, PriceUnknown
@@ -54,9 +56,9 @@ class Recorder:
         """Create a recorder. Most callers need `for_client`.
 
         Args:
-            client: Returns the client that tracks the costs.
+            client: A function that returns the client that tracks the costs.
             prices: The price lists.
-            now: Returns the current time, aware.
+            now: A function that returns the current time, aware.
         """
         self._prices = prices
         self._first = FirstAttributions(now)
@@ -157,8 +159,9 @@ def _create(client: Client) -> Recorder:
             raise ClosedError("this client is gone; create another")
         return found
 
+    clock = pipeline_of(client).clock
     return Recorder(
         living_client,
         configured_prices(client.settings),
-        now=lambda: datetime.now(UTC),
+        now=lambda: from_ms(clock.now_ms()),
     )

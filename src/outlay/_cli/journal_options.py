@@ -34,7 +34,7 @@ _UNITS: Final = {"d": 86_400, "h": 3600, "min": 60, "s": 1}  # seconds
 
 
 class DestinationRelation(enum.Enum):
-    """How a destination differs from the destination of the settings."""
+    """The difference between a destination and the destination of the settings."""
 
     CURRENT = "current"
     OTHER_CREDENTIAL = "other_credential"

@@ -36,7 +36,7 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
             ``sent`` if a person made it pending again.
         reason: One word for machines.
         message: One sentence for people, the server's own if it sent one.
-        recorded_at: When the line was written, as RFC 3339 in UTC.
+        recorded_at: The time at which the line was written, as RFC 3339 in UTC.
         attempts: The number of attempts, of all processes.
         event: The request body, as it was tracked.
         first_attempt_at: The time of the first attempt, as RFC 3339 in UTC. Absent if

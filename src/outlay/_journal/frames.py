@@ -81,7 +81,7 @@ _STATES: Final = frozenset(FrameState)
 
 
 class AttemptStamp(NamedTuple):
-    """When an event was first attempted, and how often.
+    """The time of an event's first attempt, and the number of its attempts.
 
     Attributes:
         first_attempt_ms: The wall time of the first attempt, in ms since 1970. 0 if

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _NEXT_GROUP: Final = "next"
 
 _WAIT_SHARE: Final = 0.5
-"""How long a leader waits for members, as a share of the last sync's time. So a waiting
+"""The wait of a leader for members, as a share of the last sync's time. So a waiting
 thread gains a sync, or loses half of one."""
 
 _LONGEST_WAIT: Final = 0.005  # seconds; enough for a hundred threads to come back

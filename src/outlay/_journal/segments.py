@@ -337,7 +337,8 @@ def write_segment(
         path: The path of the segment.
         payloads: The events.
         now_ms: The wall time, in ms since 1970.
-        attempted: When an event may first have been sent, in ms since 1970, by its
+        attempted: The time at which an event may first have been sent, in ms since
+        1970, by its
             payload. Defaults to never.
 
     Raises:

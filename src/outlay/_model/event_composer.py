@@ -92,7 +92,8 @@ class EventComposer:
             namespace: The organization to write to, or None for the credential's own.
             allow_credits: Whether negative amounts are allowed.
             clock: The source of time.
-            subject_for: Returns the name under which the server knows a customer.
+            subject_for: A function that returns the name under which the server knows a
+            customer.
                 Defaults to the customer id.
         """
         self._source = validate_text("source", source)

@@ -29,7 +29,7 @@ class UnpricedCost(msgspec.Struct, frozen=True, rename="camel"):
         state: Its state. The first field, so that it can be changed in place.
         reason: Why there was no price, in one word for machines.
         message: The same for people.
-        kept_at: When it was stored, as RFC 3339 in UTC.
+        kept_at: The time at which it was stored, as RFC 3339 in UTC.
         currency: The currency of the metrics of its event type.
         event: The cost event that it becomes, without the amount. It has its key, its
             timestamp and its customer.

@@ -41,11 +41,12 @@ _NOTES: Final = {
     Cause.UNCLEAR: "The quantities are not known, so a wrong price looks like missing "
     "calls. Pass the provider's usage report as a second file.",
 }
-"""What is probably behind each cause. `advice` says more of charges without events."""
+"""The probable reason behind each cause. `advice` says more of charges without
+events."""
 
 
 class Evidence(NamedTuple):
-    """What the whole bill says about a cell.
+    """The facts of the whole bill about a cell.
 
     Attributes:
         step: The smallest unit of the bill's amounts.

@@ -64,7 +64,7 @@ class Difference(NamedTuple):
         days: The days, in order.
         bill: The part of the bill.
         ours: The part of the tracked costs.
-        notes: What is probably behind it, as sentences.
+        notes: The probable reasons, as sentences.
         operations: Some operation ids.
     """
 

@@ -39,7 +39,7 @@ _YEARS: Final = range(1970, 9000)
 
 
 class BillOptions(NamedTuple):
-    """What the caller says about a bill beside its format.
+    """The caller's options for a bill, beside its format.
 
     Attributes:
         provider: The provider. If None, the format names it.
@@ -270,7 +270,7 @@ def open_bill(
     Args:
         name: The name of the file, for messages.
         open_file: A function that opens the file for reading, from its start.
-        options: What the caller says about the bill.
+        options: The caller's options for the bill.
         mapping: The format. If None, it is one of those that outlay knows.
 
     Raises:

@@ -115,7 +115,7 @@ class Row(NamedTuple):
         ours: The part of the tracked costs.
         charges: The number of charges behind it.
         events: The number of events behind it.
-        note: What is probably behind the difference, as a sentence.
+        note: The probable reason for the difference, as a sentence.
         operations: Some operation ids behind it.
     """
 
@@ -152,7 +152,7 @@ class PriceFix(NamedTuple):
         priced_by: The origin of today's amounts.
         entry: The entry, as TOML to paste into a price book. Empty, if none can be
             computed.
-        note: What to do, as a sentence.
+        note: The advice, as a sentence.
     """
 
     model: str
@@ -187,7 +187,7 @@ class Result(NamedTuple):
         left_out: The charges outside of the period, by reason.
         rows: The rows. Their sums are the totals.
         fixes: The price book entries that would remove price differences.
-        hints: What to look at, as sentences.
+        hints: The advice, as sentences.
         has_services: Whether the bill names services instead of models.
     """
 

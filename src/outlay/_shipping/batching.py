@@ -39,7 +39,7 @@ _NUMBER_DIGITS: Final = 9  # of a header's parameter; Python refuses very long o
 
 
 class BatchOffer(NamedTuple):
-    """What a server says about its batch extension.
+    """A server's offer of its batch extension.
 
     Attributes:
         path: The path of batch requests.
@@ -118,7 +118,7 @@ class Batching:
         Args:
             request: The request, as it was planned.
             response: The server's response.
-            result: What the response says about the events.
+            result: The results of the events.
             now: The monotonic time, in seconds.
         """
         first = result.results[0]

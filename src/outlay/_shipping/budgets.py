@@ -31,7 +31,7 @@ _MOST_BUDGETS: Final = 100  # of one customer, the largest page
 
 
 class BudgetStatus(NamedTuple):
-    """How much of a budget is spent.
+    """The spent part of a budget.
 
     Attributes:
         budget_id: The budget's id.

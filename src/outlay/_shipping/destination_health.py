@@ -57,7 +57,7 @@ _ADVICE: Final = {
 
 
 class Refusal(enum.Enum):
-    """What it would tell if a request was refused, perhaps for one event's text."""
+    """The meaning of a refused request, which may be refused for one event's text."""
 
     FIRST = "its event was not refused before"
     AGAIN = "its event was refused before, and no other event passed since"
@@ -142,7 +142,7 @@ class DestinationHealth:
             response: The response, or None if there was none.
             results: The results of the request's events.
             in_flight: The number of requests in flight, with this one.
-            refusal: What a refusal of the request would tell.
+            refusal: The meaning of a refusal of the request.
         """
         if any(each.decision.outcome is Outcome.DELIVERED for each in results):
             self.successes += 1

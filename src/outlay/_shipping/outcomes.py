@@ -1,4 +1,4 @@
-"""What a response means for an event, and for all other events. One table.
+"""Decide by one table what a response means for an event, and for all others.
 
 Source: the service's published contract for the statuses that it models (202, 400, 401,
 403, 404, 422, 500); RFC 9110 and RFC 6585 for the others.
@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 
 class Outcome(enum.Enum):
-    """What becomes of one event after an attempt."""
+    """The outcome of one event after an attempt."""
 
     DELIVERED = "delivered"
     RETRY = "retry"
@@ -20,7 +20,7 @@ class Outcome(enum.Enum):
 
 
 class ServerEffect(enum.Enum):
-    """What a response means for all other events of the destination."""
+    """The effect of a response on all other events of the destination."""
 
     NONE = "none"
     FEWER = "fewer at once"  # the server works, and has more than it can take
@@ -37,11 +37,11 @@ class Received(enum.Enum):
 
 
 class Decision(NamedTuple):
-    """How to treat an event after a response.
+    """The treatment of an event after a response.
 
     Attributes:
-        outcome: What becomes of the event.
-        effect: What the response means for the other events.
+        outcome: The outcome of the event.
+        effect: The effect of the response on the other events.
         received: Whether the server has counted the event.
         reason: One word for counters and dead letters.
     """

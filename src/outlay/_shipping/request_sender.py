@@ -20,7 +20,7 @@ class Exchange(NamedTuple):
     Attributes:
         request: The request, as it was planned.
         response: The response, or None if there was none.
-        result: What the response says about each event.
+        result: The results of the events.
         wall: The seconds that the request took.
         cpu: The CPU seconds that its sender used.
     """

@@ -124,8 +124,8 @@ class Settlement:
         Args:
             event: An event of the request.
             first_attempt_ms: Its ``first_attempt_ms`` before the request.
-            result: What the response says about it.
-            refusal: What a refusal of the request tells.
+            result: The event's result.
+            refusal: The meaning of a refusal of the request.
         """
         decision = result.decision
         if decision.outcome is Outcome.DELIVERED:
@@ -146,7 +146,7 @@ class Settlement:
         return False
 
     def refusal_of(self, event: PendingEvent) -> Refusal:
-        """Return what another refusal of ``event`` alone would tell."""
+        """Return the meaning of another refusal of ``event`` alone."""
         before = event.successes_before
         if before is None:
             return Refusal.FIRST

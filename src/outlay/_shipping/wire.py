@@ -79,10 +79,10 @@ class PlannedRequest(NamedTuple):
 
 
 class EventResult(NamedTuple):
-    """What a response says about one event.
+    """The result of one event, by a response.
 
     Attributes:
-        decision: How to treat the event.
+        decision: The treatment of the event.
         message: The server's words, for logs and dead letters.
     """
 
@@ -91,7 +91,7 @@ class EventResult(NamedTuple):
 
 
 class ResponseResult(NamedTuple):
-    """What a response says, in the order of the events sent.
+    """The results of a response, in the order of the events sent.
 
     Attributes:
         results: One result for each event.
@@ -263,8 +263,8 @@ def no_response(decision: Decision, message: str, count: int) -> ResponseResult:
     """Return the result of a request without a usable response.
 
     Args:
-        decision: How to treat its events.
-        message: What happened, for logs.
+        decision: The treatment of its events.
+        message: The reason for logs.
         count: The number of its events.
     """
     return ResponseResult([EventResult(decision, message)] * count)

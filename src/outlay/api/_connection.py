@@ -1,4 +1,4 @@
-"""What both clients of the API share: settings, requests, retries, results."""
+"""Prepare requests and read results, for both clients of the API."""
 
 from __future__ import annotations
 

@@ -393,11 +393,11 @@ class ProfitabilityRow(_Response):
 
 
 class Profitability(_Response):
-    """What customers pay, what they cost, and what is left.
+    """The revenue, the costs and the profit of customers.
 
     Attributes:
         rows: The customers, the most profitable first.
-        warnings: What the figures do not hold, and why.
+        warnings: The parts that the figures leave out, with the reasons.
     """
 
     currency: str

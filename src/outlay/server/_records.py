@@ -161,7 +161,7 @@ class Erasure(msgspec.Struct, frozen=True):
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How long an organization's events are kept.
+    """The time for which an organization's events are kept.
 
     Attributes:
         keep: The time in microseconds. None keeps them without a limit.

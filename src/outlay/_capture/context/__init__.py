@@ -1,1 +1,1 @@
-"""Whose costs: attribution, and how it travels with work."""
+"""Attribute costs to customers, and let the attribution travel with work."""

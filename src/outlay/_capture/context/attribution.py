@@ -186,7 +186,8 @@ class AttributionScope:
         """Create a scope.
 
         Args:
-            attribution: Returns the attribution of the scope, at each entry.
+            attribution: A function that returns the attribution of the scope, at each
+            entry.
         """
         self._attribution = attribution
         # The outer attribution, by the one that this scope has set. So the scope can be

@@ -76,7 +76,8 @@ class Endpoint(NamedTuple):
             endpoint does not stream.
         markers: Bytes of which an event contains at least one, if it matters. Other
             events are not parsed, except the first.
-        with_usage_requested: Returns a request that also asks for the usage of its
+        with_usage_requested: A function that returns a request that also asks for the
+        usage of its
             stream. If None, streams contain their usage anyway.
         is_json_lines: Whether the response is JSON Lines, of which each line is read by
             itself. A body without a marker in its first line is skipped.

@@ -1,1 +1,1 @@
-"""How libraries are patched, and their responses observed."""
+"""Patch libraries, and observe their responses."""

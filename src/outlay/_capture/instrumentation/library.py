@@ -41,7 +41,8 @@ class CaptureOptions(msgspec.Struct, frozen=True, kw_only=True):
             or class.
         models: The names of deployments and aliases in price lists.
         include_usage: Whether to request usage in streams that come without it.
-        customer_of: Returns the customer of a request of a batch, by its id.
+        customer_of: A function that returns the customer of a request of a batch, by
+        its id.
     """
 
     record: Callable[[Observation], object]
@@ -213,11 +214,12 @@ class Library:
 
         Args:
             name: The name that users give, as in ``outlay.instrument("openai")``.
-            patches: Returns the patches of the imported module.
+            patches: A function that returns the patches of the imported module.
             module: The module that is imported. Defaults to the name.
             clients_only: Whether only single clients can be captured, and
                 `instrument()` skips the library. Defaults to False.
-            patched_objects: Returns the objects that the patched functions get for a
+            patched_objects: A function that returns the objects that the patched
+            functions get for a
                 client. Defaults to the client itself.
             extra_modules: More modules of the package that have patches, and are not
                 imported together with it.

@@ -135,7 +135,7 @@ def observe_body(what: str, response: Any, sink: StreamSink[bytes]) -> None:
         response: A response of httpx or httpx2, open, and not read yet. Its methods
             ``iter_bytes`` and ``close``, and their asynchronous twins, are shadowed
             until the end. All ways to read it use them.
-        sink: Gets the decoded bytes.
+        sink: The function that gets the decoded bytes.
     """
     earlier: StreamObserver[bytes] | None = vars(response).get(_OBSERVER)
     if earlier is not None:

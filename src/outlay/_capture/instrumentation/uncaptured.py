@@ -31,7 +31,8 @@ def uncaptured(
     Args:
         subject: The calls, in the plural, such as "OpenAI's realtime sessions".
         method: The name of the method whose costs are not captured.
-        client_of: Returns the client behind a method's object, as the other patches of
+        client_of: A function that returns the client behind a method's object, as the
+        other patches of
             the library get it. None, if the object does not know it.
     """
 

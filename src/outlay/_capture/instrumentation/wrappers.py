@@ -25,7 +25,7 @@ def observe_result(what: str, observer: Observer) -> Wrapper:
 
     Args:
         what: The library, for the log line of a failure.
-        observer: Gets the response, and the arguments of the call.
+        observer: The function that gets the response, and the arguments of the call.
     """
 
     def observe(response: Any, *args: Any, **kwargs: Any) -> None:
@@ -39,7 +39,8 @@ def replace_result(what: str, replacement: Callable[..., Any]) -> Wrapper:
 
     Args:
         what: The library, for the log line of a failure.
-        replacement: Gets the response, and the arguments of the call. The caller gets
+        replacement: The function that gets the response, and the arguments of the call.
+        The caller gets
             what it returns. If that is None, the caller gets the response.
     """
 
@@ -67,7 +68,8 @@ def observe_context(what: str, observer: Observer) -> Wrapper:
 
     Args:
         what: The library, for the log line of a failure.
-        observer: Gets the value that ``with`` gets, and the arguments of the call.
+        observer: The function that gets the value of ``with``, and the arguments of the
+        call.
     """
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -90,7 +90,7 @@ class Tier(FrozenModel):
 
 
 class Rounding(FrozenModel):
-    """How the provider rounds the amount of a call.
+    """The rounding by which the provider rounds the amount of a call.
 
     Attributes:
         places: The number of digits after the point.
@@ -109,7 +109,8 @@ class UnitPrice(FrozenModel):
         price: The price of ``per`` units.
         per: The number of units that the price is for. If None, the entry's ``per``.
         tiers: Prices by quantity, the lowest tier first, which replace ``price``.
-        mode: How tiers apply. ``volume``: the whole quantity at the price of the tier
+        mode: The way in which tiers apply. ``volume``: the whole quantity at the price
+        of the tier
             that it reaches. ``graduated``: each tier's part at that tier's price.
             Defaults to ``volume``.
         by: The unit whose quantity selects a volume tier. If None, this unit.
@@ -214,7 +215,7 @@ class Entry(FrozenModel):
         free: Units that cost nothing. A call with any other unit that has no price is
             unpriced.
         minimum: The smallest amount of a call.
-        rounding: How the provider rounds the amount of a call.
+        rounding: The provider's rounding of the amount of a call.
         override_reported: Whether the price replaces the amount that the provider
             reports.
         id: The entry's name in events. If None, its position in the book.

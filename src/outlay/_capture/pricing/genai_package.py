@@ -31,8 +31,8 @@ class GenaiPackage(NamedTuple):
 
     Attributes:
         price_list: Creates the price list.
-        usage_by_unit: Returns the counts in an observation by unit.
-        is_part_of: Returns whether one unit is a part of another.
+        usage_by_unit: A function that returns the counts in an observation by unit.
+        is_part_of: A function that returns whether one unit is a part of another.
         model_prices: Yields provider, model and price of a model at a time.
     """
 

@@ -382,7 +382,8 @@ class _LiteLLM(Library):
         counted once.
 
         Args:
-            customer_of: Returns the customer of a call, given the callback's arguments.
+            customer_of: A function that returns the customer of a call, given the
+            callback's arguments.
         """
         self.callbacks.customer_of = customer_of
         return self._callback

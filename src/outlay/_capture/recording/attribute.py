@@ -36,7 +36,7 @@ class FirstAttributions:
         """Remember nothing yet.
 
         Args:
-            now: Returns the current time, aware.
+            now: A function that returns the current time, aware.
         """
         self._now = now
         self._first: BoundedDict[tuple[object, ...], _First] = BoundedDict(_REMEMBERED)

@@ -35,7 +35,7 @@ class Handover:
         """Hand over nothing yet.
 
         Args:
-            client: Returns the client. It is called for each cost.
+            client: A function that returns the client. It is called for each cost.
         """
         self._client = client
         self._log = RateLimitedLog(SystemClock())

@@ -29,7 +29,7 @@ class CapturedCost(msgspec.Struct, frozen=True):
 
 
 class Action(enum.Enum):
-    """What happens to a captured cost."""
+    """The step that a captured cost takes next."""
 
     TRACK = enum.auto()
     STORE_UNPRICED = enum.auto()
@@ -49,12 +49,12 @@ class StoredUnpriced(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """A captured cost, its price, and what happens to it.
+    """A captured cost, its price, and the step that it takes next.
 
     Attributes:
         cost: The captured cost.
         price: The price, or the reason why it is not known.
-        action: What happens to the cost.
+        action: The step that the cost takes next.
         identity: The fields that all observations of the cost share. None, if the cost
             has no operation id.
         replaces: The unpriced cost of the same operation that this one replaces.

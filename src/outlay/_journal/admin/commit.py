@@ -49,7 +49,8 @@ class Replacement(NamedTuple):
         event: The payload. None if the event is pending already, so that the lines only
             get their new state.
         lines: The lines, as they were read.
-        in_doubt_since_ms: When the event may first have been sent, in ms since 1970.
+        in_doubt_since_ms: The time at which the event may first have been sent, in ms
+        since 1970.
             Defaults to never.
     """
 

@@ -95,7 +95,7 @@ class PricedEvent(NamedTuple):
 
     @property
     def in_doubt_since_ms(self) -> int | None:
-        """When the event may first have been sent, in ms since 1970, or None."""
+        """The first time at which the event may have been sent, in ms since 1970."""
         known = [line.in_doubt_since_ms for line in self.lines]
         return min((since for since in known if since is not None), default=None)
 

@@ -71,7 +71,8 @@ class StoredEvent(NamedTuple):
         location: The segment and the offset, or the file of dead letters and the offset
             in it.
         message: The reason for people, of dead letters. Defaults to an empty string.
-        recorded_at: When a dead letter was written, as RFC 3339 in UTC. Defaults to
+        recorded_at: The time at which a dead letter was written, as RFC 3339 in UTC.
+        Defaults to
             None.
     """
 
@@ -120,10 +121,10 @@ class UnpricedLine(NamedTuple):
 
     @property
     def in_doubt_since_ms(self) -> int | None:
-        """When its event may first have been sent, in ms since 1970, or None.
+        """The first time at which its event may have been sent, in ms since 1970.
 
         A process was killed while it replaced the cost by the event. That was not
-        before the cost was stored.
+        before the cost was stored. None, if no process was.
         """
         if self.cost.state != "replacing":
             return None

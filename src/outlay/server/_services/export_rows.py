@@ -55,7 +55,7 @@ class Dimensions(NamedTuple):
 
 
 class GroupTotal(NamedTuple):
-    """What one customer and set of dimensions cost in a metric on one day.
+    """The cost of one customer and set of dimensions, in a metric on one day.
 
     Attributes:
         day: The start of the day in UTC, in microseconds since 1970.

@@ -30,7 +30,7 @@ _BUCKET_NAMES: Final = (*map(str, _BUCKETS), "+Inf")
 
 
 class _Requests(NamedTuple):
-    """What requests are counted by."""
+    """The labels by which requests are counted."""
 
     method: str
     route: str
@@ -38,7 +38,7 @@ class _Requests(NamedTuple):
 
 
 class _Durations:
-    """How long requests took: their number in each bucket, and the sum of seconds."""
+    """The times of requests: their number in each bucket, and the sum of seconds."""
 
     __slots__ = ("counts", "seconds")
 

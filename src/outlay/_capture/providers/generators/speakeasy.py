@@ -53,7 +53,7 @@ def patches(
         basesdk: The module.
         scope: The captured clients.
         provider: The provider that responds.
-        shared: Returns the object that all parts of a client share.
+        shared: A function that returns the object that all parts of a client share.
     """
 
     def on_response(response: Any, part: Any, *_args: Any, **_kwargs: Any) -> None:

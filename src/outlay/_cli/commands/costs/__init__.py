@@ -125,7 +125,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 class _Costs(NamedTuple):
-    """What the server says.
+    """The server's response about costs.
 
     Attributes:
         metrics: The cost metrics that the arguments select.

@@ -42,7 +42,7 @@ class TrackedOperations:
     The demo keeps this record without outlay's help.
 
     Attributes:
-        repeated: How often an operation was tracked again.
+        repeated: The number of times that an operation was tracked again.
     """
 
     def __init__(self) -> None:

@@ -59,7 +59,7 @@ class Status(NamedTuple):
 
     Attributes:
         view: The destination.
-        relation: How it differs from the destination of the settings.
+        relation: The difference from the destination of the settings.
         meta: Its address and namespace. None if they cannot be read.
         writers: The folders of its writers.
         events: The totals of its undelivered events.

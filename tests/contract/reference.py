@@ -187,7 +187,7 @@ def tenant_of(server: BackgroundServer) -> Tenant:
 def calling(tenant: Tenant) -> Iterator[httpx.Client]:
     """Open a plain HTTP client with a tenant's key."""
     headers = {"authorization": f"Bearer {tenant.api_key}"}
-    with httpx.Client(base_url=tenant.server.url, headers=headers) as http:
+    with httpx.Client(base_url=tenant.server.url, headers=headers, timeout=30) as http:
         yield http
 
 

@@ -33,7 +33,7 @@ def test_every_setting_is_on_the_page_with_its_variable() -> None:
 def test_every_path_of_the_description_is_on_the_page() -> None:
     """The page is the human form of the OpenAPI document."""
     with BackgroundServer(ServerSettings(port=0, database=":memory:")) as server:
-        paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+        paths = httpx.get(f"{server.url}/openapi.json", timeout=30).json()["paths"]
 
     text = page("http.md")
     roots = {"/".join(path.split("/")[:3]) for path in paths}

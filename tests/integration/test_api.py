@@ -205,6 +205,7 @@ def test_profitability_compares_revenue_and_cost(
         f"{server.url}/v0/revenue",
         json={"source": "billing", "lines": [line]},
         headers={"authorization": f"Bearer {KEY}"},
+        timeout=30,
     )
     assert answer.status_code == 200, answer.text
 

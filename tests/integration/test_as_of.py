@@ -80,8 +80,10 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
     headers = {"authorization": f"Bearer {KEY}"}
     with (
         BackgroundServer(settings, clock=clock) as server,
-        httpx.Client(base_url=server.url, headers=headers, trust_env=False) as http,
-        httpx.Client(base_url=server.url, trust_env=False) as person,
+        httpx.Client(
+            base_url=server.url, headers=headers, trust_env=False, timeout=30
+        ) as http,
+        httpx.Client(base_url=server.url, trust_env=False, timeout=30) as person,
     ):
         assert person.post("/sign-in", data={"key": KEY}).status_code == 303
         ids = _metrics(http)

@@ -42,7 +42,9 @@ def post(server: BackgroundServer, key: str, *, padding: str = "") -> int:
         "data": {"amount": 1, "padding": padding},
     }
     headers = {"authorization": f"Bearer {KEY}"}
-    return httpx.post(f"{server.url}/v0/events", json=body, headers=headers).status_code
+    return httpx.post(
+        f"{server.url}/v0/events", json=body, headers=headers, timeout=30
+    ).status_code
 
 
 def keys_in(database: Path) -> set[str]:
@@ -155,6 +157,7 @@ def test_a_restored_server_has_the_events_of_the_backup(tmp_path: Path) -> None:
         again = httpx.get(
             f"{server.url}/v0/apiKeys/current",
             headers={"authorization": f"Bearer {KEY}"},
+            timeout=30,
         ).status_code
 
     assert (without_consent.code, ran.code) == (ExitCode.USAGE, ExitCode.DONE)

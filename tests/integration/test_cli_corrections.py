@@ -33,7 +33,7 @@ def events(server: BackgroundServer) -> list[str]:
     """Return the ids of events of 1, 2 and 4 dollars in October."""
     ids = []
     headers = {"authorization": f"Bearer {KEY}"}
-    with httpx.Client(base_url=server.url, headers=headers) as http:
+    with httpx.Client(base_url=server.url, headers=headers, timeout=30) as http:
         for day, amount in enumerate((1, 2, 4), 1):
             body = {
                 "type": "cost.ai",

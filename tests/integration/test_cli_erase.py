@@ -46,7 +46,7 @@ def server(tmp_path: Path) -> Iterator[BackgroundServer]:
 def client(server: BackgroundServer) -> httpx.Client:
     """Return a client with all permissions."""
     headers = {"authorization": f"Bearer {KEY}"}
-    return httpx.Client(base_url=server.url, headers=headers)
+    return httpx.Client(base_url=server.url, headers=headers, timeout=30)
 
 
 def event(number: int, customer: str) -> dict[str, Any]:

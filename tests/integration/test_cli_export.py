@@ -38,7 +38,7 @@ def server() -> Iterator[BackgroundServer]:
         words = ("metrics", "create", "ai", "--event-type", "cost.ai", "--by", "model")
         assert command_line.call(*words, *reaching(server)).code == ExitCode.DONE
         headers = {"authorization": f"Bearer {KEY}"}
-        with httpx.Client(base_url=server.url, headers=headers) as http:
+        with httpx.Client(base_url=server.url, headers=headers, timeout=30) as http:
             for day in range(1, 8):
                 body = {
                     "type": "cost.ai",

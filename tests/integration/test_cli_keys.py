@@ -43,7 +43,9 @@ class Place:
     def status(self, key: str) -> int:
         """Return the status of a request with ``key``."""
         headers = {"authorization": f"Bearer {key}"}
-        return httpx.get(f"{self.server.url}/v0/costs", headers=headers).status_code
+        return httpx.get(
+            f"{self.server.url}/v0/costs", headers=headers, timeout=30
+        ).status_code
 
 
 @pytest.fixture(params=["server", "file"])
@@ -150,7 +152,9 @@ def test_a_key_can_be_made_before_the_first_start(tmp_path: Path) -> None:
     with BackgroundServer(ServerSettings(port=0, database=database)) as server:
         key = json.loads(made.out)["key"]
         headers = {"authorization": f"Bearer {key}"}
-        current = httpx.get(f"{server.url}/v0/apiKeys/current", headers=headers).json()
+        current = httpx.get(
+            f"{server.url}/v0/apiKeys/current", headers=headers, timeout=30
+        ).json()
 
         assert server.api_key is None
     assert current["permissions"] == ["events:create"]

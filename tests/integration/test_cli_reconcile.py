@@ -66,7 +66,10 @@ def write(tmp_path: Path) -> Callable[..., str]:
 def post(server: BackgroundServer, path: str, body: Any) -> Any:  # noqa: ANN401 - JSON
     """Post to the server, and return its response."""
     response = httpx.post(
-        server.url + path, json=body, headers={"authorization": f"Bearer {KEY}"}
+        server.url + path,
+        json=body,
+        headers={"authorization": f"Bearer {KEY}"},
+        timeout=30,
     )
     assert response.status_code in {200, 201, 202}, response.text
     return response.json()
@@ -151,7 +154,9 @@ def test_corrections_count(server: BackgroundServer, write: Callable[..., str]) 
     spend(server, "2.5")
     voided, adjusted = spend(server, "9"), spend(server, "0.6")
     metric = httpx.get(
-        f"{server.url}/v0/costs", headers={"authorization": f"Bearer {KEY}"}
+        f"{server.url}/v0/costs",
+        headers={"authorization": f"Bearer {KEY}"},
+        timeout=30,
     ).json()["data"][0]["id"]
     post(server, f"/v0/events/{voided}/void", {"reason": "test"})
     body = {"costId": metric, "delta": "0.4", "reason": "test"}

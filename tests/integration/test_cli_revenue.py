@@ -74,7 +74,9 @@ def amounts(server: BackgroundServer, **words: str) -> dict[str, str]:
 def spend(server: BackgroundServer, customer: str, amount: str) -> None:
     """Post an event of October."""
     with httpx.Client(
-        base_url=server.url, headers={"authorization": f"Bearer {KEY}"}
+        base_url=server.url,
+        headers={"authorization": f"Bearer {KEY}"},
+        timeout=30,
     ) as http:
         if not http.get("/v0/costs").json()["data"]:
             metric = {

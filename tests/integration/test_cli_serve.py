@@ -83,7 +83,7 @@ def serving(*words: str, **variables: str) -> Iterator[Serving]:
 def status(url: str, key: str) -> int:
     """Return the status that a request with ``key`` gets."""
     headers = {"Authorization": f"Bearer {key}"}
-    return httpx.get(f"{url}/v0/costs", headers=headers).status_code
+    return httpx.get(f"{url}/v0/costs", headers=headers, timeout=30).status_code
 
 
 def test_first_start_shows_a_key_that_works_and_the_next_one_none(
@@ -191,9 +191,11 @@ def test_for_development_a_web_page_gets_no_access() -> None:
     """A browser would send its requests, also to a name that leads to this machine."""
     with serving("--dev", "--db", ":memory:") as server:
         url = f"{server.url}/v0/costs"
-        plain = httpx.get(url)
-        foreign = httpx.get(url, headers={"Origin": "https://attacker.example"})
-        rebound = httpx.get(url, headers={"Host": "attacker.example"})
+        plain = httpx.get(url, timeout=30)
+        foreign = httpx.get(
+            url, headers={"Origin": "https://attacker.example"}, timeout=30
+        )
+        rebound = httpx.get(url, headers={"Host": "attacker.example"}, timeout=30)
 
     assert plain.status_code == 200
     assert (foreign.status_code, rebound.status_code) == (403, 403)
@@ -368,7 +370,7 @@ def test_every_option_is_a_setting_and_help_tells_its_default() -> None:
 def test_access_log_shows_requests() -> None:
     """Off by default; the first thing to switch on when something does not arrive."""
     with serving("--db", ":memory:", "--access-log") as server:
-        httpx.get(f"{server.url}/healthz")
+        httpx.get(f"{server.url}/healthz", timeout=30)
         server.process.terminate()
         _, err = server.process.communicate(timeout=DEADLINE)
 

@@ -41,7 +41,7 @@ def server() -> Iterator[BackgroundServer]:
 
 def _api(server: BackgroundServer) -> httpx.Client:
     headers = {"authorization": "Bearer sk_test_1"}
-    return httpx.Client(base_url=server.url, headers=headers)
+    return httpx.Client(base_url=server.url, headers=headers, timeout=30)
 
 
 def _total(server: BackgroundServer, cost_id: str) -> Decimal:

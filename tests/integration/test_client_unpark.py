@@ -54,7 +54,10 @@ def test_events_follow_within_seconds_when_their_metric_is_created(
 
         headers = {"authorization": "Bearer k"}
         httpx.post(
-            f"{server.url}/v0/costs", json=_METRIC, headers=headers
+            f"{server.url}/v0/costs",
+            json=_METRIC,
+            headers=headers,
+            timeout=30,
         ).raise_for_status()
         ends, pause = time.monotonic() + 20, threading.Event()
         while (stats := client.stats()).delivered < 20 and time.monotonic() < ends:

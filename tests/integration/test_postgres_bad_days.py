@@ -471,7 +471,9 @@ def test_a_revoked_key_is_refused_by_the_other_server(url: str) -> None:
         thief = {"authorization": f"Bearer {made['key']}"}
 
         def status() -> int:
-            return httpx.get(f"{other.url}/v0/costs", headers=thief).status_code
+            return httpx.get(
+                f"{other.url}/v0/costs", headers=thief, timeout=30
+            ).status_code
 
         assert status() == 200
         revoked = client.delete(f"{one.url}/v0/apiKeys/{made['id']}")

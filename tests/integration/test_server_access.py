@@ -54,7 +54,7 @@ def running(**settings: Any) -> Iterator[BackgroundServer]:  # noqa: ANN401 - an
 def status(server: BackgroundServer, host: str) -> int:
     """Return the status of a request for a host name."""
     url = server.url.replace(ALL_ADDRESSES, "127.0.0.1")
-    return httpx.get(f"{url}/healthz", headers={"host": host}).status_code
+    return httpx.get(f"{url}/healthz", headers={"host": host}, timeout=30).status_code
 
 
 # -- names
@@ -97,7 +97,9 @@ def test_all_names_can_be_allowed() -> None:
 def test_a_refused_name_comes_with_the_remedy() -> None:
     """The usual cause is a new name of the operator's own."""
     with running() as server:
-        response = httpx.get(f"{server.url}/healthz", headers={"host": "costs.lan"})
+        response = httpx.get(
+            f"{server.url}/healthz", headers={"host": "costs.lan"}, timeout=30
+        )
 
     assert response.json()["code"] == "UNKNOWN_HOST"
     assert "--allowed-host costs.lan" in response.json()["message"]
@@ -130,14 +132,14 @@ def test_tls_serves_who_trusts_the_certificate(
     authority.configure_trust(trusting)
     with running(**certificate) as server:
         url = f"{server.url}/healthz"
-        response = httpx.get(url, verify=trusting)
+        response = httpx.get(url, verify=trusting, timeout=30)
 
         assert server.url.startswith("https://127.0.0.1:")
         assert response.status_code == 200
         with pytest.raises(httpx.ConnectError):
-            httpx.get(url, verify=ssl.create_default_context())
+            httpx.get(url, verify=ssl.create_default_context(), timeout=30)
         with pytest.raises(httpx.TransportError):
-            httpx.get(url.replace("https", "http"))
+            httpx.get(url.replace("https", "http"), timeout=30)
 
 
 def test_unfinished_handshakes_make_room(
@@ -259,7 +261,10 @@ def test_one_file_can_hold_certificate_and_key(
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     with running(tls_cert=both) as server:
-        assert httpx.get(f"{server.url}/healthz", verify=trusting).status_code == 200
+        assert (
+            httpx.get(f"{server.url}/healthz", verify=trusting, timeout=30).status_code
+            == 200
+        )
 
 
 def test_an_unusable_certificate_is_said_so(
@@ -335,7 +340,7 @@ def test_a_key_has_its_share_and_no_more() -> None:
 
         def ask(key: str) -> httpx.Response:
             headers = {"authorization": f"Bearer {key}"}
-            return httpx.get(f"{server.url}/v0/costs", headers=headers)
+            return httpx.get(f"{server.url}/v0/costs", headers=headers, timeout=30)
 
         first = [ask(KEY).status_code for _ in range(3)]
         refused = ask(KEY)

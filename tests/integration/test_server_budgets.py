@@ -351,7 +351,7 @@ def test_permissions_and_organizations_are_separate(
     put(http)
     reader = server.create_key("r", ["budgets:read"], namespace="org_reader")
     headers = {"authorization": f"Bearer {reader}"}
-    with httpx.Client(base_url=server.url, headers=headers) as other:
+    with httpx.Client(base_url=server.url, headers=headers, timeout=30) as other:
         assert done(other.get("/v0/budgets"))["data"] == []
         assert other.get("/v0/budgets/b1").status_code == 404
         body = {"name": "A", "limit": "1", "currency": "USD"}

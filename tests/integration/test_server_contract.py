@@ -185,7 +185,7 @@ def test_development_needs_no_key_and_counts_captured_types() -> None:
     settings = ServerSettings(port=0, database=":memory:", dev=True)
     with (
         BackgroundServer(settings) as server,
-        httpx.Client(base_url=server.url) as http,
+        httpx.Client(base_url=server.url, timeout=30) as http,
     ):
         accepted = [
             post(http, '{"amount":1}', type=kind).status_code
@@ -204,7 +204,7 @@ def test_events_that_no_metric_counts_are_listed() -> None:
     settings = ServerSettings(port=0, database=":memory:", dev=True)
     with (
         BackgroundServer(settings) as server,
-        httpx.Client(base_url=server.url) as http,
+        httpx.Client(base_url=server.url, timeout=30) as http,
     ):
         for kind, day in [
             (EVENT_TYPE, 1),
@@ -230,7 +230,7 @@ def test_development_takes_no_requests_of_foreign_web_pages() -> None:
     settings = ServerSettings(port=0, database=":memory:", dev=True)
     with (
         BackgroundServer(settings) as server,
-        httpx.Client(base_url=server.url) as http,
+        httpx.Client(base_url=server.url, timeout=30) as http,
     ):
         statuses = [
             http.get("/v0/costs", headers=headers).status_code
@@ -267,7 +267,7 @@ def test_a_metric_replaces_the_untouched_default_of_its_type() -> None:
     """Nothing is counted in two totals on the first day."""
     with serving(default_metrics=True) as server:
         headers = {"authorization": f"Bearer {API_KEY}"}
-        with httpx.Client(base_url=server.url, headers=headers) as http:
+        with httpx.Client(base_url=server.url, headers=headers, timeout=30) as http:
             before = metrics_of(http, EVENT_TYPE)
             changed = metrics_of(http, "cost.voice")
             http.patch(f"/v0/costs/{changed[0]}", json={"name": "Calls"})
@@ -288,13 +288,13 @@ def test_defaults_are_created_once(tmp_path: Path) -> None:
     headers = {"authorization": f"Bearer {API_KEY}"}
     with (
         BackgroundServer(settings) as server,
-        httpx.Client(base_url=server.url, headers=headers) as http,
+        httpx.Client(base_url=server.url, headers=headers, timeout=30) as http,
     ):
         [default] = metrics_of(http, EVENT_TYPE)
         assert http.delete(f"/v0/costs/{default}").status_code == 204
     with (
         BackgroundServer(settings) as server,
-        httpx.Client(base_url=server.url, headers=headers) as http,
+        httpx.Client(base_url=server.url, headers=headers, timeout=30) as http,
     ):
         assert metrics_of(http, EVENT_TYPE) == []
         assert len(metrics_of(http, "cost.voice")) == 1
@@ -316,7 +316,7 @@ def test_a_revoked_key_is_refused_by_the_next_request(
     """A key is revoked for a reason that cannot wait for a restart."""
     key = server.create_key("leaked", ["*"], namespace="org_leak")
     headers = {"authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=server.url, headers=headers) as http:
+    with httpx.Client(base_url=server.url, headers=headers, timeout=30) as http:
         before = http.get("/v0/costs").status_code
 
         server.revoke_key(key)
@@ -331,7 +331,7 @@ def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
     settings = ServerSettings(port=0, database=path, api_key=API_KEY)
     with BackgroundServer(settings) as server:
         headers = {"authorization": f"Bearer {API_KEY}"}
-        with httpx.Client(base_url=server.url, headers=headers) as http:
+        with httpx.Client(base_url=server.url, headers=headers, timeout=30) as http:
             create_cost(http)
         modes = {
             file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()
@@ -364,7 +364,7 @@ def test_large_headers_are_refused_before_they_are_kept(
         with suppress(OSError):
             assert connection.recv(1000).startswith(b"HTTP/1.1 431 ")
 
-    assert httpx.get(f"{server.url}/healthz").status_code == 200
+    assert httpx.get(f"{server.url}/healthz", timeout=30).status_code == 200
 
 
 def test_headers_within_the_limit_are_read_in_any_pieces(

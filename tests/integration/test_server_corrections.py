@@ -107,7 +107,7 @@ def books(server: BackgroundServer, clock: ManualClock) -> Iterator[Books]:
     organization = f"org_{next(_organizations)}"
     key = server.create_key("finance", ["*"], namespace=organization)
     headers = {"authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=server.url, headers=headers) as http:
+    with httpx.Client(base_url=server.url, headers=headers, timeout=30) as http:
         yield Books(http, clock)
 
 

@@ -31,7 +31,7 @@ def test_the_page_and_all_of_its_files_come_from_this_server(
     server: BackgroundServer,
 ) -> None:
     """A machine without the internet shows the same page."""
-    with httpx.Client(base_url=server.url) as http:
+    with httpx.Client(base_url=server.url, timeout=30) as http:
         page = http.get("/docs")
         files = re.findall(r'(?:src|href)="(/docs/[^"]+)"', page.text)
         answers = {name: http.get(name) for name in files}
@@ -52,7 +52,7 @@ def test_the_page_and_all_of_its_files_come_from_this_server(
 
 def test_only_known_files_are_served(server: BackgroundServer) -> None:
     """Neither others of the package nor of the machine."""
-    with httpx.Client(base_url=server.url) as http:
+    with httpx.Client(base_url=server.url, timeout=30) as http:
         other = http.get("/docs/oauth2-redirect.html")
         above = http.get("/docs/%2e%2e/__init__.py")
         plain = http.get("/docs/", headers={"accept-encoding": "identity"})

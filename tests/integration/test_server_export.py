@@ -36,7 +36,7 @@ def http(server: BackgroundServer) -> Iterator[httpx.Client]:
     organization = f"org_{next(_organizations)}"
     key = server.create_key("finance", ["*"], namespace=organization)
     headers = {"authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=server.url, headers=headers) as http:
+    with httpx.Client(base_url=server.url, headers=headers, timeout=30) as http:
         for name, event_type in (("AI", "cost.ai.inference"), ("OCR", "cost.ocr")):
             cost = {
                 "type": "metered",

@@ -151,7 +151,9 @@ def running(
             open_store=open_store,
         ) as server,
         httpx.Client(
-            base_url=server.url, headers={"authorization": f"Bearer {KEY}"}
+            base_url=server.url,
+            headers={"authorization": f"Bearer {KEY}"},
+            timeout=30,
         ) as http,
     ):
         yield Site(server, http, clock)
@@ -937,7 +939,10 @@ def test_a_request_without_a_known_key_is_a_401(
 ) -> None:
     """The batch header is there even so: it says nothing secret."""
     answer = httpx.post(
-        f"{refusing.server.url}/v0/events", json=event(), headers=header
+        f"{refusing.server.url}/v0/events",
+        json=event(),
+        headers=header,
+        timeout=30,
     )
 
     assert answer.status_code == 401
@@ -1052,14 +1057,14 @@ def test_a_trailing_slash_is_served_without_a_redirect(site: Site) -> None:
 
 def test_health_needs_no_key(refusing: Site) -> None:
     """Whatever watches the server should not hold one."""
-    answer = httpx.get(f"{refusing.server.url}/healthz")
+    answer = httpx.get(f"{refusing.server.url}/healthz", timeout=30)
 
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
 def test_the_api_describes_all_that_it_serves(refusing: Site) -> None:
     """Every reference resolves, and every path of the contract is there."""
-    document = httpx.get(f"{refusing.server.url}/openapi.json").json()
+    document = httpx.get(f"{refusing.server.url}/openapi.json", timeout=30).json()
 
     assert document["openapi"] == "3.1.0"
     assert {"/v0/events", "/v0/events/batch", "/v0/costs/{id}/summary"} <= set(
@@ -1130,7 +1135,9 @@ def test_no_log_line_holds_a_key(
     with caplog.at_level(logging.DEBUG), running(access_log=True) as site:
         site.create_cost()
         site.post()
-        httpx.get(f"{site.server.url}/v0/costs?limit=1", headers=site.http.headers)
+        httpx.get(
+            f"{site.server.url}/v0/costs?limit=1", headers=site.http.headers, timeout=30
+        )
 
     assert KEY not in caplog.text
     assert KEY not in repr(ServerSettings(api_key=KEY))

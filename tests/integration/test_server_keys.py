@@ -69,7 +69,7 @@ def running(**settings: Any) -> Iterator[Site]:  # noqa: ANN401 - any setting
     headers = {"authorization": f"Bearer {ADMIN}"}
     with (
         BackgroundServer(ServerSettings(**fields), clock=clock) as server,
-        httpx.Client(base_url=server.url, headers=headers) as http,
+        httpx.Client(base_url=server.url, headers=headers, timeout=30) as http,
     ):
         yield Site(server, clock, http)
 

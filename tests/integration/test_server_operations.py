@@ -34,7 +34,7 @@ def running(**settings: Any) -> Iterator[tuple[BackgroundServer, httpx.Client]]:
     headers = {"authorization": f"Bearer {KEY}"}
     with (
         BackgroundServer(ServerSettings(**fields)) as server,
-        httpx.Client(base_url=server.url, headers=headers) as http,
+        httpx.Client(base_url=server.url, headers=headers, timeout=30) as http,
     ):
         yield server, http
 
@@ -57,7 +57,7 @@ def event(number: int) -> dict[str, Any]:
 def test_probes_need_no_key_and_may_be_a_head(path: str) -> None:
     """Load balancers often send HEAD, and have no key."""
     with running() as (server, _):
-        get = httpx.get(server.url + path)
+        get = httpx.get(server.url + path, timeout=30)
         head = httpx.head(server.url + path)
 
     assert (get.status_code, head.status_code) == (200, 200)
@@ -75,7 +75,7 @@ def test_each_get_may_be_a_head() -> None:
 def test_the_version_is_that_of_the_package() -> None:
     """It is the first question of every report of a fault."""
     with running() as (server, _):
-        shown = httpx.get(f"{server.url}/version").json()["version"]
+        shown = httpx.get(f"{server.url}/version", timeout=30).json()["version"]
 
     assert shown == importlib.metadata.version("outlay")
 
@@ -114,11 +114,11 @@ def test_metrics_need_a_key_unless_they_are_public() -> None:
         headers = {"authorization": f"Bearer {scraper}"}
         url = f"{server.url}/metrics"
         statuses = [
-            httpx.get(url).status_code,
-            httpx.get(url, headers=headers).status_code,
+            httpx.get(url, timeout=30).status_code,
+            httpx.get(url, headers=headers, timeout=30).status_code,
         ]
     with running(public_metrics=True) as (server, _):
-        statuses.append(httpx.get(f"{server.url}/metrics").status_code)
+        statuses.append(httpx.get(f"{server.url}/metrics", timeout=30).status_code)
 
     assert statuses == [401, 200, 200]
 
@@ -142,7 +142,7 @@ def test_the_access_log_has_neither_query_nor_key() -> None:
     found = re.search(r"address +(\S+)", shown)
     assert found is not None
     headers = {"authorization": f"Bearer {KEY}"}
-    httpx.get(f"{found[1]}/v0/costs?productId=prod_secret", headers=headers)
+    httpx.get(f"{found[1]}/v0/costs?productId=prod_secret", headers=headers, timeout=30)
     process.terminate()
     _, err = process.communicate(timeout=DEADLINE)
 

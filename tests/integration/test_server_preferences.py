@@ -27,7 +27,7 @@ def site() -> Iterator[httpx.Client]:
     headers = {"authorization": f"Bearer {_KEY}"}
     with (
         BackgroundServer(settings) as server,
-        httpx.Client(base_url=server.url, headers=headers) as client,
+        httpx.Client(base_url=server.url, headers=headers, timeout=30) as client,
     ):
         yield client
 

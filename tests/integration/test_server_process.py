@@ -63,7 +63,9 @@ def server_process(database: Path) -> Iterator[tuple[subprocess.Popen[str], str]
 
 def client(url: str, key: str = KEY) -> httpx.Client:
     """Return a client of a server."""
-    return httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"})
+    return httpx.Client(
+        base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30
+    )
 
 
 def event(key: str) -> dict[str, Any]:

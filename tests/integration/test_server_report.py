@@ -676,6 +676,7 @@ def test_a_report_needs_the_permission_to_read_costs(books: Books) -> None:
         f"{books.server.url}/v0/costs/report",
         params={**JANUARY, "groupBy": "cost"},
         headers={"authorization": f"Bearer {key}"},
+        timeout=30,
     )
 
     assert answer.status_code == 403

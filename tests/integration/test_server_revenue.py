@@ -32,7 +32,7 @@ def http(server: BackgroundServer) -> Iterator[httpx.Client]:
     organization = f"org_{next(_organizations)}"
     key = server.create_key("finance", ["*"], namespace=organization)
     headers = {"authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=server.url, headers=headers) as http:
+    with httpx.Client(base_url=server.url, headers=headers, timeout=30) as http:
         yield http
 
 
@@ -340,7 +340,7 @@ def test_a_key_without_the_permission_sees_no_margin(
     del http
     key = server.create_key("costs", ["costs:read", "events:create"])
     headers = {"authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=server.url, headers=headers) as other:
+    with httpx.Client(base_url=server.url, headers=headers, timeout=30) as other:
         refused = [
             other.get("/v0/profitability", params=OCTOBER),
             other.get("/v0/revenue", params=OCTOBER),

@@ -65,7 +65,7 @@ class Ledger:
         self._server = server
         self._changed = changed
         headers = {"authorization": f"Bearer {KEY}"}
-        self._api = httpx.Client(base_url=server.url, headers=headers)
+        self._api = httpx.Client(base_url=server.url, headers=headers, timeout=30)
         self._api.post("/v0/costMetrics", json=_COST).raise_for_status()
 
     def settings(self, **others: object) -> dict[str, object]:

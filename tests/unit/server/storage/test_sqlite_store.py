@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 import pytest
@@ -147,6 +147,27 @@ def failing(path: Path, table: str) -> Iterator[None]:
     yield
     with closing(sqlite3.connect(path)) as other:
         other.execute("DROP TRIGGER full")
+
+
+def test_a_view_is_current_although_an_earlier_one_ended_in_an_error(
+    store: SqliteStore,
+) -> None:
+    """An error's traceback keeps rows that were not read, and they hold a snapshot."""
+    store.put_customers("org_a", {f"cus_{number}": "x" for number in range(9)}, START)
+
+    def fail() -> NoReturn:
+        with store.reading() as reader:
+            rows = reader.records("customers")
+            next(rows)
+            raise ValueError("a query was stopped")
+
+    with pytest.raises(ValueError, match="stopped") as kept:
+        fail()
+    store.put_customers("org_a", {"cus_new": "x"}, START)
+
+    with store.reading() as reader:
+        assert "cus_new" in reader.customer_names("org_a")
+    assert kept.tb is not None  # the traceback lives as long as the server's would
 
 
 def test_a_failed_append_keeps_nothing(store: SqliteStore, tmp_path: Path) -> None:

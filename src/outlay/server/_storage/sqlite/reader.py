@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     )
 
     from outlay.server._records import Erasure, Retention
+    from outlay.server._storage.sqlite.view_connection import ViewConnection
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -70,10 +71,10 @@ class SqliteReader(
 ):
     """One reading connection. Thread safety: one thread at a time."""
 
-    _connection: sqlite3.Connection
+    _connection: ViewConnection
     _product_order = "rowid"
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: ViewConnection) -> None:
         self._connection = connection
         self._remembered: dict[Hashable, Any] = {}
 
@@ -98,6 +99,8 @@ class SqliteReader(
             yield
         finally:
             self._remembered.clear()
+            # A statement in use would hold its snapshot, also after ROLLBACK.
+            self._connection.end_statements()
             self._connection.execute("ROLLBACK")
 
     def _once(

@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from outlay.server._errors import (
     DamagedDatabaseError,
@@ -17,9 +17,12 @@ from outlay.server._logs import UPDATE_LOGGER
 from outlay.server._storage.sql import budgets, corrections, ended_tokens, revenue
 from outlay.server._storage.sqlite import erasing, retention
 from outlay.server._storage.sqlite.file_lock import private_opener
+from outlay.server._storage.sqlite.view_connection import ViewConnection
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+ConnectionT = TypeVar("ConnectionT", bound=sqlite3.Connection)
 
 APPLICATION_ID: Final = 0x6F75_746C  # "outl" marks our files among SQLite files
 
@@ -231,7 +234,7 @@ def open_writer(path: Path, *, durable: bool) -> sqlite3.Connection:
         _check_single_name(path)
         if not path.exists():
             os.close(private_opener(str(path), os.O_CREAT | os.O_RDWR))
-        connection = _connect(path)
+        connection = _connect(path, sqlite3.Connection)
     except (OSError, sqlite3.Error) as error:
         raise unusable(path, error) from error
     try:
@@ -256,7 +259,7 @@ def open_beside(path: Path) -> sqlite3.Connection:
     """
     _check_single_name(path)
     try:
-        connection = _connect(path)
+        connection = _connect(path, sqlite3.Connection)
         try:
             _check_ours(connection, path)
         except BaseException:
@@ -282,14 +285,14 @@ def is_current(path: Path) -> bool:
 
 def open_checkpointer(path: Path, *, durable: bool) -> sqlite3.Connection:
     """Open a connection to ``path`` that copies its log."""
-    connection = _connect(path)
+    connection = _connect(path, sqlite3.Connection)
     _set_durability(connection, durable=durable)
     return connection
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
+def open_reader(path: Path) -> ViewConnection:
     """Open a connection to ``path`` that reads beside the writer."""
-    connection = _connect(path)
+    connection = _connect(path, ViewConnection)
     connection.execute("PRAGMA query_only = ON")
     connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
     return connection
@@ -309,13 +312,14 @@ def _check_single_name(path: Path) -> None:
         )
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, kind: type[ConnectionT]) -> ConnectionT:
     # Several threads use a connection, one at a time.
     return sqlite3.connect(
         path,
         timeout=_BUSY_SECONDS,
         isolation_level=_AUTOCOMMIT,
         check_same_thread=False,
+        factory=kind,
     )
 
 

@@ -33,12 +33,14 @@ from outlay.server._storage.event_filter import event_matcher
 from outlay.server._storage.event_store import EventFilter
 from outlay.server._storage.postgres.history import Place
 from outlay.server._storage.query_limit import QueryLimit
+from outlay.transport import TransportResponse
 from tests.support.clickhouse_server import (
     ClickHouseServer,
     new_database_url,
     shared_server,
 )
 from tests.support.questions import make_event
+from tests.support.servers import ScriptedServer
 from tests.support.stores import make_event as make_simple_event
 
 if TYPE_CHECKING:
@@ -209,6 +211,34 @@ def test_a_database_that_cannot_be_used_is_refused() -> None:
     other.close()
     with pytest.raises(HistoryUnavailableError, match="check that it runs"):
         migrate(Connection("clickhouse://user:secret@127.0.0.1:1/outlay"))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "name", "remedy"),
+    [
+        (403, 516, "AUTHENTICATION_FAILED", "refuses the user 'ann'; check the name, "),
+        (404, 192, "UNKNOWN_USER", "refuses the user 'ann'"),
+        (403, 497, "ACCESS_DENIED", "grant it ALL on the database"),
+        (500, 243, "NOT_ENOUGH_SPACE", "has a full disk; days stay in PostgreSQL"),
+        (500, 60, "UNKNOWN_TABLE", "failed: .*UNKNOWN_TABLE"),
+    ],
+)
+def test_an_error_of_clickhouse_is_a_sentence_without_the_password(
+    status: int, code: int, name: str, remedy: str
+) -> None:
+    """A stand-in sends what ClickHouse 26.9 does. chDB has no users."""
+    body = f"Code: {code}. DB::Exception: It is refused. ({name})".encode()
+    headers = {"X-ClickHouse-Exception-Code": str(code)}
+
+    with ScriptedServer(lambda _: TransportResponse(status, headers, body)) as server:
+        url = server.url.replace("http://", "clickhouse://ann:sec-ret@") + "/outlay"
+        with (
+            closing(Connection(url)) as connection,
+            pytest.raises(HistoryUnavailableError, match=remedy) as refused,
+        ):
+            connection.command("SELECT 1")
+
+    assert "sec-ret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

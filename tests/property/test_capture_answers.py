@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 tuple(libraries())  # registers the endpoints
 
 EXAMPLES: Final = settings(
-    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 REQUEST_IDS: Final = (

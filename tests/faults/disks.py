@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import resource
 import shutil
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,6 +119,7 @@ def _limited(
     client = Client(**settings)
     for number in range(count):
         if number == limit_at:
+            sys.dont_write_bytecode = True  # else an import could leave one cut short
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         tell.track(client, number)  # durable or not: it lives to ship it
     assert client.close(DEADLINE).complete

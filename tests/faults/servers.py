@@ -47,6 +47,7 @@ import resource, sys
 from pathlib import Path
 from outlay.server import ServerSettings, serve
 if sys.argv[3] != "0":
+    sys.dont_write_bytecode = True  # else an import could leave one cut short
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
 settings = ServerSettings(port=0, database=Path(sys.argv[1]), api_key=sys.argv[2])
 serve(settings, on_start=lambda started: print(started.url, flush=True))

@@ -194,6 +194,7 @@ journal = make_journal(Path(os.environ["SPILL"]))
 for number in range(20):
     journal.append(payload(number))
 events = take_all(journal)
+sys.dont_write_bytecode = True  # else an import could leave a compiled file cut short
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 for event in events:
     journal.move_to_dead_letters(event, "dead", "rejected", "no")

@@ -35,8 +35,10 @@ class BudgetStatus(NamedTuple):
 
     Attributes:
         budget_id: The budget's id.
+        name: The budget's name for people.
         limit: The limit of the period.
         spent: The costs of the period, exact.
+        currency: The currency of the limit and of the costs, ISO 4217.
         share: The costs in percent of the limit, rounded to hundredths.
         start: The start of the period.
         end: The end of the period, which does not count.

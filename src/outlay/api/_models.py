@@ -189,12 +189,18 @@ class CostMetric(_Response):
 
     Attributes:
         id: The id, such as ``cst_1f``.
+        name: The name for people.
+        currency: The currency of the cost, ISO 4217.
         unit_cost: The cost of one unit, in major units of ``currency``.
+        event_type: The type of the events that it totals. None: it totals none.
         aggregation: The way in which values become a quantity. None: there is none.
         value_property: The JSONPath of the value inside the data of an event.
+        unit: The name of the unit, for people.
         group_by: The JSONPath of each dimension.
         product_id: The product to which the metric belongs.
         merchant_id: The organization.
+        created_at: The time of its creation. None if the server does not report it.
+        updated_at: The time of its last change. None for the same reason.
     """
 
     id: str
@@ -257,6 +263,8 @@ class SummaryGroup(_Response):
 
     Attributes:
         dimensions: The value of each dimension, by the name that the call gave.
+        quantity: The quantity. None if no event has a value to average.
+        cost: The cost, in the summary's currency.
     """
 
     dimensions: dict[str, str]
@@ -301,6 +309,7 @@ class PriorPeriod(_Response):
     """The cost of a group in the period of the same length before.
 
     Attributes:
+        cost: The cost, in the report's currency.
         change_percent: The change since then. None if the group cost nothing.
     """
 
@@ -314,8 +323,11 @@ class ReportGroup(_Response):
     Attributes:
         key: The metric's id, the customer, or the dimension's value.
         label: A name for people.
+        total: The cost, in the report's currency.
+        quantity: The quantity.
         percent_of_total: The share of the total, from 0 to 100.
         is_other: Whether it stands for all groups after the page.
+        unit: The unit of the quantity. None without one unit for all.
         prior_period: The period before, if the call asked for it.
     """
 
@@ -341,6 +353,8 @@ class Report(_Response):
     """The totals of several cost metrics over a period, ranked by group.
 
     Attributes:
+        currency: The currency of all amounts, ISO 4217.
+        group_by: The kind of the groups, as the call named it.
         total: The sum over all groups, shown or not.
         quantity: The quantity over all groups.
         groups: The groups of the page.
@@ -378,7 +392,12 @@ class ProfitabilityRow(_Response):
 
     Attributes:
         customer_id: The customer. The live service names the last row ``other``.
+        customer_name: The customer's name for people, or ''.
+        revenue: The revenue, in the currency of the response.
+        cost: The costs, in the same currency.
+        profit: The revenue without the costs.
         margin_percent: The profit in percent of the revenue. None without revenue.
+        trend: The profit by window. None if the server does not report it.
         is_other: Whether it stands for all customers after the first ones.
     """
 
@@ -396,6 +415,7 @@ class Profitability(_Response):
     """The revenue, the costs and the profit of customers.
 
     Attributes:
+        currency: The currency of all amounts, ISO 4217.
         rows: The customers, the most profitable first.
         warnings: The parts that the figures leave out, with the reasons.
     """
@@ -457,6 +477,8 @@ class EventReceipt(_Response):
     """The proof of an event's receipt.
 
     Attributes:
+        idempotency_key: The event's key.
+        received_at: The time of receipt.
         key_ends_at: The time until which the server takes the key for a duplicate.
     """
 
@@ -470,6 +492,8 @@ class EventUse(_Response):
 
     Attributes:
         cost_id: The metric's id.
+        name: The metric's name for people.
+        currency: The metric's currency, ISO 4217.
         excluded: The reason for which the event does not count, or None.
         quantity: The quantity of the event alone. None if the metric does not add up.
         cost: The cost of the event alone. None for the same reason.
@@ -543,6 +567,9 @@ class BudgetState(_Response):
     """The costs of a budget in its current period.
 
     Attributes:
+        period: The current period.
+        spent: The costs of the period, exact, in the budget's currency.
+        remaining: The limit without the costs. Below zero if the costs are higher.
         share: The costs in percent of the limit, rounded to hundredths.
         passed: The thresholds that were passed in the period.
         warnings: The cost metrics that do not count, and why.
@@ -584,7 +611,17 @@ class Webhook(_Response):
     """An address that receives messages about budgets.
 
     Attributes:
+        id: The id.
+        url: The address.
         status: ``ok``, ``failing`` or ``disabled``.
+        waiting_messages: The number of messages that are not delivered yet.
+        failures: The number of failed attempts in a row.
+        created_at: The time of its creation.
+        last_error: The reason of the last failure. None after a success.
+        failing_since: The time of the first failure in a row. None after a success.
+        delivered_at: The time of the last delivery. None if there was none.
+        next_attempt_at: The time of the next attempt. None if none is planned.
+        disabled_at: The time at which it was disabled. None if it is not.
         old_secret_ends_at: The time until which the secret before signs as well. Each
             earlier one ends a day after its own replacement.
         secret: The secret of the signatures. Only a new webhook or secret shows it.

@@ -167,12 +167,12 @@ def too_many_groups(most: int) -> HttpProblem:
     )
 
 
-def seam_names(metric: CompiledMetric, names: Iterable[str]) -> frozenset[str]:
+def stored_names(metric: CompiledMetric, names: Iterable[str]) -> frozenset[str]:
     """Return the names of dimensions as the store has them.
 
     A metric may have a dimension of its own with the name of the customer's.
     """
-    return frozenset(_seam_name(metric, name) for name in names)
+    return frozenset(_stored_name(metric, name) for name in names)
 
 
 def event_filter(
@@ -191,13 +191,13 @@ def event_filter(
         HttpProblem: 400, because a name is not a dimension of the cost.
     """
     select_dimensions(metric, "filterGroupBy", wanted)
-    where = {_seam_name(metric, name): values for name, values in wanted.items()}
+    where = {_stored_name(metric, name): values for name, values in wanted.items()}
     if customer is not None:
         only = frozenset([customer])
         where[CUSTOMER_NAME] = where.get(CUSTOMER_NAME, only) & only
     return where
 
 
-def _seam_name(metric: CompiledMetric, name: str) -> str:
+def _stored_name(metric: CompiledMetric, name: str) -> str:
     is_customer = name == CUSTOMER_DIMENSION and name not in metric.names
     return CUSTOMER_NAME if is_customer else name

@@ -13,8 +13,8 @@ from outlay.server._services.billable_metrics import get_billable_metric
 from outlay.server._services.breakdown import (
     TimeWindow,
     event_filter,
-    seam_names,
     select_dimensions,
+    stored_names,
     window_at,
 )
 from outlay.server._storage.event_store import EventFilter
@@ -140,7 +140,7 @@ class _MeterBuilder:
         """Return the meter."""
         total = self._cells(frozenset(), None, lambda _: _Cell())
         meter = MeterResponse(self._metric.cost.id, _value(total.get(_Cell())))
-        names = seam_names(self._metric, self._selection.names)
+        names = stored_names(self._metric, self._selection.names)
         if not names and self._window is None:
             return meter
         cells = self._cells(names, self._window, self._cell)

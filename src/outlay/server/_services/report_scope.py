@@ -14,8 +14,8 @@ from outlay.server._metering.metric import (
 from outlay.server._records import Aggregation
 from outlay.server._services.breakdown import (
     event_filter,
-    seam_names,
     select_dimensions,
+    stored_names,
     unknown_dimension,
 )
 from outlay.server._services.ranking import ZERO_AMOUNT, Amount
@@ -219,7 +219,7 @@ def _grouping(
     if group_by not in {CUSTOMER_DIMENSION, *metric.names}:
         return frozenset(), lambda _: ""
     values = select_dimensions(metric, "groupBy", [group_by]).values
-    names = seam_names(metric, [group_by])
+    names = stored_names(metric, [group_by])
     return names, lambda contribution: values(contribution)[0]
 
 

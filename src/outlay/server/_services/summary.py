@@ -19,8 +19,8 @@ from outlay.server._services.breakdown import (
     accumulate,
     boundary_text,
     event_filter,
-    seam_names,
     select_dimensions,
+    stored_names,
     window_at,
 )
 from outlay.server._services.costs import get_cost
@@ -95,7 +95,7 @@ class _SummaryBuilder:
 
     def _groups(self) -> dict[tuple[str, ...], Accumulator]:
         """Return the groups, and accumulate the total."""
-        names = seam_names(self._metric, self._selection.names)
+        names = stored_names(self._metric, self._selection.names)
         return accumulate(self._metric, self._by_group(names), self._max_groups)
 
     def _by_group(

@@ -121,6 +121,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--host", help="address to listen on (default: 127.0.0.1)")
     add("--port", type=int, help="port to listen on; 0 takes any (default: 4600)")
+    _add_stores(parser)
+    _add_access(parser)
+    _add_network(parser)
+    _add_rules(parser)
+
+
+def _add_stores(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--db",
         dest="database",
@@ -146,6 +154,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="ClickHouse database to which days that are over move from --store, as "
         f"clickhouse://host/name; set a URL with a password in {HISTORY_VARIABLE}",
     )
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--api-key-file",
         dest="api_key",
@@ -170,6 +182,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="host name of the server in URLs, besides localhost, --host and IP "
         "addresses; '*' allows all; may be repeated",
     )
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--webhook-network",
         dest="webhook_networks",
@@ -190,6 +206,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="private key of the certificate (default: in the file of the certificate)",
     )
+
+
+def _add_rules(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--rate-limit",
         type=float,

@@ -196,6 +196,17 @@ def run(arguments: argparse.Namespace) -> int:
         "message": "" if outcome.code is ExitCode.DONE else message,
         "earlierDelivered": stats.delivered - (outcome.code is ExitCode.DONE),
     }
+    _print(arguments, result, outcome)
+    return outcome.code
+
+
+def _print(
+    arguments: argparse.Namespace, result: Mapping[str, Any], outcome: TrackResult
+) -> None:
+    """Print the result, or the reason that this fails.
+
+    The exit code must say the outcome. On another one, a script tracks again.
+    """
     try:
         if arguments.format:
             print_data(arguments.format, result, [result])
@@ -203,10 +214,8 @@ def run(arguments: argparse.Namespace) -> int:
             _print_result(result, outcome, has_id=arguments.operation_id is not None)
         sys.stdout.flush()
     except (OutputError, BrokenPipeError) as error:
-        # The exit code must tell the outcome: on another one, a script tracks again.
         discard_output()
         print(f"outlay: {error}", file=sys.stderr)
-    return outcome.code
 
 
 class EventResponse(NamedTuple):

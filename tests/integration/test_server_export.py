@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 from decimal import Decimal
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -175,6 +176,33 @@ def test_focus_rows_have_quantities_customers_and_the_status_of_amounts(
     assert correction["BilledCost"] == "-8"
     assert correction["ConsumedQuantity"] == ""
     assert {row["InvoiceId"] for row in found} == {""}
+
+
+def test_focus_rows_of_a_metric_that_has_the_origin_of_amounts_are_the_same(
+    http: httpx.Client,
+) -> None:
+    """Its totals by the day have the origin, so that no event is read again."""
+    voided = spend(http, "8", 5, provenance="priced")
+    http.post(f"/v0/events/{voided}/void", json={"reason": "test"})
+    before = rows(http, dataset="focus")
+    for cost in http.get("/v0/costs").json()["data"]:
+        dimensions = {"a": "$.provenance", "provider": "$.provider"}
+        changed = http.patch(f"/v0/costs/{cost['id']}", json={"groupBy": dimensions})
+        assert changed.status_code == 200, changed.text
+    after = rows(http, dataset="focus")
+
+    tags = [json.loads(row.pop("Tags")) for row in after]
+    for row in before:
+        del row["Tags"]
+    by_charge = itemgetter("ChargePeriodStart", "ChargeCategory", "x_AmountStatus")
+    assert sorted(after, key=by_charge) == sorted(before, key=by_charge)
+    assert sorted(one.get("a", "") for one in tags) == [
+        "",
+        "manual",
+        "priced",
+        "priced",
+        "priced",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from outlay.server._metering.metric import Accumulator
-    from outlay.server._records import ReceivedEvent
+    from outlay.server._records import CostMetric, ReceivedEvent
     from outlay.server._storage.store import Reader
     from outlay.server._wire.export_models import ExportQuery
 
@@ -87,8 +87,9 @@ class TotalKind(NamedTuple):
 
     Attributes:
         rows_of: A function that returns the rows of a total.
-        more_dimensions: The JSONPath of dimensions that metrics do not have, by name.
-            With any, the events are read instead of the rollups.
+        more_dimensions: The JSONPath of dimensions that rows need, by name. Of a metric
+            without a dimension of this path, the events are read instead of the
+            rollups, which is slow.
     """
 
     rows_of: Callable[[GroupTotal], Sequence[Row]]
@@ -176,12 +177,11 @@ def total_page(
     """
     rows: list[Row] = []
     is_corrected = has_corrections(reader, namespace, query.as_of)
-    window = Window.MINUTE if kind.more_dimensions else Window.DAY
     last = now if is_corrected else None
     for metric, day in _days(reader, namespace, query, kind.more_dimensions, last):
         if len(rows) >= query.limit:
             return RowPage(rows, f"{metric.cost.id}_{day}")
-        source = _Source(reader, metric, query, window)
+        source = _Source(reader, metric, query, kind.more_dimensions)
         for total in _totals(source, day, is_corrected=is_corrected):
             rows += kind.rows_of(total)
     return RowPage(rows, None)
@@ -234,7 +234,9 @@ def _days(
     after = _place(query.cursor)
     is_after = after is None
     detailed = [
-        msgspec.structs.replace(cost, group_by={**cost.group_by, **more_dimensions})
+        msgspec.structs.replace(
+            cost, group_by={**cost.group_by, **_missing(cost, more_dimensions)}
+        )
         for cost in costs
     ]
     for metric in filter(None, map(compile_metric, detailed)):
@@ -267,7 +269,35 @@ class _Source(NamedTuple):
     reader: Reader
     metric: CompiledMetric
     query: ExportQuery
-    window: Window
+    more_dimensions: Mapping[str, str]
+
+    @property
+    def window(self) -> Window:
+        """The window of contributions. Within minutes, they come from the events."""
+        is_extended = any(name in self.metric.names for name in self.more_dimensions)
+        return Window.MINUTE if is_extended else Window.DAY
+
+    @property
+    def aliases(self) -> dict[str, int]:
+        """The needed dimensions that the metric has under another name.
+
+        Each has the position of its value.
+        """
+        positions = {
+            self.metric.cost.group_by[name]: position
+            for position, name in enumerate(self.metric.names)
+        }
+        return {
+            name: positions[path]
+            for name, path in self.more_dimensions.items()
+            if name not in self.metric.names
+        }
+
+
+def _missing(cost: CostMetric, more_dimensions: Mapping[str, str]) -> dict[str, str]:
+    """Return the dimensions whose paths a metric has under no name."""
+    known = set(cost.group_by.values())
+    return {name: path for name, path in more_dimensions.items() if path not in known}
 
 
 def _totals(source: _Source, day: int, *, is_corrected: bool) -> Iterator[GroupTotal]:
@@ -275,7 +305,8 @@ def _totals(source: _Source, day: int, *, is_corrected: bool) -> Iterator[GroupT
     metric = source.metric
     net = _groups(source, day, gross=False)
     gross = _groups(source, day, gross=True) if is_corrected else net
-    names = tuple(metric.names)
+    aliases = source.aliases
+    names = (*metric.names, *aliases)
     unit_cost = metric.cost.unit_cost
     is_money = unit_cost == 1  # then the quantity is the cost, to the last digit
     for key in sorted({**net, **gross}):
@@ -290,7 +321,9 @@ def _totals(source: _Source, day: int, *, is_corrected: bool) -> Iterator[GroupT
             metric,
             day * DAY,
             key[0],
-            _dimensions(names, key[1:]),
+            _dimensions(
+                names, (*key[1:], *[key[1 + place] for place in aliases.values()])
+            ),
             0 if total is None else total.events,
             quantity,
             cost,

@@ -214,7 +214,7 @@ _AUTOCOMMIT: Final = None
 # and a request can wait behind another one.
 _BUSY_SECONDS: Final = 2.0
 _CACHE_KIB: Final = 65_536  # holds the day's receipts and the newest rollups
-_READER_CACHE_KIB: Final = 16_384  # holds what a page of the dashboard reads and sorts
+_READER_CACHE_KIB: Final = 8192  # of each reader; holds what a page reads
 
 log: Final = logging.getLogger(UPDATE_LOGGER)
 

@@ -111,7 +111,7 @@ def test_the_page_has_the_figures_of_the_command_line(
             {},
             {"bill": ("x.csv", b"a" * (17 << 20), "text/csv")},
             413,
-            "have more than 16 MB; use 'outlay revenue import'",
+            "have more than 16 MB; use &#39;outlay revenue import",
         ),
         (
             {},

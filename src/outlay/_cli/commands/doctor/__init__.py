@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from outlay._cli.commands.doctor.checks import Level, check_all
+from outlay._cli.commands.doctor.checks import check_all
+from outlay._cli.commands.doctor.findings import Level
 from outlay._cli.exit_codes import ExitCode
 from outlay._cli.journal_options import add_journal_options
 from outlay._cli.options import add_format_options
@@ -14,7 +15,7 @@ from outlay._cli.output import print_data, print_labelled
 if TYPE_CHECKING:
     import argparse
 
-    from outlay._cli.commands.doctor.checks import Finding
+    from outlay._cli.commands.doctor.findings import Finding
 
 _DESCRIPTION: Final = """\
 Check the settings, the journal's folder and its events, the clock and the server. The

@@ -89,6 +89,7 @@ def test_metrics_count_events_and_requests() -> None:
         for number in (1, 2, 2):
             http.post("/v0/events", json=event(number))
         http.post("/v0/events", json={})
+        http.post("/v0/events/batch", json={"events": []})
         http.get("/v0/costs/cst_1")
         http.get("/v0/costs/cst_2")
         http.get("/no/such/path")
@@ -99,7 +100,7 @@ def test_metrics_count_events_and_requests() -> None:
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert lines['outlay_events_total{outcome="accepted"}'] == "2.0"
     assert lines['outlay_events_total{outcome="duplicate"}'] == "1.0"
-    assert lines['outlay_events_total{outcome="refused"}'] == "1.0"
+    assert lines['outlay_events_total{outcome="refused"}'] == "2.0"
     assert lines["outlay_waiting_events"] == "0.0"
     assert float(lines["outlay_database_bytes"]) > 0
     assert lines[count + '{method="GET",route="/v0/costs/{id}",status="404"}'] == "2.0"

@@ -105,15 +105,6 @@ class ServerCore:
         self.erasures = ErasureService(self.store, self.commits, self.now)
         self.retention = RetentionService(self.store, self.commits)
         self.keys = KeyService(self.store, self.commits, self.auth, self.now)
-        self.ingest = IngestService(
-            self.store, self.commits, self.auth, settings, self.now
-        )
-        self.costs = CostService(
-            self.store, self.commits, self.auth, settings, self.now
-        )
-        self.billable = BillableMetricService(
-            self.store, self.commits, self.auth, self.costs, self.now
-        )
         services = QueryServices(self.store, settings.default_currency)
         self.summaries, self.reports = services.summaries, services.reports
         self.queries = QueryPool(
@@ -121,7 +112,32 @@ class ServerCore:
             timeout=settings.query_timeout,
             reopen=self.store.reopener(),
         )
-        self.corrections = CorrectionService(self.store, self.commits, self.now)
+        self._open_budgets()
+        self.ingest = IngestService(
+            self.store,
+            self.commits,
+            self.auth,
+            settings,
+            self.now,
+            on_stored=self.budget_watch.note,
+        )
+        self.costs = CostService(
+            self.store,
+            self.commits,
+            self.auth,
+            settings,
+            self.now,
+            on_change=self.budget_watch.note_corrected,
+        )
+        self.billable = BillableMetricService(
+            self.store, self.commits, self.auth, self.costs, self.now
+        )
+        self.corrections = CorrectionService(
+            self.store,
+            self.commits,
+            self.now,
+            on_change=self.budget_watch.note_corrected,
+        )
         self.revenue = RevenueService(self.store, self.commits, self.now)
         self.profitability = services.profitability
         self.sessions = Sessions(
@@ -134,7 +150,7 @@ class ServerCore:
             self.ingest.counts, self.commits.waiting_events, self.store.stored_bytes
         )
         self.telemetry.add(self._store_metrics)
-        self._open_budgets()
+        self.telemetry.add(lambda: budget_metrics(self.budget_watch, self.webhooks))
         self._opened = True
         self._ensure_default_metrics()
         self._ensure_key()
@@ -152,10 +168,6 @@ class ServerCore:
         self.budgets = BudgetService(
             self.store, self.commits, self.now, self.budget_watch.note_all
         )
-        self.ingest.stored.append(self.budget_watch.note)
-        self.corrections.corrected.append(self.budget_watch.note_corrected)
-        self.costs.changed.append(self.budget_watch.note_corrected)
-        self.telemetry.add(lambda: budget_metrics(self.budget_watch, self.webhooks))
 
     async def start(self) -> None:
         """Start the commit thread, on the running event loop."""

@@ -50,17 +50,25 @@ if TYPE_CHECKING:
 class CorrectionService:
     """Corrects events and closes periods. Thread safety: the event loop's thread.
 
-    Attributes:
-        corrected: The functions that are called with the organization of each change.
+    Args:
+        store: The store.
+        commits: The thread that writes.
+        now: The source of the time, in microseconds since 1970.
+        on_change: A function that is called with the organization of each change.
     """
 
     def __init__(
-        self, store: Store, commits: CommitThread, now: Callable[[], int]
+        self,
+        store: Store,
+        commits: CommitThread,
+        now: Callable[[], int],
+        *,
+        on_change: Callable[[str], None],
     ) -> None:
         self._store = store
         self._commits = commits
         self._now = now
-        self.corrected: list[Callable[[str], None]] = []
+        self._on_change = on_change
 
     async def void(
         self, key: ApiKey, event_id: str, body: VoidBody
@@ -130,12 +138,8 @@ class CorrectionService:
         )
         if correction is None:
             raise not_found("event", event_id)
-        self._call_back(key)
+        self._on_change(key.namespace)
         return correction_response(correction)
-
-    def _call_back(self, key: ApiKey) -> None:
-        for call in self.corrected:
-            call(key.namespace)
 
     async def _prepare(self, key: ApiKey, event_ids: Collection[str]) -> None:
         """Read old events in another thread, so that no post waits for them."""
@@ -177,7 +181,7 @@ class CorrectionService:
         await self._commits.run(
             lambda: self._store.correct(key.namespace, ids, decide_one, now)
         )
-        self._call_back(key)
+        self._on_change(key.namespace)
         fresh = sum(is_fresh.values())
         return CorrectionsResponse(
             body.dry_run, len(ids), fresh, len(ids) - fresh, page.cursor

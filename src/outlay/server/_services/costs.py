@@ -12,7 +12,6 @@ import msgspec
 from outlay.server._metering.decimals import format_plain
 from outlay.server._records import ApiKey, CostMetric, Product
 from outlay.server._services.default_metrics import is_untouched_default
-from outlay.server._services.writing import WritingService
 from outlay.server._storage.page import Page
 from outlay.server._wire.problems import (
     FieldError,
@@ -39,9 +38,12 @@ from outlay.server._wire.response_models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from outlay.server._storage.store import Reader
+    from outlay.server._services.auth import Authenticator
+    from outlay.server._settings import ServerSettings
+    from outlay.server._storage.commit_thread import CommitThread
+    from outlay.server._storage.store import Reader, Store
 
 DEFAULT_PRODUCT: Final = "prod_default"
 """The product of a cost metric in the older form, which cannot name one."""
@@ -52,11 +54,36 @@ MAX_METRICS_OF_TYPE: Final = 50
 _ID_BYTES: Final = 12
 
 
-class CostService(WritingService):
+class CostService:
     """Creates, lists, changes and deletes costs and products.
 
     Thread safety: the event loop's thread.
+
+    Args:
+        store: The store.
+        commits: The thread that writes.
+        auth: The authenticator, which knows the organizations.
+        settings: The server's settings.
+        now: The source of the time, in microseconds since 1970.
+        on_change: A function that is called with the organization of each change.
     """
+
+    def __init__(
+        self,
+        store: Store,
+        commits: CommitThread,
+        auth: Authenticator,
+        settings: ServerSettings,
+        now: Callable[[], int],
+        *,
+        on_change: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._commits = commits
+        self._auth = auth
+        self._settings = settings
+        self._now = now
+        self._on_change = on_change
 
     async def create(self, key: ApiKey, body: CostCreate) -> CostResponse:
         """Store a new cost. Earlier events count as well."""
@@ -147,7 +174,7 @@ class CostService(WritingService):
         )
         if cost is None:
             raise not_found("cost", cost_id)
-        self._call_back(key.namespace)
+        self._on_change(key.namespace)
         return cost_response(cost)
 
     async def delete(self, key: ApiKey, cost_id: str) -> None:
@@ -157,7 +184,7 @@ class CostService(WritingService):
         )
         if not deleted:
             raise not_found("cost", cost_id)
-        self._call_back(key.namespace)
+        self._on_change(key.namespace)
 
     async def create_product(self, key: ApiKey, body: ProductCreate) -> ProductResponse:
         """Store a new product."""

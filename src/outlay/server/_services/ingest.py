@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from outlay.server._records import ApiKey, Event, IngestResult
@@ -20,7 +19,6 @@ from outlay.server._services.event_checks import (
 )
 from outlay.server._services.event_ids import EventIds
 from outlay.server._services.ingest_activity import ActivityLog
-from outlay.server._services.writing import WritingService
 from outlay.server._wire.problems import (
     HttpProblem,
     malformed_body,
@@ -41,6 +39,11 @@ if TYPE_CHECKING:
 
     import msgspec
 
+    from outlay.server._services.auth import Authenticator
+    from outlay.server._settings import ServerSettings
+    from outlay.server._storage.commit_thread import CommitThread
+    from outlay.server._storage.store import Store
+    from outlay.server._wire.response_models import EventBody
 
 log = logging.getLogger("outlay.server")
 
@@ -62,27 +65,41 @@ class IngestCounts:
     refused: int = 0
 
 
-class IngestService(WritingService):
-    """Accepts events. Thread safety: the event loop's thread."""
+class IngestService:
+    """Accepts events. Thread safety: the event loop's thread.
 
-    @cached_property
-    def _ids(self) -> EventIds:
-        return EventIds()
+    Args:
+        store: The store.
+        commits: The thread that writes.
+        auth: The authenticator, which knows the organizations.
+        settings: The server's settings.
+        now: The source of the time, in microseconds since 1970.
+        on_stored: A function that is called with an organization and its new events.
 
-    @cached_property
-    def counts(self) -> IngestCounts:
-        """The counts since the start."""
-        return IngestCounts()
+    Attributes:
+        counts: The counts since the start.
+        activity: The counts of each organization.
+    """
 
-    @cached_property
-    def activity(self) -> ActivityLog:
-        """The newest refusals of each organization."""
-        return ActivityLog(self._now)
-
-    @cached_property
-    def stored(self) -> list[Callable[[str, Iterable[Event]], None]]:
-        """The functions that are called with an organization and its new events."""
-        return []
+    def __init__(
+        self,
+        store: Store,
+        commits: CommitThread,
+        auth: Authenticator,
+        settings: ServerSettings,
+        now: Callable[[], int],
+        *,
+        on_stored: Callable[[str, Iterable[Event]], None],
+    ) -> None:
+        self._store = store
+        self._commits = commits
+        self._auth = auth
+        self._settings = settings
+        self._now = now
+        self._on_stored = on_stored
+        self._ids = EventIds()
+        self.counts = IngestCounts()
+        self.activity = ActivityLog(now)
 
     async def ingest_event(
         self, key: ApiKey, body: bytes
@@ -92,6 +109,7 @@ class IngestService(WritingService):
         Raises:
             HttpProblem: The event was refused.
         """
+        now = self._now()
         try:
             check_utf8(body)
             if body.lstrip()[:1] == b"[":
@@ -99,12 +117,10 @@ class IngestService(WritingService):
                     "send one event here, as a JSON object; "
                     "send several to /v0/events/batch"
                 )
-            now = self._now()
             [event_id] = self._ids.draw(1, now)
             event = self._parse_event(key, body, event_id, now)
         except HttpProblem as problem:
-            self.counts.refused += 1
-            self.activity.of(key.namespace).refuse(problem, self._now())
+            self._refuse(key, problem, now)
             raise
         [result] = await self._commits.append([event])
         self._count(key, [result], now)
@@ -126,18 +142,21 @@ class IngestService(WritingService):
         """
         events: list[Event] = []
         failed: list[BatchFailure] = []
-        bodies = self._decode_batch(body)
         now = self._now()
+        try:
+            bodies = self._decode_batch(body)
+        except HttpProblem as problem:
+            self._refuse(key, problem, now)
+            raise
         for raw, event_id in zip(bodies, self._ids.draw(len(bodies), now), strict=True):
             try:
                 events.append(self._parse_event(key, raw, event_id, now))
             except HttpProblem as problem:
                 index = len(events) + len(failed)
                 failed.append(_failure(index, raw, problem))
-                self.activity.of(key.namespace).refuse(problem, now)
+                self._refuse(key, problem, now)
         results = await self._commits.append(events) if events else []
         duplicates = self._count(key, results, now)
-        self.counts.refused += len(failed)
         return BatchResponse(
             [] if minimal else [_event_response(result.event) for result in results],
             failed,
@@ -169,11 +188,7 @@ class IngestService(WritingService):
         body, at, data, fields = check_event(
             raw, now, strict_timestamps=settings.strict_timestamps
         )
-        self._auth.check_namespace(key, "namespace", body.namespace)
-        if not self._store.has_metric_for(
-            key.namespace, body.type
-        ) and not settings.accepts_unmatched(body.type):
-            raise unmatched_event_type(body.type)
+        self._admit(key, body)
         return Event(
             event_id,
             key.namespace,
@@ -187,6 +202,19 @@ class IngestService(WritingService):
             data,
             fields,
         )
+
+    def _admit(self, key: ApiKey, body: EventBody) -> None:
+        """Refuse an event of another organization, or one that no metric reads."""
+        self._auth.check_namespace(key, "namespace", body.namespace)
+        if not self._store.has_metric_for(
+            key.namespace, body.type
+        ) and not self._settings.accepts_unmatched(body.type):
+            raise unmatched_event_type(body.type)
+
+    def _refuse(self, key: ApiKey, problem: HttpProblem, now: int) -> None:
+        """Count an event, or a batch that cannot be read, as refused."""
+        self.counts.refused += 1
+        self.activity.of(key.namespace).refuse(problem, now)
 
     def _count(self, key: ApiKey, results: Sequence[IngestResult], now: int) -> int:
         """Count the results, and return the number of duplicates."""
@@ -204,10 +232,9 @@ class IngestService(WritingService):
                     result.event.key,
                     result.event.id,
                 )
-        if self.stored and len(duplicates) < len(results):
+        if len(duplicates) < len(results):
             fresh = [result.event for result in results if not result.duplicate]
-            for tell in self.stored:
-                tell(key.namespace, fresh)
+            self._on_stored(key.namespace, fresh)
         return len(duplicates)
 
 

@@ -199,8 +199,11 @@ def failing(
         url,
         f"""
         CREATE SEQUENCE refusals;
-        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            IF nextval('refusals') BETWEEN {after + 1} AND {after + times} THEN
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        -- BETWEEN would evaluate nextval twice.
+        DECLARE insertion bigint := nextval('refusals');
+        BEGIN
+            IF insertion BETWEEN {after + 1} AND {after + times} THEN
                 RAISE EXCEPTION 'refused' USING ERRCODE = '{sqlstate}';
             END IF;
             RETURN new;

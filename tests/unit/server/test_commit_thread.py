@@ -29,11 +29,13 @@ class SlowStore:
         self.gate = threading.Event()
         self.busy = threading.Event()
         self.groups: list[int] = []
+        self.calls: list[str] = []
         self.error: Exception | None = None
 
     def append(self, events: Sequence[Event], now: int) -> list[IngestResult]:
         """Wait, then keep or fail."""
         del now
+        self.calls.append("append")
         self.busy.set()
         assert self.gate.wait(DEADLINE)
         self.groups.append(len(events))
@@ -44,6 +46,7 @@ class SlowStore:
     def do_background_work(self, now: int) -> bool:
         """Have nothing to do."""
         del now
+        self.calls.append("background work")
         return False
 
 
@@ -120,6 +123,22 @@ def test_jobs_keep_their_place_between_appends() -> None:
         return [*seen, str(store.groups)]
 
     assert asyncio.run(scenario()) == ["job after 2", "[1, 1, 1]"]
+
+
+def test_background_work_follows_each_job_at_once() -> None:
+    """A new metric would lag behind all events that come before it is looked at."""
+
+    async def scenario() -> None:
+        store = SlowStore()
+        store.gate.set()
+        async with running(store) as writer:
+            await writer.run(lambda: store.calls.append("job"))
+            await writer.append([make_event(0)])
+
+        place = store.calls.index("job")
+        assert store.calls[place + 1 :][:2] == ["background work", "append"]
+
+    asyncio.run(scenario())
 
 
 def test_a_failed_write_fails_all_who_waited_for_it_and_nobody_else() -> None:

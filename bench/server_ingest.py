@@ -44,8 +44,8 @@ serve(settings, on_start=lambda started: print(started.url, flush=True))
 
 
 def main() -> None:
-    """Print a table of events per second, batch and single, beside floor and goal."""
-    print(f"{'path':<34}{'events':>9}{'events/s':>11}{'x floor':>9}{'x goal':>9}")
+    """Print a table of events per second, batch and single, beside the floors."""
+    print(f"{'path':<34}{'events':>9}{'events/s':>11}{'x floor':>9}")
     floors = {}
     for size, events in ((1000, 200_000), (1, 5000)):
         floors[size] = events / _insert_bare(events, size)
@@ -53,11 +53,8 @@ def main() -> None:
         print(f"{name:<34}{events:>9,}{floors[size]:>11,.0f}")
     for load in _loads():
         rate = load.events / _measure(load.requests, load.connections)
-        share = rate / floors[load.size]
-        print(
-            f"{load.name:<34}{load.events:>9,}{rate:>11,.0f}{share:>9.2f}"
-            f"{share / load.goal:>9.2f}"
-        )
+        beside = rate / floors[load.size]
+        print(f"{load.name:<34}{load.events:>9,}{rate:>11,.0f}{beside:>9.2f}")
 
 
 class _Load(NamedTuple):
@@ -68,16 +65,12 @@ class _Load(NamedTuple):
         size: The events of each request.
         requests: All of them.
         connections: The number of requests under way.
-        goal: The share of the floor that the server took, on the same machine on the
-            same day, before it had rollups of several lengths, limits of connections
-            and a dashboard (measured on 2026-11-30).
     """
 
     name: str
     size: int
     requests: list[bytes]
     connections: int
-    goal: float
 
     @property
     def events(self) -> int:
@@ -87,13 +80,13 @@ class _Load(NamedTuple):
 
 def _loads() -> Iterator[_Load]:
     batches = [batch(number, 1000) for number in range(200)]
-    for connections, goal in ((1, 0.14), (4, 0.17)):
+    for connections in (1, 4):
         name = f"batches of 1000, {connections} at a time"
-        yield _Load(name, 1000, batches, connections, goal)
+        yield _Load(name, 1000, batches, connections)
     singles = [single(number) for number in range(20_000)]
-    for connections, goal in ((1, 0.26), (8, 0.75), (32, 1.06)):
+    for connections in (1, 8, 32):
         name = f"single posts, {connections} at a time"
-        yield _Load(name, 1, singles, connections, goal)
+        yield _Load(name, 1, singles, connections)
 
 
 def _event(number: int) -> bytes:

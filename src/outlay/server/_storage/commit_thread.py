@@ -164,12 +164,15 @@ class CommitThread:
                     next_look = 0.0
             # Also under constant load, but not after each commit: a look takes longer
             # than a small commit.
-            if time.monotonic() >= next_look:
-                if self._do_background_work():
-                    next_look = 0.0
-                else:
-                    pause = _BUSY_SECONDS if waiting else _IDLE_SECONDS
-                    next_look = time.monotonic() + pause
+            started = time.monotonic()
+            if started >= next_look:
+                has_more = self._do_background_work()
+                now = time.monotonic()
+                if not has_more:
+                    next_look = now + (_BUSY_SECONDS if waiting else _IDLE_SECONDS)
+                elif waiting:
+                    # The events that arrive have half of the time.
+                    next_look = now + (now - started)
 
     def _collect(self, timeout: float) -> list[_WorkItem]:
         """Return all waiting items, in order, or [] after ``timeout`` seconds."""

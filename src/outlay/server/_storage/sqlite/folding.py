@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from outlay.server._storage.combining import Combined, MeteredEvent
 
-_CATCH_UP_BATCH: Final = 500  # events; some 15 ms, for which posts can wait
+_CATCH_UP_BATCH: Final = 300  # events; some 15 ms, for which posts can wait
 _DELETE_BATCH: Final = 5000  # rows of rollups; some 10 ms
 _FOLD_MICROSECONDS: Final = 1_000_000  # after which even a single event is folded
 

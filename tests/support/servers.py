@@ -131,7 +131,8 @@ class ScriptedServer:
 
     def stop(self) -> None:
         """Go down: every connection breaks, and the port refuses."""
-        self._stopping.set()
+        with self._changed:
+            self._stopping.set()
         self._server.shutdown()
         self._server.server_close()
         with self._changed:
@@ -171,12 +172,18 @@ class ScriptedServer:
         with self._changed:
             self._sockets.add(connection)
 
-    def answer(self, request: Request) -> Response:
-        """Record a request, and return its response."""
+    def answer(self, request: Request, stopping: threading.Event) -> Response:
+        """Record a request, and return its response.
+
+        A request that was read before `stop`, and comes here after it, came too late.
+        """
         with self._changed:
+            if stopping.is_set():
+                return Fault.RESET
             self.requests.append(request)
+            respond = self.respond
             self._changed.notify_all()
-        answer = self.respond(request)
+        answer = respond(request)
         with self._changed:
             self._changed.notify_all()
         return answer
@@ -220,7 +227,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if len(body) < length:  # the client went away while it sent
             self.close_connection = True
             return
-        answer = self._owner.answer(Request(self.path, headers, body))
+        request = Request(self.path, headers, body)
+        answer = self._owner.answer(request, self._stopping)
         if answer is Fault.HANG:
             self._stopping.wait()
         if isinstance(answer, TransportResponse) and not self._stopping.is_set():

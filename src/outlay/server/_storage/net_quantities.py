@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from outlay.server._metering.metric import Contribution
 from outlay.server._records import MICROSECONDS_PER_HOUR, ClosedPeriod, Entry
 from outlay.server._wire.response_models import decode_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from outlay.server._metering.metric import CompiledMetric
+    from outlay.server._metering.metric import CompiledMetric, Contribution
 
 
 class CountedEntry(NamedTuple):
@@ -116,17 +115,5 @@ def contributions_from_rows(
     metric: CompiledMetric, rows: Iterable[Sequence[Any]]
 ) -> Iterator[Contribution]:
     """Yield the contribution of each event, from rows of `READING_COLUMNS`."""
-    measure = metric.measure
-    # One call for each event, because exports read millions of them here.
     for seq, at, customer, data in rows:
-        value, dimensions, other_currency = measure(decode_data(data))
-        yield Contribution(
-            at,
-            customer,
-            dimensions,
-            1,
-            value is None,
-            value,
-            (at, seq),
-            other_currency,
-        )
+        yield metric.contribution(seq, at, customer, decode_data(data))

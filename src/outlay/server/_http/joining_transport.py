@@ -47,6 +47,7 @@ class JoiningTransport(asyncio.Transport):
     def abort(self) -> None:
         """Close at once. What waits is lost."""
         self._waiting.clear()
+        self._waiting_bytes = 0
         self._transport.abort()
 
     def is_closing(self) -> bool:

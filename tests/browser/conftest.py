@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page, Request
 
     from outlay.server import BackgroundServer
 
@@ -119,5 +119,14 @@ def _listening(context: BrowserContext, tell: Callable[[str], None]) -> Page:
     page.set_default_timeout(20_000)
     page.on("console", lambda message: tell(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: tell(f"error: {error}"))
-    page.on("requestfailed", lambda request: tell(f"failed: {request.url}"))
+    page.on("requestfailed", lambda request: _tell_of_failure(request, tell))
     return page
+
+
+def _tell_of_failure(request: Request, tell: Callable[[str], None]) -> None:
+    """Report a request that failed, unless the page did not wait for its response.
+
+    A page that moves on, and a window that closes, abort what they still load.
+    """
+    if request.failure != "net::ERR_ABORTED":
+        tell(f"failed: {request.url}: {request.failure}")

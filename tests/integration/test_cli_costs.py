@@ -500,6 +500,7 @@ def test_events_that_could_not_be_counted_are_mentioned(
         (["--month", "2026-10", "--to", "2026-11"], "pass --month, or --from and --to"),
         (["--top", "0"], "'0' is no count"),
         (["--from", "soon"], "'soon' is no time; pass 2026-11, 2026-11-01"),
+        (["--month", "2026-13"], "'2026-13' is no time"),
         (["--from", "2026-10-02", "--to", "2026-10-02"], "is not before"),
         (["--from", "9999-12-31"], "pass both --from and --to"),
         (["--to", "0001-01-01"], "pass both --from and --to"),

@@ -126,9 +126,8 @@ def parse_time(text: str) -> datetime:
         argparse.ArgumentTypeError: The text is none of these.
     """
     try:
-        if re.fullmatch(r"\d{4}-\d{2}", text, re.ASCII):
-            text += "-01"
-        moment = datetime.fromisoformat(text)
+        is_month = re.fullmatch(r"\d{4}-\d{2}", text, re.ASCII)
+        moment = datetime.fromisoformat(f"{text}-01" if is_month else text)
         return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(

@@ -175,3 +175,67 @@ say(tabnanny.__name__)
 """
 
     assert run(program, {"OUTLAY_JOURNAL_DIR": tmp_path}) == "tabnanny\n"
+
+
+_PLUGIN: Final = """
+built = []
+
+class Plugin:
+    def new_schema_validator(
+        self, schema, schema_type, path, kind, config, plugin_settings
+    ):
+        built.append(f"{path.module}.{path.name}")
+        return None, None, None
+
+plugin = Plugin()
+"""
+
+_TRACKED: Final = """
+@outlay.track_call("cost.lookup", provider="clearbit", quantity=2, unit="look-ups")
+def call():
+    return {"id": "1"}
+"""
+
+_CAPTURED: Final = """
+import httpx2, json, openai
+answer = json.loads(os.environ["COMPLETION"])
+client = openai.OpenAI(api_key="k", http_client=httpx2.Client(
+    transport=httpx2.MockTransport(lambda _: httpx2.Response(200, json=answer))))
+outlay.instrument(client)
+
+def call():
+    client.chat.completions.create(
+        model="gpt-4o-mini", messages=[{"role": "user", "content": "?"}])
+"""
+
+_LOOK: Final = """
+import a_plugin
+assert any(name.startswith("outlay.") for name in a_plugin.built)
+a_plugin.built.clear()
+with outlay.attribute(customer_id="cus_1"):
+    call()
+assert outlay.stats().tracked + outlay.stats().unpriced
+say([name for name in a_plugin.built if name.startswith("outlay.")])
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("set_up", [_TRACKED, _CAPTURED], ids=["function", "provider"])
+def test_no_plugin_of_pydantic_runs_in_a_captured_call(
+    set_up: str, tmp_path: Path
+) -> None:
+    """A plugin is the code of others. It runs when capture is set up."""
+    (tmp_path / "a_plugin.py").write_text(_PLUGIN)
+    metadata = tmp_path / "a_plugin-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: a-plugin\n")
+    (metadata / "entry_points.txt").write_text("[pydantic]\nit = a_plugin:plugin\n")
+    variables = {
+        "OUTLAY_JOURNAL_DIR": tmp_path / "journal",
+        "OUTLAY_SHIPPING": "none",
+        "PYTHONPATH": tmp_path,
+        "PYDANTIC_DISABLE_PLUGINS": "logfire-plugin",  # it takes half a second
+        "COMPLETION": json.dumps(_COMPLETION),
+    }
+
+    assert run(set_up + _LOOK, variables) == "[]\n"

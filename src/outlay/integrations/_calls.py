@@ -19,7 +19,7 @@ from outlay._capture.guard import guarded
 from outlay._capture.observation import Observation
 from outlay._capture.operations.operation import OperationScope, operation
 from outlay._capture.operations.state import OperationState, current_operation_state
-from outlay._capture.pricing.genai_package import load_genai_package
+from outlay._capture.pricing.configured_lists import load_price_lists
 from outlay._capture.recorder import Recorder
 from outlay._capture.spans.dialects import SEMCONV, observation_from_span
 from outlay._model.bounded import BoundedDict
@@ -60,7 +60,7 @@ class FrameworkCalls:
             customer_key: The name of the customer in the framework's metadata. If None,
                 metadata are not read.
         """
-        load_genai_package()  # here, not in a call
+        load_price_lists()  # here, not in a call
         self._name = name
         self._customer_key = customer_key
         self._open: BoundedDict[Hashable, _OpenCall] = BoundedDict(_MAX_OPEN)

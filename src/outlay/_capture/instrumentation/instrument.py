@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack, overload
 from outlay._capture.instrumentation.import_hook import is_installed
 from outlay._capture.instrumentation.library import CaptureOptions
 from outlay._capture.instrumentation.task_queues import TASK_QUEUES, task_queue
-from outlay._capture.pricing.genai_package import load_genai_package
+from outlay._capture.pricing.configured_lists import load_price_lists
 from outlay._capture.providers import MODULES, libraries, library
 from outlay._capture.recorder import Recorder
 from outlay.errors import ConfigError
@@ -48,7 +48,7 @@ def instrument(target: object = None, **options: Unpack[InstrumentOptions]) -> o
     The calls return, raise and stream the same as without it. A second call changes
     only the options. `uninstrument` undoes it.
 
-    The optional package genai-prices is imported here, not in a captured call.
+    Price lists are loaded here, and genai-prices is imported, not in a captured call.
 
     Thread safety: any thread.
 
@@ -85,7 +85,7 @@ def instrument(target: object = None, **options: Unpack[InstrumentOptions]) -> o
     if isinstance(target, str) and target in TASK_QUEUES:
         task_queue(target).instrument()
         return None
-    load_genai_package()
+    load_price_lists()
     capture_options = _capture_options(**options)
     if target is None or isinstance(target, str):
         for each in _libraries_for(target):

@@ -13,7 +13,7 @@ from outlay._capture.operations.arguments import (
 )
 from outlay._capture.operations.state import OperationLabels
 from outlay._capture.operations.tracked_calls import CostTerms, TrackedFunction
-from outlay._capture.pricing.genai_package import load_genai_package
+from outlay._capture.pricing.configured_lists import load_price_lists
 from outlay._model.event_rules import validate_text
 from outlay._model.money import to_exact_decimal
 from outlay.errors import ConfigError
@@ -107,7 +107,7 @@ def track_call(
         validate_text("customer_id", customer_id)
     terms = CostTerms(amount, line, quantity, unit, extract, charged_on_error)
     if amount is None:
-        load_genai_package()  # here, not in a tracked call
+        load_price_lists()  # here, not in a tracked call
     return TrackCallDecorator(labels, _check(terms), operation_id, customer_id)
 
 

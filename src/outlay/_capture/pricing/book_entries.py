@@ -71,7 +71,8 @@ Quantity = Annotated[
 class FrozenModel(BaseModel):
     """A model that never changes, and that refuses unknown fields."""
 
-    # Schemas are built when a book is loaded: programs without one do not pay for them.
+    # Schemas are built when a list is loaded (`load_price_lists`): a program that only
+    # calls `track_cost` does not pay for them.
     model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True, extra="forbid", populate_by_name=True, defer_build=True
     )

@@ -23,6 +23,17 @@ if TYPE_CHECKING:
     from outlay._model.settings import Settings
 
 
+def load_price_lists() -> None:
+    """Load the lists that need no settings, so that no captured call does.
+
+    Calls that set capture up load them, on their own thread: the first one imports
+    genai-prices if it is installed, and builds the models of prices. pydantic runs the
+    code of its plugins meanwhile.
+    """
+    outlay_prices()
+    load_genai_package()
+
+
 def configured_prices(settings: Settings, *, strict: bool = False) -> PriceLists:
     """Return the price lists that the settings name, the user's own first.
 

@@ -18,7 +18,7 @@ from outlay._capture.extraction.registry import has_unique_ids
 from outlay._capture.guard import guarded, report_failure
 from outlay._capture.instrumentation.observed_call import ObservedCall
 from outlay._capture.operations.state import current_operation_state
-from outlay._capture.pricing.genai_package import load_genai_package
+from outlay._capture.pricing.configured_lists import load_price_lists
 from outlay._capture.recorder import Recorder
 from outlay._capture.span_attributes import ATTR_STATUS
 from outlay._capture.spans.dialects import (
@@ -96,7 +96,7 @@ class CostSpanProcessor(SpanProcessor):
             ATTR_CUSTOMER_ID,
             *_attribute_names(customer_attributes),
         )
-        load_genai_package()  # here, not in a call
+        load_price_lists()  # here, not in a call
         self._client = client
         self._spans = _OpenSpans(client)
         self._shut = False

@@ -82,6 +82,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the description, the arguments and examples."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
+    _add_bill(parser)
+    _add_period(parser)
+    _add_reading(parser)
+    _add_result(parser)
+    add_format_options(parser)
+    add_connection_options(parser)
+
+
+def _add_bill(parser: argparse.ArgumentParser) -> None:
+    """Add the files, and whose bill they are."""
     add = parser.add_argument
     add(
         "files",
@@ -103,7 +113,35 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a file of TOML that says what the columns of the bill mean",
     )
-    _add_period(parser)
+
+
+def _add_period(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--month",
+        type=parse_time,
+        metavar="MONTH",
+        help="the month that counts, such as 2026-10 (default: the days of the bill)",
+    )
+    add(
+        "--from",
+        dest="start",
+        type=parse_time,
+        metavar="DAY",
+        help="the first day that counts",
+    )
+    add(
+        "--to",
+        dest="end",
+        type=parse_time,
+        metavar="DAY",
+        help="the day after the last one that counts",
+    )
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add how the bill is read, and which of its charges count."""
+    add = parser.add_argument
     add(
         "--timezone",
         metavar="ZONE",
@@ -131,6 +169,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="compare only these charges, such as lineItem/ProductCode=AmazonTextract; "
         "may be repeated: for one column, any of the values counts",
     )
+
+
+def _add_result(parser: argparse.ArgumentParser) -> None:
+    """Add how differences are judged and shown."""
+    add = parser.add_argument
     add(
         "--tolerance",
         type=_amount,
@@ -144,32 +187,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=_SHOWN,
         metavar="COUNT",
         help=f"show this many differences (default: {_SHOWN}); --json has all",
-    )
-    add_format_options(parser)
-    add_connection_options(parser)
-
-
-def _add_period(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "--month",
-        type=parse_time,
-        metavar="MONTH",
-        help="the month that counts, such as 2026-10 (default: the days of the bill)",
-    )
-    add(
-        "--from",
-        dest="start",
-        type=parse_time,
-        metavar="DAY",
-        help="the first day that counts",
-    )
-    add(
-        "--to",
-        dest="end",
-        type=parse_time,
-        metavar="DAY",
-        help="the day after the last one that counts",
     )
 
 

@@ -57,7 +57,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         actions, "import", _import, "import lines of revenue from a CSV file"
     )
     importing.epilog = _EPILOG
-    add = importing.add_argument
+    _add_file(importing)
+    _add_columns(importing)
+    _add_notation(importing)
+    importing.add_argument(
+        "--dry-run", action="store_true", help="check the file, and send nothing"
+    )
+    add_format_options(importing)
+    add_connection_options(importing)
+
+
+def _add_file(parser: argparse.ArgumentParser) -> None:
+    """Add the file, and the system that it comes from."""
+    add = parser.add_argument
     add("file", type=Path, metavar="FILE", help="the file; its first line has names")
     add(
         "--source",
@@ -66,6 +78,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the system that the lines come from, such as stripe; lines of two "
         "sources never replace each other (default: csv)",
     )
+
+
+def _add_columns(parser: argparse.ArgumentParser) -> None:
+    """Add what the columns mean, which lines count, and what all lines share."""
+    add = parser.add_argument
     add(
         "--column",
         dest="columns",
@@ -87,6 +104,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--month", type=parse_time, metavar="MONTH", help="the month of all lines")
     add("--currency", type=str.upper, metavar="CODE", help="the currency of all lines")
+
+
+def _add_notation(parser: argparse.ArgumentParser) -> None:
+    """Add how the file writes amounts and texts."""
+    add = parser.add_argument
     add(
         "--decimal",
         choices=(".", ","),
@@ -104,9 +126,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the encoding of the file (default: UTF-8, with or without a mark)",
     )
-    add("--dry-run", action="store_true", help="check the file, and send nothing")
-    add_format_options(importing)
-    add_connection_options(importing)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +142,25 @@ def test_an_event_is_shown_with_what_it_counts_for(server: BackgroundServer) -> 
     shown = json.loads(events(server, "show", event["id"], "--json").out)
     assert shown["event"] == event
     assert shown["counts"][0]["cost"] == "0.1"
+    assert shown["corrections"] == []
+
+
+def test_an_event_is_shown_with_its_corrections(server: BackgroundServer) -> None:
+    """A void event must not seem to count."""
+    [event] = listed(server, "--customer", "cus_1", "--to", "2026-11-02")["events"]
+    call, there = command_line.call, reaching(server)
+    voided = call("void", event["id"], "--reason", "ran twice", *there)
+    [correction] = re.findall(r"cor_\w+", voided.out.splitlines()[0])
+
+    shown = events(server, "show", event["id"])
+    call("corrections", "revert", correction, "--reason", "it did not", *there)
+
+    lines = [" ".join(line.split()) for line in shown.out.splitlines()]
+    assert any(line.endswith("0.1 USD, before corrections") for line in lines)
+    [line] = [line for line in lines if line.startswith("void ")]
+    assert line.endswith(f": ran twice ({correction})")
+    reverted = json.loads(events(server, "show", event["id"], "--json").out)
+    assert [one["kind"] for one in reverted["corrections"]] == ["revert", "void"]
 
 
 @pytest.mark.parametrize(

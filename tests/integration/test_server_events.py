@@ -204,6 +204,25 @@ def test_an_event_tells_its_receipt_its_price_and_what_it_counts_for(
             "excluded": "no_value",
         },
     ]
+    assert found["corrections"] == []
+
+
+def test_an_event_tells_its_corrections_the_newest_first(http: httpx.Client) -> None:
+    """Without them, a void event would seem to count."""
+    create_cost(http)
+    path = f"/v0/events/{post(http, 'job-1')['id']}"
+    void = http.post(f"{path}/void", json={"reason": "ran twice"}).json()
+    revert = http.post(
+        f"/v0/corrections/{void['id']}/revert", json={"reason": "it did not"}
+    ).json()
+
+    found = http.get(path).json()
+
+    assert found["corrections"] == [revert, void]
+    assert [one["reason"] for one in found["corrections"]] == [
+        "it did not",
+        "ran twice",
+    ]
 
 
 def test_events_of_other_organizations_do_not_exist(

@@ -495,8 +495,10 @@ class EventUse(_Response):
         name: The metric's name for people.
         currency: The metric's currency, ISO 4217.
         excluded: The reason for which the event does not count, or None.
-        quantity: The quantity of the event alone. None if the metric does not add up.
-        cost: The cost of the event alone. None for the same reason.
+        quantity: The quantity of the event alone, before its corrections. None if the
+            metric does not add up.
+        cost: The cost of the event alone, before its corrections. None for the same
+            reason.
     """
 
     cost_id: str
@@ -507,17 +509,41 @@ class EventUse(_Response):
     cost: Annotated[Decimal | None, exact("cost")] = None
 
 
+class EventCorrection(_Response):
+    """A correction of an event.
+
+    Attributes:
+        kind: ``void``, ``adjust`` or ``revert``.
+        reason: The reason that its author gave.
+        created_by: The name of the API key that made it.
+        cost_id: The metric that an adjustment changes.
+        delta: The signed amount that an adjustment adds to the metric's value.
+        reverts: The id of the correction that this one takes back.
+    """
+
+    id: str
+    kind: str
+    reason: str
+    created_at: AwareDatetime
+    created_by: str
+    cost_id: str | None = None
+    delta: Decimal | None = None
+    reverts: str | None = None
+
+
 class EventDetail(_Response):
     """An event, its receipt, the origin of its price, and what it counts for.
 
     Attributes:
         price: The price list that the amount is from, if the event names it.
         counts: The metrics that read the event.
+        corrections: The newest 100 corrections of the event, the newest first.
     """
 
     event: StoredEvent
     receipt: EventReceipt
     counts: tuple[EventUse, ...]
+    corrections: tuple[EventCorrection, ...] = ()
     provenance: str | None = None
     price: dict[str, Any] | None = None
 

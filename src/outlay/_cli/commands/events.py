@@ -19,14 +19,20 @@ from outlay._cli.options import (
     positive,
 )
 from outlay._cli.output import Table, plain_or_none, print_data, print_table
-from outlay._cli.periods import add_as_of_option
+from outlay._cli.periods import add_as_of_option, short_time
 from outlay.api import EventFilters
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from outlay.api import Api, EventDetail, EventUse, StoredEvent
+    from outlay.api import (
+        Api,
+        EventCorrection,
+        EventDetail,
+        EventUse,
+        StoredEvent,
+    )
 
 _DESCRIPTION: Final = """\
 List the events on the server, and show one with its receipt, its price and the cost
@@ -57,6 +63,7 @@ examples:
 """
 
 _DEFAULT_LIMIT: Final = 50
+_SHOWN: Final = {"amount", "price", "provenance"}  # by lines with other names
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -237,18 +244,30 @@ def _print_detail(detail: EventDetail) -> None:
     }
     for name, value in lines.items():
         print(f"{name:<11} {value}")
+    before = ", before corrections" if detail.corrections else ""
     for use in detail.counts:
-        print(f"{'counts for':<11} {use.name} ({use.cost_id}): {_use(use)}")
+        print(f"{'counts for':<11} {use.name} ({use.cost_id}): {_use(use)}{before}")
     if not detail.counts:
         print(f"{'counts for':<11} no cost metric")
-    others = {k: v for k, v in event.data.items() if k not in {"amount", "price"}}
+    for correction in detail.corrections:
+        print(_correction_line(correction))
+    others = {k: v for k, v in event.data.items() if k not in _SHOWN}
     for name, value in others.items():
         print(f"  {name}: {value}")
 
 
 def _price_list(detail: EventDetail) -> str:
     price = detail.price or {}
-    return " ".join(str(price[name]) for name in ("list", "version") if name in price)
+    names = [str(price[name]) for name in ("list", "version") if name in price]
+    return " ".join(names) or "-"
+
+
+def _correction_line(one: EventCorrection) -> str:
+    delta = "" if one.delta is None else f" {plain_or_none(one.delta)}"
+    return (
+        f"{one.kind:<11} {short_time(one.created_at)} by {one.created_by}{delta}: "
+        f"{one.reason} ({one.id})"
+    )
 
 
 def _use(use: EventUse) -> str:

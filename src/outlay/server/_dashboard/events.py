@@ -17,9 +17,7 @@ from outlay.server._dashboard.pages import (
 from outlay.server._dashboard.periods import local
 from outlay.server._metering.decimals import to_countable
 from outlay.server._services.auth import require_permission
-from outlay.server._wire.correction_models import CorrectionListQuery
 from outlay.server._wire.event_models import EventQuery
-from outlay.server._wire.request_models import MAX_LIST
 from outlay.server._wire.response_models import (
     decode_data,
     parse_instant,
@@ -197,16 +195,14 @@ def event(visit: Visit) -> Page | Redirect:
                 }
                 for use in found.counts
             ],
-            "corrections": _corrections(visit, record.id),
+            "corrections": _corrections(visit, found),
             "price": _pretty(found.price) if found.price is not None else "",
             "data": _pretty(record.data),
         },
     )
 
 
-def _corrections(visit: Visit, event_id: str) -> list[dict[str, Any]]:
-    """Return the corrections of an event, the newest first."""
-    query = CorrectionListQuery(event_id=event_id, limit=MAX_LIST)
+def _corrections(visit: Visit, found: EventDetail) -> list[dict[str, Any]]:
     return [
         {
             "kind": "revert" if one.reverts else one.kind,
@@ -215,7 +211,7 @@ def _corrections(visit: Visit, event_id: str) -> list[dict[str, Any]]:
             "by": one.created_by,
             "at": _time(visit, one.created_at),
         }
-        for one in visit.core.corrections.list(visit.key, query).data
+        for one in found.corrections
     ]
 
 

@@ -11,8 +11,10 @@ from outlay.server._metering.decimals import format_plain, multiply
 from outlay.server._metering.metric import compile_metric
 from outlay.server._records import Aggregation
 from outlay.server._services.breakdown import unknown_dimension
+from outlay.server._services.correcting import correction_response
 from outlay.server._services.costs import get_cost
 from outlay.server._storage.event_store import CursorError, EventFilter
+from outlay.server._storage.page import Page
 from outlay.server._wire.event_models import (
     EventDetail,
     EventPageResponse,
@@ -21,7 +23,7 @@ from outlay.server._wire.event_models import (
     EventUse,
 )
 from outlay.server._wire.problems import FieldError, invalid_fields, not_found
-from outlay.server._wire.request_models import CUSTOMER_DIMENSION
+from outlay.server._wire.request_models import CUSTOMER_DIMENSION, MAX_LIST
 from outlay.server._wire.response_models import (
     decode_data,
     format_instant,
@@ -32,7 +34,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from outlay.server._metering.metric import CompiledMetric
-    from outlay.server._records import ApiKey, CostMetric, Event, ReceivedEvent
+    from outlay.server._records import (
+        ApiKey,
+        Correction,
+        CostMetric,
+        Event,
+        ReceivedEvent,
+    )
     from outlay.server._storage.store import Reader, Views
     from outlay.server._wire.event_models import EventQuery
 
@@ -87,9 +95,17 @@ class EventService:
             if found is None:
                 raise not_found("event", event_id)
             costs = reader.costs_of_type(key.namespace, found.event.type)
-        return self._detail(found, costs)
+            corrections, _ = reader.corrections(
+                key.namespace, Page(MAX_LIST, 0), event_id=event_id
+            )
+        return self._detail(found, costs, corrections)
 
-    def _detail(self, found: ReceivedEvent, costs: Iterable[CostMetric]) -> EventDetail:
+    def _detail(
+        self,
+        found: ReceivedEvent,
+        costs: Iterable[CostMetric],
+        corrections: Iterable[Correction],
+    ) -> EventDetail:
         event, record = found.event, _record(found)
         fields = decode_data(event.data)
         metrics = filter(None, map(compile_metric, costs))
@@ -102,6 +118,7 @@ class EventService:
                 format_instant(found.received_at + self.dedupe_window),
             ),
             [_use(metric, event, fields) for metric in metrics],
+            [correction_response(one) for one in corrections],
             record.provenance,
             _decode_origin(event.data).price if isinstance(price, dict) else None,
         )

@@ -10,6 +10,9 @@ from pydantic import (
     field_validator,
 )
 
+from outlay.server._wire.correction_models import (
+    CorrectionResponse,  # noqa: TC001 - msgspec reads it
+)
 from outlay.server._wire.request_models import (
     FilterGroupBy,
     Instant,
@@ -99,7 +102,7 @@ class EventUse(ResponseModel):
     """The part of one cost metric that an event is.
 
     ``excluded`` is the reason for which the event does not count. The quantity and the
-    cost are those of the event alone.
+    cost are those of the event alone, before its corrections.
     """
 
     cost_id: str
@@ -112,11 +115,15 @@ class EventUse(ResponseModel):
 
 
 class EventDetail(ResponseModel, tag_field="object", tag="eventDetail"):
-    """A stored event, its receipt, the origin of its price, and what it counts for."""
+    """A stored event, its receipt, the origin of its price, and what it counts for.
+
+    ``corrections`` has the newest 100 corrections of the event, the newest first.
+    """
 
     event: EventRecord
     receipt: EventReceipt
     counts: list[EventUse]
+    corrections: list[CorrectionResponse]
     provenance: str | None = None
     price: JsonObject | None = None
 

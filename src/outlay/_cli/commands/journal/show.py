@@ -197,7 +197,7 @@ def list_events(target: JournalTarget, arguments: argparse.Namespace) -> int:
     elif listed:
         _print_events([event for _, event in listed])
     else:
-        print("no such event in the journal")
+        print("no undelivered event matches")
     if more and not arguments.format:
         print(f"the first {limit:,}; pass --limit to see more")
     _print_problems(problems)

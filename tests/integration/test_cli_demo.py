@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from outlay._cli.commands.demo.scenario import print_comparison
+from outlay._cli.commands.demo.scenario import TotalKey, print_comparison, totals
 from outlay._cli.commands.demo.worker import Operation, operations
-from outlay._cli.commands.demo.workers import TotalKey, TrackedOperations, WorkerPool
+from outlay._cli.commands.demo.workers import WorkerPool
 from outlay._cli.exit_codes import CommandFailedError, ExitCode
 from tests.support import command_line
 
@@ -99,11 +99,11 @@ def tracked_totals(said: str) -> dict[TotalKey, Decimal]:
 
 def ledger_of_all_jobs() -> dict[TotalKey, Decimal]:
     """Return the totals of the operations of each run."""
-    ledger = TrackedOperations()
-    for job in ("job-1", "job-2", "job-3"):
-        for operation in operations(job, int(EVENTS) // 3):
-            ledger.add(operation)
-    return ledger.totals()
+    return totals(
+        operation
+        for job in ("job-1", "job-2", "job-3")
+        for operation in operations(job, int(EVENTS) // 3)
+    )
 
 
 def test_keep_leaves_the_server_running_until_interrupted(tmp_path: Path) -> None:
@@ -170,15 +170,16 @@ def test_a_difference_in_the_last_digit_is_found(
     assert not print_comparison({}, {cell: amount})
 
 
-def test_the_ledger_counts_an_operation_once() -> None:
+def test_the_ledger_adds_up_exactly() -> None:
     """It is the truth that the server is measured by, so it must be right itself."""
-    ledger = TrackedOperations()
-    for operation in [*operations("job", 3)] * 2:
-        ledger.add(operation)
-    ledger.add(Operation("x", "cost.compute", "cus_1", "aws", Decimal("1e-40")))
+    tiny = Operation("x", "cost.compute", "cus_1", "aws", Decimal("1e-40"))
+    large = tiny._replace(operation_id="y", amount=Decimal(10) ** 20)
 
-    assert (len(ledger), ledger.repeated) == (4, 3)
-    assert ledger.totals()[TotalKey("cus_1", "compute", "aws")] == Decimal("1e-40")
+    assert totals([tiny, large]) == {
+        TotalKey("cus_1", "compute", "aws"): Decimal(
+            "1" + "0" * 20 + "." + "0" * 39 + "1"
+        )
+    }
 
 
 def test_a_job_has_the_same_operations_each_time() -> None:
@@ -199,4 +200,4 @@ def test_a_worker_that_dies_unasked_ends_the_demo(tmp_path: Path) -> None:
         worker = team.start_worker("job-1", 10)
 
         with pytest.raises(CommandFailedError, match="OUTLAY_BASE_URL='nonsense'"):
-            team.wait(lambda: bool(worker.stats))
+            team.wait(lambda: bool(worker.counts))

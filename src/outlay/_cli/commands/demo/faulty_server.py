@@ -20,35 +20,8 @@ if TYPE_CHECKING:
 _OUTAGE_BODY: Final = {"message": "the demo plays an outage", "error": "unavailable"}
 
 
-class _FaultMiddleware:
-    """Applies the faults of a `DemoServer` to requests that carry events."""
-
-    def __init__(self, app: ASGIApp, demo_server: DemoServer) -> None:
-        self._app = app
-        self._demo_server = demo_server
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve, refuse, or serve and lose the response."""
-        faults = self._demo_server
-        if scope["type"] != "http" or not scope["path"].startswith("/v0/events"):
-            await self._app(scope, receive, send)
-            return
-        if faults.is_down:
-            faults.refused += 1
-            while (await receive()).get("more_body", False):
-                pass  # Read the body, so that the connection can be used again.
-        elif faults.responses_to_lose > 0:
-            faults.responses_to_lose -= 1
-            faults.lost += 1
-            await self._app(scope, receive, _discard_response)
-        else:
-            await self._app(scope, receive, send)
-            return
-        await JSONResponse(_OUTAGE_BODY, 503)(scope, receive, send)
-
-
-async def _discard_response(message: Message) -> None:
-    """Discard the response."""
+async def _discard(_: Message) -> None:
+    """Send nothing."""
 
 
 class DemoServer:
@@ -75,8 +48,30 @@ class DemoServer:
             ServerSettings(
                 port=0, database=folder / "outlay.db", api_key=self._api_key
             ),
-            middleware=[Middleware(_FaultMiddleware, demo_server=self)],
+            middleware=[Middleware(self._with_faults)],
         )
+
+    def _with_faults(self, app: ASGIApp) -> ASGIApp:
+        """Serve, refuse, or serve and lose the response, if a request has events."""
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http" or not scope["path"].startswith("/v0/events"):
+                await app(scope, receive, send)
+                return
+            if self.is_down:
+                self.refused += 1
+                while (await receive()).get("more_body", False):
+                    pass  # Read the body, so that the connection can be used again.
+            elif self.responses_to_lose > 0:
+                self.responses_to_lose -= 1
+                self.lost += 1
+                await app(scope, receive, _discard)
+            else:
+                await app(scope, receive, send)
+                return
+            await JSONResponse(_OUTAGE_BODY, 503)(scope, receive, send)
+
+        return serve
 
     def settings(self) -> Settings:
         """Return the settings of a client of the server."""

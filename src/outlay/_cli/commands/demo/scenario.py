@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlay._cli.commands.demo.worker import CUSTOMERS, KINDS
-from outlay._cli.commands.demo.workers import TotalKey, Worker, WorkerPool
+from outlay._cli.commands.demo.workers import WorkerPool
 from outlay._cli.connection import open_api
 from outlay._cli.output import Table, print_table
 from outlay._model.clock import SystemClock, from_ms
@@ -15,9 +16,11 @@ from outlay._model.money import exact_sum
 from outlay.api import CUSTOMER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from outlay._cli.commands.demo.faulty_server import DemoServer
+    from outlay._cli.commands.demo.worker import Operation
+    from outlay._cli.commands.demo.workers import Worker
 
 _WORKERS: Final = 3
 _TRACKING_SECONDS: Final = 2.0  # long enough to watch
@@ -25,14 +28,13 @@ _MAX_PAUSE: Final = 0.01  # seconds between a worker's operations
 _REFUSALS: Final = 4  # responses of 503 before the server is up again
 _LOST_RESPONSES: Final = 2
 
-_UNDELIVERED: Final = (
-    "pending",
-    "parked",
-    "dead",
-    "quarantined",
-    "dropped",
-    "damaged",
-)
+
+class TotalKey(NamedTuple):
+    """The labels of one total."""
+
+    customer: str
+    metric: str
+    provider: str
 
 
 class DemoScenario:
@@ -96,8 +98,7 @@ class DemoScenario:
 
     def _kill_worker(self, to_kill: Worker) -> Worker:
         """Step 3: a worker is killed, and a new one continues its job."""
-        to_kill.kill()
-        self._pool.wait(lambda: to_kill.has_ended)
+        self._pool.kill(to_kill)
         print_step(
             "kill -9", "a worker is dead; its last events are in its journal only"
         )
@@ -126,20 +127,22 @@ class DemoScenario:
 
     def _compare(self) -> bool:
         """Step 5: compare the server's totals with the demo's own record."""
-        tracked, stats = self._pool.tracked, self._pool.stats()
-        counts, faults = self._demo_server.server.counts, self._demo_server
-        equal = print_comparison(tracked.totals(), self._server_totals())
+        tracked, counts = self._pool.tracked, self._pool.counts()
+        faults, ingested = self._demo_server, self._demo_server.server.counts
+        equal = print_comparison(totals(tracked.values()), self._server_totals())
         for topic, text in {
-            "tracked": f"{len(tracked)} operations; {counts.accepted} events counted",
-            "recovered": f"{stats['recovered']} events, from the dead worker's journal",
-            "retried": f"{stats['retried']} events, after {faults.refused} refused "
+            "tracked": f"{len(tracked)} operations; {ingested.accepted} events counted",
+            "recovered": f"{counts['recovered']} events, from the dead worker's "
+            "journal",
+            "retried": f"{counts['retried']} events, after {faults.refused} refused "
             f"requests and {faults.lost} lost responses",
-            "repeated": f"{tracked.repeated} operations, by the job that ran again",
-            "dedupe": f"{counts.duplicates} events arrived again; each counts once",
+            "repeated": f"{self._pool.reports - len(tracked)} operations, by the job "
+            "that ran again",
+            "dedupe": f"{ingested.duplicates} events arrived again; each counts once",
         }.items():
             print_step(topic, text)
-        left = sum(stats[state] for state in _UNDELIVERED)
-        if equal and counts.accepted == len(tracked) and not left:
+        left = counts["undelivered"]
+        if equal and ingested.accepted == len(tracked) and not left:
             print_step("OK", "all totals are equal, to the last digit")
             return True
         print_step("MISMATCH", f"the totals differ, or {left} events are not delivered")
@@ -148,14 +151,24 @@ class DemoScenario:
     def _server_totals(self) -> dict[TotalKey, Decimal]:
         now, day = from_ms(SystemClock().now_ms()), timedelta(days=1)
         by = (CUSTOMER, "provider")
-        totals = {}
+        counted = {}
         with open_api(self._demo_server.settings()) as api:
             for metric in api.metrics():
                 summary = api.summary(metric, now - day, now + day, by=by)
                 for group in summary.groups:
                     customer, provider = (group.dimensions[name] for name in by)
-                    totals[TotalKey(customer, metric.name, provider)] = group.cost
-        return totals
+                    counted[TotalKey(customer, metric.name, provider)] = group.cost
+        return counted
+
+
+def totals(tracked: Iterable[Operation]) -> dict[TotalKey, Decimal]:
+    """Return the sums of the amounts by label."""
+    metrics = {kind.event_type: kind.metric for kind in KINDS}
+    amounts: defaultdict[TotalKey, list[Decimal]] = defaultdict(list)
+    for one in tracked:
+        key = TotalKey(one.customer_id, metrics[one.event_type], one.provider)
+        amounts[key].append(one.amount)
+    return {key: exact_sum(each) for key, each in amounts.items()}
 
 
 def print_step(topic: str, text: str) -> None:

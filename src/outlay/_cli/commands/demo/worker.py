@@ -2,14 +2,13 @@
 
 The demo starts it with the arguments JOB START END PAUSE. It tracks the operations
 START to END - 1 of the job. Halfway it waits for a line on standard input. After each
-`track_cost` returns, it writes the operation's index as a line. At the end of standard
-input it delivers all events, writes the client's stats as JSON, and exits.
+`track_cost` returns, it prints the operation's index. At the end of standard input it
+delivers all events, prints counts of the client as JSON, and exits.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import sys
 import threading
@@ -35,27 +34,17 @@ class OperationKind(NamedTuple):
     metric: str
     event_type: str
     providers: tuple[str, ...]
-    unit: Decimal
+    unit: str
     most: int
-
-    def price(self, rng: random.Random) -> Decimal:
-        """Return the price of one operation."""
-        return rng.randint(1, self.most) * self.unit
 
 
 KINDS: Final = (
     OperationKind(
-        "inference",
-        "cost.ai.inference",
-        ("anthropic", "openai"),
-        Decimal("0.00000315"),
-        9000,
+        "inference", "cost.ai.inference", ("anthropic", "openai"), "0.00000315", 9000
     ),
-    OperationKind("enrichment", "cost.enrichment", ("clearbit",), Decimal("0.0125"), 4),
+    OperationKind("enrichment", "cost.enrichment", ("clearbit",), "0.0125", 4),
     # With so many digits, a sum of floats is wrong in the ninth place.
-    OperationKind(
-        "compute", "cost.compute", ("aws",), Decimal("0.000000000012"), 10**9
-    ),
+    OperationKind("compute", "cost.compute", ("aws",), "0.000000000012", 10**9),
 )
 
 
@@ -79,14 +68,12 @@ def operations(job: str, count: int) -> Iterator[Operation]:
     for index in range(count):
         kind = rng.choice(KINDS)
         customer, provider = rng.choice(CUSTOMERS), rng.choice(kind.providers)
-        yield Operation(
-            f"{job}-{index}", kind.event_type, customer, provider, kind.price(rng)
-        )
+        price = rng.randint(1, kind.most) * Decimal(kind.unit)
+        yield Operation(f"{job}-{index}", kind.event_type, customer, provider, price)
 
 
-def main(arguments: list[str]) -> None:
+def main(job: str, start: str, end: str, pause: str) -> None:
     """Track, wait for the end of standard input, and deliver."""
-    job, start, end, pause = arguments
     never = threading.Event()
     for index, operation in enumerate(operations(job, int(end))):
         if index < int(start):
@@ -94,16 +81,18 @@ def main(arguments: list[str]) -> None:
         if index == int(end) // 2:
             sys.stdin.readline()
         outlay.track_cost(**operation._asdict())
-        _write(str(index))
+        # Flushed: a line is in the file even if the process is killed right after.
+        print(index, flush=True)
         never.wait(float(pause))
     sys.stdin.read()
-    _write(json.dumps(outlay.close(_CLOSE_SECONDS).stats._asdict()))
-
-
-def _write(line: str) -> None:
-    # Unbuffered: the line is out even if the process is killed right after.
-    os.write(sys.stdout.fileno(), line.encode() + b"\n")
+    stats = outlay.close(_CLOSE_SECONDS).stats
+    counts = {
+        "recovered": stats.recovered,
+        "retried": stats.retried,
+        "undelivered": stats.tracked + stats.recovered - stats.delivered,
+    }
+    print(json.dumps(counts), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

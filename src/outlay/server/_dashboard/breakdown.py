@@ -117,13 +117,14 @@ def break_down(visit: Visit, scope: Scope, by: str) -> Breakdown:
     points = series(period, response)
     prior = prior_costs(visit, scope, period.prior, by, keys)
     legend = _legend(visit, by, response.groups)
+    twin = _twin(visit, points, legend)
     return Breakdown(
         response,
         points,
         prior[0],
-        _chart(visit, points, legend),
+        _chart(visit, points, legend, twin),
         legend,
-        _twin(visit, points, legend),
+        twin,
         _ranking(visit, by, response, legend, prior),
     )
 
@@ -151,27 +152,32 @@ def _label(visit: Visit, by: str, group: ReportGroup) -> str:
 
 
 def _chart(
-    visit: Visit, points: Sequence[Point], legend: Sequence[LegendItem]
+    visit: Visit, points: Sequence[Point], legend: Sequence[LegendItem], twin: Twin
 ) -> StackedChart | None:
     if not any(point.costs for point in points):
         return None
-    return stacked_chart([_chart_bucket(visit, point, legend) for point in points])
+    return stacked_chart(
+        [
+            _chart_bucket(visit, point, legend, row)
+            for point, row in zip(points, twin.rows, strict=True)
+        ]
+    )
 
 
 def _chart_bucket(
-    visit: Visit, point: Point, legend: Sequence[LegendItem]
+    visit: Visit, point: Point, legend: Sequence[LegendItem], row: TwinRow
 ) -> ChartBucket:
-    bucket, total = point.bucket, point.total
+    bucket = point.bucket
     is_running = bucket.start <= visit.period.now < bucket.end
     words = bucket.name
-    if total is not None:
-        words += f": {amount(total).text} {visit.currency}"
+    if row.total is not None:
+        words += f": {row.total.text} {visit.currency}"
     if is_running:
         words += ", not over yet"
     return ChartBucket(
         bucket.label,
         words,
-        visit.link_to_period(bucket.query) if bucket.query else "",
+        row.href,
         [
             Part(item.css, point.costs[item.key])
             for item in legend

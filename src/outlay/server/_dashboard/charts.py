@@ -1,7 +1,8 @@
 """Lay out charts as plain coordinates, which the templates write as inline SVG.
 
 Widths are percentages, so that a chart stretches and its text keeps its size. Heights
-are pixels. Coordinates come from exact decimals, and only they are rounded.
+are pixels. Amounts are exact decimals. Only their places in a chart are floats, because
+a page has thousands of them.
 """
 
 from __future__ import annotations
@@ -16,20 +17,19 @@ from outlay.server._metering.decimals import ZERO, add, divide
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PLOT_HEIGHT: Final = Decimal(196)
-_TOP: Final = Decimal(8)  # room above the highest bar, for half a line of text
+PLOT_HEIGHT: Final = 196
+_TOP: Final = 8  # room above the highest bar, for half a line of text
 LABEL_HEIGHT: Final = 24
 _TICKS: Final = 4
 _STEPS: Final = (Decimal(1), Decimal(2), Decimal("2.5"), Decimal(5), Decimal(10))
-_GAP: Final = Decimal("0.16")  # the share of a column that stays free on each side
-_WIDEST_GAP: Final = Decimal("0.9")  # percent of the plot
-_HUNDREDTH: Final = Decimal("0.01")
+_GAP: Final = 0.16  # the share of a column that stays free on each side
+_WIDEST_GAP: Final = 0.9  # percent of the plot
 _CHAR_PIXELS: Final = 7  # the width of a digit at the size of the labels
 _LABELS: Final = 7  # that fit beside each other on a phone
 
 SPARK_WIDTH: Final = 200
 SPARK_HEIGHT: Final = 34
-_SPARK_PAD: Final = Decimal(3)
+_SPARK_PAD: Final = 3
 
 
 class Part(NamedTuple):
@@ -127,7 +127,7 @@ def stacked_chart(buckets: Sequence[Bucket]) -> StackedChart:
         Tick(scale.y(step * index), count(step * index), index == 0)
         for index in range(int(first), int(last) + 1)
     ]
-    share = Decimal(100) / max(len(buckets), 1)
+    share = 100 / max(len(buckets), 1)
     columns = [
         _column(bucket, share * index, share, scale)
         for index, bucket in enumerate(buckets)
@@ -153,17 +153,17 @@ class _Scale:
     """Maps amounts to pixels from the top."""
 
     def __init__(self, low: Decimal, high: Decimal) -> None:
-        self._high = high
-        self._pixels = divide(PLOT_HEIGHT, high - low)
+        self._high = float(high)
+        self._pixels = PLOT_HEIGHT / float(high - low)
 
-    def pixel(self, value: Decimal) -> Decimal:
-        return _TOP + divide((self._high - value) * self._pixels, Decimal(1))
+    def pixel(self, value: Decimal) -> float:
+        return _TOP + (self._high - float(value)) * self._pixels
 
     def y(self, value: Decimal) -> str:
-        return str(self.pixel(value).quantize(_HUNDREDTH))
+        return _pixels(self.pixel(value))
 
 
-def _column(bucket: Bucket, x: Decimal, width: Decimal, scale: _Scale) -> Column:
+def _column(bucket: Bucket, x: float, width: float, scale: _Scale) -> Column:
     gap = min(width * _GAP, _WIDEST_GAP)
     left, breadth = _percent(x + gap), _percent(width - 2 * gap)
     boxes = []
@@ -176,10 +176,7 @@ def _column(bucket: Bucket, x: Decimal, width: Decimal, scale: _Scale) -> Column
             end, start = below, add(below, part.value)
             below = start
         top, bottom = scale.pixel(end), scale.pixel(start)
-        height = str((bottom - top).quantize(_HUNDREDTH))
-        boxes.append(
-            Box(part.css, left, breadth, str(top.quantize(_HUNDREDTH)), height)
-        )
+        boxes.append(Box(part.css, left, breadth, _pixels(top), _pixels(bottom - top)))
     hit = Box("hit", _percent(x), _percent(width), str(_TOP), str(PLOT_HEIGHT))
     return Column(bucket, hit, boxes)
 
@@ -191,22 +188,19 @@ def sparkline(values: Sequence[Decimal | None], *, unfinished: bool) -> Sparklin
         values: The values, oldest first. Values after the last known one are left out.
         unfinished: Whether the last known bucket is not over yet.
     """
-    known = [value for value in values if value is not None]
+    heights = [None if value is None else float(value) for value in values]
+    known = [height for height in heights if height is not None]
     if not known:
         return Sparkline("", "", "")
-    low, high = min([ZERO, *known]), max([ZERO, *known])
-    spread = high - low or Decimal(1)
-    room = SPARK_HEIGHT - 2 * _SPARK_PAD
-
+    low, high = min(0.0, *known), max(0.0, *known)
+    scale = (SPARK_HEIGHT - 2 * _SPARK_PAD) / (high - low or 1.0)
     points: list[tuple[str, str] | None] = [
-        None
-        if value is None
-        else (x, _short(_SPARK_PAD + divide((high - value) * room, spread)))
-        for x, value in zip(_spark_places(len(values)), values, strict=True)
+        None if height is None else (x, _short(_SPARK_PAD + (high - height) * scale))
+        for x, height in zip(_spark_places(len(values)), heights, strict=True)
     ]
     last = max(index for index, point in enumerate(points) if point is not None)
     end = last if unfinished and last else last + 1
-    floor = _short(_SPARK_PAD + divide(high * room, spread))
+    floor = _short(_SPARK_PAD + high * scale)
     pale = ""
     if end == last and points[last - 1] is not None:
         pale = _line([points[last - 1], points[last]])
@@ -216,7 +210,7 @@ def sparkline(values: Sequence[Decimal | None], *, unfinished: bool) -> Sparklin
 @lru_cache(maxsize=8)
 def _spark_places(number: int) -> list[str]:
     """Return the places of a sparkline's values, from left to right."""
-    step = Decimal(SPARK_WIDTH - 4) / max(number - 1, 1)
+    step = (SPARK_WIDTH - 4) / max(number - 1, 1)
     return [_short(2 + step * index) for index in range(number)]
 
 
@@ -256,7 +250,7 @@ def bar_width(value: Decimal, largest: Decimal) -> str:
     """Return the width of a bar in percent of the bar of ``largest``."""
     if largest <= 0 or value <= 0:
         return "0%"
-    return _percent(divide(value * 100, largest))
+    return _percent(100 * float(value) / float(largest))
 
 
 def _nice_step(spread: Decimal) -> Decimal:
@@ -274,9 +268,14 @@ def _sum(values: object) -> Decimal:
     return total
 
 
-def _percent(value: Decimal) -> str:
-    return f"{value.quantize(_HUNDREDTH).normalize():f}%"
+def _percent(value: float) -> str:
+    return f"{_short(value)}%"
 
 
-def _short(value: Decimal) -> str:
-    return f"{value.quantize(_HUNDREDTH).normalize():f}"
+def _pixels(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _short(value: float) -> str:
+    """Return a coordinate to the hundredth, without zeros at its end."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")

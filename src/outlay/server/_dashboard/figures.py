@@ -43,15 +43,17 @@ class Scope(NamedTuple):
 
 
 class Point(NamedTuple):
-    """The costs of one bucket, by group. Without events there are none."""
+    """The costs of one bucket.
+
+    Attributes:
+        bucket: The bucket.
+        costs: The costs by group. Without events there are none.
+        total: The cost of all groups. None if the bucket has no events.
+    """
 
     bucket: Bucket
     costs: Mapping[str, Decimal]
-
-    @property
-    def total(self) -> Decimal | None:
-        """The cost of all groups. None if the bucket has no events."""
-        return total_of(self.costs.values()) if self.costs else None
+    total: Decimal | None
 
 
 def total_of(values: Iterable[Decimal]) -> Decimal:
@@ -147,7 +149,10 @@ def series(period: Period, response: ReportResponse) -> list[Point]:
         for key, cost in point.groups.items():
             value = Decimal(bytes(cost).decode())
             found[key] = add(found.get(key, ZERO), value)
-    return [Point(*pair) for pair in zip(buckets, costs, strict=True)]
+    return [
+        Point(bucket, found, total_of(found.values()) if found else None)
+        for bucket, found in zip(buckets, costs, strict=True)
+    ]
 
 
 class EventCounts(NamedTuple):

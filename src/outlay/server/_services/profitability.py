@@ -67,9 +67,6 @@ _WIDTHS: Final = {
 _ADDITIVE: Final = {Aggregation.SUM, Aggregation.COUNT}
 _BY_CUSTOMER: Final = frozenset([CUSTOMER_NAME])
 
-# Many customers pay the same price, and a page asks for the same part of each.
-_proportion: Final = lru_cache(maxsize=4096)(proportion)
-
 
 class Margin(NamedTuple):
     """A cost beside a revenue, both exact."""
@@ -460,10 +457,12 @@ class _Comparison:
         if start >= end:
             return ZERO
         if not is_converted:
-            return _earned_between(line, start, end)
+            return _earned_between(line.amount, line.start, line.end, start, end)
         share = ZERO
         for period in self._converter.periods(line.currency, start, end):
-            amount = _earned_between(line, period.start, period.end)
+            amount = _earned_between(
+                line.amount, line.start, line.end, period.start, period.end
+            )
             share = add(share, self._converter.convert(amount, period))
         return share
 
@@ -538,8 +537,11 @@ class _Comparison:
         last = min(bisect_left(edges, line.end), len(series))
         edges = edges[first : last + 1]
         if line.currency == self._converter.currency:
-            earned = [_earned(line, max(at, line.start)) for at in edges]
-            shares = [add(end, start.copy_negate()) for start, end in pairwise(earned)]
+            times = [max(at, line.start) for at in edges]
+            shares = [
+                _earned_between(line.amount, line.start, line.end, start, end)
+                for start, end in pairwise(times)
+            ]
         else:
             shares = [self._share(line, *bucket) for bucket in pairwise(edges)]
         for bucket, share in enumerate(shares, first):
@@ -592,19 +594,29 @@ class _Comparison:
         return warnings
 
 
-def _earned_between(line: RevenueLine, start: int, end: int) -> Decimal:
-    """Return the part of a line's amount that is earned in ``start <= t < end``."""
-    until = _earned(line, end)
-    return (
-        add(until, _earned(line, start).copy_negate()) if start > line.start else until
-    )
+# Many customers pay the same price, and a page asks for the same part of each.
+@lru_cache(maxsize=4096)
+def _earned_between(
+    amount: Decimal, first: int, last: int, start: int, end: int
+) -> Decimal:
+    """Return the part of an amount that is earned in ``start <= t < end``.
+
+    Args:
+        amount: The amount of a line of revenue.
+        first: The start of the line's period, in microseconds since 1970.
+        last: The first instant after the line's period, in the same unit.
+        start: The start of the part, within the line's period.
+        end: The first instant after the part. It may be after the line's period.
+    """
+    until = _earned(amount, first, last, end)
+    if start == first:
+        return until
+    return add(until, _earned(amount, first, last, start).copy_negate())
 
 
-def _earned(line: RevenueLine, at: int) -> Decimal:
-    """Return the part of a line's amount that is earned before ``at``."""
-    if at >= line.end:
-        return line.amount
-    return _proportion(line.amount, at - line.start, line.end - line.start)
+def _earned(amount: Decimal, first: int, last: int, at: int) -> Decimal:
+    """Return the part of an amount that is earned before ``at``."""
+    return amount if at >= last else proportion(amount, at - first, last - first)
 
 
 def _sum(margins: Iterable[Margin]) -> Margin:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -51,13 +51,7 @@ _MOST_LOOKUPS: Final = 5000
 _NEVER_NEGATIVE: Final = ("skipped", "other_currency", "ones", "nano", "atto")
 """Columns that are 0 in each row if their sum is."""
 
-_Value: TypeAlias = tuple[Decimal | None, Instant]
-"""A value and its time, as `Contribution` has them."""
-
 _NO_TIME: Final[Instant] = (0, 0)
-_NO_VALUE: Final[_Value] = (None, _NO_TIME)
-
-_encode_json: Final = msgspec.json.Encoder().encode
 
 
 class RollupQuery:
@@ -85,12 +79,6 @@ class RollupQuery:
         self._where = where
         self._ranges = ranges
         self._is_signed = any(one.sign < 0 for one in ranges)
-        # Integers only, so that they can be a part of the statement.
-        values = ",".join(
-            f"({grain:d},{first:d},{last:d},{sign:d})"
-            for grain, first, last, sign in ranges
-        )
-        self._with = f"WITH ranges (grain, first, last, sign) AS (VALUES {values})"
 
     def contributions(
         self, start: int, names: Collection[str], window: Window | None
@@ -128,18 +116,19 @@ class RollupQuery:
             at_of: A function that returns the time of the first two columns.
         """
         dimensions_of, value_of = self._dimensions_reader(cube), self._value_reader()
+        is_latest = self._metric.aggregation is Aggregation.LATEST
         for one, two, customer, dimensions, events, skipped, other, *rest in rows:
             # Without events, all of them were taken off again.
             if events:
-                value, at = value_of(rest) if events != skipped else _NO_VALUE
+                has_value = events != skipped
                 yield Contribution(
                     at_of(one, two),
                     customer,
                     dimensions_of(dimensions),
                     events,
                     skipped,
-                    value,
-                    at,
+                    value_of(*rest) if has_value else None,
+                    latest_at(rest[0]) if is_latest and has_value else _NO_TIME,
                     other,
                 )
 
@@ -149,7 +138,7 @@ class RollupQuery:
         SQLite sorts the rows with all columns that it reads.
         """
         aggregation = self._metric.aggregation
-        zeros = set() if cube == TOTAL else self._zeros()
+        zeros = self._zeros() if cube in {CUSTOMER, DETAIL} else set()
         sums = [
             "0"
             if column in zeros
@@ -200,9 +189,7 @@ class RollupQuery:
             [filters["dimensions"]] = labels.values()
         elif labels and len(self._metric.names) == 1:
             [values] = labels.values()
-            filters["dimensions"] = frozenset(
-                _encode_json([value]).decode() for value in values
-            )
+            filters["dimensions"] = frozenset(_json([value]) for value in values)
         elif labels and cube == DETAIL:
             filters["dimensions"] = self._matching_labels(labels)
         # SQLite's functions for JSON cut texts at a NUL. The caller filters as well.
@@ -232,37 +219,30 @@ class RollupQuery:
         group_by: str,
         filters: Mapping[str, frozenset[str]],
     ) -> sqlite3.Cursor:
-        tables, source = self._with, "ranges CROSS JOIN rollups USING (grain)"
-        where = (
-            "metric = :metric AND cube = :cube AND bucket >= first AND bucket < last"
-        )
         first = next(iter(filters.values()), frozenset())
         lookups = len(first) * sum(one.last - one.first for one in self._ranges)
+        where = "metric = :metric AND cube = :cube"
+        parameters: dict[str, object] = {"metric": self._number, "cube": cube}
         if filters and lookups <= _MOST_LOOKUPS:
             # One look-up for each bucket and value of the first column of the key.
-            tables += (
-                ", buckets (grain, bucket, last, sign) AS ("
-                "SELECT * FROM ranges UNION ALL SELECT grain, bucket + 1, last, sign"
-                " FROM buckets WHERE bucket + 1 < last)"
-            )
+            tables = _bucket_table(self._ranges)
             source = "buckets CROSS JOIN rollups USING (grain, bucket)"
-            where = "metric = :metric AND cube = :cube"
+            for place, one in enumerate(self._ranges):
+                parameters[f"buckets{place}"] = _json([*range(one.first, one.last)])
             if cube not in {CUSTOMER, DETAIL}:
                 where += " AND customer = ''"
-        for column in filters:
+        else:
+            tables = _range_table(self._ranges)
+            source = "ranges CROSS JOIN rollups USING (grain)"
+            where += " AND bucket >= first AND bucket < last"
+        for column, values in filters.items():
+            parameters[column] = _json(sorted(values))
             where += f" AND {column} IN (SELECT value FROM json_each(:{column}))"  # noqa: S608 - a constant
         if group_by:
             where += f" GROUP BY {group_by}"
         return self._connection.execute(
             f"{tables} SELECT {columns} FROM {source} WHERE {where}",  # noqa: S608 - constants and integers
-            {
-                "metric": self._number,
-                "cube": cube,
-                **{
-                    column: _encode_json(sorted(values)).decode()
-                    for column, values in filters.items()
-                },
-            },
+            parameters,
         )
 
     def _dimensions_reader(self, cube: int) -> Callable[[str], tuple[str, ...]]:
@@ -275,16 +255,40 @@ class RollupQuery:
         after = ("",) * (len(self._metric.names) - len(before) - 1)
         return lambda text: (*before, text, *after)
 
-    def _value_reader(self) -> Callable[[Sequence[Any]], _Value]:
+    def _value_reader(self) -> Callable[..., Decimal]:
         """Return a function that returns the value of a row's last columns."""
         aggregation = self._metric.aggregation
         if aggregation in ADDED:
-            return lambda parts: (join(*parts), _NO_TIME)
+            return join
         if aggregation is Aggregation.COUNT:
-            return lambda _: (ZERO, _NO_TIME)
-        if aggregation is Aggregation.LATEST:
-            return lambda chosen: (Decimal(chosen[1]), latest_at(chosen[0]))
-        return lambda chosen: (Decimal(chosen[1]), _NO_TIME)
+            return lambda: ZERO
+        return lambda _, value: Decimal(value)
+
+
+def _range_table(ranges: Sequence[BucketRange]) -> str:
+    """Return the clause of the table ``ranges``, for scans of whole buckets."""
+    # Integers only, so that they can be a part of the statement.
+    values = ",".join(
+        f"({grain:d},{first:d},{last:d},{sign:d})"
+        for grain, first, last, sign in ranges
+    )
+    return f"WITH ranges (grain, first, last, sign) AS (VALUES {values})"
+
+
+def _bucket_table(ranges: Sequence[BucketRange]) -> str:
+    """Return the clause of the table ``buckets``, which has each bucket of the ranges.
+
+    The numbers of each range's buckets are a list in a parameter.
+    """
+    selects = " UNION ALL ".join(
+        f"SELECT {one.grain:d}, value, {one.sign:d} FROM json_each(:buckets{place})"  # noqa: S608 - integers
+        for place, one in enumerate(ranges)
+    )
+    return f"WITH buckets (grain, bucket, sign) AS ({selects})"
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _keys(cube: int) -> str:

@@ -214,7 +214,7 @@ _AUTOCOMMIT: Final = None
 # and a request can wait behind another one.
 _BUSY_SECONDS: Final = 2.0
 _CACHE_KIB: Final = 65_536  # holds the day's receipts and the newest rollups
-_READER_CACHE_KIB: Final = 8192  # of each reader; holds what a page reads
+_READER_CACHE_KIB: Final = 16_384  # of each reader; holds a customer's hours
 
 log: Final = logging.getLogger(UPDATE_LOGGER)
 

@@ -115,6 +115,32 @@ def test_reprice_tracks_what_has_a_price_and_leaves_the_rest(
     assert [line.cost.reason for line in waiting(journal_dir)] == ["incomplete"]
 
 
+def test_reprice_takes_the_prices_of_the_provider_behind_a_gateway(
+    journal_dir: Path,
+) -> None:
+    """The event keeps the provider, and so its key. The price says whose list it is."""
+    with client_in(journal_dir) as client:
+        record(
+            client,
+            8,
+            provider="unknown",
+            model="openai/gpt-4o",
+            usage={"input_tokens": 1000},
+        )
+    (row,) = ran("unpriced", "list", "--provider", "unknown")["unpriced"]
+    refused = call("reprice", "--as-provider", "openai")
+
+    ran("reprice", "--provider", "unknown", "--as-provider", "openai")
+
+    assert refused.code == ExitCode.USAGE
+    assert "add --provider" in refused.err
+    (event,) = pending(journal_dir)
+    assert event.idempotency_key == row["id"]
+    assert event.data["provider"] == "unknown"
+    assert event.data["amount"] == Decimal("0.0025")
+    assert event.data["price"]["model"] == "openai/gpt-4o"
+
+
 def test_reprice_twice_is_as_once(journal_dir: Path, book: Path) -> None:
     """A job may run it every hour."""
     for _ in range(2):

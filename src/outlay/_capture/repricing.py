@@ -44,9 +44,26 @@ class UnpricedEvent:
         """The time when the cost arose. It selects the price."""
         return datetime.fromisoformat(self.event.timestamp)
 
-    def price(self, prices: PriceLists) -> PricedAmount | PriceUnknown:
-        """Return the price, or the reason why it is still not known."""
-        return prices.price(self.observation, self.at)
+    def price(
+        self, prices: PriceLists, as_provider: str | None = None
+    ) -> PricedAmount | PriceUnknown:
+        """Return the price, or the reason why it is still not known.
+
+        Args:
+            prices: The price lists.
+            as_provider: The provider whose prices apply, such as the one behind a
+                gateway. A gateway may name its models ``provider/model``. Defaults to
+                the cost's own provider.
+        """
+        observation = self.observation
+        if as_provider is not None:
+            model = observation.model
+            observation = msgspec.structs.replace(
+                observation,
+                provider=as_provider,
+                model=model and model.removeprefix(f"{as_provider}/"),
+            )
+        return prices.price(observation, self.at)
 
     def with_price(self, price: PricedAmount) -> bytes:
         """Return the event with its amount, as a request body.

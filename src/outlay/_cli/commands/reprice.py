@@ -45,6 +45,7 @@ _EPILOG: Final = """\
 examples:
   outlay reprice --dry-run
   outlay reprice --price-book prices.toml --provider clearbit
+  outlay reprice --provider unknown --as-provider openai --dry-run
   outlay reprice --id ok1_a495c237a205f2cb409ef90e084b68419b84b524 --amount 0.0042
 
 exit codes:
@@ -77,6 +78,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="your own prices (default: OUTLAY_PRICE_BOOK)",
     )
+    add(
+        "--as-provider",
+        metavar="NAME",
+        help="use the prices of this provider for the costs of --provider, which is a "
+        "gateway in front of it, or unknown",
+    )
     add("--amount", metavar="AMOUNT", help="amount of the cost given by --id")
     add(
         "--currency",
@@ -94,7 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: A setting or the price book is malformed.
-        UsageError: ``--amount`` is given without ``--id``.
+        UsageError: ``--amount`` is given without ``--id``, or ``--as-provider`` without
+            ``--provider``.
         JournalError: The folder cannot be read or written.
     """
     with mapped_os_errors():
@@ -111,7 +119,7 @@ def _reprice(target: JournalTarget, arguments: argparse.Namespace) -> int:
     if arguments.amount is not None:
         rows = [_manual_price(arguments, found)]
     else:
-        rows = _list_prices(target, found)
+        rows = _list_prices(target, found, arguments)
     priced = [(row, price) for row, price in rows if isinstance(price, PricedAmount)]
     if view is not None and not arguments.dry_run:
         _commit(target, view, priced)
@@ -124,12 +132,17 @@ def _reprice(target: JournalTarget, arguments: argparse.Namespace) -> int:
 
 
 def _list_prices(
-    target: JournalTarget, found: Sequence[UnpricedRow]
+    target: JournalTarget, found: Sequence[UnpricedRow], arguments: argparse.Namespace
 ) -> list[PricedRow]:
+    as_provider = arguments.as_provider
+    if as_provider is not None and arguments.provider is None:
+        raise UsageError(
+            "--as-provider is for the costs of one gateway: add --provider"
+        )
     prices = configured_prices(target.settings, strict=True)
     with ProgressBar() as bar:
         return [
-            PricedRow(row, row.unpriced.price(prices))
+            PricedRow(row, row.unpriced.price(prices, as_provider))
             for row in bar.count("priced", found, len(found))
         ]
 

@@ -37,9 +37,9 @@ def deepgram_client() -> DeepgramClient:
     )
 
 
-def listen(client: DeepgramClient) -> None:
-    """Connect to have recordings transcribed while they are made."""
-    with client.listen.v1.connect(model="nova-3"):
+def say(client: DeepgramClient) -> None:
+    """Connect to have a text spoken while it is written."""
+    with client.speak.v1.connect():
         pass
 
 
@@ -69,7 +69,7 @@ def live(client: genai.Client) -> None:
 
 
 CASES: Final = {
-    "deepgram": ("Deepgram's WebSockets", deepgram_client, listen),
+    "deepgram": ("Deepgram's other WebSockets", deepgram_client, say),
     "elevenlabs": ("ElevenLabs' speech of streamed texts", elevenlabs_client, speak),
     "google": ("google-genai's live sessions", google_client, live),
 }

@@ -16,22 +16,10 @@ from outlay._capture.extraction.fields import to_quantity
 from outlay._capture.extraction.registry import Call, Endpoint, register
 from outlay._capture.instrumentation.uncaptured import uncaptured
 from outlay._capture.observation import Observation
+from outlay._capture.providers.deepgram_websockets import websocket_patches
 from outlay._capture.providers.generators.fern import http_client_of, library
 
 Response = Mapping[str, Any]
-
-_SOCKETS: Final = ("listen.v1", "listen.v2", "speak.v1", "speak.v2", "agent.v1")
-
-LIBRARY: Final = library(
-    "deepgram",
-    extra_modules={
-        f"deepgram.{part}.{kind}client": uncaptured(
-            "Deepgram's WebSockets", "connect", http_client_of
-        )
-        for part in _SOCKETS
-        for kind in ("", "raw_")
-    },
-)
 
 
 def transcription(response: Response, call: Call) -> Iterator[Observation]:
@@ -43,12 +31,35 @@ def transcription(response: Response, call: Call) -> Iterator[Observation]:
         event_type=event_types.AUDIO,
         operation_id=request_id,
         model=_model(response) or call.query.get("model"),
-        service_tier="multilingual" if call.query.get("language") == "multi" else None,
+        service_tier=_tier(call),
         usage={} if seconds is None else {"second": seconds},
         price_pending=seconds is None,
         is_lookup=call.method == "CALLBACK",
     )
     yield from _analyses(response, call, request_id, "intelligence")
+
+
+def live_transcription(response: Response, call: Call) -> Observation:
+    """Read the last message of a WebSocket, or the first if the last never came.
+
+    The seconds have a unit of their own, because live audio has another price.
+    """
+    is_last = response.get("type") == "Metadata"
+    metadata = (
+        {f"metadata.{name}": value for name, value in response.items()}
+        if is_last
+        else response
+    )
+    seconds = _seconds(metadata, call) if is_last else None
+    return Observation(
+        provider=call.provider,
+        event_type=event_types.AUDIO,
+        operation_id=metadata.get("metadata.request_id"),
+        model=_model(metadata) or call.model,
+        service_tier=_tier(call),
+        usage={} if seconds is None else {"streamed_second": seconds},
+        is_complete=is_last,
+    )
 
 
 def speech(_response: Response, call: Call) -> Observation:
@@ -95,6 +106,10 @@ def _seconds(response: Response, call: Call) -> Decimal | int | None:
     return _EXACT.multiply(Decimal(seconds), Decimal(channels))
 
 
+def _tier(call: Call) -> str | None:
+    return "multilingual" if call.query.get("language") == "multi" else None
+
+
 def _model(response: Response) -> str | None:
     """Return the name that price lists have for the model."""
     for known in (response.get("metadata.model_info") or {}).values():
@@ -123,13 +138,42 @@ _TRANSCRIPTION: Final = Endpoint(
     ),
 )
 
+_LIVE: Final = Endpoint(
+    live_transcription,
+    (
+        "type",
+        "request_id",
+        "duration",
+        "channels",
+        "model_info",
+        "metadata.request_id",
+        "metadata.model_info",
+    ),
+)
+_SOCKETS: Final = {
+    "listen.v1": websocket_patches(_LIVE),
+    **dict.fromkeys(
+        ("listen.v2", "speak.v1", "speak.v2", "agent.v1"),
+        uncaptured("Deepgram's other WebSockets", "connect", http_client_of),
+    ),
+}
+
+LIBRARY: Final = library(
+    "deepgram",
+    extra_modules={
+        f"deepgram.{part}.{kind}client": patches
+        for part, patches in _SOCKETS.items()
+        for kind in ("", "raw_")
+    },
+)
+
 ENDPOINTS: Final = {
     "POST /v1/listen": _TRANSCRIPTION,
     "POST /v1/speak": Endpoint(speech, ()),
     "POST /v1/read": Endpoint(analysis, ("metadata.request_id", *_REPORTS)),
     "CALLBACK /": _TRANSCRIPTION,
 }
-"""Other operations cost nothing, or are not captured, such as web sockets."""
+"""Other operations cost nothing, or are not captured, such as WebSockets of speech."""
 
 for _pattern, _endpoint in ENDPOINTS.items():
     register("deepgram", _pattern, _endpoint)

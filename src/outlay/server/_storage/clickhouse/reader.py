@@ -15,11 +15,12 @@ from outlay.server._records import ReceivedEvent
 from outlay.server._storage.clickhouse.connection import Connection
 from outlay.server._storage.clickhouse.event_rows import MovedEvents
 from outlay.server._storage.clickhouse.moved_ranges import MovedRanges
-from outlay.server._storage.postgres.event_table import EventPlace, EventRow
+from outlay.server._storage.postgres.event_table import EventRow
 from outlay.server._storage.postgres.reader import PostgresReader
 from outlay.server._storage.postgres.receipts import MICROSECONDS_PER_DAY
 from outlay.server._storage.postgres.views import PostgresViews
 from outlay.server._storage.sql.catalog import metrics_of_type
+from outlay.server._storage.sql.event_table import EventPlace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator

@@ -7,46 +7,26 @@ merged. So a page reads a bounded number of rows, however many events there are.
 from __future__ import annotations
 
 import heapq
-import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from outlay.server._records import Event, ReceivedEvent
 from outlay.server._storage.event_filter import event_matcher
-from outlay.server._storage.event_store import CursorError, EventFilter, EventPage
-from outlay.server._storage.sql.events import CUSTOMER_COLUMN, EVENT_COLUMNS
+from outlay.server._storage.event_store import EventFilter, EventPage
+from outlay.server._storage.sql.event_table import (
+    ROW_COLUMNS,
+    SCANNED_ROWS,
+    EventPlace,
+    SqlEventReader,
+    received_event,
+)
 from outlay.server._wire.response_models import FIRST_INSTANT, LAST_INSTANT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from outlay.server._storage.sql.connection import Connection
-
-SCANNED_ROWS: Final = 20_000
-"""The most rows that one page reads: some 0.1 s."""
+    from outlay.server._records import ReceivedEvent
 
 _FIRST_SLICE: Final = 128
 _NEXT_SLICE: Final = 2048
-_CURSOR: Final = re.compile(r"(-?\d{1,20})_(\d{1,20})", re.ASCII)
-_COLUMNS: Final = f"seq, received_at, {EVENT_COLUMNS}"
-
-# Jumps from type to type in the index, instead of reading all of an organization.
-_TYPES: Final = """
-    WITH RECURSIVE found(type) AS (
-        SELECT min(type) FROM events WHERE namespace = :namespace
-        UNION ALL
-        SELECT (SELECT min(type) FROM events
-                WHERE namespace = :namespace AND type > found.type)
-        FROM found WHERE found.type IS NOT NULL
-    )
-    SELECT type FROM found WHERE type IS NOT NULL
-"""
-
-
-class EventPlace(NamedTuple):
-    """The place of an event: its time, and its order of receipt."""
-
-    at: int
-    seq: int
 
 
 class EventRow(NamedTuple):
@@ -56,48 +36,8 @@ class EventRow(NamedTuple):
     received: ReceivedEvent
 
 
-class PostgresEventReader:
+class PostgresEventReader(SqlEventReader):
     """Reads from one view."""
-
-    _connection: Connection
-
-    def event(self, namespace: str, event_id: str) -> ReceivedEvent | None:
-        """Return the event with this id."""
-        return self._first_event(
-            "FROM events WHERE id = ? AND namespace = ?", event_id, namespace
-        )
-
-    def count_events(self, namespace: str, where: EventFilter) -> int:
-        """Return the number of wanted events."""
-        if where.values:
-            raise NotImplementedError("values are in the data, which is not read here")
-        conditions = ["namespace = ?"]
-        wanted: list[str | int] = [namespace]
-        for column, allowed in (
-            ("type", where.types),
-            (CUSTOMER_COLUMN, where.customers),
-        ):
-            if allowed is not None:
-                # NULL, because a list must not be empty in PostgreSQL.
-                marks = ",".join(["NULL", *"?" * len(allowed)])
-                conditions.append(f"{column} IN ({marks})")
-                wanted += sorted(allowed)
-        for condition, value in (
-            ("at >= ?", where.start),
-            ("at < ?", where.end),
-            ("received_at <= ?", where.as_of),
-            ("key = ?", where.key),
-            ("external_id = ?", where.external_id),
-            ("external_subject = ?", where.external_subject),
-        ):
-            if value is not None:
-                conditions.append(condition)
-                wanted.append(value)
-        (count,) = self._connection.execute(
-            f"SELECT count(*) FROM events WHERE {' AND '.join(conditions)}",
-            wanted,
-        ).fetchone()
-        return int(count)
 
     def events(
         self, namespace: str, where: EventFilter, limit: int, cursor: str | None
@@ -105,7 +45,7 @@ class PostgresEventReader:
         """Return a page of events, the newest first."""
         before = EventPlace(LAST_INSTANT + 1 if where.end is None else where.end, 0)
         if cursor is not None:
-            before = min(before, _place(cursor))
+            before = min(before, EventPlace.from_cursor(cursor))
         matches = event_matcher(where)
         last = LAST_INSTANT if where.as_of is None else where.as_of
         events: list[ReceivedEvent] = []
@@ -115,7 +55,7 @@ class PostgresEventReader:
                 events.append(row.received)
             if len(events) == limit or number == SCANNED_ROWS:
                 more = next(rows, None) is not None
-                return EventPage(events, _cursor(row.place) if more else None)
+                return EventPage(events, row.place.cursor() if more else None)
         return EventPage(events, None)
 
     def _rows(
@@ -124,8 +64,7 @@ class PostgresEventReader:
         """Return the rows before a place, the newest first, of all wanted types."""
         types: Iterable[str] | None = where.types
         if types is None:
-            found = self._connection.execute(_TYPES, {"namespace": namespace})
-            types = [event_type for (event_type,) in found]
+            types = self._types(namespace)
         start = FIRST_INSTANT if where.start is None else where.start
         return heapq.merge(
             *(self._of_type(namespace, each, start, before) for each in types),
@@ -140,7 +79,7 @@ class PostgresEventReader:
         limit = _FIRST_SLICE
         while True:
             rows = self._connection.execute(
-                f"SELECT {_COLUMNS} FROM events"
+                f"SELECT {ROW_COLUMNS} FROM events"
                 " WHERE namespace = ? AND type = ? AND at >= ? AND at <= ?"
                 " AND (at, seq) < (?, ?) ORDER BY at DESC, seq DESC LIMIT ?",
                 (namespace, event_type, start, before.at, *before, limit),
@@ -151,26 +90,7 @@ class PostgresEventReader:
                 return
             before, limit = found[-1].place, _NEXT_SLICE
 
-    def _first_event(self, query: str, *parameters: str) -> ReceivedEvent | None:
-        row = self._connection.execute(
-            f"SELECT {_COLUMNS} {query}",
-            parameters,
-        ).fetchone()
-        return None if row is None else _row(row).received
-
 
 def _row(row: Sequence[Any]) -> EventRow:
-    seq, received_at, *columns = row
-    event = Event(*columns)
-    return EventRow(EventPlace(event.at, seq), ReceivedEvent(event, received_at))
-
-
-def _cursor(place: EventPlace) -> str:
-    return f"{place.at}_{place.seq}"
-
-
-def _place(cursor: str) -> EventPlace:
-    found = _CURSOR.fullmatch(cursor)
-    if found is None:
-        raise CursorError("pass the nextCursor of the page before")
-    return EventPlace(int(found[1]), int(found[2]))
+    received = received_event(row)
+    return EventRow(EventPlace(received.event.at, row[0]), received)

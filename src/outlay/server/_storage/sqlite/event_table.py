@@ -7,51 +7,34 @@ merged. A page reads a bounded number of rows, even if few of many events are wa
 from __future__ import annotations
 
 import heapq
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from outlay.server._records import Event, ReceivedEvent
 from outlay.server._storage.event_filter import event_matcher
-from outlay.server._storage.event_store import CursorError, EventFilter, EventPage
-from outlay.server._storage.sql.events import CUSTOMER_COLUMN, EVENT_COLUMNS
+from outlay.server._storage.event_store import EventFilter, EventPage
+from outlay.server._storage.sql.event_table import (
+    ROW_COLUMNS,
+    SCANNED_ROWS,
+    EventPlace,
+    SqlEventReader,
+    received_event,
+)
+from outlay.server._storage.sql.events import CUSTOMER_COLUMN
 from outlay.server._wire.response_models import FIRST_INSTANT, LAST_INSTANT
 
 if TYPE_CHECKING:
     import sqlite3
 
-SCANNED_ROWS: Final = 20_000
-"""The most rows that one page reads: some 0.1 s."""
+    from outlay.server._records import ReceivedEvent
 
 _ALL: Final = EventFilter()
-_CURSOR: Final = re.compile(r"(-?\d{1,20})_(\d{1,20})", re.ASCII)
-_COLUMNS: Final = f"seq, received_at, {EVENT_COLUMNS}"
 _NEWEST_FIRST: Final = " ORDER BY at DESC, seq DESC"
 _IN_PERIOD: Final = (
     "FROM events WHERE namespace = ? AND type = ? AND at >= ? AND (at, seq) < (?, ?)"
 )
-
-# Jumps from type to type in the index, instead of reading all of an organization.
-_TYPES: Final = """
-    WITH RECURSIVE found(type) AS (
-        SELECT min(type) FROM events WHERE namespace = :namespace
-        UNION ALL
-        SELECT (SELECT min(type) FROM events
-                WHERE namespace = :namespace AND type > found.type)
-        FROM found WHERE found.type IS NOT NULL
-    )
-    SELECT type FROM found WHERE type IS NOT NULL
-"""
-
-
-class _Place(NamedTuple):
-    """The place of an event: its time, and its order of receipt."""
-
-    at: int
-    seq: int
 
 
 class _Period(NamedTuple):
@@ -59,76 +42,47 @@ class _Period(NamedTuple):
 
     namespace: str
     start: int
-    before: _Place
+    before: EventPlace
 
 
 _Row: TypeAlias = Sequence[Any]
-"""A row of `_COLUMNS`."""
+"""A row of `ROW_COLUMNS`."""
 
 
-class SqliteEventReader:
+class SqliteEventReader(SqlEventReader):
     """Reads from the connection of a `SqliteReader`."""
 
     _connection: sqlite3.Connection
 
-    def event(self, namespace: str, event_id: str) -> ReceivedEvent | None:
-        """Return the event with this id."""
-        return self._first(
-            "FROM events WHERE id = ? AND namespace = ?", event_id, namespace
-        )
-
     def event_of_key(self, namespace: str, key: str) -> ReceivedEvent | None:
         """Return the event that an idempotency key stands for within its window."""
         # The newest keys are not in the table of receipts yet.
-        return self._first(
+        return self._first_event(
             "FROM events WHERE namespace = ? AND key = ?"
             " AND seq > (SELECT noted_seq FROM progress) ORDER BY seq DESC LIMIT 1",
             namespace,
             key,
-        ) or self._first(
+        ) or self._first_event(
             "FROM events WHERE seq ="
             " (SELECT seq FROM receipts WHERE namespace = ? AND key = ?)",
             namespace,
             key,
         )
 
-    def count_events(self, namespace: str, where: EventFilter) -> int:
-        """Return the number of wanted events."""
-        if where.values:
-            raise NotImplementedError("values are in the data, which is not read here")
-        conditions = ["namespace = ?"]
-        wanted: list[str | int] = [namespace]
-        for column, allowed in (
-            ("type", where.types),
-            (CUSTOMER_COLUMN, where.customers),
-        ):
-            if allowed is not None:
-                conditions.append(f"{column} IN (SELECT value FROM json_each(?))")  # noqa: S608 - constants of this function
-                wanted.append(msgspec.json.encode(sorted(allowed)).decode())
-        for condition, value in (
-            ("at >= ?", where.start),
-            ("at < ?", where.end),
-            ("received_at <= ?", where.as_of),
-            ("key = ?", where.key),
-            ("external_id = ?", where.external_id),
-            ("external_subject = ?", where.external_subject),
-        ):
-            if value is not None:
-                conditions.append(condition)
-                wanted.append(value)
-        (count,) = self._connection.execute(
-            f"SELECT count(*) FROM events WHERE {' AND '.join(conditions)}",  # noqa: S608 - constants of this function
-            wanted,
-        ).fetchone()
-        return int(count)
+    def _is_among(
+        self, column: str, allowed: Collection[str]
+    ) -> tuple[str, Sequence[str]]:
+        # One parameter, because SQLite has a limit of parameters.
+        values = msgspec.json.encode(sorted(allowed)).decode()
+        return f"{column} IN (SELECT value FROM json_each(?))", [values]  # noqa: S608 - a constant
 
     def events(
         self, namespace: str, where: EventFilter, limit: int, cursor: str | None
     ) -> EventPage:
         """Return a page of events, the newest first."""
-        before = _Place(LAST_INSTANT + 1 if where.end is None else where.end, 0)
+        before = EventPlace(LAST_INSTANT + 1 if where.end is None else where.end, 0)
         if cursor is not None:
-            before = min(before, _place(cursor))
+            before = min(before, EventPlace.from_cursor(cursor))
         start = FIRST_INSTANT if where.start is None else where.start
         period = _Period(namespace, start, before)
         types = self._types(namespace) if where.types is None else [*where.types]
@@ -138,21 +92,17 @@ class SqliteEventReader:
         matches = event_matcher(where) if _needs_event(where) else None
         events: list[ReceivedEvent] = []
         for row in rows:
-            received = _received(row)
+            received = received_event(row)
             if matches is None or matches(received.event):
                 events.append(received)
                 if len(events) == limit:
                     is_more = last is not None or next(rows, None) is not None
                     return EventPage(
-                        events, _cursor(_place_of(row)) if is_more else None
+                        events, _place_of(row).cursor() if is_more else None
                     )
-        return EventPage(events, None if last is None else _cursor(last))
+        return EventPage(events, None if last is None else last.cursor())
 
-    def _types(self, namespace: str) -> list[str]:
-        rows = self._connection.execute(_TYPES, {"namespace": namespace})
-        return [event_type for (event_type,) in rows]
-
-    def _last_scanned(self, period: _Period, types: Sequence[str]) -> _Place | None:
+    def _last_scanned(self, period: _Period, types: Sequence[str]) -> EventPlace | None:
         """Return the place of the oldest row that a page reads. None means all rows.
 
         It is found in the index alone. All types are read up to the same place, so
@@ -160,7 +110,7 @@ class SqliteEventReader:
         """
         share = max(SCANNED_ROWS // max(len(types), 1), 1)
         places = [
-            _Place(*row)
+            EventPlace(*row)
             for each in types
             for row in self._connection.execute(
                 f"SELECT at, seq {_IN_PERIOD}{_NEWEST_FIRST} LIMIT 1 OFFSET ?",
@@ -173,42 +123,32 @@ class SqliteEventReader:
         self,
         period: _Period,
         event_type: str,
-        last: _Place | None,
+        last: EventPlace | None,
         where: EventFilter,
     ) -> Iterator[_Row]:
         """Return the rows of a type, the newest first, down to the place ``last``."""
         # SQLite finds the first row of a time in the index, but not that of a place.
-        oldest = last or _Place(period.start, 0)
+        oldest = last or EventPlace(period.start, 0)
         wanted: list[str | int] = [*oldest]
         conditions = " AND (at, seq) >= (?, ?)"
         if where.as_of is not None:
             conditions += " AND received_at <= ?"
             wanted.append(where.as_of)
         if where.customers is not None:
-            conditions += f" AND {CUSTOMER_COLUMN} IN (SELECT value FROM json_each(?))"  # noqa: S608 - a constant
-            wanted.append(msgspec.json.encode(sorted(where.customers)).decode())
+            condition, values = self._is_among(CUSTOMER_COLUMN, where.customers)
+            conditions += f" AND {condition}"
+            wanted += values
         return self._connection.execute(
-            f"SELECT {_COLUMNS} {_IN_PERIOD}{conditions}{_NEWEST_FIRST}",
+            f"SELECT {ROW_COLUMNS} {_IN_PERIOD}{conditions}{_NEWEST_FIRST}",
             (period.namespace, event_type, oldest.at, *period.before, *wanted),
         )
 
-    def _first(self, query: str, *parameters: str) -> ReceivedEvent | None:
-        row = self._connection.execute(
-            f"SELECT {_COLUMNS} {query}",
-            parameters,
-        ).fetchone()
-        return None if row is None else _received(row)
+
+_place_values: Final = itemgetter(ROW_COLUMNS.split(", ").index("at"), 0)
 
 
-_place_values: Final = itemgetter(_COLUMNS.split(", ").index("at"), 0)
-
-
-def _place_of(row: _Row) -> _Place:
-    return _Place(*_place_values(row))
-
-
-def _received(row: _Row) -> ReceivedEvent:
-    return ReceivedEvent(Event(*row[2:]), row[1])
+def _place_of(row: _Row) -> EventPlace:
+    return EventPlace(*_place_values(row))
 
 
 def _newest_first(sources: Sequence[Iterator[_Row]]) -> Iterator[_Row]:
@@ -231,14 +171,3 @@ def _is_narrow(where: EventFilter) -> bool:
     if where.customers is not None or where.as_of is not None:
         return True
     return bool(where.values)
-
-
-def _cursor(place: _Place) -> str:
-    return f"{place.at}_{place.seq}"
-
-
-def _place(cursor: str) -> _Place:
-    found = _CURSOR.fullmatch(cursor)
-    if found is None:
-        raise CursorError("pass the nextCursor of the page before")
-    return _Place(int(found[1]), int(found[2]))

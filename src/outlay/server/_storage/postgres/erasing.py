@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from outlay.server._records import Erasure
 from outlay.server._storage.postgres.locks import Lock
 from outlay.server._storage.postgres.rollups import MERGED, ROLLUP_COLUMNS, group_of
 from outlay.server._storage.renaming import Renaming
@@ -48,16 +47,6 @@ def running_jobs(connection: Connection) -> list[Job]:
         Job(number, namespace, Renaming(customer, pseudonym), *place)
         for number, namespace, customer, pseudonym, *place in rows
     ]
-
-
-def running_erasures(connection: Connection, namespace: str) -> list[Erasure]:
-    """Return the erasures of an organization that are not finished."""
-    rows = connection.execute(
-        "SELECT pseudonym, started_at FROM erasures WHERE namespace = ?"
-        " ORDER BY number",
-        (namespace,),
-    )
-    return [Erasure(*row) for row in rows]
 
 
 def begin(

@@ -8,7 +8,6 @@ from outlay.server._records import MICROSECONDS_PER_HOUR
 from outlay.server._storage.event_filter import contribution_matcher
 from outlay.server._storage.net_quantities import contributions_from_rows
 from outlay.server._storage.postgres.copy_tables import PostgresCopyReader
-from outlay.server._storage.postgres.erasing import running_erasures
 from outlay.server._storage.postgres.event_table import PostgresEventReader
 from outlay.server._storage.postgres.receipts import (
     MICROSECONDS_PER_DAY,
@@ -19,14 +18,9 @@ from outlay.server._storage.postgres.rollup_query import HourRange, contribution
 from outlay.server._storage.sql.budgets import SqlBudgetReader
 from outlay.server._storage.sql.catalog import SqlCatalogReader
 from outlay.server._storage.sql.corrections import SqlCorrectionReader
-from outlay.server._storage.sql.deleted_events import (
-    deleted_before,
-    events_deleted,
-    retention_of,
-)
+from outlay.server._storage.sql.deleted_events import deleted_before, events_deleted
 from outlay.server._storage.sql.events import READING_COLUMNS
 from outlay.server._storage.sql.revenue import SqlRevenueReader
-from outlay.server._storage.sql.unmatched_events import unmatched_types
 from outlay.server._storage.store import NO_FILTER
 from outlay.server._wire.request_models import Window
 from outlay.server._wire.response_models import FIRST_INSTANT
@@ -36,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from outlay.server._metering.metric import CompiledMetric, Contribution
-    from outlay.server._records import Erasure, ReceivedEvent, Retention
+    from outlay.server._records import ReceivedEvent
     from outlay.server._storage.postgres.connecting import PostgresConnection
 
 _MOST_COUNTED: Final = 1_000_000
@@ -75,20 +69,6 @@ class PostgresReader(
             f"SELECT count(*) FROM (SELECT 1 FROM deltas LIMIT {_MOST_COUNTED}) t"
         ).fetchone()
         return int(count)
-
-    def unmatched_types(
-        self, namespace: str, start: int, end: int, *, as_of: int | None = None
-    ) -> dict[str, int]:
-        """Return the number of events by type that no cost reads."""
-        return unmatched_types(self._connection, namespace, start, end, as_of=as_of)
-
-    def erasures(self, namespace: str) -> list[Erasure]:
-        """Return the running erasures of an organization, oldest first."""
-        return running_erasures(self._connection, namespace)
-
-    def retention(self, namespace: str) -> Retention:
-        """Return how long an organization's events are kept."""
-        return retention_of(self._connection, namespace)
 
     def event_of_key(self, namespace: str, key: str) -> ReceivedEvent | None:
         """Return the event that an idempotency key stands for within its window."""

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import msgspec
 
 from outlay.server._metering.decimals import format_plain
-from outlay.server._records import Aggregation, BillableFields, CostMetric, Product
+from outlay.server._records import (
+    Aggregation,
+    BillableFields,
+    CostMetric,
+    Erasure,
+    Product,
+)
 from outlay.server._storage.sql import ended_tokens, keys
 
 if TYPE_CHECKING:
@@ -152,6 +158,15 @@ class SqlCatalogReader:
             {**wanted, **page._asdict()},
         )
         return [cost_of(row) for row in rows], self._count(where, wanted)
+
+    def erasures(self, namespace: str) -> list[Erasure]:
+        """Return the running erasures of an organization, oldest first."""
+        rows = self._connection.execute(
+            "SELECT pseudonym, started_at FROM erasures WHERE namespace = ?"
+            " ORDER BY number",
+            (namespace,),
+        )
+        return [Erasure(*row) for row in rows]
 
     def costs_of_type(self, namespace: str, event_type: str) -> list[CostMetric]:
         """Return the costs that read events of this type, oldest first."""

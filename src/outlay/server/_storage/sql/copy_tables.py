@@ -97,6 +97,13 @@ class SqlCopyReader:
             )
         return None
 
+    def last_received(self) -> str | None:
+        """Return the id of the event that was received last."""
+        row = self._connection.execute(
+            "SELECT id FROM events ORDER BY seq DESC LIMIT 1"
+        ).fetchone()
+        return None if row is None else str(row[0])
+
     def records(self, kind: str) -> Iterator[Row]:
         """Yield the rows of a kind of records, the oldest first."""
         columns = ", ".join(

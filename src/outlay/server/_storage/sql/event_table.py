@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from outlay.server._records import Event, ReceivedEvent
 from outlay.server._storage.event_store import CursorError, EventFilter
+from outlay.server._storage.sql.deleted_events import retention_of
 from outlay.server._storage.sql.events import CUSTOMER_COLUMN, EVENT_COLUMNS
+from outlay.server._storage.sql.unmatched_events import unmatched_types
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from outlay.server._records import Retention
     from outlay.server._storage.sql.connection import Connection
 
 ROW_COLUMNS: Final = f"seq, received_at, {EVENT_COLUMNS}"
@@ -99,6 +102,16 @@ class SqlEventReader:
             wanted,
         ).fetchone()
         return int(count)
+
+    def unmatched_types(
+        self, namespace: str, start: int, end: int, *, as_of: int | None = None
+    ) -> dict[str, int]:
+        """Return the number of events by type that no cost reads."""
+        return unmatched_types(self._connection, namespace, start, end, as_of=as_of)
+
+    def retention(self, namespace: str) -> Retention:
+        """Return how long an organization's events are kept."""
+        return retention_of(self._connection, namespace)
 
     def _is_among(
         self, column: str, allowed: Collection[str]

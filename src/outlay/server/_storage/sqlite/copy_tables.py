@@ -38,13 +38,6 @@ class SqliteCopyReader(SqlCopyReader):
         ).fetchone()
         return int(count)
 
-    def last_received(self) -> str | None:
-        """Return the id of the event that was received last."""
-        row = self._connection.execute(
-            "SELECT id FROM events ORDER BY seq DESC LIMIT 1"
-        ).fetchone()
-        return None if row is None else str(row[0])
-
     def received(self, after: str | None, limit: int) -> list[ReceivedEvent]:
         """Return the next events in the order of receipt."""
         rows = self._connection.execute(

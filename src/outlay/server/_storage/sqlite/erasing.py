@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from outlay.server._records import Erasure
 from outlay.server._storage.renaming import Renaming
 from outlay.server._storage.sql.budgets import delete_budgets_of
 from outlay.server._storage.sqlite.rollups import (
@@ -266,16 +265,6 @@ class Erasures:
                 if customer == renaming.customer or renaming.json(data) != data
             ],
         )
-
-
-def running_erasures(connection: sqlite3.Connection, namespace: str) -> list[Erasure]:
-    """Return the erasures of an organization that are not finished."""
-    rows = connection.execute(
-        "SELECT pseudonym, started_at FROM erasures WHERE namespace = ?"
-        " ORDER BY number",
-        (namespace,),
-    )
-    return [Erasure(*row) for row in rows]
 
 
 def _renamed_row(renaming: Renaming, row: Sequence[Any]) -> tuple[Any, ...]:

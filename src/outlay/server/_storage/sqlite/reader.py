@@ -24,16 +24,10 @@ from outlay.server._storage.netting import netted
 from outlay.server._storage.sql.budgets import SqlBudgetReader
 from outlay.server._storage.sql.catalog import SqlCatalogReader
 from outlay.server._storage.sql.corrections import SqlCorrectionReader
-from outlay.server._storage.sql.deleted_events import (
-    deleted_before,
-    events_deleted,
-    retention_of,
-)
+from outlay.server._storage.sql.deleted_events import deleted_before, events_deleted
 from outlay.server._storage.sql.events import READING_COLUMNS
 from outlay.server._storage.sql.revenue import SqlRevenueReader
-from outlay.server._storage.sql.unmatched_events import unmatched_types
 from outlay.server._storage.sqlite.copy_tables import SqliteCopyReader
-from outlay.server._storage.sqlite.erasing import running_erasures
 from outlay.server._storage.sqlite.event_table import SqliteEventReader
 from outlay.server._storage.sqlite.rollup_query import RollupQuery
 from outlay.server._storage.sqlite.rollups import TOTAL, decode_dimensions
@@ -52,7 +46,6 @@ if TYPE_CHECKING:
         Mapping,
     )
 
-    from outlay.server._records import Erasure, Retention
     from outlay.server._storage.sqlite.view_connection import ViewConnection
 
 T = TypeVar("T")
@@ -115,20 +108,6 @@ class SqliteReader(
             self._remembered[key] = read(self._connection, *parameters)
         found: T = self._remembered[key]
         return found
-
-    def unmatched_types(
-        self, namespace: str, start: int, end: int, *, as_of: int | None = None
-    ) -> dict[str, int]:
-        """Return the number of events by type that no cost reads."""
-        return unmatched_types(self._connection, namespace, start, end, as_of=as_of)
-
-    def erasures(self, namespace: str) -> list[Erasure]:
-        """Return the running erasures of an organization, oldest first."""
-        return running_erasures(self._connection, namespace)
-
-    def retention(self, namespace: str) -> Retention:
-        """Return how long an organization's events are kept."""
-        return retention_of(self._connection, namespace)
 
     def _gross_contributions(
         self,

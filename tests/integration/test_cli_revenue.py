@@ -243,7 +243,7 @@ def test_two_currencies_are_never_added(
     assert "(9 EUR, 1200.5 USD)" in ran.out
     assert refused.code == ExitCode.REFUSED
     assert "no rate from EUR to USD" in refused.err
-    assert "PUT /v0/rates" in refused.err
+    assert "'outlay rates set'" in refused.err
 
 
 def test_a_second_import_replaces_changed_lines_and_says_so(
@@ -376,3 +376,34 @@ def test_margins_of_nothing_name_the_next_command(shared: BackgroundServer) -> N
 
     assert ran.code == ExitCode.DONE
     assert "outlay revenue import" in ran.out
+
+
+def test_the_lines_of_a_period_are_listed_with_those_that_were_replaced(
+    server: BackgroundServer, write: Callable[[str | bytes], str]
+) -> None:
+    """An auditor sees what a margin was before the correction of its revenue."""
+    revenue(server, write(PLAIN + "cus_2,2026-10,7,USD\ncus_2,2026-11,8,USD\n"))
+    revenue(server, write(PLAIN.replace("1200.50", "1199.90")))
+    words = ("revenue", "list", *OCTOBER, *reaching(server))
+
+    rows = json.loads(command_line.call(*words, "--json").out)
+    table = command_line.call(*words, "--customer", "cus_1")
+    first = command_line.call(*words, "--limit", "1")
+
+    assert [(row["customer"], row["amount"], row["current"]) for row in rows] == [
+        ("cus_1", "1199.9", True),
+        ("cus_2", "7", True),
+        ("cus_1", "1200.5", False),
+    ]
+    assert "cus_2" not in table.out
+    assert table.out.count("replaced") == 1
+    assert "2 older ones are not shown" in first.out
+
+
+def test_a_list_without_revenue_names_the_next_command(
+    shared: BackgroundServer,
+) -> None:
+    """A table without rows says less."""
+    ran = command_line.call("revenue", "list", "--month", "2020-01", *reaching(shared))
+
+    assert ran.out == "no revenue in this period; type: outlay revenue import FILE\n"

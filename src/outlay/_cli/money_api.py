@@ -1,74 +1,28 @@
-"""Import revenue and read margins, for commands."""
+"""Read margins and exports, and correct events, for commands."""
 
 from __future__ import annotations
 
-import secrets
 from decimal import Decimal
-from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import httpx
 import tenacity
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import AwareDatetime
 
-from outlay._cli.server_api import ServerApi, quoted
+from outlay._cli.server_api import READ_TIMEOUT, ServerApi, quoted
+from outlay._cli.wire_models import Pagination, Period, Rate, Wire
 from outlay.api._calls import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from outlay._model.settings import Settings
 
-LINES_A_PART: Final = 2000  # so that a busy server responds in time
 _PAGE: Final = 100  # the most rows of a page
-_ATTEMPTS: Final = 3  # a part of an import may be sent again
-# A busy server may need long for thousands of lines. Its own limit of a query is 30 s
-# by default, and its message says more than a timeout does.
-_READ_SECONDS: Final = 60.0
+_ATTEMPTS: Final = 3
 
 
-class _Wire(BaseModel):
-    """Common rules: camelCase names on the wire, and unknown fields are ignored."""
-
-    model_config = ConfigDict(
-        frozen=True, alias_generator=to_camel, populate_by_name=True
-    )
-
-
-class Period(_Wire):
-    """A period. The end itself does not count."""
-
-    start: Annotated[AwareDatetime, Field(alias="from")]
-    end: Annotated[AwareDatetime, Field(alias="to")]
-
-
-class Replacement(_Wire):
-    """A line of revenue that an import replaced."""
-
-    key: str
-    customer_id: str
-    period: Period
-    currency: str
-    amount: Decimal
-    replaced_amount: Decimal
-    replaced_currency: str
-
-
-class ImportResult(_Wire):
-    """The outcome of an import of revenue, or of a part of one."""
-
-    import_id: str
-    is_complete: bool
-    added: int
-    replaced: int
-    unchanged: int
-    replacements: tuple[Replacement, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-class MarginTotals(_Wire):
+class MarginTotals(Wire):
     """Revenue, cost and profit. ``margin_pct`` is None without revenue."""
 
     net_revenue_exact: Decimal
@@ -85,32 +39,18 @@ class MarginRow(MarginTotals):
     is_other: bool = False
 
 
-class UsedRate(_Wire):
-    """A rate that converted an amount."""
-
-    from_currency: Annotated[str, Field(alias="from")]
-    to_currency: Annotated[str, Field(alias="to")]
-    rate: Decimal
-    valid_from: AwareDatetime
-    source: str
-
-
-class _Pagination(_Wire):
-    total: int
-
-
-class Margins(_Wire):
+class Margins(Wire):
     """A page of customers, with the totals of all customers."""
 
     currency: str
     rows: tuple[MarginRow, ...]
     warnings: tuple[str, ...]
     total: MarginTotals
-    rates: tuple[UsedRate, ...]
-    pagination: _Pagination
+    rates: tuple[Rate, ...]
+    pagination: Pagination
 
 
-class Correction(_Wire):
+class Correction(Wire):
     """A correction of an event."""
 
     id: str
@@ -124,14 +64,14 @@ class Correction(_Wire):
     reverts: str | None = None
 
 
-class CorrectionPage(_Wire):
+class CorrectionPage(Wire):
     """A page of corrections, newest first."""
 
     data: tuple[Correction, ...]
-    pagination: _Pagination
+    pagination: Pagination
 
 
-class Corrected(_Wire):
+class Corrected(Wire):
     """The outcome of a correction of many events."""
 
     matched: int
@@ -140,7 +80,7 @@ class Corrected(_Wire):
     next_cursor: str | None = None
 
 
-class ClosedPeriod(_Wire):
+class ClosedPeriod(Wire):
     """A closed month."""
 
     period: Period
@@ -148,7 +88,7 @@ class ClosedPeriod(_Wire):
     closed_by: str
 
 
-class ClosedPeriods(_Wire):
+class ClosedPeriods(Wire):
     """All closed months, oldest first."""
 
     data: tuple[ClosedPeriod, ...]
@@ -162,40 +102,10 @@ class ExportPage(NamedTuple):
 
 
 class MoneyApi(ServerApi):
-    """Imports revenue, reads margins, corrects events. Use as a context manager."""
+    """Reads margins and exports, corrects events. Use as a context manager."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, attempts=_ATTEMPTS)
-        if "timeout" not in settings.model_fields_set:
-            self._client.timeout = httpx.Timeout(settings.timeout, read=_READ_SECONDS)
-
-    def import_revenue(
-        self, lines: Iterable[Mapping[str, Any]], source: str
-    ) -> ImportResult:
-        """Import lines of revenue, which count together or not at all.
-
-        Args:
-            lines: The lines in the form of the API. They are read as they are sent.
-            source: The source of lines that name none.
-        """
-        import_id = f"cli-{secrets.token_hex(12)}"
-        remaining = iter(lines)
-        part, number = [*islice(remaining, LINES_A_PART)], 0
-        warnings: dict[str, None] = {}
-        while True:
-            following = [*islice(remaining, LINES_A_PART)]
-            body = {
-                "importId": import_id,
-                "part": number,
-                "isLast": not following,
-                "source": source,
-                "lines": part,
-            }
-            result = self._put("/v0/revenue", ImportResult, body)
-            warnings.update(dict.fromkeys(result.warnings))
-            if not following:
-                return result.model_copy(update={"warnings": tuple(warnings)})
-            part, number = following, number + 1
+        super().__init__(settings, attempts=_ATTEMPTS, read_timeout=READ_TIMEOUT)
 
     def margins(
         self,

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote
 
+import httpx
 import msgspec
 from pydantic import BaseModel
 
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+READ_TIMEOUT: Final = 60.0
+"""The seconds to wait for a response to thousands of lines, or about as many.
+
+The server's own limit of a query is 30 s by default, and its message says more than a
+time-out does.
+"""
+
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -30,10 +38,20 @@ class ServerApi(Api):
         settings: The address and the credential.
         attempts: The largest number of requests for a call. Defaults to 1, because a
             person or a script that reads the exit code decides about another try.
+        read_timeout: The longest wait for a response in seconds, if the settings have
+            no time-out. Defaults to that of the settings.
     """
 
-    def __init__(self, settings: Settings, *, attempts: int = 1) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        attempts: int = 1,
+        read_timeout: float | None = None,
+    ) -> None:
         super().__init__(settings, attempts=attempts, on_warning=print_warning)
+        if read_timeout is not None and "timeout" not in settings.model_fields_set:
+            self._client.timeout = httpx.Timeout(settings.timeout, read=read_timeout)
 
     def _get(
         self, path: str, model: type[ModelT], query: Mapping[str, str] | None = None

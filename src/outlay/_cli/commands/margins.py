@@ -25,8 +25,8 @@ from outlay._cli.periods import (
     add_period_options,
     period_of,
     period_text,
-    short_time,
 )
+from outlay._cli.rate_texts import rate_json, rate_text
 
 if TYPE_CHECKING:
     import argparse
@@ -105,16 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
             "currency": margins.currency,
             "rows": rows,
             "total": _amounts_json(margins.total),
-            "rates": [
-                {
-                    "from": rate.from_currency,
-                    "to": rate.to_currency,
-                    "rate": plain(rate.rate),
-                    "validFrom": rate.valid_from.isoformat(),
-                    "source": rate.source,
-                }
-                for rate in margins.rates
-            ],
+            "rates": [rate_json(rate) for rate in margins.rates],
             "warnings": list(margins.warnings),
         }
         print_data(arguments.format, document, rows)
@@ -152,10 +143,7 @@ def _print(period: Period, margins: Margins) -> None:
     customers = margins.pagination.total
     print(pluralize(customers, "customer"))
     for rate in margins.rates:
-        print(
-            f"1 {rate.from_currency} = {plain(rate.rate)} {rate.to_currency} from "
-            f"{short_time(rate.valid_from)} on, by {rate.source}"
-        )
+        print(rate_text(rate))
 
 
 def _cells(amounts: MarginTotals) -> tuple[Cell, ...]:

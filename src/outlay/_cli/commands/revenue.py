@@ -1,4 +1,4 @@
-"""``outlay revenue``: import revenue from a CSV file."""
+"""``outlay revenue``: import revenue from a CSV file, and list it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from outlay._cli.connection import print_warning
 from outlay._cli.exit_codes import CommandFailedError, ExitCode, UsageError
-from outlay._cli.money_api import MoneyApi
 from outlay._cli.options import (
     add_connection_options,
     add_format_options,
@@ -18,17 +17,24 @@ from outlay._cli.options import (
     column_condition,
     connection_settings,
     parse_time,
+    positive,
 )
 from outlay._cli.output import Table, plain, pluralize, print_data, print_table
-from outlay._cli.periods import period_text
+from outlay._cli.periods import add_period_options, period_of, period_text, short_time
 from outlay._cli.progress import ProgressBar
+from outlay._cli.revenue_api import RevenueApi
 from outlay._tables.csv_table import CsvTable, TableError
 from outlay._tables.revenue_file import FIELDS, RevenueFile, RevenueOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from outlay._cli.money_api import ImportResult, Replacement
+    from outlay._cli.revenue_api import (
+        ImportResult,
+        Replacement,
+        RevenueLine,
+        RevenueLines,
+    )
     from outlay._tables.revenue_file import Checked
 
 _DESCRIPTION: Final = """\
@@ -42,10 +48,12 @@ examples:
   outlay revenue import invoices.csv --source lago --minor-units \\
       --column amount=total_amount_cents --column period=issuing_date \\
       --where status=finalized
+  outlay revenue list --month 2026-10 --customer cus_123
 """
 
 _SHOWN: Final = 20  # replaced lines in the table
 _MOST_ERRORS: Final = 10  # in one run
+_MOST_LINES: Final = 100  # of a page
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -63,8 +71,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     importing.add_argument(
         "--dry-run", action="store_true", help="check the file, and send nothing"
     )
-    add_format_options(importing)
-    add_connection_options(importing)
+    listing = add_subcommand(
+        actions, "list", _list, "list the lines of a period, the newest first"
+    )
+    listing.epilog = _EPILOG
+    listing.add_argument("--customer", metavar="ID", help="only those of this customer")
+    listing.add_argument(
+        "--limit",
+        type=positive,
+        default=_MOST_LINES,
+        metavar="COUNT",
+        help="the most lines, up to 100 (default: 100)",
+    )
+    add_period_options(listing)
+    for one in actions.choices.values():
+        add_format_options(one)
+        add_connection_options(one)
 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
@@ -159,7 +181,7 @@ def _import(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         _print_checked(arguments, checked)
         return
-    with MoneyApi(connection_settings(arguments)) as api, ProgressBar() as bar:
+    with RevenueApi(connection_settings(arguments)) as api, ProgressBar() as bar:
         lines = bar.count("lines", file.lines(), checked.lines)
         result = api.import_revenue(lines, arguments.source)
     for warning in result.warnings:
@@ -228,6 +250,44 @@ def _print_replacements(result: ImportResult) -> None:
         print(f"and {result.replaced - len(shown):,} more")
 
 
+def _list(arguments: argparse.Namespace) -> None:
+    start, end = period_of(arguments)
+    with RevenueApi(connection_settings(arguments)) as api:
+        page = api.revenue(
+            start,
+            end,
+            customer_id=arguments.customer,
+            as_of=arguments.as_of,
+            limit=min(arguments.limit, _MOST_LINES),
+        )
+    if arguments.format:
+        rows = [_line_json(one) for one in page.data]
+        print_data(arguments.format, rows, rows)
+    elif page.data:
+        _print_lines(page)
+    else:
+        print("no revenue in this period; type: outlay revenue import FILE")
+
+
+def _print_lines(page: RevenueLines) -> None:
+    headers = ("customer", "period", "amount", "", "source", "received", "")
+    rows = [
+        (
+            one.customer_id,
+            period_text(one.period.start, one.period.end),
+            one.amount,
+            one.currency,
+            one.source,
+            short_time(one.received_at),
+            "" if one.is_current else "replaced",
+        )
+        for one in page.data
+    ]
+    print_table(Table(headers, rows, hide=("source", "received")))
+    if page.pagination.total > len(page.data):
+        print(f"{page.pagination.total - len(page.data):,} older ones are not shown")
+
+
 def _amounts(checked: Checked) -> str:
     sums = ", ".join(f"{plain(sum_)} {code}" for code, sum_ in checked.totals.items())
     skipped = f", {checked.skipped:,} left out" if checked.skipped else ""
@@ -252,6 +312,21 @@ def _replacement_json(one: Replacement) -> dict[str, object]:
         "replacedCurrency": one.replaced_currency,
         "amount": plain(one.amount),
         "currency": one.currency,
+    }
+
+
+def _line_json(one: RevenueLine) -> dict[str, object]:
+    return {
+        "customer": one.customer_id,
+        "from": one.period.start.isoformat(),
+        "to": one.period.end.isoformat(),
+        "amount": plain(one.amount),
+        "currency": one.currency,
+        "source": one.source,
+        "key": one.key,
+        "received": one.received_at.isoformat(),
+        "receivedBy": one.received_by,
+        "current": one.is_current,
     }
 
 

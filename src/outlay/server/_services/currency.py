@@ -101,7 +101,8 @@ def _missing_rate(period: RatePeriod, currency: str) -> HttpProblem:
                 "currency",
                 f"there is no rate from {period.currency} to {currency} that is valid "
                 f"at {format_instant(period.start)}, and amounts of two currencies are "
-                "never added; give one with PUT /v0/rates, or ask for another currency",
+                "never added; give one with 'outlay rates set' or PUT /v0/rates, or "
+                "ask for another currency",
                 "RATE_NEEDED",
             )
         ]

@@ -1,0 +1,84 @@
+"""``outlay customers``: give customers names for people, and list them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from outlay._cli.exit_codes import ExitCode
+from outlay._cli.options import (
+    add_connection_options,
+    add_format_options,
+    add_subcommand,
+    connection_settings,
+    positive,
+)
+from outlay._cli.output import Table, print_data, print_table
+from outlay._cli.revenue_api import RevenueApi
+
+if TYPE_CHECKING:
+    import argparse
+
+_DESCRIPTION: Final = """\
+A customer's name stands beside its id in margins and on the dashboard. Costs and
+revenue need no name, and no registration.
+"""
+
+_EPILOG: Final = """\
+examples:
+  outlay customers name cus_123 'Acme, Inc.'
+  outlay customers list
+"""
+
+_MOST: Final = 100  # of a page
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommands."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    actions = parser.add_subparsers(title="actions", required=True)
+    listing = add_subcommand(actions, "list", _list, "list customers with a name")
+    listing.add_argument(
+        "--limit",
+        type=positive,
+        default=_MOST,
+        metavar="COUNT",
+        help="the most customers, up to 100 (default: 100)",
+    )
+    naming = add_subcommand(actions, "name", _name, "give a customer a name")
+    naming.add_argument("id", metavar="ID", help="the customer's id in cost events")
+    naming.add_argument("name", metavar="NAME", help="the name, such as 'Acme, Inc.'")
+    for one in actions.choices.values():
+        one.epilog = _EPILOG
+        add_format_options(one)
+        add_connection_options(one)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the subcommand."""
+    with RevenueApi(connection_settings(arguments)) as api:
+        arguments.action(api, arguments)
+    return ExitCode.DONE
+
+
+def _list(api: RevenueApi, arguments: argparse.Namespace) -> None:
+    page = api.customers(min(arguments.limit, _MOST))
+    if arguments.format:
+        rows = [{"id": one.id, "name": one.name} for one in page.data]
+        print_data(arguments.format, rows, rows)
+        return
+    if not page.data:
+        print("no customer has a name; type: outlay customers name ID NAME")
+        return
+    print_table(Table(("id", "name"), [(one.id, one.name) for one in page.data]))
+    if page.pagination.total > len(page.data):
+        print(f"{page.pagination.total - len(page.data):,} more are not shown")
+
+
+def _name(api: RevenueApi, arguments: argparse.Namespace) -> None:
+    customer = api.name_customer(arguments.id, arguments.name)
+    if arguments.format:
+        row = {"id": customer.id, "name": customer.name}
+        print_data(arguments.format, row, [row])
+    else:
+        print(f"{customer.id} is {customer.name}")

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outlay.server._dashboard.amounts import count
 from outlay.server._dashboard.forms import field_errors, read_fields
-from outlay.server._dashboard.pages import Message, Page, Redirect, frame
+from outlay.server._dashboard.pages import (
+    Message,
+    Page,
+    Redirect,
+    Subject,
+    frame,
+    question,
+)
 from outlay.server._dashboard.periods import local
 from outlay.server._services.auth import (
     ALL_PERMISSIONS,
@@ -47,8 +54,14 @@ def api_keys(visit: Visit) -> Page:
             key = reader.key_with_id(visit.key.namespace, visit.query["revoke"])
         if key is None:
             raise HttpProblem(404, f"key {visit.query['revoke']} does not exist")
-        context = {"key": key, "back": visit.link("/api-keys", revoke=None)}
-        return Page("key_revoke.html", {**frame(visit, "Revoke a key"), **context})
+        return question(
+            visit,
+            "Revoke",
+            Subject(key.id, key.name, "key", "API keys"),
+            f"The key that ends with …{key.hint} is refused from the next request on. "
+            "Programs that use it keep their events, and send them with a new key.",
+            visit.link("/api-keys", revoke=None),
+        )
     done = _DONE.get(visit.query.get("done", ""))
     return _list(visit, [Message("good", done)] if done else [])
 

@@ -10,7 +10,14 @@ from zoneinfo import ZoneInfo
 from outlay.server._dashboard.amounts import amount, count, percent, tail_class
 from outlay.server._dashboard.charts import bar_width
 from outlay.server._dashboard.forms import field_errors, read_fields
-from outlay.server._dashboard.pages import Message, Page, Redirect, frame
+from outlay.server._dashboard.pages import (
+    Message,
+    Page,
+    Redirect,
+    Subject,
+    frame,
+    question,
+)
 from outlay.server._dashboard.periods import days_label, local
 from outlay.server._metering.decimals import format_plain
 from outlay.server._records import BudgetPeriod
@@ -73,8 +80,14 @@ def budgets(visit: Visit) -> Page:
         return _form(visit, _fields_of(budget), {}, budget.id)
     if "delete" in visit.query:
         budget = _budget(visit, visit.query["delete"])
-        context = {"budget": budget, "back": visit.link("/budgets", **_CLEARED)}
-        return Page("budget_delete.html", {**frame(visit, "Delete"), **context})
+        return question(
+            visit,
+            "Delete",
+            Subject(budget.id, budget.name, "budget", "Budgets"),
+            "Its passed thresholds, and the messages about it that wait, are deleted "
+            "as well. No cost changes.",
+            visit.link("/budgets", **_CLEARED),
+        )
     done = _DONE.get(visit.query.get("done", ""))
     return _list(visit, [Message("good", done)] if done else [])
 

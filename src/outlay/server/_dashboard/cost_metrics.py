@@ -13,9 +13,11 @@ from outlay.server._dashboard.pages import (
     Message,
     Page,
     Redirect,
+    Subject,
     filter_chips,
     frame,
     period_controls,
+    question,
 )
 from outlay.server._metering.decimals import format_plain
 from outlay.server._records import Aggregation
@@ -60,9 +62,13 @@ def cost_metrics(visit: Visit) -> Page:
         return _form(visit, _fields_of(metric), {}, metric)
     if "delete" in visit.query:
         metric = _metric(visit, visit.query["delete"])
-        context = {"metric": metric, "back": visit.link("/cost-metrics", delete=None)}
-        return Page(
-            "metric_delete.html", {**frame(visit, "Delete a metric"), **context}
+        return question(
+            visit,
+            "Delete",
+            Subject(metric.id, metric.name, "metric", "Metrics"),
+            "Its cost leaves all totals, of earlier periods as well. The events of "
+            f"type {metric.event_type or '–'} stay.",
+            visit.link("/cost-metrics", delete=None),
         )
     return _list(visit)
 

@@ -104,6 +104,37 @@ def frame(visit: Visit, title: str) -> dict[str, Any]:
     }
 
 
+class Subject(NamedTuple):
+    """The thing that a person is asked about.
+
+    Attributes:
+        id: Its id.
+        name: Its name, for people.
+        kind: Its kind, such as "metric".
+        list: The name of the page that lists it.
+    """
+
+    id: str
+    name: str
+    kind: str
+    list: str
+
+
+def question(visit: Visit, verb: str, subject: Subject, text: str, back: str) -> Page:
+    """Return the page that asks before something ends.
+
+    Args:
+        visit: The request.
+        verb: The verb, which is also the action of the form: ``Delete`` or ``Revoke``.
+        subject: The thing that ends.
+        text: The consequences, as sentences.
+        back: The address of the list.
+    """
+    title = f"{verb} a {subject.kind}"
+    context = {**subject._asdict(), "verb": verb, "text": text, "back": back}
+    return Page("question.html", {**frame(visit, title), **context})
+
+
 def period_controls(visit: Visit) -> dict[str, Any]:
     """Return the values of the choice of the period."""
     period = visit.period

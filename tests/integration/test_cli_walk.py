@@ -237,7 +237,7 @@ def on_terminal(words: Sequence[str], variables: Mapping[str, str]) -> Ran:
 def assert_tables_fit(shown: str, width: int) -> None:
     """Assert that each line of a table has at most ``width`` characters."""
     plain = re.sub(rf"{ESCAPE}\[[0-9;]*m", "", shown)
-    for block in plain.split("\n\n"):
+    for block in re.split(r"\n\s*\n", plain):
         if RULE in block:
             assert max(map(len, block.splitlines())) <= width, block
 

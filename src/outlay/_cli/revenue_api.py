@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import AwareDatetime
 
 from outlay._cli.output import plain
-from outlay._cli.server_api import READ_TIMEOUT, ServerApi, quoted
+from outlay._cli.server_api import READ_TIMEOUT, ServerApi
 from outlay._cli.wire_models import Pagination, Period, Rate, Wire
 
 if TYPE_CHECKING:
@@ -86,7 +86,6 @@ class Customer(Wire):
 
     id: str
     name: str
-    updated_at: AwareDatetime
 
 
 class Customers(Wire):
@@ -94,6 +93,12 @@ class Customers(Wire):
 
     data: tuple[Customer, ...]
     pagination: Pagination
+
+
+class CustomersStored(Wire):
+    """The number of customers that were named."""
+
+    stored: int
 
 
 class RevenueApi(ServerApi):
@@ -178,7 +183,7 @@ class RevenueApi(ServerApi):
         """Return the first customers with a name, up to 100, by id."""
         return self._get("/v0/customers", Customers, {"limit": str(limit)})
 
-    def name_customer(self, customer_id: str, name: str) -> Customer:
-        """Give a customer a display name."""
-        path = f"/v0/customers/{quoted(customer_id)}"
-        return self._put(path, Customer, {"name": name})
+    def name_customer(self, customer_id: str, name: str) -> None:
+        """Give a customer a display name. The id may have any characters."""
+        body = {"customers": [{"id": customer_id, "name": name}]}
+        self._put("/v0/customers", CustomersStored, body)

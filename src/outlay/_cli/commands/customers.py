@@ -76,9 +76,9 @@ def _list(api: RevenueApi, arguments: argparse.Namespace) -> None:
 
 
 def _name(api: RevenueApi, arguments: argparse.Namespace) -> None:
-    customer = api.name_customer(arguments.id, arguments.name)
+    api.name_customer(arguments.id, arguments.name)
     if arguments.format:
-        row = {"id": customer.id, "name": customer.name}
+        row = {"id": arguments.id, "name": arguments.name}
         print_data(arguments.format, row, [row])
     else:
-        print(f"{customer.id} is {customer.name}")
+        print(f"{arguments.id} is {arguments.name}")

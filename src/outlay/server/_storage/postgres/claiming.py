@@ -33,28 +33,29 @@ class Claims:
 
     def make(self, events: Sequence[Event], batch: int) -> list[tuple[int, Event]]:
         """Claim all keys. Return the new events with their order of receipt."""
-        distinct = {(one.namespace, one.key): one for one in reversed(events)}
-        hashes = {key_hash(*key): key for key in reversed(distinct)}
-        ordered = [*hashes]
+        first: dict[str, Event] = {}
+        for event in events:
+            first.setdefault(key_hash(event.namespace, event.key), event)
+        ordered = [*first.items()]
         fresh: list[tuple[int, Event]] = []
         for start in range(0, len(ordered), PLACES - 1):
             if start:
                 batch = new_batch(self._connection)
             part = ordered[start : start + PLACES - 1]
+            base = batch * PLACES
             new = receipts.claim(
                 self._connection,
-                part,
-                batch * PLACES,
+                [one for one, _ in part],
+                base,
                 epoch=self._epoch,
                 cutoff=self._cutoff,
                 now=self._now,
             )
-            fresh += [
-                (batch * PLACES + place, distinct[hashes[one]])
-                for place, one in enumerate(part, 1)
-                if one in new
-            ]
-            self._known |= {one: hashes[one] for one in part if one not in new}
+            for seq, (one, event) in enumerate(part, base + 1):
+                if seq in new:
+                    fresh.append((seq, event))
+                else:
+                    self._known[one] = event.namespace, event.key
         return fresh
 
     def results(self, events: Sequence[Event]) -> list[IngestResult]:

@@ -148,6 +148,13 @@ class PostgresConnection:
         self.raw.execute(f"SET LOCAL statement_timeout = {milliseconds}".encode())
 
 
+def last_result(cursor: Any) -> Any:  # noqa: ANN401 - psycopg's, of any row
+    """Return a cursor at the result of the last of several statements."""
+    while cursor.nextset():
+        pass
+    return cursor
+
+
 _numbers: Final = itertools.count()
 _translations: Final[dict[str, bytes]] = {}
 

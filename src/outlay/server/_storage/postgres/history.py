@@ -51,9 +51,7 @@ def history_state(connection: PostgresConnection) -> HistoryState | None:
 
 def state_of(cursor: Any) -> HistoryState | None:  # noqa: ANN401 - psycopg's, of any row
     """Return the state from the last result of a cursor."""
-    while cursor.nextset():
-        pass
-    row = cursor.fetchone()
+    row = connecting.last_result(cursor).fetchone()
     return None if row is None else HistoryState(row[0], Place(*row[1:]))
 
 

@@ -45,9 +45,9 @@ class Locks:
         """Wait for a lock, and keep it until the transaction ends."""
         connection.execute(f"SELECT pg_advisory_xact_lock({self.number(lock)})")
 
-    def share(self, connection: PostgresConnection, lock: Lock) -> None:
-        """Wait until no transaction has a lock for itself, and share it."""
-        connection.execute(f"SELECT pg_advisory_xact_lock_shared({self.number(lock)})")
+    def sharing(self, lock: Lock) -> str:
+        """Return the statement that shares a lock, when no transaction has it alone."""
+        return f"SELECT pg_advisory_xact_lock_shared({self.number(lock)})"
 
     def try_take(self, connection: PostgresConnection, lock: Lock) -> bool:
         """Take a lock if it is free. Return whether it was."""

@@ -23,21 +23,18 @@ if TYPE_CHECKING:
 MICROSECONDS_PER_DAY: Final = 86_400_000_000
 
 _CLAIM: Final = """
-    WITH incoming AS (
-        SELECT key_hash, :base + place AS seq
-        FROM unnest(:hashes::uuid[]) WITH ORDINALITY AS i (key_hash, place)
-    ), known AS (
-        SELECT key_hash FROM incoming JOIN receipts r USING (key_hash)
-        WHERE r.epoch <> :epoch AND r.received_at > :cutoff
-    )
     INSERT INTO receipts AS r (epoch, key_hash, received_at, seq)
-    SELECT :epoch, key_hash, :now, seq FROM incoming
-    WHERE key_hash NOT IN (SELECT key_hash FROM known)
+    SELECT :epoch, key_hash, :now, :base + place
+    FROM unnest(:hashes::uuid[]) WITH ORDINALITY AS incoming (key_hash, place)
+    WHERE NOT EXISTS (
+        SELECT FROM receipts known WHERE known.key_hash = incoming.key_hash
+        AND known.epoch <> :epoch AND known.received_at > :cutoff
+    )
     ORDER BY key_hash
     ON CONFLICT (key_hash, epoch) DO UPDATE
     SET received_at = excluded.received_at, seq = excluded.seq
     WHERE r.received_at <= :cutoff
-    RETURNING key_hash
+    RETURNING seq
 """
 _NOTE: Final = """
     INSERT INTO receipts AS r (epoch, key_hash, received_at, seq)
@@ -69,8 +66,8 @@ def claim(
     epoch: int,
     cutoff: int,
     now: int,
-) -> set[str]:
-    """Note the receipt of keys, and return those that are new.
+) -> set[int]:
+    """Note the receipt of keys, and return the orders of receipt of those that are new.
 
     A key that another server is storing is waited for. In the order of the hashes, so
     that no two servers wait for each other.
@@ -93,7 +90,7 @@ def claim(
             "now": now,
         },
     )
-    return {found.hex for (found,) in rows}
+    return {seq for (seq,) in rows.fetchall()}
 
 
 def note(

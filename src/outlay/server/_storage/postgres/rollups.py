@@ -35,12 +35,12 @@ KINDS: Final = {
 """The way in which the values of an aggregation are combined, in one letter."""
 
 _COPY_DELTAS: Final = (
-    "COPY deltas (day, definition, hour, grp, kind, events, skipped, other_currency,"
-    " value_at, value_seq, value, customer, dims) FROM STDIN"
+    "COPY deltas (day, definition, hour, kind, events, skipped, other_currency,"
+    " value_at, value_seq, value, grp, customer, dims) FROM STDIN"
 )
 _FOLDED_DELTAS: Final = 10_000  # of one slice of upkeep
 
-DAY_OF_HOUR: Final = "floor(hour / 24.0)::int"
+DAY_OF_HOUR: Final = "(hour - (hour % 24 + 24) % 24) / 24"
 """The day of an hour, also before 1970."""
 
 # Of arrays, the greatest begins with the latest time.
@@ -73,40 +73,50 @@ MERGED: Final = f"""
 """
 """Adds a row of ``hours AS t`` or ``days AS t`` to the one that is there."""
 
-ROLLUP_COLUMNS: Final = (
-    "day, definition, bucket, grp, kind, events, skipped, other_currency,"
-    " value_at, value_seq, value"
-)
-_INTO: Final = f"""
-    INSERT INTO {{table}} AS t ({ROLLUP_COLUMNS})
-    SELECT day, definition, {{bucket}}, grp, kind, {_SUMS} FROM wanted
-    GROUP BY day, definition, {{bucket}}, grp, kind
-    ORDER BY definition, {{bucket}}, grp, day {MERGED} RETURNING 1
-"""
+_VALUES: Final = "events, skipped, other_currency, value_at, value_seq, value"
+ROLLUP_COLUMNS: Final = f"day, definition, bucket, grp, kind, {_VALUES}"
+# A group is the hash of its customer and dimensions, so that these add no groups here.
 _FOLD: Final = f"""
     WITH gone AS (
         DELETE FROM deltas WHERE ctid = ANY (ARRAY(SELECT ctid FROM deltas LIMIT ?))
         RETURNING *
-    ), wanted AS (
-        SELECT * FROM gone WHERE definition IN
+    ), summed (day, definition, hour, grp, kind, {_VALUES}, customer, dims) AS (
+        SELECT day, definition, hour, grp, kind, {_SUMS}, customer, dims
+        FROM gone WHERE definition IN
             (SELECT definition FROM costs WHERE deleted_at IS NULL)
+        GROUP BY definition, hour, grp, day, kind, customer, dims
+        ORDER BY definition, hour, grp, day
     ), named AS (
         INSERT INTO groups (definition, grp, customer, dims)
         SELECT DISTINCT ON (definition, grp) definition, grp, customer, dims
-        FROM wanted ORDER BY definition, grp
+        FROM summed ORDER BY definition, grp
         ON CONFLICT DO NOTHING RETURNING 1
-    ), by_hour AS ({_INTO.format(table="hours", bucket="hour")}),
-    by_day AS ({_INTO.format(table="days", bucket=DAY_OF_HOUR)})
+    ), by_hour AS (
+        INSERT INTO hours AS t ({ROLLUP_COLUMNS})
+        SELECT day, definition, hour, grp, kind, {_VALUES} FROM summed
+        {MERGED} RETURNING 1
+    ), by_day AS (
+        INSERT INTO days AS t ({ROLLUP_COLUMNS})
+        SELECT day, definition, {DAY_OF_HOUR} AS date, grp, kind, {_SUMS} FROM summed
+        GROUP BY definition, date, grp, day, kind
+        ORDER BY definition, date, grp, day {MERGED} RETURNING 1
+    )
     SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM named),
         (SELECT count(*) FROM by_hour), (SELECT count(*) FROM by_day)
 """
 
 
-@lru_cache(maxsize=65_536)
 def group_of(customer: str, dimensions: Dimensions) -> str:
     """Return the name of a customer and set of dimensions, in hexadecimal digits."""
     text = msgspec.json.encode((customer, dimensions))
     return blake2b(text, digest_size=16).hexdigest()
+
+
+@lru_cache(maxsize=65_536)
+def _group_fields(customer: str, dimensions: Dimensions) -> str:
+    """Return the last columns of a delta: the name of the group, and what it has."""
+    name = group_of(customer, dimensions)
+    return f"{name}\t{copy_field(customer)}\t{array_field(dimensions)}"
 
 
 def delta_lines(
@@ -125,9 +135,9 @@ def delta_lines(
         at, seq = one.at if kind == "l" and one.value is not None else (0, 0)
         value = "\\N" if one.value is None or kind == "c" else format(one.value, "f")
         yield (
-            f"{day}\t{definition}\t{hour}\t{group_of(customer, dimensions)}\t{kind}"
-            f"\t{one.events}\t{one.skipped}\t{one.other_currency}\t{at}\t{seq}"
-            f"\t{value}\t{copy_field(customer)}\t{array_field(dimensions)}\n"
+            f"{day}\t{definition}\t{hour}\t{kind}\t{one.events}\t{one.skipped}"
+            f"\t{one.other_currency}\t{at}\t{seq}\t{value}"
+            f"\t{_group_fields(customer, dimensions)}\n"
         )
 
 
@@ -139,10 +149,11 @@ def write_deltas(connection: PostgresConnection, lines: Iterable[str]) -> None:
             copy.write(text)
 
 
-def fold(connection: PostgresConnection) -> int:
-    """Move a slice of the deltas into the rollups. Return their number.
+def fold(connection: PostgresConnection) -> bool:
+    """Move a slice of the deltas into the rollups. Return whether it was a full one.
 
-    The caller holds the lock of upkeep.
+    A row of a rollup changes once for all deltas of a slice, so that few full slices
+    take less time than many small ones. The caller holds the lock of upkeep.
     """
     (count, *_) = connection.execute(_FOLD, (_FOLDED_DELTAS,)).fetchone()
-    return int(count)
+    return int(count) == _FOLDED_DELTAS

@@ -14,6 +14,7 @@ from functools import partial, wraps
 from itertools import groupby
 from typing import (
     TYPE_CHECKING,
+    Any,
     Concatenate,
     Final,
     NamedTuple,
@@ -103,15 +104,17 @@ _COPY_EVENTS: Final = (
     "COPY events (day, seq, at, received_at, id, namespace, key, type, source, subject,"
     " external_subject, external_id, data) FROM STDIN"
 )
-# Nested loops find each key by one look into an index. The planner does not know how
-# many keys are new, and would read whole tables at times.
-_STATE: Final = """
+# The last statement reads what was committed before the lock was free. Nested loops
+# find each key by one look into an index. The planner does not know how many keys are
+# new, and would read whole tables at times.
+_BEGIN_APPEND: Final = """
+    BEGIN;
+    SET LOCAL enable_hashjoin = off;
+    SET LOCAL enable_mergejoin = off;
+    SET LOCAL enable_seqscan = off;
+    {share};
     SELECT registry, epoch,
-        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
-        nextval('batches'),
-        set_config('enable_hashjoin', 'off', true),
-        set_config('enable_mergejoin', 'off', true),
-        set_config('enable_seqscan', 'off', true)
+        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, nextval('batches')
     FROM outlay_state
 """
 _LAST_SEQ: Final = (
@@ -264,16 +267,13 @@ class PostgresStore(
             return []
         at = self._received_at(now)
         self._ensure_day(at // MICROSECONDS_PER_DAY)
-        with self._in_transaction():
-            connection = self._writer
-            self._locks.share(connection, Lock.APPENDS)
-            registry, epoch, clock, batch, *_ = connection.execute(_STATE).fetchone()
+        with self._appending() as (registry, epoch, clock, batch):
             if self._follows_clock and abs(clock - at) > _SKEW_MICROSECONDS:
                 at = self._set_clock(clock, now)
             if registry != self._registry:
                 self._read_registry(registry)
             events = erasing.renamed(events, self._erasures)
-            claims = Claims(connection, epoch, at - self._dedupe_window, at)
+            claims = Claims(self._writer, epoch, at - self._dedupe_window, at)
             fresh = claims.make(events, batch)
             self._write(fresh, at)
             return claims.results(events)
@@ -283,17 +283,21 @@ class PostgresStore(
         if not fresh:
             return
         day = now // MICROSECONDS_PER_DAY
-        self._copy_events(_event_lines(fresh, day, now))
+        with self._copying_events(_event_lines(fresh, day, now)):
+            # PostgreSQL stores the events meanwhile.
+            deltas = self._deltas(fresh, day)
         self._insert_late(fresh, now)
-        self._write_deltas(fresh, day)
+        rollups.write_deltas(self._writer, deltas)
 
-    def _copy_events(self, lines: Iterable[str]) -> None:
-        """Store rows of `_event_lines`."""
+    @contextmanager
+    def _copying_events(self, lines: Iterable[str]) -> Iterator[None]:
+        """Send rows of `_event_lines`. They are stored when the block ends."""
         with self._writer.raw.cursor().copy(_COPY_EVENTS.encode()) as copy:
             copy.write("".join(lines))
+            yield
 
-    def _write_deltas(self, fresh: Iterable[tuple[int, Event]], day: int) -> None:
-        """Store what events that were received on a day add to each metric."""
+    def _deltas(self, fresh: Iterable[tuple[int, Event]], day: int) -> list[str]:
+        """Return what events that were received on a day add to each metric."""
         by_type: defaultdict[tuple[str, str], list[MeteredEvent]] = defaultdict(list)
         for seq, event in fresh:
             by_type[event.namespace, event.type].append(
@@ -306,7 +310,7 @@ class PostgresStore(
                     combined: Combined = {}
                     combine(metric, combined, metered)
                     lines += rollups.delta_lines(day, definition, metric, combined)
-        rollups.write_deltas(self._writer, lines)
+        return lines
 
     # -- events and records of another store
 
@@ -315,21 +319,24 @@ class PostgresStore(
         """Store events that another store received, after all others."""
         for day in {_day_of(one) for one in events}:
             self._ensure_day(day)
-        with self._in_transaction():
-            self._locks.share(self._writer, Lock.APPENDS)
-            registry, epoch, *_ = self._writer.execute(_STATE).fetchone()
+        with self._appending() as (registry, epoch, *_):
             if registry != self._registry:
                 self._read_registry(registry)
             numbered = [*zip(self._new_places(len(events)), events, strict=True)]
-            self._copy_events(
+            lines = (
                 line
                 for seq, one in numbered
                 for line in _event_lines(
                     [(seq, one.event)], _day_of(one), one.received_at
                 )
             )
-            for day, group in groupby(numbered, lambda pair: _day_of(pair[1])):
-                self._write_deltas(((seq, one.event) for seq, one in group), day)
+            with self._copying_events(lines):
+                deltas = [
+                    line
+                    for day, group in groupby(numbered, lambda pair: _day_of(pair[1]))
+                    for line in self._deltas(((n, one.event) for n, one in group), day)
+                ]
+            rollups.write_deltas(self._writer, deltas)
             # As the ring does, a quarter longer than the window.
             since = now - self._dedupe_window * 5 // 4
             remembered = {
@@ -426,7 +433,7 @@ class PostgresStore(
     def _step(self, now: int) -> bool:
         return (
             self._turn_ring(now)
-            or rollups.fold(self._writer) > 0
+            or rollups.fold(self._writer)
             or definitions.catch_up(self._writer)
             or definitions.delete_ended(self._writer)
             or self._change_events(now)
@@ -679,13 +686,30 @@ class PostgresStore(
         self._writer.execute(f"UPDATE outlay_state SET {counter} = {counter} + 1")
 
     @contextmanager
-    def _in_transaction(self) -> Iterator[None]:
-        """Commit at the end of the block, or roll back and raise its error."""
+    def _appending(self) -> Iterator[tuple[int, int, int, int]]:
+        """Append in a transaction. Nothing that decides about events changes meanwhile.
+
+        Yields:
+            The registry, the epoch, the time and a batch number, all of the ledger.
+        """
+        share = self._locks.sharing(Lock.APPENDS)
+        with self._in_transaction(_BEGIN_APPEND.format(share=share)) as state:
+            yield state.fetchone()
+
+    @contextmanager
+    def _in_transaction(self, begin: str = "BEGIN") -> Iterator[Any]:
+        """Commit at the end of the block, or roll back and raise its error.
+
+        Args:
+            begin: The statements that begin the transaction.
+
+        Yields:
+            The cursor at the result of the last statement.
+        """
         is_committing = False
         try:
             self._ensure_connected()
-            self._writer.execute("BEGIN")
-            yield
+            yield connecting.last_result(self._writer.execute(begin))
             is_committing = True
             self._writer.execute("COMMIT")
         except BaseException as error:

@@ -262,6 +262,18 @@ def test_margins_can_be_asked_as_of_a_moment_in_the_past(http: httpx.Client) -> 
     assert total(http) == "7"
 
 
+@pytest.mark.parametrize("path", ["/v0/revenue", "/v0/profitability"])
+def test_a_period_that_ends_before_it_starts_is_refused(
+    path: str, http: httpx.Client
+) -> None:
+    """It would be an empty list, as if there were no revenue."""
+    backwards = {"from": OCTOBER["to"], "to": OCTOBER["from"]}
+    response = http.get(path, params=backwards)
+
+    assert response.status_code == 400
+    assert "must be after 'from'" in response.text
+
+
 def test_the_prior_period_starts_no_sooner_than_time_does(http: httpx.Client) -> None:
     """A client that wants everything asks from the first year on."""
     stored(http, line())

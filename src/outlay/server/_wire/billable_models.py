@@ -19,10 +19,10 @@ from outlay.server._wire.request_models import (
     MetricPatch,
     Names,
     OptionalPath,
+    PeriodQuery,
     ProductId,
     RequestModel,
     Text,
-    check_end,
     check_value_property,
     upper,
 )
@@ -72,11 +72,9 @@ class BillableMetricListQuery(ListQuery):
     item_id: str | None = None
 
 
-class MeterQuery(RequestModel):
+class MeterQuery(PeriodQuery):
     """The period of a meter, and its breakdown."""
 
-    start: Annotated[Instant, Field(alias="from")]
-    end: Annotated[Instant, Field(alias="to")]
     subject: Text | None = None
     window_size: Annotated[
         Literal["MINUTE", "HOUR", "DAY", "MONTH"] | None, BeforeValidator(upper)
@@ -86,11 +84,6 @@ class MeterQuery(RequestModel):
     group_limit: Annotated[int, Field(ge=1, le=500)] = 100
     group_offset: Annotated[int, Field(ge=0, le=100_000)] = 0
     as_of: Instant | None = None
-
-    @field_validator("end")
-    @classmethod
-    def _runs_forward(cls, end: int, others: ValidationInfo) -> int:
-        return check_end(end, others)
 
 
 class BillableMetricResponse(ResponseModel, tag_field="object", tag="billableMetric"):

@@ -17,6 +17,7 @@ from outlay.server._wire.request_models import (
     FilterGroupBy,
     Instant,
     Names,
+    PeriodQuery,
     RequestModel,
     Text,
     check_end,
@@ -128,22 +129,15 @@ class EventDetail(ResponseModel, tag_field="object", tag="eventDetail"):
     price: JsonObject | None = None
 
 
-class MeterEventQuery(RequestModel):
+class MeterEventQuery(PeriodQuery):
     """The wanted raw events of a billable metric, and the page."""
 
-    start: Annotated[Instant, Field(alias="from")]
-    end: Annotated[Instant, Field(alias="to")]
     subject: Text | None = None
     external_id: Text | None = None
     external_subject: Text | None = None
     as_of: Instant | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 20
     offset: Annotated[int, Field(ge=0, le=MAX_OFFSET)] = 0
-
-    @field_validator("end")
-    @classmethod
-    def _runs_forward(cls, end: int, others: ValidationInfo) -> int:
-        return check_end(end, others)
 
 
 class MeterEvent(ResponseModel, tag_field="object", tag="meterEvent"):

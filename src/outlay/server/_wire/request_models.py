@@ -281,13 +281,23 @@ FilterGroupBy: TypeAlias = Annotated[
 ]
 
 
-class SummaryQuery(RequestModel):
+class PeriodQuery(RequestModel):
+    """A request about a period, ``from <= time < to``."""
+
+    start: Annotated[Instant, Field(alias="from")]
+    end: Annotated[Instant, Field(alias="to")]
+
+    @field_validator("end")
+    @classmethod
+    def _runs_forward(cls, end: int, others: ValidationInfo) -> int:
+        return check_end(end, others)
+
+
+class SummaryQuery(PeriodQuery):
     """The period of a summary, and its breakdown."""
 
     other_names: ClassVar = ("windowSize",)  # of parameters, see `_window_size`
 
-    start: Annotated[Instant, Field(alias="from")]
-    end: Annotated[Instant, Field(alias="to")]
     subject: Text | None = None
     group_by: Names = ()
     window: Annotated[Window | None, BeforeValidator(upper)] = None
@@ -301,11 +311,6 @@ class SummaryQuery(RequestModel):
         if "windowSize" in values and "window" not in values:
             return {**values, "window": values["windowSize"]}
         return values
-
-    @field_validator("end")
-    @classmethod
-    def _runs_forward(cls, end: int, others: ValidationInfo) -> int:
-        return check_end(end, others)
 
 
 class ReportSort(StrEnum):
@@ -334,11 +339,9 @@ def _limit_keys(value: Mapping[str, frozenset[str]]) -> Mapping[str, frozenset[s
     return value
 
 
-class ReportQuery(RequestModel):
+class ReportQuery(PeriodQuery):
     """The costs and the period of a report, its groups, and the wanted page."""
 
-    start: Annotated[Instant, Field(alias="from")]
-    end: Annotated[Instant, Field(alias="to")]
     group_by: Text
     merchant_id: str | None = None
     cost_id: tuple[str, ...] = ()
@@ -367,11 +370,6 @@ class ReportQuery(RequestModel):
     limit: Annotated[int, Field(ge=1, le=MAX_LIST)] = 25
     currency: Currency | None = None
     as_of: Instant | None = None
-
-    @field_validator("end")
-    @classmethod
-    def _runs_forward(cls, end: int, others: ValidationInfo) -> int:
-        return check_end(end, others)
 
 
 def check_end(end: int, others: ValidationInfo) -> int:

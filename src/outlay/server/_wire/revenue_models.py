@@ -15,9 +15,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     StringConstraints,
-    ValidationInfo,
     WithJsonSchema,
-    field_validator,
     model_validator,
 )
 
@@ -25,9 +23,9 @@ from outlay.server._wire.request_models import (
     Currency,
     Instant,
     ListQuery,
+    PeriodQuery,
     RequestModel,
     Text,
-    check_end,
     exact_number,
 )
 from outlay.server._wire.response_models import (
@@ -133,11 +131,9 @@ class RevenueBody(RequestModel):
         return self
 
 
-class RevenueQuery(ListQuery):
+class RevenueQuery(PeriodQuery, ListQuery):
     """The period of a list of lines, and the wanted page."""
 
-    start: Annotated[Instant, Field(alias="from")]
-    end: Annotated[Instant, Field(alias="to")]
     customer_id: Text | None = None
     as_of: Instant | None = None
 
@@ -204,11 +200,9 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-class ProfitabilityQuery(RequestModel):
+class ProfitabilityQuery(PeriodQuery):
     """The period of a comparison of revenue and cost, and the wanted page."""
 
-    start: Annotated[Instant, Field(alias="from")]
-    end: Annotated[Instant, Field(alias="to")]
     merchant_id: str | None = None
     top_n: Annotated[int, Field(ge=1, le=MAX_ROWS)] = 10
     offset: Annotated[int, Field(ge=0, le=2**53)] = 0
@@ -216,11 +210,6 @@ class ProfitabilityQuery(RequestModel):
     currency: Currency | None = None
     bucket_width: Annotated[BucketWidth, BeforeValidator(_lower)] = BucketWidth.DAY
     as_of: Instant | None = None
-
-    @field_validator("end")
-    @classmethod
-    def _runs_forward(cls, end: int, others: ValidationInfo) -> int:
-        return check_end(end, others)
 
 
 # Responses.

@@ -80,7 +80,7 @@ COMMANDS: Final = {
     "journal move": "{other} --i-know-these-belong-to-this-account",
     "unpriced list": "",
     "unpriced drop": "--provider nobody --yes",
-    "reprice": "--price-book {book} --dry-run",
+    "reprice": "--price-book {book} --provider acme --as-provider openai --dry-run",
     "prices check": "{book}",
     "prices show": "gpt-4o",
     "prices quote": "--provider openai --model gpt-4o --usage input_tokens=1000",

@@ -28,10 +28,13 @@ from outlay.server._errors import (
 from outlay.server._records import CorrectionKind
 from outlay.server._services.corrections import Order, decide
 from outlay.server._storage.event_store import EventFilter
-from outlay.server._storage.postgres import schema
 from outlay.server._storage.postgres.connecting import connect
 from outlay.server._storage.postgres.partitions import existing_days
+from outlay.server._storage.postgres.schema import MIGRATIONS, open_ledger
 from outlay.server._storage.postgres.store import PostgresStore
+from outlay.server._storage.sqlite.store import SqliteStore
+from outlay.server._storage.store_copy import copy_store
+from tests.support.filled import DAY, fill
 from tests.support.ledger_writer import URL_VARIABLE
 from tests.support.postgres_server import PostgresServer, drop_database, new_database
 from tests.support.stores import (
@@ -359,16 +362,16 @@ def test_each_step_of_an_update_is_logged(
 ) -> None:
     """An update of large tables takes minutes, in which the server is silent."""
     caplog.set_level(logging.INFO, "outlay.server")
-    with closing(connect(url)) as ledger:
-        for migration in schema._MIGRATIONS[:-2]:
-            ledger.raw.execute(migration.encode())
-        version = schema.SCHEMA_VERSION - 2
-        ledger.execute("UPDATE outlay_state SET schema_version = ?", (version,))
+    later = "CREATE TABLE later (id int);", "ALTER TABLE later ADD COLUMN note text;"
     opened(url).close()
-    opened(url).close()
+    for _ in range(2):
+        with closing(open_ledger(url, (*MIGRATIONS, *later))[0]):
+            pass
 
     steps = [each for each in caplog.messages if "updating the database" in each]
     assert steps == [f"updating the database: step {number} of 2" for number in (1, 2)]
+    with pytest.raises(NewerDatabaseError, match="upgrade outlay"):
+        opened(url)
 
 
 def test_a_new_database_is_no_update(
@@ -379,6 +382,62 @@ def test_a_new_database_is_no_update(
     opened(url).close()
 
     assert [each for each in caplog.messages if "updating" in each] == []
+
+
+_ADD_COLUMNS: Final = """
+    DO $$ DECLARE name text; BEGIN
+        FOR name IN SELECT relname FROM pg_class WHERE relkind IN ('r', 'p')
+            AND NOT relispartition AND relnamespace = 'public'::regnamespace
+            ORDER BY relname DESC
+        LOOP
+            EXECUTE format('ALTER TABLE %I ADD later int NOT NULL DEFAULT 1', name);
+        END LOOP;
+    END $$;
+"""
+"""Everything that a later version may do to tables of this one, to each of them."""
+
+
+def test_an_older_server_goes_on_after_an_update(url: str, tmp_path: Path) -> None:
+    """The first new server of a rolling upgrade migrates, and the old ones go on."""
+    older = opened(url)
+    older.append([make_event("before")], START)
+    open_ledger(url, (*MIGRATIONS, _ADD_COLUMNS))[0].close()
+    fill(older)
+    finish_background_work(older)
+
+    with (
+        closing(older),
+        closing(SqliteStore(tmp_path / "copy.db", dedupe_window=DEDUPE_WINDOW)) as copy,
+    ):
+        result = copy_store(older, copy, START + 4 * DAY, lambda *_: None)
+    assert result.events == 122
+    assert all(result.records.values()), result.records
+
+
+def test_an_update_is_tried_again_after_a_deadlock(url: str) -> None:
+    """An append may wait for a table of the update, and the update for one of it."""
+    opened(url).close()
+    with closing(connect(url)) as append, ThreadPoolExecutor() as pool:
+        append.execute("SET deadlock_timeout = '1h'")  # the update notices it
+        append.execute("BEGIN")
+        append.execute("LOCK TABLE costs IN ROW EXCLUSIVE MODE")
+        updated = pool.submit(open_ledger, url, (*MIGRATIONS, _ADD_COLUMNS))
+        while not _is_locked(url, "events"):
+            assert not updated.done()
+        append.execute("LOCK TABLE events IN ROW EXCLUSIVE MODE")
+        append.execute("COMMIT")
+        updated.result()[0].close()
+
+
+def _is_locked(url: str, table: str) -> bool:
+    """Return whether a transaction has a table for itself alone."""
+    with closing(connect(url)) as ledger:
+        (is_locked,) = ledger.execute(
+            "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE granted"
+            " AND relation = ?::regclass AND mode = 'AccessExclusiveLock')",
+            (table,),
+        ).fetchone()
+    return bool(is_locked)
 
 
 def test_texts_with_any_character_come_back(url: str) -> None:

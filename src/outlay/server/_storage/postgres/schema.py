@@ -1,7 +1,7 @@
 """Define the tables in PostgreSQL, and migrate them while other servers run.
 
 One server migrates. The others wait for it, and find the new version. A migration
-only adds, so that a server of the version before goes on meanwhile.
+only adds, so that the servers of the version before go on, meanwhile and afterwards.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from outlay.server._storage.postgres.locks import Lock, Locks
 from outlay.server._storage.sql import budgets, corrections, ended_tokens, revenue
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from outlay.server._storage.postgres.connecting import PostgresConnection
 
 log: Final = logging.getLogger(UPDATE_LOGGER)
@@ -37,15 +39,16 @@ def _postgres(tables: str) -> str:
         ("TEXT", 'text COLLATE "C"'),
         ("BLOB", "bytea"),
         (") WITHOUT ROWID", ")"),
-        ("hex(old_secret)", "encode(old_secret, 'hex')"),
     ):
         tables = tables.replace(old, new)
     return tables
 
 
-# One entry for each schema version. A released entry never changes. Instants are
-# microseconds since 1970, and days are days since 1970.
-_MIGRATIONS: Final = (
+# One entry for each schema version. A released entry never changes. Each entry after
+# the first only adds: tables, indexes, and columns that are nullable or have a default.
+# So the servers of the version before go on. Instants are microseconds since 1970, and
+# days are days since 1970.
+MIGRATIONS: Final = (
     _postgres(
         """
     -- registry: grows when appends must read costs, closed periods or erasures again.
@@ -161,6 +164,12 @@ _MIGRATIONS: Final = (
     ) PARTITION BY RANGE (day);
     -- bucket: days since 1970, of the events.
     CREATE TABLE days (LIKE hours INCLUDING ALL) PARTITION BY RANGE (day);
+    -- For the days of one customer, of which a ledger has many.
+    CREATE INDEX days_by_group ON days (definition, grp);
+    -- A read locks each partition. Rollups stay for years, and a partition for each day
+    -- would use up max_locks_per_transaction.
+    CREATE TABLE hours_rest PARTITION OF hours DEFAULT;
+    CREATE TABLE days_rest PARTITION OF days DEFAULT;
     CREATE TABLE ended_definitions (definition int PRIMARY KEY);
 
     CREATE TABLE products (
@@ -196,6 +205,7 @@ _MIGRATIONS: Final = (
         last_seq bigint NOT NULL,
         done_day int NOT NULL,
         done_seq bigint NOT NULL,
+        rewritten_day int NOT NULL DEFAULT -2147483648,
         UNIQUE (namespace, customer)
     );
     CREATE TABLE retention (
@@ -217,7 +227,9 @@ _MIGRATIONS: Final = (
     )
     + _postgres(corrections.TABLES)
     + _postgres(revenue.TABLES)
-    + _postgres(budgets.TABLES),
+    + _postgres(budgets.TABLES)
+    + _postgres(budgets.OLD_SECRETS_COLUMN)
+    + _postgres(ended_tokens.TABLES),
     _postgres(
         """
     -- All events before the place after (day, seq) are in ClickHouse. copied_day: the
@@ -230,11 +242,13 @@ _MIGRATIONS: Final = (
         copied_day int,
         moved bigint NOT NULL DEFAULT 0
     );
+    -- is_changing: old events of the day are being deleted in ClickHouse.
     CREATE TABLE moved_days (
         day int PRIMARY KEY,
         events bigint NOT NULL,
         moved_at bigint NOT NULL,
-        is_emptied boolean NOT NULL DEFAULT false
+        is_emptied boolean NOT NULL DEFAULT false,
+        is_changing boolean NOT NULL DEFAULT false
     );
     -- No copied event of a type is earlier or later.
     CREATE TABLE moved_types (
@@ -244,13 +258,6 @@ _MIGRATIONS: Final = (
         last_at bigint NOT NULL,
         PRIMARY KEY (namespace, type)
     );
-    """
-    ),
-    _postgres(
-        """
-    ALTER TABLE erasures ADD COLUMN rewritten_day int NOT NULL DEFAULT -2147483648;
-    -- is_changing: old events of the day are being deleted in ClickHouse.
-    ALTER TABLE moved_days ADD COLUMN is_changing boolean NOT NULL DEFAULT false;
     -- Moved events that no view counts on any more, and that will be deleted.
     CREATE TABLE moved_deletions (
         namespace TEXT NOT NULL,
@@ -261,20 +268,13 @@ _MIGRATIONS: Final = (
     );
     """
     ),
-    _postgres(budgets.ROTATION),
-    # For the days of one customer, of which a ledger has many.
-    "CREATE INDEX days_by_group ON days (definition, grp);",
-    _postgres(ended_tokens.TABLES),
-    _postgres(budgets.OLD_SECRETS),
-    # A read locks each partition. Rollups stay for years, and a partition for each day
-    # would use up max_locks_per_transaction.
-    """
-    CREATE TABLE hours_rest PARTITION OF hours DEFAULT;
-    CREATE TABLE days_rest PARTITION OF days DEFAULT;
-    """,
 )
 
-SCHEMA_VERSION: Final = len(_MIGRATIONS)
+
+_LOCK_TIMEOUT: Final = "2s"
+"""A query that reads for minutes must not make a migration stop all others so long."""
+
+_ATTEMPTS: Final = 60  # with the waits for locks, some two minutes
 
 _TABLES: Final = (
     "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p')"
@@ -282,8 +282,15 @@ _TABLES: Final = (
 )
 
 
-def open_ledger(url: str) -> tuple[PostgresConnection, Locks]:
+def open_ledger(
+    url: str, migrations: Sequence[str] = MIGRATIONS
+) -> tuple[PostgresConnection, Locks]:
     """Connect, and create or migrate the tables as needed.
+
+    Args:
+        url: The URL of the database.
+        migrations: One script for each schema version. Defaults to those of this
+            version of outlay.
 
     Raises:
         DatabaseError: The database cannot be used. The message says what to do.
@@ -296,7 +303,7 @@ def open_ledger(url: str) -> tuple[PostgresConnection, Locks]:
     try:
         _check_server(connection, url)
         locks = Locks(connection)
-        _migrate(connection, url, locks)
+        _migrate(connection, url, locks, migrations)
     except psycopg.Error as error:
         connection.close()
         raise connecting.unusable(url, error) from None
@@ -346,23 +353,43 @@ def _check_server(connection: PostgresConnection, url: str) -> None:
         )
 
 
-def _migrate(connection: PostgresConnection, url: str, locks: Locks) -> None:
+def _migrate(
+    connection: PostgresConnection, url: str, locks: Locks, migrations: Sequence[str]
+) -> None:
+    """Migrate the tables. Try again if transactions of other servers are in the way.
+
+    Between two tries, the transactions that waited for this one go on.
+
+    Raises:
+        psycopg.Error: Others were in the way for too long, or a migration failed.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return _migrate_once(connection, url, locks, migrations)
+        except psycopg.Error as error:
+            if not connecting.is_conflict(error):
+                raise
+    return _migrate_once(connection, url, locks, migrations)
+
+
+def _migrate_once(
+    connection: PostgresConnection, url: str, locks: Locks, migrations: Sequence[str]
+) -> None:
     connection.execute("BEGIN")
     try:
         locks.take(connection, Lock.MIGRATION)
-        version = _version(connection, url)
-        migrations = _MIGRATIONS[version:]
-        for number, migration in enumerate(migrations, 1):
+        connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+        version = _version(connection, url, newest=len(migrations))
+        steps = migrations[version:]
+        for number, step in enumerate(steps, 1):
             if (
                 version
             ):  # A large table takes minutes, and the server is silent so long.
-                log.info(
-                    "updating the database: step %d of %d", number, len(migrations)
-                )
-            connection.raw.execute(migration.encode())
-        if version < SCHEMA_VERSION:
+                log.info("updating the database: step %d of %d", number, len(steps))
+            connection.raw.execute(step.encode())
+        if steps:
             connection.execute(
-                "UPDATE outlay_state SET schema_version = ?", (SCHEMA_VERSION,)
+                "UPDATE outlay_state SET schema_version = ?", (len(migrations),)
             )
     except BaseException:
         if not connection.raw.closed:
@@ -371,7 +398,7 @@ def _migrate(connection: PostgresConnection, url: str, locks: Locks) -> None:
     connection.execute("COMMIT")
 
 
-def _version(connection: PostgresConnection, url: str) -> int:
+def _version(connection: PostgresConnection, url: str, *, newest: int) -> int:
     tables = {name for (name,) in connection.execute(_TABLES)}
     if not tables:
         return 0
@@ -383,9 +410,9 @@ def _version(connection: PostgresConnection, url: str) -> int:
     (version,) = connection.execute(
         "SELECT schema_version FROM outlay_state"
     ).fetchone()
-    if version > SCHEMA_VERSION:
+    if version > newest:
         raise NewerDatabaseError(
             f"{connecting.shown(url)} has schema version {version}, this outlay knows "
-            f"up to {SCHEMA_VERSION}; upgrade outlay, or name another database"
+            f"up to {newest}; upgrade outlay, or name another database"
         )
     return int(version)

@@ -99,16 +99,21 @@ ROTATION: Final = """
 """
 """The migration that lets a webhook have two secrets for a while."""
 
-OLD_SECRETS: Final = """
+OLD_SECRETS_COLUMN: Final = """
     -- old_secrets: JSON, a list of [hex of the secret, microseconds of its end].
     ALTER TABLE webhooks ADD COLUMN old_secrets TEXT NOT NULL DEFAULT '[]';
+"""
+"""The column that lets a webhook have any number of secrets."""
+
+_MOVE_TO_COLUMN: Final = """
     UPDATE webhooks
         SET old_secrets = '[["' || hex(old_secret) || '",' || old_secret_until || ']]'
         WHERE old_secret IS NOT NULL;
     ALTER TABLE webhooks DROP COLUMN old_secret;
     ALTER TABLE webhooks DROP COLUMN old_secret_until;
 """
-"""The migration that lets it have any number of them."""
+OLD_SECRETS: Final = OLD_SECRETS_COLUMN + _MOVE_TO_COLUMN
+"""The migration from `ROTATION` to that column."""
 
 _BUDGET: Final = (
     "id, namespace, name, amount, currency, period, zone, customer, dimensions,"

@@ -95,6 +95,14 @@ def test_a_price_book_on_a_page_can_be_read(block: Block, tmp_path: Path) -> Non
             },
             "0.0052",
         ),
+        (
+            {
+                "provider": "deepgram",
+                "model": "nova-3",
+                "usage": {"streamed_second": 30},
+            },
+            "0.00385",
+        ),
         ({"provider": "twilio", "model": "lookup", "usage": {"sim_swap": 1}}, None),
     ],
     ids=[
@@ -108,6 +116,7 @@ def test_a_price_book_on_a_page_can_be_read(block: Block, tmp_path: Path) -> Non
         "by the unit",
         "by the character",
         "another tier",
+        "live",
         "unknown",
     ],
 )

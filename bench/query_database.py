@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Final
 
 from outlay.server._records import Aggregation, CostMetric
 from outlay.server._storage.buckets import Grain, buckets_of
-from outlay.server._storage.sqlite.rollups import CUSTOMER, DETAIL, LABELS, TOTAL
+from outlay.server._storage.sqlite.rollups import (
+    CUSTOMER,
+    DETAIL,
+    LABELS,
+    TOTAL,
+    WITH_THIRDS,
+)
 from outlay.server._storage.sqlite.store import SqliteStore
 from outlay.server._wire.response_models import to_microseconds
 
@@ -147,10 +153,12 @@ def _insert(
 
 
 def _roll_up(connection: sqlite3.Connection) -> None:
-    connection.execute("CREATE TEMP TABLE hours (hour INTEGER PRIMARY KEY, day, month)")
+    connection.execute(
+        "CREATE TEMP TABLE hours (hour INTEGER PRIMARY KEY, day, month, third)"
+    )
     first = START // HOUR
     connection.executemany(
-        "INSERT INTO hours VALUES (?, ?, ?)",
+        "INSERT INTO hours VALUES (?, ?, ?, ?)",
         [buckets_of(hour) for hour in range(first, first + DAYS * 24)],
     )
     [(metric,)] = connection.execute("SELECT definition FROM costs")
@@ -158,6 +166,8 @@ def _roll_up(connection: sqlite3.Connection) -> None:
     for cube, source, customer, dimensions in _CUBES:
         for grain in Grain:
             if (cube, grain) == (DETAIL, Grain.HOUR):
+                continue
+            if grain is Grain.THIRD and cube not in WITH_THIRDS:
                 continue
             connection.execute(
                 _COARSER.format(

@@ -1,4 +1,7 @@
-"""Divide time into hours, days and months, and a period into as few as possible."""
+"""Divide time into hours, days, thirds of months, and months.
+
+A period is divided into as few of them as possible.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,22 @@ if TYPE_CHECKING:
 
 _HOURS: Final = 24
 _MONTHS: Final = 12
+_THIRDS: Final = 3  # of a month, which start at its days 1, 11 and 21
+_THIRD_DAYS: Final = 10
 _FIRST_DAY: Final = date(1970, 1, 1).toordinal()
 
 
 class Grain(IntEnum):
     """The length of a bucket. Buckets are numbered by hours and days since 1970.
 
-    A month's number is ``12 * year + month - 1``.
+    A month's number is ``12 * year + month - 1``. The number of its first third is
+    three times as large.
     """
 
     HOUR = 0
     DAY = 1
     MONTH = 2
+    THIRD = 3
 
 
 class BucketRange(NamedTuple):
@@ -42,27 +49,27 @@ class BucketRange(NamedTuple):
 
 
 class Buckets(NamedTuple):
-    """The buckets of each grain that contain one instant."""
+    """The buckets that contain one instant, in the order of `Grain`."""
 
     hour: int
     day: int
     month: int
+    third: int
 
 
 @lru_cache(maxsize=4096)
 def buckets_of(hour: int) -> Buckets:
     """Return the buckets that contain an hour."""
     day = hour // _HOURS
-    return Buckets(hour, day, _month_of(day))
+    month = _month_of(day)
+    part = min((day - _first_day_of(month)) // _THIRD_DAYS, _THIRDS - 1)
+    return Buckets(hour, day, month, month * _THIRDS + part)
 
 
 @lru_cache(maxsize=4096)
 def start_of(grain: int, number: int) -> int:
     """Return the start of a bucket, in microseconds since 1970."""
-    if grain == Grain.MONTH:
-        number = _first_day_of(number)
-    hours = number if grain == Grain.HOUR else number * _HOURS
-    return hours * MICROSECONDS_PER_HOUR
+    return _first_hour(grain, number) * MICROSECONDS_PER_HOUR
 
 
 def ranges_between(
@@ -100,28 +107,31 @@ def _ranges(first: int, last: int, window: Window | None) -> Iterator[BucketRang
     yield BucketRange(Grain.MONTH, first_month, last_month)
 
 
-def signed_ranges_between(first_hour: int, last_hour: int) -> list[BucketRange]:
+def signed_ranges_between(
+    first_hour: int, last_hour: int, *, has_thirds: bool
+) -> list[BucketRange]:
     """Return the fewest buckets that add up to ``first <= hour < last``.
 
     Buckets at the edges are added to the larger buckets inside of the period, or taken
     off from one that reaches beyond it.
+
+    Args:
+        first_hour: The number of the first hour.
+        last_hour: The number of the first hour after the period.
+        has_thirds: Whether there are rollups of the grain `Grain.THIRD`.
     """
-    first_day, last_day = _nearest_day(first_hour), _nearest_day(last_hour)
-    if first_day == last_day:
-        return ranges_between(first_hour, last_hour, Window.HOUR)
-    ranges = [
-        *_edge(Grain.HOUR, first_hour, first_day * _HOURS),
-        *_edge(Grain.HOUR, last_day * _HOURS, last_hour),
-    ]
-    first_month, last_month = _nearest_month(first_day), _nearest_month(last_day)
-    if first_month == last_month:
-        return [*ranges, BucketRange(Grain.DAY, first_day, last_day)]
-    return [
-        *ranges,
-        *_edge(Grain.DAY, first_day, _first_day_of(first_month)),
-        *_edge(Grain.DAY, _first_day_of(last_month), last_day),
-        BucketRange(Grain.MONTH, first_month, last_month),
-    ]
+    thirds = [Grain.THIRD] if has_thirds else []
+    ranges: list[BucketRange] = []
+    grain, first, last = Grain.HOUR, first_hour, last_hour
+    for larger in (Grain.DAY, *thirds, Grain.MONTH):
+        start = _nearest(larger, _first_hour(grain, first))
+        end = _nearest(larger, _first_hour(grain, last))
+        if start == end:
+            break
+        ranges += _edge(grain, first, buckets_of(_first_hour(larger, start))[grain])
+        ranges += _edge(grain, buckets_of(_first_hour(larger, end))[grain], last)
+        grain, first, last = larger, start, end
+    return [*ranges, BucketRange(grain, first, last)]
 
 
 def _edge(grain: Grain, first: int, last: int) -> Iterator[BucketRange]:
@@ -132,15 +142,21 @@ def _edge(grain: Grain, first: int, last: int) -> Iterator[BucketRange]:
         yield BucketRange(grain, last, first, -1)
 
 
-def _nearest_day(hour: int) -> int:
-    return (hour + _HOURS // 2) // _HOURS
+def _nearest(grain: Grain, hour: int) -> int:
+    """Return the bucket whose start is nearest to the start of an hour."""
+    number = buckets_of(hour)[grain]
+    before, after = _first_hour(grain, number), _first_hour(grain, number + 1)
+    return number if hour - before <= after - hour else number + 1
 
 
-def _nearest_month(day: int) -> int:
-    """Return the month whose start is nearest to a day."""
-    month = _month_of(day)
-    before, after = _first_day_of(month), _first_day_of(month + 1)
-    return month if day - before <= after - day else month + 1
+def _first_hour(grain: int, number: int) -> int:
+    """Return the first hour of a bucket."""
+    if grain == Grain.HOUR:
+        return number
+    if grain == Grain.DAY:
+        return number * _HOURS
+    month, part = (number, 0) if grain == Grain.MONTH else divmod(number, _THIRDS)
+    return (_first_day_of(month) + part * _THIRD_DAYS) * _HOURS
 
 
 def _month_of(day: int) -> int:

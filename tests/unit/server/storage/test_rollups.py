@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from pathlib import Path
@@ -15,18 +16,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlay.server._metering.parts import join, sort_key, split
+from outlay.server._records import Aggregation
 from outlay.server._storage.buckets import (
     Grain,
+    buckets_of,
     ranges_between,
     signed_ranges_between,
     start_of,
 )
 from outlay.server._storage.page import ALL
+from outlay.server._storage.sqlite.rollups import THIRDS
 from outlay.server._storage.sqlite.store import SqliteStore
 from outlay.server._storage.store import CUSTOMER_NAME
 from outlay.server._wire.request_models import Window
 from outlay.server._wire.response_models import to_microseconds
-from tests.support.questions import DAY, HOUR, START, Question, ask, make_event
+from tests.support.questions import (
+    DAY,
+    HOUR,
+    START,
+    Question,
+    ask,
+    make_event,
+    make_metric,
+)
 
 DATABASES: Final = Path(__file__).with_name("databases")
 
@@ -88,12 +100,18 @@ def test_ranges_cover_a_period_without_gap_or_overlap(
     assert all(end == start for (_, end), (start, _) in itertools.pairwise(spans))
 
 
-@given(st.integers(-17_259_888, 70_000_000), st.integers(1, 100_000))
-def test_signed_ranges_add_up_to_a_period(first: int, length: int) -> None:
+@given(
+    first=st.integers(-17_259_888, 70_000_000),
+    length=st.integers(1, 100_000),
+    has_thirds=st.booleans(),
+)
+def test_signed_ranges_add_up_to_a_period(
+    first: int, length: int, *, has_thirds: bool
+) -> None:
     """Taken off and added up, each hour of the period counts once, and no other."""
     last = first + length
     changes: Counter[int] = Counter()
-    ranges = signed_ranges_between(first, last)
+    ranges = signed_ranges_between(first, last, has_thirds=has_thirds)
     for grain, start, end, sign in ranges:
         changes[start_of(grain, start)] += sign
         changes[start_of(grain, end)] -= sign
@@ -103,7 +121,8 @@ def test_signed_ranges_add_up_to_a_period(first: int, length: int) -> None:
         start_of(Grain.HOUR, last): -1,
     }
     edges = [one for one in ranges if one.grain != Grain.MONTH]
-    assert sum(one.last - one.first for one in edges) <= 2 * (12 + 16)
+    most = 12 + (5 + 1 if has_thirds else 16)
+    assert sum(one.last - one.first for one in edges) <= 2 * most
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
@@ -144,3 +163,44 @@ def test_a_database_of_an_earlier_version_is_migrated(
 
     assert result.duplicate
     assert before == after == expected
+
+
+def test_thirds_of_months_hold_the_events_of_their_days(tmp_path: Path) -> None:
+    """An update adds the same rows to an earlier database as new events do."""
+    path = tmp_path / "outlay.db"
+    store = SqliteStore(path, dedupe_window=DAY)
+    store.add_cost(make_metric(Aggregation.SUM, "provider"))
+    days = [*range(-40, 60), *range(-30_000, 20_000, 97)]
+    store.append(
+        [
+            make_event(number, ("0.5", day * DAY, f"cus_{day % 3}", "x", "eu", ""))
+            for number, day in enumerate(days)
+        ],
+        490_000 * HOUR,
+    )
+    while store.do_background_work(490_001 * HOUR):
+        pass
+    store.close()
+    folded = rows_of(path, Grain.THIRD)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DELETE FROM rollups WHERE grain = ?", (Grain.THIRD,))
+        connection.executescript(THIRDS)
+    updated = rows_of(path, Grain.THIRD)
+
+    assert len(folded) > 1000
+    assert rows_of(path, Grain.DAY) == folded == updated
+
+
+def rows_of(path: Path, grain: Grain) -> dict[tuple[object, ...], Counter[str]]:
+    """Return the sums of each third of a month, from rows of a grain."""
+    found: dict[tuple[object, ...], Counter[str]] = defaultdict(Counter)
+    with closing(sqlite3.connect(path)) as connection:
+        for metric, cube, bucket, customer, events, skipped, nano in connection.execute(
+            "SELECT metric, cube, bucket, customer, events, skipped, nano"
+            " FROM rollups WHERE grain = ? AND (cube IN (0, 1) OR grain = 3)",
+            (grain,),
+        ):
+            third = bucket if grain is Grain.THIRD else buckets_of(bucket * 24).third
+            sums = {"events": events, "skipped": skipped, "nano": nano}
+            found[metric, cube, third, customer].update(sums)
+    return found

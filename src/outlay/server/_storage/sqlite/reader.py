@@ -29,8 +29,12 @@ from outlay.server._storage.sql.events import READING_COLUMNS
 from outlay.server._storage.sql.revenue import SqlRevenueReader
 from outlay.server._storage.sqlite.copy_tables import SqliteCopyReader
 from outlay.server._storage.sqlite.event_table import SqliteEventReader
-from outlay.server._storage.sqlite.rollup_query import RollupQuery
-from outlay.server._storage.sqlite.rollups import TOTAL, decode_dimensions
+from outlay.server._storage.sqlite.rollup_query import RollupQuery, cube_for
+from outlay.server._storage.sqlite.rollups import (
+    TOTAL,
+    WITH_THIRDS,
+    decode_dimensions,
+)
 from outlay.server._storage.store import NO_FILTER
 from outlay.server._wire.request_models import Window
 from outlay.server._wire.response_models import FIRST_INSTANT, LAST_INSTANT
@@ -143,18 +147,21 @@ class SqliteReader(
         whole_start = first_hour * MICROSECONDS_PER_HOUR
         whole_end = last_hour * MICROSECONDS_PER_HOUR
         number, folded = self._once(_definition, metric.cost.id)
+        cube = cube_for(metric, {*names, *where})
         ranges = (
-            signed_ranges_between(first_hour, last_hour)
+            signed_ranges_between(first_hour, last_hour, has_thirds=cube in WITH_THIRDS)
             if can_take_off
             else ranges_between(first_hour, last_hour, window)
         )
-        rollups = RollupQuery(self._connection, metric, number, ranges, where)
+        rollups = RollupQuery(
+            self._connection, metric, number, cube=cube, ranges=ranges, where=where
+        )
         contributions: Iterable[Contribution] = chain(
             self._from_events(metric, start, whole_start),
             self._from_events(metric, whole_end, end),
             self._from_events(metric, whole_start, whole_end, after=folded),
             self._wide_sums(number, first_hour, last_hour),
-            rollups.contributions(start, names, window),
+            rollups.contributions(start, window),
         )
         if whole_start < start or end < whole_end:
             taken = chain(

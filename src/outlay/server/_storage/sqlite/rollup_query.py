@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import (
         Callable,
-        Collection,
         Iterable,
         Iterator,
         Mapping,
@@ -55,12 +54,13 @@ _NO_TIME: Final[Instant] = (0, 0)
 
 
 class RollupQuery:
-    """Reads the rollups of one metric from the smallest cube with the dimensions.
+    """Reads the rollups of one metric from one cube.
 
     Args:
         connection: The reading connection.
         metric: The metric.
         number: The metric's row number.
+        cube: The cube, from `cube_for`.
         ranges: The buckets to read. Only a metric that can subtract has negative ones.
         where: The allowed values of dimensions, by name.
     """
@@ -70,30 +70,32 @@ class RollupQuery:
         connection: sqlite3.Connection,
         metric: CompiledMetric,
         number: int,
+        *,
+        cube: int,
         ranges: Sequence[BucketRange],
         where: Mapping[str, frozenset[str]],
     ) -> None:
         self._connection = connection
         self._metric = metric
         self._number = number
+        self._cube = cube
         self._where = where
         self._ranges = ranges
         self._is_signed = any(one.sign < 0 for one in ranges)
 
     def contributions(
-        self, start: int, names: Collection[str], window: Window | None
+        self, start: int, window: Window | None
     ) -> Iterator[Contribution]:
-        """Return contributions that have the dimensions ``names`` and of ``where``.
+        """Return contributions that have the dimensions of the cube.
 
         Those of other values than ``where`` allows may be among them.
 
         Args:
             start: The start of the period, in microseconds since 1970.
-            names: The dimensions that each contribution needs.
             window: The windows of which each contribution lies in one. If None, all
                 buckets are in one window.
         """
-        cube = _cube_for(self._metric, {*names, *self._where})
+        cube = self._cube
         keys = _keys(cube)
         if window is None:
             columns = f"{start:d}, 0, {keys}, {self._sums(cube)}"
@@ -301,7 +303,7 @@ def _keys(cube: int) -> str:
     return f"{customer}, " + ("''" if cube in {TOTAL, CUSTOMER} else "dimensions")
 
 
-def _cube_for(metric: CompiledMetric, needed: set[str]) -> int:
+def cube_for(metric: CompiledMetric, needed: set[str]) -> int:
     """Return the smallest cube that has the needed dimensions."""
     if not needed:
         return TOTAL

@@ -15,7 +15,7 @@ from outlay.server._errors import (
 )
 from outlay.server._logs import UPDATE_LOGGER
 from outlay.server._storage.sql import budgets, corrections, ended_tokens, revenue
-from outlay.server._storage.sqlite import erasing, retention
+from outlay.server._storage.sqlite import erasing, retention, rollups
 from outlay.server._storage.sqlite.file_lock import private_opener
 from outlay.server._storage.sqlite.view_connection import ViewConnection
 
@@ -198,6 +198,7 @@ _MIGRATIONS: Final = (
     budgets.ROTATION,
     ended_tokens.TABLES,
     budgets.OLD_SECRETS,
+    rollups.THIRDS,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

@@ -338,8 +338,7 @@ def write_segment(
         payloads: The events.
         now_ms: The wall time, in ms since 1970.
         attempted: The time at which an event may first have been sent, in ms since
-        1970, by its
-            payload. Defaults to never.
+            1970, by its payload. Defaults to never.
 
     Raises:
         OSError: The disk failed.

@@ -93,8 +93,7 @@ class EventComposer:
             allow_credits: Whether negative amounts are allowed.
             clock: The source of time.
             subject_for: A function that returns the name under which the server knows a
-            customer.
-                Defaults to the customer id.
+                customer. Defaults to the customer id.
         """
         self._source = validate_text("source", source)
         self._ending = '"'

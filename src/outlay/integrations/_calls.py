@@ -84,8 +84,7 @@ class FrameworkCalls:
         Args:
             key: The framework's id of the call.
             observe: A function that returns the framework's data of the response. If
-            None, the call
-                failed or costs nothing.
+                None, the call failed or costs nothing.
         """
         guarded(self._name, self._end, key, observe)
 

@@ -187,7 +187,7 @@ class AttributionScope:
 
         Args:
             attribution: A function that returns the attribution of the scope, at each
-            entry.
+                entry.
         """
         self._attribution = attribution
         # The outer attribution, by the one that this scope has set. So the scope can be

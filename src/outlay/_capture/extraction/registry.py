@@ -77,8 +77,7 @@ class Endpoint(NamedTuple):
         markers: Bytes of which an event contains at least one, if it matters. Other
             events are not parsed, except the first.
         with_usage_requested: A function that returns a request that also asks for the
-        usage of its
-            stream. If None, streams contain their usage anyway.
+            usage of its stream. If None, streams contain their usage anyway.
         is_json_lines: Whether the response is JSON Lines, of which each line is read by
             itself. A body without a marker in its first line is skipped.
     """

@@ -42,7 +42,7 @@ class CaptureOptions(msgspec.Struct, frozen=True, kw_only=True):
         models: The names of deployments and aliases in price lists.
         include_usage: Whether to request usage in streams that come without it.
         customer_of: A function that returns the customer of a request of a batch, by
-        its id.
+            its id.
     """
 
     record: Callable[[Observation], object]
@@ -219,8 +219,7 @@ class Library:
             clients_only: Whether only single clients can be captured, and
                 `instrument()` skips the library. Defaults to False.
             patched_objects: A function that returns the objects that the patched
-            functions get for a
-                client. Defaults to the client itself.
+                functions get for a client. Defaults to the client itself.
             extra_modules: More modules of the package that have patches, and are not
                 imported together with it.
         """

@@ -32,8 +32,7 @@ def uncaptured(
         subject: The calls, in the plural, such as "OpenAI's realtime sessions".
         method: The name of the method whose costs are not captured.
         client_of: A function that returns the client behind a method's object, as the
-        other patches of
-            the library get it. None, if the object does not know it.
+            other patches of the library get it. None, if the object does not know it.
     """
 
     def patches(module: ModuleType, scope: InstrumentedClients) -> Iterable[Patch]:

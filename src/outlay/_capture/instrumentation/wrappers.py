@@ -40,8 +40,8 @@ def replace_result(what: str, replacement: Callable[..., Any]) -> Wrapper:
     Args:
         what: The library, for the log line of a failure.
         replacement: The function that gets the response, and the arguments of the call.
-        The caller gets
-            what it returns. If that is None, the caller gets the response.
+            The caller gets what it returns. If that is None, the caller gets the
+            response.
     """
 
     def replaced(response: Any, args: Any, kwargs: Any) -> Any:
@@ -69,7 +69,7 @@ def observe_context(what: str, observer: Observer) -> Wrapper:
     Args:
         what: The library, for the log line of a failure.
         observer: The function that gets the value of ``with``, and the arguments of the
-        call.
+            call.
     """
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:

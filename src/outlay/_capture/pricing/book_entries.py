@@ -111,9 +111,8 @@ class UnitPrice(FrozenModel):
         per: The number of units that the price is for. If None, the entry's ``per``.
         tiers: Prices by quantity, the lowest tier first, which replace ``price``.
         mode: The way in which tiers apply. ``volume``: the whole quantity at the price
-        of the tier
-            that it reaches. ``graduated``: each tier's part at that tier's price.
-            Defaults to ``volume``.
+            of the tier that it reaches. ``graduated``: each tier's part at that tier's
+            price. Defaults to ``volume``.
         by: The unit whose quantity selects a volume tier. If None, this unit.
         step: Quantities are rounded up to multiples of it, such as whole minutes.
         at_least: The smallest quantity that is charged, if any quantity was used.

@@ -383,7 +383,7 @@ class _LiteLLM(Library):
 
         Args:
             customer_of: A function that returns the customer of a call, given the
-            callback's arguments.
+                callback's arguments.
         """
         self.callbacks.customer_of = customer_of
         return self._callback

@@ -50,8 +50,7 @@ class Replacement(NamedTuple):
             get their new state.
         lines: The lines, as they were read.
         in_doubt_since_ms: The time at which the event may first have been sent, in ms
-        since 1970.
-            Defaults to never.
+            since 1970. Defaults to never.
     """
 
     event: bytes | None

@@ -72,8 +72,7 @@ class StoredEvent(NamedTuple):
             in it.
         message: The reason for people, of dead letters. Defaults to an empty string.
         recorded_at: The time at which a dead letter was written, as RFC 3339 in UTC.
-        Defaults to
-            None.
+            Defaults to None.
     """
 
     state: str

@@ -1,6 +1,6 @@
 """What the span processor adds to a span, against a processor that does nothing.
 
-Most spans of an application are none of ours: they should not notice.
+Most spans of an application have no cost, and should not become slower.
 """
 
 from __future__ import annotations

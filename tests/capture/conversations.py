@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MARK: Final = "zqx"
-"""In every text that is nobody's business."""
+"""In every text that is private."""
 
 PROMPT: Final = f"{MARK}-prompt: what does Ada Lovelace's file say?"
 ANSWER: Final = f"{MARK}-answer: it says that"

@@ -184,7 +184,7 @@ def test_asynchronous_reading_is_observed_alike() -> None:
 
 
 def test_what_was_read_is_observed_and_what_was_not_is_not() -> None:
-    """Whoever reads on later, will see it then."""
+    """Code that reads on later will see it then."""
     reader = client(Lines(OUTPUT))
 
     content = reader.files.with_streaming_response.content
@@ -394,7 +394,7 @@ def test_batches_of_others_in_openais_shape_are_observed(module: Any) -> None:
 
 
 def test_each_response_counts_once_however_often_the_file_is_read() -> None:
-    """For whoever reads it first, at half the price."""
+    """For the customer of the first reader, at half the price."""
     with Recorded() as tracked:
         reader = outlay.instrument(client(), client=tracked.client)
         try:
@@ -419,7 +419,7 @@ def test_each_response_counts_once_however_often_the_file_is_read() -> None:
 
 
 def whose(custom_id: str) -> str | None:
-    """Tell a request's customer; nobody's are left to whoever reads."""
+    """Tell a request's customer. The others belong to the reader's."""
     return {"job-1": "cus_a", "job-2": "cus_b"}.get(custom_id)
 
 
@@ -442,7 +442,7 @@ def test_a_batchs_requests_may_be_of_different_customers() -> None:
 
 
 def test_a_mistake_in_telling_the_customer_loses_no_cost() -> None:
-    """It belongs to whoever reads, and the mistake is counted."""
+    """It belongs to the reader's customer, and the mistake is counted."""
 
     def wrong(custom_id: str) -> str:
         raise KeyError(custom_id)

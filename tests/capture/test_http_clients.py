@@ -94,7 +94,7 @@ def test_a_slash_within_a_name_does_not_end_it(module: Any) -> None:
 @pytest.mark.parametrize("module", [httpx, httpx2], ids=lambda module: module.__name__)
 @pytest.mark.parametrize("mark", ["from_cache", "hishel_from_cache"])
 def test_an_answer_out_of_a_cache_costs_nothing(module: Any, mark: str) -> None:
-    """Whoever asked first has paid for it; transports that cache mark what they do."""
+    """The first caller has paid for it. Transports that cache mark what they do."""
     cached = iter([False, True])
 
     def answer(request: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Nobody notices that calls are captured: not by what they get, nor by what fails."""
+"""No caller notices that calls are captured: not by results, nor by failures."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def tracker() -> Iterator[RecordingClient]:
 
 
 def counted(tracker: RecordingClient) -> Counter[tuple[str, str]]:
-    """Return how often each operation was tracked, and for whom."""
+    """Return how often each operation was tracked, and for which customer."""
     return Counter(
         (event.subject, event.data["operationId"]) for event in tracker.recorded()
     )
@@ -152,7 +152,7 @@ def test_tasks_whose_streams_interleave_pay_each_for_their_own(
 
 
 def test_a_stream_belongs_to_whoever_asked_for_it(tracker: RecordingClient) -> None:
-    """Somebody else may read it, in another thread, for another customer."""
+    """Other code may read it, in another thread, for another customer."""
     client = chat_client()
     with outlay.attribute(customer_id="asks"):
         stream = ask(client, "stream", stream=True)

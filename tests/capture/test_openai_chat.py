@@ -401,7 +401,7 @@ def test_cumulative_usage_is_final_with_the_last_chunk_only() -> None:
 
 
 def test_a_stream_is_the_customers_who_made_the_call() -> None:
-    """Whoever reads it, and wherever it is forgotten."""
+    """Whatever code reads it, and wherever it is forgotten."""
     chat = client()
 
     with Recorded() as tracked:

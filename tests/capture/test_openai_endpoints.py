@@ -208,7 +208,7 @@ DONE: Final = {**RESPONSE, "background": True}
 
 
 def test_a_response_in_the_background_is_its_makers_and_counts_once() -> None:
-    """However often it is retrieved, and whoever does."""
+    """However often it is retrieved, and whatever code does."""
     chat = background(QUEUED, BEGUN, DONE, DONE)
 
     with Recorded() as tracked:
@@ -579,7 +579,7 @@ CALLS: Final[dict[str, tuple[Any, Callable[[openai.OpenAI], object], Any]]] = {
         said,
         [("cost.ai.audio", None, None, {"input_characters": 18}, "0.00027")],
     ),
-    "speech that is charged by tokens which nobody tells": (
+    "speech that is charged by tokens which no response tells": (
         WORDS.encode(),
         lambda api: said(api, "gpt-4o-mini-tts"),
         [("cost.ai.audio", None, None, {"input_characters": 18}, None)],
@@ -709,7 +709,7 @@ def test_streams_of_sound_and_pictures_are_observed_with_what_they_report() -> N
 
 
 def test_sound_is_not_held_back() -> None:
-    """Of what is charged by its request alone, the answer is nobody's business."""
+    """Where the request alone is charged, the answer is private."""
 
     class Sound(httpx2.SyncByteStream):
         def __init__(self) -> None:
@@ -775,7 +775,7 @@ def test_the_service_tier_that_answered_makes_the_price(
 
 @pytest.mark.parametrize("model", [7, ["gpt-4o"], {"name": WORDS}, None])
 def test_a_model_that_is_no_name_leaves_its_cost_unpriced(model: Any) -> None:
-    """A cost is a cost: it waits for somebody to say what it was."""
+    """A cost is a cost: it waits for a person to say what it was."""
     body = {
         "id": "chatcmpl-1",
         "model": model,

@@ -139,7 +139,7 @@ SURPRISES: Final = [
 def test_an_answer_that_nobody_expected_leaks_nothing_either(
     usage: object, tmp_path: Path, said: Callable[[], str]
 ) -> None:
-    """Where an extractor fails, its error may quote the answer: nobody repeats it."""
+    """Where an extractor fails, its error may quote the answer. No log repeats it."""
     body: Any = openai_chat().body
     api = ProviderApi(Scripted({**body, "usage": usage, "model": "gpt-4o"}))
     with Client(shipping="none", journal_dir=tmp_path) as tracker:

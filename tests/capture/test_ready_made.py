@@ -78,7 +78,7 @@ def test_a_price_in_a_header_is_taken_to_its_last_digit(told: str) -> None:
 
 @pytest.mark.parametrize("told", ["free", "", "-1", "NaN", "Infinity", "$1"])
 def test_what_is_no_price_is_neither_zero_nor_a_guess(told: str) -> None:
-    """It is an unpriced cost, which somebody will see."""
+    """It is an unpriced cost, which a person will see."""
     assert observed("price-header", headers={"x-price": told}) == seen()
 
 
@@ -92,7 +92,7 @@ def test_a_price_in_the_answer_is_taken_to_its_last_digit(written: str) -> None:
 
 @pytest.mark.parametrize("body", ["{}", '{"bill": null}', '{"bill": {"price": true}}'])
 def test_an_answer_without_its_price_is_an_unpriced_cost(body: str) -> None:
-    """Not free: nobody said so."""
+    """Not free: no source says so."""
     assert observed("price", body) == seen(currency="EUR")
 
 
@@ -166,7 +166,7 @@ def test_what_an_extractor_cannot_be_told_is_said(facts: Any) -> None:
     ids=["mapping", "text", "bytes"],
 )
 def test_an_answer_that_came_another_way_is_tracked(answer: object) -> None:
-    """One line in a web hook, or around a library that nobody knows."""
+    """One line in a web hook, or around a library that outlay does not know."""
     with Recorded() as tracked:
         for _ in range(2):
             outlay.observe(

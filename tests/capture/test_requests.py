@@ -111,7 +111,7 @@ def test_what_costs_nothing_is_not_observed(session: requests.Session) -> None:
 
 
 def test_an_answer_out_of_a_cache_costs_nothing(session: requests.Session) -> None:
-    """Whoever asked first has paid for it."""
+    """The first caller has paid for it."""
 
     class Caching(Api):
         def send(

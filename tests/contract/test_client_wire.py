@@ -257,7 +257,7 @@ def test_a_prefix_of_the_base_url_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_namespace_is_sent_when_it_is_set(tmp_path: Path) -> None:
-    """Only platforms may name one, so nobody else should have to."""
+    """Only platforms may name one, so no other client should have to."""
     with ScriptedServer() as server:
         with shipping_to(server.url, tmp_path, namespace="org_m1") as client:
             track(client, 1)
@@ -435,7 +435,7 @@ def test_a_successor_sends_the_same_bytes(tmp_path: Path) -> None:
 def test_a_server_that_advertises_nothing_sees_only_documented_requests(
     plain: Wire, tmp_path: Path
 ) -> None:
-    """Noise in the logs of a billing service is somebody else's alarm."""
+    """Noise in the logs of a billing service is an alarm for its operators."""
     tenant = plain.tenant()
     with shipping_to(tenant.server.url, tmp_path, api_key=tenant.api_key) as client:
         keys = [track(client, number) for number in range(100)]

@@ -263,7 +263,7 @@ def test_an_event_for_a_customer_not_known_yet_counts(shop: Shop) -> None:
 
 
 def test_a_duplicate_is_answered_like_the_first_and_counts_once(shop: Shop) -> None:
-    """Whoever retries cannot know that the first attempt arrived."""
+    """The client that retries cannot know that the first attempt arrived."""
     first = shop.ingest(idempotency_key="job-1")
 
     again = shop.ingest(idempotency_key="job-1")
@@ -628,7 +628,7 @@ def test_a_cost_that_does_not_exist_is_a_404(spent: Shop, call: str) -> None:
 
 
 def test_another_organization_is_a_403_that_says_so(spent: Shop, shop: Shop) -> None:
-    """Nobody reads or writes what belongs to somebody else."""
+    """No organization reads or writes what belongs to another."""
     with pytest.raises(errors.Error) as refused:
         spent.ingest(namespace=shop.organization)
     with pytest.raises(errors.Error) as hidden:

@@ -89,7 +89,7 @@ def test_a_name_that_nobody_knows_has_sent_nothing(library: ModuleType | None) -
 def test_an_answer_that_breaks_off_may_have_been_counted(
     library: ModuleType | None, behave: Behave
 ) -> None:
-    """The request arrived; what became of it nobody knows."""
+    """The request arrived. Its outcome is not known."""
     with (
         RawServer(behave) as server,
         transport_to(server.url, library) as post,

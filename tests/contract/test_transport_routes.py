@@ -43,7 +43,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Return a certificate authority that nobody trusts yet."""
+    """Return a certificate authority that no system trusts yet."""
     return trustme.CA()
 
 
@@ -83,7 +83,7 @@ def test_an_authority_of_your_own_is_trusted_where_it_is_named(
 def test_a_certificate_that_proves_nothing_is_refused_before_anything_is_sent(
     library: ModuleType | None, name: str, authority: trustme.CA, bundle: Path
 ) -> None:
-    """Neither the credential nor the event goes to whoever just happens to answer."""
+    """Neither the credential nor the event goes to another server that answers."""
     options: dict[str, object] = {}
     if name == "other.example" and library is not None:
         options["verify"] = ssl.create_default_context(cafile=str(bundle))
@@ -259,7 +259,7 @@ def test_headers_and_hooks_of_a_lent_client_hold(library: ModuleType) -> None:
 def test_a_client_that_was_made_for_the_transport_is_closed_with_it(
     library: ModuleType,
 ) -> None:
-    """Nobody else could close it."""
+    """No other code could close it."""
     made = []
 
     def make() -> httpx.Client:
@@ -295,7 +295,7 @@ def test_a_client_of_your_own_kind_may_be_lent(library: ModuleType) -> None:
     ids=["asynchronous", "asynchronous httpx2", "text", "number"],
 )
 def test_what_is_no_client_is_refused_at_once(wrong: object, tmp_path: Path) -> None:
-    """A failure in the background, hours later, would tell nobody."""
+    """A failure in the background, hours later, would be seen by no person."""
     with pytest.raises(ConfigError, match=r"pass an httpx\.Client"):
         Client(http_client=wrong, journal_dir=tmp_path)  # type: ignore[arg-type]
 

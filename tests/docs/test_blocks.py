@@ -45,7 +45,7 @@ $ outlay two
 
 
 def test_blocks_carry_language_output_and_line(tmp_path: Path) -> None:
-    """A block that is not found is not run, and nobody would notice."""
+    """A block that is not found is not run, unseen."""
     page = tmp_path / "page.md"
     page.write_text(PAGE)
 

@@ -106,7 +106,7 @@ def test_python_on_a_page_runs(
     "page", [README, *PAGES, *OTHER_PAGES], ids=lambda page: f"{page.relative_to(ROOT)}"
 )
 def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
-    """A dead link is a promise that nobody keeps."""
+    """A dead link is a promise that is not kept."""
     source = page.read_text(encoding="utf-8")
     relative = re.findall(r"\]\((?!https?:|#)([^)#]+)", source)
     absolute = re.findall(rf"{PROJECT}/(?:blob|tree)/main/([^)#]*)", source)
@@ -220,7 +220,7 @@ def run_command(block: Block, command: Command, variables: Mapping[str, str]) ->
 
 
 def test_every_library_that_can_be_captured_is_documented() -> None:
-    """Whoever looks for a package must find it, and what is not captured of it."""
+    """A reader must find each package, and what is not captured of it."""
     page = (ROOT / "docs" / "providers.md").read_text(encoding="utf-8")
     rows = "".join(re.findall(r"^\| .*", page, re.MULTILINE))
 

@@ -21,7 +21,7 @@ def page(name: str) -> str:
 
 
 def test_every_setting_is_on_the_page_with_its_variable() -> None:
-    """A setting that nobody can find might as well not exist."""
+    """A setting without documentation might as well not exist."""
     text = page("server-settings.md")
     rows = dict(re.findall(r"^\| `(\w+)` \| `(OUTLAY_SERVER_\w+)` \|", text, re.M))
 

@@ -144,7 +144,7 @@ def _track(judge: Judge, client: Client, size: int) -> None:
 
 
 def _down(chance: random.Random, size: int) -> Tally:
-    """Nobody listens for a while, once or twice."""
+    """No server listens for a while, once or twice."""
     with judging() as judge:
         judge.server.stop()
         with judge.client(batching=chance.choice(["never", "always"])) as client:
@@ -205,7 +205,7 @@ _AMBIGUOUS: Final[dict[str, Trouble]] = {
     "answers 200 with nothing": _say(TransportResponse(200, {}, b"")),
     "answers 502 with a page": _page(502),
 }
-"""Nobody can know from the answer what was stored."""
+"""The answer does not say what was stored."""
 
 _CLEAR: Final[dict[str, Trouble]] = {
     "answers 429": _say(refused(429)),

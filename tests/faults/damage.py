@@ -97,7 +97,7 @@ def _torn(_: random.Random, size: int, *, cut: bool) -> Tally:
         scene.track(writer, range(size))
         [segment] = segment_files(scene.journal_dir)
         last = list(iter_unsettled(bytearray(segment.read_bytes())))[-1]
-        torn = track(writer.client, size)  # nobody is told of it
+        torn = track(writer.client, size)  # its caller is not told of it
         end = last.end + FRAME_HEADER_BYTES + len(last.payload)
         writer.crash()
         for offset in range(last.end, end + 1):

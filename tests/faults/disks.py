@@ -71,7 +71,7 @@ def _full(chance: random.Random, size: int, *, shipping: bool) -> Tally:
         child.kill(after=chance.random() * 0.03)
         ballast.unlink()
         judge.inherit()
-        # Some were in memory only, which nobody was told of.
+        # Some were in memory only, and their callers were not told.
         return judge.tally(killed=size)
 
 

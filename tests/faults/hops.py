@@ -47,7 +47,7 @@ def _wrong_success(
 
 
 def _poison(chance: random.Random, size: int, *, status: int, page: bool) -> Tally:
-    """A firewall refuses some events for their text, until somebody corrects it."""
+    """A firewall refuses some events for their text, until a person corrects it."""
     body = _PAGE if page else b'{"message":"no","error":"forbidden"}'
     poisoned: set[str] = set()
 

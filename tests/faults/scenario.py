@@ -24,7 +24,7 @@ class Tally(NamedTuple):
         events: whose callers were told that they are tracked.
         lost: of these, how many are neither on the server nor kept anywhere.
         doubled: how many were counted twice, sent again although the answer had come,
-            or counted though nobody can have tracked them.
+            or counted though no process can have tracked them.
         quarantined: kept, because they may have been counted.
         trials: how many trials these are.
     """

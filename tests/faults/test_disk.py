@@ -295,7 +295,7 @@ def test_an_agent_on_a_full_disk_tells_the_writer_what_became_of_its_events(
 def test_what_is_in_memory_at_the_end_goes_to_a_disk_that_is_back(
     tmp_path: Path, shipping: Literal["thread", "agent", "none"]
 ) -> None:
-    """Nobody tracks any more, the server is away, and the disk has room again."""
+    """No process tracks any more, the server is away, and the disk has room again."""
     with ScriptedServer(lambda _: Fault.RESET) as server:
         in_the_way = tmp_path / "journal"
         in_the_way.touch()
@@ -387,7 +387,7 @@ def test_a_folder_deleted_before_anything_was_read_loses_nothing(
 def test_what_somebody_deletes_unread_is_counted_as_damaged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A backlog of finished files: nobody has them open, and nobody can deliver them.
+    """A backlog of finished files: no process has them open, and none can deliver them.
 
     For ever pending would be a lie, and so would a flush that says all is done.
     """

@@ -25,7 +25,7 @@ def server() -> Iterator[ScriptedServer]:
         yield running
 
 
-# A parent with a shipping thread, a second thread, and events that nobody has sent.
+# A parent with a shipping thread, a second thread, and events that are not sent.
 _PARENT = """
 import warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of what we test

@@ -124,7 +124,7 @@ def test_processes_killed_at_any_instant_lose_nothing_they_were_told_is_tracked(
         if b'"operationId":"op-' in event
     }
     assert told <= arrived
-    assert len(arrived - told) <= len(processes), "the one that nobody was told of"
+    assert len(arrived - told) <= len(processes), "the one that was not reported"
     assert server.total == total_of(arrived)
 
 

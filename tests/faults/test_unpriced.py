@@ -120,7 +120,7 @@ def test_commands_that_re_price_at_once_track_each_cost_once(tmp_path: Path) -> 
 
 
 def forked_command(ready: int, start: int, journal_dir: Path, book: Path) -> int:
-    """Re-price in a process of its own, once nobody holds ``start`` any more."""
+    """Re-price in a process of its own, once no process holds ``start`` any more."""
     child = os.fork()
     if child == 0:
         try:

@@ -40,7 +40,7 @@ def _subjects(costs: Costs) -> dict[str, str]:
 
 
 def test_a_tool_belongs_to_the_customer_of_its_client() -> None:
-    """Several at the same time, over one session; and nobody's without metadata."""
+    """Several at the same time, over one session; and unattributed without metadata."""
 
     async def call() -> None:
         async with connect(server) as session:

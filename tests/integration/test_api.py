@@ -191,7 +191,7 @@ def test_a_report_ranks_customers(
 def test_profitability_compares_revenue_and_cost(
     server: BackgroundServer, api: Api, tmp_path: Path
 ) -> None:
-    """The margin of each customer, and nobody is left out."""
+    """The margin of each customer, and none is left out."""
     api.create_metric("ai", "cost.ai")
     track(server, tmp_path)
     line = {

@@ -142,7 +142,7 @@ def test_a_metric_without_the_dimension_still_counts(october: BackgroundServer) 
 
 
 def test_totals_by_day(october: BackgroundServer) -> None:
-    """Days are UTC, whoever looks."""
+    """Days are UTC, whatever the reader's time zone."""
     shown = """\
 2026-10, UTC
  from       total
@@ -366,7 +366,7 @@ def test_json_has_every_digit_as_text(october: BackgroundServer) -> None:
 
 
 def test_json_of_windows(october: BackgroundServer) -> None:
-    """The bounds are instants, so that nobody has to guess the length."""
+    """The bounds are instants, so that the length need not be guessed."""
     found = document(
         costs(october, *OCTOBER, "--json", "--window", "MONTH", "--cost", "ocr")
     )

@@ -39,7 +39,7 @@ def workers_of(folder: Path) -> list[int]:
         try:
             if mark in (process / "environ").read_bytes().split(b"\0"):
                 found.append(int(process.name))
-        except OSError:  # ended meanwhile, or somebody else's
+        except OSError:  # ended meanwhile, or another user's
             continue
     return found
 
@@ -136,7 +136,7 @@ EVER: Final = ("--from", "2000-01-01", "--to", "2100-01-01")
 def test_stopped_in_the_middle_it_cleans_up(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    """Whoever has seen enough must not have to look for processes."""
+    """A person who has seen enough must not have to look for processes."""
     process = start(tmp_path)
     said_until(process, "outage")
     process.send_signal(number)

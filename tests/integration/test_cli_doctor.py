@@ -185,7 +185,7 @@ def test_a_malformed_setting_fails_with_its_remedy(
 def test_settings_that_lose_events_are_warned_about(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They are allowed, and somebody may have forgotten them."""
+    """They are allowed, and their owner may have forgotten them."""
     monkeypatch.setenv("OUTLAY_DURABILITY", "memory")
 
     found = examine("--base-url", f"http://127.0.0.1:{free_port()}")["settings"]
@@ -220,7 +220,7 @@ def test_a_folder_that_cannot_be_made_fails(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_others_can_change_is_warned_about(journal_dir: Path) -> None:
-    """Whoever can rename in it can take events away."""
+    """A user who can rename in it can take events away."""
     journal_dir.chmod(0o777)
 
     ((level, text),) = examine()["folder"]
@@ -414,7 +414,7 @@ def leave(url: str, count: int, key: str = KEY) -> None:
 
 
 def test_events_of_dead_writers_are_warned_about(server: BackgroundServer) -> None:
-    """Nobody ships them until a process of the destination starts."""
+    """No process ships them until one of the destination starts."""
     leave(server.url, 2)
 
     findings = examine(*reaching(server))
@@ -444,7 +444,7 @@ def test_a_missing_agent_fails_with_its_remedy(server: BackgroundServer) -> None
 def test_events_of_another_credential_are_warned_about(
     server: BackgroundServer,
 ) -> None:
-    """They wait for ever, if nobody says so."""
+    """Without the message, they wait without end."""
     leave(server.url, 1, key="sk_test_old")
 
     nothing, (level, text) = examine(*reaching(server))["journal"]
@@ -475,7 +475,7 @@ def test_every_kind_of_stuck_event_is_warned_about(
 def test_captured_costs_without_a_price_are_told(
     server: BackgroundServer, journal_dir: Path
 ) -> None:
-    """They are in no total, and nobody asked for them by name."""
+    """They are in no total, and no command asked for them by name."""
     with client_in(journal_dir, base_url=server.url, api_key=KEY) as client:
         record(client)
 

@@ -145,7 +145,7 @@ def states(*words: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_help_of_every_action_has_an_example_and_fits(action: str) -> None:
-    """On a bad day nobody reads more than the example."""
+    """On a bad day a person reads no more than the example."""
     ran = journal(action, "--help")
 
     assert ran.code == ExitCode.DONE
@@ -233,7 +233,7 @@ def test_status_tells_living_writers_from_dead_ones(journal_dir: Path) -> None:
 
 
 def test_status_tells_who_ships_for_a_living_writer(journal_dir: Path) -> None:
-    """With shipping=agent that is another process, or nobody yet."""
+    """With shipping=agent that is another process, or none yet."""
     writer = Client(base_url=NOWHERE, shipping="agent")
     track(writer, 1)
     alone, shown = read("status"), journal("status").out
@@ -319,7 +319,7 @@ def test_a_folder_that_cannot_be_read_is_one_and_no_traceback(
 
 
 def test_one_destination_can_be_asked_for_by_the_start_of_its_name() -> None:
-    """Nobody types 32 digits."""
+    """A person does not type 32 digits."""
     leave(NOWHERE, 1)
     leave(NOWHERE, 2, key="sk_test_old")
     names = [each["destination"] for each in read("status")["destinations"]]
@@ -701,7 +701,7 @@ def the_other(server: BackgroundServer) -> str:
 
 
 def test_adopt_moves_nothing_without_being_told_to(server: BackgroundServer) -> None:
-    """The wrong answer writes costs into somebody else's books."""
+    """The wrong answer writes costs into the books of another account."""
     leave(server.url, 1, key="sk_test_old")
 
     ran = journal("move", the_other(server), *reaching(server))
@@ -789,7 +789,7 @@ def test_adopt_takes_nothing_from_another_namespace(
 def test_resend_says_what_may_be_doubled_and_does_nothing_unasked(
     journal_dir: Path,
 ) -> None:
-    """Whoever decides must see what about, before anything is done."""
+    """The person who decides must see the events before anything is done."""
     bury(journal_dir, NOWHERE, 1, 2, kind="quarantined")
 
     ran = journal("resend", *to(NOWHERE))
@@ -955,7 +955,7 @@ def test_decisions_are_about_one_destination(journal_dir: Path) -> None:
 
 
 def test_an_unreadable_event_is_shown_and_kept(journal_dir: Path) -> None:
-    """Whatever it is, somebody tracked it."""
+    """Whatever it is, a program tracked it."""
     writer = make_journal(journal_dir, destination=Destination(NOWHERE, None, KEY))
     for body in (
         b"[]",

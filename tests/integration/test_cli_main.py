@@ -180,7 +180,7 @@ def test_version_is_the_package_s() -> None:
 
 
 def test_console_script_and_module_are_the_same_program() -> None:
-    """Whoever has no script on the path types ``python -m outlay``."""
+    """A person without the script on the path types ``python -m outlay``."""
     script = Path(sys.executable).with_name("outlay")
     program = subprocess.run(
         [script, "--help"], capture_output=True, text=True, check=True, timeout=30
@@ -237,7 +237,7 @@ def test_missing_package_is_one_line_that_names_the_extra(
 
 
 def test_json_needs_no_extra(server: BackgroundServer) -> None:
-    """Scripts run where nobody looks at tables."""
+    """Scripts run where no person looks at tables."""
     for words in (["metrics", "list"], ["costs"]):
         ran = run_without("rich", [*words, "--json", *reaching(server)])
         assert (ran.returncode, ran.stderr) == (ExitCode.DONE, "")
@@ -333,7 +333,7 @@ def test_something_else_at_the_address_is_named(
 def test_wrong_key_is_refused_and_not_repeated(
     server: BackgroundServer, command: str
 ) -> None:
-    """What is typed by mistake may be somebody's real credential."""
+    """What is typed by mistake may be a real credential."""
     wrong = command_line.with_key("sk_test_secret")
     ran = command_line.call(*command.split(), "--base-url", server.url, *wrong)
 

@@ -215,7 +215,7 @@ def test_development_is_for_this_machine_only(words: list[str], says: str) -> No
 
 
 def test_on_all_addresses_it_prints_one_that_works_and_a_warning() -> None:
-    """Nobody can connect to 0.0.0.0 from another machine."""
+    """Another machine cannot connect to 0.0.0.0."""
     variables = {"OUTLAY_SERVER_API_KEY": "sk_test_fixed_key"}
     with serving("--host", ALL_ADDRESSES, "--db", ":memory:", **variables) as server:
         assert status(server.url, "sk_test_fixed_key") == 200

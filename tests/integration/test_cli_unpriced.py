@@ -69,7 +69,7 @@ def amounts(journal_dir: Path) -> dict[str, Decimal]:
 def test_what_a_provider_tells_later_can_be_looked_up_by_another_process(
     journal_dir: Path,
 ) -> None:
-    """The list says whom to ask about which operation; whose it is, is known."""
+    """The list names the provider and the operation. The customer is known."""
     with client_in(journal_dir) as client:
         record(client, 7, price_pending=True)
     (row,) = ran("unpriced", "list", "--reason", "pending")["unpriced"]
@@ -98,7 +98,7 @@ def test_list_says_what_waits_and_why(journal_dir: Path) -> None:
 
 @pytest.mark.usefixtures("journal_dir")
 def test_status_counts_them() -> None:
-    """Whoever looks at the journal sees that something is missing from it."""
+    """A person who looks at the journal sees that something is missing from it."""
     assert ran("journal", "status")["destinations"][0]["unpriced"] == 3
     assert "3 captured costs without a price" in call("journal", "status").out
 

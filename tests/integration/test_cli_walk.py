@@ -113,7 +113,7 @@ def test_json_and_csv_are_offered_together(command: str) -> None:
 def test_a_table_is_offered_as_json_and_csv(
     walk: Walk, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody reads a table with a script."""
+    """A script does not read a table."""
     if "--json" not in options_of(command):
         monkeypatch.setenv("COLUMNS", "500")
         shown = run(walk.words(command), is_terminal=True)

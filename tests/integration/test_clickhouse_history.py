@@ -273,7 +273,7 @@ def test_a_silent_clickhouse_holds_up_no_query_longer_than_its_limit() -> None:
                 limit.begin()
                 with pytest.raises(QueryStoppedError):
                     connection.rows("SELECT 1", limit)
-            # Nobody waits for it again so soon, also not with more time.
+            # No query waits for it again so soon, also not with more time.
             with pytest.raises(HistoryUnavailableError, match="does not respond"):
                 connection.rows("SELECT 1", QueryLimit(60))
 

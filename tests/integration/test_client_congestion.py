@@ -57,7 +57,7 @@ def test_senders_settle_at_what_the_server_takes_and_each_event_counts_once(
 ) -> None:
     """A server that says 429 beyond its room is filled, and neither left nor hammered.
 
-    How many fit is told by nobody: it is found by one more each round, and half as
+    No server says how many fit: it is found by one more each round, and half as
     many after a refusal.
     """
     with ScriptedServer() as server:

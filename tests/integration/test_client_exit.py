@@ -27,7 +27,7 @@ say(report.complete, report.stats.recovered, report.stats.delivered)
 
 
 def test_a_script_that_ends_right_after_tracking_delivers(tmp_path: Path) -> None:
-    """Nobody calls close() in a script; the exit hook does."""
+    """A script does not call close(). The exit hook does."""
     with ScriptedServer() as server:
         run(_TRACK, settings_for(server.url, tmp_path))
 
@@ -48,7 +48,7 @@ def test_a_script_that_fails_delivers_what_it_tracked(tmp_path: Path) -> None:
 def test_without_a_server_the_exit_keeps_its_deadline_and_the_next_process_delivers(
     tmp_path: Path, trouble: str
 ) -> None:
-    """A program must not hang at its end because somebody else's server does."""
+    """A program must not hang at its end because a server does."""
     with ScriptedServer(lambda _: Fault.HANG) as server:
         if trouble == "down":
             server.stop()

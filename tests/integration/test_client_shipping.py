@@ -112,7 +112,7 @@ def test_the_batch_extension_is_used_once_it_is_advertised(
 def test_a_wrong_key_pauses_and_a_right_one_resumes(
     server: ScriptedServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Everything is kept, it is said once, and nobody needs to restart anything."""
+    """Everything is kept, it is logged once, and no restart is needed."""
     caplog.set_level(logging.INFO, "outlay")
     server.respond = lambda _: refused(401, "unauthorized", "no such key")
     client = _client(server, tmp_path)
@@ -238,7 +238,7 @@ def test_a_rejected_event_is_kept_with_the_servers_words_and_told(
 def test_an_unknown_event_type_is_parked_and_the_others_pass(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
-    """Until somebody creates the metric; then it is delivered, too."""
+    """Until a person creates the metric. Then it is delivered, too."""
 
     def respond(request: Request) -> TransportResponse:
         if b'"type":"cost.new"' in request.body:

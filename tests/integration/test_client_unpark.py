@@ -33,7 +33,7 @@ _METRIC: Final = {
 def test_events_follow_within_seconds_when_their_metric_is_created(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batching: str
 ) -> None:
-    """The server invites the client to ask again; nobody waits for an hour."""
+    """The server invites the client to ask again, which does not wait for an hour."""
     monkeypatch.setattr(parking, "EARLY_RETRY", (0.1, 0.2))
     with (
         BackgroundServer(

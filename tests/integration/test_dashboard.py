@@ -364,7 +364,7 @@ def test_customers_are_ranked_as_in_the_report(server: BackgroundServer) -> None
 def test_customers_have_the_margins_of_the_api(
     server: BackgroundServer, sort: str, of_api: str
 ) -> None:
-    """Nobody is dropped: neither cost without revenue nor revenue without cost."""
+    """No customer is dropped: neither cost without revenue nor revenue without cost."""
     query = {**SO_FAR, "topN": "100", "sort": of_api}
     with api(server) as client:
         pages = [

@@ -264,7 +264,7 @@ def test_trailers_without_end() -> None:
 
 @linux
 def test_a_body_after_its_refusal() -> None:
-    """A refused client can go on sending. Nobody reads it, and it must end."""
+    """A refused client can go on sending. No code reads it, and it must end."""
     with attacked() as target, target.connect() as connection:
         begin = head("POST", "/v0/events", "Content-Length: 1000000000", key="wrong")
         sent = send_all(connection, begin + b"\r\n", *[b"x" * MIB] * 200)

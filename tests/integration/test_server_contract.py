@@ -325,7 +325,7 @@ def test_a_revoked_key_is_refused_by_the_next_request(
 
 
 def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
-    """Costs of customers are nobody else's business."""
+    """Costs of customers are private."""
     path = tmp_path / "outlay.db"
     path.touch(0o644)
     settings = ServerSettings(port=0, database=path, api_key=API_KEY)

@@ -187,7 +187,7 @@ def test_a_void_of_a_voided_event_is_a_conflict_that_names_the_void(
 
 @pytest.mark.parametrize("aggregation", ["MAX", "AVG", "UNIQUE_COUNT"])
 def test_only_sums_can_be_adjusted(books: Books, aggregation: str) -> None:
-    """Nobody can say what a difference of a maximum is."""
+    """A difference of a maximum has no meaning."""
     cost = books.create_cost(aggregation)
     body = {"costId": cost, "delta": "1", "reason": "r"}
     refused = books.http.post(f"/v0/events/{books.spend('5')}/adjust", json=body)

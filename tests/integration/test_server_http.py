@@ -236,7 +236,7 @@ def test_times_are_echoed_in_utc(site: Site, given: str, echoed: str) -> None:
 
 @pytest.mark.parametrize("given", ["yesterday", "2026-12-31T23:59:61Z"])
 def test_what_is_no_instant_is_answered_with_an_example(site: Site, given: str) -> None:
-    """Whoever sent it learns what to send instead."""
+    """The sender learns what to send instead."""
     answer = site.post(timestamp=given)
 
     assert answer.status_code == 400
@@ -347,7 +347,7 @@ def test_unmatched_types_are_kept_when_allowed() -> None:
 def test_a_bad_field_is_named(
     refusing: Site, fields: dict[str, Any], field: str
 ) -> None:
-    """Whoever reads the error should not have to search."""
+    """The reader of the error should not have to search."""
     answer = refusing.post(**fields)
 
     assert answer.status_code == 400

@@ -97,7 +97,7 @@ def total(http: httpx.Client) -> int:
 def test_a_signal_ends_the_server_in_order(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    """Whoever called serve goes on after it, and the process ends with success."""
+    """The caller of serve goes on after it, and the process ends with success."""
     with server_process(tmp_path / "outlay.db") as (process, url):
         with client(url) as http:
             assert http.get("/healthz").status_code == 200

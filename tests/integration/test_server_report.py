@@ -623,7 +623,7 @@ def test_an_empty_report_says_where_the_data_is(books: Books) -> None:
 def test_a_bad_parameter_is_named_with_what_it_may_be(
     asked: Books, query: dict[str, Any], field: str, allowed: str
 ) -> None:
-    """Whoever reads the error should not have to search."""
+    """The reader of the error should not have to search."""
     answer = asked.ask(**query)
 
     assert answer.status_code == 400

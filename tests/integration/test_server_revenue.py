@@ -214,7 +214,7 @@ def test_a_part_that_is_sent_again_counts_once(http: httpx.Client) -> None:
 def test_a_part_that_the_import_does_not_expect_is_refused(
     http: httpx.Client, fields: dict[str, Any], remedy: str
 ) -> None:
-    """A gap would be lines that nobody misses."""
+    """A gap would be lines whose absence is not seen."""
     stored(http, line(), importId="big", isLast=False)
     body = {"importId": "big", "isLast": False, "lines": [line()], **fields}
     response = http.put("/v0/revenue", json=body)

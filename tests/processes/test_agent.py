@@ -138,7 +138,7 @@ def test_agents_killed_at_random_lose_nothing_and_double_nothing(
 def test_an_agent_and_clients_that_ship_for_themselves_share_a_folder(
     ledger: Ledger,
 ) -> None:
-    """Whoever dies is inherited, by the agent or by a sibling, once."""
+    """A process that dies is adopted, by the agent or by a sibling, once."""
     settings = ledger.settings(segment_bytes=_SMALL)
     with _agent(ledger):
         writers = [
@@ -161,7 +161,7 @@ def test_an_agent_and_clients_that_ship_for_themselves_share_a_folder(
 
 @pytest.mark.serial
 def test_a_stopped_agent_goes_on_where_it_was(ledger: Ledger) -> None:
-    """It holds its locks meanwhile, so nobody else sends what it has in hand."""
+    """It holds its locks meanwhile, so no other process sends its events."""
     program = """
 client = outlay.default_client()
 for number in range(100):
@@ -250,7 +250,7 @@ say("parent", *client.flush(20)[1][:3])
 
 
 def test_a_destination_without_its_credential_stays_untouched(ledger: Ledger) -> None:
-    """Its costs are somebody else's; and whoever starts the agent is told."""
+    """Its costs belong to another account, and the agent says so at its start."""
     settings = {**ledger.settings(shipping="agent"), "FIRST": 0}
     run(_TRACK_AND_DIE, settings, code=-signal.SIGKILL)
     strangers = {**settings, "OUTLAY_API_KEY": "sk_test_2", "FIRST": 5000}

@@ -103,7 +103,7 @@ def test_celery_tasks_count_once_though_their_processes_are_killed(
 def test_celery_tasks_belong_to_whom_they_were_sent_for(
     ledger: Ledger, tmp_path: Path
 ) -> None:
-    """Sent alone, in a group or a chain, or tried again. Nobody's remain nobody's."""
+    """Sent alone, in a group or a chain, or again. Unattributed ones remain so."""
     sent = {"cus_1": [*range(1, 6)], "cus_2": [*range(6, 11)], "": [*range(11, 16)]}
     for name in ("queue", "control"):
         (tmp_path / name).mkdir()

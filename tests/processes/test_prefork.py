@@ -97,7 +97,7 @@ def test_gunicorn_every_answered_request_counts_once_though_workers_are_killed(
     """What a request was answered for is in the total, to the last digit.
 
     The workers ship on their own: a thread does not survive a fork, so a client made
-    before it must begin anew in each of them. So do the workers that the master starts
+    before it must start over in each of them. So do the workers that the master starts
     in place of killed ones. What those left behind, a sibling or successor delivers.
     """
     with site(brand, ledger.environment()) as running:

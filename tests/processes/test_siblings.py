@@ -73,7 +73,7 @@ def test_writers_that_die_at_random_are_inherited_once_each(
 ) -> None:
     """No event is lost, and none is sent twice but those whose answer died unread.
 
-    Nobody else is needed: when the last of the siblings has closed, all is delivered.
+    No other process is needed: when the last sibling has closed, all is delivered.
     """
     with ScriptedServer() as server:
         connections = _Connections(server)

@@ -2,7 +2,7 @@
 
 Each actor works for a customer of its own. What it does next is drawn from a seed: it
 opens scopes, hands work to threads, to tasks and over messages, and drives generators
-that others have made. Every event says for whom it should be, and is compared.
+that others have made. Every event says for which customer it should be.
 
 Threads run beside the actors, but no actor goes on because a thread has finished: so a
 seed leads to the same steps in the same order, however fast the machine is.
@@ -76,7 +76,7 @@ class Play:
 
 
 class Actor:
-    """Somebody who works for one customer."""
+    """A worker for one customer."""
 
     def __init__(self, play: Play, number: int) -> None:
         self.play = play
@@ -123,7 +123,7 @@ class Actor:
             self.track("inner")
 
     async def other_scope(self) -> None:
-        """Work for somebody else, for a while."""
+        """Work for another customer, for a while."""
         with attribute(customer_id="cus_other", part="other"):
             await self.pause()
             self.play.track("cus_other", "other")
@@ -149,7 +149,7 @@ class Actor:
         future.result(DEADLINE)
 
     async def unbound_in_thread(self) -> None:
-        """Forget to bind: nobody's, and not the thread's last customer's."""
+        """Forget to bind: unattributed, and not the thread's last customer's."""
         self.play.pool.submit(self.play.track, NOBODY_ID).result(DEADLINE)
 
     async def in_asyncio_thread(self) -> None:
@@ -189,13 +189,13 @@ class Actor:
             self.track("rows")
 
     async def drive_rows(self) -> None:
-        """Take one item of somebody's generator."""
+        """Take one item of a worker's generator."""
         if self.play.rows:
             rows = self.play.rows.pop(self.draw.randrange(len(self.play.rows)))
             self._drive(rows)
 
     async def drive_rows_in_thread(self) -> None:
-        """Take one item of somebody's generator, in one thread or another."""
+        """Take one item of a worker's generator, in one thread or another."""
         if self.play.rows:
             rows = self.play.rows.pop(self.draw.randrange(len(self.play.rows)))
             self.play.pool.submit(bind(self._drive), rows).result(DEADLINE)
@@ -220,7 +220,7 @@ class Actor:
             self.track("stream")
 
     async def drive_stream(self) -> None:
-        """Take one item of somebody's asynchronous generator."""
+        """Take one item of a worker's asynchronous generator."""
         if self.play.streams:
             which = self.draw.randrange(len(self.play.streams))
             stream = self.play.streams.pop(which)

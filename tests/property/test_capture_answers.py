@@ -362,7 +362,7 @@ def test_recorded_answers_come_through_the_door(door: Door) -> None:
 
 
 def fresh(row: Recorded) -> dict[str, Any]:
-    """Return a row's answer under an id of its own, so that it counts anew."""
+    """Return a row's answer under an id of its own, so that it counts again."""
     text = dumped(row.response).decode()
     if row.observed.operation_id is not None:
         text = text.replace(row.observed.operation_id, f"id-{next(_numbers)}")
@@ -486,7 +486,7 @@ def test_a_cost_outlives_what_is_odd_about_it(
 
 
 BOMB: Final = b"1e999999999"
-"""A number of a billion digits, if somebody writes it out."""
+"""A number of a billion digits, if a program writes it out."""
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids="-".join)

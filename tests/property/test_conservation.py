@@ -141,7 +141,7 @@ class Books(RuleBasedStateMachine):
         batching=st.sampled_from(["always", "never"]), clock_is_sound=st.booleans()
     )
     def begin(self, batching: Batching, *, clock_is_sound: bool) -> None:
-        """There is always somebody to begin with."""
+        """There is always a process to begin with."""
         self._start(_DESTINATIONS[0], batching)
         self.clock_is_sound = clock_is_sound
 

@@ -147,11 +147,11 @@ import os, signal, outlay
 outlay.track_cost("cost.ai", "0.25", customer_id="cus_1", operation_id="1")
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    heir = "import outlay; assert outlay.flush(timeout=30).complete"
+    adopter = "import outlay; assert outlay.flush(timeout=30).complete"
     with server() as (url, bodies):
         settings: dict[str, Any] = {"JOURNAL_DIR": tmp_path, "BASE_URL": url}
         program("-c", killed, code=-9, SHIPPING="none", **settings)
-        program("-c", heir, **settings)
+        program("-c", adopter, **settings)
 
     assert [body["data"]["amount"] for body in bodies] == [Decimal("0.25")]
 

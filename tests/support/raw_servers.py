@@ -51,7 +51,7 @@ class Line:
         self.socket.sendall(data)
 
     def drip(self, data: bytes, seconds: float) -> None:
-        """Send a byte every ``seconds``, until somebody has enough of it."""
+        """Send a byte every ``seconds``, until the client ends it."""
         for byte in data:
             if self.stopping.wait(seconds):
                 return

@@ -87,7 +87,7 @@ def lose_answer(service: Service, path: str, body: bytes) -> TransportResponse:
 
 
 def _connect_in_vain(*_: object) -> TransportResponse:
-    raise UnavailableError("nobody listens", sent=False)
+    raise UnavailableError("no server listens", sent=False)
 
 
 def _refuse(status: int, error: str = "") -> Fate:

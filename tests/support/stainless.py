@@ -14,7 +14,7 @@ REQUEST_ID: Final = "req_011CS"
 
 
 class Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
-    """A body that comes in two parts, as from a network: nobody has it before."""
+    """A body that comes in two parts, as from a network."""
 
     def __init__(self, content: bytes) -> None:
         middle = len(content) // 2
@@ -74,11 +74,11 @@ class Events(httpx2.SyncByteStream, httpx2.AsyncByteStream):
             yield line
 
     def close(self) -> None:
-        """Note that nobody reads on."""
+        """Note that no code reads on."""
         self.closed = True
 
     async def aclose(self) -> None:
-        """Note that nobody reads on."""
+        """Note that no code reads on."""
         self.closed = True
 
 

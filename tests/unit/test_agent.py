@@ -193,7 +193,7 @@ def test_a_warning_is_taken_back_when_an_agent_comes(
 
 
 def test_memory_is_no_place_for_an_agent_to_look() -> None:
-    """Nobody would ever ship what only this process can see."""
+    """No other process could ship what only this process can see."""
     with pytest.raises(ConfigError, match="OUTLAY_DURABILITY=process or disk"):
         Client(shipping="agent", durability="memory")
 

@@ -500,7 +500,7 @@ def test_a_drop_is_counted_reported_and_logged(
 
 
 def test_a_dead_letter_is_reported_with_the_servers_words(clients: _Clients) -> None:
-    """An application may want to tell somebody."""
+    """An application may want to tell a person."""
     told: queue.SimpleQueue[tuple[str, str, str]] = queue.SimpleQueue()
     client = clients(
         refused(400, "bad", "data is odd"),
@@ -532,7 +532,7 @@ def test_delivered_events_are_reported_by_the_request(clients: _Clients) -> None
 
 
 def test_delivered_events_without_a_hook_take_no_memory(clients: _Clients) -> None:
-    """Nobody would ever take them away."""
+    """No process would ever delete them."""
     told: list[object] = []
     client = clients(on_dead_letter=lambda *words: told.append(words))
     for number in range(50):
@@ -684,7 +684,7 @@ def test_a_transport_that_can_be_made_later_ships_then(clients: _Clients) -> Non
 def test_a_transport_that_cannot_be_closed_does_not_keep_the_journal(
     clients: _Clients,
 ) -> None:
-    """The locks must be released, or nobody could deliver the rest."""
+    """The locks must be released, or no process could deliver the rest."""
 
     class Stubborn(ScriptedTransport):
         def close(self) -> None:

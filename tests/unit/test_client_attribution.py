@@ -1,4 +1,4 @@
-"""Whose a cost is: the call's word, the running code's, or nobody's."""
+"""The customer of a cost: the call's, the running code's, or none."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_wrong_data_is_refused_inside_a_scope_as_outside(wrong: object) -> None:
         client.track_cost("cost.a", 1, data=wrong)  # type: ignore[arg-type] # on purpose
 
 
-# Nobody's costs.
+# Unattributed costs.
 
 
 def test_a_cost_of_nobody_is_tracked_in_a_bucket(

@@ -166,7 +166,7 @@ def test_failures_of_capture_are_told_once_for_the_process(clients: _Clients) ->
 
 
 def test_costs_without_a_price_are_told(clients: _Clients) -> None:
-    """They are in no total until somebody looks for their price."""
+    """They are in no total until a person looks for their price."""
     client = clients(shipping="none", segment_bytes=65_536)
     record(client)
 

@@ -211,7 +211,7 @@ def test_a_right_total_passes(costs: Costs, expected: str | Decimal | float) -> 
 def test_a_wrong_total_shows_what_was_tracked_and_what_was_counted(
     costs: Costs,
 ) -> None:
-    """Whoever reads the failure need not run the test again with prints."""
+    """The reader of the failure need not run the test again with prints."""
     spend("0.0042", operation_id="msg_1", provider="anthropic", line="input")
     spend("0.3", customer_id="cus_22", operation_id="job")
     record(costs.client, 7)

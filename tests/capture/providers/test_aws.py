@@ -717,7 +717,7 @@ def test_a_stream_that_breaks_raises_as_ever(capture: Capture) -> None:
 
 
 def test_a_stream_belongs_to_whoever_asked() -> None:
-    """Whoever reads it, in whatever thread, after capture has ended."""
+    """Whatever code reads it, in any thread, after capture has ended."""
     client = bedrock(spoken())
     with Tracked() as tracked:
         outlay.instrument(client, client=tracked.client)
@@ -775,7 +775,7 @@ units = { input_tokens = 0.55, output_tokens = 2.75 }
 
 
 def test_a_jobs_output_is_observed_once_by_line(tmp_path: Path) -> None:
-    """At the price of a batch, for whom the record's id names; errors cost nothing."""
+    """At a batch's price, for the customer of the record's id. Errors cost nothing."""
     book = tmp_path / "prices.toml"
     book.write_text(BOOK)
     text = "\n".join(map(json.dumps, LINES))

@@ -83,7 +83,7 @@ def test_a_transcription_of_assemblyai_is_tracked_when_it_is_handed_over(
 
 
 def test_a_run_of_apify_is_tracked_by_what_it_reports() -> None:
-    """Once, by whoever polls and by a web hook; nothing of it but numbers and ids."""
+    """Once, by the code that polls and by a web hook; only numbers and ids of it."""
     start = answered(STARTED)
     finished = answered({"data": RUN}, date="Fri, 20 Nov 2026 08:00:05 GMT")
     with Recorded() as tracked:

@@ -138,7 +138,7 @@ def test_what_is_analysed_of_a_transcription_is_a_cost_line_of_its_own(
 def test_a_transcription_that_is_called_back_with_is_tracked_once(
     tmp_path: Path,
 ) -> None:
-    """Pending until then, and for whoever asked."""
+    """Pending until then, and for the customer of the code that asked."""
     book = tmp_path / "prices.toml"
     book.write_text(
         '[[price]]\nprovider = "deepgram"\nmodel = "nova-3*"\nfrom = 2026-01-01\n'

@@ -45,7 +45,7 @@ def speak(client: Any) -> Any:
 
 
 def test_speech_is_observed_by_what_its_header_bills(capture: Capture) -> None:
-    """Not by the text, which is longer, and nobody's business."""
+    """Not by the text, which is longer, and private."""
     client = client_of(AUDIO)
     with capture(LIBRARY, client) as observed:
         assert b"".join(speak(client)) == b"ID3more"
@@ -79,7 +79,7 @@ def test_speech_that_nobody_hears_to_its_end_is_billed_alike(capture: Capture) -
 
 
 def test_a_raw_response_is_observed_alike(capture: Capture) -> None:
-    """Whoever wants to see the headers."""
+    """For code that wants to see the headers."""
     client = client_of(AUDIO)
     with capture(LIBRARY, client) as observed:
         raw = client.text_to_speech.with_raw_response

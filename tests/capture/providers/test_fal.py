@@ -197,7 +197,7 @@ def stream_of(router: respx.MockRouter) -> None:
 def test_a_stream_is_observed_at_its_end(
     api: respx.MockRouter, capture: Capture
 ) -> None:
-    """By its headers: what it says is nobody's business."""
+    """By its headers: the content is private."""
 
     async def read() -> int:
         later = fal_client.AsyncClient(key="test")
@@ -247,7 +247,7 @@ def test_all_clients_can_be_captured_and_released(capture: Capture) -> None:
 
 
 def test_a_client_of_httpx_observes_the_same(api: respx.MockRouter) -> None:
-    """Whoever calls the API without the package."""
+    """For code that calls the API without the package."""
     from tests.support.observing import observing  # noqa: PLC0415 - here only
 
     assert api

@@ -214,7 +214,7 @@ def test_an_image_that_is_refused_costs_nothing(capture: Capture) -> None:
 
 
 def test_a_session_of_requests_observes_the_same() -> None:
-    """Whoever calls the API without the package."""
+    """For code that calls the API without the package."""
     session = ScriptedAdapter(MATRIX, {"status": "REQUEST_DENIED"}).session()
     url = "https://maps.googleapis.com/maps/api/distancematrix/json"
     with observing(session) as observed:

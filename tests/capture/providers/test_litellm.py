@@ -1,4 +1,4 @@
-"""LiteLLM, by its callback: each call once, whoever else observes it.
+"""LiteLLM, by its callback: each call once, whatever else observes it.
 
 LiteLLM calls back on threads of its own; here, a callback after ours tells when.
 """
@@ -444,7 +444,7 @@ def test_a_failure_costs_nothing(
 
 
 def test_a_hit_of_litellms_own_cache_costs_nothing() -> None:
-    """Nobody was asked. The package itself hits only with its proxy installed."""
+    """No provider was asked. The package itself hits only with its proxy installed."""
     call = Call(provider="openai", path="completion")
     usage = {"prompt_tokens": 1000, "completion_tokens": 100}
     facts = {"id": "chatcmpl-1", "usage": usage, "adjusted": False}

@@ -170,7 +170,7 @@ def test_an_old_prediction_is_not_counted_once_more(capture: Capture) -> None:
 
 
 def test_a_list_is_not_counted(capture: Capture) -> None:
-    """Whoever looks at what was made spends nothing."""
+    """A look at the result spends nothing."""
     client = client_of({"previous": None, "next": None, "results": [ENDED]})
     with capture(LIBRARY, client) as observed:
         assert [one.id for one in client.predictions.list()] == ["p1"]
@@ -214,7 +214,7 @@ def test_success_without_metrics_is_not_free(capture: Capture) -> None:
 
 
 def test_a_stream_leaves_its_cost_pending(capture: Capture) -> None:
-    """It ends without metrics: whoever fetches the prediction will see them."""
+    """It ends without metrics. The code that fetches the prediction will see them."""
     said = b"event: output\nid: 1\ndata: Ada\n\nevent: done\nid: 2\ndata: {}\n\n"
     stream = Scripted([said], kind="text/event-stream")
     client = client_of(BEGUN, stream)

@@ -181,7 +181,7 @@ def book(tmp_path: Path) -> Path:
 
 
 def test_a_job_belongs_to_whoever_fetches_it_first(book: Path) -> None:
-    """Where another process started it, and nobody here knows for whom."""
+    """Where another process started it, and this one does not know the customer."""
     client = textract(*[read(JobStatus="SUCCEEDED")] * 2)
     with Recorded(price_book=book) as tracked:
         outlay.instrument(client, client=tracked.client)

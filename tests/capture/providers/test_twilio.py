@@ -91,7 +91,7 @@ def test_a_message_that_was_sent_has_a_price_only_later(capture: Capture) -> Non
 
 
 def test_a_message_is_tracked_once_for_whoever_sent_it() -> None:
-    """Kept until its price is known; whoever polls runs for nobody."""
+    """Kept until its price is known. The code that polls runs for no customer."""
     client = client_of(SENT, SENT, DONE, date=NOW)
     with Recorded() as tracked:
         outlay.instrument(client, client=tracked.client)
@@ -121,7 +121,7 @@ def test_an_old_message_is_not_counted_once_more(capture: Capture) -> None:
 
 
 def test_a_list_is_not_counted(capture: Capture) -> None:
-    """Whoever looks at last month's messages spends nothing."""
+    """A look at last month's messages spends nothing."""
     page = {"messages": [DONE], "page": 0, "page_size": 50, "next_page_uri": None}
     client = client_of(page)
     with capture(LIBRARY, client) as observed:
@@ -206,7 +206,7 @@ def test_a_verification_is_observed_by_the_attempt(
 def test_a_look_up_is_observed_by_the_package(
     fields: str | None, usage: list[dict[str, int]], capture: Capture
 ) -> None:
-    """The plain one is free. The number that was asked about is nobody's business."""
+    """The plain one is free. The number that was asked about is private."""
     answer = {"phone_number": "+15017122661", "caller_name": {"caller_name": SECRET}}
     client = client_of(answer, twilio_request_id="RQ1")
     with capture(LIBRARY, client) as observed:
@@ -234,7 +234,7 @@ def test_a_fetched_message_can_be_handed_over() -> None:
 
 
 def test_a_session_of_requests_observes_the_same() -> None:
-    """Whoever calls the API without the package; in any region of Twilio's."""
+    """For code that calls the API without the package, in any region of Twilio's."""
     session = ScriptedAdapter(SENT).session()
     with observing(session) as observed:
         session.post(

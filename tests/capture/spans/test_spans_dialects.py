@@ -256,7 +256,7 @@ _VALUES = st.one_of(
 
 @given(st.dictionaries(st.sampled_from(_NAMES), _VALUES))
 def test_no_span_can_break_the_reading(attributes: dict[str, Any]) -> None:
-    """Whoever writes spans may write anything."""
+    """Code that writes spans may write anything."""
     observation = read(attributes)
 
     assert observation is None or all(

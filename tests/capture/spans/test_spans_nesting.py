@@ -179,7 +179,7 @@ class Traced:
 
 
 def streaming() -> Iterable[object]:
-    """Ask for a stream, and leave it to somebody else to read."""
+    """Ask for a stream, and leave it to other code to read."""
     client = openai.OpenAI(api_key="sk-test", http_client=http_client())
     return client.chat.completions.create(
         model="gpt-4o",

@@ -212,7 +212,7 @@ def test_siblings_are_different_calls(traced: Traced) -> None:
 
 
 def test_a_stamped_span_is_counted_already(traced: Traced) -> None:
-    """By whoever stamped it; so is the call that a span around it is about."""
+    """By the code that stamped it; so is the call that a span around it is about."""
     anonymous = {k: v for k, v in OPENINFERENCE.items() if k != "output.value"}
     with traced.tracer.start_as_current_span("framework", attributes=anonymous):
         span_of(traced.tracer, {**SEMCONV, "outlay.cost.status": "tracked"})
@@ -256,7 +256,7 @@ def test_a_cost_tracked_by_hand_is_stamped_where_that_is_asked_for(
 def test_a_call_whose_cost_was_stamped_by_hand_is_not_counted_again(
     traced: Traced,
 ) -> None:
-    """Whoever knows its cost better than its span says so."""
+    """Code that knows its cost better than its span says so."""
     with traced.tracer.start_as_current_span("call", attributes=SEMCONV):
         by_hand(traced, "a", "0.05")
 

@@ -467,7 +467,7 @@ def test_corrections_are_listed_with_who_and_when(stored: Store) -> None:
 
 
 def test_a_late_event_counts_when_it_arrives_as_an_adjustment(stored: Store) -> None:
-    """The closed figure is in somebody's books."""
+    """The closed figure is in the books of a company."""
     spend(stored, "5")
     close(stored, 0, 24)
     spend(stored, "7", 3, now=30)

@@ -93,7 +93,7 @@ def test_a_token_ends_once(lane: StoreLane) -> None:
 
 
 def test_a_rotated_key_ends_and_has_a_successor(store: Store) -> None:
-    """An earlier end stays, because nobody asked for a longer life."""
+    """An earlier end stays, because no person asked for a longer life."""
     lasting, ending = make_key(1), make_key(2, expires_at=START + 1)
     store.add_key(lasting)
     store.add_key(ending)

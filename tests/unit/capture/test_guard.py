@@ -1,4 +1,4 @@
-"""The guard: what fails within capture is counted and said, and is nobody's problem."""
+"""The guard: failures of capture are counted and logged, and never reach the call."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_failure_is_counted_by_what_failed_and_how() -> None:
 
 
 def test_a_kind_of_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A library that changed fails with each call: thousands of lines help nobody."""
+    """A library that changed fails with each call. Thousands of lines are of no use."""
     for what in ("one", "one", "other", "one"):
         guarded(what, fail)
 
@@ -56,7 +56,7 @@ def test_no_line_quotes_what_an_error_says(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_a_log_handler_that_fails_is_nobody_s_problem() -> None:
-    """It is the application's, and runs inside of somebody's call."""
+    """It is the application's, and runs inside of a user's call."""
 
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

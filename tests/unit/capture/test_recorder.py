@@ -60,7 +60,7 @@ def client(tmp_path: Path) -> Iterator[Client]:
 def test_a_priced_event_says_how_it_came_to_its_amount(
     client: Client, tmp_path: Path
 ) -> None:
-    """Whoever doubts a cost can work it out again."""
+    """A person who doubts a cost can work it out again."""
     owner = OWNER._replace(region="eu-west-1", dimensions={"feature": "summaries"})
     receipt = Recorder.for_client(client).record(Observation(**CHAT), owner, WHEN)
 
@@ -249,7 +249,7 @@ def test_past_the_limit_costs_are_dropped_and_counted(tmp_path: Path) -> None:
 def test_without_a_disk_costs_are_kept_in_memory_and_their_loss_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever chose to lose them at the end must see how many."""
+    """The person who chose to lose them at the end must see how many."""
     with client_in(tmp_path, durability="memory") as client:
         record(client)
         assert client.stats().unpriced == 1
@@ -377,7 +377,7 @@ def test_quantities_of_an_unpriced_cost_keep_every_digit(
 def test_a_cost_that_is_told_later_is_kept_until_then(
     client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither zero nor a guess, and nobody is told to look for a price."""
+    """Neither zero nor a guess, and the log asks for no price."""
     with caplog.at_level(logging.WARNING, "outlay"):
         record(client, price_pending=True)
         record(client, price_pending=True)
@@ -396,7 +396,7 @@ def test_a_cost_that_is_told_later_is_kept_until_then(
 def test_a_cost_that_is_told_later_belongs_to_whoever_caused_it(
     client: Client, tmp_path: Path
 ) -> None:
-    """Whoever reads it may run for another customer; a loop that polls, for none."""
+    """The reader may run for another customer. A loop that polls runs for none."""
     recorder = Recorder.for_client(client)
     record(client, 0, price_pending=True)
     record(client, 1, price_pending=True)

@@ -235,7 +235,7 @@ def test_a_full_folder_is_not_measured_for_every_event(tmp_path: Path) -> None:
         while True:
             journal.append(payload(0, padding=10_000))
     for file in segment_files(tmp_path)[:-1]:
-        file.unlink()  # room that nobody told the journal about
+        file.unlink()  # room that the journal does not know of
 
     with pytest.raises(JournalFullError, match="OUTLAY_MAX_JOURNAL_BYTES"):
         journal.append(payload(1, padding=10_000))
@@ -257,7 +257,7 @@ def test_room_that_settling_makes_is_used_at_once(tmp_path: Path) -> None:
 
 
 def test_what_still_fits_into_a_refused_segment_is_not_lost(tmp_path: Path) -> None:
-    """After a large event found no room, a small one must not go where nobody reads."""
+    """After a large event found no room, a small one must go where the reader looks."""
     limits = LIMITS._replace(max_journal_bytes=256 * KIB)
     journal = make_journal(tmp_path, limits=limits)
     for number in range(4):

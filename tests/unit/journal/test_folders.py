@@ -53,7 +53,7 @@ def test_the_parts_of_a_destination_do_not_run_together() -> None:
 def test_a_new_folder_is_locked_before_it_can_be_seen(tmp_path: Path) -> None:
     """One that is seen unlocked is an orphan, and would be adopted at birth.
 
-    Somebody looks for orphans before every instruction of its creation.
+    A process looks for orphans before every instruction of its creation.
     """
     destination = DestinationFolder(tmp_path)
 

@@ -1,4 +1,4 @@
-"""Group commit: threads share syncs, and nobody returns before the disk has it all."""
+"""Group commit: threads share syncs, and none returns before the disk has it all."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_lone_commit_syncs_once() -> None:
-    """Nobody waits for company."""
+    """No thread waits for others to join."""
     disk = Disk()
 
     assert commits_of(disk).commit()

@@ -82,7 +82,7 @@ def test_folders_are_private_and_so_are_files(tmp_path: Path) -> None:
 
 
 def test_no_credential_is_stored_anywhere(tmp_path: Path) -> None:
-    """Whoever reads the journal folder must not be able to write costs."""
+    """A user who reads the journal folder must not be able to write costs."""
     journal = make_journal(tmp_path)
     journal.append(payload(1))
     (event,) = take_all(journal)
@@ -309,7 +309,7 @@ def test_memory_mode_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_folder_deleted_under_us_is_made_again(tmp_path: Path) -> None:
-    """Somebody cleans up /tmp while the application runs."""
+    """A program cleans up /tmp while the application runs."""
     journal = make_journal(tmp_path / "journal")
     journal.append(payload(1, padding=60_000))
 

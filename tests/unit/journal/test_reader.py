@@ -176,7 +176,7 @@ def test_a_definite_refusal_takes_the_date_back_but_not_the_count(
 def test_parked_events_come_back_when_unparked(
     tmp_path: Path, *, sealed: bool, in_memory: bool
 ) -> None:
-    """Once somebody has created the missing cost metric, they are worth a try."""
+    """Once the missing cost metric exists, they are worth a try."""
     journal = _filled(tmp_path, in_memory=in_memory)
     taken = take_all(journal)
     if sealed:
@@ -259,7 +259,7 @@ def test_every_mix_of_outcomes_leaves_exactly_the_unsettled(tmp_path: Path) -> N
 
 
 def test_damage_is_kept_aside_and_the_rest_is_read(tmp_path: Path) -> None:
-    """A corrupt frame is nobody's event any more, but a person may still read it."""
+    """A corrupt frame is no event any more, but a person may still read it."""
     journal = _filled(tmp_path, 3)
     journal.close()
     (segment,) = segment_files(tmp_path)
@@ -331,7 +331,7 @@ def test_an_event_that_is_published_between_two_looks_is_whole() -> None:
 
 
 def test_half_an_event_in_a_dead_segment_is_no_event(tmp_path: Path) -> None:
-    """Nobody was told that it was tracked, so nothing is missing."""
+    """No caller was told that it was tracked, so nothing is missing."""
     journal = _filled(tmp_path, 3)
     journal.close()
     (segment,) = segment_files(tmp_path)
@@ -348,7 +348,7 @@ def test_half_an_event_in_a_dead_segment_is_no_event(tmp_path: Path) -> None:
 
 
 def test_neighbours_that_are_damaged_are_counted_one_by_one(tmp_path: Path) -> None:
-    """Read as one damage, they are still two events that somebody tracked."""
+    """Read as one damage, they are still two tracked events."""
     journal = _filled(tmp_path, 4)
     journal.close()
     (segment,) = segment_files(tmp_path)

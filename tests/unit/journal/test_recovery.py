@@ -457,7 +457,7 @@ def test_an_agent_killed_while_it_accounts_does_not_count_twice(
 def test_a_segment_that_somebody_deleted_is_never_said_to_be_settled(
     writer: Journal, tmp_path: Path
 ) -> None:
-    """Nobody can tell what became of its events."""
+    """The outcome of its events is not known."""
     writer.append(payload(1))
     targets = writer.flush_targets()
     segment_files(tmp_path)[0].unlink()
@@ -469,7 +469,7 @@ def test_a_segment_that_somebody_deleted_is_never_said_to_be_settled(
 def test_a_writer_tells_whether_anybody_ships(
     writer: Journal, agent: Journal, tmp_path: Path
 ) -> None:
-    """Asking takes the lock from nobody."""
+    """Asking takes the lock from no process."""
     writer.append(payload(1))
     answers = [writer.is_shipped()]
     agent.scan()

@@ -46,7 +46,7 @@ EXAMPLES = [
     ClosedError("this client is closed; create another"),
     NoCurrentOperationError("no operation is under way"),
     MissingExtraError("The reference server", "server"),
-    JournalError("the folder belongs to somebody else"),
+    JournalError("the folder belongs to another user"),
     JournalFullError("the journal is full"),
     DeliveryError("the request failed"),
     RejectedError("no such cost metric", status=422, code="invalid_event_type"),
@@ -158,7 +158,7 @@ def test_the_documentation_names_the_builtin_bases(kind: type[OutlayError]) -> N
 def test_errors_survive_pickling_with_their_fields(
     error: OutlayError, protocol: int
 ) -> None:
-    """Process pools and task queues hand errors over; half of one helps nobody."""
+    """Process pools and task queues hand errors over. Half of one is of no use."""
     error = copy.copy(error)
     error.add_note("while tracking job-42")
 

@@ -45,7 +45,7 @@ unfit = pytest.mark.parametrize(
 def test_unfit_text_is_refused_by_name(
     compose: Compose, field: str, value: object, remedy: str
 ) -> None:
-    """The caller learns at once which argument to mend, and how."""
+    """The caller learns at once which argument to correct, and how."""
     with pytest.raises(InvalidEventError) as caught:
         compose(**{field: value})
 
@@ -68,7 +68,7 @@ def test_unfit_text_in_what_all_events_share_is_refused_at_once(
 
 @pytest.mark.parametrize("field", REQUIRED)
 def test_a_required_label_cannot_be_none(compose: Compose, field: str) -> None:
-    """A cost of nothing, or for nobody, cannot be attributed."""
+    """A cost of nothing, or for no customer, cannot be attributed."""
     with pytest.raises(InvalidEventError, match=f"{field}=None: pass a str"):
         compose(**{field: None})
 
@@ -160,7 +160,7 @@ def test_the_namespace_is_sent_only_if_there_is_one(
 
 
 def test_events_of_one_type_begin_alike(compose: Compose) -> None:
-    """The shipper compares this beginning to hold back types nobody measures yet."""
+    """The shipper compares this beginning to hold back types without a metric."""
     _, one = compose(customer_id="a", amount="1")
     _, other = compose(customer_id="b", amount="2", data={"x": 1})
 

@@ -119,7 +119,7 @@ def test_variables_of_other_programs_are_left_alone() -> None:
 
 
 def test_the_table_lists_every_setting_and_no_other() -> None:
-    """A setting that nobody can find does not exist; one that is gone misleads."""
+    """A setting without documentation does not exist. One that is gone misleads."""
     assert list(TABLE) == list(Settings.model_fields)
 
 
@@ -204,7 +204,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
 def test_a_wrong_variable_is_named_with_what_is_allowed(
     name: str, text: str, allowed: str
 ) -> None:
-    """Whoever deploys reads the message, and has not seen our code."""
+    """The person who deploys reads the message, and has not seen our code."""
     with pytest.raises(ConfigError) as caught:
         Settings.resolve(environ={f"OUTLAY_{name.upper()}": text})
 
@@ -217,7 +217,7 @@ def test_a_wrong_variable_is_named_with_what_is_allowed(
 def test_a_wrong_argument_is_named_with_what_is_allowed(
     name: str, value: str, allowed: str
 ) -> None:
-    """The error points to the argument, not to a variable that nobody set."""
+    """The error points to the argument, not to a variable that is not set."""
     with pytest.raises(ConfigError, match=f"^{name}=") as caught:
         Settings.resolve({name: value}, environ={})
 
@@ -308,7 +308,7 @@ def test_no_secret_is_in_an_error(given: dict[str, Any]) -> None:
 
 
 def test_no_secret_is_in_the_validators_own_error() -> None:
-    """Whoever makes ``Settings`` without `resolve` gets pydantic's message."""
+    """A program that makes ``Settings`` without `resolve` gets pydantic's message."""
     with pytest.raises(ValidationError) as caught:
         Settings.model_validate({"api_key": f"{SECRET}\n"})
 

@@ -357,7 +357,7 @@ def test_a_rate_is_never_turned_around() -> None:
 
 
 def test_a_prior_period_without_a_rate_does_not_hide_the_period() -> None:
-    """Nobody has rates for the months before the first import."""
+    """There are no rates for the months before the first import."""
     spent = [Spent("a", "1"), Spent("a", "9", -1, "EUR")]
     with books(spent) as store:
         found = ask(store)

@@ -99,7 +99,7 @@ async def test_a_long_query_moves_to_a_process_of_its_own(path: Path) -> None:
 
 @in_loop
 async def test_a_quick_query_does_not_wait_for_long_ones(path: Path) -> None:
-    """A dashboard's total comes while somebody's big report is computed."""
+    """A dashboard's total comes while a big report is computed."""
     async with running(path) as pool:
         long = [asyncio.create_task(pool.run(never, read_endlessly)) for _ in range(6)]
 
@@ -126,7 +126,7 @@ async def test_a_query_ends_at_its_deadline(path: Path, *, in_processes: bool) -
 async def test_a_query_ends_when_its_client_is_gone(
     path: Path, *, in_processes: bool
 ) -> None:
-    """Nobody reads its result. The next query has the thread and the process."""
+    """Its client is gone. The next query has the thread and the process."""
     async with running(path, in_processes=in_processes) as pool:
         gone = asyncio.Event()
         query = asyncio.create_task(pool.run(partial(_wait, gone), read_endlessly))

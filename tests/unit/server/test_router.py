@@ -104,7 +104,7 @@ def test_a_middleware_that_repeats_the_body_tells_nothing_of_the_client() -> Non
 
 
 def test_a_client_that_leaves_is_noticed() -> None:
-    """A query whose result nobody reads is stopped."""
+    """A query whose client is gone is stopped."""
     messages: list[Message] = [
         {"type": "http.request", "body": b"", "more_body": True},
         {"type": "http.request", "body": b"", "more_body": False},

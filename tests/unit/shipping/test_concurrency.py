@@ -93,7 +93,7 @@ def test_each_situation_changes_the_limit_in_its_way(
 
 
 def test_shipping_starts_with_one_sender() -> None:
-    """Nothing is known yet; a burst of connections helps nobody."""
+    """Nothing is known yet. A burst of connections is of no use."""
     assert ConcurrencyLimit(8).limit == 1
 
 

@@ -150,7 +150,7 @@ def test_a_type_that_no_metric_has_is_parked_and_does_not_hold_up_others(
 
 
 def test_parked_events_are_tried_again_on_a_slow_clock(tmp_path: Path) -> None:
-    """As soon as somebody creates the metric, they are delivered; none is lost."""
+    """As soon as the metric exists, they are delivered. None is lost."""
     bench = Bench(tmp_path, [_UNMATCHED, _UNMATCHED], parked_retry_interval=HOUR)
     bench.track(1, 2, event_type="cost.new")
     bench.ship()
@@ -512,7 +512,7 @@ def test_a_refused_credential_pauses_keeps_everything_and_says_so_once(
 def test_shipping_resumes_when_the_credential_is_accepted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody has to restart anything, and the pause is said to be over."""
+    """No restart is needed, and the log says that the pause is over."""
     caplog.set_level(logging.INFO, "outlay")
     bench = Bench(tmp_path, [refused(401)] * 3)
     bench.track(*range(10))
@@ -579,7 +579,7 @@ def _under_way(bench: Bench) -> list[PlannedRequest]:
 
 
 def test_no_more_are_under_way_than_are_wanted(tmp_path: Path) -> None:
-    """Whoever comes back refused would else go again at once, and be refused again."""
+    """A refused request would else go again at once, and be refused again."""
     bench = Bench(tmp_path)
 
     jobs = _under_way(bench)
@@ -665,7 +665,7 @@ def test_a_server_that_always_says_retry_after_zero_is_not_hammered(
 
 
 def test_a_flush_tries_at_once(tmp_path: Path) -> None:
-    """Somebody waits: no backoff, but one probe only."""
+    """A caller waits: no backoff, but one probe only."""
     bench = Bench(tmp_path, [refused(503, retry_after="3000"), refused(503)])
     bench.track(1)
     bench.ship()

@@ -150,7 +150,7 @@ def test_success_forgets_all_failures() -> None:
 
 
 def test_a_hurry_lets_one_probe_through_at_once() -> None:
-    """Somebody waits in a flush; nobody is helped by more than one request."""
+    """A caller waits in a flush. More than one request would not help."""
     breaker = CircuitBreaker()
     breaker.record_failure()
     breaker.open_until(1000.0)

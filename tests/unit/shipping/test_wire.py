@@ -167,7 +167,7 @@ def test_batches_are_used_only_as_advertised(
 
 
 def test_a_service_that_advertises_nothing_gets_no_batch() -> None:
-    """The real one would answer 404, and somebody would look into it."""
+    """The real one would answer 404, and a person would look into it."""
     assert batch_offer({}) is None
 
 

@@ -125,7 +125,7 @@ class GenaiPrices:
 
 
 class _PricedModel:
-    """A model in one service tier, whose usage one flavor of API genai_usage."""
+    """A model in one service tier, with usage in the shape of one flavor of API."""
 
     def __init__(
         self,

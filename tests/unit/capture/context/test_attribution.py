@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def customer() -> str | None:
-    """Return whom costs would be attributed to here."""
+    """Return the customer to which costs would be attributed here."""
     return current_attribution.get().customer_id
 
 
@@ -123,7 +123,7 @@ def test_scopes_that_are_never_left_do_not_pile_up() -> None:
 def test_what_could_not_be_tracked_is_refused_where_it_is_said(
     wrong: dict[str, Any], field: str
 ) -> None:
-    """Far from here, nobody would know who said it."""
+    """Far from here, the source of the error would not be known."""
     with pytest.raises(outlay.InvalidEventError) as caught:
         attribute(**wrong)
 

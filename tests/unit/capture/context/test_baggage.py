@@ -186,7 +186,7 @@ def test_ours_is_left_out_where_it_might_not_be_passed_on(
 
 
 def test_baggage_without_room_is_logged() -> None:
-    """The costs of what it goes to will belong to nobody."""
+    """The costs of its receiver will be unattributed."""
     program = """
 import logging
 from opentelemetry import baggage, context

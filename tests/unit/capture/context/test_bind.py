@@ -1,4 +1,4 @@
-"""`bind`: work belongs to whom it was handed over for, in whichever thread it runs."""
+"""`bind`: work belongs to the customer of the code that bound it, in any thread."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ DEADLINE = 20.0
 
 
 def customer() -> str | None:
-    """Return whom costs would be attributed to here."""
+    """Return the customer to which costs would be attributed here."""
     return current_attribution.get().customer_id
 
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
-    """Return a pool whose one thread has done work for nobody before."""
+    """Return a pool whose one thread has done unattributed work before."""
     with ThreadPoolExecutor(1) as executor:
         assert executor.submit(customer).result() is None
         yield executor
 
 
 def test_bound_work_belongs_to_whom_it_was_bound_for(pool: ThreadPoolExecutor) -> None:
-    """Not to whom the thread worked for last, and not to whom the caller works now."""
+    """Not to the thread's last customer, and not to the caller's current one."""
     with attribute(customer_id="cus_1", feature="chat"):
         bound = bind(current_attribution.get)
         unbound = pool.submit(customer)
@@ -50,7 +50,7 @@ def test_bound_work_belongs_to_whom_it_was_bound_for(pool: ThreadPoolExecutor) -
 
 
 def test_bound_work_leaves_its_thread_as_it_was(pool: ThreadPoolExecutor) -> None:
-    """The thread's next work is somebody else's, whatever this one has left open."""
+    """The thread's next work is another customer's, whatever this one has left open."""
 
     def work() -> None:
         attribute(customer_id="cus_forgotten").__enter__()
@@ -64,7 +64,7 @@ def test_bound_work_leaves_its_thread_as_it_was(pool: ThreadPoolExecutor) -> Non
 
 
 def test_bound_work_can_be_called_inside_of_anothers_scope() -> None:
-    """A callback is called by whoever has the news."""
+    """A callback is called by the code that has the news."""
     with attribute(customer_id="cus_1"):
         bound = bind(customer)
 

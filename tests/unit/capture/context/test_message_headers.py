@@ -201,7 +201,7 @@ def test_a_malformed_header_says_nothing_and_the_job_runs(value: object) -> None
 
 
 def test_a_malformed_header_is_logged_and_not_quoted() -> None:
-    """Somebody's costs go astray, so it is said; what was in it may be personal."""
+    """Costs lose their customer, so it is logged. What was in it may be personal."""
     program = """
 import logging
 logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")

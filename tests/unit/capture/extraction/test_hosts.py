@@ -83,7 +83,7 @@ def test_no_two_providers_share_a_host() -> None:
 
 @pytest.mark.parametrize("provider", APIS)
 def test_the_module_of_a_provider_reads_its_answers(provider: str) -> None:
-    """A wrong name in the table would be an import error in somebody's call."""
+    """A wrong name in the table would be an import error in a user's call."""
     assert find_endpoint(provider, "POST", "/nothing") is None
 
 

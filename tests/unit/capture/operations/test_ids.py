@@ -62,7 +62,7 @@ def test_a_provider_s_own_id_goes_first(told: dict[str, Any], expected: str) -> 
 
 
 def test_without_any_id_there_is_none() -> None:
-    """Nor does an operation help that nobody has named."""
+    """Nor does an operation without a name help."""
     assert id_of(seen()) is None
     with outlay.operation():
         assert id_of(seen()) is None

@@ -366,7 +366,7 @@ def test_an_error_passes_untouched_and_costs_what_is_said(
 
 
 def test_being_cancelled_is_an_error_like_any_other(costs: Costs) -> None:
-    """Nobody knows whether the provider charged; the decorator must say."""
+    """It is not known whether the provider charged. The decorator must say."""
 
     @track_call("cost.a", amount=1)
     async def work() -> None:
@@ -536,7 +536,7 @@ def test_an_error_of_the_call_s_own_arguments_is_its_own(costs: Costs) -> None:
 def test_a_call_of_which_nothing_tells_a_cost_is_counted_as_a_failure(
     costs: Costs,
 ) -> None:
-    """Otherwise nobody would notice that the decorator does nothing."""
+    """Otherwise the decorator would do nothing, unseen."""
 
     @track_call("cost.a")
     def tells_nothing() -> str:
@@ -761,7 +761,7 @@ def numbers(job: str) -> Generator[int, int | None, str]:
 
 
 def test_a_generator_is_tracked_once_at_its_end(costs: Costs) -> None:
-    """By the last item that it yielded, for the customer whom it was made for."""
+    """By the last item that it yielded, for the customer of the code that made it."""
     with attribute(customer_id="cus_1"):
         stream = numbers("j")
     with attribute(customer_id="cus_2"):
@@ -777,7 +777,7 @@ def test_a_generator_is_tracked_once_at_its_end(costs: Costs) -> None:
 
 
 def test_a_generator_is_named_where_it_was_made(costs: Costs) -> None:
-    """Whoever consumes it has an operation of his own."""
+    """The consumer has an operation of its own."""
 
     @track_call("cost.a", amount=1)
     def stream() -> Generator[int]:
@@ -922,7 +922,7 @@ def test_a_fact_that_cannot_be_is_refused_at_decoration(
 
 
 async def told_later(_: object) -> int:
-    """Return what nobody waits for."""
+    """Return a value that no code waits for."""
     return 1
 
 

@@ -71,7 +71,7 @@ def written(folder: Path, text: str, name: str = "prices.toml") -> Path:
 
 
 def test_a_price_says_where_it_is_from(tmp_path: Path) -> None:
-    """Whoever doubts a cost finds the line of the book that it was priced by."""
+    """A person who doubts a cost finds the line of the book that it was priced by."""
     book = PriceBook.load(written(tmp_path, BOOK))
 
     price = book.price(observe(provider="textract", usage={"page": 3}), AT)
@@ -416,7 +416,7 @@ def test_the_order_of_sources(
 
 
 def test_with_a_broken_book_nothing_is_priced_by_other_lists(tmp_path: Path) -> None:
-    """A list price in place of the agreed one would be wrong, and nobody would see."""
+    """A list price instead of the agreed one would be wrong, unseen."""
     answer = charged(tmp_path, AGREED + "cal = 8")
 
     assert isinstance(answer, PriceUnknown)
@@ -492,7 +492,7 @@ A: Final = '[[price]]\nprovider = "a"\nfrom = 2026-01-01\n'
 def test_a_mistake_in_a_book_is_told_with_its_place(
     tmp_path: Path, text: str, said: str
 ) -> None:
-    """Whoever wrote the line must find it."""
+    """The author of the line must find it."""
     path = written(tmp_path, text)
 
     with pytest.raises(ConfigError) as caught:

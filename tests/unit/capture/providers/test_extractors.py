@@ -103,7 +103,7 @@ def test_units_have_the_names_of_the_table(row: Recorded) -> None:
 
 
 def test_the_units_are_documented() -> None:
-    """Whoever writes a price book looks for their names."""
+    """The author of a price book looks for their names."""
     page = (Path(__file__).parents[4] / "docs" / "how-to" / "media.md").read_text()
 
     assert [unit for unit in OWN_UNITS if f"`{unit}`" not in page] == []
@@ -121,7 +121,7 @@ def comparable(observation: Observation) -> dict[str, Any]:
 def test_usage_is_told_in_the_shape_that_the_list_reads_of_a_provider(
     provider: str,
 ) -> None:
-    """Or in units, where it reads none: a shape that nobody reads has no price."""
+    """Or in units, where it reads none: a shape that is not read has no price."""
     known = get_snapshot().find_provider(None, provider, None)
     read = {extractor.api_flavor for extractor in known.extractors or ()}
     shapes = {"chat", "responses", "embeddings", "images"}

@@ -176,7 +176,7 @@ def test_a_kill_at_any_instruction_neither_loses_nor_doubles(
 ) -> None:
     """After the next command each cost is one event, however far the killed one came.
 
-    Between the two, somebody ships what is in the journal: what a shipper has seen is
+    Between the two, a process ships what is in the journal: what a shipper has seen is
     never put there again.
     """
     at, stride, stages = 0, STRIDE, set()

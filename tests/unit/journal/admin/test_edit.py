@@ -408,7 +408,7 @@ def test_two_commands_do_not_work_on_the_same_letters(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_a_newer_outlay_is_not_changed(tmp_path: Path) -> None:
-    """After a rollback nobody knows what these bytes mean by now."""
+    """After a rollback no version knows what these bytes mean."""
     _buried(tmp_path, 1).close()
     view = _view(tmp_path)
     path = view.folder.path / "meta.json"
@@ -427,7 +427,7 @@ def _delete(view: DestinationView, *, damaged: bool = False) -> PurgeResult:
 
 
 def test_deleted_letters_are_gone_from_the_disk(tmp_path: Path) -> None:
-    """They name customers: deleted means that nobody can read them."""
+    """They name customers: deleted means that no program can read them."""
     _buried(tmp_path, 1, 2).close()
     view = _view(tmp_path)
 
@@ -484,7 +484,7 @@ def test_the_file_of_a_living_writer_is_emptied_and_stays(tmp_path: Path) -> Non
 
 
 def test_the_file_of_a_dead_writer_goes_while_others_live(tmp_path: Path) -> None:
-    """There is always somebody alive in production."""
+    """In production a writer is always alive."""
     _buried(tmp_path, 1).close()
     make_journal(tmp_path).append(payload(2))
 
@@ -594,7 +594,7 @@ def test_a_living_writer_keeps_its_events(tmp_path: Path) -> None:
 
 
 def test_moving_overwrites_nothing(tmp_path: Path) -> None:
-    """Somebody may have copied files by hand before."""
+    """A person may have copied files by hand before."""
     _buried(tmp_path, 1).close()
     target = _prepared(tmp_path)
     source = _old(tmp_path, target)

@@ -86,7 +86,7 @@ def _ended_in_every_way(journal_dir: Path) -> Journal:
 
 
 def test_every_undelivered_event_is_seen_where_it_is(tmp_path: Path) -> None:
-    """What outlay keeps is money: whoever looks must find all of it, and why."""
+    """What outlay stores is money: a reader must find all of it, and why."""
     _ended_in_every_way(tmp_path)
 
     assert _outcomes(tmp_path) == [
@@ -416,7 +416,7 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_folder_is_the_one_that_a_client_uses(homes: Path) -> None:
-    """Whoever looks elsewhere sees nothing, and thinks that all is well."""
+    """A person who looks elsewhere sees nothing, and thinks that all is well."""
     assert find_journal_dir(homes / "mine") == homes / "mine"
     assert find_journal_dir(None) == default_journal_dir()
 

@@ -37,7 +37,7 @@ _CONNECT_SECONDS: Final = 3
 _GREETING_SECONDS: Final = 5
 """The longest wait for the first response of a connection."""
 _SILENCE_SECONDS: Final = 10
-"""The time after a missed greeting for which nobody waits for another one."""
+"""The time after a missed greeting for which no query waits for another one."""
 _NO_RESPONSE: Final = (
     "does not respond; recent days are answered, older ones when it is back; check "
     "that it runs, and its address"

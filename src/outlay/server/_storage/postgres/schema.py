@@ -382,9 +382,8 @@ def _migrate_once(
         version = _version(connection, url, newest=len(migrations))
         steps = migrations[version:]
         for number, step in enumerate(steps, 1):
-            if (
-                version
-            ):  # A large table takes minutes, and the server is silent so long.
+            # A large table takes minutes, and the server is silent so long.
+            if version:
                 log.info("updating the database: step %d of %d", number, len(steps))
             connection.raw.execute(step.encode())
         if steps:

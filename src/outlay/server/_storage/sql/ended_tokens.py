@@ -1,4 +1,4 @@
-"""The SQL of tokens that are not valid any more, although nobody could tell by them."""
+"""The SQL of tokens that are not valid any more. A token itself does not tell it."""
 
 from __future__ import annotations
 

@@ -287,6 +287,10 @@ class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter, MemoryBudgetWrite
         """Return the number of commits."""
         return self._tables.commits
 
+    def access_version(self) -> int:
+        """Return the number of commits."""
+        return self._tables.commits
+
     @contextmanager
     def reading(self) -> Iterator[MemoryReader]:
         """Open a consistent view."""

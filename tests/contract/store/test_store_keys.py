@@ -65,12 +65,12 @@ def test_the_first_revocation_of_a_key_counts(store: Store) -> None:
     key, other = make_key(1), make_key(2)
     store.add_key(key)
     store.add_key(other)
-    before = store.version()
+    before = store.access_version()
 
     store.revoke_key(key.id, START + 1)
     store.revoke_key(key.id, START + 2)
 
-    assert store.version() != before
+    assert store.access_version() != before
     assert stored(store, key) == msgspec.structs.replace(key, revoked_at=START + 1)
     assert stored(store, other) == other
 
@@ -79,13 +79,13 @@ def test_a_token_ends_once(lane: StoreLane) -> None:
     """One server signs a browser in by a link, and all others refuse it."""
     store = lane.open()
     token, old = b"\x01" * 32, b"\x02" * 32
-    before = store.version()
+    before = store.access_version()
 
     assert store.end_token(old, START, START)
     assert store.end_token(token, START + 9, START + 1)
     assert not store.end_token(token, START + 9, START + 2)
 
-    assert store.version() != before
+    assert store.access_version() != before
     reopened = lane.open()
     assert not reopened.end_token(token, START + 9, START + 3)
     with reopened.reading() as reader:

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._records import ApiKey
+from outlay.server._services.access import AccessRecords
 from outlay.server._wire.problems import (
     HttpProblem,
     missing_permission,
@@ -124,8 +125,7 @@ class Authenticator:
         self._store = store
         self._now = now
         self._used: set[bytes] = set()  # since `take_used`
-        self._known: dict[bytes, ApiKey] = {}  # of the database at `_version`
-        self._version = -1
+        self._access = AccessRecords(store)
         everything = frozenset({ALL_PERMISSIONS})
         self._operator = ApiKey(
             b"", "operator", settings.namespace, everything, 0, "operator"
@@ -181,20 +181,11 @@ class Authenticator:
     def _key_with(self, digest: bytes) -> ApiKey:
         if self._fixed is not None and digest == self._fixed.digest:
             return self._fixed
-        version = self._store.version()
-        if version != self._version:
-            # A key may be revoked, also by another program.
-            self._known = {}
-            self._version = version
-        key = self._known.get(digest)
+        key = self._access.key(digest)
         if key is None:
-            with self._store.reading() as reader:
-                key = reader.key(digest)
-            if key is None:
-                raise unauthorized(
-                    "this API key is not known here; check it, and the base URL"
-                )
-            self._known[digest] = key
+            raise unauthorized(
+                "this API key is not known here; check it, and the base URL"
+            )
         if not key.is_valid(self._now()):
             ended = "expired" if key.revoked_at is None else "was revoked"
             raise unauthorized(f"this API key {ended}; use another one")

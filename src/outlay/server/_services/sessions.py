@@ -17,6 +17,8 @@ from collections import OrderedDict
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from outlay.server._services.access import AccessRecords
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -77,8 +79,7 @@ class Sessions:
         self._commits = commits
         self._now = now
         self._secret = secret.encode() if secret else secrets.token_bytes(_SECRET_BYTES)
-        self._ended: frozenset[bytes] = frozenset()  # of the store at `_version`
-        self._version: int | None = None
+        self._access = AccessRecords(store)
 
     def begin(self, digest: bytes) -> Session:
         """Return a new session of the key with this SHA-256."""
@@ -118,7 +119,7 @@ class Sessions:
         session = Session(bytes.fromhex(digest), nonce, int(began_at), int(issued_at))
         now = self._now()
         is_over = (
-            self._is_ended("session", nonce)
+            self._access.is_ended(_token_digest("session", nonce))
             or now - session.issued_at > IDLE_SECONDS * _SECOND
             or now - session.began_at > _LONGEST
         )
@@ -166,14 +167,6 @@ class Sessions:
         return await self._commits.run(
             lambda: self._store.end_token(digest, until, now)
         )
-
-    def _is_ended(self, purpose: str, nonce: str) -> bool:
-        version = self._store.version()
-        if version != self._version:
-            with self._store.reading() as reader:
-                self._ended = reader.ended_tokens()
-            self._version = version
-        return _token_digest(purpose, nonce) in self._ended
 
     def _signed(self, purpose: str, token: str) -> str | None:
         """Return the text of a token, or None if its signature is another one."""

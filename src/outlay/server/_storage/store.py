@@ -370,6 +370,14 @@ class Store(Views, RevenueWriter, CorrectionWriter, BudgetWriter, Protocol):
         """
         ...
 
+    def access_version(self) -> int:
+        """Return a number that changes with each key or token that begins or ends.
+
+        Changes of another program count. Other commits may change it, too. Only the
+        event loop's thread may call it. It is fast.
+        """
+        ...
+
     def revoke_key(self, key_id: str, now: int) -> None:
         """Revoke the API key with this id. An earlier revocation stays as it is."""
         ...

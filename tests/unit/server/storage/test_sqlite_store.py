@@ -25,6 +25,7 @@ from tests.support.stores import (
     finish_background_work,
     make_cost,
     make_event,
+    make_key,
     quantity,
 )
 
@@ -134,6 +135,32 @@ def test_keys_of_the_first_schema_are_known(
     assert f"updating the database: step {steps} of {steps}" in caplog.messages
     assert before == after
     assert (known.duplicate, new.duplicate) == (True, False)
+
+
+def test_events_leave_the_keys_that_a_server_remembers(tmp_path: Path) -> None:
+    """A server would read its keys again for each post. Any change of a key counts."""
+    path = tmp_path / "outlay.db"
+    store = SqliteStore(path, dedupe_window=WINDOW)
+    key = make_key(1)
+    store.add_key(key)
+    versions = [store.access_version()]
+
+    store.append([make_event("one")], START)
+    store.note_key_uses([key.digest], START)
+    assert store.access_version() == versions[0]
+
+    for statement in (
+        "UPDATE api_keys SET expires_at = 1",
+        "UPDATE api_keys SET revoked_at = 1",
+        "UPDATE api_keys SET permissions = '[]'",
+        "INSERT INTO ended_tokens VALUES (x'00', 1)",
+        "DELETE FROM api_keys",
+    ):
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute(statement)
+        versions.append(store.access_version())
+    store.close()
+    assert len({*versions}) == len(versions)
 
 
 @contextmanager

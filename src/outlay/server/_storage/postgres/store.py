@@ -238,6 +238,10 @@ class PostgresStore(
         """Return a number that changes with each change of an API key."""
         return hash(self._watcher.version)
 
+    def access_version(self) -> int:
+        """Return a number that changes with each key or token that begins or ends."""
+        return hash(self._watcher.version)
+
     def reading(self) -> AbstractContextManager[PostgresReader]:
         """Open a consistent view. It contains everything that was stored before."""
         return self._views.reading()

@@ -199,6 +199,20 @@ _MIGRATIONS: Final = (
     ended_tokens.TABLES,
     budgets.OLD_SECRETS,
     rollups.THIRDS,
+    """
+    -- access_version changes with each key or token that begins or ends, so that the
+    -- commits of events do not. Each program that writes to the file changes it.
+    ALTER TABLE progress ADD COLUMN access_version INTEGER NOT NULL DEFAULT 0;
+    CREATE TRIGGER access_of_new_key AFTER INSERT ON api_keys
+    BEGIN UPDATE progress SET access_version = access_version + 1; END;
+    CREATE TRIGGER access_of_changed_key AFTER UPDATE OF
+        digest, namespace, permissions, expires_at, revoked_at ON api_keys
+    BEGIN UPDATE progress SET access_version = access_version + 1; END;
+    CREATE TRIGGER access_of_deleted_key AFTER DELETE ON api_keys
+    BEGIN UPDATE progress SET access_version = access_version + 1; END;
+    CREATE TRIGGER access_of_ended_token AFTER INSERT ON ended_tokens
+    BEGIN UPDATE progress SET access_version = access_version + 1; END;
+    """,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

@@ -154,6 +154,13 @@ class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter, SqlKey
         (version,) = self._watching.execute("PRAGMA data_version").fetchone()
         return int(version)
 
+    def access_version(self) -> int:
+        """Return a number that changes with each key or token that begins or ends."""
+        [(version,)] = self._watching.execute(
+            "SELECT access_version FROM progress"
+        ).fetchall()
+        return int(version)
+
     def reading(self) -> AbstractContextManager[SqliteReader]:
         """Open a consistent view. It contains everything that was stored before."""
         return self._views.reading()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -45,7 +47,7 @@ from outlay.server._wire.problems import HttpProblem
 from outlay.server._wire.request_models import Window
 from tests.support.clickhouse_server import ClickHouseServer, new_database_url
 from tests.support.filled import COSTS, DAY, fill
-from tests.support.postgres_server import drop_database, new_database
+from tests.support.postgres_server import drop_database, find_programs, new_database
 from tests.support.stores import (
     DEDUPE_WINDOW,
     HOUR,
@@ -59,6 +61,7 @@ from tests.support.stores import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from types import FrameType
 
     from outlay.server._metering.metric import CompiledMetric
@@ -209,6 +212,58 @@ def test_no_result_changes_at_any_step(places: Places) -> None:
     assert places.move(NOW + DAY) > 0  # the room of moved days is given back
     with closing(places.open()) as store:
         assert everything(store) == before
+
+
+@contextmanager
+def _pair() -> Iterator[tuple[Places, ClickHouseServer]]:
+    """Return a new ledger, and a history in a ClickHouse that does not run yet."""
+    server = ClickHouseServer()
+    ledger = new_database()
+    yield Places(ledger, f"clickhouse://127.0.0.1:{server.port}/outlay"), server
+    server.remove()
+    drop_database(ledger)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_backups_in_the_documented_order_restore_both(tmp_path: Path) -> None:
+    """ClickHouse comes second, so that it has all that the other copy calls moved."""
+    later = make_event("later", at=START + 5 * DAY)
+    dump = tmp_path / "ledger.dump"
+    with _pair() as (places, server), _pair() as (restored, copied):
+        server.start()
+        with closing(places.open()) as store:
+            fill(store, retention=False)
+            finish_background_work(store, NOW)
+            with places.mover(slice_events=13) as mover:
+                for _ in range(10):  # so that it stops within a day
+                    assert mover.step(NOW)
+            before = everything(store)
+            moved_upto = places.moved_upto()
+            _run("pg_dump", "--format=custom", f"--file={dump}", places.ledger)
+            store.append([later], NOW)
+            places.move(NOW + 5 * DAY)
+            after = everything(store)
+            assert moved_upto < NOW // DAY < places.moved_upto()
+        server.kill()
+        # ClickHouse has links between its folders.
+        shutil.copytree(server.folder / "data", copied.folder / "data", symlinks=True)
+        server.remove()
+
+        copied.start()
+        _run("pg_restore", f"--dbname={restored.ledger}", str(dump))
+        with closing(restored.open()) as store:
+            assert restored.moved_upto() == moved_upto
+            assert everything(store) == before
+            # The client sends again what it had sent after the backup.
+            assert not store.append([later], NOW)[0].duplicate
+            restored.move(NOW + 5 * DAY)
+            assert everything(store) == after
+
+
+def _run(program: str, *arguments: str) -> None:
+    """Run a program of PostgreSQL to its end."""
+    subprocess.run([find_programs() / program, *arguments], check=True)
 
 
 def test_the_table_of_a_moved_day_is_dropped(places: Places) -> None:

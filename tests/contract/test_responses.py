@@ -22,6 +22,10 @@ from tests.contract.budget_exchanges import (
 )
 from tests.contract.correction_exchanges import CORRECTION_EXCHANGES, corrected_names
 from tests.contract.exchange import Exchange
+from tests.contract.reconciliation_exchanges import (
+    RECONCILIATION_EXCHANGES,
+    reconciliation_names,
+)
 from tests.contract.reference import (
     EVENT_TYPE,
     JANUARY,
@@ -366,6 +370,7 @@ EXCHANGES: Final = {
     **REVENUE_EXCHANGES,
     **CORRECTION_EXCHANGES,
     **BUDGET_EXCHANGES,
+    **RECONCILIATION_EXCHANGES,
     # Retention and erasures, extensions.
     "retention": Exchange(200, schemas.ANYTHING, "GET", "/v0/retention"),
     "retention-set": Exchange(
@@ -450,6 +455,7 @@ class World:
         [newest] = http.get("/v0/events", params={"limit": "1"}).json()["data"]
         self._names["event"] = newest["id"]
         self._names |= corrected_names(http, self._names["cost"], EVENT_TYPE)
+        self._names |= reconciliation_names(http)
 
     def _spend(self) -> None:
         huge = {"amount": "99999999999999999999999999.9999999999999999"}

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from outlay.server import BackgroundServer, ServerSettings
+from outlay.server._http.routes import ROUTES
 from tests.support.clock import ManualClock
 from tests.support.showcase import (
     API_KEY,
@@ -536,6 +537,48 @@ def test_the_api_is_served_as_before(server: BackgroundServer) -> None:
         assert client.get("/nowhere").json()["code"] == "ROUTE_NOT_FOUND"
 
 
+HTML: Final = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def test_a_browser_at_an_unknown_address_gets_a_page(server: BackgroundServer) -> None:
+    """It leads to the overview, has the policy of all pages, and runs no markup."""
+    with browser(server) as client:
+        page = client.get("/kunden/<b>", headers=HTML)
+        known = client.get("/sign-in", headers=HTML)
+        posted = client.post("/kunden", headers=HTML)
+        head = client.head("/kunden", headers=HTML)
+
+    assert page.status_code == head.status_code == 404
+    assert "There is no page /kunden/&lt;b&gt;." in page.text
+    assert '<a class="button" href="/">Overview</a>' in page.text
+    for name in ("content-security-policy", "content-type", "cache-control"):
+        assert page.headers[name] == known.headers[name]
+    assert posted.json()["code"] == "ROUTE_NOT_FOUND"
+
+
+def test_a_browser_gets_the_responses_of_the_api(server: BackgroundServer) -> None:
+    """A person may open them in a browser. No route is taken for a page."""
+    roots = {route.path.split("/")[1] for route in ROUTES}
+    with browser(server) as client:
+        for path in [f"/{root}" for root in sorted(roots)] + ["/v0/nothing", "/docs"]:
+            response = client.get(path, headers=HTML, follow_redirects=True)
+            assert "This page does not exist" not in response.text, path
+
+
+def test_each_error_page_says_what_to_do(server: BackgroundServer) -> None:
+    """And has a link that leads on."""
+    wrong = "/customers?month=October"
+    with api(server) as client:
+        bad = client.get(wrong)
+        method = client.put("/customers")
+        asset = client.get("/static/nothing.css")
+    assert (bad.status_code, method.status_code, asset.status_code) == (400, 405, 404)
+    for page in (bad, method, asset):
+        assert page.headers["content-type"].startswith("text/html")
+        assert '<a class="button" href="/">Overview</a>' in page.text
+    assert 'href="/customers">Show the page without these settings</a>' in bad.text
+
+
 def test_an_empty_server_shows_the_next_command(
     empty: tuple[BackgroundServer, ManualClock],
 ) -> None:
@@ -555,4 +598,4 @@ def test_a_page_that_takes_too_long_says_so() -> None:
     with BackgroundServer(settings) as server, api(server) as client:
         response = client.get("/")
     assert response.status_code == 503
-    assert "choose a shorter period" in response.text
+    assert "Choose a shorter period" in response.text

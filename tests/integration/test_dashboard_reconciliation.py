@@ -178,3 +178,49 @@ def test_a_usage_report_gives_the_entry_of_a_price_book(
 
     assert page.status_code == 200
     assert "units = { input_tokens = 0.75 }" in page.text
+
+
+def test_a_bill_with_an_invoice_is_saved(
+    person: httpx.Client, server: BackgroundServer
+) -> None:
+    """The list has its figures, links to its events, and exports name the invoice."""
+    # On a day of its own, because other tests compare the twelfth.
+    spent = {**event(4, "0.7000000001"), "timestamp": "2026-10-25T00:00:00Z"}
+    spent["data"] = {**DATA, "amount": "0.7000000001", "model": "o5"}
+    bill = "start_time,end_time,amount_value,amount_currency,line_item\n"
+    bill += '1792886400,1792972800,0.70,usd,"o5, input"\n'
+    files = {"bill": ("b.csv", bill.encode())}
+    with client(server) as http:
+        http.headers["authorization"] = f"Bearer {KEY}"
+        assert http.post("/v0/events", json=spent).status_code == 202
+        for invoice in (" INV-<1> ", "INV-2"):
+            data = {"csrf": token(person), "invoice": invoice}
+            page = person.post(PAGE, data=data, files=files)
+            assert page.status_code == 200, page.text
+            assert "Saved: 0.7000000001 USD is reconciled with the invoice" in page.text
+        assert "It counts instead of INV-&lt;1&gt; (2026-10-25 to" in page.text
+        query = {
+            "dataset": "focus",
+            "format": "jsonl",
+            "from": "2026-10-25T00:00:00Z",
+            "to": "2026-10-26T00:00:00Z",
+        }
+        [row] = http.get("/v0/export", params=query).text.splitlines()
+    assert json.loads(row)["InvoiceId"] == "INV-2"
+
+    form = person.get(PAGE).text
+    assert form.index("INV-2") < form.index("INV-&lt;1&gt;")
+    assert '<data value="0.7000000001"' in form
+    href = "/events?from=2026-10-25&amp;to=2026-10-25&amp;where.provider=openai"
+    assert form.count(href) == 4  # two rows, each wide and narrow
+
+
+def test_saving_needs_a_permission_of_its_own(server: BackgroundServer) -> None:
+    """Who may read a comparison may not decide what an invoice covers."""
+    key = server.create_key("reader", ["costs:read", "events:read"])
+    with client(server) as http:
+        assert http.post("/sign-in", data={"key": key}).status_code == 303
+        data = {"csrf": token(http), "invoice": "INV-1"}
+        assert http.post(PAGE, data=data, files=BILL).status_code == 403
+        data["invoice"] = ""
+        assert http.post(PAGE, data=data, files=BILL).status_code == 200

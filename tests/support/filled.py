@@ -16,9 +16,11 @@ from outlay.server._records import (
     Product,
     Rate,
     RevenueLine,
+    SavedReconciliation,
     Webhook,
 )
 from outlay.server._services.corrections import Order, decide, decide_closing
+from outlay.server._storage.reconciliation_store import ReconciledTotals
 from outlay.server._storage.revenue_store import RevenuePart
 from tests.support.stores import HOUR, START, make_cost, make_event, make_key
 
@@ -105,6 +107,7 @@ def fill(store: Store, count: int = 60, *, retention: bool = True) -> None:
     _correct(store)
     _add_money(store)
     _add_budgets(store)
+    _add_reconciliations(store)
     if retention:
         store.set_retention("org_a", 10_000 * DAY)
 
@@ -191,3 +194,20 @@ def _add_budgets(store: Store) -> None:
             )
         ]
     )  # fmt: skip
+
+
+def _add_reconciliations(store: Store) -> None:
+    for number in (1, 2, 3):
+        new = SavedReconciliation(
+            f"rec_{number}", "org_a", f"INV-{number}", "p1", "USD", "UTC", "day",
+            "2026-01-01", "2026-01-31", START, "finance",
+        )  # fmt: skip
+        store.begin_reconciliation(new)
+        totals = ReconciledTotals(Decimal("3.5"), Decimal("3.4"), Decimal(number))
+        store.add_matches(
+            "org_a",
+            new.id,
+            [bytes([number, digit]) * 8 for digit in range(3)],
+            START + number,
+            totals if number < 3 else None,
+        )

@@ -42,6 +42,11 @@ from tests.support.memory_corrections import (
     MemoryCorrectionReader,
     MemoryCorrectionWriter,
 )
+from tests.support.memory_reconciliations import (
+    MemoryReconciliationReader,
+    MemoryReconciliationWriter,
+    ReconciliationTables,
+)
 from tests.support.memory_revenue import (
     MemoryRevenueReader,
     MemoryRevenueWriter,
@@ -91,6 +96,7 @@ class Tables:
     revenue: RevenueTables = field(default_factory=RevenueTables)
     corrections: CorrectionTables = field(default_factory=CorrectionTables)
     budgets: BudgetTables = field(default_factory=BudgetTables)
+    reconciliations: ReconciliationTables = field(default_factory=ReconciliationTables)
     retention: dict[str, Retention] = field(default_factory=dict)
     ended_tokens: dict[bytes, int] = field(default_factory=dict)
     had_costs: bool = False
@@ -107,10 +113,16 @@ class Tables:
         view.revenue = self.revenue.copy()
         view.corrections = self.corrections.copy()
         view.budgets = self.budgets.copy()
+        view.reconciliations = self.reconciliations.copy()
         return view
 
 
-class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter, MemoryBudgetWriter):
+class MemoryStore(
+    MemoryRevenueWriter,
+    MemoryCorrectionWriter,
+    MemoryBudgetWriter,
+    MemoryReconciliationWriter,
+):
     """Stores everything in `Tables`. Thread safety: as `Store`.
 
     Args:
@@ -323,6 +335,11 @@ class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter, MemoryBudgetWrite
             yield tables.budgets
 
     @contextmanager
+    def _writing_reconciliations(self) -> Iterator[ReconciliationTables]:
+        with self._writing() as tables:
+            yield tables.reconciliations
+
+    @contextmanager
     def _writing_revenue(self) -> Iterator[RevenueTables]:
         with self._writing() as tables:
             yield tables.revenue
@@ -340,7 +357,12 @@ class MemoryStore(MemoryRevenueWriter, MemoryCorrectionWriter, MemoryBudgetWrite
             self._tables.commits += 1
 
 
-class MemoryReader(MemoryRevenueReader, MemoryCorrectionReader, MemoryBudgetReader):
+class MemoryReader(
+    MemoryRevenueReader,
+    MemoryCorrectionReader,
+    MemoryBudgetReader,
+    MemoryReconciliationReader,
+):
     """One view of the tables."""
 
     def __init__(self, tables: Tables) -> None:
@@ -354,6 +376,9 @@ class MemoryReader(MemoryRevenueReader, MemoryCorrectionReader, MemoryBudgetRead
 
     def _budgets(self) -> BudgetTables:
         return self._tables.budgets
+
+    def _reconciliations(self) -> ReconciliationTables:
+        return self._tables.reconciliations
 
     def cost(self, namespace: str, cost_id: str) -> CostMetric | None:
         """Return a cost that is not deleted."""

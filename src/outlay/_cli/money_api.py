@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import tenacity
@@ -13,11 +14,12 @@ from outlay._cli.wire_models import Pagination, Period, Rate, Wire
 from outlay.api._calls import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from outlay._model.settings import Settings
 
+MATCHES_A_PART: Final = 5000
 _PAGE: Final = 100  # the most rows of a page
 _ATTEMPTS: Final = 3
 
@@ -92,6 +94,22 @@ class ClosedPeriods(Wire):
     """All closed months, oldest first."""
 
     data: tuple[ClosedPeriod, ...]
+
+
+class SavedReconciliation(Wire):
+    """A reconciliation with an invoice."""
+
+    id: str
+    invoice_id: str
+    first: str
+    last: str
+    as_of: AwareDatetime
+    replaces: tuple[str, ...] = ()
+
+
+class _SavedReconciliations(Wire):
+    data: tuple[SavedReconciliation, ...]
+    pagination: Pagination
 
 
 class ExportPage(NamedTuple):
@@ -209,6 +227,44 @@ class MoneyApi(ServerApi):
         while True:
             query = {"limit": str(_PAGE), "offset": str(offset)}
             page = self._get("/v0/corrections", CorrectionPage, query)
+            yield from page.data
+            offset += len(page.data)
+            if not page.data or offset >= page.pagination.total:
+                return
+
+    def begin_reconciliation(self, body: Mapping[str, str]) -> SavedReconciliation:
+        """Begin to save a reconciliation."""
+        return self._post("/v0/reconciliations", SavedReconciliation, body)
+
+    def save_matches(
+        self,
+        reconciliation_id: str,
+        matches: Iterable[bytes],
+        totals: Mapping[str, str],
+    ) -> SavedReconciliation:
+        """Send the matches of a reconciliation, which counts after the last ones.
+
+        Args:
+            reconciliation_id: The id of the reconciliation.
+            matches: The digests. They are read as they are sent.
+            totals: The sums in the form of the API.
+        """
+        path = f"/v0/reconciliations/{quoted(reconciliation_id)}"
+        remaining = iter(matches)
+        while True:
+            part = [one.hex() for one in islice(remaining, MATCHES_A_PART)]
+            is_last = len(part) < MATCHES_A_PART
+            body = {"matches": part, **({"totals": totals} if is_last else {})}
+            saved = self._put(path, SavedReconciliation, body)
+            if is_last:
+                return saved
+
+    def reconciliations(self) -> Iterator[SavedReconciliation]:
+        """Yield the saved reconciliations, the last one first."""
+        offset = 0
+        while True:
+            query = {"limit": str(_PAGE), "offset": str(offset)}
+            page = self._get("/v0/reconciliations", _SavedReconciliations, query)
             yield from page.data
             offset += len(page.data)
             if not page.data or offset >= page.pagination.total:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
 
+    from outlay._reconcile.matches import CostGroup
     from outlay._reconcile.values import Charge, Cost
 
 FEW: Final = 3
@@ -46,6 +47,7 @@ class Cell:
         provenances: The provenances of the costs.
         descriptions: Some descriptions of the charges.
         operations: Some operation ids.
+        groups: The groups of the costs, unless the cell is an operation.
     """
 
     bill: Decimal = ZERO
@@ -64,6 +66,7 @@ class Cell:
     provenances: set[str] = field(default_factory=set)
     descriptions: set[str] = field(default_factory=set)
     operations: list[str] = field(default_factory=list)
+    groups: set[CostGroup] = field(default_factory=set)
 
     def add_charge(self, charge: Charge) -> None:
         """Add a charge."""
@@ -115,6 +118,7 @@ class Cell:
             for one in more:
                 _note(names, one)
         self.operations = [*self.operations, *other.operations][:FEW]
+        self.groups |= other.groups
 
     def use_report(self, quantities: Mapping[str, Decimal]) -> None:
         """Take the billed quantities from a usage report instead of the charges."""

@@ -36,6 +36,15 @@ class Correction(NamedTuple):
     reverts: str | None = None
 
 
+def in_effect(corrections: Iterable[Correction]) -> list[Correction]:
+    """Return the voids and adjustments that were not reverted."""
+    found = [*corrections]
+    reverted = {one.reverts for one in found if one.reverts}
+    return [
+        one for one in found if not one.reverts and one.correction_id not in reverted
+    ]
+
+
 class MetricPrice(NamedTuple):
     """The cost of one unit of a metric, which turns an adjustment into money."""
 
@@ -58,13 +67,11 @@ class NetAmounts:
         metrics: Mapping[str, MetricPrice],
         currency: str,
     ) -> None:
+        # Pages that shift while they are read may have a correction twice.
         found = {one.correction_id: one for one in corrections}
-        reverted = {one.reverts for one in found.values() if one.reverts}
         self._voided: set[str] = set()
         self._deltas: dict[str, Decimal] = {}
-        for one in found.values():
-            if one.correction_id in reverted or one.reverts:
-                continue
+        for one in in_effect(found.values()):
             if one.delta is None:
                 self._voided.add(one.event_id)
                 continue

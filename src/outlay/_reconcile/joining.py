@@ -17,6 +17,7 @@ from outlay._reconcile.cells import FEW, Cell, Key
 from outlay._reconcile.days import OtherDays, find_other_days
 from outlay._reconcile.deciding import Evidence, decide, is_within_rounding
 from outlay._reconcile.hourly import HourlySums
+from outlay._reconcile.matches import CostMatches, operation_match
 from outlay._reconcile.matching import (
     common_names,
     keys_of_one_factor,
@@ -75,6 +76,8 @@ class Reconciliation:
         self._our_total = ZERO
         self._events = 0
         self._seen_models: set[str] = set()
+        self._groups = CostMatches(self._zone, bill.format.period)
+        self._reconciled = ZERO
         self._entries = OperationEntries()
         try:
             for charge in self._billed.read():
@@ -118,6 +121,21 @@ class Reconciliation:
         """The time of the events, with a margin for other time zones."""
         return self._span.window(self._zone)
 
+    @property
+    def span(self) -> Span:
+        """The first and the last day that count, or month."""
+        return self._span
+
+    @property
+    def timezone(self) -> str:
+        """The IANA time zone of the bill's days."""
+        return self._format.timezone
+
+    @property
+    def period(self) -> str:
+        """The unit of comparison, ``day`` or ``month``."""
+        return self._format.period
+
     @cached_property
     def _span(self) -> Span:
         return self._billed.span
@@ -148,12 +166,15 @@ class Reconciliation:
         if cost.operation_id:
             self._entries.add_cost(cost)
         else:
-            self._cells.cell(Key(day, model, cost.kind)).add_cost(cost)
+            self._add_to_cell(self._cells.cell(Key(day, model, cost.kind)), cost)
+
+    def _add_to_cell(self, cell: Cell, cost: Cost) -> None:
+        cell.add_cost(cost)
+        cell.groups.add(self._groups.group(cost))
 
     def _day_of(self, cost: Cost) -> str:
         """Return the day of a cost, or its month, as the bill has it."""
-        day = cost.at.astimezone(self._zone).date().isoformat()
-        return day[:7] if self._format.period == "month" else day
+        return self._groups.day(cost)
 
     def _model_of(self, cost: Cost) -> str:
         """Return the model or service by which bills of this format name a cost."""
@@ -167,6 +188,19 @@ class Reconciliation:
         return ""
 
     # -- the result
+
+    @property
+    def reconciled(self) -> Decimal:
+        """The sum of the costs that `matches` name. Ask after `result`."""
+        return self._reconciled
+
+    def matches(self) -> Iterator[bytes]:
+        """Yield the digests of the costs that agree with the bill; see `matches`.
+
+        All of a match agrees, up to the rounding of the bill. If the bill names
+        operations, only operations are matches. Ask after `result`.
+        """
+        return self._entries.matches()
 
     def result(self) -> Result:
         """Return the result. Call it once, after all costs were added."""
@@ -214,12 +248,25 @@ class Reconciliation:
         rows: ResultRows,
         fixes: PriceFixes,
     ) -> None:
-        for row in decide(key, cell, evidence):
+        found = decide(key, cell, evidence)
+        if cell.charges and cell.events and all(row.is_match for row in found):
+            self._note_match(cell)
+        for row in found:
             if row.category is Category.PRICE:
                 fixes.add(key, cell, row)
             is_theirs = row.cause in {Cause.NOT_CAPTURED, Cause.CREDIT}
             note = self._note(key, cell, row) if is_theirs else row.note
             rows.add(row._replace(note=note))
+
+    def _note_match(self, cell: Cell) -> None:
+        """Keep the matches of a cell whose costs all agree with the bill."""
+        if not self._billed.has_operations:
+            self._entries.add_matches(group.match for group in cell.groups)
+        elif not cell.groups:
+            self._entries.add_matches(map(operation_match, cell.operations))
+        else:  # a group may have costs of a billed operation that does not agree
+            return
+        self._reconciled = add(self._reconciled, cell.ours)
 
     def _note(self, key: Key, cell: Cell, row: Row) -> str:
         return probable_source(
@@ -256,7 +303,7 @@ class Reconciliation:
         for cost in one.costs:
             key = Key(self._day_of(cost), self._model_of(cost), cost.kind)
             cell = self._cells.cell(key)
-            cell.add_cost(cost)
+            self._add_to_cell(cell, cost)
             if len(cell.operations) < FEW:
                 cell.operations.append(cost.operation_id)
             cell.duplicates = add(cell.duplicates, duplicates)

@@ -1,4 +1,4 @@
-"""Sort charges and costs by the operation that they name.
+"""Sort charges and costs by the operation that they name, and keep what agrees.
 
 They are in a temporary database, which SQLite moves to disk as it grows. So memory does
 not grow with their number.
@@ -53,6 +53,9 @@ class OperationEntries:
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.execute("CREATE TABLE entry (operation, side, content BLOB)")
+        self._database.execute(
+            "CREATE TABLE match (digest BLOB PRIMARY KEY) WITHOUT ROWID"
+        )
         self._database.execute("BEGIN")
 
     def close(self) -> None:
@@ -71,6 +74,17 @@ class OperationEntries:
         self._database.execute(
             "INSERT INTO entry VALUES (?, ?, ?)", (operation, side, _encode(content))
         )
+
+    def add_matches(self, digests: Iterable[bytes]) -> None:
+        """Add the digests of costs that agree with the bill."""
+        self._database.executemany(
+            "INSERT OR IGNORE INTO match VALUES (?)", ((one,) for one in digests)
+        )
+
+    def matches(self) -> Iterator[bytes]:
+        """Yield each digest once."""
+        for (digest,) in self._database.execute("SELECT digest FROM match"):
+            yield digest
 
     def operations(self) -> Iterator[Operation]:
         """Yield each operation with all of its charges and costs.

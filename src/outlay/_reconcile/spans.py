@@ -28,11 +28,22 @@ class Span(NamedTuple):
         """Return whether a day or month is within."""
         return self.first[: len(day)] <= day <= self.last[: len(day)]
 
+    def whole_days(self) -> Span:
+        """Return the span from its first day to its last day, also of months."""
+        last = _day_after(self.last) - timedelta(days=1)
+        return Span(_first_day(self.first).isoformat(), last.isoformat())
+
     def window(self, zone: tzinfo) -> Window:
         """Return the time of the span, with a margin for other time zones."""
-        start = datetime.combine(_first_day(self.first), datetime.min.time(), zone)
-        end = datetime.combine(_day_after(self.last), datetime.min.time(), zone)
+        start, end = self.bounds(zone)
         return Window(start - _MARGIN, end + _MARGIN)
+
+    def bounds(self, zone: tzinfo) -> Window:
+        """Return the time of the span in a time zone."""
+        return Window(
+            datetime.combine(_first_day(self.first), datetime.min.time(), zone),
+            datetime.combine(_day_after(self.last), datetime.min.time(), zone),
+        )
 
 
 def _first_day(day: str) -> date:

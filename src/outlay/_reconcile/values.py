@@ -137,6 +137,11 @@ class Row(NamedTuple):
         return subtract(self.bill, self.ours)
 
     @property
+    def is_match(self) -> bool:
+        """Whether both sides agree, up to the rounding of the bill."""
+        return self.category in {Category.MATCHED, Category.ROUNDING}
+
+    @property
     def key(self) -> tuple[Category, Cause, str, str, str]:
         """The fields that tell rows from each other."""
         return self.category, self.cause, self.day, self.model, self.unit
@@ -210,11 +215,7 @@ class Result(NamedTuple):
     @property
     def unexplained(self) -> Decimal:
         """The sum of all differences without their signs, but for rounding."""
-        return total(
-            row.difference.copy_abs()
-            for row in self.rows
-            if row.category not in {Category.MATCHED, Category.ROUNDING}
-        )
+        return total(row.difference.copy_abs() for row in self.rows if not row.is_match)
 
     def of(self, category: Category) -> tuple[Row, ...]:
         """Return the rows of a category."""

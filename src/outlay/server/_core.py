@@ -33,6 +33,7 @@ from outlay.server._services.moving_telemetry import moving_metrics
 from outlay.server._services.query_pool import QueryPool
 from outlay.server._services.query_services import QueryServices
 from outlay.server._services.rate_limit import RateLimit
+from outlay.server._services.reconciliations import ReconciliationService
 from outlay.server._services.retention import RetentionService
 from outlay.server._services.revenue import RevenueService
 from outlay.server._services.sessions import Sessions
@@ -139,6 +140,7 @@ class ServerCore:
             on_change=self.budget_watch.note_corrected,
         )
         self.revenue = RevenueService(self.store, self.commits, self.now)
+        self.reconciliations = ReconciliationService(self.store, self.commits, self.now)
         self.profitability = services.profitability
         self.sessions = Sessions(
             self.store, self.commits, self.now, settings.session_secret

@@ -331,6 +331,43 @@ class ClosedPeriod(msgspec.Struct, frozen=True, gc=False):
     closed_by: str
 
 
+class SavedReconciliation(msgspec.Struct, frozen=True):
+    """A reconciliation with a provider's bill, whose matches are stored.
+
+    Attributes:
+        invoice_id: The provider's id of the invoice.
+        provider: The provider, as events name it.
+        currency: The currency of the bill.
+        zone: The IANA time zone of the bill's days.
+        period: The unit of comparison, ``day`` or ``month``.
+        first: The first day or month, such as ``2026-10-01``.
+        last: The last day or month.
+        as_of: The last instant of receipt that counts, in microseconds since 1970.
+        saved_by: The name of the API key that saved it.
+        saved_at: The time from which it counts, in microseconds since 1970. None, while
+            matches are still added.
+        bill: The sum of the charges.
+        tracked: The sum of the tracked costs.
+        reconciled: The sum of the tracked costs that match.
+    """
+
+    id: str
+    namespace: str
+    invoice_id: str
+    provider: str
+    currency: str
+    zone: str
+    period: str
+    first: str
+    last: str
+    as_of: int
+    saved_by: str
+    saved_at: int | None = None
+    bill: Decimal = Decimal()
+    tracked: Decimal = Decimal()
+    reconciled: Decimal = Decimal()
+
+
 class BudgetPeriod(StrEnum):
     """The length of a budget's periods, in its time zone. A week starts on Monday."""
 

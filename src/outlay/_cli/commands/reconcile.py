@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import textwrap
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
@@ -48,6 +49,7 @@ from outlay._reconcile.values import BillError, subtract
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from outlay._cli.money_api import SavedReconciliation
     from outlay._reconcile.bill_formats import BillFormat
     from outlay._reconcile.documents import Difference
     from outlay._reconcile.reading import Bill
@@ -70,6 +72,7 @@ exit codes:
 examples:
   outlay reconcile costs.csv --provider openai --month 2026-10
   outlay reconcile cost_report.json usage_report.json --provider anthropic
+  outlay reconcile costs.csv --provider openai --invoice INV-2026-10
   outlay reconcile calls.csv --mapping twilio.toml --tolerance 0.01 --json
 """
 
@@ -188,6 +191,12 @@ def _add_result(parser: argparse.ArgumentParser) -> None:
         metavar="COUNT",
         help=f"show this many differences (default: {_SHOWN}); --json has all",
     )
+    add(
+        "--invoice",
+        metavar="ID",
+        help="save the result on the server: 'outlay export focus' shows the matched "
+        "events as reconciled, with this invoice",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -200,11 +209,16 @@ def run(arguments: argparse.Namespace) -> int:
             Reconciliation(bill, usage, _span(arguments)) as reconciliation,
             MoneyApi(settings) as api,
         ):
-            costs = _tracked_costs(api, reconciliation, settings.currency)
+            begun = _begin(api, reconciliation, arguments.invoice)
+            costs = _tracked_costs(api, reconciliation, settings.currency, begun)
             for cost in bar.count("tracked costs", costs):
                 reconciliation.add_cost(cost)
             bar.show("comparison", 0)
             result = reconciliation.result()
+            saved = None
+            if begun is not None:
+                bar.show("saving", 0)
+                saved = _save(api, begun, reconciliation, result)
     is_different = result.unexplained > arguments.tolerance
     if arguments.format:
         print_data(arguments.format, document(result), rows(result.rows))
@@ -212,6 +226,10 @@ def run(arguments: argparse.Namespace) -> int:
         _print(result, arguments.top)
         if is_different:
             _print_unexplained(result, arguments.tolerance)
+    if saved is not None:
+        # Standard output may be a document.
+        text = "\n".join(map(_wrapped, saved))
+        print(f"\n{text}", file=sys.stderr if arguments.format else None)
     return ExitCode.DIFFERENT if is_different else ExitCode.DONE
 
 
@@ -269,16 +287,71 @@ def _span(arguments: argparse.Namespace) -> tuple[str, str] | None:
     return period.start.date().isoformat(), last.date().isoformat()
 
 
+# -- saving
+
+
+def _begin(
+    api: MoneyApi, reconciliation: Reconciliation, invoice: str | None
+) -> SavedReconciliation | None:
+    """Begin to save before costs are read, so that the server says what counts."""
+    if invoice is None:
+        return None
+    first, last = reconciliation.span.whole_days()
+    return api.begin_reconciliation(
+        {
+            "invoiceId": invoice,
+            "provider": reconciliation.provider,
+            "currency": reconciliation.currency,
+            "timezone": reconciliation.timezone,
+            "period": reconciliation.period,
+            "first": first,
+            "last": last,
+        }
+    )
+
+
+def _save(
+    api: MoneyApi,
+    begun: SavedReconciliation,
+    reconciliation: Reconciliation,
+    result: Result,
+) -> list[str]:
+    """Save the matches, and return sentences about the effect."""
+    totals = {
+        "bill": plain(result.bill_total),
+        "tracked": plain(result.our_total),
+        "reconciled": plain(reconciliation.reconciled),
+    }
+    saved = api.save_matches(begun.id, reconciliation.matches(), totals)
+    sentence = (
+        f"Saved as {saved.id}: of {totals['tracked']} {result.currency} tracked, "
+        f"{totals['reconciled']} is reconciled with the invoice {saved.invoice_id}."
+    )
+    if not saved.replaces:
+        return [sentence]
+    names = ", ".join(
+        f"{one.id} (invoice {one.invoice_id}, {one.first} to {one.last})"
+        for one in api.reconciliations()
+        if one.id in saved.replaces
+    )
+    return [sentence, f"For its days, it counts instead of {names}."]
+
+
 # -- the tracked costs
 
 
 def _tracked_costs(
-    api: MoneyApi, reconciliation: Reconciliation, default_currency: str
+    api: MoneyApi,
+    reconciliation: Reconciliation,
+    default_currency: str,
+    begun: SavedReconciliation | None,
 ) -> Iterator[Cost]:
     """Yield the costs on the server, net of their corrections."""
+    as_of = None if begun is None else begun.as_of
     corrections = (
         Correction(one.id, one.event_id, one.kind, one.delta, one.cost_id, one.reverts)
         for one in api.all_corrections()
+        if as_of is None or one.created_at <= as_of
     )
     metrics = {
         one.id: MetricPrice(one.unit_cost, one.currency) for one in api.metrics()
@@ -296,6 +369,7 @@ def _tracked_costs(
         "to": window.end.astimezone(UTC).isoformat(),
         "dataset": "events",
         "format": "jsonl",
+        **({} if as_of is None else {"asOf": as_of.isoformat()}),
     }
     for page in api.export(query, None):
         for line in page.body.splitlines():
@@ -400,7 +474,11 @@ def _print_fixes(result: Result) -> None:
 
 
 def _print_text(text: str) -> None:
-    print(textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False))
+    print(_wrapped(text))
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _days(days: Sequence[str]) -> str:

@@ -90,6 +90,14 @@ _UPLOADS: Final[Mapping[str, Callable[[Visit, Posted], Awaitable[Page]]]] = {
 
 _PATHS: Final = frozenset({*_PAGES, *_ACTIONS, SIGN_IN, SIGN_OUT})
 
+_ROOTS_OF_API: Final = frozenset(
+    {"v0", "docs", "openapi.json", "metrics", "healthz", "readyz", "version"}
+)
+"""The first names of paths that the API serves. A browser gets its responses, too."""
+
+
+_SHOWN_PATH: Final = 100  # characters
+
 
 class Dashboard:
     """The pages of the dashboard, before the API.
@@ -109,7 +117,12 @@ class Dashboard:
         """Serve a page, or pass the request on."""
         path = scope["path"]
         if not _is_ours(path):
-            await self._api(scope, receive, send)
+            if _is_lost(scope):
+                request = Request(scope, receive)
+                response = problem_page(request, HttpProblem(404, _nothing_at(path)))
+                await response(scope, receive, send)
+            else:
+                await self._api(scope, receive, send)
             return
         request = Request(scope, receive)
         try:
@@ -117,14 +130,16 @@ class Dashboard:
         except HttpProblem as problem:
             response = problem_page(request, problem)
         except QueryStoppedError:
-            late = HttpProblem(503, "this took too long; choose a shorter period")
+            late = HttpProblem(
+                503, "This took too long. Choose a shorter period, or try again."
+            )
             response = problem_page(request, late)
         except StoreUnavailableError as error:
             log.error("%s %s: %s", request.method, path, error)  # noqa: TRY400 - no bug
             response = problem_page(request, HttpProblem(503, str(error)))
         except Exception:
             log.exception("%s %s failed", request.method, path)
-            text = "the server failed; see the reason in its log"
+            text = "The server failed. The reason is in its log."
             response = problem_page(request, HttpProblem(500, text))
         await response(scope, receive, send)
 
@@ -217,3 +232,20 @@ class Dashboard:
 
 def _is_ours(path: str) -> bool:
     return path in _PATHS or path.startswith(STATIC_PREFIX)
+
+
+def _is_lost(scope: Scope) -> bool:
+    """Return whether a browser asks for a page that is none.
+
+    Programs do not name HTML among what they accept, and get the API's response.
+    """
+    return (
+        scope["method"] in {"GET", "HEAD"}
+        and scope["path"].split("/", 2)[1] not in _ROOTS_OF_API
+        and "text/html" in Request(scope).headers.get("accept", "")
+    )
+
+
+def _nothing_at(path: str) -> str:
+    shown = path if len(path) <= _SHOWN_PATH else f"{path[:_SHOWN_PATH]}…"
+    return f"There is no page {shown}. Check the address, or start at the overview."

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 from calendar import monthrange
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
+
+from pydantic import ValidationError
 
 from outlay._reconcile.bill_formats import read_mapping
 from outlay._reconcile.documents import (
@@ -25,9 +28,12 @@ from outlay.server._dashboard.visit import WHERE
 from outlay.server._services.auth import require_permission
 from outlay.server._services.tracked_costs import tracked_costs
 from outlay.server._storage.query_limit import QueryLimit, limited
+from outlay.server._storage.reconciliation_store import ReconciledTotals
+from outlay.server._wire.reconciliation_models import ReconciliationBody
+from outlay.server._wire.response_models import format_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Coroutine, Iterable, Mapping, Sequence
     from decimal import Decimal
 
     from outlay._reconcile.bill_formats import BillFormat
@@ -37,11 +43,15 @@ if TYPE_CHECKING:
     from outlay.server._dashboard.amounts import Amount
     from outlay.server._dashboard.uploads import Posted, PostedFile
     from outlay.server._dashboard.visit import Visit
+    from outlay.server._records import SavedReconciliation
 
 READ: Final = "events:read"
+SAVE: Final = "events:correct"
+_MATCHES_A_STEP: Final = 5000  # so that posts of events come between
+_MOST_SAVED: Final = 25
 _MOST_ROWS: Final = 200
 _MONTH: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])", re.ASCII)
-_FIELDS: Final = ("provider", "month", "timezone", "currency")
+_FIELDS: Final = ("provider", "month", "invoice", "timezone", "currency")
 _NOTES: Final[Mapping[Category, str]] = {
     Category.MATCHED: "Both sides have the same amount.",
     Category.ROUNDING: "Less than one unit of the last digit for each charge.",
@@ -61,12 +71,15 @@ def reconciliation(visit: Visit) -> Page:
 
 
 async def reconcile(visit: Visit, posted: Posted) -> Page:
-    """Return the result of a posted bill. Nothing is stored."""
+    """Return the result of a posted bill. It is saved if an invoice is named."""
     require_permission(visit.key, READ)
-    return await asyncio.to_thread(_reconcile, visit, posted)
+    if posted.fields.get("invoice", "").strip():
+        require_permission(visit.key, SAVE)
+    saving = _Saving(visit, asyncio.get_running_loop())
+    return await asyncio.to_thread(_reconcile, visit, posted, saving)
 
 
-def _reconcile(visit: Visit, posted: Posted) -> Page:
+def _reconcile(visit: Visit, posted: Posted, saving: _Saving) -> Page:
     fields = {name: posted.fields.get(name, "").strip() for name in _FIELDS}
     try:
         bill, usage = _bills(posted.files, fields)
@@ -74,17 +87,91 @@ def _reconcile(visit: Visit, posted: Posted) -> Page:
             limited(QueryLimit(visit.core.settings.query_timeout)),
             Reconciliation(bill, usage, _span(fields["month"])) as found,
         ):
+            begun = saving.begin(found, fields["invoice"])
             for cost in tracked_costs(
                 visit.core.store,
                 visit.key.namespace,
                 visit.core.settings.default_currency,
                 found,
+                None if begun is None else begun.as_of,
             ):
                 found.add_cost(cost)
             result = found.result()
+            messages = [] if begun is None else saving.save(begun, found, result)
     except (BillError, TableError) as error:
         return _form(visit, fields, str(error))
-    return _result(visit, bill.name, result)
+    return _result(visit, bill.name, result, messages)
+
+
+class _Saving:
+    """Saves a reconciliation from the thread that computes it.
+
+    Args:
+        visit: The request.
+        loop: The event loop of the server.
+    """
+
+    def __init__(self, visit: Visit, loop: asyncio.AbstractEventLoop) -> None:
+        self._key = visit.key
+        self._service = visit.core.reconciliations
+        self._loop = loop
+
+    def begin(self, found: Reconciliation, invoice: str) -> SavedReconciliation | None:
+        """Begin before costs are read, or return None without an invoice.
+
+        Raises:
+            BillError: The invoice is too long for the server.
+        """
+        if not invoice:
+            return None
+        first, last = found.span.whole_days()
+        try:
+            body = ReconciliationBody(
+                invoice_id=invoice,
+                provider=found.provider,
+                currency=found.currency,
+                timezone=found.timezone,
+                period="month" if found.period == "month" else "day",
+                first=first,
+                last=last,
+            )
+        except ValidationError as error:
+            [fault, *_] = error.errors()
+            name = " ".join(map(str, fault["loc"]))
+            raise BillError(f"cannot be saved: {name}: {fault['msg']}") from None
+        return self._run(self._service.begin(self._key, body))
+
+    def save(
+        self, begun: SavedReconciliation, found: Reconciliation, result: Result
+    ) -> list[Message]:
+        """Save the matches, and return messages about the effect."""
+        totals = ReconciledTotals(result.bill_total, result.our_total, found.reconciled)
+        remaining = found.matches()
+        while True:
+            part = [*islice(remaining, _MATCHES_A_STEP)]
+            is_last = len(part) < _MATCHES_A_STEP
+            saved = self._run(
+                self._service.add(
+                    self._key, begun.id, part, totals if is_last else None
+                )
+            )
+            if is_last:
+                break
+        earlier = [
+            f"{one.invoice_id} ({one.first} to {one.last})"
+            for one in self._service.replaced_by(saved)
+        ]
+        replaced = f" It counts instead of {', '.join(earlier)}." if earlier else ""
+        text = (
+            f"Saved: {amount(found.reconciled).text} {result.currency} is reconciled "
+            f"with the invoice {saved.invoice_id}.{replaced}"
+        )
+        return [Message("good", text)]
+
+    def _run(
+        self, step: Coroutine[Any, Any, SavedReconciliation]
+    ) -> SavedReconciliation:
+        return asyncio.run_coroutine_threadsafe(step, self._loop).result()
 
 
 def _form(visit: Visit, fields: Mapping[str, str], error: str = "") -> Page:
@@ -96,9 +183,40 @@ def _form(visit: Visit, fields: Mapping[str, str], error: str = "") -> Page:
             "messages": messages,
             "fields": fields,
             "most": MAX_BYTES >> 20,
+            **_saved(visit),
         },
         400 if error else 200,
     )
+
+
+def _saved(visit: Visit) -> dict[str, Any]:
+    """Return the table of saved reconciliations, the last one first."""
+    found = visit.core.reconciliations.saved(visit.key.namespace)
+    shown = found[:_MOST_SAVED]
+    return {
+        "saved": [
+            {
+                "invoice": one.invoice_id,
+                "provider": one.provider,
+                "days": f"{one.first} to {one.last}",
+                "currency": one.currency,
+                "bill": amount(one.bill),
+                "tracked": amount(one.tracked),
+                "reconciled": amount(one.reconciled),
+                "at": format_instant(one.saved_at or 0)[:10],
+                "by": one.saved_by,
+                "href": _events_of(visit, one.provider, one.zone, one.first, one.last),
+            }
+            for one in shown
+        ],
+        "count": count(len(found)),
+        "is_all": len(shown) == len(found),
+        "saved_tails": {
+            "bill": _tail(one.bill for one in shown),
+            "tracked": _tail(one.tracked for one in shown),
+            "reconciled": _tail(one.reconciled for one in shown),
+        },
+    }
 
 
 def _bills(
@@ -148,7 +266,9 @@ def _span(month: str) -> tuple[str, str] | None:
 # -- the result
 
 
-def _result(visit: Visit, name: str, result: Result) -> Page:
+def _result(
+    visit: Visit, name: str, result: Result, messages: Sequence[Message]
+) -> Page:
     found = differences(result)
     shown = [row for row in result.rows if row.category is not Category.MATCHED]
     sums = sums_by_category(result)
@@ -157,6 +277,7 @@ def _result(visit: Visit, name: str, result: Result) -> Page:
         "reconciled.html",
         {
             **frame(visit, f"Reconciliation of {name}"),
+            "messages": messages,
             "currency": result.currency,
             "again": visit.link("/reconciliation"),
             "result": result,
@@ -267,13 +388,18 @@ def _events(visit: Visit, result: Result, model: str, first: str, last: str) -> 
     if len(first) == len("2026-10"):
         days = monthrange(int(last[:4]), int(last[5:]))[1]
         first, last = f"{first}-01", f"{last}-{days}"
+    more = {"model": model} if model and not result.has_services else {}
+    return _events_of(visit, result.provider, result.timezone, first, last, **more)
+
+
+def _events_of(
+    visit: Visit, provider: str, zone: str, first: str, last: str, **more: str
+) -> str:
+    """Return the page of the events of a provider, from the first to the last day."""
     query = {"from": first, "to": last}
-    if result.timezone != "UTC":
-        query["tz"] = result.timezone
-    wanted = {"provider": result.provider}
-    if model and not result.has_services:
-        wanted["model"] = model
-    for name, value in wanted.items():
+    if zone != "UTC":
+        query["tz"] = zone
+    for name, value in {"provider": provider, **more}.items():
         if name in visit.dimensions:
             query[WHERE + name] = value
     return f"/events?{urlencode(query)}"

@@ -28,12 +28,15 @@ _HEADERS: Final = {
     "cache-control": "no-store",
     "vary": "accept-encoding, cookie",
 }
+_BAD_ADDRESS: Final = 400
+_NOT_NOW: Final = 503
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 _TITLES: Final = {
     400: "This address is not valid",
     403: "This is not allowed",
-    404: "Nothing is here",
-    503: "The server is busy",
+    404: "This page does not exist",
+    413: "This is too large",
+    503: "This is not available now",
 }
 
 
@@ -50,9 +53,24 @@ def problem_page(request: Request, problem: HttpProblem) -> Response:
     context = {
         "title": _TITLES.get(problem.status, "This did not work"),
         "text": str(problem),
-        "back": request.url.path if problem.status == 400 else "/",
+        "links": _ways_on(request, problem.status),
     }
     return html(request, Page("problem.html", context, problem.status))
+
+
+def _ways_on(request: Request, status: int) -> list[tuple[str, str]]:
+    """Return the links of a page about a problem, the best first: label and address."""
+    home = ("Overview", "/")
+    path, query = request.url.path, request.url.query
+    if request.method == "POST":
+        ways = [("Back to the form", path)]
+    elif status == _BAD_ADDRESS and query:
+        ways = [("Show the page without these settings", path)]
+    elif status == _NOT_NOW:
+        ways = [("Try again", f"{path}?{query}" if query else path)]
+    else:
+        return [home]
+    return ways if path == "/" else [*ways, home]
 
 
 def static_file(request: Request) -> Response:

@@ -15,6 +15,7 @@ from outlay.server._http.export_routes import EXPORT_ROUTES
 from outlay.server._http.key_routes import KEY_ROUTES
 from outlay.server._http.openapi import document
 from outlay.server._http.ops_routes import OPS_ROUTES
+from outlay.server._http.reconciliation_routes import RECONCILIATION_ROUTES
 from outlay.server._http.retention_routes import RETENTION_ROUTES
 from outlay.server._http.revenue_routes import REVENUE_ROUTES
 from outlay.server._http.router import (
@@ -315,6 +316,7 @@ ROUTES: Final = (
     *KEY_ROUTES,
     *RETENTION_ROUTES,
     *REVENUE_ROUTES,
+    *RECONCILIATION_ROUTES,
     *CORRECTION_ROUTES,
     *BUDGET_ROUTES,
     *EXPORT_ROUTES,

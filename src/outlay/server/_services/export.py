@@ -16,6 +16,7 @@ from outlay.server._services.export_rows import (
     total_rows,
 )
 from outlay.server._services.focus import FOCUS_COLUMNS, FOCUS_DIMENSIONS, focus_rows
+from outlay.server._services.invoiced_costs import InvoicedCosts
 from outlay.server._storage.event_store import CursorError
 from outlay.server._wire.export_models import ExportDataset, ExportFormat
 from outlay.server._wire.problems import FieldError, invalid_fields
@@ -45,10 +46,18 @@ class ExportService:
     """Exports events and totals. Thread safety: any thread.
 
     Memory is bounded by the page, whatever the size of the export.
+
+    Args:
+        store: The store, for reading.
+        default_currency: The currency of events that name none.
+        now: The source of the time, in microseconds since 1970.
     """
 
-    def __init__(self, store: Views, now: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Views, default_currency: str, now: Callable[[], int]
+    ) -> None:
         self._store = store
+        self._default_currency = default_currency
         self._now = now
 
     def page(self, namespace: str, query: ExportQuery) -> ExportPage:
@@ -59,7 +68,7 @@ class ExportService:
         """
         try:
             with self._store.reading() as reader:
-                page = _rows(reader, namespace, query, self._now())
+                page = self._rows(reader, namespace, query)
         except CursorError as error:
             raise invalid_fields(
                 [FieldError("cursor", str(error), "INVALID_CURSOR")]
@@ -70,15 +79,15 @@ class ExportService:
             return ExportPage(_csv([*header, *page.rows]), page.cursor)
         return ExportPage(_json_lines(columns, page.rows), page.cursor)
 
-
-def _rows(reader: Reader, namespace: str, query: ExportQuery, now: int) -> RowPage:
-    if query.dataset is ExportDataset.EVENTS:
-        return event_page(reader, namespace, query)
-    if query.dataset is ExportDataset.FOCUS:
-        kind = TotalKind(focus_rows, FOCUS_DIMENSIONS)
-    else:
-        kind = TotalKind(total_rows, {})
-    return total_page(reader, namespace, query, kind, now)
+    def _rows(self, reader: Reader, namespace: str, query: ExportQuery) -> RowPage:
+        if query.dataset is ExportDataset.EVENTS:
+            return event_page(reader, namespace, query)
+        if query.dataset is ExportDataset.FOCUS:
+            invoiced = InvoicedCosts(reader, namespace, self._default_currency, query)
+            kind = TotalKind(focus_rows, FOCUS_DIMENSIONS, invoiced.split)
+        else:
+            kind = TotalKind(total_rows, {})
+        return total_page(reader, namespace, query, kind, self._now())
 
 
 def _csv(rows: Sequence[Row]) -> bytes:

@@ -65,6 +65,7 @@ class GroupTotal(NamedTuple):
         quantity: The net quantity.
         cost: The net cost.
         gross: The cost without corrections.
+        invoice: The id of the invoice that the cost was reconciled with, or ''.
     """
 
     metric: CompiledMetric
@@ -75,11 +76,21 @@ class GroupTotal(NamedTuple):
     quantity: Decimal
     cost: Decimal
     gross: Decimal
+    invoice: str = ""
 
     @property
     def corrections(self) -> Decimal:
         """The net cost minus the gross cost."""
         return add(self.cost, self.gross.copy_negate())
+
+
+Split: TypeAlias = Callable[
+    [CompiledMetric, int, "Iterator[GroupTotal]"], "Iterator[GroupTotal]"
+]
+"""A function that divides the totals of a metric on the day that starts at an instant.
+
+Their sums stay the same.
+"""
 
 
 class TotalKind(NamedTuple):
@@ -90,10 +101,12 @@ class TotalKind(NamedTuple):
         more_dimensions: The JSONPath of dimensions that rows need, by name. Of a metric
             without a dimension of this path, the events are read instead of the
             rollups, which is slow.
+        split: A function that divides the totals of a metric on a day, or None.
     """
 
     rows_of: Callable[[GroupTotal], Sequence[Row]]
     more_dimensions: Mapping[str, str]
+    split: Split | None = None
 
 
 EVENT_COLUMNS: Final = (
@@ -182,7 +195,10 @@ def total_page(
         if len(rows) >= query.limit:
             return RowPage(rows, f"{metric.cost.id}_{day}")
         source = _Source(reader, metric, query, kind.more_dimensions)
-        for total in _totals(source, day, is_corrected=is_corrected):
+        totals = _totals(source, day, is_corrected=is_corrected)
+        if kind.split is not None:
+            totals = kind.split(metric, day * DAY, totals)
+        for total in totals:
             rows += kind.rows_of(total)
     return RowPage(rows, None)
 

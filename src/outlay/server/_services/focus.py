@@ -4,8 +4,9 @@ FOCUS is the FinOps Open Cost and Usage Specification (focus.finops.org, version
 A row is the cost of one metric, customer and set of dimensions on one day. Corrections
 are rows of their own.
 
-``InvoiceId`` is null, because no charge belongs to an invoice before it is reconciled.
-So is ``ChargeClass``, because only a charge of an invoice can be a ``Correction``.
+``InvoiceId`` is null until a saved reconciliation matches the events of a row with an
+invoice (`invoiced_costs`). ``ChargeClass`` is null, because the validator's rules
+accept no row with ``Correction``.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ _OTHER: Final = ("Other", "Other (Other)")
 _REMEMBERED_DAYS: Final = 512
 _REMEMBERED_LABELS: Final = 4096
 _DEFAULT_STATUS: Final = {True: "reported", False: "manual"}
+_RECONCILED: Final = "reconciled"
 _UNKNOWN: Final = "unknown"
 _EVENTS_UNIT: Final = "Requests"
 
@@ -137,7 +139,7 @@ def _row(total: GroupTotal, amount: Decimal, *, is_usage: bool) -> Row:
         unit,
         text,
         text,
-        "",
+        total.invoice,
         provider,
         text,
         quantity,
@@ -148,8 +150,10 @@ def _row(total: GroupTotal, amount: Decimal, *, is_usage: bool) -> Row:
         cost.name,
         subcategory,
         f'{tags}"customer":{customer}}}',
+        _RECONCILED
+        if total.invoice
         # An event of another client than outlay's does not say it.
-        (is_usage and status) or _DEFAULT_STATUS[is_usage],
+        else (is_usage and status) or _DEFAULT_STATUS[is_usage],
         cost.id,
         total.customer,
     )

@@ -102,7 +102,8 @@ def export(
     services: QueryServices, namespace: str, query: ExportQuery, now: int
 ) -> ExportPage:
     """Return a page of an export, as of ``now`` in microseconds since 1970."""
-    return ExportService(services.views, lambda: now).page(namespace, query)
+    service = ExportService(services.views, services.default_currency, lambda: now)
+    return service.page(namespace, query)
 
 
 def unmatched(services: QueryServices, namespace: str, query: UnmatchedQuery) -> bytes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from outlay._reconcile import costs as reconcile_costs
 from outlay._reconcile.costs import (
-    Correction,
     CostReader,
     MetricPrice,
     NetAmounts,
@@ -16,18 +16,23 @@ from outlay.server._storage.page import ALL, Page
 from outlay.server._wire.response_models import from_microseconds, to_microseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from outlay._reconcile.joining import Reconciliation
     from outlay._reconcile.values import Cost
+    from outlay.server._records import Correction
     from outlay.server._storage.store import Reader, Views
 
 _PAGE: Final = 1000
-_PROVIDER_PATH: Final = "$.provider"
+PROVIDER_PATH: Final = "$.provider"
 
 
 def tracked_costs(
-    store: Views, namespace: str, default_currency: str, of: Reconciliation
+    store: Views,
+    namespace: str,
+    default_currency: str,
+    of: Reconciliation,
+    as_of: int | None = None,
 ) -> Iterator[Cost]:
     """Yield the costs that a reconciliation needs, from one consistent view.
 
@@ -36,6 +41,8 @@ def tracked_costs(
         namespace: The organization.
         default_currency: The currency of events that name none.
         of: The reconciliation, which has read its bill.
+        as_of: The last instant of receipt that counts, in microseconds since 1970. If
+            None, all events and corrections count.
 
     Raises:
         BillError: Neither the bill nor the caller names the provider.
@@ -44,15 +51,18 @@ def tracked_costs(
     where = EventFilter(
         start=to_microseconds(window.start),
         end=to_microseconds(window.end),
-        values={_PROVIDER_PATH: frozenset([of.provider])},
+        as_of=as_of,
+        values={PROVIDER_PATH: frozenset([of.provider])},
     )
     with store.reading() as reader:
-        metrics = {
-            cost.id: MetricPrice(cost.unit_cost, cost.currency)
-            for cost in reader.costs(namespace, None, ALL)[0]
-        }
-        net = NetAmounts(_corrections(reader, namespace), metrics, of.currency)
-        costs = CostReader(of.provider, of.currency, default_currency, net)
+        costs = cost_reader(
+            reader,
+            namespace,
+            of.provider,
+            of.currency,
+            default_currency=default_currency,
+            corrections=all_corrections(reader, namespace, as_of),
+        )
         cursor: str | None = None
         while True:
             page = reader.events(namespace, where, _PAGE, cursor)
@@ -71,19 +81,42 @@ def tracked_costs(
                 return
 
 
-def _corrections(reader: Reader, namespace: str) -> Iterator[Correction]:
+def cost_reader(
+    reader: Reader,
+    namespace: str,
+    provider: str,
+    currency: str,
+    *,
+    default_currency: str,
+    corrections: Iterable[Correction],
+) -> CostReader:
+    """Return a reader of the costs of one provider in one currency, net."""
+    metrics = {
+        cost.id: MetricPrice(cost.unit_cost, cost.currency)
+        for cost in reader.costs(namespace, None, ALL)[0]
+    }
+    net = NetAmounts(map(as_reconciled, corrections), metrics, currency)
+    return CostReader(provider, currency, default_currency, net)
+
+
+def as_reconciled(one: Correction) -> reconcile_costs.Correction:
+    """Return a correction in the form that reconciliations read."""
+    return reconcile_costs.Correction(
+        one.id, one.event_id, one.kind.value, one.delta, one.cost_id, one.reverts
+    )
+
+
+def all_corrections(
+    reader: Reader, namespace: str, as_of: int | None
+) -> list[Correction]:
+    """Return the corrections up to an instant, in microseconds since 1970, or all."""
+    corrections: list[Correction] = []
     offset = 0
     while True:
         found, number = reader.corrections(namespace, Page(_PAGE, offset))
-        for one in found:
-            yield Correction(
-                one.id,
-                one.event_id,
-                one.kind.value,
-                one.delta,
-                one.cost_id,
-                one.reverts,
-            )
+        corrections += [
+            one for one in found if as_of is None or one.created_at <= as_of
+        ]
         offset += len(found)
         if not found or offset >= number:
-            return
+            return corrections

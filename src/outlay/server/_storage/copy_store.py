@@ -73,14 +73,21 @@ RECORDS: Final[Mapping[str, tuple[str, ...]]] = {
         "webhook", "attempts", "created_at", "message_id", "message", "namespace",
         "budget",
     ),
+    "reconciliations": (
+        "id", "namespace", "invoice_id", "provider", "currency", "zone", "period",
+        "first_day", "last_day", "as_of", "saved_by", "saved_at", "bill", "tracked",
+        "reconciled",
+    ),
+    "reconciliation_matches": ("reconciliation", "digest"),
 }  # fmt: skip
 """The columns of each kind of record. A kind comes after those that it refers to.
 
-An entry names its correction by id, and a message its webhook. A line of revenue names
-its import by id, and the line that it replaces by its place in the list, from 1.
+An entry names its correction by id, a message its webhook, and a match its
+reconciliation. A line of revenue names its import by id, and the line that it replaces
+by its place in the list, from 1.
 ``permissions``, ``metadata``, ``group_by``, ``billable``, ``dimensions``,
-``thresholds`` and ``old_secrets`` are JSON. Imports that were never completed are left
-out.
+``thresholds`` and ``old_secrets`` are JSON. Imports and reconciliations that were never
+completed are left out.
 """
 
 

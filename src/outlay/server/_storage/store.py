@@ -16,6 +16,10 @@ from outlay.server._storage.correction_store import (
     CorrectionWriter,
 )
 from outlay.server._storage.event_store import EventReader
+from outlay.server._storage.reconciliation_store import (
+    ReconciliationReader,
+    ReconciliationWriter,
+)
 from outlay.server._storage.revenue_store import RevenueReader, RevenueWriter
 
 if TYPE_CHECKING:
@@ -64,7 +68,14 @@ class Moving(NamedTuple):
     problem: str | None
 
 
-class Reader(EventReader, RevenueReader, CorrectionReader, BudgetReader, Protocol):
+class Reader(
+    EventReader,
+    RevenueReader,
+    CorrectionReader,
+    BudgetReader,
+    ReconciliationReader,
+    Protocol,
+):
     """One consistent view of the store, for the thread that opened it."""
 
     def cost(self, namespace: str, cost_id: str) -> CostMetric | None:
@@ -240,7 +251,14 @@ def keep_all(_: Sequence[CostMetric]) -> Iterable[str]:
     return ()
 
 
-class Store(Views, RevenueWriter, CorrectionWriter, BudgetWriter, Protocol):
+class Store(
+    Views,
+    RevenueWriter,
+    CorrectionWriter,
+    BudgetWriter,
+    ReconciliationWriter,
+    Protocol,
+):
     """Stores events, costs, products and keys.
 
     Each method is one step: it happens as a whole or not at all, and no other write

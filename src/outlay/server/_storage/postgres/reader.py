@@ -20,6 +20,7 @@ from outlay.server._storage.sql.catalog import SqlCatalogReader
 from outlay.server._storage.sql.corrections import SqlCorrectionReader
 from outlay.server._storage.sql.deleted_events import deleted_before, events_deleted
 from outlay.server._storage.sql.events import READING_COLUMNS
+from outlay.server._storage.sql.reconciliations import SqlReconciliationReader
 from outlay.server._storage.sql.revenue import SqlRevenueReader
 from outlay.server._storage.store import NO_FILTER
 from outlay.server._wire.request_models import Window
@@ -43,6 +44,7 @@ _OF_PERIOD: Final = (
 class PostgresReader(
     SqlCatalogReader,
     SqlRevenueReader,
+    SqlReconciliationReader,
     PostgresEventReader,
     SqlCorrectionReader,
     SqlBudgetReader,

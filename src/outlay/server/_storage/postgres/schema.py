@@ -15,7 +15,13 @@ from outlay.server._errors import DatabaseError, NewerDatabaseError
 from outlay.server._logs import UPDATE_LOGGER
 from outlay.server._storage.postgres import connecting
 from outlay.server._storage.postgres.locks import Lock, Locks
-from outlay.server._storage.sql import budgets, corrections, ended_tokens, revenue
+from outlay.server._storage.sql import (
+    budgets,
+    corrections,
+    ended_tokens,
+    reconciliations,
+    revenue,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -268,6 +274,7 @@ MIGRATIONS: Final = (
     );
     """
     ),
+    _postgres(reconciliations.TABLES),
 )
 
 

@@ -66,6 +66,7 @@ from outlay.server._storage.sql.deleted_events import (
     set_retention,
 )
 from outlay.server._storage.sql.keys import SqlKeyWriter
+from outlay.server._storage.sql.reconciliations import SqlReconciliationWriter
 from outlay.server._storage.sql.revenue import SqlRevenueWriter
 from outlay.server._storage.store import keep_all
 
@@ -152,7 +153,11 @@ def _retried(
 
 
 class PostgresStore(
-    SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter, SqlKeyWriter
+    SqlRevenueWriter,
+    SqlCorrectionWriter,
+    SqlBudgetWriter,
+    SqlReconciliationWriter,
+    SqlKeyWriter,
 ):
     """Stores everything in one schema of a PostgreSQL database.
 
@@ -639,6 +644,8 @@ class PostgresStore(
     put_customers = _retried(SqlRevenueWriter.put_customers)
     correct = _retried(SqlCorrectionWriter.correct)
     close_period = _retried(SqlCorrectionWriter.close_period)
+    begin_reconciliation = _retried(SqlReconciliationWriter.begin_reconciliation)
+    add_matches = _retried(SqlReconciliationWriter.add_matches)
     add_key = _retried(SqlKeyWriter.add_key)
     add_first_key = _retried(SqlKeyWriter.add_first_key)
     revoke_key = _retried(SqlKeyWriter.revoke_key)

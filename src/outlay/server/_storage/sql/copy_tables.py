@@ -19,6 +19,7 @@ _LINES: Final = (
     "(SELECT *, row_number() OVER (ORDER BY number) AS place FROM revenue_lines"  # noqa: S608 - a constant
     f" WHERE import IN ({_COMPLETE}))"
 )
+_SAVED: Final = "SELECT number FROM reconciliations WHERE saved_at IS NOT NULL"
 
 # What differs from "the columns of the table of this name, in order of insertion".
 _EXPRESSIONS: Final = {
@@ -27,6 +28,10 @@ _EXPRESSIONS: Final = {
     ),
     ("webhook_messages", "webhook"): (
         "(SELECT id FROM webhooks WHERE number = webhook_messages.webhook)"
+    ),
+    ("reconciliation_matches", "reconciliation"): (
+        "(SELECT id FROM reconciliations"
+        " WHERE number = reconciliation_matches.reconciliation)"
     ),
     ("revenue_lines", "import"): (
         "(SELECT id FROM revenue_imports WHERE number = l.import)"
@@ -51,6 +56,11 @@ _SOURCES: Final = {
         "revenue_imports WHERE completed_at IS NOT NULL ORDER BY number"
     ),
     "revenue_lines": f"{_LINES} AS l ORDER BY number",
+    "reconciliations": "reconciliations WHERE saved_at IS NOT NULL ORDER BY number",
+    "reconciliation_matches": (
+        f"reconciliation_matches WHERE reconciliation IN ({_SAVED})"
+        " ORDER BY reconciliation_matches.reconciliation, digest"
+    ),
 }
 
 # The values that are no column of a record, by table. A line's number is its place,
@@ -65,6 +75,9 @@ _VALUES: Final = {
     ),
     ("webhook_messages", "webhook"): (
         "(SELECT number FROM webhooks WHERE id = :webhook AND namespace = :namespace)"
+    ),
+    ("reconciliation_matches", "reconciliation"): (
+        "(SELECT number FROM reconciliations WHERE id = :reconciliation)"
     ),
     ("revenue_lines", "import"): (
         "(SELECT number FROM revenue_imports"

@@ -26,6 +26,7 @@ from outlay.server._storage.sql.catalog import SqlCatalogReader
 from outlay.server._storage.sql.corrections import SqlCorrectionReader
 from outlay.server._storage.sql.deleted_events import deleted_before, events_deleted
 from outlay.server._storage.sql.events import READING_COLUMNS
+from outlay.server._storage.sql.reconciliations import SqlReconciliationReader
 from outlay.server._storage.sql.revenue import SqlRevenueReader
 from outlay.server._storage.sqlite.copy_tables import SqliteCopyReader
 from outlay.server._storage.sqlite.event_table import SqliteEventReader
@@ -61,6 +62,7 @@ _LONGEST_MONTH: Final = 31 * 24 * MICROSECONDS_PER_HOUR
 class SqliteReader(
     SqlCatalogReader,
     SqlRevenueReader,
+    SqlReconciliationReader,
     SqliteEventReader,
     SqlCorrectionReader,
     SqlBudgetReader,

@@ -14,7 +14,13 @@ from outlay.server._errors import (
     NewerDatabaseError,
 )
 from outlay.server._logs import UPDATE_LOGGER
-from outlay.server._storage.sql import budgets, corrections, ended_tokens, revenue
+from outlay.server._storage.sql import (
+    budgets,
+    corrections,
+    ended_tokens,
+    reconciliations,
+    revenue,
+)
 from outlay.server._storage.sqlite import erasing, retention, rollups
 from outlay.server._storage.sqlite.file_lock import private_opener
 from outlay.server._storage.sqlite.view_connection import ViewConnection
@@ -213,6 +219,7 @@ _MIGRATIONS: Final = (
     CREATE TRIGGER access_of_ended_token AFTER INSERT ON ended_tokens
     BEGIN UPDATE progress SET access_version = access_version + 1; END;
     """,
+    reconciliations.TABLES,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

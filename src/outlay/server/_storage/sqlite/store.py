@@ -21,6 +21,7 @@ from outlay.server._storage.sql.budgets import SqlBudgetWriter
 from outlay.server._storage.sql.catalog import insert_product
 from outlay.server._storage.sql.corrections import SqlCorrectionWriter
 from outlay.server._storage.sql.keys import SqlKeyWriter
+from outlay.server._storage.sql.reconciliations import SqlReconciliationWriter
 from outlay.server._storage.sql.revenue import SqlRevenueWriter
 from outlay.server._storage.sqlite import copy_tables
 from outlay.server._storage.sqlite import schema as _schema
@@ -59,7 +60,13 @@ _INSERT_EVENT: Final = (
 )
 
 
-class SqliteStore(SqlRevenueWriter, SqlCorrectionWriter, SqlBudgetWriter, SqlKeyWriter):
+class SqliteStore(
+    SqlRevenueWriter,
+    SqlCorrectionWriter,
+    SqlBudgetWriter,
+    SqlReconciliationWriter,
+    SqlKeyWriter,
+):
     """Stores everything in one SQLite file.
 
     Thread safety: as `_storage.store.Store`. Another process may read the file. A

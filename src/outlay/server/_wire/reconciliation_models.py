@@ -1,0 +1,124 @@
+"""Define the bodies and responses of saved reconciliations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence  # noqa: TC003 - pydantic reads it
+from datetime import date
+from typing import Annotated, Final, Literal, Self, TypeAlias
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from outlay.server._wire.request_models import Currency, RequestModel, Text
+from outlay.server._wire.response_models import Pagination, ResponseModel
+from outlay.server._wire.revenue_models import Money  # noqa: TC001
+
+MAX_MATCHES: Final = 10_000
+"""The most matches of one request."""
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError):
+        raise ValueError("name a time zone of the IANA database") from None
+    return name
+
+
+def _real_day(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+Digest: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+Day: TypeAlias = Annotated[
+    str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_real_day)
+]
+InvoiceId: TypeAlias = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)
+]
+
+
+# Requests.
+
+
+class ReconciliationBody(RequestModel):
+    """A reconciliation to save: an invoice, and the days that it covers.
+
+    ``first`` and ``last`` are days in ``timezone``, and both count.
+    """
+
+    invoice_id: InvoiceId
+    provider: Text
+    currency: Currency
+    timezone: Annotated[Text, AfterValidator(_known_zone)] = "UTC"
+    period: Literal["day", "month"] = "day"
+    first: Day
+    last: Day
+
+    @model_validator(mode="after")
+    def _runs_forward(self) -> Self:
+        if self.first > self.last:
+            raise ValueError("'first' must not be after 'last'")
+        return self
+
+
+class TotalsBody(RequestModel):
+    """The sums of a finished reconciliation."""
+
+    bill: Money
+    tracked: Money
+    reconciled: Money
+
+
+class MatchesBody(RequestModel):
+    """Matches of a reconciliation, as digests of 32 hexadecimal digits.
+
+    The last request has the totals. From then on the reconciliation counts.
+    """
+
+    matches: Annotated[Sequence[Digest], Field(max_length=MAX_MATCHES)]
+    totals: TotalsBody | None = None
+
+
+# Responses.
+
+
+class ReconciliationTotals(ResponseModel):
+    """The sums of a reconciliation. ``reconciled`` is the tracked costs that match."""
+
+    bill: str
+    tracked: str
+    reconciled: str
+
+
+class ReconciliationResponse(ResponseModel, tag_field="object", tag="reconciliation"):
+    """A reconciliation with an invoice.
+
+    Attributes:
+        as_of: The last instant of receipt whose events and corrections count.
+        saved_at: The time from which it counts. Absent before.
+        totals: The sums. Absent before.
+        replaces: The ids of earlier ones with days that this one covers.
+    """
+
+    id: str
+    invoice_id: str
+    provider: str
+    currency: str
+    timezone: str
+    period: str
+    first: str
+    last: str
+    as_of: str
+    saved_by: str
+    saved_at: str | None = None
+    totals: ReconciliationTotals | None = None
+    replaces: Sequence[str] = ()
+
+
+class ReconciliationList(ResponseModel, tag_field="object", tag="list"):
+    """A page of the reconciliations that count. The last saved is the first."""
+
+    data: Sequence[ReconciliationResponse]
+    pagination: Pagination

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic reads it
 from decimal import Decimal
 from typing import Annotated, Final, TypeAlias
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +24,7 @@ from outlay.server._wire.request_models import (
     RequestModel,
     Text,
     exact_number,
+    known_zone,
 )
 from outlay.server._wire.response_models import Pagination, ReportPeriod, ResponseModel
 
@@ -38,14 +38,6 @@ BUDGET_ID: Final = r"^[a-zA-Z0-9_.-]{1,64}$"
 """The form of a budget's id, which is a part of paths."""
 
 _MAX_URL_CHARS: Final = 2000
-
-
-def _known_zone(name: str) -> str:
-    if name not in available_timezones():
-        raise ValueError(
-            "must be the IANA name of a time zone, such as Europe/Berlin or UTC"
-        )
-    return str(ZoneInfo(name))
 
 
 def _other_than_customer(name: str) -> str:
@@ -97,7 +89,7 @@ class BudgetBody(RequestModel):
     limit: Limit
     currency: Currency
     period: Annotated[BudgetPeriod, BeforeValidator(_lower)] = BudgetPeriod.MONTH
-    time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    time_zone: Annotated[str, AfterValidator(known_zone)] = "UTC"
     customer_id: Text | None = None
     dimensions: Annotated[
         Mapping[

@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence  # noqa: TC003 - pydantic reads it
 from datetime import date
 from typing import Annotated, Final, Literal, Self, TypeAlias
-from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from outlay.server._wire.request_models import Currency, RequestModel, Text
+from outlay.server._wire.request_models import (
+    Currency,
+    RequestModel,
+    Text,
+    known_zone,
+)
 from outlay.server._wire.response_models import Pagination, ResponseModel
 from outlay.server._wire.revenue_models import Money  # noqa: TC001
 
 MAX_MATCHES: Final = 10_000
 """The most matches of one request."""
-
-
-def _known_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError):
-        raise ValueError("name a time zone of the IANA database") from None
-    return name
 
 
 def _real_day(text: str) -> str:
@@ -51,7 +47,7 @@ class ReconciliationBody(RequestModel):
     invoice_id: InvoiceId
     provider: Text
     currency: Currency
-    timezone: Annotated[Text, AfterValidator(_known_zone)] = "UTC"
+    timezone: Annotated[Text, AfterValidator(known_zone)] = "UTC"
     period: Literal["day", "month"] = "day"
     first: Day
     last: Day

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
+from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 from pydantic import (
@@ -139,6 +140,19 @@ Instant: TypeAlias = Annotated[
     BeforeValidator(_instant),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
+
+
+def known_zone(name: str) -> str:
+    """Return the IANA name of a time zone as it is.
+
+    Raises:
+        ValueError: There is no such time zone.
+    """
+    if name not in available_timezones():
+        raise ValueError(
+            "must be the IANA name of a time zone, such as Europe/Berlin or UTC"
+        )
+    return str(ZoneInfo(name))
 
 
 class RequestModel(BaseModel):

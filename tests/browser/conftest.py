@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 CHROMIUM: Final = ("chromium", "chromium-browser", "google-chrome")
 """The names of the program. Debian's package is ``chromium``."""
 
+_DEADLINE_MS: Final = 60_000
+"""The limit of each step of a page. A machine with other work needs over 20 s."""
+
 
 class Visit(Protocol):
     """Opens a browser window, signed in unless asked otherwise."""
@@ -79,6 +82,7 @@ def cookies(server: BackgroundServer, chromium: Browser) -> Any:  # noqa: ANN401
     """The cookies of a person who signed in through the form."""
     context = chromium.new_context()
     page = context.new_page()
+    page.set_default_timeout(_DEADLINE_MS)
     page.goto(server.url)
     page.get_by_label("API key").fill(API_KEY)
     page.get_by_role("button", name="Sign in").click()
@@ -116,7 +120,7 @@ def visit(server: BackgroundServer, chromium: Browser, cookies: Any) -> Visit:  
 def _listening(context: BrowserContext, tell: Callable[[str], None]) -> Page:
     """Return a page that reports its errors, violations of the policy included."""
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(_DEADLINE_MS)
     page.on("console", lambda message: tell(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: tell(f"error: {error}"))
     page.on("requestfailed", lambda request: _tell_of_failure(request, tell))

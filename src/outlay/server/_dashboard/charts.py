@@ -194,17 +194,17 @@ def sparkline(values: Sequence[Decimal | None], *, unfinished: bool) -> Sparklin
         return Sparkline("", "", "")
     low, high = min(0.0, *known), max(0.0, *known)
     scale = (SPARK_HEIGHT - 2 * _SPARK_PAD) / (high - low or 1.0)
-    points: list[tuple[str, str] | None] = [
-        None if height is None else (x, _short(_SPARK_PAD + (high - height) * scale))
+    zero = _SPARK_PAD + high * scale
+    points = [
+        None if height is None else f"{x} {_short(zero - height * scale)}"
         for x, height in zip(_spark_places(len(values)), heights, strict=True)
     ]
     last = max(index for index, point in enumerate(points) if point is not None)
     end = last if unfinished and last else last + 1
-    floor = _short(_SPARK_PAD + high * scale)
     pale = ""
     if end == last and points[last - 1] is not None:
         pale = _line([points[last - 1], points[last]])
-    return Sparkline(_line(points[:end]), pale, _areas(points[:end], floor))
+    return Sparkline(_line(points[:end]), pale, _areas(points[:end], _short(zero)))
 
 
 @lru_cache(maxsize=8)
@@ -214,30 +214,30 @@ def _spark_places(number: int) -> list[str]:
     return [_short(2 + step * index) for index in range(number)]
 
 
-def _line(points: Sequence[tuple[str, str] | None]) -> str:
+def _line(points: Sequence[str | None]) -> str:
     """Return a path through ``points``. A point without neighbours is a short dash."""
-    parts = []
-    for run in _runs(points):
-        if len(run) == 1:
-            [(x, y)] = run
-            parts.append(f"M{x} {y}h.01")
-        else:
-            parts.append("M" + "L".join(f"{x} {y}" for x, y in run))
-    return "".join(parts)
-
-
-def _areas(points: Sequence[tuple[str, str] | None], floor: str) -> str:
     return "".join(
-        f"M{run[0][0]} {floor}L"
-        + "L".join(f"{x} {y}" for x, y in run)
-        + f"L{run[-1][0]} {floor}Z"
+        f"M{run[0]}h.01" if len(run) == 1 else "M" + "L".join(run)
+        for run in _runs(points)
+    )
+
+
+def _areas(points: Sequence[str | None], floor: str) -> str:
+    return "".join(
+        f"M{_place(run[0])} {floor}L{'L'.join(run)}L{_place(run[-1])} {floor}Z"
         for run in _runs(points)
         if len(run) > 1
     )
 
 
-def _runs(points: Sequence[tuple[str, str] | None]) -> list[list[tuple[str, str]]]:
-    runs: list[list[tuple[str, str]]] = [[]]
+def _place(point: str) -> str:
+    x, _, _ = point.partition(" ")
+    return x
+
+
+def _runs(points: Sequence[str | None]) -> list[list[str]]:
+    """Return the points between gaps, each as ``x y``."""
+    runs: list[list[str]] = [[]]
     for point in points:
         if point is None:
             runs.append([])

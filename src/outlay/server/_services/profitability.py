@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
+from decimal import Decimal
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
         Mapping,
         Sequence,
     )
-    from decimal import Decimal
 
     from outlay.server._metering.metric import Contribution
     from outlay.server._records import CostMetric, Rate, RevenueLine
@@ -245,8 +245,11 @@ class _Comparison:
         compiled = [(cost, compile_metric(cost)) for cost in costs]
         self._metrics = [metric for _, metric in compiled if metric is not None]
         self._idle = [cost for cost, metric in compiled if metric is None]
-        self._lines = self._revenue(query.start, query.end)
-        self._prior_lines = self._revenue(*query.prior_period)
+        prior = query.prior_period
+        # Read once, because a line may be in both periods.
+        lines = self._revenue(prior.start, query.end)
+        self._lines = _overlapping(lines, query.start, query.end)
+        self._prior_lines = _overlapping(lines, *prior)
         self._excluded: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
         currency = query.currency or self._only_currency() or default_currency
         rates = reader.rates(namespace, as_of=query.as_of)
@@ -421,9 +424,12 @@ class _Comparison:
         else:
             # Its amounts of several periods cannot be added.
             periods = [self._converter.period_at_end(currency, start, end)]
+        # Amounts in another currency are added first. A sum of 0 needs no rate.
+        is_plain_sum = (
+            metric.aggregation in _ADDITIVE and currency == self._converter.currency
+        )
         for period in periods:
-            accumulators: dict[K, Accumulator] = {}
-            for one in self._reader.contributions(
+            found = self._reader.contributions(
                 metric,
                 period.start,
                 period.end,
@@ -432,20 +438,16 @@ class _Comparison:
                 window=window,
                 gross=gross,
                 as_of=self._query.as_of,
-            ):
-                key = key_of(one)
-                accumulator = accumulators.get(key)
-                if accumulator is None:
-                    accumulator = accumulators[key] = metric.new_accumulator()
-                accumulator.add(one)
+            )
             counts = self._excluded[metric.cost.id]
-            for key, accumulator in accumulators.items():
-                counts[0] += accumulator.skipped - accumulator.other_currency
-                counts[1] += accumulator.other_currency
-                quantity = accumulator.result()
-                cost = ZERO
-                if quantity is not None:
-                    cost = quantity if unit_cost == 1 else multiply(quantity, unit_cost)
+            for key, part, quantity in (
+                _added(metric, found, key_of)
+                if is_plain_sum
+                else _combined(metric, found, key_of)
+            ):
+                counts[0] += part.skipped - part.other_currency
+                counts[1] += part.other_currency
+                cost = quantity if unit_cost == 1 else multiply(quantity, unit_cost)
                 yield key, self._converter.convert(cost, period)
 
     def _share(self, line: RevenueLine, start: int, end: int) -> Decimal:
@@ -594,6 +596,36 @@ class _Comparison:
         return warnings
 
 
+def _added(
+    metric: CompiledMetric,
+    contributions: Iterable[Contribution],
+    key_of: Callable[[Contribution], K],
+) -> Iterator[tuple[K, Contribution, Decimal]]:
+    """Yield each part of an additive quantity. A key may repeat."""
+    is_count = metric.aggregation is Aggregation.COUNT
+    for one in contributions:
+        value = Decimal(one.events) if is_count else one.value
+        yield key_of(one), one, value if isinstance(value, Decimal) else ZERO
+
+
+def _combined(
+    metric: CompiledMetric,
+    contributions: Iterable[Contribution],
+    key_of: Callable[[Contribution], K],
+) -> Iterator[tuple[K, Accumulator, Decimal]]:
+    """Yield the quantity of each key, combined from all of its contributions."""
+    accumulators: dict[K, Accumulator] = {}
+    for one in contributions:
+        key = key_of(one)
+        accumulator = accumulators.get(key)
+        if accumulator is None:
+            accumulator = accumulators[key] = metric.new_accumulator()
+        accumulator.add(one)
+    for key, accumulator in accumulators.items():
+        quantity = accumulator.result()
+        yield key, accumulator, ZERO if quantity is None else quantity
+
+
 # Many customers pay the same price, and a page asks for the same part of each.
 @lru_cache(maxsize=4096)
 def _earned_between(
@@ -617,6 +649,13 @@ def _earned_between(
 def _earned(amount: Decimal, first: int, last: int, at: int) -> Decimal:
     """Return the part of an amount that is earned before ``at``."""
     return amount if at >= last else proportion(amount, at - first, last - first)
+
+
+def _overlapping(
+    lines: Iterable[RevenueLine], start: int, end: int
+) -> list[RevenueLine]:
+    """Return the lines whose period has a part of ``start <= t < end``."""
+    return [line for line in lines if line.end > start and line.start < end]
 
 
 def _sum(margins: Iterable[Margin]) -> Margin:

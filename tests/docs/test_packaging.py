@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT: Final = Path(__file__).parents[2]
-MOST_BYTES: Final = 1_100_000
-"""The limit of the wheel's files. Functions of AWS Lambda download them at a start."""
+MOST_BYTES: Final = 1_150_000
+"""The limit of the wheel's files. Functions of AWS Lambda download them at a start.
+
+The server is 43 % of it. Each file takes some 220 bytes beside its content."""
 
 
 def test_the_wheel_stays_small() -> None:

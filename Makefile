@@ -57,9 +57,11 @@ test: $(VENV)/.test-providers programs  ## run the tests
 coverage: $(VENV)/.test-providers programs  ## run the parallel tests, and check branch coverage
 	$(PYTEST) $(PARALLEL) -m 'not serial and not slow' --cov --cov-report=term
 
-stores: $(VENV)/.test programs  ## run the tests of the server over PostgreSQL
+stores: $(VENV)/.test programs  ## run the tests of the server over PostgreSQL and ClickHouse
 	OUTLAY_TEST_STORES=1 $(PYTEST) $(PARALLEL) -k postgres tests/contract/store \
 		tests/integration/test_server_http.py tests/integration/test_server_report.py
+	OUTLAY_TEST_STORES=1 $(PYTEST) $(PARALLEL) -k history tests/contract/store \
+		tests/integration/test_server_http.py
 
 programs:  ## install the programs that tests need: Chromium, PostgreSQL, Redis
 	@sh scripts/install_programs.sh

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from outlay.server._storage.store import Store
 
 DAY = 24 * HOUR
+_FEW_EVENTS = 7
+_SMALL_STEPS = 40
+"""So many steps move few events each. A day of thousands would take minutes so."""
 
 
 class MovingStore(HistoryStore):
@@ -28,19 +31,26 @@ class MovingStore(HistoryStore):
 
     def __init__(self, url: str, clickhouse_url: str) -> None:
         super().__init__(url, clickhouse_url, dedupe_window=DEDUPE_WINDOW)
-        self._test_mover = HistoryMover(
-            url, clickhouse_url, DEDUPE_WINDOW, slice_events=7, longest_read=0
-        )
+        self._movers = [
+            HistoryMover(
+                url, clickhouse_url, DEDUPE_WINDOW, slice_events=count, longest_read=0
+            )
+            for count in (_FEW_EVENTS, 100 * _FEW_EVENTS)
+        ]
+        self._steps = 0
 
     def do_background_work(self, now: int) -> bool:
         """Do the store's own work first, and then move days."""
         if super().do_background_work(now):
             return True
-        return self._test_mover.step(now + DEDUPE_WINDOW + 2 * DAY)
+        self._steps += 1
+        mover = self._movers[self._steps > _SMALL_STEPS]
+        return mover.step(now + DEDUPE_WINDOW + 2 * DAY)
 
     def close(self) -> None:
         """Close all connections."""
-        self._test_mover.close()
+        for mover in self._movers:
+            mover.close()
         super().close()
 
 

@@ -1,4 +1,4 @@
-"""The routes that read single events, an extension of the contract."""
+"""The routes that read single events, and what no metric counts: an extension."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from outlay.server._http.router import EVENTS_PATH, Request, Response, Route
 from outlay.server._services import query_services
-from outlay.server._wire.event_models import EventDetail, EventPageResponse, EventQuery
+from outlay.server._wire.event_models import (
+    EventDetail,
+    EventPageResponse,
+    EventQuery,
+    UnmatchedList,
+    UnmatchedQuery,
+)
 
 if TYPE_CHECKING:
     from outlay.server._core import ServerCore
@@ -40,6 +46,16 @@ async def get_event(core: ServerCore, request: Request) -> Response:
     return Response(200, body)
 
 
+async def list_unmatched(core: ServerCore, request: Request) -> Response:
+    """List the event types of a period that no cost metric counts."""
+    query = request.query(UnmatchedQuery)
+
+    body = await core.queries.run(
+        request.disconnected, query_services.unmatched, request.key.namespace, query
+    )
+    return Response(200, body)
+
+
 EVENT_ROUTES: Final = (
     Route(
         "GET",
@@ -60,6 +76,17 @@ EVENT_ROUTES: Final = (
         200,
         EventDetail,
         errors=(404, 503),
+        is_extension=True,
+    ),
+    Route(
+        "GET",
+        "/v0/unmatchedEvents",
+        list_unmatched,
+        "costs:read",
+        200,
+        UnmatchedList,
+        query=UnmatchedQuery,
+        errors=(400,),
         is_extension=True,
     ),
 )

@@ -27,7 +27,6 @@ from outlay.server._http.router import (
     prefers_minimal,
     warning_header,
 )
-from outlay.server._http.unmatched_routes import UNMATCHED_ROUTES
 from outlay.server._services import query_services
 from outlay.server._wire.problems import UNPARKS
 from outlay.server._wire.request_models import (
@@ -320,7 +319,6 @@ ROUTES: Final = (
     *CORRECTION_ROUTES,
     *BUDGET_ROUTES,
     *EXPORT_ROUTES,
-    *UNMATCHED_ROUTES,
     *OPS_ROUTES,
     Route("GET", "/openapi.json", describe, None, 200),
 )

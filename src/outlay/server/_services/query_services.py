@@ -18,18 +18,21 @@ from outlay.server._services.meters import MeterService
 from outlay.server._services.profitability import ProfitabilityService
 from outlay.server._services.report import ReportService
 from outlay.server._services.summary import SummaryService
+from outlay.server._wire.event_models import UnmatchedList, UnmatchedType
 from outlay.server._wire.response_models import encode
-from outlay.server._wire.unmatched_models import UnmatchedList, UnmatchedType
 
 if TYPE_CHECKING:
     from outlay.server._records import ApiKey
     from outlay.server._storage.store import Views
     from outlay.server._wire.billable_models import MeterQuery
-    from outlay.server._wire.event_models import EventQuery, MeterEventQuery
+    from outlay.server._wire.event_models import (
+        EventQuery,
+        MeterEventQuery,
+        UnmatchedQuery,
+    )
     from outlay.server._wire.export_models import ExportQuery
     from outlay.server._wire.request_models import ReportQuery, SummaryQuery
     from outlay.server._wire.revenue_models import ProfitabilityQuery
-    from outlay.server._wire.unmatched_models import UnmatchedQuery
 
 
 class QueryServices:

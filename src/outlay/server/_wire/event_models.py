@@ -160,3 +160,22 @@ class MeterEventList(ResponseModel, tag_field="object", tag="list"):
     billable_metric_id: str
     events: list[MeterEvent]
     pagination: Pagination
+
+
+class UnmatchedQuery(PeriodQuery):
+    """The period, ``from <= time < to``."""
+
+    as_of: Instant | None = None
+
+
+class UnmatchedType(ResponseModel):
+    """An event type without a cost metric, and its events in the period."""
+
+    event_type: str
+    events: int
+
+
+class UnmatchedList(ResponseModel, tag_field="object", tag="list"):
+    """The event types without a cost metric."""
+
+    data: list[UnmatchedType]

@@ -44,7 +44,7 @@ from outlay._reconcile.documents import (
 )
 from outlay._reconcile.joining import Reconciliation
 from outlay._reconcile.reading import BillOptions, open_bill
-from outlay._reconcile.values import BillError, subtract
+from outlay._reconcile.values import BillError, subtract, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -327,6 +327,9 @@ def _save(
         f"Saved as {saved.id}: of {totals['tracked']} {result.currency} tracked, "
         f"{totals['reconciled']} is reconciled with the invoice {saved.invoice_id}."
     )
+    matched = total(row.ours for row in result.rows if row.is_match)
+    if matched != reconciliation.reconciled:
+        sentence += " The other matched costs share a day and model with differences."
     if not saved.replaces:
         return [sentence]
     names = ", ".join(

@@ -19,7 +19,7 @@ from outlay._reconcile.documents import (
 )
 from outlay._reconcile.joining import Reconciliation
 from outlay._reconcile.reading import BillOptions, open_bill
-from outlay._reconcile.values import BillError, Category, subtract
+from outlay._reconcile.values import BillError, Category, subtract, total
 from outlay._tables.csv_table import TableError
 from outlay.server._dashboard.amounts import amount, count, tail_class
 from outlay.server._dashboard.pages import Kpi, Message, Page, frame
@@ -161,10 +161,13 @@ class _Saving:
             f"{one.invoice_id} ({one.first} to {one.last})"
             for one in self._service.replaced_by(saved)
         ]
-        replaced = f" It counts instead of {', '.join(earlier)}." if earlier else ""
+        more = f" It counts instead of {', '.join(earlier)}." if earlier else ""
+        matched = total(row.ours for row in result.rows if row.is_match)
+        if matched != found.reconciled:
+            more += " The other matched costs share a day and model with differences."
         text = (
             f"Saved: {amount(found.reconciled).text} {result.currency} is reconciled "
-            f"with the invoice {saved.invoice_id}.{replaced}"
+            f"with the invoice {saved.invoice_id}.{more}"
         )
         return [Message("good", text)]
 

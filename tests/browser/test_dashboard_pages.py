@@ -69,13 +69,30 @@ def test_every_page_is_accessible_and_fits(
         assert overflow(page) <= 0
 
 
-def test_budgets_fit_a_phone_without_scrolling_sideways(visit: Visit) -> None:
-    """Neither the page nor its tables: the amounts move below the names."""
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/?{MONTH}",
+        f"/customers?{MONTH}",
+        f"/cost-metrics?{MONTH}",
+        f"/data-health?{MONTH}",
+        "/budgets",
+        "/api-keys",
+    ],
+)
+def test_nothing_scrolls_sideways_on_a_phone(visit: Visit, path: str) -> None:
+    """Neither menus and choices, nor tables: their rows name what columns had."""
+    with visit(viewport=PHONE) as page:
+        page.goto(path)
+        too_wide = "[...document.querySelectorAll('.scroll, .seg, .nav')]"
+        too_wide += ".filter(one => one.scrollWidth > one.clientWidth)"
+        assert page.evaluate(f"{too_wide}.map(one => one.innerText)") == []
+
+
+def test_a_budget_is_edited_on_a_phone(visit: Visit) -> None:
+    """The amounts and the links are below the names."""
     with visit(viewport=PHONE) as page:
         page.goto("/budgets")
-        widths = "[...document.querySelectorAll('.scroll')]"
-        widths += ".map(one => one.scrollWidth - one.clientWidth)"
-        assert page.evaluate(widths) == [0, 0]
         row = page.get_by_role("row", name=re.compile("^Acme GmbH"))
         assert "of 45.50 USD" in row.inner_text()
         row.get_by_role("link", name="Edit Acme GmbH").click()
@@ -83,7 +100,7 @@ def test_budgets_fit_a_phone_without_scrolling_sideways(visit: Visit) -> None:
 
 
 def test_the_current_page_is_in_sight_in_the_menu_of_a_phone(visit: Visit) -> None:
-    """The menu is wider than a phone, and the last page is at its end."""
+    """The menu has several rows, and the last page is at its end."""
     with visit(viewport=PHONE) as page:
         page.goto("/api-keys")
         box = page.locator(".nav [aria-current]").bounding_box()
@@ -99,6 +116,19 @@ def test_the_sign_in_page_is_accessible(visit: Visit, theme: str) -> None:
         found = Axe().run(page)
         assert found.violations_count == 0, found.generate_report()
         assert page.get_by_label("API key").is_visible()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_an_unknown_address_leads_to_the_overview(visit: Visit, theme: str) -> None:
+    """As a page like all others, and not as JSON."""
+    with visit(color_scheme=theme, viewport=PHONE, expected="status of 404") as page:
+        page.goto("/kunden")
+        page.get_by_role("heading", name="This page does not exist").wait_for()
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        assert overflow(page) <= 0
+        page.get_by_role("link", name="Overview").click()
+        page.get_by_role("heading", name="October 2026").wait_for()
 
 
 def test_themes_differ_and_keep_their_contrast(visit: Visit) -> None:

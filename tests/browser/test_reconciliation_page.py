@@ -50,6 +50,7 @@ def test_a_bill_is_reconciled(
     with visit(color_scheme=theme, viewport=size, java_script_enabled=script) as page:
         send(page)
         page.get_by_role("heading", name="Reconciliation of costs.csv").wait_for()
+        page.wait_for_load_state()  # the rows come after the heading
         table = page.get_by_role("region", name="Table of differences", exact=True)
         causes = texts_by_model(table)
         assert "price differs" in causes["gpt-5-mini"]
@@ -75,8 +76,25 @@ def test_form_and_result_are_accessible_and_fit(
         look(page)
         send(page)
         page.get_by_role("heading", name="Every cent").wait_for()
+        page.wait_for_load_state()
         look(page)
         assert len(gzip.compress(page.content().encode(), 6)) <= MAX_PAGE_BYTES
+
+
+def test_a_result_is_saved_with_an_invoice(visit: Visit) -> None:
+    """The list below the form has it, and its days lead to the events."""
+    with visit(viewport=PHONE, color_scheme="dark") as page:
+        page.goto("/reconciliation")
+        page.get_by_label("Bill or cost report").set_input_files(file(BILL))
+        page.get_by_label("Invoice").fill("INV-2026-10")
+        page.get_by_role("button", name="Reconcile").press("Enter")
+        page.get_by_text("is reconciled with the invoice INV-2026-10").wait_for()
+        page.goto("/reconciliation")
+        look(page)
+        saved = page.get_by_role("region", name="Table of saved reconciliations")
+        saved.get_by_role("link", name="2026-10-01 to 2026-10-14").click()
+        page.get_by_role("heading", name="Events", exact=True).wait_for()
+        assert "where.provider=openai" in page.url
 
 
 def texts_by_model(table: Locator) -> dict[str, str]:

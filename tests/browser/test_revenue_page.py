@@ -58,6 +58,7 @@ def test_a_file_is_imported_and_replaced(
         page.get_by_text("1 line of revenue").wait_for()
         send(page, f"{head}cus_acme;2026-07;{thousands}.950,10;EUR\n")
         page.get_by_text("0 new, 1 replaced, 0 unchanged").wait_for()
+        page.wait_for_load_state()  # the tables come after the message
         table = page.get_by_role("region", name="Table of replaced lines").inner_text()
         assert f"{thousands},900.10" in table
         assert f"{thousands},950.10" in table

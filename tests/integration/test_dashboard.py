@@ -596,6 +596,7 @@ def test_a_page_that_takes_too_long_says_so() -> None:
         port=0, database=":memory:", default_metrics=True, query_timeout=1e-9
     )
     with BackgroundServer(settings) as server, api(server) as client:
-        response = client.get("/")
+        response = client.get("/?month=2026-10")
     assert response.status_code == 503
     assert "Choose a shorter period" in response.text
+    assert '<a class="button" href="/?month=2026-10">Try again</a>' in response.text

@@ -141,6 +141,8 @@ def test_a_form_that_cannot_be_carried_out_says_why(
 
     assert page.status_code == status
     assert text in page.text
+    if status != 400:  # then it is the form itself
+        assert f'href="{PAGE}">Back to the form</a>' in page.text
 
 
 def test_other_sites_and_strangers_are_refused(

@@ -5,6 +5,9 @@ the commit thread of a server does. SQLite has one writer. All share this machin
 processors with the database. The floors copy the same rows with bare ``COPY`` into the
 same tables with the same indexes, one commit a batch, without a look for the keys.
 
+The last column is the processor time of the writers and of PostgreSQL for them, which
+depends less on other work of the machine.
+
 Run it with ``python -m bench.store_ingest 100000 1000000``. Ten million events take
 some minutes a lane, and 20 GB of disk.
 """
@@ -30,6 +33,7 @@ from outlay.server._storage.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from multiprocessing.queues import SimpleQueue
     from multiprocessing.synchronize import Barrier
 
     from outlay.server._storage.store import Store
@@ -70,18 +74,32 @@ def main() -> None:
     for events in options.events:
         print(
             f"\n{'store':<10}{'writers':>8}{'batch':>8}{'events':>12}{'events/s':>11}"
+            f"{'CPU ms/1,000':>14}"
         )
         for lane in LANES:
-            seconds = _measure(lane, events)
+            took = _measure(lane, events)
             print(
                 f"{lane.engine:<10}{lane.writers:>8}{lane.batch:>8,}{events:>12,}"
-                f"{events / seconds:>11,.0f}",
+                f"{events / took.seconds:>11,.0f}"
+                f"{1_000_000 * took.processor_seconds / events:>14,.1f}",
                 flush=True,
             )
 
 
-def _measure(lane: Lane, events: int) -> float:
-    """Return the seconds from the first append to the last commit of all writers."""
+class Took(NamedTuple):
+    """What the appends of all writers took.
+
+    Attributes:
+        seconds: The time from the first append to the last commit.
+        processor_seconds: The processor time of the writers and their connections.
+    """
+
+    seconds: float
+    processor_seconds: float
+
+
+def _measure(lane: Lane, events: int) -> Took:
+    """Measure one lane with a new database."""
     with tempfile.TemporaryDirectory() as folder:
         if lane.engine == "sqlite":
             return _run(lane, str(Path(folder) / "outlay.db"), events)
@@ -89,7 +107,7 @@ def _measure(lane: Lane, events: int) -> float:
             return _run(lane, server.create_database(), events)
 
 
-def _run(lane: Lane, place: str, events: int) -> float:
+def _run(lane: Lane, place: str, events: int) -> Took:
     with closing(_opened(lane, place)) as store:
         store.add_cost(METRIC)
         while store.do_background_work(_now()):
@@ -97,8 +115,12 @@ def _run(lane: Lane, place: str, events: int) -> float:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(lane.writers + 1)
     share = events // lane.writers
+    processor_seconds = context.SimpleQueue()
     writers = [
-        context.Process(target=_write, args=(lane, place, n * share, share, barrier))
+        context.Process(
+            target=_write,
+            args=(lane, place, n * share, share, barrier, processor_seconds),
+        )
         for n in range(lane.writers)
     ]
     for writer in writers:
@@ -111,7 +133,7 @@ def _run(lane: Lane, place: str, events: int) -> float:
     assert not any(writer.exitcode for writer in writers)
     if lane.engine != "floor":
         _check(lane, place, events)
-    return seconds
+    return Took(seconds, sum(processor_seconds.get() for _ in writers))
 
 
 def _check(lane: Lane, place: str, events: int) -> None:
@@ -131,11 +153,19 @@ def _opened(lane: Lane, place: str) -> Store:
     return PostgresStore(place, dedupe_window=_WINDOW)
 
 
-def _write(lane: Lane, place: str, first: int, count: int, barrier: Barrier) -> None:
+def _write(  # noqa: PLR0917 - the arguments of a process
+    lane: Lane,
+    place: str,
+    first: int,
+    count: int,
+    barrier: Barrier,
+    processor_seconds: SimpleQueue[float],
+) -> None:
     """Append a writer's share of the events."""
     with closing(_opened(lane, place)) as store:
         store.do_background_work(_now())
         barrier.wait()
+        before = _processor_seconds(store)
         for start in range(first, first + count, lane.batch):
             events = [*_events(start, min(start + lane.batch, first + count))]
             if lane.engine == "floor":
@@ -144,6 +174,21 @@ def _write(lane: Lane, place: str, first: int, count: int, barrier: Barrier) -> 
             else:
                 store.append(events, _now())
                 store.do_background_work(_now())
+        processor_seconds.put(_processor_seconds(store) - before)
+
+
+def _processor_seconds(store: Store) -> float:
+    """Return the processor time of this process, and of its connection's one.
+
+    ``schedstat`` begins with nanoseconds on a processor (proc(5), 2026-11).
+    """
+    seconds = time.process_time()
+    if isinstance(store, PostgresStore):
+        connection = store._writer  # noqa: SLF001
+        (process,) = connection.execute("SELECT pg_backend_pid()").fetchone()
+        spent = Path(f"/proc/{process}/schedstat").read_text().split()[0]
+        seconds += int(spent) / 1e9
+    return seconds
 
 
 def _events(first: int, end: int) -> Iterator[Event]:

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+from datetime import UTC
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
@@ -13,12 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outlay._reconcile.bill_formats import BillFormat, Columns
+from outlay._reconcile.joining import Reconciliation
+from outlay._reconcile.matches import CostMatches
 from outlay._reconcile.values import BillError, Category, total
 from outlay._tables.csv_table import TableError
 from tests.support.bills import bill_of, cost_of, reconcile
 
 if TYPE_CHECKING:
-    from outlay._reconcile.values import Result
+    from collections.abc import Iterable
+
+    from outlay._reconcile.reading import Bill
+    from outlay._reconcile.values import Cost, Result
 
 MAPPING: Final = BillFormat(
     columns=Columns(
@@ -70,31 +76,38 @@ costs = st.lists(
 )
 
 
+def bill(
+    charges: Iterable[tuple[str, str, str, str, Decimal, int | None]],
+) -> Bill:
+    """Return a bill with these charges."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(
+        ["time", "model", "unit", "operation", "amount", "quantity", "currency"]
+    )
+    writer.writerows([*one, "USD"] for one in charges)
+    return bill_of(text.getvalue(), mapping=MAPPING)
+
+
+def tracked(one: tuple[str, str, str, str, Decimal, int | None, int]) -> Cost:
+    """Return a tracked cost."""
+    day, model, unit, operation, amount, quantity, hour = one
+    return cost_of(
+        f"{day}T{hour:02}:30:00",
+        str(amount),
+        model=model,
+        operationId=operation,
+        usage={} if quantity is None else {unit or "page": quantity},
+    )
+
+
 @given(charges=charges, costs=costs)
 def test_the_sums_of_all_categories_are_the_totals(
     charges: list[tuple[str, str, str, str, Decimal, int | None]],
     costs: list[tuple[str, str, str, str, Decimal, int | None, int]],
 ) -> None:
     """No cent is lost, and none is counted twice, whatever was billed and tracked."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(
-        ["time", "model", "unit", "operation", "amount", "quantity", "currency"]
-    )
-    for day, model, unit, operation, amount, quantity in charges:
-        writer.writerow([day, model, unit, operation, amount, quantity, "USD"])
-    tracked = [
-        cost_of(
-            f"{day}T{hour:02}:30:00",
-            str(amount),
-            model=model,
-            operationId=operation,
-            usage={} if quantity is None else {unit or "page": quantity},
-        )
-        for day, model, unit, operation, amount, quantity, hour in costs
-    ]
-
-    result = reconcile(bill_of(text.getvalue(), mapping=MAPPING), tracked)
+    result = reconcile(bill(charges), [tracked(one) for one in costs])
 
     days = {day for day, *_ in charges}
     counted = [one for one in costs if min(days) <= one[0] <= max(days)]
@@ -107,6 +120,30 @@ def test_the_sums_of_all_categories_are_the_totals(
         assert row.category is not Category.OURS_ONLY or not row.bill
         assert row.category is not Category.BILL_ONLY or not row.ours
     assert len({row.key for row in result.rows}) == len(result.rows)
+
+
+@given(charges=charges, costs=costs)
+def test_matches_name_the_costs_that_agree_with_the_bill(
+    charges: list[tuple[str, str, str, str, Decimal, int | None]],
+    costs: list[tuple[str, str, str, str, Decimal, int | None, int]],
+) -> None:
+    """A later reader finds by them exactly what was reconciled, and none twice."""
+    days = {day for day, *_ in charges}
+    seen = [tracked(one) for one in costs if min(days) <= one[0] <= max(days)]
+    with Reconciliation(bill(charges)) as reconciliation:
+        for one in seen:
+            reconciliation.add_cost(one)
+        result = reconciliation.result()
+        matches = {*reconciliation.matches()}
+
+    finder = CostMatches(UTC, "day")
+    named = [one for one in seen if not matches.isdisjoint(finder.of(one))]
+    assert total(one.amount for one in named) == reconciliation.reconciled
+    matched = [*result.of(Category.MATCHED), *result.of(Category.ROUNDING)]
+    assert len(named) <= sum(row.events for row in matched)
+    # Of a bill that names no operation and agrees, all costs are named.
+    if not any(one[3] for one in charges) and len(matched) == len(result.rows):
+        assert len(named) == sum(row.events for row in matched if row.charges)
 
 
 def sum_of(result: Result, side: str) -> Decimal:

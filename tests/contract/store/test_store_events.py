@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -138,3 +140,14 @@ def test_a_view_does_not_change(store: Store) -> None:
     assert [one.id for one in before] == [one.id for one in after] == ["cst_1"]
     assert count == 1
     assert quantity(store, cost) == 2
+
+
+def test_a_commit_of_events_changes_the_version(store: Store) -> None:
+    """A server looks at the budgets again after the events of a killed one."""
+    before = store.version()
+    store.append([make_event("k")], START)
+
+    deadline = time.monotonic() + 30
+    while store.version() == before:
+        assert time.monotonic() < deadline, "the commit changed nothing"
+        threading.Event().wait(0.02)  # PostgreSQL is asked twice a second

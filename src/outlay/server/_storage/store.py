@@ -382,7 +382,7 @@ class Store(
         ...
 
     def version(self) -> int:
-        """Return a number that changes with each commit, of another program as well.
+        """Return a number that changes soon after each commit, of another program, too.
 
         Only the event loop's thread may call it. It is fast.
         """

@@ -240,8 +240,8 @@ class PostgresStore(
         return None
 
     def version(self) -> int:
-        """Return a number that changes with each change of an API key."""
-        return hash(self._watcher.version)
+        """Return a number that changes soon after each commit, of any program."""
+        return hash(self._watcher.snapshot)
 
     def access_version(self) -> int:
         """Return a number that changes with each key or token that begins or ends."""

@@ -45,6 +45,7 @@ class Watcher:
         self._registry = -1
         self._keys = -1
         self._local = 0  # changes of this server
+        self._snapshot = ""
         self._checked_at = float("-inf")
         self._stopping = threading.Event()
         # A daemon, because a server that was not stopped must not keep the process.
@@ -72,6 +73,11 @@ class Watcher:
     def version(self) -> tuple[int, int, int]:
         """A value that changes with each change of an API key or the registry."""
         return self._registry, self._keys, self._local
+
+    @property
+    def snapshot(self) -> str:
+        """A value that changes with each commit, half a second later at most."""
+        return self._snapshot
 
     def changed_here(self) -> None:
         """Note that this server changed something."""
@@ -113,8 +119,8 @@ class Watcher:
     def _read(self) -> None:
         if self._connection is None:
             self._connection = connecting.connect(self._url, target_session_attrs="any")
-        registry, keys = self._connection.execute(
-            "SELECT registry, keys FROM outlay_state"
+        registry, keys, self._snapshot = self._connection.execute(
+            "SELECT registry, keys, pg_current_snapshot()::text FROM outlay_state"
         ).fetchone()
         if registry != self._registry:
             # The types may be newer than their number. They are read again then.

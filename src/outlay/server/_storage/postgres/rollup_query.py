@@ -34,7 +34,6 @@ _VALUES: Final = {
 """The value of a row, and the combined value of several, by aggregation."""
 
 _WINDOWS: Final = {
-    None: "0 * hour",
     Window.HOUR: "hour",
     Window.DAY: DAY_OF_HOUR,
     Window.MONTH: f"date_trunc('month', DATE '1970-01-01' + {DAY_OF_HOUR})",
@@ -125,7 +124,7 @@ class _Query:
                 "SELECT g.hour, g.events, g.skipped, g.other_currency, g.value,"
                 f" n.customer, n.dims FROM (SELECT {self._sums()}, r.grp"
                 f" FROM ({self._rows(conditions)}) r"
-                f" GROUP BY r.grp, {_WINDOWS[self._window]}) g"
+                f" GROUP BY {', '.join(['r.grp', *self._windows()])}) g"
                 f" JOIN groups n ON n.grp = g.grp AND n.definition = {self._definition}"
             )
         else:
@@ -139,7 +138,8 @@ class _Query:
             f" WHERE definition = {self._definition}"
             f" AND hour >= {self._hours.first} AND hour < {self._hours.last}"
         )
-        group_by = ", ".join([_WINDOWS[self._window], *labels])
+        # A total groups by a constant, so that no rows give no row.
+        group_by = ", ".join([*self._windows(), *labels] or ["0 * hour"])
         return (
             (
                 f"SELECT {self._sums()}{''.join(f', {label}' for label in labels)} FROM"
@@ -159,6 +159,14 @@ class _Query:
         ):
             dimensions[position] = label
         return customer, tuple(dimensions)
+
+    def _windows(self) -> list[str]:
+        """Return the number of the window of a row, if there are windows.
+
+        One more expression to group by makes the planner expect far too many groups. It
+        would read all rows in the order of an index, each from another page.
+        """
+        return [] if self._window is None else [_WINDOWS[self._window]]
 
     def _sums(self) -> str:
         return (

@@ -60,7 +60,7 @@ def main() -> None:
 
 def _measure_all(count: int, path: Path, firsts: dict[str, float]) -> None:
     store = SqliteStore(path, dedupe_window=HOUR, durable=False)
-    service = ExportService(store, lambda: _END)
+    service = ExportService(store, "USD", lambda: _END)
     print(f"\n{count:,} events")
     print(f"{'export':<26}{'rows':>9}{'rows/s':>9}{'growth':>8}{'memory':>9}")
     try:

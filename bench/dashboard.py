@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 _KEY: Final = "sk_test_bench"
-_ROUNDS: Final = 20  # of each page, in turn over the months
+_ROUNDS: Final = 60  # of each page, in turn over the months
 _NOW: Final = datetime(2026, 3, 31, 23, 30, tzinfo=UTC)
 _MONTHS: Final = ("2026-02", "2026-03")
 _STARTS: Final = [datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3, 4)]

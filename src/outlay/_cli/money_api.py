@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import tenacity
 from pydantic import AwareDatetime
@@ -110,6 +110,9 @@ class SavedReconciliation(Wire):
 class _SavedReconciliations(Wire):
     data: tuple[SavedReconciliation, ...]
     pagination: Pagination
+
+
+_PageT = TypeVar("_PageT", CorrectionPage, _SavedReconciliations)
 
 
 class ExportPage(NamedTuple):
@@ -223,14 +226,8 @@ class MoneyApi(ServerApi):
 
     def all_corrections(self) -> Iterator[Correction]:
         """Yield the corrections of all events, newest first."""
-        offset = 0
-        while True:
-            query = {"limit": str(_PAGE), "offset": str(offset)}
-            page = self._get("/v0/corrections", CorrectionPage, query)
+        for page in self._pages("/v0/corrections", CorrectionPage):
             yield from page.data
-            offset += len(page.data)
-            if not page.data or offset >= page.pagination.total:
-                return
 
     def begin_reconciliation(self, body: Mapping[str, str]) -> SavedReconciliation:
         """Begin to save a reconciliation."""
@@ -261,11 +258,16 @@ class MoneyApi(ServerApi):
 
     def reconciliations(self) -> Iterator[SavedReconciliation]:
         """Yield the saved reconciliations, the last one first."""
+        for page in self._pages("/v0/reconciliations", _SavedReconciliations):
+            yield from page.data
+
+    def _pages(self, path: str, model: type[_PageT]) -> Iterator[_PageT]:
+        """Yield all pages of a list."""
         offset = 0
         while True:
             query = {"limit": str(_PAGE), "offset": str(offset)}
-            page = self._get("/v0/reconciliations", _SavedReconciliations, query)
-            yield from page.data
+            page = self._get(path, model, query)
+            yield page
             offset += len(page.data)
             if not page.data or offset >= page.pagination.total:
                 return

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import re
 from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from outlay._model.settings import DEFAULT_BASE_URL, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_MOST_OF_A_PAGE: Final = 100  # of the server
 
 
 def has_password(url: str) -> bool:
@@ -133,6 +136,44 @@ def parse_time(text: str) -> datetime:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no time; pass 2026-11, 2026-11-01 or 2026-11-01T12:00:00Z"
         ) from None
+
+
+def add_page_limit(
+    parser: argparse.ArgumentParser, things: str, default: int = _MOST_OF_A_PAGE
+) -> None:
+    """Add ``--limit`` for one page of a list. ``arguments.limit`` is 100 at most."""
+    parser.add_argument(
+        "--limit",
+        type=_page_limit,
+        default=default,
+        metavar="COUNT",
+        help=f"the most {things}, up to {_MOST_OF_A_PAGE} (default: {default})",
+    )
+
+
+def _page_limit(text: str) -> int:
+    return min(positive(text), _MOST_OF_A_PAGE)
+
+
+def positive_decimal(name: str, examples: str) -> Callable[[str], Decimal]:
+    """Return a function that reads an exact number above 0, for ``type=``.
+
+    Args:
+        name: The name of the number in the error.
+        examples: Good values for the error.
+    """
+
+    def read(text: str) -> Decimal:
+        try:
+            number = Decimal(text)
+        except InvalidOperation:
+            number = Decimal(0)
+        if not number.is_finite() or number <= 0:
+            message = f"{text!r} is no {name}; pass {examples}"
+            raise argparse.ArgumentTypeError(message)
+        return number
+
+    return read
 
 
 def positive(text: str) -> int:

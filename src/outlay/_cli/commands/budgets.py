@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final
 
 from outlay._cli.connection import open_api, print_warning
@@ -14,11 +12,14 @@ from outlay._cli.options import (
     add_subcommand,
     condition,
     connection_settings,
+    positive_decimal,
 )
 from outlay._cli.output import Table, plain, pluralize, print_data, print_table
 from outlay._cli.periods import short_time
 
 if TYPE_CHECKING:
+    import argparse
+
     from outlay.api import Api, Budget, BudgetFields, Webhook
 
 _DESCRIPTION: Final = """\
@@ -111,7 +112,12 @@ def _configure_set(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _SET_EPILOG
     add = parser.add_argument
     add("id", metavar="ID", help="an id of yours, such as acme")
-    add("limit", metavar="LIMIT", type=_amount, help="the limit of a period")
+    add(
+        "limit",
+        metavar="LIMIT",
+        type=positive_decimal("limit", "500 or 99.50"),
+        help="the limit of a period",
+    )
     add("--name", help="a name for people (default: the id)")
     add(
         "--currency",
@@ -152,16 +158,6 @@ def _configure_set(parser: argparse.ArgumentParser) -> None:
         metavar="PERCENT",
         help="percentage to report; may be repeated (default: 80 and 100)",
     )
-
-
-def _amount(text: str) -> Decimal:
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        amount = Decimal(0)
-    if not amount.is_finite() or amount <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no limit; pass 500 or 99.50")
-    return amount
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -10,9 +10,9 @@ from outlay._cli.money_api import MoneyApi
 from outlay._cli.options import (
     add_connection_options,
     add_format_options,
+    add_page_limit,
     add_subcommand,
     connection_settings,
-    positive,
 )
 from outlay._cli.output import Table, print_data, print_table
 from outlay._cli.periods import short_time
@@ -31,8 +31,6 @@ examples:
   outlay corrections revert cor_5f3a9c0d2b1e --reason 'the wrong event'
 """
 
-_MOST: Final = 100  # of a page
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""
@@ -44,13 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     listing.epilog = _EPILOG
     listing.add_argument("--event", metavar="ID", help="only those of this event")
-    listing.add_argument(
-        "--limit",
-        type=positive,
-        default=25,
-        metavar="COUNT",
-        help="the most corrections, up to 100 (default: 25)",
-    )
+    add_page_limit(listing, "corrections", 25)
     add_format_options(listing)
     add_connection_options(listing)
     revert = add_subcommand(actions, "revert", _revert, "take a correction back")
@@ -69,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list(api: MoneyApi, arguments: argparse.Namespace) -> None:
-    page = api.corrections(arguments.event, min(arguments.limit, _MOST))
+    page = api.corrections(arguments.event, arguments.limit)
     if arguments.format:
         rows = [correction_json(one) for one in page.data]
         print_data(arguments.format, rows, rows)

@@ -8,9 +8,9 @@ from outlay._cli.exit_codes import ExitCode
 from outlay._cli.options import (
     add_connection_options,
     add_format_options,
+    add_page_limit,
     add_subcommand,
     connection_settings,
-    positive,
 )
 from outlay._cli.output import Table, print_data, print_table
 from outlay._cli.revenue_api import RevenueApi
@@ -29,8 +29,6 @@ examples:
   outlay customers list
 """
 
-_MOST: Final = 100  # of a page
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""
@@ -38,13 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     actions = parser.add_subparsers(title="actions", required=True)
     listing = add_subcommand(actions, "list", _list, "list customers with a name")
-    listing.add_argument(
-        "--limit",
-        type=positive,
-        default=_MOST,
-        metavar="COUNT",
-        help="the most customers, up to 100 (default: 100)",
-    )
+    add_page_limit(listing, "customers")
     naming = add_subcommand(actions, "name", _name, "give a customer a name")
     naming.add_argument("id", metavar="ID", help="the customer's id in cost events")
     naming.add_argument("name", metavar="NAME", help="the name, such as 'Acme, Inc.'")
@@ -62,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list(api: RevenueApi, arguments: argparse.Namespace) -> None:
-    page = api.customers(min(arguments.limit, _MOST))
+    page = api.customers(arguments.limit)
     if arguments.format:
         rows = [{"id": one.id, "name": one.name} for one in page.data]
         print_data(arguments.format, rows, rows)

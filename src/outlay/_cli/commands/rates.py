@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Final
 
 from outlay._cli.exit_codes import ExitCode
@@ -13,6 +11,7 @@ from outlay._cli.options import (
     add_subcommand,
     connection_settings,
     parse_time,
+    positive_decimal,
 )
 from outlay._cli.output import Table, print_data, print_table
 from outlay._cli.periods import short_time
@@ -21,6 +20,7 @@ from outlay._cli.revenue_api import RevenueApi
 from outlay._cli.wire_models import Rate
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 _DESCRIPTION: Final = """\
@@ -52,7 +52,12 @@ def _configure_set(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("from_currency", type=str.upper, metavar="FROM", help="a currency, such as EUR")
     add("to_currency", type=str.upper, metavar="TO", help="another one, such as USD")
-    add("rate", type=_rate, metavar="RATE", help="the price of one FROM in TO")
+    add(
+        "rate",
+        type=positive_decimal("rate", "1.0832"),
+        metavar="RATE",
+        help="the price of one FROM in TO",
+    )
     add(
         "--from",
         dest="valid_from",
@@ -67,16 +72,6 @@ def _configure_set(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the origin of the rate, such as ECB, which is shown beside it",
     )
-
-
-def _rate(text: str) -> Decimal:
-    try:
-        rate = Decimal(text)
-    except InvalidOperation:
-        rate = Decimal(0)
-    if not rate.is_finite() or rate <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no rate; pass 1.0832")
-    return rate
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -13,11 +13,11 @@ from outlay._cli.exit_codes import CommandFailedError, ExitCode, UsageError
 from outlay._cli.options import (
     add_connection_options,
     add_format_options,
+    add_page_limit,
     add_subcommand,
     column_condition,
     connection_settings,
     parse_time,
-    positive,
 )
 from outlay._cli.output import Table, plain, pluralize, print_data, print_table
 from outlay._cli.periods import add_period_options, period_of, period_text, short_time
@@ -53,7 +53,6 @@ examples:
 
 _SHOWN: Final = 20  # replaced lines in the table
 _MOST_ERRORS: Final = 10  # in one run
-_MOST_LINES: Final = 100  # of a page
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -76,13 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     listing.epilog = _EPILOG
     listing.add_argument("--customer", metavar="ID", help="only those of this customer")
-    listing.add_argument(
-        "--limit",
-        type=positive,
-        default=_MOST_LINES,
-        metavar="COUNT",
-        help="the most lines, up to 100 (default: 100)",
-    )
+    add_page_limit(listing, "lines")
     add_period_options(listing)
     for one in actions.choices.values():
         add_format_options(one)
@@ -258,7 +251,7 @@ def _list(arguments: argparse.Namespace) -> None:
             end,
             customer_id=arguments.customer,
             as_of=arguments.as_of,
-            limit=min(arguments.limit, _MOST_LINES),
+            limit=arguments.limit,
         )
     if arguments.format:
         rows = [_line_json(one) for one in page.data]

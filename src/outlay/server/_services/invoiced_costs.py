@@ -99,15 +99,20 @@ class InvoicedCosts:
         self._default_currency = default_currency
         self._closed = reader.closed_periods(namespace)
         saved, _ = reader.reconciliations(namespace, ALL)
-        known = [one for one in saved if _is_until(one.saved_at, query.as_of)]
+        covering = [
+            one
+            for one in saved
+            if _is_until(one.saved_at, query.as_of)
+            and _bounds(one)[0] < query.end
+            and query.start < _bounds(one)[1]
+        ]
+        # An export of days that no reconciliation covers needs no correction.
         self._corrections = (
-            all_corrections(reader, namespace, query.as_of) if known else []
+            all_corrections(reader, namespace, query.as_of) if covering else []
         )
         effective = _by_event(self._corrections)
         self._reconciliations = [
-            self._reconciliation(one, effective)
-            for one in known
-            if _bounds(one)[0] < query.end and query.start < _bounds(one)[1]
+            self._reconciliation(one, effective) for one in covering
         ]
 
     def _reconciliation(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import tenacity
 from pydantic import AwareDatetime
 
-from outlay._cli.server_api import READ_TIMEOUT, ServerApi, quoted
+from outlay._cli.server_api import BulkApi, quoted
 from outlay._cli.wire_models import Pagination, Period, Rate, Wire
 from outlay.api._calls import Call
 
@@ -17,11 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from outlay._model.settings import Settings
-
 MATCHES_A_PART: Final = 5000
 _PAGE: Final = 100  # the most rows of a page
-_ATTEMPTS: Final = 3
 
 
 class MarginTotals(Wire):
@@ -122,11 +119,8 @@ class ExportPage(NamedTuple):
     cursor: str | None
 
 
-class MoneyApi(ServerApi):
+class MoneyApi(BulkApi):
     """Reads margins and exports, corrects events. Use as a context manager."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, attempts=_ATTEMPTS, read_timeout=READ_TIMEOUT)
 
     def margins(
         self,

@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import AwareDatetime
 
 from outlay._cli.output import plain
-from outlay._cli.server_api import READ_TIMEOUT, ServerApi
+from outlay._cli.server_api import BulkApi
 from outlay._cli.wire_models import Pagination, Period, Rate, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from outlay._model.settings import Settings
-
 LINES_A_PART: Final = 2000  # so that a busy server responds in time
-_ATTEMPTS: Final = 3  # a part of an import may be sent again
 
 
 class Replacement(Wire):
@@ -101,11 +98,8 @@ class CustomersStored(Wire):
     stored: int
 
 
-class RevenueApi(ServerApi):
+class RevenueApi(BulkApi):
     """Imports and reads revenue, rates and names. Use as a context manager."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, attempts=_ATTEMPTS, read_timeout=READ_TIMEOUT)
 
     def import_revenue(
         self, lines: Iterable[Mapping[str, Any]], source: str

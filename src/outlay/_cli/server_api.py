@@ -21,12 +21,10 @@ if TYPE_CHECKING:
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-READ_TIMEOUT: Final = 60.0
-"""The seconds to wait for a response to thousands of lines, or about as many.
-
-The server's own limit of a query is 30 s by default, and its message says more than a
-time-out does.
-"""
+_ATTEMPTS: Final = 3  # a part of thousands of lines may be sent again
+# A busy server may need long for thousands of lines. Its own limit of a query is 30 s
+# by default, and its message says more than a time-out does.
+_READ_SECONDS: Final = 60.0
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -38,20 +36,10 @@ class ServerApi(Api):
         settings: The address and the credential.
         attempts: The largest number of requests for a call. Defaults to 1, because a
             person or a script that reads the exit code decides about another try.
-        read_timeout: The longest wait for a response in seconds, if the settings have
-            no time-out. Defaults to that of the settings.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        attempts: int = 1,
-        read_timeout: float | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, *, attempts: int = 1) -> None:
         super().__init__(settings, attempts=attempts, on_warning=print_warning)
-        if read_timeout is not None and "timeout" not in settings.model_fields_set:
-            self._client.timeout = httpx.Timeout(settings.timeout, read=read_timeout)
 
     def _get(
         self, path: str, model: type[ModelT], query: Mapping[str, str] | None = None
@@ -66,6 +54,19 @@ class ServerApi(Api):
 
     def _delete(self, path: str) -> None:
         self._send(Call("DELETE", path, _read_nothing))
+
+
+class BulkApi(ServerApi):
+    """Sends and reads thousands of lines, which may take a busy server long.
+
+    Args:
+        settings: The address and the credential. Their time-out holds if it is set.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, attempts=_ATTEMPTS)
+        if "timeout" not in settings.model_fields_set:
+            self._client.timeout = httpx.Timeout(settings.timeout, read=_READ_SECONDS)
 
 
 def quoted(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from outlay.server._http.router import Request, Response, Route
+from outlay.server._http.router import BODY_ERRORS, Request, Response, Route
 from outlay.server._services import budgets
 from outlay.server._wire.budget_models import (
     BudgetBody,
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 READ: Final = "budgets:read"
 WRITE: Final = "budgets:write"
-_BODY_ERRORS: Final = (400, 413, 415)
 
 
 async def create_budget(core: ServerCore, request: Request) -> Response:
@@ -113,7 +112,7 @@ BUDGET_ROUTES: Final = (
         201,
         BudgetResponse,
         body=BudgetBody,
-        errors=(*_BODY_ERRORS, 503),
+        errors=(*BODY_ERRORS, 503),
         is_extension=True,
     ),
     Route(
@@ -135,7 +134,7 @@ BUDGET_ROUTES: Final = (
         200,
         BudgetResponse,
         body=BudgetBody,
-        errors=(*_BODY_ERRORS, 503),
+        errors=(*BODY_ERRORS, 503),
         is_extension=True,
     ),
     Route(
@@ -165,7 +164,7 @@ BUDGET_ROUTES: Final = (
         201,
         WebhookResponse,
         body=WebhookBody,
-        errors=(*_BODY_ERRORS, 409, 503),
+        errors=(*BODY_ERRORS, 409, 503),
         is_extension=True,
     ),
     Route(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from outlay.server._http.router import Request, Response, Route
+from outlay.server._http.router import BODY_ERRORS, Request, Response, Route
 from outlay.server._wire.correction_models import (
     AdjustBody,
     CorrectionList,
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from outlay.server._core import ServerCore
 
 _WRITE: Final = "events:correct"
-_BODY_ERRORS: Final = (400, 413, 415)
 
 
 async def void_event(core: ServerCore, request: Request) -> Response:
@@ -86,7 +85,7 @@ CORRECTION_ROUTES: Final = (
         200,
         CorrectionResponse,
         body=VoidBody,
-        errors=(*_BODY_ERRORS, 404, 409, 503),
+        errors=(*BODY_ERRORS, 404, 409, 503),
     ),
     Route(
         "POST",
@@ -96,7 +95,7 @@ CORRECTION_ROUTES: Final = (
         200,
         CorrectionResponse,
         body=AdjustBody,
-        errors=(*_BODY_ERRORS, 404, 409, 503),
+        errors=(*BODY_ERRORS, 404, 409, 503),
     ),
     Route(
         "POST",
@@ -106,7 +105,7 @@ CORRECTION_ROUTES: Final = (
         200,
         CorrectionsResponse,
         body=CorrectionsBody,
-        errors=(*_BODY_ERRORS, 404, 409, 503),
+        errors=(*BODY_ERRORS, 404, 409, 503),
     ),
     Route(
         "GET",
@@ -135,7 +134,7 @@ CORRECTION_ROUTES: Final = (
         200,
         CorrectionResponse,
         body=RevertBody,
-        errors=(*_BODY_ERRORS, 404, 409, 503),
+        errors=(*BODY_ERRORS, 404, 409, 503),
     ),
     Route(
         "POST",
@@ -145,7 +144,7 @@ CORRECTION_ROUTES: Final = (
         200,
         PeriodResponse,
         body=PeriodBody,
-        errors=(*_BODY_ERRORS, 409, 503),
+        errors=(*BODY_ERRORS, 409, 503),
     ),
     Route("GET", "/v0/closedPeriods", list_periods, "costs:read", 200, PeriodList),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from outlay.server._http.router import Request, Response, Route
+from outlay.server._http.router import BODY_ERRORS, Request, Response, Route
 from outlay.server._wire.reconciliation_models import (
     MatchesBody,
     ReconciliationBody,
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from outlay.server._core import ServerCore
 
 _WRITE: Final = "events:correct"
-_BODY_ERRORS: Final = (400, 413, 415)
 
 
 async def begin_reconciliation(core: ServerCore, request: Request) -> Response:
@@ -53,7 +52,7 @@ RECONCILIATION_ROUTES: Final = (
         201,
         ReconciliationResponse,
         body=ReconciliationBody,
-        errors=(*_BODY_ERRORS, 503),
+        errors=(*BODY_ERRORS, 503),
         is_extension=True,
     ),
     Route(
@@ -64,7 +63,7 @@ RECONCILIATION_ROUTES: Final = (
         200,
         ReconciliationResponse,
         body=MatchesBody,
-        errors=(*_BODY_ERRORS, 404, 409, 503),
+        errors=(*BODY_ERRORS, 404, 409, 503),
         is_extension=True,
     ),
     Route(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from outlay.server._http.router import Request, Response, Route
+from outlay.server._http.router import BODY_ERRORS, Request, Response, Route
 from outlay.server._services import query_services
 from outlay.server._wire.request_models import ListQuery
 from outlay.server._wire.response_models import encode
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 READ: Final = "revenue:read"
 WRITE: Final = "revenue:write"
-_BODY_ERRORS: Final = (400, 413, 415)
 
 
 async def put_revenue(core: ServerCore, request: Request) -> Response:
@@ -107,7 +106,7 @@ REVENUE_ROUTES: Final = (
         200,
         RevenueImportResponse,
         body=RevenueBody,
-        errors=(*_BODY_ERRORS, 409, 503),
+        errors=(*BODY_ERRORS, 409, 503),
     ),
     Route(
         "GET",
@@ -127,7 +126,7 @@ REVENUE_ROUTES: Final = (
         200,
         RatesStored,
         body=RatesBody,
-        errors=(*_BODY_ERRORS, 503),
+        errors=(*BODY_ERRORS, 503),
     ),
     Route("GET", "/v0/rates", list_rates, READ, 200, RateList),
     Route(
@@ -138,7 +137,7 @@ REVENUE_ROUTES: Final = (
         200,
         CustomersStored,
         body=CustomersBody,
-        errors=(*_BODY_ERRORS, 503),
+        errors=(*BODY_ERRORS, 503),
     ),
     Route(
         "GET",
@@ -158,7 +157,7 @@ REVENUE_ROUTES: Final = (
         200,
         CustomerResponse,
         body=CustomerBody,
-        errors=(*_BODY_ERRORS, 503),
+        errors=(*BODY_ERRORS, 503),
     ),
     Route(
         "GET",

@@ -44,6 +44,8 @@ log = logging.getLogger("outlay.server")
 EVENTS_PATH: Final = "/v0/events"
 METRICS_PATH: Final = "/metrics"
 BATCH_PATH: Final = "/v0/events/batch"
+BODY_ERRORS: Final = (400, 413, 415)
+"""The statuses that refuse the body of a request."""
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -20,6 +20,7 @@ from outlay.server._http.retention_routes import RETENTION_ROUTES
 from outlay.server._http.revenue_routes import REVENUE_ROUTES
 from outlay.server._http.router import (
     BATCH_PATH,
+    BODY_ERRORS,
     EVENTS_PATH,
     Request,
     Response,
@@ -183,9 +184,6 @@ def _description() -> bytes:
     return encode(document(ROUTES, version("outlay")))
 
 
-_BODY_ERRORS: Final = (400, 413, 415)
-
-
 def _cost_routes(path: str, write: str) -> tuple[Route, ...]:
     """Return the routes that both names of a cost have, besides the creation."""
     one = path + "/{id}"
@@ -209,7 +207,7 @@ def _cost_routes(path: str, write: str) -> tuple[Route, ...]:
             200,
             CostResponse,
             body=CostPatch,
-            errors=(*_BODY_ERRORS, 404),
+            errors=(*BODY_ERRORS, 404),
         ),
         Route("DELETE", one, delete_cost, write, 204, errors=(404,)),
         Route(
@@ -234,7 +232,7 @@ ROUTES: Final = (
         202,
         EventResponse,
         body=EventBody,
-        errors=(*_BODY_ERRORS, 404, 422, 503),
+        errors=(*BODY_ERRORS, 404, 422, 503),
     ),
     Route(
         "POST",
@@ -245,7 +243,7 @@ ROUTES: Final = (
         BatchResponse,
         body=BatchBody,
         more_statuses=(207,),
-        errors=(*_BODY_ERRORS, 503),
+        errors=(*BODY_ERRORS, 503),
     ),
     Route(
         "POST",
@@ -255,7 +253,7 @@ ROUTES: Final = (
         201,
         CostResponse,
         body=CostCreate,
-        errors=(*_BODY_ERRORS, 404, 409),
+        errors=(*BODY_ERRORS, 404, 409),
     ),
     # Readers expect it before "/v0/costs/{id}". The router finds a full path first.
     Route(
@@ -277,7 +275,7 @@ ROUTES: Final = (
         201,
         CostResponse,
         body=CostMetricCreate,
-        errors=(*_BODY_ERRORS, 409),
+        errors=(*BODY_ERRORS, 409),
     ),
     *_cost_routes("/v0/costMetrics", "costMetrics:write"),
     Route(
@@ -288,7 +286,7 @@ ROUTES: Final = (
         201,
         ProductResponse,
         body=ProductCreate,
-        errors=_BODY_ERRORS,
+        errors=BODY_ERRORS,
     ),
     Route(
         "GET",

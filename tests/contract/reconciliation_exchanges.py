@@ -21,7 +21,13 @@ _BODY: Final = {
 }
 _DONE: Final = {
     "matches": ["0123456789abcdef" * 2],
-    "totals": {"bill": "2.5", "tracked": "2", "reconciled": "1"},
+    "totals": {
+        "bill": "2.5",
+        "tracked": "2",
+        "reconciled": "1",
+        "charges": 3,
+        "reconciledCharges": 2,
+    },
 }
 
 
@@ -48,6 +54,14 @@ _SAVED: Final = _reconciliation(
     savedAt=INSTANT,
     totals={"const": _DONE["totals"]},
 )
+_WITHDRAWN: Final = _reconciliation(
+    savedAt=INSTANT,
+    withdrawal={
+        "type": "object",
+        "required": ["withdrawnAt", "withdrawnBy", "reason"],
+        "properties": {"withdrawnAt": INSTANT, "withdrawnBy": TEXT, "reason": TEXT},
+    },
+)
 
 
 def _begin(status: int, schema: Schema, **fields: object) -> Exchange:
@@ -56,6 +70,10 @@ def _begin(status: int, schema: Schema, **fields: object) -> Exchange:
 
 def _add(status: int, schema: Schema, name: str, **fields: object) -> Exchange:
     return Exchange(status, schema, "PUT", f"{_PATH}/{name}", {**_DONE, **fields})
+
+
+def _withdraw(status: int, schema: Schema, name: str, **fields: object) -> Exchange:
+    return Exchange(status, schema, "POST", f"{_PATH}/{name}/withdraw", fields)
 
 
 RECONCILIATION_EXCHANGES: Final = {
@@ -81,16 +99,31 @@ RECONCILIATION_EXCHANGES: Final = {
     "reconciliations-invalid": Exchange(
         400, schemas.INVALID, "GET", _PATH, query={"limit": "0"}
     ),
+    "one-reconciliation": Exchange(
+        200, _SAVED, "GET", _PATH + "/{saved_reconciliation}"
+    ),
+    "one-reconciliation-missing": Exchange(404, schemas.ERROR, "GET", f"{_PATH}/rec_0"),
+    "reconciliation-withdrawn": _withdraw(
+        200, _WITHDRAWN, "{wrong_reconciliation}", reason="the wrong month"
+    ),
+    "reconciliation-withdrawn-without-reason": _withdraw(
+        400, schemas.INVALID, "{wrong_reconciliation}"
+    ),
+    "reconciliation-withdrawn-missing": _withdraw(
+        404, schemas.ERROR, "rec_0", reason="the wrong month"
+    ),
 }
 
 
 def reconciliation_names(http: httpx.Client) -> dict[str, str]:
-    """Begin the reconciliations that the exchanges name, and save one."""
+    """Begin the reconciliations that the exchanges name, and save two."""
     names = {}
-    for name in ("reconciliation", "saved_reconciliation"):
+    saved = ("saved_reconciliation", "wrong_reconciliation")
+    for name in ("reconciliation", *saved):
         response = http.post(_PATH, json=_BODY)
         assert response.status_code == 201, response.text
         names[name] = response.json()["id"]
-    response = http.put(f"{_PATH}/{names['saved_reconciliation']}", json=_DONE)
-    assert response.status_code == 200, response.text
+    for name in saved:
+        response = http.put(f"{_PATH}/{names[name]}", json=_DONE)
+        assert response.status_code == 200, response.text
     return names

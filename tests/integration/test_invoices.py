@@ -235,6 +235,29 @@ def test_a_later_one_counts_for_its_days_and_says_so(org: Organization) -> None:
     newest, second, _ = org.http.get("/v0/reconciliations").json()["data"]
     assert len(newest["replaces"]) == 2
     assert second["totals"] == {"bill": "1", "tracked": "1", "reconciled": "1"}
+    assert second["replacedBy"] == [newest["id"]]
+
+
+def test_a_withdrawn_one_counts_no_more(org: Organization) -> None:
+    """The one before counts again, and a state of before is as it was."""
+    org.spend("1")
+    for invoice in ("INV-1", "INV-2"):
+        org.reconcile(bill(gpt_5="1"), "--invoice", invoice)
+    second, first = org.http.get("/v0/reconciliations").json()["data"]
+
+    gone = org.post(f"/v0/reconciliations/{second['id']}/withdraw", reason="wrong")
+
+    assert gone["withdrawal"]["reason"] == "wrong"
+    assert gone["replaces"] == [first["id"]]
+    assert org.by_invoice() == {"INV-1": "1"}
+    assert org.by_invoice(asOf=second["savedAt"]) == {"INV-2": "1"}
+    org.post(f"/v0/reconciliations/{first['id']}/withdraw", reason="wrong, too")
+    assert org.by_invoice() == {"": "1"}
+    shown = org.http.get(f"/v0/reconciliations/{second['id']}").json()
+    assert shown["replaces"] == shown["replacedBy"] == []
+    # A new one replaces none of them.
+    same = org.reconcile(bill(gpt_5="1"), "--invoice", "INV-3")
+    assert "instead of" not in same.out
 
 
 def test_operations_of_a_bill_are_reconciled_one_by_one(

@@ -18,6 +18,7 @@ from outlay.server._records import (
     RevenueLine,
     SavedReconciliation,
     Webhook,
+    Withdrawal,
 )
 from outlay.server._services.corrections import Order, decide, decide_closing
 from outlay.server._storage.reconciliation_store import ReconciledTotals
@@ -203,7 +204,9 @@ def _add_reconciliations(store: Store) -> None:
             "2026-01-01", "2026-01-31", START, "finance",
         )  # fmt: skip
         store.begin_reconciliation(new)
-        totals = ReconciledTotals(Decimal("3.5"), Decimal("3.4"), Decimal(number))
+        totals = ReconciledTotals(
+            Decimal("3.5"), Decimal("3.4"), Decimal(number), 34, number
+        )
         store.add_matches(
             "org_a",
             new.id,
@@ -211,3 +214,6 @@ def _add_reconciliations(store: Store) -> None:
             START + number,
             totals if number < 3 else None,
         )
+    store.withdraw_reconciliation(
+        "org_a", "rec_1", Withdrawal(START + 9, "finance", "the wrong month")
+    )

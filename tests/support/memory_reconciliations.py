@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from contextlib import AbstractContextManager
 
-    from outlay.server._records import SavedReconciliation
+    from outlay.server._records import SavedReconciliation, Withdrawal
     from outlay.server._storage.page import Page
     from outlay.server._storage.reconciliation_store import ReconciledTotals
 
@@ -39,7 +39,7 @@ class MemoryReconciliationReader:
     def reconciliations(
         self, namespace: str, page: Page
     ) -> tuple[list[SavedReconciliation], int]:
-        """Return a page of the reconciliations that count, and their number."""
+        """Return a page of the finished reconciliations, and their number."""
         found = [
             one
             for one in self._reconciliations().saved.values()
@@ -47,6 +47,12 @@ class MemoryReconciliationReader:
         ][::-1]
         found.sort(key=lambda one: one.saved_at or 0, reverse=True)
         return found[page.offset : page.offset + page.limit], len(found)
+
+    def reconciliation(
+        self, namespace: str, reconciliation_id: str
+    ) -> SavedReconciliation | None:
+        """Return a finished reconciliation, or None."""
+        return _finished(self._reconciliations(), namespace, reconciliation_id)
 
     def matches(
         self, namespace: str, reconciliation_id: str, digests: Collection[bytes]
@@ -93,3 +99,23 @@ class MemoryReconciliationWriter:
                     one = msgspec.structs.replace(one, saved_at=now, **totals._asdict())
                     tables.saved[one.id] = one
             return one
+
+    def withdraw_reconciliation(
+        self, namespace: str, reconciliation_id: str, withdrawal: Withdrawal
+    ) -> SavedReconciliation | None:
+        """End a finished reconciliation. Its first withdrawal stays."""
+        with self._writing_reconciliations() as tables:
+            one = _finished(tables, namespace, reconciliation_id)
+            if one is not None and one.withdrawal is None:
+                one = msgspec.structs.replace(one, withdrawal=withdrawal)
+                tables.saved[one.id] = one
+            return one
+
+
+def _finished(
+    tables: ReconciliationTables, namespace: str, reconciliation_id: str
+) -> SavedReconciliation | None:
+    one = tables.saved.get(reconciliation_id)
+    if one is None or one.namespace != namespace or one.saved_at is None:
+        return None
+    return one

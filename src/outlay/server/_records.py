@@ -331,6 +331,20 @@ class ClosedPeriod(msgspec.Struct, frozen=True, gc=False):
     closed_by: str
 
 
+class Withdrawal(msgspec.Struct, frozen=True):
+    """The end of a saved reconciliation, which stays on record.
+
+    Attributes:
+        at: The time from which the reconciliation does not count, in microseconds
+            since 1970.
+        by: The name of the API key.
+    """
+
+    at: int
+    by: str
+    reason: str
+
+
 class SavedReconciliation(msgspec.Struct, frozen=True):
     """A reconciliation with a provider's bill, whose matches are stored.
 
@@ -349,6 +363,9 @@ class SavedReconciliation(msgspec.Struct, frozen=True):
         bill: The sum of the charges.
         tracked: The sum of the tracked costs.
         reconciled: The sum of the tracked costs that match.
+        charges: The number of charges. None, if it is not known.
+        reconciled_charges: The number of charges that match. None, if it is not known.
+        withdrawal: The end. None, while it counts.
     """
 
     id: str
@@ -366,6 +383,16 @@ class SavedReconciliation(msgspec.Struct, frozen=True):
     bill: Decimal = Decimal()
     tracked: Decimal = Decimal()
     reconciled: Decimal = Decimal()
+    charges: int | None = None
+    reconciled_charges: int | None = None
+    withdrawal: Withdrawal | None = None
+
+    def counts(self, as_of: int | None = None) -> bool:
+        """Return whether it counts, now or at a time in microseconds since 1970."""
+        saved, end = self.saved_at, self.withdrawal
+        if as_of is None:
+            return saved is not None and end is None
+        return saved is not None and saved <= as_of and (end is None or as_of < end.at)
 
 
 class BudgetPeriod(StrEnum):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from outlay.server._records import SavedReconciliation
+from outlay.server._records import SavedReconciliation, Withdrawal
 from outlay.server._storage.page import ALL, Page
 from outlay.server._storage.reconciliation_store import ReconciledTotals
 from tests.support.stores import HOUR, START
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 DAY: Final = 24 * HOUR
 TOTALS: Final = ReconciledTotals(
-    Decimal("3.50"), Decimal("-0." + "0" * 35 + "1"), Decimal(2)
+    Decimal("3.50"), Decimal("-0." + "0" * 35 + "1"), Decimal(2), 34, 33
 )
+WITHDRAWAL: Final = Withdrawal(START + 9, "finance", "the wrong month; 'ü\0\"")
 
 
 def begin(store: Store, name: str = "rec_1", as_of: int = START) -> SavedReconciliation:
@@ -38,7 +39,7 @@ def digest(number: int) -> bytes:
 
 
 def saved(store: Store, namespace: str = "org_a") -> list[SavedReconciliation]:
-    """Return the reconciliations that count."""
+    """Return the finished reconciliations."""
     with store.reading() as reader:
         found, number = reader.reconciliations(namespace, ALL)
     assert number == len(found)
@@ -106,3 +107,40 @@ def test_an_unfinished_one_is_there_for_a_day(store: Store) -> None:
     assert store.add_matches("org_a", "rec_2", [], START + DAY, TOTALS) is None
     assert store.add_matches("org_a", "rec_3", [], START + DAY, TOTALS) is not None
     assert [one.id for one in saved(store)] == ["rec_3", "rec_1"]
+
+
+def test_a_withdrawn_one_stays_on_record(lane: StoreLane) -> None:
+    """Its matches too: an export of a time before still needs them."""
+    store = lane.open()
+    begin(store)
+    store.add_matches("org_a", "rec_1", [digest(1)], START, TOTALS)
+    [before] = saved(store)
+
+    gone = store.withdraw_reconciliation("org_a", "rec_1", WITHDRAWAL)
+    again = store.withdraw_reconciliation(
+        "org_a", "rec_1", Withdrawal(START + 10, "other", "again")
+    )
+
+    expected = msgspec.structs.replace(before, withdrawal=WITHDRAWAL)
+    assert gone == again == expected
+    store = lane.open()
+    assert saved(store) == [expected]
+    with store.reading() as reader:
+        assert reader.reconciliation("org_a", "rec_1") == expected
+        assert reader.matches("org_a", "rec_1", [digest(1)]) == {digest(1)}
+
+
+def test_only_a_finished_one_of_the_organization_is_withdrawn(store: Store) -> None:
+    """One that never counted has nothing to take back."""
+    begin(store, "rec_1")
+    begin(store, "rec_2")
+    store.add_matches("org_a", "rec_2", [], START, TOTALS)
+
+    for namespace, name in (("org_a", "rec_1"), ("org_b", "rec_2"), ("org_a", "rec_9")):
+        assert store.withdraw_reconciliation(namespace, name, WITHDRAWAL) is None
+        with store.reading() as reader:
+            assert reader.reconciliation(namespace, name) is None
+    [one] = saved(store)
+    assert one.withdrawal is None
+    # It may still be finished.
+    assert store.add_matches("org_a", "rec_1", [], START, TOTALS) is not None

@@ -159,7 +159,7 @@ class _Saving:
                 break
         earlier = [
             f"{one.invoice_id} ({one.first} to {one.last})"
-            for one in self._service.replaced_by(saved)
+            for one in self._service.neighbors(saved).earlier
         ]
         more = f" It counts instead of {', '.join(earlier)}." if earlier else ""
         matched = total(row.ours for row in result.rows if row.is_match)

@@ -10,6 +10,7 @@ from outlay.server._wire.reconciliation_models import (
     ReconciliationBody,
     ReconciliationList,
     ReconciliationResponse,
+    WithdrawBody,
 )
 from outlay.server._wire.request_models import ListQuery
 from outlay.server._wire.response_models import encode
@@ -37,10 +38,25 @@ async def add_matches(core: ServerCore, request: Request) -> Response:
 
 
 async def list_reconciliations(core: ServerCore, request: Request) -> Response:
-    """List the reconciliations that count. The last saved is the first."""
+    """List the saved reconciliations, withdrawn ones too. The last one is the first."""
     query = request.query(ListQuery)
     core.auth.check_namespace(request.key, "merchantId", query.merchant_id)
     return Response(200, encode(core.reconciliations.list(request.key, query)))
+
+
+async def get_reconciliation(core: ServerCore, request: Request) -> Response:
+    """Get a saved reconciliation."""
+    found = core.reconciliations.respond_get(request.key, request.identifier)
+    return Response(200, encode(found))
+
+
+async def withdraw_reconciliation(core: ServerCore, request: Request) -> Response:
+    """Let a reconciliation count no more. It stays on record."""
+    body = await request.model(WithdrawBody, core.settings.max_event_bytes)
+    found = await core.reconciliations.respond_withdraw(
+        request.key, request.identifier, body
+    )
+    return Response(200, encode(found))
 
 
 RECONCILIATION_ROUTES: Final = (
@@ -75,6 +91,27 @@ RECONCILIATION_ROUTES: Final = (
         ReconciliationList,
         query=ListQuery,
         errors=(400,),
+        is_extension=True,
+    ),
+    Route(
+        "GET",
+        "/v0/reconciliations/{id}",
+        get_reconciliation,
+        "events:read",
+        200,
+        ReconciliationResponse,
+        errors=(404,),
+        is_extension=True,
+    ),
+    Route(
+        "POST",
+        "/v0/reconciliations/{id}/withdraw",
+        withdraw_reconciliation,
+        _WRITE,
+        200,
+        ReconciliationResponse,
+        body=WithdrawBody,
+        errors=(*BODY_ERRORS, 404, 503),
         is_extension=True,
     ),
 )

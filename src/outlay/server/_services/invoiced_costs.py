@@ -102,7 +102,7 @@ class InvoicedCosts:
         covering = [
             one
             for one in saved
-            if _is_until(one.saved_at, query.as_of)
+            if one.counts(query.as_of)
             and _bounds(one)[0] < query.end
             and query.start < _bounds(one)[1]
         ]
@@ -331,7 +331,3 @@ def _bounds(saved: SavedReconciliation) -> tuple[int, int]:
     """Return the first instant of a reconciliation, and the first one after it."""
     start, end = Span(saved.first, saved.last).bounds(ZoneInfo(saved.zone))
     return to_microseconds(start), to_microseconds(end)
-
-
-def _is_until(saved_at: int | None, as_of: int | None) -> bool:
-    return saved_at is not None and (as_of is None or saved_at <= as_of)

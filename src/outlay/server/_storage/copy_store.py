@@ -76,7 +76,8 @@ RECORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "reconciliations": (
         "id", "namespace", "invoice_id", "provider", "currency", "zone", "period",
         "first_day", "last_day", "as_of", "saved_by", "saved_at", "bill", "tracked",
-        "reconciled",
+        "reconciled", "charges", "reconciled_charges", "withdrawn_at", "withdrawn_by",
+        "withdrawal_reason",
     ),
     "reconciliation_matches": ("reconciliation", "digest"),
 }  # fmt: skip

@@ -1,8 +1,8 @@
 """The part of the seam that stores reconciliations with bills of providers.
 
 A reconciliation has *matches*: the digest of each operation, or of each group of costs,
-whose costs agree with the bill. It counts when all of them are stored. A reconciliation
-is never changed afterwards. A later one of the same days counts instead.
+whose costs agree with the bill. It counts when all of them are stored, until it is
+withdrawn. Nothing else of it changes. A later one of the same days counts instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from decimal import Decimal
 
-    from outlay.server._records import SavedReconciliation
+    from outlay.server._records import SavedReconciliation, Withdrawal
     from outlay.server._storage.page import Page
 
 
@@ -23,6 +23,8 @@ class ReconciledTotals(NamedTuple):
     bill: Decimal
     tracked: Decimal
     reconciled: Decimal
+    charges: int | None = None
+    reconciled_charges: int | None = None
 
 
 class ReconciliationReader(Protocol):
@@ -31,10 +33,16 @@ class ReconciliationReader(Protocol):
     def reconciliations(
         self, namespace: str, page: Page
     ) -> tuple[list[SavedReconciliation], int]:
-        """Return a page of the reconciliations that count, and their number.
+        """Return a page of the finished reconciliations, and their number.
 
-        The one that was saved last is the first.
+        The one that was saved last is the first. Withdrawn ones are among them.
         """
+        ...
+
+    def reconciliation(
+        self, namespace: str, reconciliation_id: str
+    ) -> SavedReconciliation | None:
+        """Return a finished reconciliation, or None."""
         ...
 
     def matches(
@@ -72,7 +80,17 @@ class ReconciliationWriter(Protocol):
             totals: The totals, with the last matches. From then on it counts.
 
         Returns:
-            The reconciliation. If it counted before, nothing was stored. None, if there
-            is no such reconciliation.
+            The reconciliation. If it was finished before, nothing was stored. None, if
+            there is no such reconciliation.
+        """
+        ...
+
+    def withdraw_reconciliation(
+        self, namespace: str, reconciliation_id: str, withdrawal: Withdrawal
+    ) -> SavedReconciliation | None:
+        """End a finished reconciliation. Its first withdrawal stays.
+
+        Returns:
+            The reconciliation, or None if there is no such finished one.
         """
         ...

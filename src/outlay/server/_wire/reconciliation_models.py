@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from outlay.server._wire.correction_models import Reason  # noqa: TC001
 from outlay.server._wire.request_models import (
     Currency,
     RequestModel,
@@ -65,6 +66,8 @@ class TotalsBody(RequestModel):
     bill: Money
     tracked: Money
     reconciled: Money
+    charges: Annotated[int | None, Field(ge=0)] = None
+    reconciled_charges: Annotated[int | None, Field(ge=0)] = None
 
 
 class MatchesBody(RequestModel):
@@ -77,15 +80,35 @@ class MatchesBody(RequestModel):
     totals: TotalsBody | None = None
 
 
+class WithdrawBody(RequestModel):
+    """The reason why a saved reconciliation does not count any more."""
+
+    reason: Reason
+
+
 # Responses.
 
 
 class ReconciliationTotals(ResponseModel):
-    """The sums of a reconciliation. ``reconciled`` is the tracked costs that match."""
+    """The sums of a reconciliation. ``reconciled`` is the tracked costs that match.
+
+    ``charges`` is the number of charges on the bill, and ``reconciledCharges`` that of
+    the ones that match. Both are absent if the request had none.
+    """
 
     bill: str
     tracked: str
     reconciled: str
+    charges: int | None = None
+    reconciled_charges: int | None = None
+
+
+class WithdrawalResponse(ResponseModel):
+    """The time of a withdrawal, the name of the API key, and the reason."""
+
+    withdrawn_at: str
+    withdrawn_by: str
+    reason: str
 
 
 class ReconciliationResponse(ResponseModel, tag_field="object", tag="reconciliation"):
@@ -95,7 +118,10 @@ class ReconciliationResponse(ResponseModel, tag_field="object", tag="reconciliat
         as_of: The last instant of receipt whose events and corrections count.
         saved_at: The time from which it counts. Absent before.
         totals: The sums. Absent before.
-        replaces: The ids of earlier ones with days that this one covers.
+        replaces: The ids of earlier ones with days that this one covers. If this one is
+            withdrawn, they count again.
+        replaced_by: The ids of later ones with days that this one covers.
+        withdrawal: The end. Absent while it counts.
     """
 
     id: str
@@ -111,10 +137,12 @@ class ReconciliationResponse(ResponseModel, tag_field="object", tag="reconciliat
     saved_at: str | None = None
     totals: ReconciliationTotals | None = None
     replaces: Sequence[str] = ()
+    replaced_by: Sequence[str] = ()
+    withdrawal: WithdrawalResponse | None = None
 
 
 class ReconciliationList(ResponseModel, tag_field="object", tag="list"):
-    """A page of the reconciliations that count. The last saved is the first."""
+    """A page of the saved reconciliations, withdrawn ones too, the last one first."""
 
     data: Sequence[ReconciliationResponse]
     pagination: Pagination

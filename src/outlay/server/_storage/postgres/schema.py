@@ -275,6 +275,7 @@ MIGRATIONS: Final = (
     """
     ),
     _postgres(reconciliations.TABLES),
+    _postgres(reconciliations.WITHDRAWALS),
 )
 
 

@@ -646,6 +646,7 @@ class PostgresStore(
     close_period = _retried(SqlCorrectionWriter.close_period)
     begin_reconciliation = _retried(SqlReconciliationWriter.begin_reconciliation)
     add_matches = _retried(SqlReconciliationWriter.add_matches)
+    withdraw_reconciliation = _retried(SqlReconciliationWriter.withdraw_reconciliation)
     add_key = _retried(SqlKeyWriter.add_key)
     add_first_key = _retried(SqlKeyWriter.add_first_key)
     revoke_key = _retried(SqlKeyWriter.revoke_key)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from outlay.server._metering.decimals import format_plain
-from outlay.server._records import SavedReconciliation
+from outlay.server._records import SavedReconciliation, Withdrawal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -48,10 +48,23 @@ TABLES: Final = """
 """
 """The migration that creates the tables."""
 
+WITHDRAWALS: Final = """
+    -- The number of charges on the bill, and of those that match. A reconciliation
+    -- counts until withdrawn_at.
+    ALTER TABLE reconciliations ADD COLUMN charges INTEGER;
+    ALTER TABLE reconciliations ADD COLUMN reconciled_charges INTEGER;
+    ALTER TABLE reconciliations ADD COLUMN withdrawn_at INTEGER;
+    ALTER TABLE reconciliations ADD COLUMN withdrawn_by TEXT;
+    ALTER TABLE reconciliations ADD COLUMN withdrawal_reason TEXT;
+"""
+"""The migration that adds the columns of withdrawals."""
+
 _COLUMNS: Final = (
     "id, namespace, invoice_id, provider, currency, zone, period, first_day, last_day,"
-    " as_of, saved_by, saved_at, bill, tracked, reconciled"
+    " as_of, saved_by, saved_at, bill, tracked, reconciled, charges,"
+    " reconciled_charges, withdrawn_at, withdrawn_by, withdrawal_reason"
 )
+_NAMED: Final = "id = ? AND namespace = ?"
 _ABANDONED: Final = 24 * 3_600_000_000  # microseconds after the start
 _DIGESTS_A_QUERY: Final = 500
 
@@ -64,7 +77,7 @@ class SqlReconciliationReader:
     def reconciliations(
         self, namespace: str, page: Page
     ) -> tuple[list[SavedReconciliation], int]:
-        """Return a page of the reconciliations that count, and their number."""
+        """Return a page of the finished reconciliations, and their number."""
         rows = self._connection.execute(
             f"SELECT {_COLUMNS} FROM reconciliations"  # noqa: S608 - a constant
             " WHERE namespace = ? AND saved_at IS NOT NULL"
@@ -78,12 +91,23 @@ class SqlReconciliationReader:
         ).fetchone()
         return [_reconciliation(row) for row in rows], int(total)
 
+    def reconciliation(
+        self, namespace: str, reconciliation_id: str
+    ) -> SavedReconciliation | None:
+        """Return a finished reconciliation, or None."""
+        row = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM reconciliations"  # noqa: S608 - constants
+            f" WHERE {_NAMED} AND saved_at IS NOT NULL",
+            (reconciliation_id, namespace),
+        ).fetchone()
+        return None if row is None else _reconciliation(row)
+
     def matches(
         self, namespace: str, reconciliation_id: str, digests: Collection[bytes]
     ) -> set[bytes]:
         """Return those of ``digests`` that are matches of a reconciliation."""
         row = self._connection.execute(
-            "SELECT number FROM reconciliations WHERE id = ? AND namespace = ?",
+            f"SELECT number FROM reconciliations WHERE {_NAMED}",  # noqa: S608 - a constant
             (reconciliation_id, namespace),
         ).fetchone()
         if row is None:
@@ -114,10 +138,11 @@ class SqlReconciliationWriter:
         """Store a reconciliation that does not count yet, and has no matches."""
         with self._transaction():
             self._delete_unfinished(new.as_of - _ABANDONED)
+            row = _row(new)
             self._connection.execute(
-                f"INSERT INTO reconciliations ({_COLUMNS})"  # noqa: S608 - a constant
-                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                _row(new),
+                f"INSERT INTO reconciliations ({_COLUMNS})"  # noqa: S608 - constants
+                f" VALUES ({', '.join('?' * len(row))})",
+                row,
             )
 
     def _delete_unfinished(self, before: int) -> None:
@@ -144,8 +169,7 @@ class SqlReconciliationWriter:
         """Add matches. Digests that are stored already change nothing."""
         with self._transaction():
             row = self._connection.execute(
-                f"SELECT number, {_COLUMNS} FROM reconciliations"  # noqa: S608 - a constant
-                " WHERE id = ? AND namespace = ?",
+                f"SELECT number, {_COLUMNS} FROM reconciliations WHERE {_NAMED}",  # noqa: S608 - constants
                 (reconciliation_id, namespace),
             ).fetchone()
             if row is None:
@@ -163,16 +187,56 @@ class SqlReconciliationWriter:
                 return found
             self._connection.execute(
                 "UPDATE reconciliations SET saved_at = ?, bill = ?, tracked = ?,"
-                " reconciled = ? WHERE number = ?",
-                (now, *map(format_plain, totals), number),
+                " reconciled = ?, charges = ?, reconciled_charges = ?"
+                " WHERE number = ?",
+                (
+                    now,
+                    *map(format_plain, totals[:_SUMS]),
+                    *totals[_SUMS:],
+                    number,
+                ),
             )
             return msgspec.structs.replace(found, saved_at=now, **totals._asdict())
 
+    def withdraw_reconciliation(
+        self, namespace: str, reconciliation_id: str, withdrawal: Withdrawal
+    ) -> SavedReconciliation | None:
+        """End a finished reconciliation. Its first withdrawal stays."""
+        with self._transaction():
+            self._connection.execute(
+                "UPDATE reconciliations SET withdrawn_at = ?, withdrawn_by = ?,"  # noqa: S608 - a constant
+                f" withdrawal_reason = ? WHERE {_NAMED} AND saved_at IS NOT NULL"
+                " AND withdrawn_at IS NULL",
+                (
+                    withdrawal.at,
+                    withdrawal.by,
+                    withdrawal.reason,
+                    reconciliation_id,
+                    namespace,
+                ),
+            )
+            row = self._connection.execute(
+                f"SELECT {_COLUMNS} FROM reconciliations"  # noqa: S608 - constants
+                f" WHERE {_NAMED} AND saved_at IS NOT NULL",
+                (reconciliation_id, namespace),
+            ).fetchone()
+        return None if row is None else _reconciliation(row)
+
+
+_SUMS: Final = 3  # the first of the totals, which are stored as texts
+
 
 def _reconciliation(row: Sequence[Any]) -> SavedReconciliation:
-    return SavedReconciliation(*row[:-3], *map(Decimal, row[-3:]))
+    *fields, bill, tracked, reconciled, charges, matched, at, by, reason = row
+    values = [*fields, *map(Decimal, (bill, tracked, reconciled)), charges, matched]
+    end = None if at is None else Withdrawal(at, by, reason)
+    return SavedReconciliation(*values, withdrawal=end)
 
 
-def _row(one: SavedReconciliation) -> tuple[Any, ...]:
-    *fields, bill, tracked, reconciled = msgspec.structs.astuple(one)
-    return (*fields, *map(format_plain, (bill, tracked, reconciled)))
+def _row(new: SavedReconciliation) -> tuple[Any, ...]:
+    """Return the values of a reconciliation that begins, without a withdrawal."""
+    *fields, bill, tracked, reconciled, charges, matched, _ = msgspec.structs.astuple(
+        new
+    )
+    sums = map(format_plain, (bill, tracked, reconciled))
+    return (*fields, *sums, charges, matched, None, None, None)

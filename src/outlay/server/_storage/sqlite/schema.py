@@ -220,6 +220,7 @@ _MIGRATIONS: Final = (
     BEGIN UPDATE progress SET access_version = access_version + 1; END;
     """,
     reconciliations.TABLES,
+    reconciliations.WITHDRAWALS,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

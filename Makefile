@@ -21,7 +21,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 INSTALL := $(if $(filter uv,$(INSTALLER)),$(UV),$(PIP))
 
-.PHONY: help setup demo service unit stores programs test coverage test-all faults lanes frameworks lint \
+.PHONY: help setup demo service unit stores programs test coverage slow serial test-all faults lanes frameworks lint \
 	format types typing sizes bench first-hour scale serve wheel docs sbom changelog clean
 
 help:  ## show this help
@@ -47,15 +47,24 @@ unit: $(VENV)/.test  ## run the quick unit tests, in parallel
 
 # The tests that need the machine for themselves run last, one after the other. To read
 # all other files would take pytest a minute.
+SERIAL = $$(grep -rl --include='test_*.py' mark.serial tests)
+
 test: $(VENV)/.test-providers programs  ## run the tests
 	$(PYTEST) $(PARALLEL) -m 'not serial and not slow'
-	$(PYTEST) -m 'serial and not slow' $$(grep -rl --include='test_*.py' mark.serial tests)
+	$(PYTEST) -m 'serial and not slow' $(SERIAL)
 
 # Tracing costs three quarters of the processor time of the tests again, so it is not part
 # of `make test`.
 # It counts what runs in the tests' own process, and fails below `fail_under`.
 coverage: $(VENV)/.test-providers programs  ## run the parallel tests, and check branch coverage
 	$(PYTEST) $(PARALLEL) -m 'not serial and not slow' --cov --cov-report=term
+
+# Not part of `make test`. Without coverage, because many of them trace by themselves.
+slow: $(VENV)/.test-providers programs  ## run the tests marked `slow`, in parallel
+	$(PYTEST) $(PARALLEL) -m 'slow and not serial'
+
+serial: $(VENV)/.test-providers programs  ## run all that need the machine for themselves
+	$(PYTEST) -m serial $(SERIAL)
 
 stores: $(VENV)/.test programs  ## run the tests of the server over PostgreSQL and ClickHouse
 	OUTLAY_TEST_STORES=1 $(PYTEST) $(PARALLEL) -k postgres tests/contract/store \
@@ -66,8 +75,8 @@ stores: $(VENV)/.test programs  ## run the tests of the server over PostgreSQL a
 programs:  ## install the programs that tests need: Chromium, PostgreSQL, Redis
 	@sh scripts/install_programs.sh
 
-test-all: $(VENV)/.dev programs  ## run all that can be checked, and write docs/test-results.md
-	$(BIN)/python -m scripts.test_all
+test-all: $(VENV)/.dev programs  ## run all: an hour (FROM=faults goes on, PARTS="lint docs")
+	$(BIN)/python -m scripts.test_all $(if $(FROM),--from '$(FROM)') $(PARTS)
 
 faults: $(VENV)/.test  ## thousands of kills, torn files and bad servers (SCALE=10 SEED=7)
 	$(BIN)/python -m tests.faults --scale $(SCALE) $(if $(SEED),--seed $(SEED))

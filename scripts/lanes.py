@@ -30,11 +30,14 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from scripts.checks import ROOT, Result, check, report
 
-ROOT: Final = Path(__file__).parents[1]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _LANES: Final = ROOT / ".lanes"
+_INSTALL_MINUTES: Final = 5
+_TEST_MINUTES: Final = 10
 _TOOLS: Final = ("hypothesis", "pytest", "pytest-timeout", "pytest-xdist")
 _EXTRAS: Final = ("cli", "otel", "pricing", "server")
 APART: Final = ("frameworks", "openai2", "aiobotocore", "tracing")
@@ -74,22 +77,6 @@ class Lane(NamedTuple):
     lowest: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-
-
-class Result(NamedTuple):
-    """A row of the table.
-
-    Attributes:
-        name: The lane or suite.
-        outcome: Such as ``12 passed``, or the reason why it did not run.
-        seconds: The time that it took.
-        failed: Whether it ran and is not green.
-    """
-
-    name: str
-    outcome: str
-    seconds: float
-    failed: bool
 
 
 def lanes(*, full: bool) -> list[Lane]:
@@ -159,26 +146,44 @@ def _lowest_lane(
 
 def run(lane: Lane) -> Result:
     """Install the wheel for a lane, and run its tests."""
-    started = time.monotonic()
     if not lane.python:
         return Result(lane.name, "not run: not on this machine", 0, failed=False)
     print(f"\n== {lane.name}", flush=True)
-    venv = _LANES / re.sub(r"\W+", "-", lane.name).strip("-")
-    shutil.rmtree(venv, ignore_errors=True)
-    python = str(venv / "bin" / "python")
+    wheels = [*(ROOT / "dist").glob("outlay-*.whl")]
+    if len(wheels) != 1:
+        outcome = f"{len(wheels)} wheels in dist/, not one"
+        return Result(lane.name, outcome, 0, failed=True, repeat=("make wheel",))
+    started = time.monotonic()
+    ran = _installed(lane, wheels[0])
+    if not ran.failed:
+        ran = _tested(lane)
+    return ran._replace(seconds=time.monotonic() - started)
+
+
+def folder(lane: Lane) -> Path:
+    """Return the environment of a lane."""
+    return _LANES / re.sub(r"\W+", "-", lane.name).strip("-")
+
+
+def _python_of(lane: Lane) -> str:
+    return str(folder(lane) / "bin" / "python")
+
+
+def _installed(lane: Lane, wheel: Path) -> Result:
+    shutil.rmtree(folder(lane), ignore_errors=True)
+    python = _python_of(lane)
     extras = f"[{','.join(lane.extras)}]" if lane.extras else ""
-    (wheel,) = (ROOT / "dist").glob("outlay-*.whl")
     packages = [f"{wheel}{extras}", *_TOOLS, *lane.beside, *_lowest(lane)]
     if "tests/unit" in lane.tests:
         packages.append("import-linter")  # brings rich, so not where `cli` is missing
-    for command in (
-        [lane.python, "-m", "venv", str(venv)],
-        [*_installer(python), "--quiet", *packages],
-    ):
-        if subprocess.run(command, cwd=ROOT, check=False).returncode:
-            seconds = time.monotonic() - started
-            return Result(lane.name, "cannot be installed", seconds, failed=True)
-    return _tested(lane, python, started)
+    create = [lane.python, "-m", "venv", str(folder(lane))]
+    install = [*_installer(python), "--quiet", *packages]
+    ran = check(lane.name, create, minutes=_INSTALL_MINUTES)
+    if not ran.failed:
+        ran = check(lane.name, install, minutes=_INSTALL_MINUTES)
+    if ran.failed:
+        ran = ran._replace(outcome=f"not installed: {ran.outcome}")
+    return ran
 
 
 def _installer(python: str) -> list[str]:
@@ -189,50 +194,19 @@ def _installer(python: str) -> list[str]:
     return [python, "-m", "pip", "install"]
 
 
-def _tested(lane: Lane, python: str, started: float) -> Result:
+def _tested(lane: Lane) -> Result:
     workers = ["--numprocesses=2"] if len(lane.tests) > 1 else []
     apart = (f"test-{Path(tests).parts[1]}" for tests in lane.tests)
-    ran = pytest(
-        [python, "-m", "pytest", "-q", *workers, *lane.options, *lane.tests],
-        OUTLAY_TEST_EXTRAS=" ".join((*lane.extras, *apart)),
+    extras = " ".join((*lane.extras, *apart))
+    pytest = (_python_of(lane), "-m", "pytest", *lane.options)
+    words = [*pytest, "-q", *workers, *lane.tests]
+    return check(
+        lane.name,
+        words,
+        minutes=_TEST_MINUTES,
+        tests=("env", f"OUTLAY_TEST_EXTRAS={extras}", *pytest),
+        OUTLAY_TEST_EXTRAS=extras,
     )
-    return ran._replace(name=lane.name, seconds=time.monotonic() - started)
-
-
-def pytest(command: Sequence[str], **variables: str) -> Result:
-    """Run pytest, show what it prints, and return its last line as the outcome."""
-    started = time.monotonic()
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **variables},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    outcome = ""
-    assert process.stdout is not None
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        if re.search(r"\d (passed|failed|error|skipped)", line):
-            outcome = re.sub(r"\s+in \d.*", "", line.strip("= \n"))
-    code = process.wait()
-    return Result(
-        " ".join(command[1:]),
-        outcome or f"ended with {code}",
-        time.monotonic() - started,
-        failed=code != 0,
-    )
-
-
-def table(results: Sequence[Result]) -> str:
-    """Return the results as a Markdown table."""
-    rows = [("what", "outcome", "seconds"), ("---", "---", "---:")]
-    rows += [
-        (each.name, ("**red:** " if each.failed else "") + each.outcome,
-         f"{each.seconds:.0f}")
-        for each in results
-    ]  # fmt: skip
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def _lowest(lane: Lane) -> Iterator[str]:
@@ -281,7 +255,7 @@ def main() -> int:
     if given.lowest:
         chosen = [*_lowest_frameworks()]
     results = [run(lane) for lane in chosen]
-    print(f"\n{table(results)}", end="")
+    print(f"\n{report(results)}", end="")
     return int(any(each.failed for each in results))
 
 

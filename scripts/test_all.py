@@ -1,81 +1,193 @@
 """Run all that can be checked on this machine: ``make test-all``.
 
-The table of results is written to ``docs/test-results.md``.
+Each test runs once. Each part has a limit of time, and writes its row of
+``docs/test-results.md`` when it ends. So a run that is stopped can go on:
+``--from PART`` runs this part and the later ones, and keeps the other rows.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import re
 import shutil
-import subprocess
+import signal
 import sys
-import time
+import tempfile
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from scripts.lanes import APART, ROOT, Result, lanes, pytest, run, table
+from scripts.checks import ROOT, Result, cell, check, repeats
+from scripts.lanes import folder, lanes, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Sequence
+
+    from scripts.lanes import Lane
 
 _PAGE: Final = ROOT / "docs" / "test-results.md"
-_SUITES: Final = sorted(
-    path.name
-    for path in (ROOT / "tests").iterdir()
-    if [*path.glob("test_*.py")] and path.name not in APART
-)
+_FAULTS: Final = (sys.executable, "-m", "tests.faults", "--scale", "0.5")
+"""Some 2,500 trials, which take two quiet cores ten minutes."""
+_NOT_FINISHED: Final = "not finished"
 _HEAD: Final = """\
 # Test results
 
-The last run of `make test-all`, which writes this page: {date}, {machine}.
+`make test-all` writes this page, here on {machine}.
+Each row says when its part ended, because parts can run again alone.
+Skipped tests need what the part does not install, or its absence.
 
 """
+_ROW: Final = re.compile(r"\| (.+?) \| (.+) \| (\d+) \| (.+?) \|")
 
 
-def results() -> Iterator[Result]:
-    """Run one check after the other; yield what came of each."""
-    yield command("style, types, contracts", "make", "lint")
-    # `tests/unit` has folders only.
-    for suite in sorted({*_SUITES, "unit"}):
-        ran = pytest([sys.executable, "-m", "pytest", "-q", f"tests/{suite}"])
-        yield ran._replace(name=f"tests/{suite}")
-    yield command("branch coverage, at least 94 %", "make", "coverage")
-    yield command("faults, all", sys.executable, "-m", "tests.faults")
-    yield command("wheel", "make", "wheel")
-    for lane in lanes(full=True):
-        yield run(lane)
-        shutil.rmtree(ROOT / ".lanes", ignore_errors=True)
+class Part(NamedTuple):
+    """One row of the page.
+
+    Attributes:
+        name: The name, in the page and on the command line.
+        check: Runs the part.
+    """
+
+    name: str
+    check: Callable[[], Result]
 
 
-def command(name: str, *words: str) -> Result:
-    """Run a program, show what it prints, and return its last line as the outcome."""
-    print(f"\n== {name}", flush=True)
-    started = time.monotonic()
-    ran = subprocess.run(
-        words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+class Row(NamedTuple):
+    """What the page says of a part that has run.
+
+    Attributes:
+        outcome: Such as ``12 passed``, and the commands that repeat what is red.
+        seconds: The time that it took.
+        ended: The date and time in UTC.
+    """
+
+    outcome: str
+    seconds: str
+    ended: str
+
+
+def parts() -> list[Part]:
+    """Return all parts, in the order in which they run."""
+    return [
+        _part("lint", "make", "--silent", "lint", minutes=10),
+        _part("typing", "make", "--silent", "typing", minutes=10),
+        _part("docs", "make", "--silent", "docs", minutes=5),
+        _part("parallel tests", "make", "--silent", "coverage", minutes=30),
+        _part("slow tests", "make", "--silent", "slow", minutes=30),
+        _part("serial tests", "make", "--silent", "serial", minutes=20),
+        _part("faults", *_FAULTS, minutes=30),
+        _part("build the wheel", "make", "--silent", "wheel", minutes=5),
+        *(Part(lane.name, partial(_lane, lane)) for lane in lanes(full=True)),
+    ]
+
+
+def _part(name: str, *words: str, minutes: float) -> Part:
+    return Part(name, partial(check, name, words, minutes=minutes))
+
+
+def _lane(lane: Lane) -> Result:
+    """Run a lane, and delete its environment: all together are gigabytes."""
+    ran = run(lane)
+    if not ran.failed:
+        shutil.rmtree(folder(lane), ignore_errors=True)
+    return ran
+
+
+def chosen(every: Sequence[Part], names: Sequence[str], first: str) -> list[Part]:
+    """Return the parts to run.
+
+    Args:
+        every: All parts, in order.
+        names: The names of single parts. Empty for all.
+        first: The name of the first part to run. Empty for all.
+
+    Raises:
+        SystemExit: A name is unknown.
+    """
+    known = [part.name for part in every]
+    for name in {*names, first} - {*known, ""}:
+        raise SystemExit(f"There is no part {name!r}. Name one of: {', '.join(known)}")
+    if first:
+        return [*every[known.index(first) :]]
+    return [part for part in every if part.name in names or not names]
+
+
+def play(every: Sequence[Part], chosen: Sequence[Part], page: Path) -> list[Result]:
+    """Run parts, and write the page before the first and after each.
+
+    Args:
+        every: All parts. The page has a row for each.
+        chosen: The parts that run. The rows of the others stay.
+        page: The page.
+    """
+    rows = _read(page)
+    for part in chosen:
+        rows.pop(part.name, None)
+    _write(page, every, rows)
+    results = []
+    for part in chosen:
+        print(f"\n== {part.name}", flush=True)
+        result = part.check()
+        results.append(result)
+        ended = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+        rows[part.name] = Row(cell(result), f"{result.seconds:.0f}", ended)
+        _write(page, every, rows)
+    return results
+
+
+def _read(page: Path) -> dict[str, Row]:
+    """Return the rows that earlier runs wrote."""
+    lines = page.read_text(encoding="utf-8").splitlines() if page.exists() else []
+    found = filter(None, map(_ROW.fullmatch, lines))
+    return {row[1]: Row(*row.groups()[1:]) for row in found}
+
+
+def _write(page: Path, every: Sequence[Part], rows: dict[str, Row]) -> None:
+    """Replace the page at once, so that a kill leaves one of the two."""
+    machine = (
+        f"CPython {platform.python_version()}, {platform.system()}, "
+        f"{os.cpu_count()} cores"
     )
-    print(ran.stdout, end="", flush=True)
-    (*_, last) = ["", *ran.stdout.strip().splitlines()]
-    seconds = time.monotonic() - started
-    outcome = re.sub(r" {2,}", " · ", last) or "done"
-    return Result(name, outcome, seconds, failed=ran.returncode != 0)
+    lines = ["| what | outcome | seconds | ended (UTC) |", "| --- | --- | ---: | --- |"]
+    for part in every:
+        row = rows.get(part.name, Row(_NOT_FINISHED, "", ""))
+        lines.append(f"| {' | '.join((part.name, *row))} |")
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=page.parent, delete=False
+    ) as new:
+        new.write(_HEAD.format(machine=machine) + "\n".join(lines) + "\n")
+    Path(new.name).replace(page)
 
 
-def main() -> int:
-    """Run all, write the page, and return 1 if anything is red."""
-    done: list[Result] = []
-    for result in results():
-        done.append(result)
-        print(f"\n{table(done)}", end="", flush=True)
-    machine = f"{platform.system()}, {os.cpu_count()} cores"
-    date = datetime.now(UTC).date().isoformat()
-    head = _HEAD.format(
-        date=date, machine=f"CPython {platform.python_version()}, {machine}"
-    )
-    _PAGE.write_text(head + table(done), encoding="utf-8")
-    return int(any(each.failed for each in done))
+def main(
+    words: Sequence[str] | None = None,
+    every: Sequence[Part] | None = None,
+    page: Path = _PAGE,
+) -> int:
+    """Run what the words say; return 1 if anything is red.
+
+    Args:
+        words: The arguments of the command line. Defaults to those of the process.
+        every: All parts. Defaults to those of this project.
+        page: The page.
+    """
+    parser = argparse.ArgumentParser("python -m scripts.test_all", description=__doc__)
+    parser.add_argument("part", nargs="*", help="run these parts only")
+    parser.add_argument("--from", dest="first", default="", metavar="PART")
+    given = parser.parse_args(words)
+    every = every or parts()
+    # SIGTERM ends the part that runs, too.
+    earlier = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        results = play(every, chosen(every, given.part, given.first), page)
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+    red = [result for result in results if result.failed]
+    print(repeats(red), end="")
+    return int(bool(red))
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ import pytest
 
 from tests.support.processes import environment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.serial]  # a dozen processes
 
 PROGRAM: Final = Path(__file__).parents[2] / "examples" / "service" / "run.py"
 
 
-@pytest.mark.timeout(400)  # a dozen processes start, some of them twice
+@pytest.mark.timeout(400)  # some of the processes start twice
 def test_costs_equal_the_providers_ledger_after_three_kills() -> None:
     """A company compares with the bill, and nothing may be missing or double."""
     ran = subprocess.run(

@@ -222,6 +222,7 @@ def test_slow_bodies() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 @linux
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 def test_batches_of_millions_of_values(*, packed: bool) -> None:
@@ -278,6 +279,7 @@ def test_a_body_after_its_refusal() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 @linux
 def test_idle_connections() -> None:
     """As many as the system gives this test, up to 10,000."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import time
 from contextlib import closing, contextmanager
@@ -264,6 +265,51 @@ def test_the_rollups_of_an_ended_definition_are_deleted(
         assert quantity(store, by_tokens) == 3000 * Decimal("1e20")
         assert count_rows(path, "rollups", "metric = 1") == 0
     assert count_rows(path, "ended_definitions") == 0
+
+
+def test_a_slice_of_background_work_ends_with_its_time(tmp_path: Path) -> None:
+    """Posts wait for a slice, on a fast machine and on a slow one."""
+    whole = count_slices(tmp_path / "whole.db", math.inf)
+    short = count_slices(tmp_path / "short.db", 0)
+
+    assert [work for work in whole if short[work] < whole[work] + 2] == []
+
+
+def count_slices(path: Path, seconds: float) -> dict[str, int]:
+    """Return the number of slices of each kind of work."""
+    store = SqliteStore(
+        path, dedupe_window=WINDOW, write_batch=3000, slice_seconds=seconds
+    )
+    events = [
+        make_event(f"k{number}", external_subject=f"cus_{number}")
+        for number in range(3000)
+    ]
+    changed = make_cost(value_property="$.tokens")
+    later = START + WINDOW + IDLE
+    works: list[tuple[str, int, Callable[[], object]]] = [
+        ("write keys", START, lambda: store.append(events, START)),
+        ("add a cost", START, lambda: store.add_cost(make_cost())),
+        (
+            "change a cost",
+            START,
+            lambda: store.change_cost("org_a", "cst_1", lambda _: changed),
+        ),
+        (
+            "erase a customer",
+            START,
+            lambda: store.begin_erasure("org_a", "cus_1", "erased_1", START),
+        ),
+        ("expire keys", later, lambda: store.append([make_event("last")], later)),
+        ("delete events", later, lambda: store.set_retention("org_a", 0)),
+    ]
+    slices: dict[str, int] = {}
+    for name, now, begin in works:
+        begin()
+        slices[name] = 0
+        while store.do_background_work(now):
+            slices[name] += 1
+    store.close()
+    return slices
 
 
 def count_rows(path: Path, table: str, where: str = "true") -> int:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from outlay.server._records import Event
+    from outlay.server._storage.sqlite.time_slice import TimeSlice
 
 TABLES: Final = """
     -- Customers whose id is being replaced. The row is deleted at the end, because it
@@ -41,12 +42,14 @@ TABLES: Final = """
     );
     """
 
-_EVENTS: Final = 5000  # that one slice looks at: some 20 ms
-_ROWS: Final = 20_000  # of rollups that one slice looks at: some 20 ms
+_EVENTS: Final = 1000  # of a chunk: some 4 ms
+_ROWS: Final = 4000  # of rollups in a chunk: some 4 ms
 
 _KEY: Final = "(cube, grain, bucket, customer, dimensions)"
 _Key: TypeAlias = tuple[int, int, int, str, str]
 _FIRST: Final[_Key] = (-1, -1, -(2**63), "", "")
+_Position: TypeAlias = tuple[int, _Key]  # in the rollups of a definition
+_START: Final[_Position] = (-1, _FIRST)
 
 _MERGE: Final = (
     "INSERT INTO rollups VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)" + ON_CONFLICT  # noqa: S608 - constants
@@ -79,7 +82,7 @@ class Erasures:
         self._connection = connection
         self._transaction = transaction
         self._truncate_log = truncate_log
-        self._position: tuple[int, _Key] | None = None  # in the rollups of a metric
+        self._renamed_up_to = _START
         self._load()
 
     def _load(self) -> None:
@@ -136,19 +139,32 @@ class Erasures:
             ]
         return events
 
-    def step(self) -> bool:
+    def step(self, time_slice: TimeSlice) -> bool:
         """Do a slice of the first erasure. Return whether there was one."""
         if not self._jobs:
             return False
         job = self._jobs[0]
         if job.done_seq < job.last_seq:
-            self._rename_events(job)
-        elif not self._rename_rollups(job):
+            self._rename_events(job, time_slice)
+        elif not self._rename_rollups(job, time_slice):
             self._finish(job)
         return True
 
-    def _rename_events(self, job: _Job) -> None:
-        upto = min(job.done_seq + _EVENTS, job.last_seq)
+    def _rename_events(self, job: _Job, time_slice: TimeSlice) -> None:
+        done = job.done_seq
+        with self._transaction():
+            while done < job.last_seq:
+                upto = min(done + _EVENTS, job.last_seq)
+                self._rename_events_between(job, done, upto)
+                done = upto
+                if time_slice.is_over():
+                    break
+            self._connection.execute(
+                "UPDATE erasures SET done_seq = ? WHERE number = ?", (done, job.number)
+            )
+        self._jobs[0] = job._replace(done_seq=done)
+
+    def _rename_events_between(self, job: _Job, after: int, upto: int) -> None:
         renaming = job.renaming
         wide, ascii_only = renaming.spellings
         rows = self._connection.execute(
@@ -158,7 +174,7 @@ class Erasures:
             " (subject, external_subject, external_id)"
             " OR instr(data, :wide) OR instr(data, :ascii))",
             {
-                "after": job.done_seq,
+                "after": after,
                 "upto": upto,
                 "namespace": job.namespace,
                 "customer": renaming.customer,
@@ -166,31 +182,39 @@ class Erasures:
                 "ascii": ascii_only,
             },
         ).fetchall()
-        with self._transaction():
-            self._connection.executemany(
-                "UPDATE events SET subject = ?, external_subject = ?, external_id = ?,"
-                " data = ? WHERE seq = ?",
-                [
-                    (*map(renaming.optional, names), renaming.json(data), seq)
-                    for seq, *names, data in rows
-                ],
-            )
-            self._connection.execute(
-                "UPDATE erasures SET done_seq = ? WHERE number = ?", (upto, job.number)
-            )
-        self._jobs[0] = job._replace(done_seq=upto)
+        self._connection.executemany(
+            "UPDATE events SET subject = ?, external_subject = ?, external_id = ?,"
+            " data = ? WHERE seq = ?",
+            [
+                (*map(renaming.optional, names), renaming.json(data), seq)
+                for seq, *names, data in rows
+            ],
+        )
 
-    def _rename_rollups(self, job: _Job) -> bool:
-        """Rename a slice of the rollups. Return False at their end."""
-        metric, after = self._position or (-1, _FIRST)
-        if self._position is None or after == _FIRST:
+    def _rename_rollups(self, job: _Job, time_slice: TimeSlice) -> bool:
+        """Rename a slice of the rollups. Return False if none is left."""
+        position = self._renamed_up_to
+        with self._transaction():
+            while following := self._rename_rollups_after(job, position):
+                position = following
+                if time_slice.is_over():
+                    break
+        if position == self._renamed_up_to:
+            return False
+        self._renamed_up_to = position
+        return True
+
+    def _rename_rollups_after(self, job: _Job, position: _Position) -> _Position | None:
+        """Rename a chunk of the rollups. Return its end, or None if none is left."""
+        metric, after = position
+        if after == _FIRST:
             row = self._connection.execute(
                 "SELECT min(definition) FROM costs WHERE namespace = ?"
                 " AND definition > ?",
                 (job.namespace, metric),
             ).fetchone()
             if row[0] is None:
-                return False
+                return None
             metric = row[0]
         last = self._connection.execute(
             "SELECT cube, grain, bucket, customer, dimensions FROM rollups"  # noqa: S608 - constants
@@ -198,10 +222,8 @@ class Erasures:
             " ORDER BY cube, grain, bucket, customer, dimensions LIMIT 1 OFFSET ?",
             (metric, *after, _ROWS),
         ).fetchone()
-        with self._transaction():
-            self._rename_range(job.renaming, metric, after, last)
-        self._position = (metric, _FIRST if last is None else tuple(last))
-        return True
+        self._rename_range(job.renaming, metric, after, last)
+        return metric, _FIRST if last is None else tuple(last)
 
     def _rename_range(
         self, renaming: Renaming, metric: int, after: _Key, last: _Key | None
@@ -246,7 +268,7 @@ class Erasures:
             self._connection.execute(
                 "DELETE FROM erasures WHERE number = ?", (job.number,)
             )
-        self._position = None
+        self._renamed_up_to = _START
         self._load()
         # The log still has the pages as they were.
         self._truncate_log()

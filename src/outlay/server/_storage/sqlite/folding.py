@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from outlay.server._storage.combining import Combined, MeteredEvent
+    from outlay.server._storage.sqlite.time_slice import TimeSlice
 
-_CATCH_UP_BATCH: Final = 300  # events; some 15 ms, for which posts can wait
-_DELETE_BATCH: Final = 5000  # rows of rollups; some 10 ms
+_CATCH_UP_CHUNK: Final = 50  # events; some 3 ms
+_DELETE_CHUNK: Final = 1000  # rows of rollups; some 3 ms
 _FOLD_MICROSECONDS: Final = 1_000_000  # after which even a single event is folded
 
 
@@ -130,30 +131,32 @@ class Folding:
         for number in self.metrics.load(namespace, event_type):
             self._pending.drop(number)
 
-    def catch_up(self, last_seq: int) -> bool:
+    def catch_up(self, last_seq: int, time_slice: TimeSlice) -> bool:
         """Fold a slice of the events that a metric lacks. Return whether one lagged."""
         found = next(iter(self.metrics.lagging.items()), None)
         if found is None:
             return False
         number, folded = found
         metric = self.metrics.definition(number)
-        upto = min(folded + _CATCH_UP_BATCH, last_seq)
-        is_current = upto >= last_seq
-        combined: Combined = {}
-        if metric.can_roll_up:
-            combine(metric, combined, self._events_between(metric.cost, folded, upto))
-        else:
-            is_current = True
         with self._transaction():
+            while metric.can_roll_up and folded < last_seq:
+                upto = min(folded + _CATCH_UP_CHUNK, last_seq)
+                combined: Combined = {}
+                events = self._events_between(metric.cost, folded, upto)
+                combine(metric, combined, events)
+                add_to_rollups(self._connection, number, metric, combined)
+                folded = upto
+                if time_slice.is_over():
+                    break
+            is_current = folded >= last_seq or not metric.can_roll_up
             if is_current:
                 # The rollups of all current metrics hold the same events.
                 self.write(last_seq)
-            add_to_rollups(self._connection, number, metric, combined)
             self._connection.execute(
                 "UPDATE costs SET folded_seq = ? WHERE definition = ?",
-                (None if is_current else upto, number),
+                (None if is_current else folded, number),
             )
-        lagging = {**self.metrics.lagging, number: upto}
+        lagging = {**self.metrics.lagging, number: folded}
         if is_current:
             self.forget(last_seq)
             del lagging[number]
@@ -171,27 +174,35 @@ class Folding:
         for seq, at, customer, data in rows:
             yield seq, at, customer, decode_data(data)
 
-    def delete_ended(self) -> bool:
+    def delete_ended(self, time_slice: TimeSlice) -> bool:
         """Delete some rollups of ended definitions. Return whether there are more."""
         row = self._connection.execute(
             "SELECT definition FROM ended_definitions LIMIT 1"
         ).fetchone()
         if row is None:
             return False
+        (number,) = row
         with self._transaction():
-            deleted = self._connection.execute(
-                "DELETE FROM rollups WHERE (metric, cube, grain, bucket, customer,"
-                " dimensions) IN (SELECT metric, cube, grain, bucket, customer,"
-                " dimensions FROM rollups WHERE metric = ? LIMIT ?)",
-                (*row, _DELETE_BATCH),
-            ).rowcount
-            deleted += self._connection.execute(
-                "DELETE FROM wide_sums WHERE rowid IN"
-                " (SELECT rowid FROM wide_sums WHERE metric = ? LIMIT ?)",
-                (*row, _DELETE_BATCH),
-            ).rowcount
-            if not deleted:
+            while self._delete_rollups(number):
+                if time_slice.is_over():
+                    break
+            else:
                 self._connection.execute(
                     "DELETE FROM ended_definitions WHERE definition = ?", row
                 )
         return True
+
+    def _delete_rollups(self, number: int) -> int:
+        """Delete a chunk of a definition's rollups. Return the number of rows."""
+        deleted = self._connection.execute(
+            "DELETE FROM rollups WHERE (metric, cube, grain, bucket, customer,"
+            " dimensions) IN (SELECT metric, cube, grain, bucket, customer,"
+            " dimensions FROM rollups WHERE metric = ? LIMIT ?)",
+            (number, _DELETE_CHUNK),
+        ).rowcount
+        deleted += self._connection.execute(
+            "DELETE FROM wide_sums WHERE rowid IN"
+            " (SELECT rowid FROM wide_sums WHERE metric = ? LIMIT ?)",
+            (number, _DELETE_CHUNK),
+        ).rowcount
+        return deleted

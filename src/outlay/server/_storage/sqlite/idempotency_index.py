@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from outlay.server._storage.sqlite.time_slice import TimeSlice
+
 ScopedKey: TypeAlias = tuple[str, str]
 """Namespace and key."""
 
 WRITE_BATCH: Final = 30_000
 """The number of keys: some 7 MB of memory."""
 
-_SLICE: Final = 5000  # keys that are written or deleted while posts wait: some 15 ms
+_CHUNK: Final = 500  # keys: some 3 ms
 
 _encode_json: Final = msgspec.json.Encoder().encode
 
@@ -107,7 +109,7 @@ class IdempotencyIndex:
             for seq, event in enumerate(events, start)
         )
 
-    def write_pending(self) -> bool:
+    def write_pending(self, time_slice: TimeSlice) -> bool:
         """Write a slice of the keys in memory. Return whether there was one.
 
         It waits for many keys. They are written in the order of the table, so that
@@ -119,16 +121,14 @@ class IdempotencyIndex:
                 return False
             self._writing, self._recent = self._recent, {}
             self._left = sorted(self._writing, reverse=True)
-        keys = self._left[-_SLICE:]
-        left = self._left[:-_SLICE]
+        left = self._left.copy()
         last = max(self._writing.values())
         with self._transaction():
-            self._connection.executemany(
-                "INSERT INTO receipts (namespace, key, seq) VALUES (?, ?, ?)"
-                # The dedupe window of the earlier event had ended.
-                " ON CONFLICT DO UPDATE SET seq = excluded.seq",
-                [(*key, self._writing[key]) for key in keys[::-1]],
-            )
+            while left:
+                self._write(left[: -_CHUNK - 1 : -1])
+                del left[-_CHUNK:]
+                if time_slice.is_over():
+                    break
             if not left:
                 self._connection.execute("UPDATE progress SET noted_seq = ?", (last,))
         self._left = left
@@ -137,29 +137,47 @@ class IdempotencyIndex:
             self._writing = {}
         return True
 
-    def expire(self, cutoff: int) -> bool:
+    def _write(self, keys: list[ScopedKey]) -> None:
+        self._connection.executemany(
+            "INSERT INTO receipts (namespace, key, seq) VALUES (?, ?, ?)"
+            # The dedupe window of the earlier event had ended.
+            " ON CONFLICT DO UPDATE SET seq = excluded.seq",
+            [(*key, self._writing[key]) for key in keys],
+        )
+
+    def expire(self, cutoff: int, time_slice: TimeSlice) -> bool:
         """Delete some keys of events received before ``cutoff``, oldest first.
 
         Returns:
             Whether there may be more.
         """
+        last = self._expired_seq
+        expired = self._expired_after(last, cutoff)
+        if not expired:
+            return False
+        with self._transaction():
+            while expired:
+                # By seq too, because a later event may have the key now.
+                self._connection.executemany(
+                    "DELETE FROM receipts WHERE seq = ? AND namespace = ? AND key = ?",
+                    expired,
+                )
+                last = expired[-1][0]
+                if time_slice.is_over():
+                    break
+                expired = self._expired_after(last, cutoff)
+            self._connection.execute("UPDATE progress SET forgotten_seq = ?", (last,))
+        self._expired_seq = last
+        return True
+
+    def _expired_after(self, seq: int, cutoff: int) -> list[tuple[int, str, str]]:
+        """Return the next written keys whose events came before ``cutoff``."""
         rows = self._connection.execute(
             "SELECT seq, namespace, key, received_at FROM events"
             " WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
-            (self._expired_seq, self._written_seq, _SLICE),
+            (seq, self._written_seq, _CHUNK),
         )
         # Lazily, because the first row is usually too young, and ends the reading.
         expired = [row[:3] for row in takewhile(lambda row: row[3] <= cutoff, rows)]
         rows.close()
-        if not expired:
-            return False
-        last = expired[-1][0]
-        with self._transaction():
-            # By seq too, because a later event may have the key now.
-            self._connection.executemany(
-                "DELETE FROM receipts WHERE seq = ? AND namespace = ? AND key = ?",
-                expired,
-            )
-            self._connection.execute("UPDATE progress SET forgotten_seq = ?", (last,))
-        self._expired_seq = last
-        return len(expired) == _SLICE
+        return expired

@@ -7,7 +7,7 @@ and no closed periods, which read events again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from outlay.server._records import MICROSECONDS_PER_HOUR
 from outlay.server._storage.sql.deleted_events import set_retention
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+
+    from outlay.server._storage.sqlite.time_slice import TimeSlice
 
 TABLES: Final = """
     -- How long events are kept, in microseconds.
@@ -34,7 +36,7 @@ TABLES: Final = """
     ) WITHOUT ROWID;
     """
 
-_BATCH: Final = 2000  # events of one slice: some 20 ms
+_CHUNK: Final = 500  # events: some 5 ms
 _PAUSE: Final = MICROSECONDS_PER_HOUR // 60  # between two looks for old events
 
 _TYPES: Final = """
@@ -49,6 +51,9 @@ _OLD: Final = """
     SELECT seq FROM events WHERE namespace = ? AND type = ? AND at < ?
     AND seq <= ? AND received_at <= ? ORDER BY at LIMIT ?
 """
+
+_Old: TypeAlias = tuple[str, str, int, int, int]
+"""Organization, type, time before which events are old, last order and receipt."""
 
 
 class EventRetention:
@@ -84,6 +89,7 @@ class EventRetention:
         last_seq: int,
         received_before: int,
         has_rollups: Callable[[str, str], bool],
+        time_slice: TimeSlice,
     ) -> bool:
         """Delete a slice. Return whether there may be more.
 
@@ -94,6 +100,7 @@ class EventRetention:
                 forgotten, in microseconds since 1970.
             has_rollups: A function that returns whether all metrics of an organization
                 and type have rollups.
+            time_slice: The time of the slice.
         """
         if now < self._next_at:
             return False
@@ -109,32 +116,33 @@ class EventRetention:
             for (event_type,) in self._connection.execute(
                 _TYPES, (namespace,)
             ).fetchall():
-                if has_rollups(namespace, event_type) and self._delete(
-                    namespace, event_type, before, last_seq, received_before
-                ):
+                if not has_rollups(namespace, event_type):
+                    continue
+                old = (namespace, event_type, before, last_seq, received_before)
+                if self._delete(old, time_slice):
                     return True
         self._next_at = now + _PAUSE
         return False
 
-    def _delete(
-        self,
-        namespace: str,
-        event_type: str,
-        before: int,
-        last_seq: int,
-        received_before: int,
-    ) -> bool:
-        old = self._connection.execute(
-            _OLD, (namespace, event_type, before, last_seq, received_before, _BATCH)
-        ).fetchall()
-        if not old:
+    def _delete(self, old: _Old, time_slice: TimeSlice) -> bool:
+        namespace, event_type, before, *_ = old
+        rows = self._old_events(old)
+        if not rows:
             return False
         with self._transaction():
-            self._connection.execute(
-                "INSERT INTO deleted_events VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET"
-                " deleted_before = max(deleted_before, excluded.deleted_before),"
-                " deleted_seq = max(deleted_seq, excluded.deleted_seq)",
-                (namespace, event_type, before, max(seq for (seq,) in old)),
-            )
-            self._connection.executemany("DELETE FROM events WHERE seq = ?", old)
+            while rows:
+                self._connection.execute(
+                    "INSERT INTO deleted_events VALUES (?,?,?,?)"
+                    " ON CONFLICT DO UPDATE SET"
+                    " deleted_before = max(deleted_before, excluded.deleted_before),"
+                    " deleted_seq = max(deleted_seq, excluded.deleted_seq)",
+                    (namespace, event_type, before, max(seq for (seq,) in rows)),
+                )
+                self._connection.executemany("DELETE FROM events WHERE seq = ?", rows)
+                if time_slice.is_over():
+                    break
+                rows = self._old_events(old)
         return True
+
+    def _old_events(self, old: _Old) -> list[tuple[int]]:
+        return self._connection.execute(_OLD, (*old, _CHUNK)).fetchall()

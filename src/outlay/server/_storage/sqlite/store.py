@@ -35,6 +35,7 @@ from outlay.server._storage.sqlite.idempotency_index import (
     IdempotencyIndex,
 )
 from outlay.server._storage.sqlite.retention import EventRetention
+from outlay.server._storage.sqlite.time_slice import SLICE_SECONDS, TimeSlice
 from outlay.server._storage.sqlite.views import SqliteViews
 from outlay.server._storage.store import keep_all
 
@@ -78,6 +79,7 @@ class SqliteStore(
         durable: Whether commits are synced. Defaults to True. A file that is deleted
             with the process needs no sync.
         write_batch: The number of keys that are written together.
+        slice_seconds: The time of a slice of background work.
 
     Raises:
         DatabaseError: The file cannot be used. The message says what to do.
@@ -92,8 +94,10 @@ class SqliteStore(
         dedupe_window: int,
         durable: bool = True,
         write_batch: int = WRITE_BATCH,
+        slice_seconds: float = SLICE_SECONDS,
     ) -> None:
         self._path = path
+        self._slice_seconds = slice_seconds
         self._dedupe_window = dedupe_window
         self._file_lock = FileLock(path)
         try:
@@ -240,19 +244,22 @@ class SqliteStore(
         if self._folding.is_due(now):
             self._folding.fold(self._seq)
             return True
-        if self._index.write_pending() or self._folding.catch_up(self._seq):
+        time_slice = TimeSlice(self._slice_seconds)
+        if self._index.write_pending(time_slice) or self._folding.catch_up(
+            self._seq, time_slice
+        ):
             return True
         received_before = now - self._dedupe_window
         if (
-            self._folding.delete_ended()
-            or self._erasures.step()
-            or self._index.expire(received_before)
+            self._folding.delete_ended(time_slice)
+            or self._erasures.step(time_slice)
+            or self._index.expire(received_before, time_slice)
         ):
             return True
         # The last event stays, because the next one is numbered after it.
         last = min(self._folding.folded_seq, self._seq - 1)
         has_rollups = self._folding.metrics.can_roll_up
-        return self._retention.step(now, last, received_before, has_rollups)
+        return self._retention.step(now, last, received_before, has_rollups, time_slice)
 
     # -- costs, products and keys, in the commit thread
 

@@ -7,6 +7,7 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import JSONResponse
 
 from outlay._model.settings import PREFIX, Settings
@@ -15,13 +16,11 @@ from outlay.server import BackgroundServer, ServerSettings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.middleware.base import RequestResponseEndpoint
+    from starlette.requests import Request
+    from starlette.responses import Response
 
 _OUTAGE_BODY: Final = {"message": "the demo plays an outage", "error": "unavailable"}
-
-
-async def _discard(_: Message) -> None:
-    """Send nothing."""
 
 
 class DemoServer:
@@ -48,30 +47,25 @@ class DemoServer:
             ServerSettings(
                 port=0, database=folder / "outlay.db", api_key=self._api_key
             ),
-            middleware=[Middleware(self._with_faults)],
+            middleware=[Middleware(BaseHTTPMiddleware, dispatch=self._with_faults)],
         )
 
-    def _with_faults(self, app: ASGIApp) -> ASGIApp:
+    async def _with_faults(
+        self, request: Request, serve: RequestResponseEndpoint
+    ) -> Response:
         """Serve, refuse, or serve and lose the response, if a request has events."""
-
-        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http" or not scope["path"].startswith("/v0/events"):
-                await app(scope, receive, send)
-                return
-            if self.is_down:
-                self.refused += 1
-                while (await receive()).get("more_body", False):
-                    pass  # Read the body, so that the connection can be used again.
-            elif self.responses_to_lose > 0:
-                self.responses_to_lose -= 1
-                self.lost += 1
-                await app(scope, receive, _discard)
-            else:
-                await app(scope, receive, send)
-                return
-            await JSONResponse(_OUTAGE_BODY, 503)(scope, receive, send)
-
-        return serve
+        if not request.url.path.startswith("/v0/events"):
+            return await serve(request)
+        if self.is_down:
+            self.refused += 1
+            await request.body()  # so that the connection can be used again
+        else:
+            response = await serve(request)
+            if not self.responses_to_lose:
+                return response
+            self.responses_to_lose -= 1
+            self.lost += 1
+        return JSONResponse(_OUTAGE_BODY, 503)
 
     def settings(self) -> Settings:
         """Return the settings of a client of the server."""

@@ -12,7 +12,7 @@ import shutil
 import sys
 import textwrap
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
 from outlay.errors import MissingExtraError
 
@@ -27,10 +27,12 @@ else:
     _HAS_RICH = True
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _UNLIMITED: Final = 10_000  # columns
 _NARROWEST: Final = 20  # columns of a folded text
+
+_Listed = TypeVar("_Listed")
 
 Cell: TypeAlias = str | int | Decimal | None
 """A text, a count or an amount. None stands for a missing value."""
@@ -241,6 +243,46 @@ def print_data(
     writer.writerow(names)
     for row in rows:
         writer.writerow([_csv_text(row.get(name)) for name in names])
+
+
+def print_result(data_format: str, result: Mapping[str, object], text: str) -> None:
+    """Print what a command did: as data for scripts, or in words.
+
+    Args:
+        data_format: ``json``, ``csv``, or empty for words.
+        result: The data.
+        text: The words.
+    """
+    if data_format:
+        print_data(data_format, result, [result])
+    else:
+        print(text)
+
+
+def print_list(
+    data_format: str,
+    found: Sequence[_Listed],
+    as_json: Callable[[_Listed], Mapping[str, object]],
+    show: Callable[[Sequence[_Listed]], None],
+    *,
+    nothing: str,
+) -> None:
+    """Print a list: as data for scripts, or for people.
+
+    Args:
+        data_format: ``json``, ``csv``, or empty for people.
+        found: The items.
+        as_json: A function that returns the data of an item.
+        show: A function that prints all items for people.
+        nothing: What people read if there is no item.
+    """
+    if data_format:
+        rows = [as_json(one) for one in found]
+        print_data(data_format, rows, rows)
+    elif found:
+        show(found)
+    else:
+        print(nothing)
 
 
 def _csv_text(value: object) -> str:

@@ -14,11 +14,20 @@ from outlay._cli.options import (
     connection_settings,
     positive_decimal,
 )
-from outlay._cli.output import Table, plain, pluralize, print_data, print_table
+from outlay._cli.output import (
+    Table,
+    plain,
+    pluralize,
+    print_data,
+    print_list,
+    print_result,
+    print_table,
+)
 from outlay._cli.periods import short_time
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from outlay.api import Api, Budget, BudgetFields, Webhook
 
@@ -168,14 +177,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list(api: Api, arguments: argparse.Namespace) -> int:
-    budgets = api.budgets(customer_id=arguments.customer)
-    if arguments.format:
-        rows = [_budget_json(one) for one in budgets]
-        print_data(arguments.format, rows, rows)
-    elif budgets:
-        _print_budgets(budgets)
-    else:
-        print("no budgets yet; type: outlay budgets set ID LIMIT")
+    print_list(
+        arguments.format,
+        api.budgets(customer_id=arguments.customer),
+        _budget_json,
+        _print_budgets,
+        nothing="no budgets yet; type: outlay budgets set ID LIMIT",
+    )
     return ExitCode.DONE
 
 
@@ -278,7 +286,7 @@ def _test(api: Api, arguments: argparse.Namespace) -> int:
     return ExitCode.DONE if is_done else ExitCode.REFUSED
 
 
-def _print_budgets(budgets: list[Budget]) -> None:
+def _print_budgets(budgets: Sequence[Budget]) -> None:
     headers = ("budget", "for", "period", "spent", "limit", "", "%", "passed", "name")
     rows = [
         (
@@ -306,11 +314,8 @@ def _scope(budget: Budget) -> str:
 
 
 def _print_deleted(identifier: str, arguments: argparse.Namespace) -> None:
-    if arguments.format:
-        row = {"id": identifier, "deleted": True}
-        print_data(arguments.format, row, [row])
-    else:
-        print(f"deleted {identifier}")
+    result = {"id": identifier, "deleted": True}
+    print_result(arguments.format, result, f"deleted {identifier}")
 
 
 def _budget_json(budget: Budget) -> dict[str, Any]:

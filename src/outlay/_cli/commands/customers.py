@@ -12,7 +12,7 @@ from outlay._cli.options import (
     add_subcommand,
     connection_settings,
 )
-from outlay._cli.output import Table, print_data, print_table
+from outlay._cli.output import Table, print_data, print_result, print_table
 from outlay._cli.revenue_api import RevenueApi
 
 if TYPE_CHECKING:
@@ -69,8 +69,5 @@ def _list(api: RevenueApi, arguments: argparse.Namespace) -> None:
 
 def _name(api: RevenueApi, arguments: argparse.Namespace) -> None:
     api.name_customer(arguments.id, arguments.name)
-    if arguments.format:
-        row = {"id": arguments.id, "name": arguments.name}
-        print_data(arguments.format, row, [row])
-    else:
-        print(f"{arguments.id} is {arguments.name}")
+    result = {"id": arguments.id, "name": arguments.name}
+    print_result(arguments.format, result, f"{arguments.id} is {arguments.name}")

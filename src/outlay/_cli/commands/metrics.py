@@ -15,7 +15,7 @@ from outlay._cli.options import (
     add_subcommand,
     connection_settings,
 )
-from outlay._cli.output import Table, print_data, print_table
+from outlay._cli.output import Table, print_data, print_list, print_result, print_table
 from outlay.api import DEFAULT_PRODUCT, EnsuredMetric
 from outlay.errors import PermissionDeniedError
 
@@ -281,10 +281,8 @@ def _update(api: Api, arguments: argparse.Namespace) -> None:
     if not changes:
         raise UsageError("name a field to change, such as --unit-cost 0.002")
     metric = api.update_metric(_selected(api, arguments.metric), **changes)
-    if arguments.format:
-        print_data(arguments.format, _as_json(metric), [_as_json(metric)])
-    else:
-        print(f"changed cost metric {metric.name} ({metric.id})")
+    text = f"changed cost metric {metric.name} ({metric.id})"
+    print_result(arguments.format, _as_json(metric), text)
 
 
 def _delete(api: Api, arguments: argparse.Namespace) -> None:
@@ -323,14 +321,13 @@ def _create_defaults(api: Api, arguments: argparse.Namespace) -> None:
 
 
 def _list(api: Api, arguments: argparse.Namespace) -> None:
-    metrics = api.metrics()
-    if arguments.format:
-        rows = [_as_json(metric) for metric in metrics]
-        print_data(arguments.format, rows, rows)
-    elif metrics:
-        _print_metrics(metrics)
-    else:
-        print("no cost metrics yet; type: outlay metrics create --defaults")
+    print_list(
+        arguments.format,
+        api.metrics(),
+        _as_json,
+        _print_metrics,
+        nothing="no cost metrics yet; type: outlay metrics create --defaults",
+    )
 
 
 def _print_metrics(metrics: Sequence[CostMetric]) -> None:

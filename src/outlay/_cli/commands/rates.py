@@ -13,7 +13,7 @@ from outlay._cli.options import (
     parse_time,
     positive_decimal,
 )
-from outlay._cli.output import Table, print_data, print_table
+from outlay._cli.output import Table, print_data, print_list, print_table
 from outlay._cli.periods import short_time
 from outlay._cli.rate_texts import rate_json, rate_text
 from outlay._cli.revenue_api import RevenueApi
@@ -82,14 +82,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list(api: RevenueApi, arguments: argparse.Namespace) -> None:
-    rates = api.rates()
-    if arguments.format:
-        rows = [rate_json(one) for one in rates]
-        print_data(arguments.format, rows, rows)
-    elif rates:
-        _print_rates(rates)
-    else:
-        print("no rates yet; type: outlay rates set --help")
+    print_list(
+        arguments.format,
+        api.rates(),
+        rate_json,
+        _print_rates,
+        nothing="no rates yet; type: outlay rates set --help",
+    )
 
 
 def _set(api: RevenueApi, arguments: argparse.Namespace) -> None:

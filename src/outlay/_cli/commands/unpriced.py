@@ -19,7 +19,7 @@ from outlay._cli.journal_options import (
     mapped_os_errors,
 )
 from outlay._cli.options import add_format_options, add_subcommand
-from outlay._cli.output import Table, pluralize, print_data, print_table
+from outlay._cli.output import Table, pluralize, print_data, print_result, print_table
 from outlay._journal.admin import edit
 
 if TYPE_CHECKING:
@@ -166,11 +166,8 @@ def drop(target: JournalTarget, arguments: argparse.Namespace) -> int:
     if view is not None and rows:
         discarded = edit.discard(view, [row.line for row in rows])
         edit.remove_settled_unpriced(view)
-    if arguments.format:
-        result = {"discarded": discarded}
-        print_data(arguments.format, result, [result])
-    else:
-        print(f"discarded {pluralize(discarded, 'cost')}")
+    text = f"discarded {pluralize(discarded, 'cost')}"
+    print_result(arguments.format, {"discarded": discarded}, text)
     return ExitCode.DONE
 
 

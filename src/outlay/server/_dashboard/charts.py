@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlay.server._dashboard.amounts import count
-from outlay.server._metering.decimals import ZERO, add, divide
+from outlay.server._metering.decimals import ZERO, add, divide, exact_sum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,8 +116,12 @@ class Sparkline(NamedTuple):
 
 def stacked_chart(buckets: Sequence[Bucket]) -> StackedChart:
     """Return the layout of ``buckets``, stacked upwards, and credits downwards."""
-    tops = [_sum(part.value for part in one.parts if part.value > 0) for one in buckets]
-    lows = [_sum(part.value for part in one.parts if part.value < 0) for one in buckets]
+    tops = [
+        exact_sum(part.value for part in one.parts if part.value > 0) for one in buckets
+    ]
+    lows = [
+        exact_sum(part.value for part in one.parts if part.value < 0) for one in buckets
+    ]
     step = _nice_step(max(tops, default=ZERO) - min(lows, default=ZERO))
     first = (min([ZERO, *lows]) / step).to_integral_value(ROUND_FLOOR)
     last = (max([ZERO, *tops]) / step).to_integral_value(ROUND_CEILING)
@@ -259,13 +263,6 @@ def _nice_step(spread: Decimal) -> Decimal:
     rough = divide(spread, Decimal(_TICKS))
     magnitude = Decimal(1).scaleb(rough.adjusted())
     return next(step * magnitude for step in _STEPS if step * magnitude >= rough)
-
-
-def _sum(values: object) -> Decimal:
-    total = ZERO
-    for value in values:  # type: ignore[attr-defined]
-        total = add(total, value)
-    return total
 
 
 def _percent(value: float) -> str:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outlay.server._dashboard.periods import UTC_NAME, Bucket, Period, Span
-from outlay.server._metering.decimals import ZERO, add
+from outlay.server._metering.decimals import ZERO, add, exact_sum
 from outlay.server._services.breakdown import TimeWindow
 from outlay.server._services.ranking import OTHER
 from outlay.server._services.report_scope import BY_COST
@@ -54,14 +54,6 @@ class Point(NamedTuple):
     bucket: Bucket
     costs: Mapping[str, Decimal]
     total: Decimal | None
-
-
-def total_of(values: Iterable[Decimal]) -> Decimal:
-    """Return the exact sum."""
-    total = ZERO
-    for value in values:
-        total = add(total, value)
-    return total
 
 
 def report(
@@ -150,7 +142,7 @@ def series(period: Period, response: ReportResponse) -> list[Point]:
             value = Decimal(bytes(cost).decode())
             found[key] = add(found.get(key, ZERO), value)
     return [
-        Point(bucket, found, total_of(found.values()) if found else None)
+        Point(bucket, found, exact_sum(found.values()) if found else None)
         for bucket, found in zip(buckets, costs, strict=True)
     ]
 

@@ -19,7 +19,11 @@ from decimal import (
     InvalidOperation,
     Overflow,
 )
-from typing import Final
+from functools import reduce
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LIMIT_EXPONENT: Final = 100
 """A number counts if it is 0, or a multiple of 1e-100 below 1e101. This is far beyond
@@ -64,6 +68,11 @@ add: Final = _EXACT.add
 multiply: Final = _EXACT.multiply
 divide: Final = _DIVIDING.divide
 scale: Final = _EXACT.scaleb
+
+
+def exact_sum(amounts: Iterable[Decimal]) -> Decimal:
+    """Return the exact sum of amounts."""
+    return reduce(add, amounts, ZERO)
 
 
 def parse_number(text: str) -> Decimal:

@@ -22,6 +22,7 @@ import msgspec
 from outlay.server._metering.decimals import (
     ZERO,
     add,
+    exact_sum,
     multiply,
     percentage,
     proportion,
@@ -483,7 +484,7 @@ class _Comparison:
             for key, line in lines.items()
         ]
         return [
-            _sum_of(self._share(line, *window) for line in together)
+            exact_sum(self._share(line, *window) for line in together)
             for window in self._query.windows
         ]
 
@@ -661,16 +662,9 @@ def _overlapping(
 def _sum(margins: Iterable[Margin]) -> Margin:
     all_margins = [*margins]
     return Margin(
-        _sum_of(margin.cost for margin in all_margins),
-        _sum_of(margin.revenue for margin in all_margins),
+        exact_sum(margin.cost for margin in all_margins),
+        exact_sum(margin.revenue for margin in all_margins),
     )
-
-
-def _sum_of(amounts: Iterable[Decimal]) -> Decimal:
-    total = ZERO
-    for amount in amounts:
-        total = add(total, amount)
-    return total
 
 
 def _rank(margins: Mapping[str, Margin], sort: MarginSort) -> list[str]:

@@ -25,7 +25,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from outlay.server._metering.decimals import ZERO, add, format_plain, percentage
+from outlay.server._metering.decimals import (
+    ZERO,
+    add,
+    exact_sum,
+    format_plain,
+    percentage,
+)
 from outlay.server._services.breakdown import (
     MAX_GROUPS,
     TimeWindow,
@@ -193,7 +199,7 @@ class _ReportBuilder:
             format_plain(total.cost),
             format_plain(total.quantity),
             self._warnings(totals) or None,
-            None if gross is None else format_plain(_sum(gross.values())),
+            None if gross is None else format_plain(exact_sum(gross.values())),
             None if gross is None else self._corrections(total.cost, gross.values()),
             self._range(totals),
         )
@@ -251,7 +257,7 @@ class _ReportBuilder:
 
     @staticmethod
     def _corrections(net: Decimal, gross: Iterable[Decimal]) -> str:
-        return format_plain(add(net, _sum(gross).copy_negate()))
+        return format_plain(add(net, exact_sum(gross).copy_negate()))
 
     def _totals(
         self, start: int, end: int, *, gross: bool = False
@@ -456,14 +462,6 @@ class _ReportBuilder:
             format_instant(min(first for first, _ in ranges)),
             format_instant(max(last for _, last in ranges)),
         )
-
-
-def _sum(costs: Iterable[Decimal]) -> Decimal:
-    """Return the exact sum of costs."""
-    total = ZERO
-    for cost in costs:
-        total = add(total, cost)
-    return total
 
 
 def _totals_by_group(totals: Sequence[_CostTotals]) -> dict[str, Amount]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field
 
 from outlay.server._wire.request_models import (
     AnyCaseAggregation,
@@ -18,12 +18,11 @@ from outlay.server._wire.request_models import (
     LongText,
     MetricPatch,
     Names,
-    OptionalPath,
     PeriodQuery,
     ProductId,
     RequestModel,
     Text,
-    check_value_property,
+    ValueProperty,
     upper,
 )
 from outlay.server._wire.response_models import Number, Pagination, ResponseModel
@@ -38,17 +37,11 @@ class BillableMetricCreate(RequestModel):
     merchant_id: Text
     event_type: EventType
     aggregation: AnyCaseAggregation
-    value_property: OptionalPath = None
+    value_property: ValueProperty = None
     group_by: GroupBy | None = None
     event_from: Instant | None = None
     product_id: ProductId | None = None
     item_id: Text | None = None
-
-    @field_validator("value_property")
-    @classmethod
-    def _has_a_value(cls, path: str | None, others: ValidationInfo) -> str | None:
-        check_value_property(others.data.get("aggregation"), path)
-        return path
 
 
 class BillableMetricPatch(MetricPatch):

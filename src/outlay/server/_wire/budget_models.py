@@ -25,6 +25,7 @@ from outlay.server._wire.request_models import (
     Text,
     exact_number,
     known_zone,
+    lower,
 )
 from outlay.server._wire.response_models import Pagination, ReportPeriod, ResponseModel
 
@@ -48,10 +49,6 @@ def _other_than_customer(name: str) -> str:
 
 def _ascending(percents: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(set(percents)))
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
 
 
 def _webhook_url(text: str) -> str:
@@ -88,7 +85,7 @@ class BudgetBody(RequestModel):
     name: Text
     limit: Limit
     currency: Currency
-    period: Annotated[BudgetPeriod, BeforeValidator(_lower)] = BudgetPeriod.MONTH
+    period: Annotated[BudgetPeriod, BeforeValidator(lower)] = BudgetPeriod.MONTH
     time_zone: Annotated[str, AfterValidator(known_zone)] = "UTC"
     customer_id: Text | None = None
     dimensions: Annotated[

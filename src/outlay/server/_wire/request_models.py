@@ -53,6 +53,11 @@ def upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+def lower(value: object) -> object:
+    """Return text in small letters, and other values as they are."""
+    return value.lower() if isinstance(value, str) else value
+
+
 def exact_number(value: object) -> Decimal:
     """Return the exact number of a JSON number or a decimal string.
 
@@ -98,6 +103,11 @@ def _dimension_name(value: str) -> str:
     return value
 
 
+def _fits_aggregation(path: str | None, others: ValidationInfo) -> str | None:
+    check_value_property(others.data.get("aggregation"), path)
+    return path
+
+
 Text: TypeAlias = Annotated[
     str,
     StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$"),
@@ -116,7 +126,9 @@ JsonPath: TypeAlias = Annotated[
     ),
 ]
 # Validated if it is absent, too, because some aggregations need it.
-OptionalPath: TypeAlias = Annotated[JsonPath | None, Field(validate_default=True)]
+ValueProperty: TypeAlias = Annotated[
+    JsonPath | None, AfterValidator(_fits_aggregation), Field(validate_default=True)
+]
 Currency: TypeAlias = Annotated[
     str,
     BeforeValidator(upper),
@@ -173,16 +185,10 @@ class CostCreate(RequestModel):
     product_id: ProductId
     event_type: EventType
     aggregation: AnyCaseAggregation
-    value_property: OptionalPath = None
+    value_property: ValueProperty = None
     group_by: GroupBy | None = None
     unit: Text | None = None
     merchant_id: Text | None = None
-
-    @field_validator("value_property")
-    @classmethod
-    def _has_a_value(cls, path: str | None, others: ValidationInfo) -> str | None:
-        check_value_property(others.data.get("aggregation"), path)
-        return path
 
 
 class CostMetricCreate(RequestModel):
@@ -191,15 +197,9 @@ class CostMetricCreate(RequestModel):
     name: Text
     event_type: EventType
     aggregation: AnyCaseAggregation = Aggregation.SUM
-    value_property: OptionalPath = None
+    value_property: ValueProperty = None
     currency: Currency | None = None
     group_by: GroupBy | None = None
-
-    @field_validator("value_property")
-    @classmethod
-    def _has_a_value(cls, path: str | None, others: ValidationInfo) -> str | None:
-        check_value_property(others.data.get("aggregation"), path)
-        return path
 
 
 class MetricPatch(RequestModel):

@@ -27,6 +27,7 @@ from outlay.server._wire.request_models import (
     RequestModel,
     Text,
     exact_number,
+    lower,
 )
 from outlay.server._wire.response_models import (
     Number,
@@ -196,19 +197,15 @@ class BucketWidth(StrEnum):
     WEEK = "week"
 
 
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
 class ProfitabilityQuery(PeriodQuery):
     """The period of a comparison of revenue and cost, and the wanted page."""
 
     merchant_id: str | None = None
     top_n: Annotated[int, Field(ge=1, le=MAX_ROWS)] = 10
     offset: Annotated[int, Field(ge=0, le=2**53)] = 0
-    sort: Annotated[MarginSort, BeforeValidator(_lower)] = MarginSort.PROFIT
+    sort: Annotated[MarginSort, BeforeValidator(lower)] = MarginSort.PROFIT
     currency: Currency | None = None
-    bucket_width: Annotated[BucketWidth, BeforeValidator(_lower)] = BucketWidth.DAY
+    bucket_width: Annotated[BucketWidth, BeforeValidator(lower)] = BucketWidth.DAY
     as_of: Instant | None = None
 
 

@@ -13,7 +13,7 @@ from outlay._cli.journal_totals import (
     total_events,
     totals_json,
 )
-from outlay._cli.output import pluralize, print_data
+from outlay._cli.output import pluralize, print_result
 from outlay._journal.admin import edit as admin
 from outlay._journal.recovery import ADOPT_SECONDS
 from outlay._model.clock import SystemClock
@@ -41,7 +41,7 @@ def resend(target: JournalTarget, arguments: argparse.Namespace) -> int:
     )
     if view is None or not selected:
         result: dict[str, object] = {"resent": 0, "alreadyPending": 0, "events": []}
-        _print_result(arguments, "no such event in the journal", result)
+        print_result(arguments.format, result, "no such event in the journal")
         return ExitCode.DONE
     totals = total_events(selected.values())
     in_doubt = sum(event.may_have_been_counted for event in selected.values())
@@ -70,7 +70,7 @@ def resend(target: JournalTarget, arguments: argparse.Namespace) -> int:
         "mayCountTwice": in_doubt,
         "events": totals_json(totals),
     }
-    _print_result(arguments, f"{text}\n{_SHIPPED_BY}", result)
+    print_result(arguments.format, result, f"{text}\n{_SHIPPED_BY}")
     return ExitCode.DONE
 
 
@@ -92,7 +92,7 @@ def purge(target: JournalTarget, arguments: argparse.Namespace) -> int:
         )
     if view is None or not arguments.yes:
         result: dict[str, object] = {"letters": 0, "files": 0, "busy": 0, "events": []}
-        _print_result(arguments, "nothing to delete", result)
+        print_result(arguments.format, result, "nothing to delete")
         return ExitCode.DONE
     # Also without a letter: files that an earlier command emptied may be free now.
     done = admin.purge(
@@ -106,7 +106,8 @@ def purge(target: JournalTarget, arguments: argparse.Namespace) -> int:
             f"\n{pluralize(done.busy, 'emptied file')} left to living processes, which "
             "may write to it; purge again when they have ended"
         )
-    _print_result(arguments, text, {**done._asdict(), "events": totals_json(totals)})
+    result = {**done._asdict(), "events": totals_json(totals)}
+    print_result(arguments.format, result, text)
     return ExitCode.DONE
 
 
@@ -135,7 +136,7 @@ def move(target: JournalTarget, arguments: argparse.Namespace) -> int:
             f"\n{pluralize(done.busy, 'writer')} stay: a living process ships for "
             "them; move again when it has ended"
         )
-    _print_result(arguments, f"{text}\n{_SHIPPED_BY}", done._asdict())
+    print_result(arguments.format, done._asdict(), f"{text}\n{_SHIPPED_BY}")
     return ExitCode.DONE
 
 
@@ -176,12 +177,3 @@ def _select_letters(
         return {}
     events = (letter.event for letter in view.letters(lambda _: None))
     return {event.digest: event for event in events if selection.matches(event)}
-
-
-def _print_result(
-    arguments: argparse.Namespace, text: str, result: dict[str, object]
-) -> None:
-    if arguments.format:
-        print_data(arguments.format, result, [result])
-    else:
-        print(text)

@@ -19,11 +19,11 @@ from outlay._cli.options import (
     connection_settings,
     parse_time,
 )
-from outlay._cli.output import Table, print_data, print_table
+from outlay._cli.output import Table, print_data, print_list, print_result, print_table
 from outlay.errors import MissingExtraError, OutlayError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from outlay._cli.commands.keys.keys import ApiKey, Keys
@@ -188,25 +188,22 @@ def _rotate(keys: Keys, arguments: argparse.Namespace) -> None:
 
 def _revoke(keys: Keys, arguments: argparse.Namespace) -> None:
     keys.revoke(arguments.id)
-    if arguments.format:
-        row = {"id": arguments.id, "revoked": True}
-        print_data(arguments.format, row, [row])
-    else:
-        print(f"revoked {arguments.id}; the server refuses it from now on")
+    text = f"revoked {arguments.id}; the server refuses it from now on"
+    print_result(arguments.format, {"id": arguments.id, "revoked": True}, text)
 
 
 def _list(keys: Keys, arguments: argparse.Namespace) -> None:
-    found = keys.all()
-    if arguments.format:
-        rows = [_as_json(key) for key in found]
-        print_data(arguments.format, rows, rows)
-    elif found:
-        _print_keys(found)
-    else:
-        print("no API keys yet; type: outlay keys create NAME --permission PERMISSION")
+    print_list(
+        arguments.format,
+        keys.all(),
+        _as_json,
+        _print_keys,
+        nothing="no API keys yet; "
+        "type: outlay keys create NAME --permission PERMISSION",
+    )
 
 
-def _print_keys(keys: list[ApiKey]) -> None:
+def _print_keys(keys: Sequence[ApiKey]) -> None:
     now = datetime.now(UTC)
     headers = ("key", "hint", "permissions", "state", "last used", "ends", "id")
     rows = [

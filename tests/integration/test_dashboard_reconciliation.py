@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from typing import TYPE_CHECKING, Final
 
 import httpx
@@ -203,8 +204,9 @@ def test_a_bill_with_an_invoice_is_saved(
         )
         for page in (first, second):
             assert page.status_code == 200, page.text
-            assert "Saved: 0.7000000001 USD is reconciled with the invoice" in page.text
-        assert "It counts instead of INV-&lt;1&gt; (2026-10-25 to" in second.text
+            assert "of 0.7000000001 USD tracked, 0.7000000001 is recon" in page.text
+        assert "(invoice INV-2, 2026-10-25 to 2026-10-25): of" in second.text
+        assert "(invoice INV-&lt;1&gt;, 2026-10-25 to 2026-10-25)." in second.text
         query = {
             "dataset": "focus",
             "format": "jsonl",
@@ -217,8 +219,78 @@ def test_a_bill_with_an_invoice_is_saved(
     form = person.get(PAGE).text
     assert form.index("INV-2") < form.index("INV-&lt;1&gt;")
     assert '<data value="0.7000000001"' in form
-    href = "/events?from=2026-10-25&amp;to=2026-10-25&amp;where.provider=openai"
-    assert form.count(href) == 4  # two rows, each wide and narrow
+    assert form.index("counts</span>") < form.index("has a later one</span>")
+
+
+def save_twice(person: httpx.Client, server: BackgroundServer, *invoices: str) -> None:
+    """Save a bill of which one charge of two matches, on a day that no test has."""
+    spent = {**event(4, "0.7"), "timestamp": "2026-10-27T00:00:00Z"}
+    spent["data"] = {**DATA, "amount": "0.7000000001", "model": "o6"}
+    bill = "start_time,end_time,amount_value,amount_currency,line_item\n"
+    bill += '1793059200,1793145600,0.70,usd,"o6, input"\n'
+    bill += '1793059200,1793145600,5,usd,"o7, input"\n'
+    with client(server) as http:
+        http.headers["authorization"] = f"Bearer {KEY}"
+        assert http.post("/v0/events", json=spent).status_code == 202
+    for invoice in invoices:
+        data = {"csrf": token(person), "invoice": invoice}
+        files = {"bill": ("b.csv", bill.encode())}
+        assert person.post(PAGE, data=data, files=files).status_code == 200
+
+
+def saved_page(person: httpx.Client, invoice: str) -> str:
+    """Return the address of the page of a saved reconciliation."""
+    found = re.search(f'href="([^"]+)">{invoice}</a>', person.get(PAGE).text)
+    assert found is not None
+    return unescape(found[1])
+
+
+def test_a_saved_one_is_shown_and_withdrawn(
+    person: httpx.Client, server: BackgroundServer
+) -> None:
+    """The page says what counts again. A reason is needed, and stays on record."""
+    save_twice(person, server, "INV-3", "INV-4")
+    path = saved_page(person, "INV-4")
+    identifier = path.partition("id=")[2]
+
+    shown = person.get(path).text
+    for text in ("INV-4", "1 of 2 match", "openai", "it counts instead of", "INV-3"):
+        assert text in shown, text
+    href = "/events?from=2026-10-27&amp;to=2026-10-27&amp;where.provider=openai"
+    assert href in shown
+    assert '<data value="0.7000000001"' in shown
+
+    data = {"csrf": token(person), "id": identifier, "reason": " "}
+    assert person.post(path, data={**data, "csrf": "0" * 64}).status_code == 403
+    refused = person.post(path, data=data)
+    assert refused.status_code == 400
+    assert 'id="reason-error"' in refused.text
+    gone = person.post(path, data={**data, "reason": "the <wrong> month"})
+    assert gone.status_code == 303
+    after = person.get(gone.headers["location"]).text
+    assert "the &lt;wrong&gt; month" in after
+    assert "Exports do not name its invoice any more" in after
+    assert 'name="reason"' not in after
+    assert "withdrawn</span>" in person.get(PAGE).text
+    assert "has a later one" not in person.get(saved_page(person, "INV-3")).text
+    assert person.get("/saved-reconciliation?id=rec_0").status_code == 404
+
+
+def test_only_a_key_that_may_correct_withdraws(
+    person: httpx.Client, server: BackgroundServer
+) -> None:
+    """A reader sees the page without the form."""
+    data = {"csrf": token(person), "invoice": "INV-5"}
+    assert person.post(PAGE, data=data, files=BILL).status_code == 200
+    path = saved_page(person, "INV-5")
+    key = server.create_key("reader", ["costs:read", "events:read"])
+    with client(server) as http:
+        assert http.post("/sign-in", data={"key": key}).status_code == 303
+        shown = http.get(path)
+        assert shown.status_code == 200
+        assert 'name="reason"' not in shown.text
+        data = {"csrf": token(http), "id": path.partition("id=")[2], "reason": "x"}
+        assert http.post(path, data=data).status_code == 403
 
 
 def test_saving_needs_a_permission_of_its_own(server: BackgroundServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import json
 from collections import defaultdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
@@ -82,6 +83,11 @@ class Organization:
         reach = ("--base-url", self._url, *command_line.with_key(self.key))
         return command_line.call("reconcile", str(path), *words, *reach)
 
+    def saved(self, *words: str) -> Ran:
+        """Run ``outlay reconciliations``."""
+        reach = ("--base-url", self._url, *command_line.with_key(self.key))
+        return command_line.call("reconciliations", *words, *reach)
+
     def focus(self, **query: str) -> list[dict[str, str]]:
         """Return the rows of the FOCUS export of October."""
         query = {**OCTOBER, "dataset": "focus", **query}
@@ -133,9 +139,8 @@ def test_matched_costs_are_exported_with_the_invoice(org: Organization) -> None:
 
     ran = org.reconcile(bill(gpt_5="2.50", gpt_4o="3"), "--invoice", "INV-1")
 
-    assert "of 6.5000000001 USD tracked, 2.5000000001 is reconciled" in " ".join(
-        ran.out.split()
-    )
+    said = " ".join(ran.out.split())
+    assert "of 6.5000000001 USD tracked, 2.5000000001 is reconciled" in said
     assert before == {"": "6.5000000001"}
     assert org.by_invoice() == {"INV-1": "2.5000000001", "": "4"}
     found = [row for row in org.focus() if row["InvoiceId"]]
@@ -234,8 +239,46 @@ def test_a_later_one_counts_for_its_days_and_says_so(org: Organization) -> None:
     assert org.by_invoice() == {"": "1", "INV-1": "5"}
     newest, second, _ = org.http.get("/v0/reconciliations").json()["data"]
     assert len(newest["replaces"]) == 2
-    assert second["totals"] == {"bill": "1", "tracked": "1", "reconciled": "1"}
+    assert second["totals"] == {
+        **dict.fromkeys(("bill", "tracked", "reconciled"), "1"),
+        **dict.fromkeys(("charges", "reconciledCharges"), 1),
+    }
     assert second["replacedBy"] == [newest["id"]]
+
+
+def test_commands_list_show_and_withdraw_saved_ones(org: Organization) -> None:
+    """With every figure, and the names of those that count again."""
+    org.spend("1.2500000001")
+    org.spend("4", "gpt-4o")
+    for invoice in ("INV-1", "INV-2"):
+        org.reconcile(bill(gpt_5="1.25", gpt_4o="3"), "--invoice", invoice)
+
+    second, first = json.loads(org.saved("list", "--json").out)
+    table = org.saved("list").out
+    shown = org.saved("show", second["id"]).out
+    gone = org.saved("withdraw", second["id"], "--reason", "the wrong month").out
+
+    assert second["totals"] == {
+        "bill": "4.25",
+        "tracked": "5.2500000001",
+        "reconciled": "1.2500000001",
+        "charges": 2,
+        "reconciledCharges": 1,
+    }
+    for text in ("INV-1", "openai", "2026-10-12 to 2026-10-12", "finance", "counts"):
+        assert text in table, text
+    assert f"replaced by {second['id']}" in table
+    for text in ("INV-2", "1.2500000001 USD", "1 of 2 match", "instead of rec_"):
+        assert text in shown, text
+    assert f"withdrew {second['id']} (invoice INV-2, 2026-10-12" in gone
+    assert f"these count again: {first['id']}" in " ".join(gone.split())
+    assert org.by_invoice() == {"INV-1": "1.2500000001", "": "4"}
+    shown = org.saved("show", second["id"]).out
+    for text in ("withdrawn", "the wrong month", "by finance"):
+        assert text in shown, text
+    refused = org.saved("show", "rec_0")
+    assert refused.code == 1
+    assert "rec_0" in refused.err
 
 
 def test_a_withdrawn_one_counts_no_more(org: Organization) -> None:

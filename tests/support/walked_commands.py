@@ -50,6 +50,9 @@ COMMANDS: Final = {
     "customers list": "",
     "export": "events --month 2026-10",
     "reconcile": "{bill} --month 2026-10",
+    "reconciliations list": "",
+    "reconciliations show": "{saved}",
+    "reconciliations withdraw": "{saved} --reason 'the wrong month'",
     "void": "--type cost.ai.inference --from 2026-10 --reason sandbox --dry-run",
     "adjust": "{event} --cost inference --delta=-0.001 --reason rebate",
     "corrections list": "",
@@ -187,6 +190,7 @@ def walking(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Walk]:
         _fill_server()
         walk.names.update(_written_files(folder))
         walk.names["database"] = str(database)
+        walk.names["saved"] = _saved_reconciliation(walk.names["bill"])
         walk.names["event"] = read_json("events", "list", *_OCTOBER)["events"][0]["id"]
         walk.names["other"] = _fill_journal(folder / "journal-template", server.url)
         call("backup", "--db", str(database), "--output", walk.names["backup"])
@@ -210,6 +214,12 @@ def _fill_server() -> None:
         "budgets", "set", "acme", "500.25", "--customer", CUSTOMER, "--period", "month"
     )
     call("close", "2020-01")
+
+
+def _saved_reconciliation(bill: str) -> str:
+    command_line.call("reconcile", bill, "--invoice", "INV-1")  # the sides differ
+    [saved] = read_json("reconciliations", "list")
+    return str(saved["id"])
 
 
 def _written_files(folder: Path) -> dict[str, str]:

@@ -46,6 +46,7 @@ _COMMANDS: Final = {
     "customers": "give customers names, and list them",
     "export": "export events, totals or FOCUS rows to a file",
     "reconcile": "compare a provider's bill with the tracked costs",
+    "reconciliations": "list, show and withdraw saved reconciliations",
     "void": "let events count nothing",
     "adjust": "add an amount to what events count",
     "corrections": "list and revert corrections of events",

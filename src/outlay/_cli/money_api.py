@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tenacity
 from pydantic import AwareDatetime
 
-from outlay._cli.server_api import BulkApi, quoted
-from outlay._cli.wire_models import Pagination, Period, Rate, Wire
+from outlay._cli.server_api import MAX_PAGE, BulkApi, quoted
+from outlay._cli.wire_models import Pagination, Period, Rate, Wire, WirePage
 from outlay.api._calls import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
-
-MATCHES_A_PART: Final = 5000
-_PAGE: Final = 100  # the most rows of a page
 
 
 class MarginTotals(Wire):
@@ -63,11 +59,10 @@ class Correction(Wire):
     reverts: str | None = None
 
 
-class CorrectionPage(Wire):
+class CorrectionPage(WirePage):
     """A page of corrections, newest first."""
 
     data: tuple[Correction, ...]
-    pagination: Pagination
 
 
 class Corrected(Wire):
@@ -91,25 +86,6 @@ class ClosedPeriods(Wire):
     """All closed months, oldest first."""
 
     data: tuple[ClosedPeriod, ...]
-
-
-class SavedReconciliation(Wire):
-    """A reconciliation with an invoice."""
-
-    id: str
-    invoice_id: str
-    first: str
-    last: str
-    as_of: AwareDatetime
-    replaces: tuple[str, ...] = ()
-
-
-class _SavedReconciliations(Wire):
-    data: tuple[SavedReconciliation, ...]
-    pagination: Pagination
-
-
-_PageT = TypeVar("_PageT", CorrectionPage, _SavedReconciliations)
 
 
 class ExportPage(NamedTuple):
@@ -154,7 +130,7 @@ class MoneyApi(BulkApi):
             query["asOf"] = as_of.isoformat()
         rows: list[MarginRow] = []
         while True:
-            size = _PAGE if top is None else min(_PAGE, top - len(rows))
+            size = MAX_PAGE if top is None else min(MAX_PAGE, top - len(rows))
             page = self._get(
                 "/v0/profitability",
                 Margins,
@@ -222,49 +198,6 @@ class MoneyApi(BulkApi):
         """Yield the corrections of all events, newest first."""
         for page in self._pages("/v0/corrections", CorrectionPage):
             yield from page.data
-
-    def begin_reconciliation(self, body: Mapping[str, str]) -> SavedReconciliation:
-        """Begin to save a reconciliation."""
-        return self._post("/v0/reconciliations", SavedReconciliation, body)
-
-    def save_matches(
-        self,
-        reconciliation_id: str,
-        matches: Iterable[bytes],
-        totals: Mapping[str, str],
-    ) -> SavedReconciliation:
-        """Send the matches of a reconciliation, which counts after the last ones.
-
-        Args:
-            reconciliation_id: The id of the reconciliation.
-            matches: The digests. They are read as they are sent.
-            totals: The sums in the form of the API.
-        """
-        path = f"/v0/reconciliations/{quoted(reconciliation_id)}"
-        remaining = iter(matches)
-        while True:
-            part = [one.hex() for one in islice(remaining, MATCHES_A_PART)]
-            is_last = len(part) < MATCHES_A_PART
-            body = {"matches": part, **({"totals": totals} if is_last else {})}
-            saved = self._put(path, SavedReconciliation, body)
-            if is_last:
-                return saved
-
-    def reconciliations(self) -> Iterator[SavedReconciliation]:
-        """Yield the saved reconciliations, the last one first."""
-        for page in self._pages("/v0/reconciliations", _SavedReconciliations):
-            yield from page.data
-
-    def _pages(self, path: str, model: type[_PageT]) -> Iterator[_PageT]:
-        """Yield all pages of a list."""
-        offset = 0
-        while True:
-            query = {"limit": str(_PAGE), "offset": str(offset)}
-            page = self._get(path, model, query)
-            yield page
-            offset += len(page.data)
-            if not page.data or offset >= page.pagination.total:
-                return
 
     def export(
         self, query: Mapping[str, str], cursor: str | None

@@ -11,15 +11,20 @@ import msgspec
 from pydantic import BaseModel
 
 from outlay._cli.connection import print_warning
+from outlay._cli.wire_models import WirePage
 from outlay.api import Api
 from outlay.api._calls import Call, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from outlay._model.settings import Settings
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+PageT = TypeVar("PageT", bound=WirePage)
+
+MAX_PAGE: Final = 100
+"""The most items of a page."""
 
 _ATTEMPTS: Final = 3  # a part of thousands of lines may be sent again
 # A busy server may need long for thousands of lines. Its own limit of a query is 30 s
@@ -67,6 +72,17 @@ class BulkApi(ServerApi):
         super().__init__(settings, attempts=_ATTEMPTS)
         if "timeout" not in settings.model_fields_set:
             self._client.timeout = httpx.Timeout(settings.timeout, read=_READ_SECONDS)
+
+    def _pages(self, path: str, model: type[PageT]) -> Iterator[PageT]:
+        """Yield all pages of a list."""
+        offset = 0
+        while True:
+            query = {"limit": str(MAX_PAGE), "offset": str(offset)}
+            page = self._get(path, model, query)
+            yield page
+            offset += len(page.data)
+            if not page.data or offset >= page.pagination.total:
+                return
 
 
 def quoted(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -28,6 +28,13 @@ class Pagination(Wire):
     """The number of items on all pages."""
 
     total: int
+
+
+class WirePage(Wire):
+    """A page of a list, which a subclass says the items of."""
+
+    data: tuple[Any, ...]
+    pagination: Pagination
 
 
 class Rate(Wire):

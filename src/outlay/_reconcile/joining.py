@@ -78,6 +78,7 @@ class Reconciliation:
         self._seen_models: set[str] = set()
         self._groups = CostMatches(self._zone, bill.format.period)
         self._reconciled = ZERO
+        self._reconciled_charges = 0
         self._entries = OperationEntries()
         try:
             for charge in self._billed.read():
@@ -194,6 +195,11 @@ class Reconciliation:
         """The sum of the costs that `matches` name. Ask after `result`."""
         return self._reconciled
 
+    @property
+    def reconciled_charges(self) -> int:
+        """The number of charges that agree with these costs. Ask after `result`."""
+        return self._reconciled_charges
+
     def matches(self) -> Iterator[bytes]:
         """Yield the digests of the costs that agree with the bill; see `matches`.
 
@@ -267,6 +273,7 @@ class Reconciliation:
         else:  # a group may have costs of a billed operation that does not agree
             return
         self._reconciled = add(self._reconciled, cell.ours)
+        self._reconciled_charges += cell.charges
 
     def _note(self, key: Key, cell: Cell, row: Row) -> str:
         return probable_source(

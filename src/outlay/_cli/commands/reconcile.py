@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from outlay._cli.exit_codes import ExitCode, UsageError
-from outlay._cli.money_api import MoneyApi
 from outlay._cli.options import (
     add_connection_options,
     add_format_options,
@@ -26,6 +25,7 @@ from outlay._cli.options import (
 from outlay._cli.output import Table, plain, pluralize, print_data, print_table
 from outlay._cli.periods import period_of
 from outlay._cli.progress import ProgressBar
+from outlay._cli.reconciliation_api import ReconciliationApi
 from outlay._reconcile.bill_formats import read_mapping
 from outlay._reconcile.costs import (
     Correction,
@@ -44,12 +44,14 @@ from outlay._reconcile.documents import (
 )
 from outlay._reconcile.joining import Reconciliation
 from outlay._reconcile.reading import BillOptions, open_bill
-from outlay._reconcile.values import BillError, subtract, total
+from outlay._reconcile.saving import sentences
+from outlay._reconcile.values import BillError, subtract
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from outlay._cli.money_api import SavedReconciliation
+    from outlay._cli.money_api import MoneyApi
+    from outlay._cli.reconciliation_api import SavedReconciliation
     from outlay._reconcile.bill_formats import BillFormat
     from outlay._reconcile.documents import Difference
     from outlay._reconcile.reading import Bill
@@ -207,18 +209,22 @@ def run(arguments: argparse.Namespace) -> int:
         bar.show("bill", 0)
         with (
             Reconciliation(bill, usage, _span(arguments)) as reconciliation,
-            MoneyApi(settings) as api,
+            ReconciliationApi(settings) as api,
         ):
-            begun = _begin(api, reconciliation, arguments.invoice)
+            # Before costs are read, so that the server says which ones count.
+            invoice = arguments.invoice
+            begun = None if invoice is None else api.begin(reconciliation, invoice)
             costs = _tracked_costs(api, reconciliation, settings.currency, begun)
             for cost in bar.count("tracked costs", costs):
                 reconciliation.add_cost(cost)
             bar.show("comparison", 0)
             result = reconciliation.result()
-            saved = None
+            effect = []
             if begun is not None:
                 bar.show("saving", 0)
-                saved = _save(api, begun, reconciliation, result)
+                saved = api.finish(begun, reconciliation, result)
+                replaced = api.labels(saved.replaces)
+                effect = sentences(reconciliation, result, saved.label, replaced)
     is_different = result.unexplained > arguments.tolerance
     if arguments.format:
         print_data(arguments.format, document(result), rows(result.rows))
@@ -226,9 +232,9 @@ def run(arguments: argparse.Namespace) -> int:
         _print(result, arguments.top)
         if is_different:
             _print_unexplained(result, arguments.tolerance)
-    if saved is not None:
+    if effect:
         # Standard output may be a document.
-        text = "\n".join(map(_wrapped, saved))
+        text = "\n".join(map(_wrapped, effect))
         print(f"\n{text}", file=sys.stderr if arguments.format else None)
     return ExitCode.DIFFERENT if is_different else ExitCode.DONE
 
@@ -285,59 +291,6 @@ def _span(arguments: argparse.Namespace) -> tuple[str, str] | None:
             raise UsageError("pass whole days: bills have no times of day to compare")
     last = period.end - _DAY
     return period.start.date().isoformat(), last.date().isoformat()
-
-
-# -- saving
-
-
-def _begin(
-    api: MoneyApi, reconciliation: Reconciliation, invoice: str | None
-) -> SavedReconciliation | None:
-    """Begin to save before costs are read, so that the server says what counts."""
-    if invoice is None:
-        return None
-    first, last = reconciliation.span.whole_days()
-    return api.begin_reconciliation(
-        {
-            "invoiceId": invoice,
-            "provider": reconciliation.provider,
-            "currency": reconciliation.currency,
-            "timezone": reconciliation.timezone,
-            "period": reconciliation.period,
-            "first": first,
-            "last": last,
-        }
-    )
-
-
-def _save(
-    api: MoneyApi,
-    begun: SavedReconciliation,
-    reconciliation: Reconciliation,
-    result: Result,
-) -> list[str]:
-    """Save the matches, and return sentences about the effect."""
-    totals = {
-        "bill": plain(result.bill_total),
-        "tracked": plain(result.our_total),
-        "reconciled": plain(reconciliation.reconciled),
-    }
-    saved = api.save_matches(begun.id, reconciliation.matches(), totals)
-    sentence = (
-        f"Saved as {saved.id}: of {totals['tracked']} {result.currency} tracked, "
-        f"{totals['reconciled']} is reconciled with the invoice {saved.invoice_id}."
-    )
-    matched = total(row.ours for row in result.rows if row.is_match)
-    if matched != reconciliation.reconciled:
-        sentence += " The other matched costs share a day and model with differences."
-    if not saved.replaces:
-        return [sentence]
-    names = ", ".join(
-        f"{one.id} (invoice {one.invoice_id}, {one.first} to {one.last})"
-        for one in api.reconciliations()
-        if one.id in saved.replaces
-    )
-    return [sentence, f"For its days, it counts instead of {names}."]
 
 
 # -- the tracked costs

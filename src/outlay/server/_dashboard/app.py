@@ -30,6 +30,10 @@ from outlay.server._dashboard.responses import (
     static_file,
 )
 from outlay.server._dashboard.revenue import import_revenue, revenue
+from outlay.server._dashboard.saved_reconciliations import (
+    saved_reconciliation,
+    withdraw,
+)
 from outlay.server._dashboard.sign_in import (
     READ,
     SIGN_IN,
@@ -69,6 +73,7 @@ _PAGES: Final[Mapping[str, Callable[[Visit], Page | Redirect]]] = {
     "/api-keys": api_keys,
     "/data-health": data_health,
     "/reconciliation": reconciliation,
+    "/saved-reconciliation": saved_reconciliation,
     "/revenue": revenue,
 }
 """The pages. Each is computed in a thread, because posts must not wait for it."""
@@ -78,6 +83,7 @@ _ACTIONS: Final[
 ] = {
     "/cost-metrics": change_metrics,
     "/budgets": change_budgets,
+    "/saved-reconciliation": withdraw,
     "/api-keys": change_keys,
 }
 """The forms. Each is carried out on the event loop."""

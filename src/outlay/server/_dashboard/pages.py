@@ -75,7 +75,12 @@ _NAVIGATION: Final = (
     ("/cost-metrics", "Metrics", ("/cost-metrics",), "costs:read"),
     ("/budgets", "Budgets", ("/budgets",), "budgets:read"),
     ("/data-health", "Data health", ("/data-health",), "costs:read"),
-    ("/reconciliation", "Reconciliation", ("/reconciliation",), "events:read"),
+    (
+        "/reconciliation",
+        "Reconciliation",
+        ("/reconciliation", "/saved-reconciliation"),
+        "events:read",
+    ),
     ("/api-keys", "API keys", ("/api-keys",), "apiKeys:read"),
 )
 """The pages: path, label, the paths of its pages, and the permission it needs."""

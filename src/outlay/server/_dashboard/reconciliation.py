@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from calendar import monthrange
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode
 
 from pydantic import ValidationError
 
@@ -19,18 +17,24 @@ from outlay._reconcile.documents import (
 )
 from outlay._reconcile.joining import Reconciliation
 from outlay._reconcile.reading import BillOptions, open_bill
-from outlay._reconcile.values import BillError, Category, subtract, total
+from outlay._reconcile.saving import beginning, parts, sentences
+from outlay._reconcile.values import BillError, Category, subtract
 from outlay._tables.csv_table import TableError
 from outlay.server._dashboard.amounts import amount, count, tail_class
 from outlay.server._dashboard.pages import Kpi, Message, Page, frame
+from outlay.server._dashboard.saved_reconciliations import (
+    READ,
+    SAVE,
+    events_of,
+    label_of,
+    saved_table,
+)
 from outlay.server._dashboard.uploads import MAX_BYTES
-from outlay.server._dashboard.visit import WHERE
 from outlay.server._services.auth import require_permission
 from outlay.server._services.tracked_costs import tracked_costs
 from outlay.server._storage.query_limit import QueryLimit, limited
 from outlay.server._storage.reconciliation_store import ReconciledTotals
 from outlay.server._wire.reconciliation_models import ReconciliationBody
-from outlay.server._wire.response_models import format_instant
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping, Sequence
@@ -45,10 +49,6 @@ if TYPE_CHECKING:
     from outlay.server._dashboard.visit import Visit
     from outlay.server._records import SavedReconciliation
 
-READ: Final = "events:read"
-SAVE: Final = "events:correct"
-_MATCHES_A_STEP: Final = 5000  # so that posts of events come between
-_MOST_SAVED: Final = 25
 _MOST_ROWS: Final = 200
 _MONTH: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])", re.ASCII)
 _FIELDS: Final = ("provider", "month", "invoice", "timezone", "currency")
@@ -124,17 +124,8 @@ class _Saving:
         """
         if not invoice:
             return None
-        first, last = found.span.whole_days()
         try:
-            body = ReconciliationBody(
-                invoice_id=invoice,
-                provider=found.provider,
-                currency=found.currency,
-                timezone=found.timezone,
-                period="month" if found.period == "month" else "day",
-                first=first,
-                last=last,
-            )
+            body = ReconciliationBody.model_validate(beginning(found, invoice))
         except ValidationError as error:
             [fault, *_] = error.errors()
             name = " ".join(map(str, fault["loc"]))
@@ -145,31 +136,13 @@ class _Saving:
         self, begun: SavedReconciliation, found: Reconciliation, result: Result
     ) -> list[Message]:
         """Save the matches, and return messages about the effect."""
-        totals = ReconciledTotals(result.bill_total, result.our_total, found.reconciled)
-        remaining = found.matches()
-        while True:
-            part = [*islice(remaining, _MATCHES_A_STEP)]
-            is_last = len(part) < _MATCHES_A_STEP
-            saved = self._run(
-                self._service.add(
-                    self._key, begun.id, part, totals if is_last else None
-                )
-            )
-            if is_last:
-                break
-        earlier = [
-            f"{one.invoice_id} ({one.first} to {one.last})"
-            for one in self._service.neighbors(saved).earlier
-        ]
-        more = f" It counts instead of {', '.join(earlier)}." if earlier else ""
-        matched = total(row.ours for row in result.rows if row.is_match)
-        if matched != found.reconciled:
-            more += " The other matched costs share a day and model with differences."
-        text = (
-            f"Saved: {amount(found.reconciled).text} {result.currency} is reconciled "
-            f"with the invoice {saved.invoice_id}.{more}"
-        )
-        return [Message("good", text)]
+        saved = begun
+        for part, totals in parts(found, result):
+            sums = None if totals is None else ReconciledTotals(*totals)
+            saved = self._run(self._service.add(self._key, begun.id, part, sums))
+        replaced = [label_of(one) for one in self._service.neighbors(saved).earlier]
+        effect = sentences(found, result, label_of(saved), replaced)
+        return [Message("good", " ".join(effect))]
 
     def _run(
         self, step: Coroutine[Any, Any, SavedReconciliation]
@@ -186,40 +159,10 @@ def _form(visit: Visit, fields: Mapping[str, str], error: str = "") -> Page:
             "messages": messages,
             "fields": fields,
             "most": MAX_BYTES >> 20,
-            **_saved(visit),
+            **saved_table(visit),
         },
         400 if error else 200,
     )
-
-
-def _saved(visit: Visit) -> dict[str, Any]:
-    """Return the table of saved reconciliations, the last one first."""
-    found = visit.core.reconciliations.saved(visit.key.namespace)
-    shown = found[:_MOST_SAVED]
-    return {
-        "saved": [
-            {
-                "invoice": one.invoice_id,
-                "provider": one.provider,
-                "days": f"{one.first} to {one.last}",
-                "currency": one.currency,
-                "bill": amount(one.bill),
-                "tracked": amount(one.tracked),
-                "reconciled": amount(one.reconciled),
-                "at": format_instant(one.saved_at or 0)[:10],
-                "by": one.saved_by,
-                "href": _events_of(visit, one.provider, one.zone, one.first, one.last),
-            }
-            for one in shown
-        ],
-        "count": count(len(found)),
-        "is_all": len(shown) == len(found),
-        "saved_tails": {
-            "bill": _tail(one.bill for one in shown),
-            "tracked": _tail(one.tracked for one in shown),
-            "reconciled": _tail(one.reconciled for one in shown),
-        },
-    }
 
 
 def _bills(
@@ -392,17 +335,4 @@ def _events(visit: Visit, result: Result, model: str, first: str, last: str) -> 
         days = monthrange(int(last[:4]), int(last[5:]))[1]
         first, last = f"{first}-01", f"{last}-{days}"
     more = {"model": model} if model and not result.has_services else {}
-    return _events_of(visit, result.provider, result.timezone, first, last, **more)
-
-
-def _events_of(
-    visit: Visit, provider: str, zone: str, first: str, last: str, **more: str
-) -> str:
-    """Return the page of the events of a provider, from the first to the last day."""
-    query = {"from": first, "to": last}
-    if zone != "UTC":
-        query["tz"] = zone
-    for name, value in {"provider": provider, **more}.items():
-        if name in visit.dimensions:
-            query[WHERE + name] = value
-    return f"/events?{urlencode(query)}"
+    return events_of(visit, result.provider, result.timezone, first, last, **more)

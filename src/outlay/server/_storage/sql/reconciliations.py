@@ -228,9 +228,10 @@ _SUMS: Final = 3  # the first of the totals, which are stored as texts
 
 def _reconciliation(row: Sequence[Any]) -> SavedReconciliation:
     *fields, bill, tracked, reconciled, charges, matched, at, by, reason = row
-    values = [*fields, *map(Decimal, (bill, tracked, reconciled)), charges, matched]
+    sums = map(Decimal, (bill, tracked, reconciled))
     end = None if at is None else Withdrawal(at, by, reason)
-    return SavedReconciliation(*values, withdrawal=end)
+    values = [*fields, *sums, charges, matched, end]
+    return SavedReconciliation(*values)
 
 
 def _row(new: SavedReconciliation) -> tuple[Any, ...]:

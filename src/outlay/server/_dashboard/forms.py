@@ -21,7 +21,7 @@ _MEDIA_TYPE: Final = "application/x-www-form-urlencoded"
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """Return the fields of a posted form. Several values of a name are lines.
+    """Return the fields of a posted form. Several values of a name become lines.
 
     Raises:
         HttpProblem: The form is from another site, too large, or of another type.
@@ -94,7 +94,7 @@ _SERVICE_NAMES: Final = {"valueProperty": "value_property", "expiresAt": "expire
 
 
 def _field_name(place: tuple[int | str, ...], names: Mapping[str, str]) -> str:
-    # A fault of several fields together has no place. All are about the value.
+    # An error of several fields together has no place. All such are about the value.
     if not place:
         return "value_property"
     return names.get(str(place[0]), str(place[0]))

@@ -15,12 +15,12 @@ _PATH: Final = "/v0/retention"
 
 
 async def get_retention(core: ServerCore, request: Request) -> Response:
-    """Get how long the events of the organization are kept."""
+    """Get the time for which the organization's events are kept."""
     return Response(200, encode(core.retention.get(request.key)))
 
 
 async def set_retention(core: ServerCore, request: Request) -> Response:
-    """Set how long the events of the organization are kept. Totals by the hour stay."""
+    """Set the time for which the organization's events are kept. Hourly totals stay."""
     body = await request.model(RetentionChange, core.settings.max_event_bytes)
     return Response(200, encode(await core.retention.set(request.key, body.event_days)))
 

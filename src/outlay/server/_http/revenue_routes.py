@@ -46,7 +46,7 @@ async def list_revenue(core: ServerCore, request: Request) -> Response:
 
 
 async def put_rates(core: ServerCore, request: Request) -> Response:
-    """Give rates between currencies."""
+    """Store rates between currencies."""
     body = await request.model(RatesBody, core.settings.max_batch_bytes)
     return Response(200, encode(await core.revenue.put_rates(request.key, body)))
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class TlsHandshake(asyncio.Protocol):
     """A connection until its handshake is finished. Then another protocol has it.
 
-    It waits, as an idle connection does: it makes room if there are too many. It may
-    take as long as a head.
+    It counts as an idle connection, which the server closes first if there are too
+    many. It may take as long as the head of a request.
 
     Args:
         http: The protocol of the connection after its handshake.
@@ -40,7 +40,7 @@ class TlsHandshake(asyncio.Protocol):
         self._context = context
         self._all = connections
         self._ending = ending
-        # What came before the handshake began. Later, what came with its end.
+        # The bytes from before the handshake. Later, those that came with its end.
         self._early = bytearray()
         self._is_lost = False
 
@@ -51,7 +51,7 @@ class TlsHandshake(asyncio.Protocol):
         return now >= self._deadline
 
     def expire(self, now: float) -> None:
-        """Close without a word: the client could not read it."""
+        """Close without a response: the client could not read it."""
         del now
         self._transport.abort()
 
@@ -98,11 +98,11 @@ class TlsHandshake(asyncio.Protocol):
             )
         )
         try:
-            # In the first turn it begins. In the second, it is ready for bytes.
+            # The handshake begins in the loop's next turn, and takes bytes after that.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             self._pass_early_bytes()
-            # A client can fail in any way. Each ends its own connection only.
+            # A client can fail in any way. A failure ends its own connection only.
             with suppress(OSError, RuntimeError):
                 secured = await handshake
         finally:
@@ -118,7 +118,7 @@ class TlsHandshake(asyncio.Protocol):
             self._http.data_received(bytes(self._early))
 
     def _pass_early_bytes(self) -> None:
-        """Give the handshake what a loop read before it began, as uvloop may."""
+        """Give the handshake the bytes that the loop read too early, as uvloop may."""
         protocol = self._transport.get_protocol()
         # uvloop takes the protocol away if the client has left.
         if protocol is not None and not isinstance(protocol, TlsHandshake):

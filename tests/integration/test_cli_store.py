@@ -223,7 +223,7 @@ def test_every_table_of_the_file_is_copied_or_follows_from_the_others(
                 "SELECT name FROM sqlite_master WHERE type = 'table'"
             )
         }
-        internal = {"number", "definition", "folded_seq", "seq"}
+        internal = {"number", "definition", "folded_seq", "since_seq", "seq"}
         assert tables == follows | RECORDS.keys()
         for table, columns in RECORDS.items():
             rows = file.execute(f"PRAGMA table_info({table})")

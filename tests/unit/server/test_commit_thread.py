@@ -126,7 +126,7 @@ def test_jobs_keep_their_place_between_appends() -> None:
 
 
 def test_background_work_follows_each_job_at_once() -> None:
-    """A new metric would lag behind all events that come before it is looked at."""
+    """A new metric is slow until its earlier events are folded."""
 
     async def scenario() -> None:
         store = SlowStore()

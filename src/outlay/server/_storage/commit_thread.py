@@ -159,8 +159,7 @@ class CommitThread:
                 else:
                     self._process(list(items))
                 if kind is _CallItem:
-                    # A new metric is up to date before the next events come. Else it
-                    # would lag behind them as long as many come.
+                    # The work that a change leaves begins without a pause.
                     next_look = 0.0
             # Also under constant load, but not after each commit: a look takes longer
             # than a small commit.

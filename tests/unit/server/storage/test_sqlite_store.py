@@ -8,7 +8,7 @@ import sqlite3
 import time
 from contextlib import closing, contextmanager
 from decimal import Decimal
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ import pytest
 
 from outlay.server import DatabaseBusyError, DatabaseError, NewerDatabaseError
 from outlay.server._errors import StoreUnavailableError
+from outlay.server._storage.sqlite.pending_rollups import MAX_ROWS
 from outlay.server._storage.sqlite.schema import LOG_BYTES, SCHEMA_VERSION
 from outlay.server._storage.sqlite.store import SqliteStore
 from tests.support.stores import DEDUPE_WINDOW as WINDOW
@@ -136,6 +137,27 @@ def test_keys_of_the_first_schema_are_known(
     assert f"updating the database: step {steps} of {steps}" in caplog.messages
     assert before == after
     assert (known.duplicate, new.duplicate) == (True, False)
+
+
+def test_a_metric_that_lagged_in_an_earlier_schema_counts_each_event_once(
+    tmp_path: Path,
+) -> None:
+    """Its rollups held events that those of the other metrics did not hold yet."""
+    path = tmp_path / "outlay.db"
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        Path(__file__).with_name("databases").joinpath("v20.sql").read_text()
+    )
+    connection.close()
+
+    store = SqliteStore(path, dedupe_window=WINDOW)
+    before = quantity(store, make_cost())
+    finish_background_work(store)
+    after = quantity(store, make_cost())
+    store.close()
+
+    assert [before, after] == [60, 60]
+    assert count_rows(path, "rollups", "metric = 1") == 0
 
 
 def test_events_leave_the_keys_that_a_server_remembers(tmp_path: Path) -> None:
@@ -265,6 +287,38 @@ def test_the_rollups_of_an_ended_definition_are_deleted(
         assert quantity(store, by_tokens) == 3000 * Decimal("1e20")
         assert count_rows(path, "rollups", "metric = 1") == 0
     assert count_rows(path, "ended_definitions") == 0
+
+
+def test_a_new_metric_catches_up_under_constant_large_batches(tmp_path: Path) -> None:
+    """Each batch makes a fold due. The new metric has its turn nevertheless."""
+    path = tmp_path / "outlay.db"
+    store = SqliteStore(path, dedupe_window=WINDOW, slice_seconds=0)
+    store.add_cost(make_cost())
+    numbers = count()
+
+    def post(size: int) -> None:
+        batch = [
+            make_event(f"k{number}", subject=f"cus_{number}")
+            for number in islice(numbers, size)
+        ]
+        store.append(batch, START)
+
+    post(100)
+    store.add_cost(late := make_cost("cst_2", name="late"))
+    batches = 0
+    while count_rows(path, "costs", "folded_seq IS NULL") < 2 and batches < 20:
+        post(MAX_ROWS)
+        assert store.do_background_work(START)
+        batches += 1
+    store.close()
+    store = SqliteStore(path, dedupe_window=WINDOW)
+    unfolded = quantity(store, late)
+    finish_background_work(store)
+    totals = [unfolded, quantity(store, late)]
+    store.close()
+
+    assert batches < 20
+    assert totals == [100 + batches * MAX_ROWS] * 2
 
 
 def test_a_slice_of_background_work_ends_with_its_time(tmp_path: Path) -> None:

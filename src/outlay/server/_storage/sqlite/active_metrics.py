@@ -19,6 +19,17 @@ class ActiveMetric(NamedTuple):
     metric: CompiledMetric
 
 
+class Lag(NamedTuple):
+    """The events that the rollups of a metric lack.
+
+    They came before the metric was defined, and after the event `folded_seq`. The last
+    one is `since_seq`. Later events are folded with those of the other metrics.
+    """
+
+    folded_seq: int
+    since_seq: int
+
+
 class ActiveMetrics:
     """The metrics that are not deleted, by type of event.
 
@@ -29,14 +40,13 @@ class ActiveMetrics:
         connection: The writing connection.
 
     Attributes:
-        lagging: The last event in the rollups of each metric that lags, by the number
-            of its definition.
+        lagging: The lag of each metric that has one, by the number of its definition.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._by_type: dict[tuple[str, str], tuple[ActiveMetric, ...]] = {}
-        self.lagging: dict[int, int] = {}
+        self.lagging: dict[int, Lag] = {}
 
     def count(self, namespace: str, event_type: str) -> bool:
         """Return whether some metric counts events of this type."""
@@ -69,33 +79,28 @@ class ActiveMetrics:
         for namespace, event_type in rows.fetchall():
             self.load(namespace, event_type)
 
-    def load(self, namespace: str, event_type: str | None) -> set[int]:
-        """Read the metrics of one type again. Return the definitions that ended."""
+    def load(self, namespace: str, event_type: str | None) -> None:
+        """Read the metrics of one type again."""
         if event_type is None:
-            return set()
+            return
         key = (namespace, event_type)
-        lagging = {**self.lagging}
-        ended = {active.number for active in self._by_type.get(key, ())}
-        for number in ended:
-            lagging.pop(number, None)
+        for number, _ in self._by_type.get(key, ()):
+            self.lagging.pop(number, None)
         rows = self._connection.execute(
-            f"SELECT definition, folded_seq, {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
+            f"SELECT definition, folded_seq, since_seq, {COST_COLUMNS} FROM costs"  # noqa: S608 - a constant
             " WHERE namespace = ? AND event_type = ? AND deleted_at IS NULL"
             " ORDER BY number",
             key,
         )
         found: list[ActiveMetric] = []
-        for number, folded, *columns in rows:
+        for number, folded, since, *columns in rows:
             metric = compile_metric(cost_of(columns))
             if metric is None:
                 continue
             found.append(ActiveMetric(number, metric))
-            ended.discard(number)
             if folded is not None:
-                lagging[number] = folded
+                self.lagging[number] = Lag(folded, since)
         if found:
             self._by_type[key] = tuple(found)
         else:
             self._by_type.pop(key, None)
-        self.lagging = lagging
-        return ended

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Background work folds all events into the rollups of a new definition.
 _OF_COSTS: Final = {
     "folded_seq": "CASE WHEN :deleted_at IS NULL THEN 0 END",
+    "since_seq": "(SELECT folded_seq FROM progress)",
     "definition": "(SELECT coalesce(max(definition), 0) + 1 FROM costs)",
 }
 

@@ -1,7 +1,8 @@
 """Write costs and billable metrics, in the caller's transaction.
 
 Each definition of a cost has a number, under which its rollups are stored. A cost whose
-quantities change gets the next number.
+quantities change gets the next number. The caller folds all events before it changes a
+definition. So a new one lags behind these, and is folded with the others from then on.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ class CostTable:
         """Store a new cost, and delete those that it replaces."""
         self._replace(cost, review)
         self._connection.execute(
-            f"INSERT INTO costs ({COST_COLUMNS}, folded_seq, definition)"  # noqa: S608 - a constant
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,?)",
+            f"INSERT INTO costs ({COST_COLUMNS}, folded_seq, since_seq, definition)"  # noqa: S608 - a constant
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,"
+            " (SELECT folded_seq FROM progress),?)",
             (*row_of_cost(cost), self._new_definition()),
         )
 
@@ -66,7 +68,9 @@ class CostTable:
             self._check_events_are_left(old)
             self._end_definition(definition)
             self._connection.execute(
-                "UPDATE costs SET folded_seq = 0, definition = ? WHERE definition = ?",
+                "UPDATE costs SET folded_seq = 0,"
+                " since_seq = (SELECT folded_seq FROM progress), definition = ?"
+                " WHERE definition = ?",
                 (self._new_definition(), definition),
             )
         return old, new

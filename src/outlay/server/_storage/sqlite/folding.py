@@ -1,8 +1,9 @@
 """Fold events into the rollups: the newest ones, and those that a metric lacks.
 
 The newest events wait in memory until a transaction folds many of them. A metric that
-is created or redefined later lags: its earlier events are folded slice by slice. The
-rollups of an ended definition are deleted in the same way.
+is created or redefined later lags: its earlier events are folded slice by slice, and
+its later ones as those of all metrics. So its lag only shrinks. The rollups of an ended
+definition are deleted in slices, too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from outlay.server._records import CostMetric, Event
 from outlay.server._storage.combining import combine
 from outlay.server._storage.sql.events import EVENT_COLUMNS, READING_COLUMNS
-from outlay.server._storage.sqlite.active_metrics import ActiveMetrics
+from outlay.server._storage.sqlite.active_metrics import ActiveMetrics, Lag
 from outlay.server._storage.sqlite.pending_rollups import PendingRollups
 from outlay.server._storage.sqlite.rollups import STAGING, add_to_rollups
 from outlay.server._wire.response_models import decode_data
@@ -40,7 +41,7 @@ class Folding:
 
     Attributes:
         metrics: The metrics that have rollups. They are loaded.
-        folded_seq: The last event that the rollups of current metrics hold.
+        folded_seq: The last event that was folded with those of all metrics.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Folding:
     # -- the newest events
 
     def add(self, events: Sequence[Event], start: int, now: int) -> None:
-        """Combine new events for each metric that does not lag.
+        """Combine new events for each metric.
 
         Args:
             events: The events, in order of receipt.
@@ -75,8 +76,7 @@ class Folding:
             )
         for key, metered in by_type.items():
             for number, metric in self.metrics.of_type(*key):
-                if number not in self.metrics.lagging:
-                    self._pending.add(number, metric, metered)
+                self._pending.add(number, metric, metered)
         if not self._pending.events:
             self._pending_since = now
         self._pending.events += len(events)
@@ -126,21 +126,16 @@ class Folding:
 
     # -- definitions that begin and end
 
-    def reload(self, namespace: str, event_type: str | None) -> None:
-        """Read the metrics of one type again."""
-        for number in self.metrics.load(namespace, event_type):
-            self._pending.drop(number)
-
-    def catch_up(self, last_seq: int, time_slice: TimeSlice) -> bool:
+    def catch_up(self, time_slice: TimeSlice) -> bool:
         """Fold a slice of the events that a metric lacks. Return whether one lagged."""
         found = next(iter(self.metrics.lagging.items()), None)
         if found is None:
             return False
-        number, folded = found
+        number, (folded, since) = found
         metric = self.metrics.definition(number)
         with self._transaction():
-            while metric.can_roll_up and folded < last_seq:
-                upto = min(folded + _CATCH_UP_CHUNK, last_seq)
+            while metric.can_roll_up and folded < since:
+                upto = min(folded + _CATCH_UP_CHUNK, since)
                 combined: Combined = {}
                 events = self._events_between(metric.cost, folded, upto)
                 combine(metric, combined, events)
@@ -148,19 +143,15 @@ class Folding:
                 folded = upto
                 if time_slice.is_over():
                     break
-            is_current = folded >= last_seq or not metric.can_roll_up
-            if is_current:
-                # The rollups of all current metrics hold the same events.
-                self.write(last_seq)
+            is_current = folded == since or not metric.can_roll_up
             self._connection.execute(
                 "UPDATE costs SET folded_seq = ? WHERE definition = ?",
                 (None if is_current else folded, number),
             )
-        lagging = {**self.metrics.lagging, number: folded}
         if is_current:
-            self.forget(last_seq)
-            del lagging[number]
-        self.metrics.lagging = lagging
+            del self.metrics.lagging[number]
+        else:
+            self.metrics.lagging[number] = Lag(folded, since)
         return True
 
     def _events_between(

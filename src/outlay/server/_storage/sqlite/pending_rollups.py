@@ -59,10 +59,6 @@ class PendingRollups:
         combine(metric, combined, events)
         self._rows += len(combined) - before
 
-    def drop(self, number: int) -> None:
-        """Forget the events of a definition that ended."""
-        self._metrics.pop(number, None)
-
     def write(self, connection: sqlite3.Connection) -> None:
         """Add all events to the rollups, in the caller's transaction."""
         for number, (metric, combined) in self._metrics.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from decimal import Decimal
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, TypeVarTuple
 
 from outlay.server._metering.metric import CompiledMetric, Contribution
 from outlay.server._records import (
@@ -57,6 +57,16 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _LONGEST_MONTH: Final = 31 * 24 * MICROSECONDS_PER_HOUR
+
+
+class _Received(NamedTuple):
+    """A range of the order of receipt: after one event, up to another."""
+
+    after: int
+    upto: int
+
+
+_ALL: Final = _Received(0, 2**63 - 1)
 
 
 class SqliteReader(
@@ -148,7 +158,7 @@ class SqliteReader(
             last_hour = (end + slack) // MICROSECONDS_PER_HOUR
         whole_start = first_hour * MICROSECONDS_PER_HOUR
         whole_end = last_hour * MICROSECONDS_PER_HOUR
-        number, folded = self._once(_definition, metric.cost.id)
+        number, unfolded = self._once(_definition, metric.cost.id)
         cube = cube_for(metric, {*names, *where})
         ranges = (
             signed_ranges_between(first_hour, last_hour, has_thirds=cube in WITH_THIRDS)
@@ -161,7 +171,10 @@ class SqliteReader(
         contributions: Iterable[Contribution] = chain(
             self._from_events(metric, start, whole_start),
             self._from_events(metric, whole_end, end),
-            self._from_events(metric, whole_start, whole_end, after=folded),
+            *(
+                self._from_events(metric, whole_start, whole_end, received=received)
+                for received in unfolded
+            ),
             self._wide_sums(number, first_hour, last_hour),
             rollups.contributions(start, window),
         )
@@ -251,7 +264,12 @@ class SqliteReader(
             )
 
     def _from_events(
-        self, metric: CompiledMetric, start: int, end: int, *, after: int | None = None
+        self,
+        metric: CompiledMetric,
+        start: int,
+        end: int,
+        *,
+        received: _Received | None = None,
     ) -> Iterator[Contribution]:
         """Yield the contribution of each event.
 
@@ -259,27 +277,29 @@ class SqliteReader(
             metric: The metric.
             start: The first instant that counts, in microseconds since 1970.
             end: The first instant that no longer counts, in the same unit.
-            after: The order of receipt after which events count. If None, all do.
+            received: The order of receipt of the events that count. If None, all do.
         """
         if start >= end:
             return iter(())
         cost = metric.cost
+        after, upto = received or _ALL
         deleted = self._once(deleted_before, cost.namespace, cost.event_type)
-        if deleted is not None and start < deleted[0] and (after or 0) < deleted[1]:
+        if deleted is not None and start < deleted[0] and after < deleted[1]:
             raise events_deleted(deleted[0])
         # The few newest events are found by their order of receipt. The index by time
         # would find all of the period.
-        source = "events" if after is None else "events NOT INDEXED"
+        source = "events" if received is None else "events NOT INDEXED"
         rows = self._connection.execute(
             f"SELECT {READING_COLUMNS} FROM {source}"  # noqa: S608 - constants
             " WHERE namespace = :namespace AND type = :type"
-            " AND at >= :start AND at < :end AND seq > :after",
+            " AND at >= :start AND at < :end AND seq > :after AND seq <= :upto",
             {
                 "namespace": metric.cost.namespace,
                 "type": metric.cost.event_type,
                 "start": start,
                 "end": end,
-                "after": after or 0,
+                "after": after,
+                "upto": upto,
             },
         )
         return contributions_from_rows(metric, rows)
@@ -288,7 +308,8 @@ class SqliteReader(
         self, metric: CompiledMetric, start: int, end: int, as_of: int
     ) -> Iterator[Contribution]:
         """Yield the contribution of each event that was received after ``as_of``."""
-        return self._from_events(metric, start, end, after=self._last_seq(as_of))
+        received = _Received(self._last_seq(as_of), _ALL.upto)
+        return self._from_events(metric, start, end, received=received)
 
     def _received_until(
         self, metric: CompiledMetric, start: int, end: int, as_of: int
@@ -337,14 +358,19 @@ class SqliteReader(
         return int(last)
 
 
-def _definition(connection: sqlite3.Connection, cost_id: str) -> tuple[int, int]:
-    """Return the number of a cost's rollups, and the last event that they hold."""
-    number, folded = connection.execute(
-        "SELECT definition, coalesce(costs.folded_seq, progress.folded_seq)"
+def _definition(
+    connection: sqlite3.Connection, cost_id: str
+) -> tuple[int, list[_Received]]:
+    """Return the number of a cost's rollups, and the events that they do not hold."""
+    number, folded, since, all_folded = connection.execute(
+        "SELECT definition, costs.folded_seq, since_seq, progress.folded_seq"
         " FROM costs, progress WHERE id = ?",
         (cost_id,),
     ).fetchone()
-    return number, folded
+    unfolded = [_Received(all_folded, _ALL.upto)]
+    if folded is not None:
+        unfolded.append(_Received(folded, since))
+    return number, unfolded
 
 
 def _is_renaming(connection: sqlite3.Connection, namespace: str) -> bool:

@@ -221,6 +221,20 @@ _MIGRATIONS: Final = (
     """,
     reconciliations.TABLES,
     reconciliations.WITHDRAWALS,
+    """
+    -- While a definition lags, its rollups hold the events up to folded_seq, and those
+    -- after since_seq that the rollups of all definitions hold. One that lagged before
+    -- begins again.
+    ALTER TABLE costs ADD COLUMN since_seq INTEGER NOT NULL DEFAULT 0;
+    INSERT INTO ended_definitions SELECT definition FROM costs
+    WHERE folded_seq IS NOT NULL AND deleted_at IS NULL;
+    UPDATE costs SET folded_seq = 0,
+        since_seq = (SELECT folded_seq FROM progress),
+        definition = number + (SELECT last_definition FROM progress)
+    WHERE folded_seq IS NOT NULL AND deleted_at IS NULL;
+    UPDATE progress SET last_definition =
+        (SELECT max(last_definition, coalesce(max(definition), 0)) FROM costs);
+    """,
 )
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

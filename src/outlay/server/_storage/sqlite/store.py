@@ -8,6 +8,7 @@ only makes it slower.
 from __future__ import annotations
 
 import sqlite3
+from collections import deque
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -126,6 +127,7 @@ class SqliteStore(
             self._connection, self._transaction, self._checkpoints.truncate
         )
         self._retention = EventRetention(self._connection, self._transaction)
+        self._turns = deque((self._keep_up, self._catch_up))
         self._load_closed()
         self._views = SqliteViews(self._path)
         self._watching = _schema.open_reader(self._path)
@@ -220,7 +222,7 @@ class SqliteStore(
 
     def import_records(self, records: Iterable[tuple[str, Row]]) -> None:
         """Store the records of another store, all or none."""
-        with self._transaction():
+        with self._folded():
             copy_tables.insert_records(self._connection, records)
         self._folding.metrics.load_all()
         self._load_closed()
@@ -238,20 +240,30 @@ class SqliteStore(
     # -- in the background, in the commit thread
 
     def do_background_work(self, now: int) -> bool:
-        """Do one slice of the work that is due, the most urgent first."""
+        """Do one slice of the work that is due.
+
+        Many events make work that keeps up with them due all the time. So the other
+        work has every second turn.
+        """
         self._checkpoints.copy_rest()
         self._folding.ensure_valid()
+        self._turns.rotate()
+        return any(work(now) for work in self._turns)
+
+    def _keep_up(self, now: int) -> bool:
+        """Write what the newest events left in memory, once it is much."""
         if self._folding.is_due(now):
             self._folding.fold(self._seq)
             return True
+        return self._index.write_pending(TimeSlice(self._slice_seconds))
+
+    def _catch_up(self, now: int) -> bool:
+        """Do a slice of the work on earlier events, the most urgent first."""
         time_slice = TimeSlice(self._slice_seconds)
-        if self._index.write_pending(time_slice) or self._folding.catch_up(
-            self._seq, time_slice
-        ):
-            return True
         received_before = now - self._dedupe_window
         if (
-            self._folding.delete_ended(time_slice)
+            self._folding.catch_up(time_slice)
+            or self._folding.delete_ended(time_slice)
             or self._erasures.step(time_slice)
             or self._index.expire(received_before, time_slice)
         ):
@@ -265,20 +277,20 @@ class SqliteStore(
 
     def add_cost(self, cost: CostMetric, review: Review = keep_all) -> None:
         """Store a new cost. It reads earlier events as well."""
-        with self._transaction():
+        with self._folded():
             self._costs.add(cost, review)
-        self._folding.reload(cost.namespace, cost.event_type)
+        self._folding.metrics.load(cost.namespace, cost.event_type)
 
     def add_first_costs(self, costs: Iterable[CostMetric]) -> bool:
         """Store costs, unless the store ever had a cost or an event."""
-        with self._transaction():
+        with self._folded():
             if self._seq or self._one("SELECT count(*) FROM costs"):
                 return False
             added = [*costs]
             for cost in added:
                 self._costs.add(cost)
         for cost in added:
-            self._folding.reload(cost.namespace, cost.event_type)
+            self._folding.metrics.load(cost.namespace, cost.event_type)
         return True
 
     def change_cost(
@@ -289,21 +301,21 @@ class SqliteStore(
         review: Review = keep_all,
     ) -> CostMetric | None:
         """Change a cost. It is folded again only if its quantities change."""
-        with self._transaction():
+        with self._folded():
             found = self._costs.change(namespace, cost_id, change, review)
         if found is None:
             return None
         for event_type in dict.fromkeys(one.event_type for one in found):
-            self._folding.reload(namespace, event_type)
+            self._folding.metrics.load(namespace, event_type)
         return found[1]
 
     def delete_cost(self, namespace: str, cost_id: str, now: int) -> bool:
         """Delete a cost. Its events stay."""
-        with self._transaction():
+        with self._folded():
             deleted = self._costs.delete(namespace, cost_id, now)
         if deleted is None:
             return False
-        self._folding.reload(namespace, deleted.event_type)
+        self._folding.metrics.load(namespace, deleted.event_type)
         return True
 
     def add_product(self, product: Product) -> None:
@@ -320,12 +332,9 @@ class SqliteStore(
         self, namespace: str, customer: str, pseudonym: str, now: int
     ) -> str:
         """Begin to replace a customer's id by a pseudonym."""
-        self._folding.ensure_valid()
-        with self._transaction():
-            # From here on, no event in memory has the id.
-            self._folding.write(self._seq)
+        # From here on, no event in memory has the id.
+        with self._folded():
             used = self._erasures.begin(namespace, customer, pseudonym, now, self._seq)
-        self._folding.forget(self._seq)
         self._erasures.committed()
         return used
 
@@ -343,6 +352,15 @@ class SqliteStore(
     def _redefining(self) -> AbstractContextManager[None]:
         """Return a transaction. There is no other writer."""
         return self._transaction()
+
+    @contextmanager
+    def _folded(self) -> Iterator[None]:
+        """Return a transaction in which no event waits in memory for a fold."""
+        self._folding.ensure_valid()
+        with self._transaction():
+            self._folding.write(self._seq)
+            yield
+        self._folding.forget(self._seq)
 
     def _one(self, query: str) -> int:
         [(value,)] = self._connection.execute(query).fetchall()

@@ -112,7 +112,7 @@ def test_a_metric_is_created_changed_and_deleted(
     [
         ("name", "", "at least 1 character"),
         ("unit_cost", "cheap", "must be a number"),
-        ("currency", "dollars", "should match pattern"),
+        ("currency", "dollars", "must be a currency of three letters, such as EUR"),
         ("value_property", "", "needs valueProperty"),
         ("group_by", "provider = provider", ""),
     ],

@@ -138,6 +138,19 @@ def parse_time(text: str) -> datetime:
         ) from None
 
 
+def currency_code(text: str) -> str:
+    """Return a currency in capital letters.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is no code of ISO 4217.
+    """
+    if not re.fullmatch("[A-Za-z]{3}", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no currency; pass three letters, such as EUR"
+        )
+    return text.upper()
+
+
 def add_page_limit(
     parser: argparse.ArgumentParser, things: str, default: int = _MOST_OF_A_PAGE
 ) -> None:

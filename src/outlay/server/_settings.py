@@ -6,14 +6,24 @@ from contextlib import suppress
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from outlay.server._spelling import CURRENCY, ORGANIZATION, Spelling
+
 __all__ = ("ServerSettings",)
 
 _MIN_SECRET_BYTES: Final = 32  # as many as a signature by HMAC with SHA-256 has
+
+_PostgresUrl: TypeAlias = Annotated[
+    str,
+    Spelling("^postgres(ql)?://.*$", "must be a URL such as postgresql://HOST/NAME"),
+]
+_ClickhouseUrl: TypeAlias = Annotated[
+    str, Spelling("^clickhouse://.*$", "must be a URL such as clickhouse://HOST/NAME")
+]
 
 
 class ServerSettings(BaseModel):
@@ -51,11 +61,11 @@ class ServerSettings(BaseModel):
     """The SQLite file, created on first use. ``:memory:`` is a temporary file that is
     deleted when the server stops."""
 
-    store: Annotated[str | None, Field(pattern=r"^postgres(ql)?://", repr=False)] = None
+    store: Annotated[_PostgresUrl | None, Field(repr=False)] = None
     """The URL of a PostgreSQL database, which any number of servers share. It may have
     a password. If None, the server stores everything in ``database``."""
 
-    history: Annotated[str | None, Field(pattern=r"^clickhouse://", repr=False)] = None
+    history: Annotated[_ClickhouseUrl | None, Field(repr=False)] = None
     """The URL of a ClickHouse database, to which days that are over move from the
     database of ``store``. It may have a password. If None, all days stay there."""
 
@@ -68,7 +78,7 @@ class ServerSettings(BaseModel):
     bytes or more. All servers of a store need the same. It opens the dashboard to all
     who know it. If None, each server makes its own, which ends with it."""
 
-    namespace: Annotated[str, Field(pattern=r"^org_[a-zA-Z0-9]+$")] = "org_local"
+    namespace: Annotated[str, ORGANIZATION] = "org_local"
     """The organization of the fixed and of the generated key."""
 
     dedupe_window: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(hours=24)
@@ -90,7 +100,7 @@ class ServerSettings(BaseModel):
     strict_timestamps: bool = False
     """Refuse a time without an offset with 400, instead of reading it as UTC."""
 
-    default_currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    default_currency: Annotated[str, CURRENCY] = "USD"
     """The currency of a cost metric that names none."""
 
     max_event_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024

@@ -12,6 +12,7 @@ from outlay._cli.options import (
     add_subcommand,
     condition,
     connection_settings,
+    currency_code,
     positive_decimal,
 )
 from outlay._cli.output import (
@@ -130,7 +131,7 @@ def _configure_set(parser: argparse.ArgumentParser) -> None:
     add("--name", help="a name for people (default: the id)")
     add(
         "--currency",
-        type=str.upper,
+        type=currency_code,
         metavar="CODE",
         help="currency of the costs that count (default: the setting currency)",
     )

@@ -11,6 +11,7 @@ from outlay._cli.options import (
     add_connection_options,
     add_format_options,
     connection_settings,
+    currency_code,
     positive,
 )
 from outlay._cli.output import (
@@ -76,7 +77,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--currency",
-        type=str.upper,
+        type=currency_code,
         metavar="CODE",
         help="the currency of all amounts (default: the only one, or the server's)",
     )

@@ -14,6 +14,7 @@ from outlay._cli.options import (
     add_format_options,
     add_subcommand,
     connection_settings,
+    currency_code,
 )
 from outlay._cli.output import Table, print_data, print_list, print_result, print_table
 from outlay.api import DEFAULT_PRODUCT, EnsuredMetric
@@ -137,6 +138,7 @@ def _add_fields(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--currency",
+        type=currency_code,
         metavar="CODE",
         help="ISO 4217 (at first: OUTLAY_CURRENCY, or USD)",
     )

@@ -10,6 +10,7 @@ from outlay._cli.options import (
     add_format_options,
     add_subcommand,
     connection_settings,
+    currency_code,
     parse_time,
     positive_decimal,
 )
@@ -50,8 +51,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _configure_set(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("from_currency", type=str.upper, metavar="FROM", help="a currency, such as EUR")
-    add("to_currency", type=str.upper, metavar="TO", help="another one, such as USD")
+    add(
+        "from_currency",
+        type=currency_code,
+        metavar="FROM",
+        help="a currency, such as EUR",
+    )
+    add(
+        "to_currency", type=currency_code, metavar="TO", help="another one, such as USD"
+    )
     add(
         "rate",
         type=positive_decimal("rate", "1.0832"),

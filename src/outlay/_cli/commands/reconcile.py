@@ -19,6 +19,7 @@ from outlay._cli.options import (
     add_format_options,
     column_condition,
     connection_settings,
+    currency_code,
     parse_time,
     positive,
 )
@@ -160,7 +161,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--currency",
-        type=str.upper,
+        type=currency_code,
         metavar="CODE",
         help="compare only the charges in this currency",
     )

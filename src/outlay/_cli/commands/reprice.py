@@ -21,7 +21,7 @@ from outlay._cli.journal_options import (
     add_journal_options,
     mapped_os_errors,
 )
-from outlay._cli.options import add_format_options
+from outlay._cli.options import add_format_options, currency_code
 from outlay._cli.output import plain, pluralize, print_data
 from outlay._cli.progress import ProgressBar
 from outlay._journal.admin import edit
@@ -87,6 +87,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--amount", metavar="AMOUNT", help="amount of the cost given by --id")
     add(
         "--currency",
+        type=currency_code,
         metavar="CODE",
         help="currency of --amount (default: that of the metrics)",
     )

@@ -17,6 +17,7 @@ from outlay._cli.options import (
     add_subcommand,
     column_condition,
     connection_settings,
+    currency_code,
     parse_time,
 )
 from outlay._cli.output import Table, plain, pluralize, print_data, print_table
@@ -118,7 +119,12 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
         "column, any of the values counts",
     )
     add("--month", type=parse_time, metavar="MONTH", help="the month of all lines")
-    add("--currency", type=str.upper, metavar="CODE", help="the currency of all lines")
+    add(
+        "--currency",
+        type=currency_code,
+        metavar="CODE",
+        help="the currency of all lines",
+    )
 
 
 def _add_notation(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ from pydantic import field_validator
 
 from outlay._cli.database_option import STORE_VARIABLE
 from outlay._cli.exit_codes import ExitCode, UsageError
-from outlay._cli.options import has_password, key_in_file, secret_in_file
+from outlay._cli.options import currency_code, has_password, key_in_file, secret_in_file
 from outlay._model.settings import (
     DEFAULT_BASE_URL,
     SERVER_PREFIX,
@@ -229,6 +229,7 @@ def _add_rules(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--default-currency",
+        type=currency_code,
         metavar="CODE",
         help="currency of metrics that name none (default: USD)",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -176,7 +177,9 @@ async def withdraw(visit: Visit, form: Mapping[str, str]) -> Page | Redirect:
         body = read_fields(WithdrawBody, {"reason": reason})
     except HttpProblem as problem:
         error = field_errors(problem)["reason"]
-        return _page(visit, identifier, reason=reason, error=error)
+        return await asyncio.to_thread(
+            _page, visit, identifier, reason=reason, error=error
+        )
     await visit.core.reconciliations.withdraw(visit.key, identifier, body)
     return Redirect(visit.link(_PATH, id=identifier, done="withdrawn"))
 

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from outlay.server._spelling import Spelling
 from outlay.server._wire.correction_models import Reason  # noqa: TC001
 from outlay.server._wire.request_models import (
     Currency,
@@ -22,14 +23,22 @@ MAX_MATCHES: Final = 10_000
 """The most matches of one request."""
 
 
+_DAY: Final = "must be a day such as 2026-10-31"
+
+
 def _real_day(text: str) -> str:
-    date.fromisoformat(text)
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(_DAY) from None
     return text
 
 
-Digest: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+Digest: TypeAlias = Annotated[
+    str, Spelling("^[0-9a-f]{32}$", "must have 32 hexadecimal digits")
+]
 Day: TypeAlias = Annotated[
-    str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_real_day)
+    str, Spelling(r"^\d{4}-\d{2}-\d{2}$", _DAY), AfterValidator(_real_day)
 ]
 InvoiceId: TypeAlias = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255)

@@ -31,6 +31,7 @@ from pydantic.alias_generators import to_camel
 from outlay.server._metering.decimals import to_countable
 from outlay.server._metering.jsonpath import PathError, compile_path
 from outlay.server._records import Aggregation
+from outlay.server._spelling import CURRENCY, Spelling
 from outlay.server._wire.response_models import parse_instant, to_microseconds
 
 CUSTOMER_DIMENSION: Final = "subject"
@@ -110,7 +111,8 @@ def _fits_aggregation(path: str | None, others: ValidationInfo) -> str | None:
 
 Text: TypeAlias = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$"),
+    StringConstraints(min_length=1, max_length=255),
+    Spelling(r"^[^\x00-\x1f\x7f]*$", "must hold no control characters"),
 ]
 LongText: TypeAlias = Annotated[str, StringConstraints(max_length=10_000)]
 EventType: TypeAlias = Annotated[Text, AfterValidator(_event_type)]
@@ -132,7 +134,7 @@ ValueProperty: TypeAlias = Annotated[
 Currency: TypeAlias = Annotated[
     str,
     BeforeValidator(upper),
-    StringConstraints(pattern=r"^[A-Z]{3}$"),
+    CURRENCY,
     WithJsonSchema({"type": "string", "pattern": "^[A-Za-z]{3}$"}),
 ]
 AnyCaseAggregation: TypeAlias = Annotated[Aggregation, BeforeValidator(upper)]
@@ -146,7 +148,13 @@ GroupBy: TypeAlias = Annotated[
     dict[Annotated[Text, AfterValidator(_dimension_name)], JsonPath],
     Field(max_length=MAX_DIMENSIONS),
 ]
-ProductId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^prod_[a-zA-Z0-9]+$")]
+ProductId: TypeAlias = Annotated[
+    str,
+    Spelling(
+        "^prod_[a-zA-Z0-9]+$",
+        "must be 'prod_' and then letters and digits, such as prod_ai",
+    ),
+]
 Instant: TypeAlias = Annotated[
     int,
     BeforeValidator(_instant),

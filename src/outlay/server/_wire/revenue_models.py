@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from outlay.server._spelling import Spelling
 from outlay.server._wire.request_models import (
     Currency,
     Instant,
@@ -66,7 +67,7 @@ def _known_month(value: str) -> str:
 
 Month: TypeAlias = Annotated[
     str,
-    StringConstraints(pattern=r"^\d{4}-(0[1-9]|1[0-2])$"),
+    Spelling(r"^\d{4}-(0[1-9]|1[0-2])$", "must be a month such as 2026-10"),
     AfterValidator(_known_month),
 ]
 ImportId: TypeAlias = Annotated[Text, StringConstraints(max_length=255)]

@@ -29,6 +29,7 @@ from outlay._cli.options import (
     add_format_options,
     condition,
     connection_settings,
+    currency_code,
     positive,
 )
 from outlay._cli.output import (
@@ -94,7 +95,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--window",
-        type=str.upper,
+        type=currency_code,
         choices=WINDOWS,
         help="break down by time: MINUTE, HOUR, DAY or MONTH, in UTC",
     )

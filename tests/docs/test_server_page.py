@@ -8,7 +8,6 @@ from typing import Final
 
 import httpx
 
-from outlay._capture import event_types
 from outlay._cli.default_metrics import DEFAULT_METRICS
 from outlay.server import BackgroundServer, ServerSettings
 
@@ -47,10 +46,3 @@ def test_every_default_metric_is_on_the_page() -> None:
     rows = re.findall(r"^\| `([\w-]+)` \| `(cost\.[\w.]+)` \|", text, re.M)
 
     assert rows == [(name, event_type) for event_type, name in DEFAULT_METRICS.items()]
-
-
-def test_every_event_type_of_capture_has_a_default_metric() -> None:
-    """Without one, its first event would be parked."""
-    types = {value for name, value in vars(event_types).items() if name.isupper()}
-
-    assert set(DEFAULT_METRICS) == types

@@ -39,9 +39,17 @@ def in_tasks(providers: FakeProviders, work: Callable[[int], Awaitable[Any]]) ->
         with outlay.attribute(customer_id=f"cus_{number}"):
             await work(number)
 
+    overlapping(providers, run)
+
+
+def overlapping(
+    providers: FakeProviders, work: Callable[[int], Awaitable[Any]]
+) -> None:
+    """Run ``work`` for every customer in a task of its own, which says whose it is."""
+
     async def run_all() -> None:
         with providers.meeting(len(CUSTOMERS)):
-            await asyncio.gather(*map(run, CUSTOMERS))
+            await asyncio.gather(*map(work, CUSTOMERS))
 
     asyncio.run(run_all())
 

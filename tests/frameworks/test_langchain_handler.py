@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -18,7 +17,7 @@ import outlay
 from outlay.integrations.langchain import OutlayCallbackHandler
 from outlay.otel import CostSpanProcessor
 from outlay.testing import recording
-from tests.frameworks.concurrently import CUSTOMERS, assert_each_paid
+from tests.frameworks.concurrently import CUSTOMERS, assert_each_paid, overlapping
 from tests.frameworks.fake_providers import claude_haiku, gpt_4o
 
 if TYPE_CHECKING:
@@ -72,11 +71,7 @@ def test_calls_belong_to_the_customer_in_the_metadata(
         async for _ in chat.astream(f"cus_{number}", _config(number)):
             pass
 
-    async def run_all() -> None:
-        with providers.meeting(len(CUSTOMERS)):
-            await asyncio.gather(*map(ask, CUSTOMERS))
-
-    asyncio.run(run_all())
+    overlapping(providers, ask)
     for number in CUSTOMERS:
         model().invoke(f"cus_{number}", _config(number))
         assert list(model().stream(f"cus_{number}", _config(number)))

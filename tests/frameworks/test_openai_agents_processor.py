@@ -21,7 +21,7 @@ from openai import AsyncOpenAI
 import outlay
 from outlay.integrations.openai_agents import OutlayTracingProcessor
 from outlay.testing import recording
-from tests.frameworks.concurrently import CUSTOMERS, assert_each_paid
+from tests.frameworks.concurrently import assert_each_paid, overlapping
 from tests.frameworks.fake_providers import gpt_4o
 
 if TYPE_CHECKING:
@@ -70,11 +70,7 @@ def test_runs_belong_to_the_customer_in_the_metadata(
         async for _ in run.stream_events():
             pass
 
-    async def run_all() -> None:
-        with providers.meeting(len(CUSTOMERS)):
-            await asyncio.gather(*map(ask, CUSTOMERS))
-
-    asyncio.run(run_all())
+    overlapping(providers, ask)
 
     assert_each_paid(costs, gpt_4o, calls=2)
 

@@ -14,7 +14,7 @@ import outlay
 from outlay.integrations.pydantic_ai import OutlayCapability
 from outlay.otel import CostSpanProcessor
 from outlay.testing import recording
-from tests.frameworks.concurrently import CUSTOMERS, assert_each_paid
+from tests.frameworks.concurrently import assert_each_paid, overlapping
 from tests.frameworks.fake_providers import claude_haiku, gpt_4o
 
 if TYPE_CHECKING:
@@ -67,11 +67,7 @@ def test_runs_belong_to_the_customer_in_the_metadata(
             async with agent.run_stream(f"cus_{number}") as result:
                 await result.get_output()
 
-    async def run_all() -> None:
-        with providers.meeting(len(CUSTOMERS)):
-            await asyncio.gather(*map(ask, CUSTOMERS))
-
-    asyncio.run(run_all())
+    overlapping(providers, ask)
 
     assert_each_paid(costs, price, calls=2)
 

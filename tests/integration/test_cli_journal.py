@@ -20,7 +20,7 @@ from outlay._shipping.agent import Agent
 from tests.support import command_line, processes
 from tests.support.answers import refused
 from tests.support.clock import ManualClock
-from tests.support.command_line import KEY, Ran, reaching
+from tests.support.command_line import KEY, Ran, create_metric, reaching
 from tests.support.events import amount_of, payload, total_of, track
 from tests.support.journals import (
     KIB,
@@ -73,12 +73,6 @@ def server() -> Iterator[BackgroundServer]:
     with command_line.serving() as server:
         create_metric(server, "cost.ai.inference")
         yield server
-
-
-def create_metric(server: BackgroundServer, event_type: str) -> None:
-    """Have ``server`` count events of a type."""
-    words = ["metrics", "create", event_type, "--event-type", event_type]
-    assert command_line.call(*words, *reaching(server)).code == ExitCode.DONE
 
 
 def total(server: BackgroundServer) -> Decimal:

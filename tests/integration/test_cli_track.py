@@ -13,7 +13,7 @@ from outlay import Client
 from outlay._cli.exit_codes import ExitCode
 from tests.support import command_line
 from tests.support.answers import accepted, refused
-from tests.support.command_line import Ran, reaching
+from tests.support.command_line import Ran, create_metric, reaching
 from tests.support.servers import Fault, Request, ScriptedServer, free_port
 
 if TYPE_CHECKING:
@@ -44,12 +44,6 @@ def server() -> Iterator[BackgroundServer]:
     with command_line.serving() as server:
         create_metric(server, "cost.any")
         yield server
-
-
-def create_metric(server: BackgroundServer, event_type: str) -> None:
-    """Have ``server`` count events of a type."""
-    words = ["metrics", "create", event_type, "--event-type", event_type]
-    assert command_line.call(*words, *reaching(server)).code == ExitCode.DONE
 
 
 def total(server: BackgroundServer) -> dict[str, str]:

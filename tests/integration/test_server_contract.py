@@ -258,7 +258,7 @@ def test_development_stays_on_loopback(host: str) -> None:
 
 
 def test_default_metrics_cover_all_captured_types() -> None:
-    """The client and the server share no code, so their tables are compared here."""
+    """The client and the server share no code. An event without one would be parked."""
     captured = {value for name, value in vars(event_types).items() if name.isupper()}
     assert set(DEFAULT_METRICS) == captured
 

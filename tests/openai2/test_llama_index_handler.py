@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import outlay
 from outlay.integrations.llama_index import OutlayEventHandler
 from outlay.testing import recording
 from tests.docs.blocks import blocks
-from tests.frameworks.concurrently import CUSTOMERS, assert_each_paid
+from tests.frameworks.concurrently import CUSTOMERS, assert_each_paid, overlapping
 from tests.frameworks.fake_providers import gpt_4o
 
 if TYPE_CHECKING:
@@ -55,11 +54,7 @@ def test_calls_belong_to_the_customer_in_the_tags(
             await model.acomplete(f"cus_{number}")
             await model.achat([ChatMessage(f"cus_{number}")])
 
-    async def run_all() -> None:
-        with providers.meeting(len(CUSTOMERS)):
-            await asyncio.gather(*map(ask, CUSTOMERS))
-
-    asyncio.run(run_all())
+    overlapping(providers, ask)
 
     assert_each_paid(costs, gpt_4o, calls=2)
 

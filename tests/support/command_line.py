@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from starlette.middleware import Middleware
 
+from outlay._cli.exit_codes import ExitCode
 from outlay._cli.main import main
 from outlay.server import BackgroundServer, ServerSettings
 from tests.support.processes import environment
@@ -102,6 +103,12 @@ class _Instead:
 def reaching(server: BackgroundServer) -> list[str]:
     """Return the arguments that name ``server`` and its key."""
     return ["--base-url", server.url, *with_key(KEY)]
+
+
+def create_metric(server: BackgroundServer, event_type: str) -> None:
+    """Have ``server`` count events of a type."""
+    words = ["metrics", "create", event_type, "--event-type", event_type]
+    assert call(*words, *reaching(server)).code == ExitCode.DONE
 
 
 @functools.cache

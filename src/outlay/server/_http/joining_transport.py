@@ -40,12 +40,12 @@ class JoiningTransport(asyncio.Transport):
             self._send()
 
     def close(self) -> None:
-        """Send what waits, then close."""
+        """Send the waiting bytes, then close."""
         self._send()
         self._transport.close()
 
     def abort(self) -> None:
-        """Close at once. What waits is lost."""
+        """Close immediately. The waiting bytes are lost."""
         self._waiting.clear()
         self._waiting_bytes = 0
         self._transport.abort()
@@ -55,7 +55,7 @@ class JoiningTransport(asyncio.Transport):
         return self._transport.is_closing()
 
     def pause_reading(self) -> None:
-        """Receive nothing for the time being."""
+        """Receive nothing until `resume_reading`."""
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:

@@ -32,14 +32,14 @@ class RequestLog:
         start = time.perf_counter()
         status = 0
 
-        async def watch(message: Message) -> None:
+        async def observe(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, watch)
+            await self._app(scope, receive, observe)
         finally:
             _log(scope, status, time.perf_counter() - start)
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _LANES: Final = ROOT / ".lanes"
 _INSTALL_MINUTES: Final = 5
-_TEST_MINUTES: Final = 10
+_TEST_MINUTES: Final = 15
 _TOOLS: Final = ("hypothesis", "pytest", "pytest-timeout", "pytest-xdist")
 _EXTRAS: Final = ("cli", "otel", "pricing", "server")
 APART: Final = ("frameworks", "openai2", "aiobotocore", "tracing")
@@ -195,7 +195,7 @@ def _installer(python: str) -> list[str]:
 
 
 def _tested(lane: Lane) -> Result:
-    workers = ["--numprocesses=2"] if len(lane.tests) > 1 else []
+    workers = ["--numprocesses=2", "-m", "not serial"] if len(lane.tests) > 1 else []
     apart = (f"test-{Path(tests).parts[1]}" for tests in lane.tests)
     extras = " ".join((*lane.extras, *apart))
     pytest = (_python_of(lane), "-m", "pytest", *lane.options)

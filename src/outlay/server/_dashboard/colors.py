@@ -18,9 +18,9 @@ OTHER_CLASS: Final = "ko"
 def color_classes(names: Iterable[str]) -> dict[str, str]:
     """Return the CSS class of each name.
 
-    The colour comes from a checksum of the name. Two names of one chart with the same
-    checksum would look alike, so the later one in the alphabet takes the next free
-    colour. More names than colours share colours.
+    The colour comes from a checksum of the name. If two names of a chart have the same
+    checksum, the later one in the alphabet takes the next free colour. If there are
+    more names than colours, names share colours.
     """
     classes: dict[str, str] = {}
     taken: set[int] = set()

@@ -1,8 +1,8 @@
 """Refuse requests for host names that are not the server's own.
 
-A web page can let its own name resolve to this machine, and then send requests from a
-browser behind the firewall (DNS rebinding). Such requests carry the page's name in the
-header ``Host``. A page cannot do that with an IP address, so that all are allowed.
+A web page can let its own name resolve to this machine (DNS rebinding). It then sends
+requests from a browser behind the firewall. Such requests carry the page's name in the
+header ``Host``. A page cannot do that with an IP address, so all addresses are allowed.
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ _DRAWN_IDS: Final = 256  # with one system call, which takes as long as 30 ids
 class EventIds:
     """A source of new ids.
 
-    An id begins with its time, so that an index of ids stays small. Its random digits
-    are drawn from the system for many ids at once, because a system call lets another
-    thread run first.
+    An id begins with its time, so that an index of ids stays small. The source draws
+    the random digits of many ids with one system call, because each such call lets
+    another thread run first.
 
     Thread safety: the event loop's thread. A forked child draws the same digits as its
-    parent, so that a server must not fork while it serves.
+    parent, so a server must not fork while it serves.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """Accept events: decode and check them, commit them, and respond.
 
 Each step is a function from a value to a value. A single post and an event of a batch
-pass the same steps, so that both paths give the same event the same outcome.
+pass the same steps, so both get the same outcome.
 """
 
 from __future__ import annotations

@@ -112,8 +112,8 @@ def signed_ranges_between(
 ) -> list[BucketRange]:
     """Return the fewest buckets that add up to ``first <= hour < last``.
 
-    Buckets at the edges are added to the larger buckets inside of the period, or taken
-    off from one that reaches beyond it.
+    Larger buckets lie inside of the period, or reach beyond it. The buckets at its
+    edges are added to the former, and subtracted from the latter.
 
     Args:
         first_hour: The number of the first hour.

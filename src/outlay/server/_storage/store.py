@@ -2,8 +2,8 @@
 
 Nothing above this module knows an engine. An implementation keeps the promises of these
 docstrings; ``tests/contract/store`` checks them for every store. Quantities are stated
-by their result: `Reader.contributions` may fold events in any way and at any time, if
-the folded contributions equal those of the single events, to the last digit.
+by their result: `Reader.contributions` may fold events in any way and at any time. The
+folded contributions must equal those of the single events, to the last digit.
 """
 
 from __future__ import annotations

@@ -80,8 +80,8 @@ class EventRecord(ResponseModel, tag_field="object", tag="event"):
 class EventPageResponse(ResponseModel, tag_field="object", tag="list"):
     """A page of events, the newest first. The last page has no ``nextCursor``.
 
-    A page may have fewer events than its limit, or none, and still have a
-    ``nextCursor``, because the server reads a bounded number of events for each page.
+    A page may have fewer events than its limit, or none, and still a ``nextCursor``:
+    the server reads a bounded number of events for each page.
     """
 
     data: list[EventRecord]

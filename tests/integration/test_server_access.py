@@ -105,6 +105,28 @@ def test_a_refused_name_comes_with_the_remedy() -> None:
     assert "--allowed-host costs.lan" in response.json()["message"]
 
 
+def test_a_browser_gets_a_page_about_a_refused_name() -> None:
+    """With its styles, which are no secret. Programs get JSON."""
+    with running() as server:
+
+        def get(path: str, accept: str) -> httpx.Response:
+            headers = {"host": "[costs<.lan", "accept": accept}
+            return httpx.get(f"{server.url}{path}", headers=headers, timeout=30)
+
+        page = get("/customers", "text/html,*/*")
+        style = get("/static/dashboard.css", "text/css")
+        programs = [get("/v0/costs", "text/html"), get("/", "application/json")]
+
+    assert page.status_code == 421
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "--allowed-host costs&lt;.lan" in page.text
+    assert style.status_code == 200
+    for response in programs:
+        assert response.status_code == 421
+        assert response.json()["code"] == "UNKNOWN_HOST"
+
+
 # -- TLS
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -308,7 +309,7 @@ def test_a_customer_nobody_knows_is_named_and_still_counts(http: httpx.Client) -
 
 
 def test_a_display_name_is_beside_the_customer(http: httpx.Client) -> None:
-    """Ids may hold any text, which a path cannot, so names come in bulk as well."""
+    """Ids may hold any text."""
     names = [{"id": "a/b c", "name": "Acme"}, {"id": "cus_1", "name": "Old"}]
     http.put("/v0/customers", json={"customers": names})
     http.put("/v0/customers/cus_1", json={"name": "Globex, Inc."})
@@ -319,6 +320,29 @@ def test_a_display_name_is_beside_the_customer(http: httpx.Client) -> None:
     assert named == {"a/b c": "Acme", "cus_1": "Globex, Inc.", "cus_3": ""}
     listed = http.get("/v0/customers").json()
     assert [one["id"] for one in listed["data"]] == ["a/b c", "cus_1"]
+
+
+@pytest.mark.parametrize("name", ["a/b", "/", "a/", "//x", "100%2F", "a/b?c#d", "ü/ ."])
+def test_a_path_names_each_customer_that_events_can_have(
+    http: httpx.Client, name: str
+) -> None:
+    """An encoded slash belongs to the id, and separates nothing."""
+    path = f"/v0/customers/{quote(name, safe='')}"
+    named = http.put(path, json={"name": "Acme"})
+    assert named.status_code == 200, named.text
+    assert named.json()["id"] == name
+    assert http.get(path).json()["name"] == "Acme"
+    assert [one["id"] for one in http.get("/v0/customers").json()["data"]] == [name]
+
+
+def test_a_path_with_an_id_that_no_event_can_have_is_refused(
+    http: httpx.Client,
+) -> None:
+    """Such a name would never be shown."""
+    for name in ("%00", "a%0Ab", "x" * 256):
+        refused = http.put(f"/v0/customers/{name}", json={"name": "Acme"})
+        assert refused.status_code == 400
+        assert refused.json()["errors"][0]["field"] == "id"
 
 
 def test_a_used_rate_is_in_the_response_with_its_date_and_source(

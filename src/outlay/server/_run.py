@@ -21,6 +21,7 @@ from starlette.middleware import Middleware
 from outlay._model.clock import Clock, SystemClock
 from outlay.server._app import app_for
 from outlay.server._core import ServerCore
+from outlay.server._dashboard.responses import STATIC_PREFIX, page_for_person
 from outlay.server._errors import (
     AddressError,
     AddressInUseError,
@@ -447,9 +448,14 @@ def _config(
         return TlsHandshake(http, context, connections, ending)
 
     limit_repeats()
-    checked = [Middleware(HostCheck, settings=core.settings), *middleware]
+    check = Middleware(
+        HostCheck,
+        settings=core.settings,
+        page=page_for_person,
+        public_prefix=STATIC_PREFIX,
+    )
     return uvicorn.Config(
-        app_for(core, checked),
+        app_for(core, [check, *middleware]),
         http=protocol,  # type: ignore[arg-type] # called as the class would be
         loop="auto",  # uvloop where there is one
         ws="none",

@@ -28,6 +28,7 @@ from outlay.server._dashboard.responses import (
     problem_page,
     redirect,
     static_file,
+    wants_page,
 )
 from outlay.server._dashboard.revenue import import_revenue, revenue
 from outlay.server._dashboard.saved_reconciliations import (
@@ -96,12 +97,6 @@ _UPLOADS: Final[Mapping[str, Callable[[Visit, Posted], Awaitable[Page]]]] = {
 
 _PATHS: Final = frozenset({*_PAGES, *_ACTIONS, SIGN_IN, SIGN_OUT})
 
-_ROOTS_OF_API: Final = frozenset(
-    {"v0", "docs", "openapi.json", "metrics", "healthz", "readyz", "version"}
-)
-"""The first names of paths that the API serves. A browser gets its responses, too."""
-
-
 _SHOWN_PATH: Final = 100  # characters
 
 
@@ -123,7 +118,7 @@ class Dashboard:
         """Serve a page, or pass the request on."""
         path = scope["path"]
         if not _is_ours(path):
-            if _is_lost(scope):
+            if wants_page(scope):
                 request = Request(scope, receive)
                 response = problem_page(request, HttpProblem(404, _nothing_at(path)))
                 await response(scope, receive, send)
@@ -238,18 +233,6 @@ class Dashboard:
 
 def _is_ours(path: str) -> bool:
     return path in _PATHS or path.startswith(STATIC_PREFIX)
-
-
-def _is_lost(scope: Scope) -> bool:
-    """Return whether a browser asks for a page that is none.
-
-    Programs do not name HTML among what they accept, and get the API's response.
-    """
-    return (
-        scope["method"] in {"GET", "HEAD"}
-        and scope["path"].split("/", 2)[1] not in _ROOTS_OF_API
-        and "text/html" in Request(scope).headers.get("accept", "")
-    )
 
 
 def _nothing_at(path: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from typing import TYPE_CHECKING, Final
 
+from starlette.requests import Request
 from starlette.responses import Response
 
 from outlay.server._dashboard.pages import Page
@@ -12,7 +13,7 @@ from outlay.server._dashboard.rendering import assets, render
 from outlay.server._wire.problems import HttpProblem
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
+    from starlette.types import Scope
 
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -28,7 +29,13 @@ _HEADERS: Final = {
     "cache-control": "no-store",
     "vary": "accept-encoding, cookie",
 }
+_ROOTS_OF_API: Final = frozenset(
+    {"v0", "docs", "openapi.json", "metrics", "healthz", "readyz", "version"}
+)
+"""The first names of paths that the API serves. A browser gets its responses, too."""
+
 _BAD_ADDRESS: Final = 400
+_UNKNOWN_HOST: Final = 421
 _NOT_NOW: Final = 503
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 _TITLES: Final = {
@@ -36,6 +43,7 @@ _TITLES: Final = {
     403: "This is not allowed",
     404: "This page does not exist",
     413: "This is too large",
+    421: "This name is not the server's",
     503: "This is not available now",
 }
 
@@ -58,8 +66,27 @@ def problem_page(request: Request, problem: HttpProblem) -> Response:
     return html(request, Page("problem.html", context, problem.status))
 
 
+def page_for_person(scope: Scope, problem: HttpProblem) -> Response | None:
+    """Return the page that says what went wrong, or None for a program."""
+    return problem_page(Request(scope), problem) if wants_page(scope) else None
+
+
+def wants_page(scope: Scope) -> bool:
+    """Return whether a browser asks for a page, which may not exist.
+
+    Programs do not name HTML among what they accept, and get the API's response.
+    """
+    return (
+        scope["method"] in {"GET", "HEAD"}
+        and scope["path"].split("/", 2)[1] not in _ROOTS_OF_API
+        and "text/html" in Request(scope).headers.get("accept", "")
+    )
+
+
 def _ways_on(request: Request, status: int) -> list[tuple[str, str]]:
     """Return the links of a page about a problem, the best first: label and address."""
+    if status == _UNKNOWN_HOST:
+        return []
     home = ("Overview", "/")
     path, query = request.url.path, request.url.query
     if request.method == "POST":

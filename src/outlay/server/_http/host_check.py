@@ -12,10 +12,14 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
+from starlette.responses import Response
+
 from outlay.server._wire.problems import HttpProblem
 from outlay.server._wire.response_models import encode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from outlay.server._settings import ServerSettings
@@ -31,10 +35,22 @@ class HostCheck:
     Args:
         app: The application.
         settings: The server's settings.
+        page: A function that returns the page about a problem if a person sent the
+            request with a browser, else None.
+        public_prefix: The paths of the files of that page. They are for all hosts,
+            because they are the same for everybody.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: ServerSettings,
+        page: Callable[[Scope, HttpProblem], Response | None],
+        public_prefix: str,
+    ) -> None:
         self._app = app
+        self._page = page
+        self._public_prefix = public_prefix
         self._names = {name.lower() for name in settings.allowed_hosts}
         self._names |= {"localhost", settings.host.lower()}
         if settings.listens_everywhere:
@@ -47,8 +63,9 @@ class HostCheck:
             value = next(
                 (value for name, value in scope["headers"] if name == b"host"), b""
             )
-            if not self._is_allowed(value):
-                await _refuse(value, send)
+            is_public = scope["path"].startswith(self._public_prefix)
+            if not is_public and not self._is_allowed(value):
+                await self._refusal(scope, value)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -59,6 +76,18 @@ class HostCheck:
             if len(self._remembered) < _MAX_REMEMBERED:
                 self._remembered[value] = known
         return known
+
+    def _refusal(self, scope: Scope, value: bytes) -> Response:
+        host = ascii(_host_in(value))[1:-1]
+        problem = HttpProblem(
+            421,
+            f"this server does not serve the host {host!r}; start it with "
+            f"--allowed-host {host}, if it should",
+            code="UNKNOWN_HOST",
+        )
+        return self._page(scope, problem) or Response(
+            encode(problem.body), problem.status, media_type="application/json"
+        )
 
 
 def _host_in(value: bytes) -> str:
@@ -74,25 +103,3 @@ def _is_address(host: str) -> bool:
         ip_address(host)
         return True
     return False
-
-
-async def _refuse(value: bytes, send: Send) -> None:
-    host = ascii(_host_in(value))[1:-1]
-    problem = HttpProblem(
-        421,
-        f"this server does not serve the host {host!r}; start it with "
-        f"--allowed-host {host}, if it should",
-        code="UNKNOWN_HOST",
-    )
-    body = encode(problem.body)
-    await send(
-        {
-            "type": "http.response.start",
-            "status": problem.status,
-            "headers": [
-                (b"content-type", b"application/json"),
-                (b"content-length", b"%d" % len(body)),
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})

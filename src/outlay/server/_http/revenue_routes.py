@@ -11,6 +11,7 @@ from outlay.server._wire.response_models import encode
 from outlay.server._wire.revenue_models import (
     CustomerBody,
     CustomerList,
+    CustomerPath,
     CustomerResponse,
     CustomersBody,
     CustomersStored,
@@ -72,9 +73,8 @@ async def list_customers(core: ServerCore, request: Request) -> Response:
 async def put_customer(core: ServerCore, request: Request) -> Response:
     """Name a customer."""
     body = await request.model(CustomerBody, core.settings.max_event_bytes)
-    customer = await core.revenue.put_customer(
-        request.key, request.identifier, body.name
-    )
+    customer_id = request.path(CustomerPath).id
+    customer = await core.revenue.put_customer(request.key, customer_id, body.name)
     return Response(200, encode(customer))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 from pydantic import BaseModel, ValidationError
@@ -201,6 +201,14 @@ class Request:
             values[repeated] = tuple(value for name, value in pairs if name == repeated)
         return _validated(model, values)
 
+    def path(self, model: type[Model]) -> Model:
+        """Return the identifier of the path as the field ``id`` of ``model``.
+
+        Raises:
+            HttpProblem: No object can have such an id.
+        """
+        return _validated(model, {"id": self.identifier})
+
 
 class Response(NamedTuple):
     """The response of a route's handler."""
@@ -308,7 +316,7 @@ class Router:
         return headers
 
     async def _respond(self, path: str, scope: Scope, receive: Receive) -> Response:
-        methods, identifier = self._find(path)
+        methods, identifier = self._find(path, scope.get("raw_path") or b"")
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         route = methods.get(method)
         if route is None:
@@ -338,12 +346,18 @@ class Router:
         more = warning_header(request.warning)
         return response._replace(headers=[*response.headers, more])
 
-    def _find(self, path: str) -> tuple[dict[str, Route], str]:
-        """Return the path's routes by method, and its identifier or ''."""
-        methods = self._table.get(path)
+    def _find(self, path: str, raw_path: bytes) -> tuple[dict[str, Route], str]:
+        """Return the path's routes by method, and its identifier or ''.
+
+        Args:
+            path: The path, with percent-encoded characters decoded.
+            raw_path: The path as it was sent.
+        """
+        has_slashes = b"%2f" in raw_path.lower()
+        methods = None if has_slashes else self._table.get(path)
         if methods is not None:
             return methods, ""
-        parts = path.split("/")
+        parts = _decoded_parts(raw_path) if has_slashes else path.split("/")
         if len(parts) > _IDENTIFIER_PLACE:
             identifier = parts[_IDENTIFIER_PLACE]
             parts[_IDENTIFIER_PLACE] = "{id}"
@@ -355,6 +369,12 @@ class Router:
             f"there is no path {path}; GET /openapi.json lists all paths",
             code="ROUTE_NOT_FOUND",
         )
+
+
+def _decoded_parts(raw_path: bytes) -> list[str]:
+    """Return the parts of a path. An encoded slash is a character of its part."""
+    parts = raw_path.rstrip(b"/").split(b"/")
+    return [unquote_to_bytes(part).decode(errors="replace") for part in parts]
 
 
 def _decoded_bytes(body: bytes) -> int:

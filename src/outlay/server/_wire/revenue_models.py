@@ -162,6 +162,12 @@ class RatesBody(RequestModel):
     rates: Annotated[Sequence[RateBody], Field(max_length=MAX_LINES)]
 
 
+class CustomerPath(RequestModel):
+    """The id of a customer in a path. In it, a slash is ``%2F``."""
+
+    id: Text
+
+
 class CustomerBody(RequestModel):
     """The display name of the customer in the path."""
 

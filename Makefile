@@ -61,10 +61,10 @@ coverage: $(VENV)/.test-providers programs  ## run the parallel tests, and check
 
 # Not part of `make test`. Without coverage, because many of them trace by themselves.
 slow: $(VENV)/.test-providers programs  ## run the tests marked `slow`, in parallel
-	$(PYTEST) $(PARALLEL) -m 'slow and not serial'
+	$(PYTEST) $(PARALLEL) --timeout 600 -m 'slow and not serial'
 
 serial: $(VENV)/.test-providers programs  ## run all that need the machine for themselves
-	$(PYTEST) -m serial $(SERIAL)
+	$(PYTEST) --timeout 600 -m serial $(SERIAL)
 
 stores: $(VENV)/.test programs  ## run the tests of the server over PostgreSQL and ClickHouse
 	OUTLAY_TEST_STORES=1 $(PYTEST) $(PARALLEL) -k postgres tests/contract/store \

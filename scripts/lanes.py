@@ -199,7 +199,7 @@ def _tested(lane: Lane) -> Result:
     apart = (f"test-{Path(tests).parts[1]}" for tests in lane.tests)
     extras = " ".join((*lane.extras, *apart))
     pytest = (_python_of(lane), "-m", "pytest", *lane.options)
-    words = [*pytest, "-q", *workers, *lane.tests]
+    words = [*pytest, "-q", "--timeout=600", *workers, *lane.tests]
     return check(
         lane.name,
         words,

@@ -50,7 +50,7 @@ for trial in range({_TRIALS}):
 """
 
 _SHIP = """
-report = outlay.flush(20)
+report = outlay.flush(60)
 say(report.complete, report.stats.recovered, report.stats.pending)
 """
 

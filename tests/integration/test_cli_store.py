@@ -316,8 +316,10 @@ def test_a_killed_copy_goes_on(places: Places, target: str) -> None:
     command.append(second.replace(f":{password}@", "@") if password else second)
     variables = environment({"PGPASSWORD": password})
     with subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL) as killed:
-        _wait_for_events(second)
-        killed.kill()
+        try:
+            _wait_for_events(second)
+        finally:
+            killed.kill()
     ran = subprocess.run(
         command, env=variables, check=False, capture_output=True, text=True
     )
@@ -328,7 +330,7 @@ def test_a_killed_copy_goes_on(places: Places, target: str) -> None:
 def _wait_for_events(name: str) -> None:
     """Wait until a copy has stored some events."""
     query = "SELECT EXISTS (SELECT 1 FROM events)"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         with contextlib.suppress(psycopg.Error, sqlite3.Error):
             is_postgres = is_postgres_url(name)

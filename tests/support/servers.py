@@ -118,14 +118,14 @@ class ScriptedServer:
             self.duplicates += known
         return known
 
-    def wait_for(self, condition: Callable[[], bool], timeout: float = 20.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], timeout: float = 60.0) -> None:
         """Wait until ``condition`` holds. It is checked after each response."""
         with self._changed:
             assert self._changed.wait_for(condition, timeout), (
                 f"not within {timeout} s; {len(self.requests)} requests came"
             )
 
-    def wait_for_requests(self, count: int, timeout: float = 20.0) -> None:
+    def wait_for_requests(self, count: int, timeout: float = 60.0) -> None:
         """Wait until ``count`` requests have arrived."""
         self.wait_for(lambda: len(self.requests) >= count, timeout)
 

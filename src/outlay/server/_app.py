@@ -59,7 +59,8 @@ class Application:
     """The server's ASGI application: it starts and stops, and passes requests on.
 
     It is no Starlette application, whose layers would take a twentieth of each post.
-    The router responds to all errors by itself.
+    The router responds to all errors by itself. The layers before it return the
+    awaitable of the next one, because each coroutine takes time of each post.
 
     Args:
         core: The server, which starts and stops with the application.

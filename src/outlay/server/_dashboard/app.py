@@ -114,17 +114,19 @@ class Dashboard:
         self._attempts = AttemptLimit(core.now)
         self._uploading = asyncio.Lock()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve a page, or pass the request on."""
         path = scope["path"]
-        if not _is_ours(path):
-            if wants_page(scope):
-                request = Request(scope, receive)
-                response = problem_page(request, HttpProblem(404, _nothing_at(path)))
-                await response(scope, receive, send)
-            else:
-                await self._api(scope, receive, send)
-            return
+        app = self._api
+        if _is_ours(path):
+            app = self._serve
+        elif wants_page(scope):
+            request = Request(scope, receive)
+            app = problem_page(request, HttpProblem(404, _nothing_at(path)))
+        return app(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
         request = Request(scope, receive)
         try:
             response = await self._respond(request, path)

@@ -17,6 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 PATH: Final = "/docs"
@@ -90,16 +92,19 @@ class ApiDocs:
     def __init__(self, api: ASGIApp) -> None:
         self._api = api
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve a file, or pass the request on."""
         name = _name(scope["path"])
         if name is None or scope["method"] not in {"GET", "HEAD"}:
-            await self._api(scope, receive, send)
-            return
-        # In a thread, because compressing takes a tenth of a second the first time.
-        files = await asyncio.to_thread(_files)
-        response = _response(files, name, Request(scope))
-        await response(scope, receive, send)
+            return self._api(scope, receive, send)
+        return _serve(name, scope, receive, send)
+
+
+async def _serve(name: str, scope: Scope, receive: Receive, send: Send) -> None:
+    # In a thread, because compressing takes a tenth of a second the first time.
+    files = await asyncio.to_thread(_files)
+    response = _response(files, name, Request(scope))
+    await response(scope, receive, send)
 
 
 def _name(path: str) -> str | None:

@@ -18,7 +18,7 @@ from outlay.server._wire.problems import HttpProblem
 from outlay.server._wire.response_models import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -57,17 +57,17 @@ class HostCheck:
             self._names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
         self._remembered: dict[bytes, bool] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass a request on, or refuse it."""
+        app = self._app
         if scope["type"] == "http" and ANY_HOST not in self._names:
             value = next(
                 (value for name, value in scope["headers"] if name == b"host"), b""
             )
             is_public = scope["path"].startswith(self._public_prefix)
             if not is_public and not self._is_allowed(value):
-                await self._refusal(scope, value)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+                app = self._refusal(scope, value)
+        return app(scope, receive, send)
 
     def _is_allowed(self, value: bytes) -> bool:
         known = self._remembered.get(value)

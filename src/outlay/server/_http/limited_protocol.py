@@ -227,8 +227,9 @@ class LimitedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= _MAX_PIPELINED:
             raise _RefusedError
         self._reads_head = False
-        self._all.heads.give_back(self._held_bytes)
-        self._held_bytes = 0
+        if self._held_bytes:
+            self._all.heads.give_back(self._held_bytes)
+            self._held_bytes = 0
         self._all.work(self, self._address)
         self._read_deadline = self.loop.time() + self._all.limits.body_seconds
         super().on_headers_complete()

@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ROOT: Final = Path(__file__).parents[1]
+PYTHON: Final = os.path.relpath(sys.executable, ROOT)
+"""The path of this interpreter, from `ROOT` on, such as ``.venv/bin/python``."""
 _GRACE_SECONDS: Final = 20.0
 """The time in which an interrupted check may clean up."""
 _COMMANDS_IN_A_CELL: Final = 5
-_PYTEST: Final = re.compile(r"\d (passed|failed|error|skipped)")
+_PYTEST: Final = re.compile(
+    r"=*\s*(\d+ (?:passed|failed|error|skipped).*) in [\d.]+s\b"
+)
 _COVERAGE: Final = re.compile(r"Total coverage: [\d.]+%")
 _FAULTS: Final = re.compile(r"all" + r" +(\d+)" * 5)
 _RED_TEST: Final = re.compile(
@@ -52,7 +57,7 @@ def check(
     words: Sequence[str],
     *,
     minutes: float,
-    tests: Sequence[str] = ("python", "-m", "pytest"),
+    tests: Sequence[str] = (PYTHON, "-m", "pytest"),
     **variables: str,
 ) -> Result:
     """Run a program, and return what came of it.
@@ -72,7 +77,7 @@ def check(
         outcome = f"ended after {minutes:g} minutes: {outcome}"
     if code == 0:
         return Result(name, outcome, seconds, failed=False)
-    repeat = tuple(_repeats(lines, tests)) or (shlex.join(words),)
+    repeat = tuple(dict.fromkeys(_repeats(lines, tests))) or (shlex.join(words),)
     return Result(name, outcome, seconds, failed=True, repeat=repeat)
 
 
@@ -129,8 +134,8 @@ def _outcome(lines: Sequence[str]) -> str:
     """Return what the last lines say that tell an outcome, or the last line."""
     found = {}
     for line in lines:
-        if _PYTEST.search(line):
-            found["tests"] = re.sub(r"\s+in \d.*", "", line.strip("= "))
+        if tests := _PYTEST.match(line):
+            found["tests"] = tests[1]
         elif total := _COVERAGE.search(line):
             found["coverage"] = total[0]
         elif counts := _FAULTS.fullmatch(line):
@@ -149,7 +154,7 @@ def _repeats(lines: Sequence[str], tests: Sequence[str]) -> Iterator[str]:
         if red := _RED_TEST.fullmatch(line):
             yield shlex.join([*tests, red[1]])
         elif red := _RED_FAULT.search(line):
-            yield f"python -m tests.faults {red[1]}"
+            yield f"{PYTHON} -m tests.faults {red[1]}"
 
 
 def report(results: Sequence[Result]) -> str:

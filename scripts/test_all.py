@@ -14,22 +14,21 @@ import re
 import shutil
 import signal
 import sys
-import tempfile
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from scripts.checks import ROOT, Result, cell, check, repeats
+from scripts.checks import PYTHON, ROOT, Result, cell, check, repeats
 from scripts.lanes import folder, lanes, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from scripts.lanes import Lane
 
 _PAGE: Final = ROOT / "docs" / "test-results.md"
-_FAULTS: Final = (sys.executable, "-m", "tests.faults", "--scale", "0.5")
+_FAULTS: Final = (PYTHON, "-m", "tests.faults", "--scale", "0.5")
 """Some 2,500 trials, which take two quiet cores ten minutes."""
 _NOT_FINISHED: Final = "not finished"
 _HEAD: Final = """\
@@ -96,7 +95,7 @@ def _lane(lane: Lane) -> Result:
     return ran
 
 
-def chosen(every: Sequence[Part], names: Sequence[str], first: str) -> list[Part]:
+def select(every: Sequence[Part], names: Sequence[str], first: str) -> list[Part]:
     """Return the parts to run.
 
     Args:
@@ -146,7 +145,7 @@ def _read(page: Path) -> dict[str, Row]:
 
 
 def _write(page: Path, every: Sequence[Part], rows: dict[str, Row]) -> None:
-    """Replace the page at once, so that a kill leaves one of the two."""
+    """Replace the page in one step, so that a kill leaves the old or the new one."""
     machine = (
         f"CPython {platform.python_version()}, {platform.system()}, "
         f"{os.cpu_count()} cores"
@@ -155,11 +154,10 @@ def _write(page: Path, every: Sequence[Part], rows: dict[str, Row]) -> None:
     for part in every:
         row = rows.get(part.name, Row(_NOT_FINISHED, "", ""))
         lines.append(f"| {' | '.join((part.name, *row))} |")
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=page.parent, delete=False
-    ) as new:
-        new.write(_HEAD.format(machine=machine) + "\n".join(lines) + "\n")
-    Path(new.name).replace(page)
+    new = page.with_suffix(".new")
+    text = _HEAD.format(machine=machine) + "\n".join(lines) + "\n"
+    new.write_text(text, encoding="utf-8")
+    new.replace(page)
 
 
 def main(
@@ -182,7 +180,7 @@ def main(
     # SIGTERM ends the part that runs, too.
     earlier = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
-        results = play(every, chosen(every, given.part, given.first), page)
+        results = play(every, select(every, given.part, given.first), page)
     finally:
         signal.signal(signal.SIGTERM, earlier)
     red = [result for result in results if result.failed]

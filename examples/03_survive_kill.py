@@ -1,7 +1,7 @@
 """Kill a process the moment it has tracked; the next one delivers what it left.
 
-You will see a process die by SIGKILL with three events undelivered, the next one find
-them in the journal, and the total of 0.3 USD that they make.
+You will see a process die by SIGKILL with three events undelivered. The next process
+finds them in the journal, and their total is 0.3 USD.
 """
 
 import os

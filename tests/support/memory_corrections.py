@@ -113,6 +113,16 @@ class MemoryCorrectionReader:
         ]
         return found[page.offset : page.offset + page.limit], len(found)
 
+    def corrections_of(
+        self, namespace: str, event_ids: Collection[str]
+    ) -> list[Correction]:
+        """Return all corrections of some events, in any order."""
+        return [
+            one
+            for one in self._corrections().corrections
+            if one.namespace == namespace and one.event_id in event_ids
+        ]
+
     def closed_periods(self, namespace: str) -> list[ClosedPeriod]:
         """Return the closed periods, oldest first."""
         return self._corrections().of(namespace)

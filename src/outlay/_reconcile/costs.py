@@ -56,7 +56,7 @@ class NetAmounts:
     """The effect of all corrections on the amounts of events.
 
     Args:
-        corrections: All corrections of the organization, in any order.
+        corrections: All corrections of the events, in any order.
         metrics: The price of each metric, by its id.
         currency: The currency of the reconciliation.
     """

@@ -458,6 +458,10 @@ def test_corrections_are_listed_with_who_and_when(stored: Store) -> None:
         assert reader.corrections("org_a", Page(9, 0)) == (made[::-1], 2)
         assert reader.corrections("org_a", Page(9, 0), event_id=first) == (made[:1], 1)
         assert reader.corrections("org_b", Page(9, 0)) == ([], 0)
+        many = [first, *(f"evt_{number}" for number in range(1200))]
+        assert reader.corrections_of("org_a", many) == made[:1]
+        assert reader.corrections_of("org_a", []) == []
+        assert reader.corrections_of("org_b", many) == []
         assert reader.correction("org_a", made[0].id) == made[0]
         assert reader.correction("org_b", made[0].id) is None
     assert (made[1].created_by, made[1].created_at) == ("finance", START + 3 * HOUR)

@@ -7,7 +7,7 @@ matches events that it has seen, and whose corrections have not changed since.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -19,9 +19,8 @@ from outlay.server._records import Aggregation
 from outlay.server._services.export_rows import DAY
 from outlay.server._services.tracked_costs import (
     PROVIDER_PATH,
-    all_corrections,
+    CorrectedEvents,
     as_reconciled,
-    cost_reader,
 )
 from outlay.server._storage.event_store import EventFilter
 from outlay.server._storage.page import ALL
@@ -96,40 +95,16 @@ class InvoicedCosts:
         self._reader = reader
         self._namespace = namespace
         self._query = query
-        self._default_currency = default_currency
         self._closed = reader.closed_periods(namespace)
+        self._corrected = CorrectedEvents(reader, namespace, default_currency)
         saved, _ = reader.reconciliations(namespace, ALL)
-        covering = [
-            one
+        self._reconciliations = [
+            _Reconciliation(one)
             for one in saved
             if one.counts(query.as_of)
             and _bounds(one)[0] < query.end
             and query.start < _bounds(one)[1]
         ]
-        # An export of days that no reconciliation covers needs no correction.
-        self._corrections = (
-            all_corrections(reader, namespace, query.as_of) if covering else []
-        )
-        effective = _by_event(self._corrections)
-        self._reconciliations = [
-            self._reconciliation(one, effective) for one in covering
-        ]
-
-    def _reconciliation(
-        self,
-        saved: SavedReconciliation,
-        effective: Mapping[str, Sequence[Correction]],
-    ) -> _Reconciliation:
-        seen = [one for one in self._corrections if one.created_at <= saved.as_of]
-        costs = cost_reader(
-            self._reader,
-            self._namespace,
-            saved.provider,
-            saved.currency,
-            default_currency=self._default_currency,
-            corrections=seen,
-        )
-        return _Reconciliation(saved, costs, _by_event(seen), effective)
 
     def split(
         self, metric: CompiledMetric, day: int, totals: Iterator[GroupTotal]
@@ -158,12 +133,13 @@ class InvoicedCosts:
         if not covering:
             return parts
         for page in self._events(metric, day, {one.saved.provider for one in covering}):
-            for one, candidates in self._candidates(covering, page):
+            for seen, candidates in self._candidates(covering, page):
                 wanted = {digest for each in candidates for digest in each.digests}
-                found = self._reader.matches(self._namespace, one.saved.id, wanted)
+                name = seen.by.saved.id
+                found = self._reader.matches(self._namespace, name, wanted)
                 for each in candidates:
                     if not found.isdisjoint(each.digests):
-                        self._add(parts, one, metric, each)
+                        self._add(parts, seen, metric, each)
         return parts
 
     def _events(
@@ -188,25 +164,35 @@ class InvoicedCosts:
 
     def _candidates(
         self, covering: Sequence[_Reconciliation], events: Sequence[ReceivedEvent]
-    ) -> Iterator[tuple[_Reconciliation, list[_Candidate]]]:
+    ) -> Iterator[tuple[_Seen, list[_Candidate]]]:
         """Yield the events of each reconciliation that decides about some."""
         found: defaultdict[int, list[_Candidate]] = defaultdict(list)
+        corrections = self._corrected.corrections_of(events, self._query.as_of)
+        effective = _by_event(corrections)
+        seen = [self._seen(one, corrections) for one in covering]
         for received in events:
             if _counts_elsewhere(received.event.at, received.received_at, self._closed):
                 continue
             fields = received.event.fields or decode_data(received.event.data)
-            for place, one in enumerate(covering):
-                if one.decides(received, fields):
-                    digests = one.digests(received, fields)
+            for place, one in enumerate(seen):
+                if one.by.decides(received, fields):
+                    digests = one.digests(received, fields, effective)
                     found[place].append(_Candidate(received, fields, digests))
                     break
         for place, candidates in found.items():
-            yield covering[place], candidates
+            yield seen[place], candidates
+
+    def _seen(self, by: _Reconciliation, corrections: Sequence[Correction]) -> _Seen:
+        """Return a reconciliation with the corrections that it has seen."""
+        saved = by.saved
+        seen = [one for one in corrections if one.created_at <= saved.as_of]
+        costs = self._corrected.costs(saved.provider, saved.currency, seen)
+        return _Seen(by, costs, _by_event(seen))
 
     def _add(
         self,
         parts: _Parts,
-        of: _Reconciliation,
+        seen: _Seen,
         metric: CompiledMetric,
         one: _Candidate,
     ) -> None:
@@ -214,10 +200,10 @@ class InvoicedCosts:
         if value is None or isinstance(value, str):
             return
         event = one.received.event
-        part = parts[event.customer, *dimensions][of.saved.invoice_id]
+        part = parts[event.customer, *dimensions][seen.by.saved.invoice_id]
         part.events += 1
         part.gross = add(part.gross, value)
-        for correction in of.corrections.get(event.id, ()):
+        for correction in seen.corrections.get(event.id, ()):
             if (
                 correction.delta is not None
                 and correction.cost_id == metric.cost.id
@@ -226,26 +212,13 @@ class InvoicedCosts:
                 part.corrections = add(part.corrections, correction.delta)
 
 
-@dataclass
 class _Reconciliation:
-    """A saved reconciliation, and what it has seen.
+    """A saved reconciliation, and the time that it covers."""
 
-    Attributes:
-        costs: The reader of its costs, net of the corrections that it has seen.
-        corrections: The corrections in effect that it has seen, by event.
-        effective: The corrections in effect today, by event.
-    """
-
-    saved: SavedReconciliation
-    costs: CostReader
-    corrections: Mapping[str, Sequence[Correction]]
-    effective: Mapping[str, Sequence[Correction]]
-    _start: int = field(init=False)
-    _end: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._matches = CostMatches(ZoneInfo(self.saved.zone), self.saved.period)
-        self._start, self._end = _bounds(self.saved)
+    def __init__(self, saved: SavedReconciliation) -> None:
+        self.saved = saved
+        self.matches = CostMatches(ZoneInfo(saved.zone), saved.period)
+        self._start, self._end = _bounds(saved)
 
     def overlaps(self, day: int) -> bool:
         """Return whether it covers a part of the day that starts at an instant."""
@@ -258,18 +231,41 @@ class _Reconciliation:
             and fields.get("provider") == self.saved.provider
         )
 
+
+class _Seen(NamedTuple):
+    """The state of a page of events that a reconciliation has seen.
+
+    Attributes:
+        by: The reconciliation.
+        costs: The reader of the events, net of the corrections that it has seen.
+        corrections: The corrections in effect that it has seen, by event.
+    """
+
+    by: _Reconciliation
+    costs: CostReader
+    corrections: Mapping[str, Sequence[Correction]]
+
     def digests(
-        self, received: ReceivedEvent, fields: Mapping[str, Any]
+        self,
+        received: ReceivedEvent,
+        fields: Mapping[str, Any],
+        effective: Mapping[str, Sequence[Correction]],
     ) -> tuple[bytes, ...]:
-        """Return the digests of which one matches an event. There may be none."""
+        """Return the digests of which one matches an event. There may be none.
+
+        Args:
+            received: The event.
+            fields: Its data.
+            effective: The corrections in effect today, by event.
+        """
         event = received.event
-        if received.received_at > self.saved.as_of:
+        if received.received_at > self.by.saved.as_of:
             return ()
-        if self.corrections.get(event.id) != self.effective.get(event.id):
+        if self.corrections.get(event.id) != effective.get(event.id):
             return ()
         at = from_microseconds(event.at)
         cost = self.costs.read(event.id, at, event.type, fields)
-        return () if cost is None else self._matches.of(cost)
+        return () if cost is None else self.by.matches.of(cost)
 
 
 def _divided(total: GroupTotal, parts: Mapping[str, _Part]) -> Iterator[GroupTotal]:

@@ -65,6 +65,12 @@ class CorrectionReader(Protocol):
         """Return a page of corrections, newest first, and their number."""
         ...
 
+    def corrections_of(
+        self, namespace: str, event_ids: Collection[str]
+    ) -> list[Correction]:
+        """Return all corrections of some events, in any order."""
+        ...
+
     def closed_periods(self, namespace: str) -> list[ClosedPeriod]:
         """Return the closed periods, oldest first."""
         ...

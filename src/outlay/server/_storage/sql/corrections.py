@@ -106,6 +106,7 @@ _CORRECTION: Final = (
     "id, namespace, key, kind, event_id, reason, created_at, created_by, cost_id,"
     " delta, reverts"
 )
+_EVENTS_A_QUERY: Final = 500
 _ENTRY: Final = "effective_at, sign, cost_id, delta, closed_start"
 _INSERT_ENTRY: Final = (
     "INSERT INTO entries (correction, namespace, type, seq, event_id, event_at,"  # noqa: S608 - a constant
@@ -182,6 +183,22 @@ class SqlCorrectionReader:
             f"SELECT count(*){where}", wanted
         ).fetchone()
         return found, int(total)
+
+    def corrections_of(
+        self, namespace: str, event_ids: Collection[str]
+    ) -> list[Correction]:
+        """Return all corrections of some events, in any order."""
+        found: list[Correction] = []
+        wanted = [*event_ids]
+        for start in range(0, len(wanted), _EVENTS_A_QUERY):
+            some = wanted[start : start + _EVENTS_A_QUERY]
+            rows = self._connection.execute(
+                f"SELECT {_CORRECTION} FROM corrections WHERE namespace = ?"  # noqa: S608 - a constant and question marks
+                f" AND event_id IN ({', '.join('?' * len(some))})",
+                (namespace, *some),
+            )
+            found += map(_correction_of, rows)
+        return found
 
     def closed_periods(self, namespace: str) -> list[ClosedPeriod]:
         """Return the closed periods, oldest first."""

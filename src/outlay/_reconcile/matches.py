@@ -8,6 +8,7 @@ show nothing of the operations.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from outlay._reconcile.values import Cost
+
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 MATCH_BYTES: Final = 16
 """The length of a match."""
@@ -35,7 +38,13 @@ class CostGroup(NamedTuple):
     @property
     def match(self) -> bytes:
         """The digest of the group."""
-        return _digest(*self)
+        return _group_match(self)
+
+
+@lru_cache(maxsize=4096)
+def _group_match(group: CostGroup) -> bytes:
+    """Return the digest of a group. Many costs in a row share one."""
+    return _digest(*group)
 
 
 def operation_match(operation_id: str) -> bytes:
@@ -72,7 +81,7 @@ class CostMatches:
 
 
 def _digest(*names: str) -> bytes:
-    text = json.dumps(names, ensure_ascii=False, separators=(",", ":"))
+    text = _encode(names)
     # A lone surrogate can stand in JSON, and in no UTF-8.
     return blake2b(
         text.encode("utf-8", "surrogatepass"), digest_size=MATCH_BYTES

@@ -55,7 +55,6 @@ def server() -> Iterator[BackgroundServer]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)  # some hundred requests for each of forty operations
 @api.parametrize()
 @settings(
     derandomize=True,

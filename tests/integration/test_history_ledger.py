@@ -225,7 +225,7 @@ def _pair() -> Iterator[tuple[Places, ClickHouseServer]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_backups_in_the_documented_order_restore_both(tmp_path: Path) -> None:
     """ClickHouse comes second, so that it has all that the other copy calls moved."""
     later = make_event("later", at=START + 5 * DAY)
@@ -750,7 +750,7 @@ def test_a_server_moves_days_and_answers_from_both(places: Places) -> None:  # n
 
 @pytest.mark.slow
 @pytest.mark.serial
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_silent_clickhouse_holds_up_no_read_of_recent_days(places: Places) -> None:
     """More queries about old days wait than there are threads for quick ones."""
     server = ClickHouseServer()

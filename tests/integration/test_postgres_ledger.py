@@ -144,7 +144,6 @@ def with_cost(url: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
 def test_four_writers_of_the_same_keys_are_told_the_same_first_event(
     server: PostgresServer,
 ) -> None:
@@ -160,7 +159,6 @@ def test_four_writers_of_the_same_keys_are_told_the_same_first_event(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
 def test_nothing_is_lost_when_the_standby_is_promoted(server: PostgresServer) -> None:
     """A commit waits for the synchronous standby, so that it has all of them."""
     url = with_cost(server.create_database())
@@ -186,7 +184,6 @@ def test_nothing_is_lost_when_the_standby_is_promoted(server: PostgresServer) ->
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_nothing_is_lost_or_doubled_when_writers_and_postgresql_are_killed(
     server: PostgresServer,
 ) -> None:

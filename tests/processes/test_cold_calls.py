@@ -102,7 +102,6 @@ def provider() -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("fake", "calls", "starts"),
     [(False, 12, 3), (True, 40, 3)],

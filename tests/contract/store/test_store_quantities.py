@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("lane", EMBEDDED)
 @settings(max_examples=150, deadline=None)
 @given(
@@ -238,7 +238,7 @@ _FEW = settings(max_examples=8, deadline=None)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("lane", sorted({*ALL_LANES} - {*EMBEDDED}))
 @_FEW
 @given(

@@ -77,7 +77,7 @@ def peak(count: int) -> tuple[int, Result]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # tracing each allocation takes long on a busy machine
+@pytest.mark.timeout(600)  # tracing each allocation takes long on a busy machine
 def test_ten_times_the_charges_need_the_same_memory() -> None:
     """A million rows are no more than a thousand, but for the disk."""
     small, _ = peak(1_000)

@@ -341,7 +341,7 @@ def asked_of(model: Model, one_cost: str | None) -> ReportQuery:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @settings(max_examples=150, deadline=None)
 @given(kinds=some_costs, events=spent_events, asked=queries)
 def test_a_report_is_what_its_events_come_to(

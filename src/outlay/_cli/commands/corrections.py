@@ -14,7 +14,7 @@ from outlay._cli.options import (
     add_subcommand,
     connection_settings,
 )
-from outlay._cli.output import Table, print_data, print_table
+from outlay._cli.output import Table, print_data, print_result, print_table
 from outlay._cli.periods import short_time
 
 if TYPE_CHECKING:
@@ -93,7 +93,5 @@ def _list(api: MoneyApi, arguments: argparse.Namespace) -> None:
 
 def _revert(api: MoneyApi, arguments: argparse.Namespace) -> None:
     made = api.revert(arguments.id, arguments.reason)
-    if arguments.format:
-        print_data(arguments.format, correction_json(made), [correction_json(made)])
-        return
-    print(f"reverted {made.reverts} of {made.event_id} by {made.id}")
+    text = f"reverted {made.reverts} of {made.event_id} by {made.id}"
+    print_result(arguments.format, correction_json(made), text)

@@ -96,7 +96,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self._reads_head = True
         self._head_bytes = 0
         self._held_bytes = 0  # of the budget of heads
-        self._header_count = 0
         self._fruitless_bytes = 0  # without a byte of a body, such as trailers
         self._unread_bytes = 0  # of the body, after its response
         self._has_body_bytes = False
@@ -215,9 +214,8 @@ class LimitedProtocol(HttpToolsProtocol):
     # -- callbacks of the parser
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a header, or a trailer."""
-        self._header_count += 1
-        if self._header_count > MAX_HEADERS:
+        """Collect a header, or a trailer."""
+        if len(self.headers) >= MAX_HEADERS:
             self._refusal = _HEAD_TOO_LARGE
             raise _RefusedError
         super().on_header(name, value)
@@ -244,8 +242,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Note that the request is complete, and that the next head may begin."""
         self._reads_head = True
-        self._head_bytes = self._header_count = 0
-        self._fruitless_bytes = self._unread_bytes = 0
+        self._head_bytes = self._fruitless_bytes = self._unread_bytes = 0
         self._read_deadline = math.inf
         super().on_message_complete()
         if self.cycle.response_complete:

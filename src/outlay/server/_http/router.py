@@ -150,8 +150,9 @@ class Request:
             size += len(parts[-1])
             if size > limit:
                 raise too_large(limit)
-            self._hold(size)
             more = message.get("more_body", False)
+            if more:  # Else `body` holds all of it.
+                self._hold(size)
         return b"".join(parts)
 
     async def disconnected(self) -> None:

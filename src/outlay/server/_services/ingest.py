@@ -219,10 +219,18 @@ class IngestService:
     def _count(self, key: ApiKey, results: Sequence[IngestResult], now: int) -> int:
         """Count the results, and return the number of duplicates."""
         self.activity.of(key.namespace).add(results, now)
-        duplicates = [result for result in results if result.duplicate]
-        self.counts.accepted += len(results) - len(duplicates)
-        self.counts.duplicates += len(duplicates)
-        for result in duplicates:
+        fresh = [result.event for result in results if not result.duplicate]
+        duplicates = len(results) - len(fresh)
+        self.counts.accepted += len(fresh)
+        self.counts.duplicates += duplicates
+        if duplicates:
+            self._count_conflicts(results)
+        if fresh:
+            self._on_stored(key.namespace, fresh)
+        return duplicates
+
+    def _count_conflicts(self, results: Iterable[IngestResult]) -> None:
+        for result in results:
             if result.conflict:
                 self.counts.conflicts += 1
                 log.warning(
@@ -232,10 +240,6 @@ class IngestService:
                     result.event.key,
                     result.event.id,
                 )
-        if len(duplicates) < len(results):
-            fresh = [result.event for result in results if not result.duplicate]
-            self._on_stored(key.namespace, fresh)
-        return len(duplicates)
 
 
 def _event_response(event: Event) -> EventResponse:

@@ -22,7 +22,7 @@ from outlay._shipping.agent import Agent
 
 LIVES: Final = 20
 _LONGEST_LIFE: Final = 0.3  # seconds; a request takes some milliseconds
-_DEADLINE: Final = 30.0
+_DEADLINE: Final = 90.0
 
 
 def _start_agent() -> int:

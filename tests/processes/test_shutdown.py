@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from outlay import Stats
 
-_DEADLINE: Final = 30.0
+_DEADLINE: Final = 90.0
 
 _SAY: Final = """
 import atexit, os, sys, threading, weakref

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.support.servers import Request
 
 _ROOT: Final = Path(__file__).parents[2]
-_DEADLINE: Final = 50.0
+_DEADLINE: Final = 90.0
 _KILLS: Final = siblings_program.WRITERS * (siblings_program.GENERATIONS - 1)
 
 

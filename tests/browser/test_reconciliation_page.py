@@ -81,20 +81,29 @@ def test_form_and_result_are_accessible_and_fit(
         assert len(gzip.compress(page.content().encode(), 6)) <= MAX_PAGE_BYTES
 
 
-def test_a_result_is_saved_with_an_invoice(visit: Visit) -> None:
-    """The list below the form has it, and its days lead to the events."""
+def test_a_result_is_saved_with_an_invoice_and_withdrawn(visit: Visit) -> None:
+    """The list below the form leads to its page, and that one to the events."""
     with visit(viewport=PHONE, color_scheme="dark") as page:
         page.goto("/reconciliation")
         page.get_by_label("Bill or cost report").set_input_files(file(BILL))
         page.get_by_label("Invoice").fill("INV-2026-10")
         page.get_by_role("button", name="Reconcile").press("Enter")
-        page.get_by_text("is reconciled with the invoice INV-2026-10").wait_for()
+        page.get_by_text("is reconciled with the invoice").wait_for()
         page.goto("/reconciliation")
         look(page)
         saved = page.get_by_role("region", name="Table of saved reconciliations")
-        saved.get_by_role("link", name="2026-10-01 to 2026-10-14").click()
+        saved.get_by_role("link", name="INV-2026-10").click()
+        page.get_by_role("heading", name="INV-2026-10").wait_for()
+        look(page)
+        own = page.url
+        page.get_by_role("link", name="2026-10-01 to 2026-10-14").click()
         page.get_by_role("heading", name="Events", exact=True).wait_for()
         assert "where.provider=openai" in page.url
+        page.goto(own)
+        page.get_by_label("Reason").fill("the wrong month")
+        page.get_by_role("button", name="Withdraw the reconciliation").press("Enter")
+        page.get_by_text("It is withdrawn.").wait_for()
+        look(page)
 
 
 def texts_by_model(table: Locator) -> dict[str, str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from outlay._cli.money_api import Correction
+    from outlay.api import EventCorrection
 
 _PAST: Final = {"void": "voided", "adjust": "adjusted"}
 
@@ -128,7 +128,7 @@ def run_correction(
         print(f"  {pluralize(found.unchanged, 'event')} left as they were")
 
 
-def correction_json(one: Correction) -> dict[str, Any]:
+def correction_json(one: EventCorrection) -> dict[str, Any]:
     """Return a correction for scripts."""
     return {
         "id": one.id,
@@ -144,7 +144,7 @@ def correction_json(one: Correction) -> dict[str, Any]:
 
 
 def _print_corrections(
-    kind: str, arguments: argparse.Namespace, made: list[Correction]
+    kind: str, arguments: argparse.Namespace, made: list[EventCorrection]
 ) -> None:
     if arguments.format:
         rows = [correction_json(one) for one in made]

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime
 
 from outlay._cli.server_api import MAX_PAGE, BulkApi, quoted
 from outlay._cli.wire_models import Pagination, Period, Rate, Wire, WirePage
+from outlay.api import EventCorrection
 from outlay.api._calls import Call
 
 if TYPE_CHECKING:
@@ -45,24 +46,10 @@ class Margins(Wire):
     pagination: Pagination
 
 
-class Correction(Wire):
-    """A correction of an event."""
-
-    id: str
-    kind: str
-    event_id: str
-    reason: str
-    created_at: AwareDatetime
-    created_by: str
-    cost_id: str | None = None
-    delta: Decimal | None = None
-    reverts: str | None = None
-
-
 class CorrectionPage(WirePage):
     """A page of corrections, newest first."""
 
-    data: tuple[Correction, ...]
+    data: tuple[EventCorrection, ...]
 
 
 class Corrected(Wire):
@@ -145,10 +132,10 @@ class MoneyApi(BulkApi):
 
     def correct_event(
         self, event_id: str, kind: str, body: Mapping[str, Any]
-    ) -> Correction:
+    ) -> EventCorrection:
         """Void or adjust one event."""
         path = f"/v0/events/{quoted(event_id)}/{kind}"
-        return self._post(path, Correction, body)
+        return self._post(path, EventCorrection, body)
 
     def correct_events(self, body: Mapping[str, Any]) -> Corrected:
         """Correct all events that a filter finds, a page at a time.
@@ -181,10 +168,10 @@ class MoneyApi(BulkApi):
             query["eventId"] = event_id
         return self._get("/v0/corrections", CorrectionPage, query)
 
-    def revert(self, correction_id: str, reason: str) -> Correction:
+    def revert(self, correction_id: str, reason: str) -> EventCorrection:
         """Take a correction back."""
         path = f"/v0/corrections/{quoted(correction_id)}/revert"
-        return self._post(path, Correction, {"reason": reason})
+        return self._post(path, EventCorrection, {"reason": reason})
 
     def close_month(self, month: str) -> ClosedPeriod:
         """Close a month."""
@@ -194,7 +181,7 @@ class MoneyApi(BulkApi):
         """Return all closed months."""
         return self._get("/v0/closedPeriods", ClosedPeriods)
 
-    def all_corrections(self) -> Iterator[Correction]:
+    def all_corrections(self) -> Iterator[EventCorrection]:
         """Yield the corrections of all events, newest first."""
         for page in self._pages("/v0/corrections", CorrectionPage):
             yield from page.data

@@ -514,6 +514,7 @@ class EventCorrection(_Response):
 
     Attributes:
         kind: ``void``, ``adjust`` or ``revert``.
+        event_id: The event that it corrects.
         reason: The reason that its author gave.
         created_by: The name of the API key that made it.
         cost_id: The metric that an adjustment changes.
@@ -523,6 +524,7 @@ class EventCorrection(_Response):
 
     id: str
     kind: str
+    event_id: str
     reason: str
     created_at: AwareDatetime
     created_by: str

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 _CATCH_UP_CHUNK: Final = 50  # events; some 3 ms
 _DELETE_CHUNK: Final = 1000  # rows of rollups; some 3 ms
-_FOLD_MICROSECONDS: Final = 1_000_000  # after which even a single event is folded
+# The age at which even a single event is folded. Single posts of a second would make a
+# fold for which others wait some 80 ms.
+_FOLD_MICROSECONDS: Final = 500_000
 
 
 class Folding:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from outlay.server._storage.combining import MeteredEvent
 
 MAX_ROWS: Final = 2000
-"""The most detailed rows of a fold. It takes some 40 ms, for which posts wait."""
+"""The most detailed rows of a fold. It takes 40 to 90 ms, for which posts wait."""
 
 MAX_EVENTS: Final = 10_000
 """The events that a reader may have to add to the rollups. It takes some 60 ms."""

@@ -177,7 +177,7 @@ def _command_name(words: Sequence[str]) -> str:
 
 
 def _complete(words: Sequence[str]) -> None:
-    """Answer the shell's request for completions, and exit."""
+    """Send the completions that the shell requested, and exit."""
     completion = importlib.import_module("outlay._cli.commands.completion")
     parser, subparsers = _parsers()
     name = _command_name(words)

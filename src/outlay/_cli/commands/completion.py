@@ -40,5 +40,5 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
-    """Answer the shell's request for completions, and exit."""
+    """Send the completions that the shell requested, and exit."""
     argcomplete.autocomplete(parser)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTION: Final = """\
 Amounts in two currencies are never added. A rate of yours lets margins show them in one
-currency. The rates that an answer used are listed below it, with date and source.
+currency. The lines below the table of margins name the rates, with date and source.
 """
 
 _EPILOG: Final = """\

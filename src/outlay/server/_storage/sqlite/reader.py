@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         Mapping,
     )
 
+    from outlay.server._storage.net_quantities import CountedEntry
     from outlay.server._storage.sqlite.view_connection import ViewConnection
 
 T = TypeVar("T")
@@ -242,10 +243,26 @@ class SqliteReader(
                 first, last = min(first or at, at), max(last or at, at)
         return None if first is None else (first, last)
 
+    def _entries(
+        self,
+        metric: CompiledMetric,
+        start: int,
+        end: int,
+        *,
+        gross: bool,
+        as_of: int | None,
+    ) -> list[CountedEntry]:
+        """Return the entries that count in a period. Few types have any."""
+        if not self._once(_has_entries, metric.cost.namespace, metric.cost.event_type):
+            return []
+        return super()._entries(metric, start, end, gross=gross, as_of=as_of)
+
     def _wide_sums(
         self, number: int, first_hour: int, last_hour: int
     ) -> Iterator[Contribution]:
         """Yield the sums that the rollups cannot hold. Rollups count their events."""
+        if not self._once(_has_wide_sums, number):
+            return
         rows = self._connection.execute(
             "SELECT hour, customer, dimensions, value FROM wide_sums"
             " WHERE metric = ? AND hour >= ? AND hour < ?",
@@ -371,6 +388,25 @@ def _definition(
     if folded is not None:
         unfolded.append(_Received(folded, since))
     return number, unfolded
+
+
+def _has_entries(
+    connection: sqlite3.Connection, namespace: str, event_type: str | None
+) -> bool:
+    """Return whether a type has corrections or late events."""
+    (found,) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM entries WHERE namespace = ? AND type = ?)",
+        (namespace, event_type),
+    ).fetchone()
+    return bool(found)
+
+
+def _has_wide_sums(connection: sqlite3.Connection, number: int) -> bool:
+    """Return whether a metric has sums that the rollups cannot hold."""
+    (found,) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM wide_sums WHERE metric = ?)", (number,)
+    ).fetchone()
+    return bool(found)
 
 
 def _is_renaming(connection: sqlite3.Connection, namespace: str) -> bool:

@@ -15,7 +15,7 @@ from outlay.server._storage.commit_thread import CommitThread
 from outlay.server._wire.problems import HttpProblem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from outlay.server._storage.store import Store
 
@@ -139,6 +139,57 @@ def test_background_work_follows_each_job_at_once() -> None:
         assert store.calls[place + 1 :][:2] == ["background work", "append"]
 
     asyncio.run(scenario())
+
+
+class NeverIdleStore(SlowStore):
+    """Always has background work, and gets the next event before each append ends."""
+
+    def __init__(self, post: Callable[[], None], looks: int) -> None:
+        super().__init__()
+        self.gate.set()
+        self.looked = threading.Event()  # ``looks`` times, after the first append
+        self._post = post
+        self._looks = looks
+
+    def append(self, events: Sequence[Event], now: int) -> list[IngestResult]:
+        """Let the next event wait, then keep these."""
+        if not self.looked.is_set():
+            self._post()
+        return super().append(events, now)
+
+    def do_background_work(self, now: int) -> bool:
+        """Have more to do."""
+        super().do_background_work(now)
+        if self.groups:
+            self._looks -= 1
+        if self._looks == 0:
+            self.looked.set()
+        return True
+
+
+def test_background_work_has_its_share_while_events_always_wait() -> None:
+    """Else a new metric would stay slow until the load eases."""
+    looks = 5
+
+    async def scenario() -> int:
+        loop = asyncio.get_running_loop()
+        posted: list[asyncio.Future[list[IngestResult]]] = []
+
+        async def append_next() -> None:
+            posted.append(asyncio.ensure_future(writer.append([make_event(0)])))
+            await asyncio.sleep(0)  # the event is in the queue after this
+
+        def post() -> None:
+            asyncio.run_coroutine_threadsafe(append_next(), loop).result(DEADLINE)
+
+        store = NeverIdleStore(post, looks)
+        async with running(store) as writer:
+            await append_next()
+            assert await asyncio.to_thread(store.looked.wait, DEADLINE)
+        await asyncio.gather(*posted)
+        return len(store.groups)
+
+    assert asyncio.run(scenario()) >= looks
 
 
 def test_a_failed_write_fails_all_who_waited_for_it_and_nobody_else() -> None:

@@ -73,6 +73,7 @@ def status(server: BackgroundServer, host: str) -> int:
         ("attacker.example:4600", 421),
         ("costs.example.com.attacker.example", 421),
         ("", 421),
+        ("[::1", 421),
     ],
 )
 def test_only_the_servers_own_names_are_served(host: str, expected: int) -> None:
@@ -110,7 +111,7 @@ def test_a_browser_gets_a_page_about_a_refused_name() -> None:
     with running() as server:
 
         def get(path: str, accept: str) -> httpx.Response:
-            headers = {"host": "[costs<.lan", "accept": accept}
+            headers = {"host": "costs<.lan", "accept": accept}
             return httpx.get(f"{server.url}{path}", headers=headers, timeout=30)
 
         page = get("/customers", "text/html,*/*")

@@ -94,7 +94,8 @@ def _host_in(value: bytes) -> str:
     """Return the host of a header ``Host``, without its port."""
     text = value.decode("latin-1").lower()
     if text.startswith("["):
-        return text[1:].partition("]")[0]
+        host, bracket, _ = text[1:].partition("]")
+        return host if bracket else ""  # not even a URL can have it
     return text.partition(":")[0].removesuffix(".")
 
 

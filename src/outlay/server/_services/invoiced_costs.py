@@ -135,7 +135,7 @@ class InvoicedCosts:
         for page in self._events(metric, day, {one.saved.provider for one in covering}):
             for seen, candidates in self._candidates(covering, page):
                 wanted = {digest for each in candidates for digest in each.digests}
-                name = seen.by.saved.id
+                name = seen.reconciliation.saved.id
                 found = self._reader.matches(self._namespace, name, wanted)
                 for each in candidates:
                     if not found.isdisjoint(each.digests):
@@ -175,19 +175,21 @@ class InvoicedCosts:
                 continue
             fields = received.event.fields or decode_data(received.event.data)
             for place, one in enumerate(seen):
-                if one.by.decides(received, fields):
+                if one.reconciliation.decides(received, fields):
                     digests = one.digests(received, fields, effective)
                     found[place].append(_Candidate(received, fields, digests))
                     break
         for place, candidates in found.items():
             yield seen[place], candidates
 
-    def _seen(self, by: _Reconciliation, corrections: Sequence[Correction]) -> _Seen:
+    def _seen(
+        self, reconciliation: _Reconciliation, corrections: Sequence[Correction]
+    ) -> _Seen:
         """Return a reconciliation with the corrections that it has seen."""
-        saved = by.saved
+        saved = reconciliation.saved
         seen = [one for one in corrections if one.created_at <= saved.as_of]
         costs = self._corrected.costs(saved.provider, saved.currency, seen)
-        return _Seen(by, costs, _by_event(seen))
+        return _Seen(reconciliation, costs, _by_event(seen))
 
     def _add(
         self,
@@ -200,7 +202,7 @@ class InvoicedCosts:
         if value is None or isinstance(value, str):
             return
         event = one.received.event
-        part = parts[event.customer, *dimensions][seen.by.saved.invoice_id]
+        part = parts[event.customer, *dimensions][seen.reconciliation.saved.invoice_id]
         part.events += 1
         part.gross = add(part.gross, value)
         for correction in seen.corrections.get(event.id, ()):
@@ -233,15 +235,15 @@ class _Reconciliation:
 
 
 class _Seen(NamedTuple):
-    """The state of a page of events that a reconciliation has seen.
+    """A reconciliation, with the corrections of a page of events that it has seen.
 
     Attributes:
-        by: The reconciliation.
+        reconciliation: The reconciliation.
         costs: The reader of the events, net of the corrections that it has seen.
         corrections: The corrections in effect that it has seen, by event.
     """
 
-    by: _Reconciliation
+    reconciliation: _Reconciliation
     costs: CostReader
     corrections: Mapping[str, Sequence[Correction]]
 
@@ -259,13 +261,13 @@ class _Seen(NamedTuple):
             effective: The corrections in effect today, by event.
         """
         event = received.event
-        if received.received_at > self.by.saved.as_of:
+        if received.received_at > self.reconciliation.saved.as_of:
             return ()
         if self.corrections.get(event.id) != effective.get(event.id):
             return ()
         at = from_microseconds(event.at)
         cost = self.costs.read(event.id, at, event.type, fields)
-        return () if cost is None else self.by.matches.of(cost)
+        return () if cost is None else self.reconciliation.matches.of(cost)
 
 
 def _divided(total: GroupTotal, parts: Mapping[str, _Part]) -> Iterator[GroupTotal]:

@@ -1,7 +1,7 @@
 """A stand-in for two AI providers, with their APIs' shapes and a ledger of its own.
 
-It repeats its first response to a repeated ``Idempotency-Key``, and it
-bills the request once. The ledger knows nothing of outlay: it has its own prices.
+It repeats its first response to a repeated ``Idempotency-Key``, and bills the request
+once. The ledger knows nothing of outlay: it has its own prices.
 """
 
 import json

@@ -147,7 +147,7 @@ class NeverIdleStore(SlowStore):
     def __init__(self, post: Callable[[], None], looks: int) -> None:
         super().__init__()
         self.gate.set()
-        self.looked = threading.Event()  # ``looks`` times, after the first append
+        self.looked = threading.Event()  # after ``looks`` of the appends
         self._post = post
         self._looks = looks
 
@@ -159,11 +159,11 @@ class NeverIdleStore(SlowStore):
 
     def do_background_work(self, now: int) -> bool:
         """Have more to do."""
-        super().do_background_work(now)
-        if self.groups:
+        if self.calls[-1:] == ["append"]:
             self._looks -= 1
         if self._looks == 0:
             self.looked.set()
+        super().do_background_work(now)
         return True
 
 

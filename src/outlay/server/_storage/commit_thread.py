@@ -153,6 +153,7 @@ class CommitThread:
         next_look = 0.0  # for background work, by the monotonic clock
         while not stopping:
             waiting = self._collect(max(next_look - time.monotonic(), 0.0))
+            collected = time.monotonic()
             for kind, items in groupby(waiting, type):
                 if kind is _Stop:
                     stopping = True
@@ -165,7 +166,7 @@ class CommitThread:
             # than a small commit.
             started = time.monotonic()
             if started >= next_look:
-                has_more = self._do_background_work()
+                has_more = self._do_slices(started - collected)
                 now = time.monotonic()
                 if not has_more:
                     next_look = now + (_BUSY_SECONDS if waiting else _IDLE_SECONDS)
@@ -214,6 +215,20 @@ class CommitThread:
             item.result = item.work()
         except Exception as error:  # noqa: BLE001 - the waiting request raises it
             item.error = error
+
+    def _do_slices(self, seconds: float) -> bool:
+        """Do background work for as long as the commits took, and at least a slice.
+
+        A commit of many events takes as long as several slices.
+
+        Returns:
+            Whether there is more.
+        """
+        ends_at = time.monotonic() + seconds
+        has_more = self._do_background_work()
+        while has_more and time.monotonic() < ends_at:
+            has_more = self._do_background_work()
+        return has_more
 
     def _do_background_work(self) -> bool:
         try:

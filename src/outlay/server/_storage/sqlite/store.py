@@ -8,7 +8,7 @@ only makes it slower.
 from __future__ import annotations
 
 import sqlite3
-from collections import deque
+import time
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -127,7 +127,7 @@ class SqliteStore(
             self._connection, self._transaction, self._checkpoints.truncate
         )
         self._retention = EventRetention(self._connection, self._transaction)
-        self._turns = deque((self._keep_up, self._catch_up))
+        self._owed_seconds = 0.0  # to the work on earlier events
         self._load_closed()
         self._views = SqliteViews(self._path)
         self._watching = _schema.open_reader(self._path)
@@ -242,13 +242,19 @@ class SqliteStore(
     def do_background_work(self, now: int) -> bool:
         """Do one slice of the work that is due.
 
-        Many events make work that keeps up with them due all the time. So the other
-        work has every second turn.
+        Many events make work that keeps up with them due all the time. So the work on
+        earlier events has as much time, if it needs that.
         """
         self._checkpoints.copy_rest()
         self._folding.ensure_valid()
-        self._turns.rotate()
-        return any(work(now) for work in self._turns)
+        started = time.monotonic()
+        if self._owed_seconds > 0 and self._catch_up(now):
+            self._owed_seconds -= time.monotonic() - started
+            return True
+        if self._keep_up(now):
+            self._owed_seconds = time.monotonic() - started
+            return True
+        return self._owed_seconds <= 0 and self._catch_up(now)
 
     def _keep_up(self, now: int) -> bool:
         """Write what the newest events left in memory, once it is much."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlay.server._records import Aggregation, CostMetric
 from outlay.server._storage.buckets import Grain, buckets_of
-from outlay.server._storage.sqlite.rollups import (
+from outlay.server._storage.cubes import (
     CUSTOMER,
     DETAIL,
     LABELS,

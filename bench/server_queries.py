@@ -28,7 +28,7 @@ from outlay.server._run import rare_garbage_collection
 from outlay.server._services.report import ReportService
 from outlay.server._services.summary import SummaryService
 from outlay.server._storage.buckets import Grain
-from outlay.server._storage.sqlite.rollups import CUSTOMER, TOTAL
+from outlay.server._storage.cubes import CUSTOMER, TOTAL
 from outlay.server._storage.sqlite.store import SqliteStore
 from outlay.server._wire.request_models import ReportQuery, SummaryQuery
 from outlay.server._wire.response_models import format_instant

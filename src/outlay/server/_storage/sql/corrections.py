@@ -31,6 +31,7 @@ from outlay.server._storage.net_quantities import (
     segments,
 )
 from outlay.server._storage.sql.events import EVENT_COLUMNS
+from outlay.server._storage.sql.gross_quantities import SqlQuantityReader
 from outlay.server._storage.store import NO_FILTER
 from outlay.server._wire.problems import events_removed
 
@@ -116,29 +117,8 @@ _MOST_HOURS: Final = 500
 """The most hours to read again. Beyond it, all events of the period are read."""
 
 
-class SqlCorrectionReader:
+class SqlCorrectionReader(SqlQuantityReader):
     """Reads corrections, and net quantities. It reads what a `SqliteReader` reads."""
-
-    _connection: Connection
-
-    def _gross_contributions(
-        self,
-        metric: CompiledMetric,
-        start: int,
-        end: int,
-        *,
-        names: Collection[str],
-        where: Mapping[str, frozenset[str]],
-        window: Window | None,
-    ) -> Iterator[Contribution]:
-        """Yield the contributions of the events alone."""
-        raise NotImplementedError
-
-    def _from_events(
-        self, metric: CompiledMetric, start: int, end: int
-    ) -> Iterator[Contribution]:
-        """Yield the contribution of each event."""
-        raise NotImplementedError
 
     def _received_later(
         self, metric: CompiledMetric, start: int, end: int, as_of: int

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from outlay.server._storage.cubes import DETAIL, LABELS
 from outlay.server._storage.renaming import Renaming
 from outlay.server._storage.sql.budgets import delete_budgets_of
 from outlay.server._storage.sqlite.rollups import (
-    DETAIL,
-    LABELS,
     ON_CONFLICT,
     decode_dimensions,
     encode_dimensions,

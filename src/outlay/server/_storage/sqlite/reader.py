@@ -5,22 +5,15 @@ from __future__ import annotations
 from contextlib import contextmanager
 from decimal import Decimal
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from outlay.server._metering.metric import CompiledMetric, Contribution
 from outlay.server._records import (
     MICROSECONDS_PER_HOUR,
 )
-from outlay.server._storage.buckets import (
-    Grain,
-    buckets_of,
-    ranges_between,
-    signed_ranges_between,
-    start_of,
-)
-from outlay.server._storage.event_filter import contribution_matcher
-from outlay.server._storage.net_quantities import contributions_from_rows, negated
-from outlay.server._storage.netting import netted
+from outlay.server._storage.buckets import Grain
+from outlay.server._storage.cubes import TOTAL
+from outlay.server._storage.net_quantities import contributions_from_rows
 from outlay.server._storage.sql.budgets import SqlBudgetReader
 from outlay.server._storage.sql.catalog import SqlCatalogReader
 from outlay.server._storage.sql.corrections import SqlCorrectionReader
@@ -30,34 +23,15 @@ from outlay.server._storage.sql.reconciliations import SqlReconciliationReader
 from outlay.server._storage.sql.revenue import SqlRevenueReader
 from outlay.server._storage.sqlite.copy_tables import SqliteCopyReader
 from outlay.server._storage.sqlite.event_table import SqliteEventReader
-from outlay.server._storage.sqlite.rollup_query import RollupQuery, cube_for
-from outlay.server._storage.sqlite.rollups import (
-    TOTAL,
-    WITH_THIRDS,
-    decode_dimensions,
-)
-from outlay.server._storage.store import NO_FILTER
-from outlay.server._wire.request_models import Window
-from outlay.server._wire.response_models import FIRST_INSTANT, LAST_INSTANT
+from outlay.server._storage.sqlite.rollup_query import RollupQuery
+from outlay.server._storage.sqlite.rollups import decode_dimensions
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import (
-        Callable,
-        Collection,
-        Hashable,
-        Iterable,
-        Iterator,
-        Mapping,
-    )
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
-    from outlay.server._storage.net_quantities import CountedEntry
+    from outlay.server._storage.sql.connection import Connection
+    from outlay.server._storage.sql.gross_quantities import RollupQuestion
     from outlay.server._storage.sqlite.view_connection import ViewConnection
-
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
-
-_LONGEST_MONTH: Final = 31 * 24 * MICROSECONDS_PER_HOUR
 
 
 class _Received(NamedTuple):
@@ -113,113 +87,44 @@ class SqliteReader(
             self._connection.end_statements()
             self._connection.execute("ROLLBACK")
 
-    def _once(
-        self, read: Callable[[sqlite3.Connection, *Ts], T], *parameters: *Ts
-    ) -> T:
-        """Return what ``read`` reads. It reads once in a view, which does not change.
-
-        A page asks for many short periods, and each needs the same facts.
-        """
-        key = (read, parameters)
-        if key not in self._remembered:
-            self._remembered[key] = read(self._connection, *parameters)
-        found: T = self._remembered[key]
-        return found
-
-    def _gross_contributions(
-        self,
-        metric: CompiledMetric,
-        start: int,
-        end: int,
-        *,
-        names: Collection[str] = (),
-        where: Mapping[str, frozenset[str]] = NO_FILTER,
-        window: Window | None = None,
-    ) -> Iterator[Contribution]:
-        """Yield the contributions of the events in ``start <= at < end``, unordered.
-
-        Rollups stand for whole hours. The events themselves stand for the rest of the
-        period, and for what the rollups do not hold yet.
-        """
-        start = max(start, FIRST_INSTANT)  # a prior period may start before time does
-        can_take_off = (
-            window is None and metric.can_subtract and self._is_whole(metric, end)
-        )
-        # Events of a part of an hour are taken off from the whole, if they are fewer.
-        slack = MICROSECONDS_PER_HOUR // 2 if can_take_off else 0
-        first_hour = -((slack - start) // MICROSECONDS_PER_HOUR)
-        last_hour = (end + slack) // MICROSECONDS_PER_HOUR
-        is_wanted = contribution_matcher(metric, where)
-        if window is Window.MINUTE or not metric.can_roll_up or first_hour >= last_hour:
-            events = self._from_events(metric, start, end)
-            yield from filter(is_wanted, events) if where else events
-            return
-        if window is None:
-            end = self._end_of_month_if_quiet(metric, end)
-            last_hour = (end + slack) // MICROSECONDS_PER_HOUR
-        whole_start = first_hour * MICROSECONDS_PER_HOUR
-        whole_end = last_hour * MICROSECONDS_PER_HOUR
+    def _not_rolled_up(
+        self, metric: CompiledMetric, start: int, end: int
+    ) -> Iterable[Contribution]:
+        """Return the contributions of a period that no rollup holds."""
         number, unfolded = self._once(_definition, metric.cost.id)
-        cube = cube_for(metric, {*names, *where})
-        ranges = (
-            signed_ranges_between(first_hour, last_hour, has_thirds=cube in WITH_THIRDS)
-            if can_take_off
-            else ranges_between(first_hour, last_hour, window)
-        )
-        rollups = RollupQuery(
-            self._connection, metric, number, cube=cube, ranges=ranges, where=where
-        )
-        contributions: Iterable[Contribution] = chain(
-            self._from_events(metric, start, whole_start),
-            self._from_events(metric, whole_end, end),
+        return chain(
             *(
-                self._from_events(metric, whole_start, whole_end, received=received)
+                self._from_events(metric, start, end, received=received)
                 for received in unfolded
             ),
-            self._wide_sums(number, first_hour, last_hour),
-            rollups.contributions(start, window),
+            self._wide_sums(
+                number, start // MICROSECONDS_PER_HOUR, end // MICROSECONDS_PER_HOUR
+            ),
         )
-        if whole_start < start or end < whole_end:
-            taken = chain(
-                self._from_events(metric, whole_start, start),
-                self._from_events(metric, end, whole_end),
-            )
-            contributions = chain(contributions, map(negated, taken))
-        if where:
-            contributions = filter(is_wanted, contributions)
-        if whole_start < start or end < whole_end:
-            contributions = netted(metric, names, start, contributions)
-        yield from contributions
 
-    def _is_whole(self, metric: CompiledMetric, end: int) -> bool:
-        """Return whether small rollups may be taken off from larger ones.
+    def _from_rollups(
+        self, metric: CompiledMetric, question: RollupQuestion
+    ) -> Iterator[Contribution]:
+        """Return the response of the rollups. Others than wanted may be among it."""
+        number, _ = self._once(_definition, metric.cost.id)
+        rollups = RollupQuery(
+            self._connection,
+            metric,
+            number,
+            cube=question.cube,
+            ranges=question.ranges,
+            where=question.where,
+        )
+        return rollups.contributions(question.start, question.window)
 
-        While an id is replaced, some rollups have the old id, and some the new one. The
-        last month of all time has no next month.
-        """
-        is_renaming = self._once(_is_renaming, metric.cost.namespace)
-        return not is_renaming and end < LAST_INSTANT - _LONGEST_MONTH
-
-    def _end_of_month_if_quiet(self, metric: CompiledMetric, end: int) -> int:
-        """Return the end of the month of ``end``, if no later event of it exists.
-
-        The result is the same, and one rollup of the month is read instead of all of
-        its days and hours. This is the case for a month that is not over.
-        """
-        if end > LAST_INSTANT - _LONGEST_MONTH:
-            return end
-        last_hour = (end - 1) // MICROSECONDS_PER_HOUR
-        month_end = start_of(Grain.MONTH, buckets_of(last_hour).month + 1)
-        cost = metric.cost
-        deleted = self._once(deleted_before, cost.namespace, cost.event_type)
-        if deleted is not None and deleted[0] > end:
-            return end  # Only the rollups still have the later events.
+    def _is_empty(self, metric: CompiledMetric, start: int, end: int) -> bool:
+        """Return whether a metric has no event in ``start <= at < end``."""
         found = self._connection.execute(
             "SELECT 1 FROM events WHERE namespace = ? AND type = ?"
             " AND at >= ? AND at < ? LIMIT 1",
-            (cost.namespace, cost.event_type, end, month_end),
+            (metric.cost.namespace, metric.cost.event_type, start, end),
         ).fetchone()
-        return end if found else month_end
+        return found is None
 
     def time_range(self, metric: CompiledMetric) -> tuple[int, int] | None:
         """Return the times of the first and of the last event that a cost reads."""
@@ -242,20 +147,6 @@ class SqliteReader(
                 at = hour * MICROSECONDS_PER_HOUR
                 first, last = min(first or at, at), max(last or at, at)
         return None if first is None else (first, last)
-
-    def _entries(
-        self,
-        metric: CompiledMetric,
-        start: int,
-        end: int,
-        *,
-        gross: bool,
-        as_of: int | None,
-    ) -> list[CountedEntry]:
-        """Return the entries that count in a period. Few types have any."""
-        if not self._once(_has_entries, metric.cost.namespace, metric.cost.event_type):
-            return []
-        return super()._entries(metric, start, end, gross=gross, as_of=as_of)
 
     def _wide_sums(
         self, number: int, first_hour: int, last_hour: int
@@ -375,9 +266,7 @@ class SqliteReader(
         return int(last)
 
 
-def _definition(
-    connection: sqlite3.Connection, cost_id: str
-) -> tuple[int, list[_Received]]:
+def _definition(connection: Connection, cost_id: str) -> tuple[int, list[_Received]]:
     """Return the number of a cost's rollups, and the events that they do not hold."""
     number, folded, since, all_folded = connection.execute(
         "SELECT definition, costs.folded_seq, since_seq, progress.folded_seq"
@@ -390,28 +279,9 @@ def _definition(
     return number, unfolded
 
 
-def _has_entries(
-    connection: sqlite3.Connection, namespace: str, event_type: str | None
-) -> bool:
-    """Return whether a type has corrections or late events."""
-    (found,) = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM entries WHERE namespace = ? AND type = ?)",
-        (namespace, event_type),
-    ).fetchone()
-    return bool(found)
-
-
-def _has_wide_sums(connection: sqlite3.Connection, number: int) -> bool:
+def _has_wide_sums(connection: Connection, number: int) -> bool:
     """Return whether a metric has sums that the rollups cannot hold."""
     (found,) = connection.execute(
         "SELECT EXISTS (SELECT 1 FROM wide_sums WHERE metric = ?)", (number,)
-    ).fetchone()
-    return bool(found)
-
-
-def _is_renaming(connection: sqlite3.Connection, namespace: str) -> bool:
-    """Return whether a customer's id is being replaced."""
-    (found,) = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM erasures WHERE namespace = ?)", (namespace,)
     ).fetchone()
     return bool(found)

@@ -12,14 +12,10 @@ from outlay.server._metering.metric import CompiledMetric, Contribution, Instant
 from outlay.server._metering.parts import join
 from outlay.server._records import Aggregation
 from outlay.server._storage.buckets import BucketRange, start_of
+from outlay.server._storage.cubes import CUSTOMER, DETAIL, LABEL, LABELS, TOTAL
 from outlay.server._storage.sqlite.rollups import (
     ADDED,
     CHOSEN,
-    CUSTOMER,
-    DETAIL,
-    LABEL,
-    LABELS,
-    TOTAL,
     decode_dimensions,
     latest_at,
 )
@@ -301,14 +297,3 @@ def _keys(cube: int) -> str:
     """
     customer = "customer" if cube in {CUSTOMER, DETAIL} else "''"
     return f"{customer}, " + ("''" if cube in {TOTAL, CUSTOMER} else "dimensions")
-
-
-def cube_for(metric: CompiledMetric, needed: set[str]) -> int:
-    """Return the smallest cube that has the needed dimensions."""
-    if not needed:
-        return TOTAL
-    if CUSTOMER_NAME in needed:
-        return CUSTOMER if len(needed) == 1 else DETAIL
-    if len(needed) == 1 and len(metric.names) > 1:
-        return LABEL + metric.names.index(needed.pop())
-    return LABELS

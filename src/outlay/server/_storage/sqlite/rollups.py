@@ -1,18 +1,6 @@
-"""Fold contributions into rollups: several cubes of a metric, at several grains.
+"""Fold contributions into rollups: all cubes of a metric, at several grains.
 
-A cube keeps some of the dimensions and adds up over the others:
-
-    TOTAL       no dimension
-    CUSTOMER    the customer
-    LABELS      all dimensions of the metric, without the customer
-    DETAIL      the customer and all dimensions
-    LABEL + i   dimension i alone, if the metric has several
-
-Each cube has rows by hour, day and month. The cubes `TOTAL` and `CUSTOMER` have rows by
-thirds of months, too, because a query may read all of their rows of a period. A query
-reads the smallest cube that has its dimensions, and the largest grains that fit its
-period. SQLite does the arithmetic, on
-exact integers (`_metering.parts`).
+SQLite does the arithmetic, on exact integers (`_metering.parts`).
 """
 
 from __future__ import annotations
@@ -25,6 +13,14 @@ import msgspec
 from outlay.server._metering.parts import NO_PARTS, Parts, sort_key, split
 from outlay.server._records import Aggregation
 from outlay.server._storage.buckets import Grain, buckets_of
+from outlay.server._storage.cubes import (
+    CUSTOMER,
+    DETAIL,
+    LABEL,
+    LABELS,
+    TOTAL,
+    WITH_THIRDS,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,15 +32,6 @@ if TYPE_CHECKING:
         Instant,
     )
     from outlay.server._storage.combining import Combined
-
-TOTAL: Final = 0
-CUSTOMER: Final = 1
-LABELS: Final = 2
-DETAIL: Final = 3
-LABEL: Final = 4
-
-WITH_THIRDS: Final = frozenset({TOTAL, CUSTOMER})
-"""The cubes that have rows of the grain `Grain.THIRD`."""
 
 ADDED: Final = frozenset({Aggregation.SUM, Aggregation.AVG})
 """Aggregations whose rollups are sums, in parts."""

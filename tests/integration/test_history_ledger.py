@@ -578,7 +578,8 @@ def test_while_clickhouse_is_down_recent_days_are_answered() -> None:  # noqa: P
     try:
         with closing(places.open()) as store:
             store.add_cost(cost)
-            store.append([make_event("old", at=START + 5)], START)
+            older = make_event("older", at=START + 2)
+            store.append([older, make_event("old", at=START + 5)], START)
             recent = START + 20 * DAY
             store.append([make_event("new", at=recent + 5)], recent)
             finish_background_work(store, NOW)
@@ -594,7 +595,7 @@ def test_while_clickhouse_is_down_recent_days_are_answered() -> None:  # noqa: P
 
             store.append([make_event("newer", at=recent + 7)], recent + HOUR)
             assert quantity(store, cost, recent + 5, recent + HOUR) == 2
-            assert quantity(store, cost, START, recent + HOUR) == 3  # of whole hours
+            assert quantity(store, cost, START, recent + HOUR) == 4  # of whole hours
             with store.reading() as reader:
                 page = reader.events("org_a", EventFilter(start=recent), 10, None)
                 assert [one.event.key for one in page.events] == ["newer", "new"]
@@ -617,7 +618,7 @@ def test_while_clickhouse_is_down_recent_days_are_answered() -> None:  # noqa: P
             places.move(NOW + DAY)
             finish_background_work(store, NOW)
             assert quantity(store, cost, START + 5, recent + 6) == 1
-            assert quantity(store, make_cost("cst_late"), START, recent + HOUR) == 2
+            assert quantity(store, make_cost("cst_late"), START, recent + HOUR) == 3
     finally:
         server.remove()
         drop_database(places.ledger)

@@ -64,7 +64,7 @@ def fold_day(
         events = MovedEvents(clickhouse, upto).metered(metric, day, after, cutoff)
         combined: Combined = {}
         combine(metric, combined, events)
-        lines += rollups.delta_lines(day, definition, metric, combined)
+        lines += rollups.delta_lines(definition, metric, combined)
     locks.take(ledger, Lock.UPKEEP)
     changed = ledger.execute(
         "UPDATE costs SET folded_day = ?, folded_seq = ? WHERE definition = ?"

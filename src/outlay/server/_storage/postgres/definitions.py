@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from outlay.server._storage.postgres.connecting import PostgresConnection
 
 _SLICE_EVENTS: Final = 2000  # for which posts to this server wait
+_DELETED_ROWS: Final = 10_000  # of one slice
 
 
 def catch_up(connection: PostgresConnection) -> bool:
@@ -57,7 +58,7 @@ def catch_up(connection: PostgresConnection) -> bool:
         combined,
         ((found, at, name, decode_data(data)) for found, at, name, data in rows),
     )
-    lines = rollups.delta_lines(next_day, definition, metric, combined)
+    lines = rollups.delta_lines(definition, metric, combined)
     rollups.write_deltas(connection, lines)
     connection.execute(
         "UPDATE costs SET folded_day = ?, folded_seq = ? WHERE definition = ?",
@@ -67,13 +68,17 @@ def catch_up(connection: PostgresConnection) -> bool:
 
 
 def delete_ended(connection: PostgresConnection) -> bool:
-    """Delete the rollups of an ended definition."""
-    row = connection.execute(
-        "DELETE FROM ended_definitions WHERE definition ="
-        " (SELECT min(definition) FROM ended_definitions) RETURNING definition"
-    ).fetchone()
-    if row is None:
+    """Delete some rollups of an ended definition. Return whether there was one."""
+    row = connection.execute("SELECT min(definition) FROM ended_definitions").fetchone()
+    if row == (None,):
         return False
-    for table in ("hours", "days", "groups", "deltas"):
-        connection.execute(f"DELETE FROM {table} WHERE definition = ?", row)
+    for table in ("deltas", "rollups", "groups", "added_hours"):
+        deleted = connection.execute(
+            f"DELETE FROM {table} WHERE ctid = ANY (ARRAY("
+            f"SELECT ctid FROM {table} WHERE definition = ? LIMIT {_DELETED_ROWS}))",
+            row,
+        ).rowcount
+        if deleted:
+            return True
+    connection.execute("DELETE FROM ended_definitions WHERE definition = ?", row)
     return True

@@ -10,8 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from outlay.server._storage.postgres.larger_grains import (
+    MERGED,
+    ROLLUP_COLUMNS,
+    add_all_hours,
+)
 from outlay.server._storage.postgres.locks import Lock
-from outlay.server._storage.postgres.rollups import MERGED, ROLLUP_COLUMNS, group_of
+from outlay.server._storage.postgres.rollups import GROUP_NAME
 from outlay.server._storage.renaming import Renaming
 from outlay.server._storage.sql.budgets import delete_budgets_of
 
@@ -24,6 +29,9 @@ if TYPE_CHECKING:
     from outlay.server._storage.sql.connection import Connection
 
 _EVENTS: Final = 2000  # that one slice looks at
+_NEW_NAME: Final = GROUP_NAME.format(
+    customer="(:new_customer)::text", dims="(:new_dims)::text[]"
+)
 
 
 class Job(NamedTuple):
@@ -172,57 +180,72 @@ def slice_end(
     return last if row is None else int(row[0])
 
 
+_OF_CUSTOMER: Final = (
+    "definition IN (SELECT definition FROM costs WHERE namespace = :namespace)"
+    " AND (customer = :customer OR dims @> (:customers)::text[])"
+)
+
+
 def _rename_rollups(connection: PostgresConnection, job: Job) -> None:
-    renaming = job.renaming
     found = {
         "namespace": job.namespace,
-        "customer": renaming.customer,
-        "customers": [renaming.customer],
+        "customer": job.renaming.customer,
+        "customers": [job.renaming.customer],
     }
-    of_customer = (
-        "definition IN (SELECT definition FROM costs WHERE namespace = :namespace)"
-        " AND (customer = :customer OR dims @> (:customers)::text[])"
-    )
-    rows = connection.execute(
-        " UNION ".join(
-            f"SELECT definition, grp, customer, dims FROM {table} WHERE {of_customer}"
-            for table in ("groups", "deltas")
-        ),
+    deltas = connection.execute(
+        f"SELECT DISTINCT definition, customer, dims FROM deltas WHERE {_OF_CUSTOMER}",
         found,
     ).fetchall()
-    for definition, old, customer, dims in rows:
-        names = {
-            "definition": definition,
-            "old": old,
-            "customer": renaming.text(customer),
-            "dims": [renaming.label(label) for label in dims],
-        }
-        names["new"] = group_of(names["customer"], tuple(names["dims"]))
-        if names["new"] != old.hex:
-            _rename_group(connection, names)
+    connection.executemany(
+        "UPDATE deltas SET customer = :new_customer, dims = (:new_dims)::text[]"
+        " WHERE definition = :definition AND customer = :customer"
+        " AND dims = (:dims)::text[]",
+        [_new_names(job.renaming, *row) for row in deltas],
+    )
+    groups = connection.execute(
+        "SELECT definition, customer, dims, cube, grp FROM groups"
+        f" WHERE {_OF_CUSTOMER}",
+        found,
+    ).fetchall()
+    # A row of an hour can only be added to another one if both are in larger grains.
+    for definition, cube in {(row[0], row[3]) for row in groups}:
+        add_all_hours(connection, definition, cube)
+    for definition, customer, dims, cube, grp in groups:
+        names = _new_names(job.renaming, definition, customer, dims)
+        if (customer, dims) != (names["new_customer"], names["new_dims"]):
+            _rename_group(connection, {**names, "cube": cube, "old": grp})
+
+
+def _new_names(
+    renaming: Renaming, definition: int, customer: str, dims: Sequence[str]
+) -> dict[str, Any]:
+    """Return the old and the new customer and dimensions of a group."""
+    return {
+        "definition": definition,
+        "customer": customer,
+        "dims": dims,
+        "new_customer": renaming.text(customer),
+        "new_dims": [renaming.label(label) for label in dims],
+    }
 
 
 def _rename_group(connection: PostgresConnection, names: Mapping[str, Any]) -> None:
-    of_old = "WHERE definition = :definition AND grp = :old"
+    (new,) = connection.execute(f"SELECT {_NEW_NAME}", names).fetchone()
+    names = {**names, "new": new}
+    of_old = "WHERE definition = :definition AND cube = :cube AND grp = :old"
     connection.execute(
-        "INSERT INTO groups (definition, grp, customer, dims)"
-        " VALUES (:definition, (:new)::uuid, :customer, (:dims)::text[])"
+        "INSERT INTO groups (definition, cube, grp, customer, dims)"
+        " VALUES (:definition, :cube, :new, :new_customer, (:new_dims)::text[])"
         " ON CONFLICT DO NOTHING",
         names,
     )
+    columns = ROLLUP_COLUMNS.replace(" grp,", " :new,")
     connection.execute(
-        "UPDATE deltas SET grp = (:new)::uuid, customer = :customer,"
-        f" dims = (:dims)::text[] {of_old}",
+        f"INSERT INTO rollups AS t ({ROLLUP_COLUMNS})"
+        f" SELECT {columns} FROM rollups {of_old} {MERGED}",
         names,
     )
-    columns = ROLLUP_COLUMNS.replace(" grp,", " (:new)::uuid,")
-    for table in ("hours", "days"):
-        connection.execute(
-            f"INSERT INTO {table} AS t ({ROLLUP_COLUMNS})"
-            f" SELECT {columns} FROM {table} {of_old} {MERGED}",
-            names,
-        )
-        connection.execute(f"DELETE FROM {table} {of_old}", names)
+    connection.execute(f"DELETE FROM rollups {of_old}", names)
     connection.execute(f"DELETE FROM groups {of_old}", names)
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from outlay.server._records import MICROSECONDS_PER_HOUR
-from outlay.server._storage.event_filter import contribution_matcher
+from outlay.server._storage.buckets import Grain
+from outlay.server._storage.cubes import TOTAL
 from outlay.server._storage.net_quantities import contributions_from_rows
 from outlay.server._storage.postgres.copy_tables import PostgresCopyReader
 from outlay.server._storage.postgres.event_table import PostgresEventReader
+from outlay.server._storage.postgres.larger_grains import added_place
 from outlay.server._storage.postgres.receipts import (
     MICROSECONDS_PER_DAY,
     first_events,
     key_hash,
 )
-from outlay.server._storage.postgres.rollup_query import HourRange, contributions
+from outlay.server._storage.postgres.rollup_query import contributions
 from outlay.server._storage.sql.budgets import SqlBudgetReader
 from outlay.server._storage.sql.catalog import SqlCatalogReader
 from outlay.server._storage.sql.corrections import SqlCorrectionReader
@@ -22,17 +24,16 @@ from outlay.server._storage.sql.deleted_events import deleted_before, events_del
 from outlay.server._storage.sql.events import READING_COLUMNS
 from outlay.server._storage.sql.reconciliations import SqlReconciliationReader
 from outlay.server._storage.sql.revenue import SqlRevenueReader
-from outlay.server._storage.store import NO_FILTER
-from outlay.server._wire.request_models import Window
-from outlay.server._wire.response_models import FIRST_INSTANT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from outlay.server._metering.metric import CompiledMetric, Contribution
     from outlay.server._records import ReceivedEvent
     from outlay.server._storage.postgres.connecting import PostgresConnection
+    from outlay.server._storage.sql.connection import Connection
+    from outlay.server._storage.sql.gross_quantities import RollupQuestion
 
 _MOST_COUNTED: Final = 1_000_000
 _OF_PERIOD: Final = (
@@ -57,6 +58,7 @@ class PostgresReader(
 
     def __init__(self, connection: PostgresConnection) -> None:
         self._connection = connection
+        self._remembered = {}
 
     def database_bytes(self) -> int:
         """Return the size of the database on the disk of PostgreSQL."""
@@ -88,9 +90,10 @@ class PostgresReader(
         ).fetchone()
         if deleted_before(self._connection, cost.namespace, cost.event_type):
             low, high = self._connection.execute(
-                "SELECT min(bucket), max(bucket) FROM hours WHERE definition ="
-                " (SELECT definition FROM costs WHERE id = ?)",
-                (cost.id,),
+                "SELECT min(bucket), max(bucket) FROM rollups WHERE definition ="
+                " (SELECT definition FROM costs WHERE id = ?) AND cube = ?"
+                " AND grain = ?",
+                (cost.id, TOTAL, Grain.HOUR),
             ).fetchone()
             if low is not None:
                 low, high = (hour * MICROSECONDS_PER_HOUR for hour in (low, high))
@@ -98,52 +101,34 @@ class PostgresReader(
                 last = high if last is None else max(last, high)
         return None if first is None else (first, last)
 
-    def _gross_contributions(
-        self,
-        metric: CompiledMetric,
-        start: int,
-        end: int,
-        *,
-        names: Collection[str] = (),
-        where: Mapping[str, frozenset[str]] = NO_FILTER,
-        window: Window | None = None,
-    ) -> Iterator[Contribution]:
-        """Yield the contributions of the events in ``start <= at < end``, unordered.
+    def _not_rolled_up(
+        self, metric: CompiledMetric, start: int, end: int
+    ) -> Iterable[Contribution]:
+        """Return the contributions of a period that no rollup or delta holds."""
+        _, cutoff, day, seq = self._once(_definition, metric.cost.id)
+        return self._not_folded(metric, start, end, cutoff, day, seq)
 
-        Rollups stand for whole hours. The events themselves stand for the rest of the
-        period, and for what the rollups do not hold yet.
+    def _from_rollups(
+        self, metric: CompiledMetric, question: RollupQuestion
+    ) -> Iterator[Contribution]:
+        """Return what the rollups and deltas hold."""
+        definition, *_ = self._once(_definition, metric.cost.id)
+        added = self._once(added_place, definition, question.cube)
+        return contributions(self._connection, metric, definition, added, question)
+
+    def _is_empty(self, metric: CompiledMetric, start: int, end: int) -> bool:
+        """Return whether a metric has no event in ``start <= at < end``.
+
+        It is False while a new definition folds earlier events.
         """
-        start = max(start, FIRST_INSTANT)  # a prior period may start before time does
-        whole_start = -(-start // MICROSECONDS_PER_HOUR) * MICROSECONDS_PER_HOUR
-        whole_end = end // MICROSECONDS_PER_HOUR * MICROSECONDS_PER_HOUR
-        is_wanted = contribution_matcher(metric, where)
-        if (
-            window is Window.MINUTE
-            or not metric.can_roll_up
-            or whole_start >= whole_end
+        _, _, folded_day, _ = self._once(_definition, metric.cost.id)
+        first_hour = -(-start // MICROSECONDS_PER_HOUR)
+        if folded_day is not None or self._rolled_up(
+            metric, first_hour, end // MICROSECONDS_PER_HOUR
         ):
-            yield from filter(is_wanted, self._from_events(metric, start, end))
-            return
-        definition, *rest = self._connection.execute(
-            "SELECT definition, cutoff, folded_day, folded_seq FROM costs WHERE id = ?",
-            (metric.cost.id,),
-        ).fetchone()
-        yield from filter(is_wanted, self._from_events(metric, start, whole_start))
-        yield from filter(is_wanted, self._from_events(metric, whole_end, end))
-        lagging = self._not_folded(metric, whole_start, whole_end, *rest)
-        yield from filter(is_wanted, lagging)
-        hours = HourRange(
-            whole_start // MICROSECONDS_PER_HOUR, whole_end // MICROSECONDS_PER_HOUR
-        )
-        yield from contributions(
-            self._connection,
-            metric,
-            definition,
-            hours,
-            names=names,
-            where=where,
-            window=window,
-        )
+            return False
+        hour_end = first_hour * MICROSECONDS_PER_HOUR
+        return next(self._from_events(metric, start, hour_end), None) is None
 
     def _not_folded(  # noqa: PLR0917 - the columns of a cost
         self,
@@ -214,11 +199,18 @@ class PostgresReader(
         """Return the number of events in the rollups of ``first <= hour < last``."""
         (events,) = self._connection.execute(
             "SELECT coalesce(sum(events), 0)::bigint FROM ("
-            " SELECT definition, bucket AS hour, events FROM hours"
-            " UNION ALL SELECT definition, hour, events FROM deltas) t"
-            " WHERE definition = (SELECT definition FROM costs WHERE id = ?)"
-            " AND hour >= ? AND hour < ?",
-            (metric.cost.id, first, last),
+            " SELECT events FROM rollups WHERE definition = :definition"
+            " AND cube = :cube AND grain = :grain AND bucket >= :first"
+            " AND bucket < :last UNION ALL"
+            " SELECT events FROM deltas WHERE definition = :definition"
+            " AND hour >= :first AND hour < :last) t",
+            {
+                "definition": self._once(_definition, metric.cost.id)[0],
+                "cube": TOTAL,
+                "grain": Grain.HOUR,
+                "first": first,
+                "last": last,
+            },
         ).fetchone()
         return int(events)
 
@@ -234,6 +226,17 @@ class PostgresReader(
         deleted = deleted_before(self._connection, cost.namespace, cost.event_type)
         if deleted is not None and start < deleted[0] and folded < deleted[1]:
             raise events_deleted(deleted[0])
+
+
+def _definition(
+    connection: Connection, cost_id: str
+) -> tuple[int, int, int | None, int]:
+    """Return the number of a cost's rollups, and how far earlier events are folded."""
+    definition, cutoff, day, seq = connection.execute(
+        "SELECT definition, cutoff, folded_day, folded_seq FROM costs WHERE id = ?",
+        (cost_id,),
+    ).fetchone()
+    return definition, cutoff, day, seq or 0
 
 
 def _period(metric: CompiledMetric, start: int, end: int) -> dict[str, Any]:

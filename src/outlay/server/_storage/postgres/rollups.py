@@ -1,20 +1,34 @@
-"""Write what events add to each metric, and fold it into rows by hour and day.
+"""Write what events add to each metric, and fold it into rollups of all grains.
 
 An append only inserts *deltas*, so that no server waits for another one's row. Upkeep
-moves them into ``hours`` and ``days``. A reader adds what is left, so that a late
-upkeep makes reads slower, and never wrong. PostgreSQL's ``numeric`` is exact over the
-whole range of countable numbers.
+moves them into the rollups of each cube by hour. When an hour is over, its rows are
+added to those of the larger grains, which change once for many deltas so. A reader adds
+what is left of both, so that a late upkeep makes reads slower, and never wrong.
+PostgreSQL's ``numeric`` is exact over the whole range of countable numbers.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from outlay.server._records import Aggregation
+from outlay.server._storage.buckets import Grain
+from outlay.server._storage.cubes import (
+    CUSTOMER,
+    DETAIL,
+    LABEL,
+    LABELS,
+    TOTAL,
+)
+from outlay.server._storage.postgres.larger_grains import (
+    HAS_GRAIN,
+    MERGED,
+    ROLLUP_COLUMNS,
+    SUMS,
+    VALUES,
+    larger_buckets,
+)
 from outlay.server._storage.postgres.texts import array_field, copy_field
 
 if TYPE_CHECKING:
@@ -35,97 +49,81 @@ KINDS: Final = {
 """The way in which the values of an aggregation are combined, in one letter."""
 
 _COPY_DELTAS: Final = (
-    "COPY deltas (day, definition, hour, kind, events, skipped, other_currency,"
-    " value_at, value_seq, value, grp, customer, dims) FROM STDIN"
+    "COPY deltas (definition, hour, kind, events, skipped, other_currency,"
+    " value_at, value_seq, value, customer, dims) FROM STDIN"
 )
-_FOLDED_DELTAS: Final = 10_000  # of one slice of upkeep
+_FOLDED_DELTAS: Final = 20_000  # of one slice of upkeep
 
-DAY_OF_HOUR: Final = "(hour - (hour % 24 + 24) % 24) / 24"
-"""The day of an hour, also before 1970."""
-
-# Of arrays, the greatest begins with the latest time.
-_LATEST: Final = (
-    "max(ARRAY[value_at, value_seq, value])"
-    " FILTER (WHERE kind = 'l' AND value IS NOT NULL)"
+GROUP_NAME: Final = (
+    "encode(substring(sha256(convert_to("
+    "ROW({customer}, {dims})::text, 'UTF8')) FOR 16), 'hex')::uuid"
 )
-_SUMS: Final = f"""
-    sum(events)::bigint, sum(skipped)::bigint, sum(other_currency)::bigint,
-    coalesce(({_LATEST})[1], 0)::bigint, coalesce(({_LATEST})[2], 0)::bigint,
-    CASE kind WHEN 's' THEN sum(value) WHEN '-' THEN min(value)
-        WHEN '+' THEN max(value) WHEN 'l' THEN ({_LATEST})[3] END
-"""
-_IS_LATER: Final = (
-    "excluded.value IS NOT NULL AND (t.value IS NULL OR"
-    " (excluded.value_at, excluded.value_seq) > (t.value_at, t.value_seq))"
-)
-MERGED: Final = f"""
-    ON CONFLICT (definition, bucket, grp, day) DO UPDATE SET
-    events = t.events + excluded.events, skipped = t.skipped + excluded.skipped,
-    other_currency = t.other_currency + excluded.other_currency,
-    value = CASE t.kind
-        WHEN 's' THEN CASE WHEN t.value IS NULL THEN excluded.value
-            ELSE t.value + coalesce(excluded.value, 0) END
-        WHEN '-' THEN least(t.value, excluded.value)
-        WHEN '+' THEN greatest(t.value, excluded.value)
-        WHEN 'l' THEN CASE WHEN {_IS_LATER} THEN excluded.value ELSE t.value END END,
-    value_at = CASE WHEN {_IS_LATER} THEN excluded.value_at ELSE t.value_at END,
-    value_seq = CASE WHEN {_IS_LATER} THEN excluded.value_seq ELSE t.value_seq END
-"""
-"""Adds a row of ``hours AS t`` or ``days AS t`` to the one that is there."""
+"""The expression of the name of a customer and set of dimensions."""
 
-_VALUES: Final = "events, skipped, other_currency, value_at, value_seq, value"
-ROLLUP_COLUMNS: Final = f"day, definition, bucket, grp, kind, {_VALUES}"
-# A group is the hash of its customer and dimensions, so that these add no groups here.
 _FOLD: Final = f"""
     WITH gone AS (
         DELETE FROM deltas WHERE ctid = ANY (ARRAY(SELECT ctid FROM deltas LIMIT ?))
         RETURNING *
-    ), summed (day, definition, hour, grp, kind, {_VALUES}, customer, dims) AS (
-        SELECT day, definition, hour, grp, kind, {_SUMS}, customer, dims
+    ), detailed (definition, kind, hour, customer, dims, {VALUES}) AS (
+        SELECT definition, kind, hour, customer, dims, {SUMS}
         FROM gone WHERE definition IN
             (SELECT definition FROM costs WHERE deleted_at IS NULL)
-        GROUP BY definition, hour, grp, day, kind, customer, dims
-        ORDER BY definition, hour, grp, day
+        GROUP BY definition, kind, hour, customer, dims
+    ), labelled (definition, kind, hour, dims, {VALUES}) AS (
+        SELECT definition, kind, hour, dims, {SUMS} FROM detailed
+        GROUP BY definition, kind, hour, dims
+    ), cubes (cube, definition, kind, hour, customer, dims, {VALUES}) AS (
+        SELECT {DETAIL}, * FROM detailed WHERE cardinality(dims) > 0
+        UNION ALL
+        SELECT {CUSTOMER}, definition, kind, hour, customer, '{{}}', {SUMS}
+        FROM detailed GROUP BY definition, kind, hour, customer
+        UNION ALL
+        SELECT {LABELS}, definition, kind, hour, '', dims, {VALUES}
+        FROM labelled WHERE cardinality(dims) > 0
+        UNION ALL
+        SELECT {LABEL} + place - 1, definition, kind, hour, '', ARRAY[label], {SUMS}
+        FROM labelled, unnest(dims) WITH ORDINALITY AS label (label, place)
+        WHERE cardinality(dims) > 1 GROUP BY place, definition, kind, hour, label
+        UNION ALL
+        SELECT {TOTAL}, definition, kind, hour, '', '{{}}', {SUMS}
+        FROM labelled GROUP BY definition, kind, hour
     ), named AS (
-        INSERT INTO groups (definition, grp, customer, dims)
-        SELECT DISTINCT ON (definition, grp) definition, grp, customer, dims
-        FROM summed ORDER BY definition, grp
+        SELECT *, {GROUP_NAME.format(customer="customer", dims="dims")} AS grp
+        FROM cubes
+    ), grouped AS (
+        INSERT INTO groups (definition, cube, grp, customer, dims)
+        SELECT DISTINCT ON (definition, cube, grp)
+            definition, cube, grp, customer, dims
+        FROM named ORDER BY definition, cube, grp
         ON CONFLICT DO NOTHING RETURNING 1
-    ), by_hour AS (
-        INSERT INTO hours AS t ({ROLLUP_COLUMNS})
-        SELECT day, definition, hour, grp, kind, {_VALUES} FROM summed
-        {MERGED} RETURNING 1
-    ), by_day AS (
-        INSERT INTO days AS t ({ROLLUP_COLUMNS})
-        SELECT day, definition, {DAY_OF_HOUR} AS date, grp, kind, {_SUMS} FROM summed
-        GROUP BY definition, date, grp, day, kind
-        ORDER BY definition, date, grp, day {MERGED} RETURNING 1
+    ), larger AS ({larger_buckets("detailed")}
+    ), folded AS (
+        INSERT INTO rollups AS t ({ROLLUP_COLUMNS})
+        SELECT definition, cube, {Grain.HOUR:d}, hour, grp, kind, {VALUES} FROM named
+        UNION ALL
+        SELECT definition, cube, grain, bucket, grp, kind, {SUMS}
+        FROM named JOIN larger USING (hour) JOIN added_hours USING (definition, cube)
+        WHERE (hour, grp) <= (last_hour, last_grp) AND {HAS_GRAIN}
+        GROUP BY definition, cube, grain, bucket, grp, kind
+        ORDER BY 1, 2, 3, 4, 5 {MERGED} RETURNING 1
     )
-    SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM named),
-        (SELECT count(*) FROM by_hour), (SELECT count(*) FROM by_day)
+    SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM grouped),
+        (SELECT count(*) FROM folded)
 """
-
-
-def group_of(customer: str, dimensions: Dimensions) -> str:
-    """Return the name of a customer and set of dimensions, in hexadecimal digits."""
-    text = msgspec.json.encode((customer, dimensions))
-    return blake2b(text, digest_size=16).hexdigest()
 
 
 @lru_cache(maxsize=65_536)
 def _group_fields(customer: str, dimensions: Dimensions) -> str:
-    """Return the last columns of a delta: the name of the group, and what it has."""
-    name = group_of(customer, dimensions)
-    return f"{name}\t{copy_field(customer)}\t{array_field(dimensions)}"
+    """Return the last columns of a delta."""
+    return f"{copy_field(customer)}\t{array_field(dimensions)}"
 
 
 def delta_lines(
-    day: int, definition: int, metric: CompiledMetric, combined: Combined
+    definition: int, metric: CompiledMetric, combined: Combined
 ) -> Iterator[str]:
     """Yield combined events as rows of COPY.
 
     Args:
-        day: The day of receipt.
         definition: The number of the metric's definition.
         metric: The metric.
         combined: The events, from `combine`.
@@ -135,7 +133,7 @@ def delta_lines(
         at, seq = one.at if kind == "l" and one.value is not None else (0, 0)
         value = "\\N" if one.value is None or kind == "c" else format(one.value, "f")
         yield (
-            f"{day}\t{definition}\t{hour}\t{kind}\t{one.events}\t{one.skipped}"
+            f"{definition}\t{hour}\t{kind}\t{one.events}\t{one.skipped}"
             f"\t{one.other_currency}\t{at}\t{seq}\t{value}"
             f"\t{_group_fields(customer, dimensions)}\n"
         )
@@ -155,5 +153,5 @@ def fold(connection: PostgresConnection) -> bool:
     A row of a rollup changes once for all deltas of a slice, so that few full slices
     take less time than many small ones. The caller holds the lock of upkeep.
     """
-    (count, *_) = connection.execute(_FOLD, (_FOLDED_DELTAS,)).fetchone()
+    count, *_ = connection.execute(_FOLD, (_FOLDED_DELTAS,)).fetchone()
     return int(count) == _FOLDED_DELTAS

@@ -129,10 +129,8 @@ MIGRATIONS: Final = (
     -- What an append adds to a definition. It only inserts, so that no server waits for
     -- another one's row. kind: the way in which values are combined (`rollups`).
     CREATE TABLE deltas (
-        day int NOT NULL,
         definition int NOT NULL,
         hour int NOT NULL,
-        grp uuid NOT NULL,
         kind "char" NOT NULL,
         events bigint NOT NULL,
         skipped bigint NOT NULL,
@@ -144,19 +142,24 @@ MIGRATIONS: Final = (
         dims text[] NOT NULL
     ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50000);
 
-    -- grp: BLAKE2b-128 of customer and dimensions.
+    -- grp: a digest of customer and dimensions, of which a cube leaves some empty. Rows
+    -- of rollups have it, because an entry of an index has at most 2,704 bytes.
     CREATE TABLE groups (
         definition int NOT NULL,
+        cube smallint NOT NULL,
         grp uuid NOT NULL,
         customer TEXT NOT NULL,
         dims text[] NOT NULL,
-        PRIMARY KEY (definition, grp)
+        PRIMARY KEY (definition, cube, grp)
     );
-    CREATE INDEX groups_by_customer ON groups (definition, customer);
-    -- bucket: hours since 1970, of the events.
-    CREATE TABLE hours (
-        day int NOT NULL,
+    CREATE INDEX groups_by_customer ON groups (definition, cube, customer);
+    -- grain, bucket: as in `buckets`. A read locks each partition of a table, and
+    -- rollups stay for years, so they are one table. Its pages have room, so that the
+    -- changes of a row need no new entries of the index.
+    CREATE TABLE rollups (
         definition int NOT NULL,
+        cube smallint NOT NULL,
+        grain smallint NOT NULL,
         bucket int NOT NULL,
         grp uuid NOT NULL,
         kind "char" NOT NULL,
@@ -166,16 +169,16 @@ MIGRATIONS: Final = (
         value_at bigint NOT NULL,
         value_seq bigint NOT NULL,
         value numeric,
-        PRIMARY KEY (definition, bucket, grp, day)
-    ) PARTITION BY RANGE (day);
-    -- bucket: days since 1970, of the events.
-    CREATE TABLE days (LIKE hours INCLUDING ALL) PARTITION BY RANGE (day);
-    -- For the days of one customer, of which a ledger has many.
-    CREATE INDEX days_by_group ON days (definition, grp);
-    -- A read locks each partition. Rollups stay for years, and a partition for each day
-    -- would use up max_locks_per_transaction.
-    CREATE TABLE hours_rest PARTITION OF hours DEFAULT;
-    CREATE TABLE days_rest PARTITION OF days DEFAULT;
+        PRIMARY KEY (definition, cube, grain, bucket, grp)
+    ) WITH (fillfactor = 70);
+    -- The rows of hours up to this one are in those of larger grains (`larger_grains`).
+    CREATE TABLE added_hours (
+        definition int NOT NULL,
+        cube smallint NOT NULL,
+        last_hour int NOT NULL,
+        last_grp uuid NOT NULL,
+        PRIMARY KEY (definition, cube)
+    );
     CREATE TABLE ended_definitions (definition int PRIMARY KEY);
 
     CREATE TABLE products (

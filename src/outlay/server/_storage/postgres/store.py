@@ -11,7 +11,6 @@ import time
 from collections import defaultdict
 from contextlib import contextmanager, suppress
 from functools import partial, wraps
-from itertools import groupby
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -27,12 +26,14 @@ from psycopg.pq import TransactionStatus
 
 from outlay.server._errors import DatabaseError, StoreUnavailableError
 from outlay.server._metering.metric import CompiledMetric, compile_metric
+from outlay.server._records import MICROSECONDS_PER_HOUR
 from outlay.server._storage.combining import combine
 from outlay.server._storage.postgres import (
     connecting,
     copy_tables,
     definitions,
     erasing,
+    larger_grains,
     partitions,
     receipts,
     rollups,
@@ -191,6 +192,8 @@ class PostgresStore(
         self._stepped_at: int | None = None
         self._has_more = False
         self._emptied_on: int | None = None
+        self._added_before: int | None = None
+        self._due_cubes: list[tuple[int, int]] = []
         self._read_figures = (float("-inf"), (0, 0))
         try:
             self._check_history()
@@ -294,7 +297,7 @@ class PostgresStore(
         day = now // MICROSECONDS_PER_DAY
         with self._copying_events(_event_lines(fresh, day, now)):
             # PostgreSQL stores the events meanwhile.
-            deltas = self._deltas(fresh, day)
+            deltas = self._deltas(fresh)
         self._insert_late(fresh, now)
         rollups.write_deltas(self._writer, deltas)
 
@@ -305,8 +308,8 @@ class PostgresStore(
             copy.write("".join(lines))
             yield
 
-    def _deltas(self, fresh: Iterable[tuple[int, Event]], day: int) -> list[str]:
-        """Return what events that were received on a day add to each metric."""
+    def _deltas(self, fresh: Iterable[tuple[int, Event]]) -> list[str]:
+        """Return what events add to each metric."""
         by_type: defaultdict[tuple[str, str], list[MeteredEvent]] = defaultdict(list)
         for seq, event in fresh:
             by_type[event.namespace, event.type].append(
@@ -318,7 +321,7 @@ class PostgresStore(
                 if metric.can_roll_up:
                     combined: Combined = {}
                     combine(metric, combined, metered)
-                    lines += rollups.delta_lines(day, definition, metric, combined)
+                    lines += rollups.delta_lines(definition, metric, combined)
         return lines
 
     # -- events and records of another store
@@ -340,11 +343,7 @@ class PostgresStore(
                 )
             )
             with self._copying_events(lines):
-                deltas = [
-                    line
-                    for day, group in groupby(numbered, lambda pair: _day_of(pair[1]))
-                    for line in self._deltas(((n, one.event) for n, one in group), day)
-                ]
+                deltas = self._deltas((seq, one.event) for seq, one in numbered)
             rollups.write_deltas(self._writer, deltas)
             # As the ring does, a quarter longer than the window.
             since = now - self._dedupe_window * 5 // 4
@@ -354,6 +353,7 @@ class PostgresStore(
                 if one.received_at > since
             }
             receipts.note(self._writer, remembered, epoch=epoch)
+        self._added_before = None
 
     def _new_places(self, count: int) -> Iterator[int]:
         """Yield the next orders of receipt."""
@@ -443,10 +443,30 @@ class PostgresStore(
         return (
             self._turn_ring(now)
             or rollups.fold(self._writer)
-            or definitions.catch_up(self._writer)
+            or self._catch_up()
             or definitions.delete_ended(self._writer)
+            or self._add_hours(now)
             or self._change_events(now)
         )
+
+    def _catch_up(self) -> bool:
+        """Fold a slice of the events that a new definition lacks."""
+        has_more = definitions.catch_up(self._writer)
+        if has_more:
+            self._added_before = None
+        return has_more
+
+    def _add_hours(self, now: int) -> bool:
+        """Add a slice of the hours that are over to larger grains."""
+        hour = now // MICROSECONDS_PER_HOUR
+        if self._added_before != hour:
+            self._added_before = hour
+            self._due_cubes = larger_grains.due_cubes(self._writer, hour)
+        if not self._due_cubes:
+            return False
+        if not larger_grains.add_hours(self._writer, *self._due_cubes[-1], hour):
+            self._due_cubes.pop()
+        return True
 
     def _change_events(self, now: int) -> bool:
         """Rename or delete events, unless the one who moves days does it for both."""

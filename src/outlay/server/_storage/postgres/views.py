@@ -30,6 +30,8 @@ _MOST_IDLE: Final = 4
 _BEGIN: Final = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
     " SET LOCAL client_connection_check_interval = '5s';"
+    # Each query reads few rows, and would spend most of its time in these.
+    " SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0;"
     f" {HISTORY_STATE}"
 )
 

@@ -285,6 +285,9 @@ class SqlCorrectionReader(SqlQuantityReader):
             gross: Whether only the entries of late events count.
             as_of: The instant whose state is read. If None, it is the current state.
         """
+        # Few types have any.
+        if not self._once(_has_entries, metric.cost.namespace, metric.cost.event_type):
+            return []
         rows = self._connection.execute(
             f"SELECT {_ENTRY}, seq, event_at, customer, data FROM entries"  # noqa: S608 - a constant
             " WHERE namespace = :namespace AND type = :type"
@@ -520,6 +523,17 @@ def _correction_of(row: Sequence[Any]) -> Correction:
         None if delta is None else Decimal(delta),
         reverts,
     )
+
+
+def _has_entries(
+    connection: Connection, namespace: str, event_type: str | None
+) -> bool:
+    """Return whether a type has corrections or late events."""
+    (found,) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM entries WHERE namespace = ? AND type = ?)",
+        (namespace, event_type),
+    ).fetchone()
+    return bool(found)
 
 
 def _entry_of(row: Sequence[Any]) -> Entry:

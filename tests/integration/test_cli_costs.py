@@ -602,7 +602,7 @@ def test_lists_longer_than_a_page_are_whole(server: BackgroundServer) -> None:
     [
         (["--value", "amount"], ExitCode.REFUSED, "valueProperty"),
         (["--aggregation", "MODE"], ExitCode.REFUSED, "aggregation"),
-        (["--currency", "dollars"], ExitCode.REFUSED, "currency"),
+        (["--currency", "dollars"], ExitCode.USAGE, "'dollars' is no currency"),
         (["--unit-cost", "-1"], ExitCode.REFUSED, "unitCost"),
         (["--unit-cost", "much"], ExitCode.USAGE, "'much' is not a number"),
         (["--unit-cost", "inf"], ExitCode.USAGE, "'inf' is not a number"),

@@ -236,7 +236,7 @@ def test_every_table_of_a_ledger_is_copied_or_follows_from_the_others(
     """A table that is added later must not be forgotten."""
     follows = {
         *("batches", "definitions", "outlay_state"),
-        *("events", "receipts", "deltas", "groups", "hours", "days"),
+        *("events", "receipts", "deltas", "groups", "rollups", "added_hours"),
         *("ended_definitions", "erasures", "deleted_events"),
         "ended_tokens",  # a copy has its own sessions
         # A ledger with moved days is refused.

@@ -29,7 +29,6 @@ from outlay._cli.options import (
     add_format_options,
     condition,
     connection_settings,
-    currency_code,
     positive,
 )
 from outlay._cli.output import (
@@ -95,7 +94,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--window",
-        type=currency_code,
+        type=str.upper,
         choices=WINDOWS,
         help="break down by time: MINUTE, HOUR, DAY or MONTH, in UTC",
     )

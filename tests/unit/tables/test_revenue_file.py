@@ -53,7 +53,9 @@ def test_ten_times_the_lines_need_no_more_memory() -> None:
         finally:
             tracemalloc.stop()
 
-    assert peak(10_000) < 2 * peak(1_000)
+    # Other threads of the process can only add to a peak.
+    least = [min(peak(lines) for _ in range(3)) for lines in (1_000, 10_000)]
+    assert least[1] < 2 * least[0]
 
 
 @pytest.mark.parametrize(

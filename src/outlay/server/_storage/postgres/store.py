@@ -353,7 +353,6 @@ class PostgresStore(
                 if one.received_at > since
             }
             receipts.note(self._writer, remembered, epoch=epoch)
-        self._added_before = None
 
     def _new_places(self, count: int) -> Iterator[int]:
         """Yield the next orders of receipt."""

@@ -120,6 +120,15 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def add_action_options(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> None:
+    """Add the options of formats and of the connection to each subcommand."""
+    for one in actions.choices.values():
+        add_format_options(one)
+        add_connection_options(one)
+
+
 def parse_time(text: str) -> datetime:
     """Return the instant of a month, a date or a time. Without an offset it is UTC.
 

@@ -266,6 +266,8 @@ def print_list(
     show: Callable[[Sequence[_Listed]], None],
     *,
     nothing: str,
+    total: int = 0,
+    others: str = "older ones",
 ) -> None:
     """Print a list: as data for scripts, or for people.
 
@@ -275,12 +277,16 @@ def print_list(
         as_json: A function that returns the data of an item.
         show: A function that prints all items for people.
         nothing: What people read if there is no item.
+        total: The number of items on all pages. Defaults to no other pages.
+        others: The items on the other pages, in words.
     """
     if data_format:
         rows = [as_json(one) for one in found]
         print_data(data_format, rows, rows)
     elif found:
         show(found)
+        if total > len(found):
+            print(f"{total - len(found):,} {others} are not shown")
     else:
         print(nothing)
 

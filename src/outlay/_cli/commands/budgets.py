@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from outlay._cli.connection import open_api, print_warning
 from outlay._cli.exit_codes import ExitCode, UsageError
 from outlay._cli.options import (
-    add_connection_options,
-    add_format_options,
+    add_action_options,
     add_subcommand,
     condition,
     connection_settings,
@@ -113,9 +112,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         actions, "test", _test, "send a test message to each webhook, now"
     )
     test.epilog = _TEST_EPILOG
-    for one in actions.choices.values():
-        add_format_options(one)
-        add_connection_options(one)
+    add_action_options(actions)
 
 
 def _configure_set(parser: argparse.ArgumentParser) -> None:

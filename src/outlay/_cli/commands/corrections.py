@@ -8,17 +8,19 @@ from outlay._cli.correcting import correction_json
 from outlay._cli.exit_codes import ExitCode
 from outlay._cli.money_api import MoneyApi
 from outlay._cli.options import (
-    add_connection_options,
-    add_format_options,
+    add_action_options,
     add_page_limit,
     add_subcommand,
     connection_settings,
 )
-from outlay._cli.output import Table, print_data, print_result, print_table
+from outlay._cli.output import Table, print_list, print_result, print_table
 from outlay._cli.periods import short_time
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
+
+    from outlay.api import EventCorrection
 
 _DESCRIPTION: Final = """\
 Voids and adjustments of events are records with a reason, a time and a key. 'outlay
@@ -43,14 +45,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listing.epilog = _EPILOG
     listing.add_argument("--event", metavar="ID", help="only those of this event")
     add_page_limit(listing, "corrections", 25)
-    add_format_options(listing)
-    add_connection_options(listing)
     revert = add_subcommand(actions, "revert", _revert, "take a correction back")
     revert.epilog = _EPILOG
     revert.add_argument("id", metavar="ID", help="the id of the correction, cor_…")
     revert.add_argument("--reason", required=True, metavar="TEXT", help="the reason")
-    add_format_options(revert)
-    add_connection_options(revert)
+    add_action_options(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -62,13 +61,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _list(api: MoneyApi, arguments: argparse.Namespace) -> None:
     page = api.corrections(arguments.event, arguments.limit)
-    if arguments.format:
-        rows = [correction_json(one) for one in page.data]
-        print_data(arguments.format, rows, rows)
-        return
-    if not page.data:
-        print("no corrections")
-        return
+    print_list(
+        arguments.format,
+        page.data,
+        correction_json,
+        _print_corrections,
+        nothing="no corrections",
+        total=page.pagination.total,
+    )
+
+
+def _print_corrections(found: Sequence[EventCorrection]) -> None:
     print_table(
         Table(
             ("when", "who", "what", "amount", "event", "reason", "id"),
@@ -82,13 +85,11 @@ def _list(api: MoneyApi, arguments: argparse.Namespace) -> None:
                     one.reason,
                     one.id,
                 )
-                for one in page.data
+                for one in found
             ],
             hide=("who", "reason"),
         )
     )
-    if page.pagination.total > len(page.data):
-        print(f"{page.pagination.total - len(page.data):,} older ones are not shown")
 
 
 def _revert(api: MoneyApi, arguments: argparse.Namespace) -> None:

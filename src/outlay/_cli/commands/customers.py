@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 from outlay._cli.exit_codes import ExitCode
 from outlay._cli.options import (
-    add_connection_options,
-    add_format_options,
+    add_action_options,
     add_page_limit,
     add_subcommand,
     connection_settings,
 )
-from outlay._cli.output import Table, print_data, print_result, print_table
+from outlay._cli.output import Table, print_list, print_result, print_table
 from outlay._cli.revenue_api import RevenueApi
 
 if TYPE_CHECKING:
@@ -42,8 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     naming.add_argument("name", metavar="NAME", help="the name, such as 'Acme, Inc.'")
     for one in actions.choices.values():
         one.epilog = _EPILOG
-        add_format_options(one)
-        add_connection_options(one)
+    add_action_options(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,16 +53,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _list(api: RevenueApi, arguments: argparse.Namespace) -> None:
     page = api.customers(arguments.limit)
-    if arguments.format:
-        rows = [{"id": one.id, "name": one.name} for one in page.data]
-        print_data(arguments.format, rows, rows)
-        return
-    if not page.data:
-        print("no customer has a name; type: outlay customers name ID NAME")
-        return
-    print_table(Table(("id", "name"), [(one.id, one.name) for one in page.data]))
-    if page.pagination.total > len(page.data):
-        print(f"{page.pagination.total - len(page.data):,} more are not shown")
+    print_list(
+        arguments.format,
+        page.data,
+        lambda one: {"id": one.id, "name": one.name},
+        lambda found: print_table(
+            Table(("id", "name"), [(one.id, one.name) for one in found])
+        ),
+        nothing="no customer has a name; type: outlay customers name ID NAME",
+        total=page.pagination.total,
+        others="more",
+    )
 
 
 def _name(api: RevenueApi, arguments: argparse.Namespace) -> None:

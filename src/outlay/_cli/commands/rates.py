@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from outlay._cli.exit_codes import ExitCode
 from outlay._cli.options import (
-    add_connection_options,
-    add_format_options,
+    add_action_options,
     add_subcommand,
     connection_settings,
     currency_code,
@@ -45,8 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _configure_set(add_subcommand(actions, "set", _set, "give a rate, or replace one"))
     for one in actions.choices.values():
         one.epilog = _EPILOG
-        add_format_options(one)
-        add_connection_options(one)
+    add_action_options(actions)
 
 
 def _configure_set(parser: argparse.ArgumentParser) -> None:

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outlay._cli.exit_codes import ExitCode
 from outlay._cli.options import (
-    add_connection_options,
-    add_format_options,
+    add_action_options,
     add_page_limit,
     add_subcommand,
     connection_settings,
 )
-from outlay._cli.output import Table, plain, print_data, print_table
+from outlay._cli.output import Table, plain, print_data, print_list, print_table
 from outlay._cli.periods import short_time
 from outlay._cli.reconciliation_api import ReconciliationApi, totals_json
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from outlay._cli.reconciliation_api import SavedReconciliation
 
@@ -55,8 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         one.add_argument("id", metavar="ID", help="the id of the reconciliation, rec_…")
     for one in actions.choices.values():
         one.epilog = _EPILOG
-        add_format_options(one)
-        add_connection_options(one)
+    add_action_options(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,23 +67,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _list(api: ReconciliationApi, arguments: argparse.Namespace) -> None:
     page = api.last_saved(arguments.limit)
-    if arguments.format:
-        rows = [_json(one) for one in page.data]
-        print_data(arguments.format, rows, rows)
-        return
-    if not page.data:
-        print("no saved reconciliations; type: outlay reconcile FILE --invoice ID")
-        return
+    print_list(
+        arguments.format,
+        page.data,
+        _json,
+        _print_saved,
+        nothing="no saved reconciliations; type: outlay reconcile FILE --invoice ID",
+        total=page.pagination.total,
+    )
+
+
+def _print_saved(found: Sequence[SavedReconciliation]) -> None:
     print_table(
         Table(
             ("saved", "who", "invoice", "provider", "days", "bill", "tracked",
              "reconciled", "", "charges", "state", "id"),
-            [_cells(one) for one in page.data],
+            [_cells(one) for one in found],
             hide=("who", "charges", "tracked", "bill"),
         )
     )  # fmt: skip
-    if page.pagination.total > len(page.data):
-        print(f"{page.pagination.total - len(page.data):,} older ones are not shown")
 
 
 def _cells(one: SavedReconciliation) -> tuple[Any, ...]:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final
 from outlay._cli.connection import print_warning
 from outlay._cli.exit_codes import CommandFailedError, ExitCode, UsageError
 from outlay._cli.options import (
-    add_connection_options,
-    add_format_options,
+    add_action_options,
     add_page_limit,
     add_subcommand,
     column_condition,
@@ -20,7 +19,14 @@ from outlay._cli.options import (
     currency_code,
     parse_time,
 )
-from outlay._cli.output import Table, plain, pluralize, print_data, print_table
+from outlay._cli.output import (
+    Table,
+    plain,
+    pluralize,
+    print_data,
+    print_list,
+    print_table,
+)
 from outlay._cli.periods import add_period_options, period_of, period_text, short_time
 from outlay._cli.progress import ProgressBar
 from outlay._cli.revenue_api import RevenueApi
@@ -34,7 +40,6 @@ if TYPE_CHECKING:
         ImportResult,
         Replacement,
         RevenueLine,
-        RevenueLines,
     )
     from outlay._tables.revenue_file import Checked
 
@@ -78,9 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--customer", metavar="ID", help="only those of this customer")
     add_page_limit(listing, "lines")
     add_period_options(listing)
-    for one in actions.choices.values():
-        add_format_options(one)
-        add_connection_options(one)
+    add_action_options(actions)
 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
@@ -259,16 +262,17 @@ def _list(arguments: argparse.Namespace) -> None:
             as_of=arguments.as_of,
             limit=arguments.limit,
         )
-    if arguments.format:
-        rows = [_line_json(one) for one in page.data]
-        print_data(arguments.format, rows, rows)
-    elif page.data:
-        _print_lines(page)
-    else:
-        print("no revenue in this period; type: outlay revenue import FILE")
+    print_list(
+        arguments.format,
+        page.data,
+        _line_json,
+        _print_lines,
+        nothing="no revenue in this period; type: outlay revenue import FILE",
+        total=page.pagination.total,
+    )
 
 
-def _print_lines(page: RevenueLines) -> None:
+def _print_lines(lines: Sequence[RevenueLine]) -> None:
     headers = ("customer", "period", "amount", "", "source", "received", "")
     rows = [
         (
@@ -280,11 +284,9 @@ def _print_lines(page: RevenueLines) -> None:
             short_time(one.received_at),
             "" if one.is_current else "replaced",
         )
-        for one in page.data
+        for one in lines
     ]
     print_table(Table(headers, rows, hide=("source", "received")))
-    if page.pagination.total > len(page.data):
-        print(f"{page.pagination.total - len(page.data):,} older ones are not shown")
 
 
 def _amounts(checked: Checked) -> str:

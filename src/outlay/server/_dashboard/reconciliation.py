@@ -20,7 +20,7 @@ from outlay._reconcile.reading import BillOptions, open_bill
 from outlay._reconcile.saving import beginning, parts, sentences
 from outlay._reconcile.values import BillError, Category, subtract
 from outlay._tables.csv_table import TableError
-from outlay.server._dashboard.amounts import amount, count, tail_class
+from outlay.server._dashboard.amounts import amount, count
 from outlay.server._dashboard.pages import Kpi, Message, Page, frame
 from outlay.server._dashboard.saved_reconciliations import (
     READ,
@@ -28,6 +28,7 @@ from outlay.server._dashboard.saved_reconciliations import (
     events_of,
     label_of,
     saved_table,
+    tail_of,
 )
 from outlay.server._dashboard.uploads import MAX_BYTES
 from outlay.server._services.auth import require_permission
@@ -37,8 +38,7 @@ from outlay.server._storage.reconciliation_store import ReconciledTotals
 from outlay.server._wire.reconciliation_models import ReconciliationBody
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Mapping, Sequence
-    from decimal import Decimal
+    from collections.abc import Coroutine, Mapping, Sequence
 
     from outlay._reconcile.bill_formats import BillFormat
     from outlay._reconcile.documents import Difference, Sums
@@ -235,9 +235,9 @@ def _result(
                 "difference": amount(difference),
             },
             "tails": {
-                "bill": _tail([*(one.bill for one in sums), result.bill_total]),
-                "ours": _tail([*(one.ours for one in sums), result.our_total]),
-                "difference": _tail([*(one.difference for one in sums), difference]),
+                "bill": tail_of([*(one.bill for one in sums), result.bill_total]),
+                "ours": tail_of([*(one.ours for one in sums), result.our_total]),
+                "difference": tail_of([*(one.difference for one in sums), difference]),
             },
             "left_out": [
                 f"{reason}: {count(one.charges)} charges, "
@@ -245,7 +245,7 @@ def _result(
                 for reason, one in result.left_out.items()
             ],
             "differences": [_difference(visit, result, one) for one in found],
-            "tail": _tail(one.difference for one in found),
+            "tail": tail_of(one.difference for one in found),
             "rows": [_row(visit, result, row) for row in shown[:_MOST_ROWS]],
             "more": count(max(0, len(shown) - _MOST_ROWS)),
             "fixes": result.fixes,
@@ -261,10 +261,6 @@ def _sums(one: Sums) -> dict[str, Any]:
         "ours": amount(one.ours),
         "difference": amount(one.difference),
     }
-
-
-def _tail(values: Iterable[Decimal]) -> str:
-    return tail_class([amount(one) for one in values])
 
 
 def _kpis(result: Result) -> list[Kpi]:

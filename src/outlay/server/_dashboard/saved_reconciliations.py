@@ -18,7 +18,7 @@ from outlay.server._wire.problems import HttpProblem
 from outlay.server._wire.reconciliation_models import WithdrawBody
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from decimal import Decimal
 
     from outlay.server._dashboard.amounts import Amount
@@ -41,9 +41,9 @@ def saved_table(visit: Visit) -> dict[str, Any]:
         "saved": [_row(visit, one, neighbors(one, found)) for one in shown],
         "count": count(len(found)),
         "saved_tails": {
-            "bill": _tail([one.bill for one in shown]),
-            "tracked": _tail([one.tracked for one in shown]),
-            "reconciled": _tail([one.reconciled for one in shown]),
+            "bill": tail_of([one.bill for one in shown]),
+            "tracked": tail_of([one.tracked for one in shown]),
+            "reconciled": tail_of([one.reconciled for one in shown]),
         },
         "previous_page": visit.link(page=str(visit.page - 1)) if offset else "",
         "next_page": visit.link(page=str(visit.page + 1))
@@ -68,7 +68,8 @@ def _row(visit: Visit, one: SavedReconciliation, beside: Neighbors) -> dict[str,
     }
 
 
-def _tail(values: Sequence[Decimal]) -> str:
+def tail_of(values: Iterable[Decimal]) -> str:
+    """Return the class that aligns a column of amounts."""
     return tail_class([amount(one) for one in values])
 
 
@@ -123,7 +124,7 @@ def _page(
         "state": _state(one, beside),
         "facts": _facts(visit, one),
         "amounts": _amounts(one),
-        "tail": _tail([one.bill, one.tracked, one.reconciled]),
+        "tail": tail_of([one.bill, one.tracked, one.reconciled]),
         "currency": one.currency,
         "earlier": _links(visit, beside.earlier),
         "later": _links(visit, beside.later),

@@ -95,12 +95,7 @@ class SqlReconciliationReader:
         self, namespace: str, reconciliation_id: str
     ) -> SavedReconciliation | None:
         """Return a finished reconciliation, or None."""
-        row = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM reconciliations"  # noqa: S608 - constants
-            f" WHERE {_NAMED} AND saved_at IS NOT NULL",
-            (reconciliation_id, namespace),
-        ).fetchone()
-        return None if row is None else _reconciliation(row)
+        return _finished(self._connection, namespace, reconciliation_id)
 
     def matches(
         self, namespace: str, reconciliation_id: str, digests: Collection[bytes]
@@ -215,15 +210,21 @@ class SqlReconciliationWriter:
                     namespace,
                 ),
             )
-            row = self._connection.execute(
-                f"SELECT {_COLUMNS} FROM reconciliations"  # noqa: S608 - constants
-                f" WHERE {_NAMED} AND saved_at IS NOT NULL",
-                (reconciliation_id, namespace),
-            ).fetchone()
-        return None if row is None else _reconciliation(row)
+            return _finished(self._connection, namespace, reconciliation_id)
 
 
 _SUMS: Final = 3  # the first of the totals, which are stored as texts
+
+
+def _finished(
+    connection: Connection, namespace: str, reconciliation_id: str
+) -> SavedReconciliation | None:
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM reconciliations"  # noqa: S608 - constants
+        f" WHERE {_NAMED} AND saved_at IS NOT NULL",
+        (reconciliation_id, namespace),
+    ).fetchone()
+    return None if row is None else _reconciliation(row)
 
 
 def _reconciliation(row: Sequence[Any]) -> SavedReconciliation:
